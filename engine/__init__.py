@@ -1,0 +1,1 @@
+"""Turns speech into text and leaves the result in the outbox."""

@@ -1,0 +1,1 @@
+"""Bytes in, PCM out: probing, decoding, fetching."""

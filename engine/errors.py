@@ -1,0 +1,13 @@
+"""The errors of the engine. A class's docstring says what went wrong; the message names the field and the remedy."""
+
+
+class EngineError(Exception):
+    """Something that the person who started the engine can mend."""
+
+
+class AudioError(Exception):
+    """The audio cannot be decoded: broken, empty, or in a format that FFmpeg does not know."""
+
+
+class WorkerDied(Exception):
+    """The worker process ended in the middle of a piece of work."""

@@ -1,0 +1,1 @@
+"""Models that turn PCM into words, and the processes they run in."""

@@ -1,0 +1,58 @@
+"""What a recogniser heard. Pure nouns; times are seconds from the start of the audio, confidences 0.0 to 1.0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word, lower case as spoken; `written` is the punctuated, cased form where the recogniser knows one."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    written: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech between pauses, as the recogniser cut it."""
+
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What was said on one channel of the audio; no segments where it is silent."""
+
+    segments: tuple[Segment, ...] = ()
+    language: str = "en"
+    language_confidence: float = 1.0
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """All words in the order of time."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The recogniser that produced a transcript. `id` is a stable UUID."""
+
+    id: str
+    name: str
+    version: str
+    arch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The result of one job. `source_channels` counts the channels of the audio, `channels` what was transcribed:
+    one item for a mixdown, or one per source channel for a multichannel request."""
+
+    model: Model
+    duration: float
+    source_channels: int
+    channels: tuple[Channel, ...]

@@ -1,0 +1,1 @@
+"""Carries deliveries from the outbox to their destinations."""

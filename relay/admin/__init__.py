@@ -1,0 +1,1 @@
+"""What operators ask and do, without HTTP and without a terminal."""

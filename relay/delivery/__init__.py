@@ -1,0 +1,1 @@
+"""The moving parts: claim, attempt, settle, keep up."""

@@ -1,0 +1,17 @@
+"""The errors of the relay. A class's docstring says what went wrong; the message says where and what to do."""
+
+
+class RelayError(Exception):
+    """Something that the person who started the relay can mend."""
+
+
+class ConfigError(RelayError):
+    """The configuration cannot be used: the message names the key and the remedy."""
+
+
+class SchemaError(RelayError):
+    """The database does not fit this program: newer, or changed by hand."""
+
+
+class DuplicateDelivery(RelayError):
+    """A delivery with this id is in the outbox already."""

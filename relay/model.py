@@ -1,0 +1,249 @@
+"""The nouns of the relay: what travels between its rooms. Pure: no clock, no disk, no network.
+
+Times are UTC seconds since the epoch, durations seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """How a result is handed over."""
+
+    POST = "POST"
+    PUT = "PUT"
+
+
+class Kind(StrEnum):
+    """What a delivery carries; a label of the intake metric."""
+
+    FINAL = "final"
+    PARTIAL = "partial"
+    ERROR = "error"
+
+
+class State(StrEnum):
+    """Where a delivery stands. There is no sixth state."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class Failure(StrEnum):
+    """Why an exchange ended without a status."""
+
+    BLOCKED = "blocked"  # the guard refused the URL or an address
+    DNS = "dns"
+    CONNECT = "connect"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS = "tls"
+    READ_TIMEOUT = "read_timeout"  # the whole-exchange deadline passed after the connection stood
+    RESET = "reset"  # the connection ended before a whole answer head came
+    PROTOCOL = "protocol"  # the answer is not HTTP, or breaks a bound
+    INTERNAL = "internal"  # our own fault
+
+
+class Outcome(StrEnum):
+    """What an answer means, as a closed set: the label of metrics and logs."""
+
+    SUCCESS = "success"
+    HTTP_3XX = "http_3xx"
+    HTTP_4XX = "http_4xx"
+    HTTP_410 = "http_410"
+    HTTP_413 = "http_413"
+    HTTP_429 = "http_429"
+    HTTP_5XX = "http_5xx"
+    BLOCKED = "blocked"
+    DNS = "dns"
+    CONNECT = "connect"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS = "tls"
+    READ_TIMEOUT = "read_timeout"
+    RESET = "reset"
+    PROTOCOL = "protocol"
+    INTERNAL = "internal"
+
+
+class Reason(StrEnum):
+    """Why a delivery was given up."""
+
+    EXHAUSTED = "exhausted"  # the schedule ran out
+    FORBIDDEN = "forbidden_destination"  # the guard refused it
+    GONE = "gone"  # 410
+    TOO_LARGE = "too_large"  # 413 with on_too_large = "dead"
+    OPERATOR = "operator"
+    STREAM_KILLED = "stream_killed"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A callback URL that passed the guard, split into what a request needs.
+
+    `host` is lower case and without brackets; `path` is the request target (path and query, never userinfo);
+    `authorization` is the Basic credential made from the URL's userinfo.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    authorization: str | None = field(default=None, repr=False)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and effective port: the key of a destination. Holds no secret."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """The Host header: the port is left out when it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = {"http": 80, "ws": 80, "https": 443, "wss": 443}[self.scheme]
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The guard's no: `rule` is a stable name, `message` a sentence with the remedy and without secrets."""
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """One result for one callback URL, as a producer hands it to the outbox."""
+
+    id: str
+    url: str = field(repr=False)
+    body: bytes = field(repr=False)
+    method: Method = Method.POST
+    kind: Kind = Kind.FINAL
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim on a delivery. A settlement whose token is stale changes nothing."""
+
+    seq: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A claimed delivery, without its body (bodies are read late, when the attempt is about to start).
+
+    `attempts` counts settled attempts, `lapses` leases that expired unsettled; their sum plus one numbers this attempt.
+    """
+
+    lease: Lease
+    id: str
+    destination: str
+    url: str = field(repr=False)
+    method: Method
+    kind: Kind
+    content_type: str
+    headers: Mapping[str, str]
+    traceparent: str | None
+    body_bytes: int
+    created_at: float
+    due_at: float
+    attempts: int
+    lapses: int
+
+    @property
+    def number(self) -> int:
+        """The number of the attempt that this claim allows, from 1, fresh on every request sent."""
+        return self.attempts + self.lapses + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One request, sealed: all that a transport needs to send it."""
+
+    method: Method
+    target: Target
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where an exchange spent its time, in seconds; None for a step that did not happen."""
+
+    total: float
+    dns: float | None = None
+    connect: float | None = None
+    tls: float | None = None
+    first_byte: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. Exactly one of `status` and `failure` is set: a network failure is an answer too.
+
+    `detail` is one sentence without secrets; `excerpt` at most 4 KiB of the decoded body; `peer` the address dialled.
+    """
+
+    timing: Timing
+    status: int | None = None
+    failure: Failure | None = None
+    detail: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    excerpt: bytes = field(default=b"", repr=False)
+    peer: str | None = None
+    reused: bool = False
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, by its lower-case name."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again at `due_at`."""
+
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Given up, and kept."""
+
+    reason: Reason
+
+
+Verdict = Delivered | Retry | Dead
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """The record of one attempt, the same for every observer: log, metrics, the attempts table."""
+
+    delivery: Delivery
+    answer: Answer
+    outcome: Outcome
+    verdict: Verdict
+    diagnosis: str
+    started_at: float
+    finished_at: float
+
+    @property
+    def lag(self) -> float:
+        """Seconds between due and started: the lateness that is ours."""
+        return max(0.0, self.started_at - self.delivery.due_at)

@@ -1,0 +1,1 @@
+"""One attempt leaves the building."""
