@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Request:
     """One transcription request.
 
     `model` is the name the caller used, `recogniser` the one it maps to; `options` holds what only the dialect that
-    parsed it needs to render its answer (a JSON object); `warnings` what was accepted but not honoured.
+    parsed it needs to render its answer (a JSON object); `warnings` what was accepted but not honoured. `audio_url` is
+    set where the audio is still to be fetched; like the callback it may hold credentials.
     """
 
     id: str
@@ -43,6 +47,7 @@ class Request:
     traceparent: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
+    audio_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,43 @@ class Media:
     created: float
 
 
+class FailureCode(StrEnum):
+    """Why a job has no transcript, as a closed set."""
+
+    AUDIO = "audio"  # cannot be decoded: broken, empty, or of an unknown format
+    REMOTE_CONTENT = "remote_content"  # the audio's URL could not be fetched
+    TOO_LARGE = "too_large"  # more bytes or more seconds than this engine takes
+    TIMEOUT = "timeout"  # recognition took longer than it may
+    INTERNAL = "internal"  # our own fault
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """Why a job has no transcript: the vendor-neutral code and a message for the caller, without secrets."""
 
-    code: str
+    code: FailureCode
     message: str
+
+
+_REQUEST = TypeAdapter(Request)
+_MEDIA = TypeAdapter(Media)
+
+
+def request_to_json(request: Request) -> str:
+    """A request as its job row keeps it. Holds the callback's credentials."""
+    return _REQUEST.dump_json(request).decode()
+
+
+def request_from_json(text: str) -> Request:
+    """The request that `request_to_json` wrote; ValueError for anything else."""
+    return _REQUEST.validate_json(text)
+
+
+def media_to_json(media: Media) -> str:
+    """What is known of the audio, as its job row keeps it."""
+    return _MEDIA.dump_json(media).decode()
+
+
+def media_from_json(text: str) -> Media:
+    """The media that `media_to_json` wrote; ValueError for anything else."""
+    return _MEDIA.validate_json(text)
