@@ -1,0 +1,84 @@
+"""Why an exchange ended without a status: every failure of every transport, as a value with one sentence.
+
+The sentences repeat nothing that a receiver sent, and no part of a URL but its host.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+
+from relay.model import Answer, Failure, Refusal, Timing
+from relay.transports.resolver import Unresolved
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A failure and its sentence."""
+
+    failure: Failure
+    detail: str
+
+    def answer(self, timing: Timing, peer: str | None, reused: bool) -> Answer:
+        """The answer that this failure is."""
+        return Answer(timing, failure=self.failure, detail=self.detail, peer=peer, reused=reused)
+
+
+DISCONNECTED = Fault(Failure.RESET, "The receiver closed the connection before it had answered.")
+SWITCHED = Fault(Failure.PROTOCOL, "The receiver switched protocols (101), which nobody had asked for.")
+
+
+def blocked(refusal: Refusal) -> Fault:
+    """The guard said no to the address."""
+    return Fault(Failure.BLOCKED, refusal.message)
+
+
+def unresolved(unresolved: Unresolved) -> Fault:
+    """The name has no address."""
+    return Fault(Failure.DNS, unresolved.detail)
+
+
+def connect_timed_out(seconds: float) -> Fault:
+    """No connection, TLS included, within the time for it."""
+    return Fault(Failure.CONNECT_TIMEOUT, f"No connection was established within {seconds:g} s.")
+
+
+def exchange_timed_out(seconds: float) -> Fault:
+    """The connection stood, and the whole answer did not come."""
+    return Fault(Failure.READ_TIMEOUT, f"The receiver had not answered in full after {seconds:g} s.")
+
+
+def not_connected(error: OSError) -> Fault:
+    """The connection, or its TLS, failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Fault(Failure.TLS, f"The receiver's certificate is not valid: {error.verify_message.rstrip('.')}.")
+    if isinstance(error, ssl.SSLError):
+        return Fault(Failure.TLS, f"The TLS handshake failed: {error.reason or 'the connection ended'}.")
+    return Fault(Failure.CONNECT, f"The connection failed: {_sentence(error)}.")
+
+
+def proxy_refused(status: int) -> Fault:
+    """The forward proxy would not open a tunnel."""
+    return Fault(Failure.CONNECT, f"The proxy refused to connect to the receiver ({status}).")
+
+
+def reset(error: BaseException | None) -> Fault:
+    """The connection ended before a whole answer head came."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return Fault(Failure.RESET, f"The connection broke before the receiver had answered: {_sentence(error)}.")
+    return DISCONNECTED
+
+
+def malformed(reason: str) -> Fault:
+    """The answer is not HTTP, or breaks a bound."""
+    return Fault(Failure.PROTOCOL, f"The answer is not acceptable HTTP: {reason}.")
+
+
+def ours(reason: str) -> Fault:
+    """The request could not be made; the receiver has no part in it."""
+    return Fault(Failure.INTERNAL, f"The request was not sent: {reason}.")
+
+
+def _sentence(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno is not None else type(error).__name__
