@@ -1,0 +1,282 @@
+"""Any file that FFmpeg can decode, as blocks of 16 bit PCM in constant memory.
+
+The bytes are hostile until proven otherwise. Three fences keep FFmpeg inside the one file it was handed: only demuxers
+that read audio out of their own bytes are allowed, no protocol is, and every further open goes to a function that
+refuses. The file's name is kept from FFmpeg, so that contents alone decide what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.filter import Graph
+
+from engine.audio import pcm
+from engine.errors import AudioError
+from engine.request import RawFormat
+
+MAX_SECONDS = 4 * 3600.0
+BLOCK_SECONDS = 0.5
+
+# An allow list, because the next FFmpeg may bring a new playlist format. Left out on purpose: playlists and manifests
+# (hls, dash, concat, sdp, imf), devices, images, subtitles: they open other files, sockets or hardware.
+DEMUXERS = (
+    "aa,aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,aptx,asf,au,avi,caf,codec2,dsf,dss,dts,dtshd,dv,eac3,f32le,"
+    "flac,flv,g722,g723_1,g726,g729,gsm,gxf,iamf,iff,ilbc,ircam,lc3,live_flv,loas,matroska,webm,mlp,mmf,mov,"
+    "mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nsv,nut,ogg,oma,osq,paf,pvf,qcp,qoa,rm,s16le,sbc,sds,shn,"
+    "smjpeg,sox,spdif,swf,tak,truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
+)
+
+_UNREADABLE = "the audio is corrupt, or in a format that is not supported; send a WAV, FLAC, MP3, Ogg, MP4 or WebM file"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file is. `duration` is the container's claim in seconds, None where it makes none."""
+
+    duration: float | None
+    channels: int
+    sample_rate: int
+    codec: str
+    container: str
+
+
+class Decoding:
+    """One pass over a file's audio: iterate for blocks, each a tuple with the s16le bytes of every output channel.
+
+    `duration` is exact: the seconds decoded so far, all of them once iteration has ended. Iterating raises AudioError
+    when the audio turns out longer, faster or wider than we decode.
+    """
+
+    def __init__(self, container: InputContainer, *, split: bool, sample_rate: int, max_seconds: float) -> None:
+        """Find the audio and decode its first frame: what cannot be decoded fails here, before anything is promised."""
+        stream = container.streams.best("audio")
+        if not isinstance(stream, AudioStream):
+            raise AudioError("the file has no audio track; send one that has")
+        self._frames = _frames(container, stream)
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise AudioError(
+                f"the file holds no audio that can be decoded ({_codec(stream)}); send one with sound in it"
+            )
+        _check(self._first)
+        self._split = split
+        self._max_seconds = max_seconds
+        self._seconds = Fraction(0)
+        self.sample_rate = sample_rate
+        self.info = _info(container, stream, self._first)
+        self.source_channels = self.info.channels
+        self.channels = self.source_channels if split else 1
+
+    @property
+    def duration(self) -> float:
+        """Seconds decoded so far: samples over rate, not the container's claim."""
+        return float(self._seconds)
+
+    def __iter__(self) -> Iterator[tuple[bytes, ...]]:
+        resampler: _Resampler | None = None
+        for frame in self._checked():
+            if resampler is None or not resampler.fits(frame):
+                yield from resampler.flush() if resampler else ()
+                resampler = _Resampler(frame, self.channels, self.sample_rate)
+            yield from resampler.push(frame)
+        yield from resampler.flush() if resampler else ()
+
+    def _checked(self) -> Iterator[AudioFrame]:
+        """The frames, first one included, each counted and held against the limits."""
+        frame, self._first = self._first, None
+        while frame is not None:
+            _check(frame)
+            if self._split and frame.layout.nb_channels != self.source_channels:
+                raise AudioError(
+                    "multichannel: the audio changes its channel count on the way; send it without multichannel"
+                )
+            self._seconds += Fraction(frame.samples, frame.sample_rate)
+            if self._seconds > self._max_seconds:
+                raise AudioError(f"the audio is longer than {self._max_seconds / 3600:g} hours; send it in parts")
+            yield frame
+            frame = next(self._frames, None)
+
+
+@contextmanager
+def decode(
+    path: str | Path,
+    raw: RawFormat | None = None,
+    *,
+    split: bool,
+    sample_rate: int = pcm.SAMPLE_RATE,
+    max_seconds: float = MAX_SECONDS,
+) -> Iterator[Decoding]:
+    """Open a file for decoding: one output channel per source channel if `split`, else their average.
+
+    `raw` says how to read headerless audio. Raises AudioError with a message for the caller.
+    """
+    with Path(path).open("rb") as file, _open(file, raw) as container:
+        yield Decoding(container, split=split, sample_rate=sample_rate, max_seconds=max_seconds)
+
+
+def probe(path: str | Path, raw: RawFormat | None = None) -> AudioInfo:
+    """What the file is, after its first audio was really decoded. Raises AudioError with a message for the caller."""
+    with decode(path, raw, split=False) as decoding:
+        return decoding.info
+
+
+def _open(file: IO[bytes], raw: RawFormat | None) -> InputContainer:
+    head = file.read(12)
+    if not head:
+        raise AudioError("the audio is empty: 0 bytes came")
+    file.seek(0)
+    headerless = None if raw is None or pcm.has_header(head) else raw
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
+    try:
+        return av.open(
+            _Nameless(file),
+            "r",
+            format=pcm.demuxer(headerless) if headerless else None,
+            options=options | (_raw_options(headerless) if headerless else {}),
+            io_open=_refuse,
+            metadata_errors="replace",
+        )
+    except (FFmpegError, ValueError) as error:
+        raise AudioError(_UNREADABLE) from error
+
+
+def _raw_options(raw: RawFormat) -> dict[str, str]:
+    if not raw.codec.startswith("pcm_"):
+        return {}
+    return {"sample_rate": str(raw.sample_rate), "ch_layout": f"{raw.channels}C"}
+
+
+class _Nameless:
+    """The file as FFmpeg sees it: without the name that could make a WAV of a playlist, or a playlist of a WAV."""
+
+    name = "audio"
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
+def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:  # noqa: ARG001 (the shape is PyAV's)
+    raise AudioError("the audio refers to another file or address; send the audio itself")
+
+
+def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """All frames that can be decoded. A packet that cannot is skipped: one lost syllable is better than no result."""
+    for packet in _packets(container, stream):
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            continue
+        yield from (frame for frame in frames if frame.samples)
+
+
+def _packets(container: InputContainer, stream: AudioStream) -> Iterator[av.Packet[AudioStream]]:
+    try:
+        yield from container.demux(stream)
+    except FFmpegError:
+        return  # recordings are often cut off: what came before the break counts
+
+
+def _check(frame: AudioFrame) -> None:
+    if frame.layout.nb_channels > pcm.MAX_CHANNELS:
+        raise AudioError(f"the audio has {frame.layout.nb_channels} channels; send at most {pcm.MAX_CHANNELS}")
+    if not pcm.MIN_RATE <= frame.sample_rate <= pcm.MAX_RATE:
+        raise AudioError(f"the sample rate is {frame.sample_rate} Hz; send {pcm.MIN_RATE} to {pcm.MAX_RATE} Hz")
+
+
+def _info(container: InputContainer, stream: AudioStream, frame: AudioFrame) -> AudioInfo:
+    return AudioInfo(
+        duration=_claimed_duration(container, stream),
+        channels=frame.layout.nb_channels,
+        sample_rate=frame.sample_rate,
+        codec=_codec(stream),
+        container=container.format.name,
+    )
+
+
+def _claimed_duration(container: InputContainer, stream: AudioStream) -> float | None:
+    if stream.duration and stream.time_base and stream.duration > 0:
+        return float(stream.duration * stream.time_base)
+    if container.duration and container.duration > 0:
+        return container.duration / av.time_base
+    return None
+
+
+def _codec(stream: AudioStream) -> str:
+    return stream.codec_context.name if stream.codec_context else "unknown codec"
+
+
+class _Resampler:
+    """FFmpeg's filter graph from frames of one shape to blocks of 16 bit PCM."""
+
+    def __init__(self, frame: AudioFrame, channels: int, sample_rate: int) -> None:
+        self._shape = _shape(frame)
+        self._channels = channels
+        self._graph = Graph()
+        source = self._graph.add_abuffer(
+            sample_rate=frame.sample_rate,
+            format=frame.format.name,
+            layout=frame.layout.name,
+            time_base=Fraction(1, frame.sample_rate),
+        )
+        filters = [
+            self._graph.add("aresample", str(sample_rate)),
+            self._graph.add("aformat", "sample_fmts=s16"),
+            self._graph.add("asetnsamples", f"n={int(sample_rate * BLOCK_SECONDS)}:p=0"),
+            self._graph.add("abuffersink"),
+        ]
+        if channels == 1 and frame.layout.nb_channels > 1:
+            # In floating point: the filter's 16 bit arithmetic rounds its weights up, and wraps at full scale.
+            filters[:0] = [
+                self._graph.add("aformat", "sample_fmts=fltp"),
+                self._graph.add("pan", _average(frame.layout.nb_channels)),
+            ]
+        self._graph.link_nodes(source, *filters).configure()
+
+    def fits(self, frame: AudioFrame) -> bool:
+        """Whether the frame has the shape that this graph was made for: streams may change it on the way."""
+        return _shape(frame) == self._shape
+
+    def push(self, frame: AudioFrame) -> Iterator[tuple[bytes, ...]]:
+        frame.pts = None  # broken time stamps must not reach the filters: samples are counted instead
+        self._graph.push(frame)
+        return self._pull()
+
+    def flush(self) -> Iterator[tuple[bytes, ...]]:
+        self._graph.push(None)
+        return self._pull()
+
+    def _pull(self) -> Iterator[tuple[bytes, ...]]:
+        while True:
+            try:
+                block = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            assert isinstance(block, AudioFrame)
+            yield self._channels_of(block)
+
+    def _channels_of(self, block: AudioFrame) -> tuple[bytes, ...]:
+        size = block.samples * pcm.SAMPLE_BYTES * self._channels
+        samples = memoryview(block.planes[0]).cast("B")[:size].cast("h")
+        return tuple(samples[channel :: self._channels].tobytes() for channel in range(self._channels))
+
+
+def _shape(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _average(channels: int) -> str:
+    """The true average, by number: it cannot clip, and unlike a downmix it needs no names for the channels."""
+    return "mono|c0<" + "+".join(f"c{index}" for index in range(channels))
