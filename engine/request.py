@@ -52,7 +52,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """The audio of a request as it was received: sha256 in hex, size in bytes, `created` in epoch seconds."""
+    """The audio of a request as it was received: sha256 in hex, size in bytes, `created` in epoch seconds.
+
+    Of audio that is still to be fetched only `created` is known: the sum is empty and the size 0.
+    """
 
     sha256: str
     size: int

@@ -1,0 +1,164 @@
+"""A Transcript, or a failure, to the document that Deepgram's SDKs and receivers read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID, uuid5
+
+from engine.dialects.deepgram.parameters import UTT_SPLIT, Options
+from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.deepgram.words import (
+    Utterance,
+    confidence,
+    matches,
+    paragraphs,
+    prose,
+    substitute,
+    utterances,
+    written,
+)
+from engine.request import Failed, FailureCode, Media, Request
+from engine.transcript import Channel, Segment, Transcript, Word
+
+Document = dict[str, Any]
+
+_FAILURES = {
+    FailureCode.AUDIO: ("Bad Request", 400, "Bad Request: failed to process audio: corrupt or unsupported data. "),
+    FailureCode.REMOTE_CONTENT: ("REMOTE_CONTENT_ERROR", 400, ""),
+    FailureCode.TOO_LARGE: ("PAYLOAD_TOO_LARGE", 413, ""),
+    FailureCode.TIMEOUT: ("GATEWAY_TIMEOUT", 504, ""),
+    FailureCode.INTERNAL: ("INTERNAL_SERVER_ERROR", 500, ""),
+}
+
+
+def render(request: Request, media: Media, transcript: Transcript) -> Document:
+    """The result document: the answer to a synchronous request, and the body of a success callback.
+
+    The same arguments always make the same document, so that a job that is finished twice says the same thing.
+    """
+    options = _options(request)
+    channels = [substitute(channel, options.get("replace", [])) for channel in transcript.channels]
+    results: Document = {"channels": [_channel(channel, options) for channel in channels]}
+    if options.get("utterances"):
+        found = utterances(channels, options.get("utt_split", UTT_SPLIT))
+        results["utterances"] = [_utterance(item, index, request, options) for index, item in enumerate(found)]
+    return {"metadata": _metadata(request, media, transcript), "results": results}
+
+
+def render_failure(request: Request, failed: Failed) -> Document:
+    """The body of a failure callback, which has no `results`: a superset that old and new consumers can tell apart."""
+    reply = failure_reply(failed)
+    metadata = {"request_id": request.id, **_echo(request)}
+    return {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request.id, "metadata": metadata}
+
+
+def failure_reply(failed: Failed) -> BadRequest:
+    """The answer to a synchronous request that failed."""
+    err_code, status, sentence = _FAILURES[failed.code]
+    return BadRequest(err_code, sentence + failed.message, status)
+
+
+def acknowledge(request: Request) -> Document:
+    """The immediate answer to a request with a callback. Nothing else: SDKs tell it from a result by that."""
+    return {"request_id": request.id}
+
+
+def callback_headers(request: Request) -> dict[str, str]:
+    """Headers that Deepgram's receivers look for: the id of the key that made the request, which is no secret."""
+    return {"dg-token": request.key_id} if request.key_id else {}
+
+
+def _options(request: Request) -> Options:
+    return cast(Options, request.options)
+
+
+def _metadata(request: Request, media: Media, transcript: Transcript) -> Document:
+    model = transcript.model
+    metadata: Document = {
+        "transaction_key": "deprecated",
+        "request_id": request.id,
+        "sha256": media.sha256,
+        "created": _timestamp(media.created),
+        "duration": round(transcript.duration, 6),
+        "channels": transcript.source_channels,
+        "models": [model.id],
+        "model_info": {model.id: {"name": model.name, "version": model.version, "arch": model.arch}},
+        **_echo(request),
+    }
+    if request.warnings:
+        metadata["warnings"] = [dict(warning) for warning in request.warnings]
+    return metadata
+
+
+def _echo(request: Request) -> Document:
+    """Tags and extra, which callers use to recognise their request; only when they were sent."""
+    options = _options(request)
+    return {name: value for name in ("tags", "extra") if (value := options.get(name))}
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _channel(channel: Channel, options: Options) -> Document:
+    document: Document = {"alternatives": [_alternative(channel, options)]}
+    if options.get("detect_language"):
+        document["detected_language"] = channel.language
+        document["language_confidence"] = round(channel.language_confidence, 6)
+    if terms := options.get("search"):
+        document["search"] = [{"query": term, "hits": _hits(channel.words, term)} for term in terms]
+    return document
+
+
+def _alternative(channel: Channel, options: Options) -> Document:
+    punctuate = options.get("punctuate", False)
+    alternative: Document = {
+        "transcript": prose(channel.words, punctuate),
+        "confidence": confidence(channel.words),
+        "words": [_word(word, punctuate) for word in channel.words],
+    }
+    if options.get("paragraphs"):
+        alternative["paragraphs"] = _paragraphs(paragraphs(channel.segments), punctuate)
+    return alternative
+
+
+def _word(word: Word, punctuate: bool) -> Document:
+    document: Document = {"word": word.text, **_span((word,)), "confidence": round(word.confidence, 6)}
+    return {**document, "punctuated_word": written(word, punctuate)} if punctuate else document
+
+
+def _span(words: Sequence[Word]) -> Document:
+    return {"start": round(words[0].start, 6), "end": round(words[-1].end, 6)}
+
+
+def _paragraphs(groups: Sequence[Sequence[Segment]], punctuate: bool) -> Document:
+    texts = [" ".join(prose(segment.words, punctuate) for segment in group) for group in groups]
+    return {
+        "transcript": "\n" + "\n\n".join(texts) if texts else "",
+        "paragraphs": [_paragraph(group, punctuate) for group in groups],
+    }
+
+
+def _paragraph(group: Sequence[Segment], punctuate: bool) -> Document:
+    words = [word for segment in group for word in segment.words]
+    sentences = [{"text": prose(segment.words, punctuate), **_span(segment.words)} for segment in group]
+    return {"sentences": sentences, "num_words": len(words), **_span(words)}
+
+
+def _hits(words: Sequence[Word], term: str) -> list[Document]:
+    found = [words[start:end] for start, end in matches(words, term)]
+    return [{"confidence": confidence(hit), **_span(hit), "snippet": prose(hit, punctuate=False)} for hit in found]
+
+
+def _utterance(utterance: Utterance, index: int, request: Request, options: Options) -> Document:
+    punctuate = options.get("punctuate", False)
+    return {
+        **_span(utterance.words),
+        "confidence": confidence(utterance.words),
+        "channel": utterance.channel,
+        "transcript": prose(utterance.words, punctuate),
+        "words": [_word(word, punctuate) for word in utterance.words],
+        "id": str(uuid5(UUID(request.id), str(index))),
+    }

@@ -1,0 +1,116 @@
+"""Works on the words of a transcript: find, replace, search, split into utterances and paragraphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import fsum
+
+from engine.transcript import Channel, Segment, Word
+
+PARAGRAPH_PAUSE = 2.0
+"""Seconds of silence that begin a new paragraph."""
+
+PARAGRAPH_SENTENCES = 5
+"""Sentences after which a paragraph ends without a pause."""
+
+_PUNCTUATION = '.,;:!?"()[]'
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Words of one channel without a long silence between them."""
+
+    channel: int
+    words: tuple[Word, ...]
+
+
+def confidence(words: Sequence[Word]) -> float:
+    """The mean confidence of words; 0.0 where there are none."""
+    return round(fsum(word.confidence for word in words) / len(words), 6) if words else 0.0
+
+
+def written(word: Word, punctuate: bool) -> str:
+    """A word as it stands in running text."""
+    return word.written or word.text if punctuate else word.text
+
+
+def prose(words: Sequence[Word], punctuate: bool) -> str:
+    """Words as running text."""
+    return " ".join(written(word, punctuate) for word in words)
+
+
+def substitute(channel: Channel, pairs: Sequence[Sequence[str]]) -> Channel:
+    """The channel with each phrase replaced, in the order of the pairs; an empty replacement removes the phrase.
+
+    A phrase of several words becomes one word that spans their time. Phrases do not match across a pause.
+    """
+    segments = channel.segments
+    for find, replacement in pairs:
+        segments = tuple(_substitute(segment, find, replacement) for segment in segments)
+    return replace(channel, segments=tuple(segment for segment in segments if segment.words))
+
+
+def matches(words: Sequence[Word], phrase: str) -> Iterator[tuple[int, int]]:
+    """Where a phrase stands among words, as half-open ranges that do not overlap; case and punctuation do not count."""
+    wanted, heard = [_key(part) for part in phrase.split()], [_key(word.text) for word in words]
+    start = 0
+    while wanted and start + len(wanted) <= len(heard):
+        end = start + len(wanted)
+        if heard[start:end] == wanted:
+            yield start, end
+            start = end
+        else:
+            start += 1
+
+
+def utterances(channels: Sequence[Channel], split: float) -> list[Utterance]:
+    """The utterances of all channels in the order of time; a silence of `split` seconds or more ends one."""
+    found = [
+        Utterance(number, words) for number, channel in enumerate(channels) for words in _runs(channel.words, split)
+    ]
+    return sorted(found, key=lambda utterance: (utterance.words[0].start, utterance.channel))
+
+
+def paragraphs(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Segments, each taken for a sentence, grouped by long pauses and by count."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if not groups or _begins_paragraph(groups[-1], segment):
+            groups.append([])
+        groups[-1].append(segment)
+    return groups
+
+
+def _begins_paragraph(paragraph: Sequence[Segment], segment: Segment) -> bool:
+    pause = segment.words[0].start - paragraph[-1].words[-1].end
+    return len(paragraph) >= PARAGRAPH_SENTENCES or pause >= PARAGRAPH_PAUSE
+
+
+def _runs(words: Sequence[Word], split: float) -> Iterator[tuple[Word, ...]]:
+    run: list[Word] = []
+    for word in words:
+        if run and word.start - run[-1].end >= split:
+            yield tuple(run)
+            run = []
+        run.append(word)
+    if run:
+        yield tuple(run)
+
+
+def _substitute(segment: Segment, find: str, replacement: str) -> Segment:
+    words: list[Word] = []
+    copied = 0
+    for start, end in matches(segment.words, find):
+        words += segment.words[copied:start]
+        words += [_merged(segment.words[start:end], replacement)] if replacement.strip() else []
+        copied = end
+    return Segment((*words, *segment.words[copied:]))
+
+
+def _merged(words: Sequence[Word], text: str) -> Word:
+    return Word(text, words[0].start, words[-1].end, confidence(words), text)
+
+
+def _key(text: str) -> str:
+    return text.strip(_PUNCTUATION).casefold()

@@ -1,0 +1,51 @@
+"""A finished job to the delivery that carries its result: the body is rendered once, and every attempt sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from engine.dialects import deepgram
+from engine.request import Failed, Media, Request
+from engine.transcript import Transcript
+from relay.model import Kind, Method, NewDelivery
+
+
+class Dialect(Protocol):
+    """What a vendor's wire format must be able to say."""
+
+    def render(self, request: Request, media: Media, transcript: Transcript) -> dict[str, Any]: ...
+
+    def render_failure(self, request: Request, failed: Failed) -> dict[str, Any]: ...
+
+    def callback_headers(self, request: Request) -> dict[str, str]: ...
+
+
+_DIALECTS: Mapping[str, Dialect] = {"deepgram": deepgram}
+
+
+def emit(request: Request, media: Media, result: Transcript | Failed) -> NewDelivery:
+    """The delivery of a result to the request's callback, in the caller's dialect and under the request's own id.
+
+    ValueError for a request without a callback: its caller got the result on the connection that it came by.
+    """
+    if request.callback is None:
+        raise ValueError(f"request {request.id} has no callback")
+    dialect = _DIALECTS[request.dialect]
+    return NewDelivery(
+        id=request.id,
+        url=request.callback.url,
+        body=orjson.dumps(_document(dialect, request, media, result)),
+        method=Method(request.callback.method),
+        kind=Kind.ERROR if isinstance(result, Failed) else Kind.FINAL,
+        headers=dialect.callback_headers(request),
+        traceparent=request.traceparent,
+    )
+
+
+def _document(dialect: Dialect, request: Request, media: Media, result: Transcript | Failed) -> dict[str, Any]:
+    if isinstance(result, Failed):
+        return dialect.render_failure(request, result)
+    return dialect.render(request, media, result)

@@ -1,0 +1,47 @@
+"""What the embedded recogniser offers, and a short conversation on two channels."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.dialects.catalogue import Abilities, Catalogue
+from engine.request import Media
+from engine.transcript import Channel, Model, Segment, Transcript, Word
+
+REQUEST_ID = "0199c0de-0000-7000-8000-000000000001"
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue(
+        models={"nova-3": "pocketsphinx", "pocketsphinx": "pocketsphinx", "large": "whisper"},
+        recognisers={
+            "pocketsphinx": Abilities(frozenset({"en"})),
+            "whisper": Abilities(frozenset({"en", "de"}), frozenset({"punctuate", "keyterm", "detect_language"})),
+        },
+        default="nova-3",
+    )
+
+
+@pytest.fixture
+def media() -> Media:
+    return Media(sha256="ab" * 32, size=96044, created=1763672314.1234)
+
+
+@pytest.fixture
+def conversation() -> Transcript:
+    left = Channel(
+        (
+            Segment((Word("hello", 0.0, 0.5, 0.9, "Hello,"), Word("doctor", 0.5, 1.0, 0.7, "doctor."))),
+            Segment((Word("are", 1.5, 1.7, 0.8, "Are"), Word("you", 1.7, 1.9, 0.6), Word("in", 1.9, 2.0, 1.0, "in?"))),
+            Segment((Word("hello", 5.0, 5.5, 0.5, "Hello!"),)),
+        )
+    )
+    right = Channel((Segment((Word("yes", 2.5, 2.75, 0.25, "Yes."),)),), language_confidence=0.75)
+    model = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+    return Transcript(model, duration=6.0, source_channels=2, channels=(left, right))
+
+
+@pytest.fixture
+def silence(conversation: Transcript) -> Transcript:
+    return Transcript(conversation.model, duration=3.25, source_channels=1, channels=(Channel(),))

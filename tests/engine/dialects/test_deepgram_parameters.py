@@ -1,0 +1,202 @@
+"""Every query parameter of Deepgram's pre-recorded API, and the verdict on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.audio.pcm import raw_format
+from engine.dialects.catalogue import Catalogue
+from engine.dialects.deepgram import BadRequest, parse
+from engine.request import Callback, RawFormat, Request, request_from_json, request_to_json
+
+from .conftest import REQUEST_ID
+
+Pairs = list[tuple[str, str]]
+
+
+def read(catalogue: Catalogue, *pairs: tuple[str, str]) -> Request | BadRequest:
+    return parse(pairs, request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format)
+
+
+def accepted(catalogue: Catalogue, *pairs: tuple[str, str]) -> Request:
+    request = read(catalogue, *pairs)
+    assert isinstance(request, Request), request
+    return request
+
+
+def refused(catalogue: Catalogue, *pairs: tuple[str, str]) -> BadRequest:
+    reply = read(catalogue, *pairs)
+    assert isinstance(reply, BadRequest), reply
+    return reply
+
+
+def test_a_bare_request_gets_the_default_model_and_no_callback(catalogue: Catalogue) -> None:
+    request = accepted(catalogue)
+    assert (request.id, request.dialect) == (REQUEST_ID, "deepgram")
+    assert (request.model, request.recogniser) == ("nova-3", "pocketsphinx")
+    assert (request.callback, request.raw, request.language, request.warnings) == (None, None, None, ())
+
+
+def test_the_query_an_sdk_sends_is_read_whole(catalogue: Catalogue) -> None:
+    url = "https://user:pass@example.com:8443/hook?x=1&y=a+b"
+    request = accepted(
+        catalogue,
+        *(("callback", url), ("callback_method", "PUT"), ("extra", "k:v"), ("extra", "job:4:2"), ("tag", "a")),
+        *(("tag", "b"), ("language", "en-US"), ("model", "nova-3"), ("utterances", "true"), ("utt_split", "0.5")),
+        *(("search", "hello"), ("replace", "in:inside"), ("multichannel", "true"), ("mip_opt_out", "true")),
+    )
+    assert request.callback == Callback(url, "PUT")
+    assert (request.language, request.multichannel) == ("en-US", True)
+    assert request.options["extra"] == {"k": "v", "job": "4:2"}
+    assert request.options["tags"] == ["a", "b"]
+    assert request.options["search"] == ["hello"]
+    assert request.options["replace"] == [["in", "inside"]]
+    assert (request.options["utterances"], request.options["utt_split"]) == (True, 0.5)
+    assert request.warnings == ()
+
+
+def test_a_request_survives_its_job_row_without_showing_its_callback(catalogue: Catalogue) -> None:
+    request = accepted(
+        catalogue,
+        *(("callback", "https://u:secret@example.com/?t=token"), ("extra", "k:v"), ("replace", "a:b"), ("zoom", "1")),
+        *(("encoding", "linear16"), ("sample_rate", "8000"), ("channels", "2"), ("punctuate", "true")),
+    )
+    assert request_from_json(request_to_json(request)) == request
+    assert "secret" not in repr(request)
+    assert "token" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    ("written", "method"), [("POST", "POST"), ("post", "POST"), ("PUT", "PUT"), ("put", "PUT"), ("Put", "PUT")]
+)
+def test_the_callback_method_is_read_in_any_case(catalogue: Catalogue, written: str, method: str) -> None:
+    request = accepted(catalogue, ("callback", "http://example.com/"), ("callback_method", written))
+    assert request.callback == Callback("http://example.com/", method)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw"),
+    [
+        ([("encoding", "linear16"), ("sample_rate", "16000")], RawFormat("pcm_s16le", 16000, 1)),
+        ([("encoding", "linear16"), ("sample_rate", "44100"), ("channels", "2")], RawFormat("pcm_s16le", 44100, 2)),
+        ([("encoding", "mulaw")], RawFormat("pcm_mulaw", 8000, 1)),
+        ([("encoding", "flac")], None),
+    ],
+)
+def test_raw_audio_is_described_by_encoding_rate_and_channels(
+    catalogue: Catalogue, encoding: Pairs, raw: RawFormat | None
+) -> None:
+    assert accepted(catalogue, *encoding).raw == raw
+
+
+REFUSED: list[tuple[Pairs, str, str]] = [
+    ([("callback", "")], "INVALID_QUERY_PARAMETER", "Invalid callback url. callback:"),
+    ([("callback_method", "DELETE")], "INVALID_QUERY_PARAMETER", "callback_method: unknown variant 'DELETE'"),
+    ([("callback_method", "")], "INVALID_QUERY_PARAMETER", "expected `POST` or `PUT`"),
+    ([("callback", "http://a.com/"), ("callback", "http://b.com/")], "INVALID_QUERY_PARAMETER", "duplicate field"),
+    ([("model", "nova-9")], "Bad Request", "model: 'nova-9' is not known here, use one of large, nova-3"),
+    ([("model", "")], "Bad Request", "No such model/language/tier combination found."),
+    ([("version", "2021-01-01.0")], "Bad Request", "version: '2021-01-01.0' is not known here, use latest"),
+    ([("language", "fr")], "Bad Request", "language: model nova-3 does not know 'fr', use one of en."),
+    ([("language", "english")], "Bad Request", "No such model/language/tier combination found."),
+    ([("language", "multi")], "Bad Request", "language: model nova-3 does not know 'multi'"),
+    ([("detect_language", "es")], "Bad Request", "detect_language: model nova-3 does not know 'es'"),
+    ([("extra", "novalue")], "INVALID_QUERY_PARAMETER", "extra: a value has no name before a colon"),
+    ([("extra", ":v")], "INVALID_QUERY_PARAMETER", "send extra=key:value"),
+    ([("extra", "k:" + "v" * 2047)], "INVALID_QUERY_PARAMETER", "extra: a value is longer than 2048 characters"),
+    ([("tag", "t" * 2049)], "INVALID_QUERY_PARAMETER", "tag: a value is longer than 2048 characters"),
+    ([("replace", "word")], "INVALID_QUERY_PARAMETER", "send replace=find:replacement"),
+    ([("utt_split", "soon")], "INVALID_QUERY_PARAMETER", "utt_split: 'soon' is not a positive number of seconds"),
+    ([("utt_split", "0")], "INVALID_QUERY_PARAMETER", "utt_split"),
+    ([("utt_split", "nan")], "INVALID_QUERY_PARAMETER", "utt_split"),
+    ([("utt_split", "inf")], "INVALID_QUERY_PARAMETER", "utt_split"),
+    ([("encoding", "linear17")], "INVALID_QUERY_PARAMETER", "encoding: 'linear17' is not supported"),
+    ([("encoding", "linear16")], "INVALID_QUERY_PARAMETER", "sample_rate: required with encoding=linear16"),
+    ([("encoding", "linear16"), ("sample_rate", "fast")], "INVALID_QUERY_PARAMETER", "sample_rate: 'fast' is not"),
+    ([("encoding", "linear16"), ("sample_rate", "-8")], "INVALID_QUERY_PARAMETER", "sample_rate: '-8' is not"),
+    ([("encoding", "mulaw"), ("channels", "0")], "INVALID_QUERY_PARAMETER", "channels: 0 is out of range"),
+    ([("tag", "x")] * 513, "INVALID_QUERY_PARAMETER", "513 parameters are too many"),
+    *(
+        ([(flag, value)], "INVALID_QUERY_PARAMETER", f"{flag}: provided string was not `true` or `false`")
+        for flag in (
+            *("punctuate", "smart_format", "numerals", "filler_words", "profanity_filter", "multichannel"),
+            *("utterances", "paragraphs", "mip_opt_out"),
+        )
+        for value in ("", "1", "True", "yes")
+    ),
+    *(
+        ([(name, value)], "INVALID_QUERY_PARAMETER", f"{name}: this server does not offer")
+        for name, value in (
+            *(("diarize", "true"), ("diarize_model", "latest"), ("redact", "pci"), ("detect_entities", "true")),
+            *(("sentiment", "true"), ("summarize", "v2"), ("topics", "true"), ("custom_topic", "rain")),
+            *(("custom_topic_mode", "strict"), ("intents", "true"), ("custom_intent", "leave")),
+            *(("custom_intent_mode", "extended"), ("measurements", "true"), ("dictation", "true")),
+            *(("language_hint", "es"), ("redact", "true"), ("diarize_version", "2021-07-14.0")),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("pairs", "code", "message"), REFUSED)
+def test_a_bad_parameter_is_refused_with_its_name_and_the_remedy(
+    catalogue: Catalogue, pairs: Pairs, code: str, message: str
+) -> None:
+    reply = refused(catalogue, *pairs)
+    assert (reply.err_code, reply.status) == (code, 400)
+    assert message in reply.err_msg
+
+
+@pytest.mark.parametrize("name", ["diarize", "redact", "sentiment", "summarize", "topics", "dictation"])
+def test_a_feature_that_is_switched_off_is_no_reason_to_refuse(catalogue: Catalogue, name: str) -> None:
+    assert accepted(catalogue, (name, "false")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("punctuate", "true"), ("smart_format", "true"), ("numerals", "true"), ("filler_words", "true")),
+        *(("profanity_filter", "true"), ("keyterm", "tretinoin"), ("keywords", "snuffle:2")),
+        *(("detect_language", "true"), ("detect_language", "en")),
+    ],
+)
+def test_what_the_recogniser_cannot_do_is_accepted_with_a_warning(catalogue: Catalogue, name: str, value: str) -> None:
+    (warning,) = accepted(catalogue, (name, value)).warnings
+    assert warning == {
+        "parameter": name,
+        "type": "unsupported_parameter",
+        "message": "Accepted, but recogniser pocketsphinx cannot do it.",
+    }
+
+
+def test_what_another_recogniser_can_do_is_accepted_without_one(catalogue: Catalogue) -> None:
+    request = accepted(
+        catalogue,
+        *(
+            ("model", "large"),
+            ("language", "multi"),
+            ("punctuate", "true"),
+            ("keyterm", "a"),
+            ("detect_language", "de"),
+        ),
+    )
+    assert (request.recogniser, request.language, request.warnings) == ("whisper", "multi", ())
+
+
+def test_unknown_parameters_are_listed_once_each(catalogue: Catalogue) -> None:
+    warnings = accepted(catalogue, ("zoom", "1"), ("zoom", "2"), ("n" * 80, "")).warnings
+    assert [(warning["parameter"], warning["type"]) for warning in warnings] == [
+        ("zoom", "unknown_parameter"),
+        ("n" * 64, "unknown_parameter"),
+    ]
+
+
+def test_a_rate_without_an_encoding_is_not_ignored_in_silence(catalogue: Catalogue) -> None:
+    (warning,) = accepted(catalogue, ("sample_rate", "8000")).warnings
+    assert warning["parameter"] == "sample_rate"
+    assert "encoding" in warning["message"]
+
+
+@pytest.mark.parametrize("name", ["smart_format", "paragraphs", "punctuate"])
+def test_formatting_implies_punctuation(catalogue: Catalogue, name: str) -> None:
+    assert accepted(catalogue, (name, "true")).options["punctuate"] is True
+    assert accepted(catalogue, (name, "false")).options["punctuate"] is False

@@ -1,0 +1,167 @@
+"""The documents that Deepgram's SDKs and receivers read, compared with golden files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from deepgram.types.listen_v1response import ListenV1Response
+
+from engine.audio.pcm import raw_format
+from engine.dialects.catalogue import Catalogue
+from engine.dialects.deepgram import acknowledge, failure_reply, parse, render, render_failure
+from engine.request import Failed, FailureCode, Media, Request
+from engine.transcript import Channel, Transcript
+
+from .conftest import REQUEST_ID
+
+GOLDEN = Path(__file__).parent / "golden"
+EVERYTHING = [
+    *(("tag", "a"), ("tag", "b"), ("extra", "k:v"), ("punctuate", "true"), ("paragraphs", "true")),
+    *(("utterances", "true"), ("search", "hello doctor"), ("search", "absent"), ("replace", "are you:r u")),
+    *(("detect_language", "true"), ("multichannel", "true"), ("zoom", "1")),
+]
+
+
+@pytest.fixture
+def plain(catalogue: Catalogue) -> Request:
+    return asked(catalogue)
+
+
+def asked(catalogue: Catalogue, *pairs: tuple[str, str]) -> Request:
+    request = parse(pairs, request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format)
+    assert isinstance(request, Request), request
+    return request
+
+
+def golden(name: str) -> Any:
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_a_bare_request_gets_words_and_nothing_it_did_not_ask_for(
+    plain: Request, media: Media, conversation: Transcript
+) -> None:
+    assert render(plain, media, conversation) == golden("plain")
+
+
+def test_a_request_for_everything_gets_everything(catalogue: Catalogue, media: Media, conversation: Transcript) -> None:
+    assert render(asked(catalogue, *EVERYTHING), media, conversation) == golden("everything")
+
+
+def test_silence_still_has_one_alternative(catalogue: Catalogue, media: Media, silence: Transcript) -> None:
+    request = asked(catalogue, ("paragraphs", "true"), ("utterances", "true"), ("search", "hello"))
+    assert render(request, media, silence) == golden("silence")
+
+
+def test_rendering_twice_gives_the_same_bytes(catalogue: Catalogue, media: Media, conversation: Transcript) -> None:
+    request = asked(catalogue, *EVERYTHING)
+    first, second = render(request, media, conversation), render(request, media, conversation)
+    assert orjson.dumps(first) == orjson.dumps(second)
+
+
+@pytest.mark.parametrize("name", ["plain", "everything", "silence"])
+def test_the_vendors_own_model_reads_the_documents(name: str) -> None:
+    document = ListenV1Response.model_validate(golden(name))
+    assert document.metadata.request_id == REQUEST_ID
+    alternatives = document.results.channels[0].alternatives
+    assert alternatives is not None
+    assert alternatives[0].transcript == golden(name)["results"]["channels"][0]["alternatives"][0]["transcript"]
+
+
+@pytest.mark.parametrize(
+    ("split", "transcripts"),
+    [
+        ("0.4", ["hello doctor", "are you in", "yes", "hello"]),
+        ("0.8", ["hello doctor are you in", "yes", "hello"]),
+        ("3", ["hello doctor are you in", "yes", "hello"]),
+        ("3.5", ["hello doctor are you in hello", "yes"]),
+    ],
+)
+def test_a_silence_of_utt_split_seconds_ends_an_utterance(
+    catalogue: Catalogue, media: Media, conversation: Transcript, split: str, transcripts: list[str]
+) -> None:
+    request = asked(catalogue, ("utterances", "true"), ("utt_split", split))
+    found = render(request, media, conversation)["results"]["utterances"]
+    assert [utterance["transcript"] for utterance in found] == transcripts
+    assert len({utterance["id"] for utterance in found}) == len(transcripts)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "transcript"),
+    [
+        (["hello:hi"], "hi doctor are you in hi"),
+        (["HELLO Doctor:dear sir"], "dear sir are you in hello"),
+        (["hello:"], "doctor are you in"),
+        (["doctor are:x"], "hello doctor are you in hello"),
+        (["hello:doctor", "doctor:nurse"], "nurse nurse are you in nurse"),
+        (["absent:x", " :x"], "hello doctor are you in hello"),
+    ],
+)
+def test_phrases_are_replaced_in_order_and_never_across_a_pause(
+    catalogue: Catalogue, media: Media, conversation: Transcript, pairs: list[str], transcript: str
+) -> None:
+    request = asked(catalogue, *(("replace", pair) for pair in pairs))
+    (alternative,) = render(request, media, conversation)["results"]["channels"][0]["alternatives"]
+    assert alternative["transcript"] == transcript
+
+
+def test_a_replaced_phrase_keeps_the_time_of_its_words(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    request = asked(catalogue, ("replace", "hello doctor:greeting"))
+    word = render(request, media, conversation)["results"]["channels"][0]["alternatives"][0]["words"][0]
+    assert word == {"word": "greeting", "start": 0.0, "end": 1.0, "confidence": 0.8}
+
+
+def test_a_channel_emptied_by_replacement_reads_as_silence(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    right = Transcript(conversation.model, 6.0, 1, (Channel(conversation.channels[1].segments),))
+    request = asked(catalogue, ("replace", "yes:"), ("paragraphs", "true"), ("utterances", "true"))
+    results = render(request, media, right)["results"]
+    assert results["channels"][0]["alternatives"][0]["transcript"] == ""
+    assert results["channels"][0]["alternatives"][0]["confidence"] == 0.0
+    assert results["utterances"] == []
+
+
+def test_a_paragraph_ends_after_five_sentences(catalogue: Catalogue, media: Media, conversation: Transcript) -> None:
+    left = conversation.channels[0]
+    six = Transcript(conversation.model, 6.0, 1, (Channel(left.segments[:1] * 6),))
+    (alternative,) = render(asked(catalogue, ("paragraphs", "true")), media, six)["results"]["channels"][0][
+        "alternatives"
+    ]
+    assert [len(paragraph["sentences"]) for paragraph in alternative["paragraphs"]["paragraphs"]] == [5, 1]
+
+
+def test_the_acknowledgement_is_the_request_id_alone(plain: Request) -> None:
+    assert acknowledge(plain) == {"request_id": REQUEST_ID}
+
+
+def test_a_failure_has_an_error_code_the_echo_and_no_results(catalogue: Catalogue) -> None:
+    request = asked(catalogue, ("tag", "a"), ("extra", "k:v"))
+    failed = Failed(FailureCode.REMOTE_CONTENT, "The remote server hosting the media returned a client error: 404.")
+    assert render_failure(request, failed) == golden("failure")
+
+
+def test_a_failure_without_tags_echoes_none(plain: Request) -> None:
+    document = render_failure(plain, Failed(FailureCode.INTERNAL, "It broke."))
+    assert document["metadata"] == {"request_id": REQUEST_ID}
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "err_code"),
+    [
+        (FailureCode.AUDIO, 400, "Bad Request"),
+        (FailureCode.REMOTE_CONTENT, 400, "REMOTE_CONTENT_ERROR"),
+        (FailureCode.TOO_LARGE, 413, "PAYLOAD_TOO_LARGE"),
+        (FailureCode.TIMEOUT, 504, "GATEWAY_TIMEOUT"),
+        (FailureCode.INTERNAL, 500, "INTERNAL_SERVER_ERROR"),
+    ],
+)
+def test_every_failure_has_a_status_and_a_code_of_the_vendor(code: FailureCode, status: int, err_code: str) -> None:
+    reply = failure_reply(Failed(code, "Why."))
+    assert (reply.status, reply.err_code) == (status, err_code)
+    assert reply.err_msg.endswith("Why.")
