@@ -15,3 +15,11 @@ class SchemaError(RelayError):
 
 class DuplicateDelivery(RelayError):
     """A delivery with this id is in the outbox already."""
+
+
+class InvalidDelivery(RelayError):
+    """A delivery that no relay could ever send: the message names the field."""
+
+
+class StoreUnavailable(RelayError):
+    """The outbox cannot be written right now: locked for too long, or its disk is full or broken."""

@@ -232,8 +232,19 @@ Verdict = Delivered | Retry | Dead
 
 
 @dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What a destination has taught about sizes: the largest body it accepted, the smallest it called too large."""
+
+    largest_accepted: int | None = None
+    smallest_refused: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempted:
-    """The record of one attempt, the same for every observer: log, metrics, the attempts table."""
+    """The record of one attempt, the same for every observer: log, metrics, the attempts table.
+
+    `limits` is what was known of the destination before this attempt; it is looked up only for a 413.
+    """
 
     delivery: Delivery
     answer: Answer
@@ -242,6 +253,7 @@ class Attempted:
     diagnosis: str
     started_at: float
     finished_at: float
+    limits: BodyLimits = BodyLimits()
 
     @property
     def lag(self) -> float:

@@ -1,0 +1,162 @@
+"""Puts the relay together and runs it until a signal: the only place that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+import structlog
+from aiohttp import web
+
+from relay.delivery.courier import Courier
+from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.service import Pace, Service
+from relay.delivery.settler import Settler
+from relay.model import Attempted
+from relay.outbox.doorbell import Doorbell
+from relay.outbox.migrate import migrate, outbox_migrations
+from relay.outbox.sqlite import Limits, SqliteOutbox
+from relay.policy.schedule import FixedSchedule
+from relay.settings import RelaySettings, Settings
+from relay.telemetry.exposition import Check, measure_loop_lag, routes
+from relay.telemetry.log import AttemptLog
+from relay.telemetry.metrics import Metrics
+from relay.transports.aiohttp_client import AiohttpTransport
+from relay.transports.bounds import Bounds
+from relay.transports.resolver import Resolver
+
+_STALLED_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings) -> None:
+    """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once."""
+    path, relay = settings.outbox.path, settings.relay
+    _announce(settings)
+    applied = migrate(path, [outbox_migrations()])
+    log.info("store.ready", path=str(path), migrations=[f"{m.number:04}_{m.name}" for m in applied])
+    async with AsyncExitStack() as stack:
+        house = House(settings, stack)
+        await house.open()
+        _obey_signals(house.service)
+        address = await _serve(stack, relay, house)
+        log.info("relay.ready", metrics=f"http://{address}/metrics")
+        await house.service.run(relay.drain_seconds)
+    log.info("relay.stopped")
+
+
+class House:
+    """The rooms of one relay, wired."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        relay, rules = settings.relay, settings.outbox.guard.rules()
+        self._stack = stack
+        self.metrics = Metrics(relay.concurrency)
+        self._log = AttemptLog()
+        self._wake = asyncio.Event()
+        self._outbox = SqliteOutbox(settings.outbox.path, Limits(relay.per_destination, relay.lease_seconds))
+        self._doorbell = Doorbell(settings.outbox.path, self._wake)
+        self._transport = _transport(relay, Resolver(rules))
+        self._settler = Settler(self._outbox)
+        courier = Courier(
+            shelf=self._outbox,
+            transport=self._transport,
+            settlements=self._settler,
+            rules=rules,
+            schedule=FixedSchedule(relay.retry.retries, relay.retry.delay),
+            user_agent=f"Outspoken/{version('outspoken')}",
+            tell=self._tell,
+        )
+        self._dispatcher = Dispatcher(self._outbox, courier.deliver, relay.concurrency, self._wake)
+        pace = Pace(renew=relay.lease_seconds / 3)
+        self.service = Service(
+            self._dispatcher,
+            self._settler,
+            calendar=self._outbox,
+            wake=self._wake,
+            clockwork=self.metrics,
+            take_stock=self._take_stock,
+            pace=pace,
+        )
+
+    async def open(self) -> None:
+        """Take hold of sockets and files; the stack gives them back in reverse."""
+        self._stack.push_async_callback(self._outbox.close)
+        self._stack.push_async_callback(self._transport.aclose)
+        self._doorbell.open()
+        self._stack.callback(self._doorbell.close)
+        lag = asyncio.create_task(measure_loop_lag(self.metrics.loop_lag), name="loop lag")
+        self._stack.callback(lag.cancel)
+
+    def _tell(self, attempt: Attempted) -> None:
+        self._log(attempt)
+        self.metrics(attempt)
+
+    async def _take_stock(self) -> None:
+        self.metrics.counted(await self._outbox.snapshot())
+        self.metrics.working(
+            draining=self.service.draining,
+            in_flight=self._dispatcher.in_flight,
+            stale=self._settler.take_stale(),
+            lapsed=self._dispatcher.take_lapsed(),
+        )
+
+    def checks(self) -> dict[str, Check]:
+        """What readiness depends on. A failing receiver or a long backlog is no reason to be unready."""
+        return {"store": self._store_answers, "claims": self._claims_turn, "drain": self._not_draining}
+
+    async def _store_answers(self) -> str | None:
+        if self._settler.failing:
+            return "the outbox cannot be written"
+        self._outbox.next_due()
+        return None
+
+    async def _claims_turn(self) -> str | None:
+        still = time.monotonic() - self.service.claimed_at
+        return f"no claim for {still:.0f} s" if still > _STALLED_SECONDS else None
+
+    async def _not_draining(self) -> str | None:
+        return "draining" if self.service.draining else None
+
+
+def _transport(relay: RelaySettings, resolver: Resolver) -> AiohttpTransport:
+    bounds = Bounds(connect_timeout=relay.http.connect_timeout, exchange_timeout=relay.http.exchange_timeout)
+    return AiohttpTransport(resolver, bounds)
+
+
+def _announce(settings: Settings) -> None:
+    opened = [str(network) for network in settings.outbox.guard.allow_networks]
+    log.info("relay.started", version=version("outspoken"), pid=os.getpid())
+    if opened:
+        log.warning("guard.networks.opened", networks=opened)
+
+
+def _obey_signals(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+
+    def obey(number: signal.Signals) -> None:
+        if service.draining:
+            log.warning("relay.stopped", reason="second signal")
+            os._exit(128 + number)
+        service.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, obey, number)
+
+
+async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> str:
+    """Metrics and health; returns the address that is bound."""
+    application = web.Application()
+    application.add_routes(routes(house.metrics.registry, house.checks()))
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, relay.host, relay.port)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,101 @@
+"""Reads one TOML file and the environment into a settings model, and names every key that does not belong.
+
+Order: environment (`OUTSPOKEN_RELAY__LISTEN=...`) over file. A program reads its own sections of the shared file;
+the other program's sections are known by name only, and checked when that program starts.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from relay.errors import ConfigError
+
+PREFIX = "OUTSPOKEN_"
+CONFIG_VARIABLE = "OUTSPOKEN_CONFIG"
+
+Model = TypeVar("Model", bound=BaseModel)
+Tree = dict[str, Any]
+
+
+def load(model: type[Model], path: Path | None, environ: Mapping[str, str], others: frozenset[str]) -> Model:
+    """The settings of one program. `others` names the sections that belong to another program.
+
+    Raises ConfigError for a missing or unreadable file, a misspelt key in file or environment, or a bad value.
+    """
+    known = set(model.model_fields)
+    tree = _merge(_from_file(path, known | others), _from_environment(environ, known | others))
+    try:
+        return model.model_validate({name: value for name, value in tree.items() if name in known})
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+
+
+def _from_file(path: Path | None, sections: set[str] | frozenset[str]) -> Tree:
+    if path is None:
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for name in tree:
+        if name not in sections:
+            raise ConfigError(f"{path}: unknown section [{name}]; there are {_listed(sections)}")
+    return tree
+
+
+def _from_environment(environ: Mapping[str, str], sections: set[str] | frozenset[str]) -> Tree:
+    tree: Tree = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        section, *rest = variable.removeprefix(PREFIX).lower().split("__")
+        if section not in sections or not all(rest) or not rest:
+            raise ConfigError(f"{variable}: no such setting; the form is {PREFIX}SECTION__KEY with {_listed(sections)}")
+        _plant(tree, [section, *rest], _value(text))
+    return tree
+
+
+def _plant(tree: Tree, keys: list[str], value: object) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[keys[-1]] = value
+
+
+def _value(text: str) -> object:
+    """A TOML value where it reads as one (numbers, lists, booleans), else the bare text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(under: Tree, over: Tree) -> Tree:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    return "\n".join(_complaints(error, path))
+
+
+def _complaints(error: ValidationError, path: Path | None) -> Iterator[str]:
+    origin = f"{path} or environment" if path else "environment"
+    # include_input=False: a value may be a secret.
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        message = "no such setting (misspelt?)" if fault["type"] == "extra_forbidden" else fault["msg"]
+        yield f"{origin}: {key}: {message}"
+
+
+def _listed(names: set[str] | frozenset[str]) -> str:
+    return ", ".join(f"[{name}]" for name in sorted(names))

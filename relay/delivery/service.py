@@ -1,0 +1,130 @@
+"""Starting, keeping up and stopping: the loops of one relay, written once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.settler import Settler
+from relay.errors import StoreUnavailable
+
+log = structlog.get_logger()
+
+
+class Clockwork(Protocol):
+    """Who hears that a loop turned, or failed to."""
+
+    def turned(self, loop: str, *, ok: bool) -> None:
+        """One iteration of a named loop ended."""
+
+
+class Calendar(Protocol):
+    """When there is next something to do."""
+
+    def next_due(self) -> float | None:
+        """Epoch seconds of the earliest pending delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell."""
+
+    poll: float = 0.25
+    renew: float = 20.0
+    stats: float = 5.0
+
+
+class Service:
+    """One relay at work: `run` until `stop` is called, then drain."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        *,
+        calendar: Calendar,
+        wake: asyncio.Event,
+        clockwork: Clockwork,
+        take_stock: Callable[[], Awaitable[None]],
+        pace: Pace,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._settler = settler
+        self._calendar = calendar
+        self._wake = wake
+        self._clockwork = clockwork
+        self._take_stock = take_stock
+        self._pace = pace
+        self._stopping = asyncio.Event()
+        self.claimed_at = time.monotonic()
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new deliveries are claimed any more."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns when what is in flight has ended."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self, drain_seconds: float) -> None:
+        """Claim and deliver until `stop`; then let attempts finish for `drain_seconds` and release the rest."""
+        settling = asyncio.create_task(self._settler.run(), name="settle")
+        upkeep = [
+            asyncio.create_task(self._every(self._pace.renew, "renew", self._dispatcher.renew), name="renew"),
+            asyncio.create_task(self._every(self._pace.stats, "stats", self._take_stock), name="stats"),
+        ]
+        try:
+            await self._claim_until_stopped()
+            log.info("relay.draining", in_flight=self._dispatcher.in_flight)
+            await self._dispatcher.drain(drain_seconds)
+        finally:
+            await _cancel(settling, *upkeep)
+
+    async def _claim_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            if await self._turn("claim", self._dispatcher.run_once):
+                self.claimed_at = time.monotonic()
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until a ring, a freed slot, the next due time or the safety poll, whichever comes first."""
+        due_at = self._calendar.next_due()
+        wait = self._pace.poll if due_at is None else min(self._pace.poll, max(0.001, due_at - time.time()))
+        if due_at is not None and due_at <= time.time():
+            wait = self._pace.poll  # due but not claimed: no room, which a freed slot will announce
+        try:
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._turn(name, work)
+            await asyncio.sleep(seconds)
+
+    async def _turn(self, name: str, work: Callable[[], Awaitable[object]]) -> bool:
+        """One iteration. A loop outlives its failures: a store that is locked or full now may be well in a second."""
+        try:
+            await work()
+        except StoreUnavailable as error:
+            log.error("store.error", operation=name, kind=str(error))
+            self._clockwork.turned(name, ok=False)
+            return False
+        self._clockwork.turned(name, ok=True)
+        return True
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,104 @@
+"""Wakes the relay when something was committed: one empty datagram to a Unix socket beside the database.
+
+A lost datagram costs a safety poll (250 ms) and nothing else, so a ring never blocks and never fails. Watching the
+write-ahead log instead would be a race: it changes before the commit can be seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_LONGEST_ADDRESS = 100  # sun_path holds 108 bytes on Linux, 104 elsewhere
+
+
+def _folder(database: Path) -> Path:
+    return database.with_name(f"{database.name}.bells")
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """The socket's address, through an open directory where the plain path would be too long."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+class Bell:
+    """The ringing side: hold one, ring it after every commit that added a delivery."""
+
+    def __init__(self, database: Path) -> None:
+        self._folder = _folder(database)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def ring(self) -> None:
+        """Tell every relay on this database that there is something to do."""
+        with suppress(FileNotFoundError):
+            for path in self._folder.iterdir():
+                self._ring(path)
+
+    def _ring(self, path: Path) -> None:
+        # Full: the relay has rings enough to wake it. Refused: a dead relay's socket, which its successor removes.
+        with suppress(BlockingIOError, ConnectionRefusedError, FileNotFoundError), _address(path) as address:
+            self._socket.sendto(b"", address)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+
+class Doorbell:
+    """The hearing side, one per relay process. A ring sets `heard`; whoever acts on it clears it."""
+
+    def __init__(self, database: Path, heard: asyncio.Event) -> None:
+        self._heard = heard
+        self._path = _folder(database) / f"{os.getpid()}.sock"
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        for path in self._path.parent.iterdir():
+            _remove_if_dead(path)
+        self._path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        with _address(self._path) as address:
+            self._socket.bind(address)
+        asyncio.get_running_loop().add_reader(self._socket, self._hear)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        self._path.unlink(missing_ok=True)
+
+    def _hear(self) -> None:
+        assert self._socket is not None
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(1)
+                self._heard.set()
+
+
+def _remove_if_dead(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe, _address(path) as address:
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return

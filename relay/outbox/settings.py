@@ -1,0 +1,62 @@
+"""The [outbox] section: the one part of the configuration that engine and relay share, so that both agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator
+
+from relay.errors import ConfigError
+from relay.outbox.database import sqlite_path
+from relay.policy.destination import Rules
+
+
+class Section(BaseModel):
+    """A section of the configuration file: a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+def _listed(value: object) -> object:
+    """A list may be written as `8080, 8443` in an environment variable; one item needs no brackets."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int) else value
+
+
+class GuardSettings(Section):
+    """[outbox.guard]: where callbacks may go, and from where audio may be fetched."""
+
+    ports: Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_listed)] = Field(
+        frozenset({80, 443, 8080, 8443}), description="Ports that a callback URL may name."
+    )
+    allow_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
+        (), description="Networks opened although the address rule denies them, such as 10.1.0.0/16."
+    )
+    nat64: bool = Field(False, description="Let 64:ff9b::/96 through, judged by the IPv4 address inside.")
+
+    def rules(self) -> Rules:
+        """The guard's own form."""
+        return Rules(ports=self.ports, networks=self.allow_networks, nat64=self.nat64)
+
+
+class OutboxSettings(Section):
+    """[outbox]: the database that engine and relay share."""
+
+    url: str = Field("sqlite:///var/outspoken.db", description="Where jobs and deliveries live.")
+    guard: GuardSettings = GuardSettings()
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_database(cls, url: str) -> str:
+        try:
+            sqlite_path(url)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("outbox.url: ")) from None
+        return url
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return sqlite_path(self.url)

@@ -1,0 +1,1 @@
+SELECT body FROM bodies WHERE seq = :seq

@@ -1,0 +1,83 @@
+"""`relay listen`: a receiver to try things with. It prints what arrives, and can fail, delay and refuse on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the receiver answers.
+
+    `status` to every request, but 500 to the first `fail_first` of each delivery and to `fail_ratio` of all (0 to 1,
+    by seeded dice); `delay` seconds before an answer; 413 to bodies over `max_body` bytes.
+    """
+
+    status: int = 200
+    fail_first: int = 0
+    fail_ratio: float = 0.0
+    delay: float = 0.0
+    max_body: int = 1 << 30
+    seed: int = 0
+
+
+class Receiver:
+    """Answers every path and method, and reports each request as a value: method, path, headers, body, status."""
+
+    def __init__(self, behaviour: Behaviour, tell: Callable[[Report], None]) -> None:
+        self._behaviour = behaviour
+        self._tell = tell
+        # Which answers fail is no secret, and has to be the same in every run.
+        self._dice = random.Random(behaviour.seed)  # noqa: S311
+        self._seen: dict[str, int] = {}
+
+    def application(self) -> web.Application:
+        """The aiohttp application to serve."""
+        application = web.Application(client_max_size=self._behaviour.max_body)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        return application
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._reply(request, b"", 413)
+        await asyncio.sleep(self._behaviour.delay)
+        return self._reply(request, body, self._status(request.headers.get("webhook-id", "")))
+
+    def _status(self, delivery_id: str) -> int:
+        seen = self._seen[delivery_id] = self._seen.get(delivery_id, 0) + 1
+        fails = seen <= self._behaviour.fail_first or self._dice.random() < self._behaviour.fail_ratio
+        return 500 if fails else self._behaviour.status
+
+    def _reply(self, request: web.Request, body: bytes, status: int) -> web.Response:
+        self._tell(
+            {
+                "method": request.method,
+                "path": request.raw_path,
+                "headers": {name.lower(): value for name, value in request.headers.items()},
+                "body": body.decode("utf-8", "replace"),
+                "status": status,
+            }
+        )
+        return web.Response(status=status)
+
+
+def as_json(report: Report) -> str:
+    """A request as one JSON line."""
+    return json.dumps(report, ensure_ascii=False)
+
+
+def as_text(report: Report) -> str:
+    """A request for a person to read."""
+    headers = "\n".join(f"{name}: {value}" for name, value in report["headers"].items())
+    return f"{report['method']} {report['path']} -> {report['status']}\n{headers}\n\n{report['body']}\n"

@@ -1,0 +1,120 @@
+"""Log lines: structlog JSON, one event name per fact, and nothing in them that a receiver or caller keeps secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+from relay.model import Attempted, Dead, Delivered, Outcome, Retry
+from relay.policy.outcome import remedy_for_413
+
+Event = MutableMapping[str, Any]
+
+_SECRET_KEYS = frozenset(
+    {"authorization", "api_key", "key", "secret", "token", "password", "url", "callback", "signature"}
+)
+_USERINFO_OR_QUERY = re.compile(r"(?P<scheme>\b\w+://)(?:[^\s/@]*@)?(?P<rest>[^\s?#'\"]*)(?:\?[^\s'\"]*)?")
+
+
+def configure(level: str, style: Literal["json", "console"], service: str) -> None:
+    """Send every log line of this process to standard output, one a line. `level` is a standard level name."""
+    render: Any = structlog.processors.JSONRenderer(serializer=orjson.dumps, default=str)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _stamp(service),
+            structlog.processors.format_exc_info,
+            redact,
+            render if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer)
+        if style == "json"
+        else structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _stamp(service: str) -> Any:
+    def add_service(_: object, __: str, event: Event) -> Event:
+        event["service"] = service
+        return event
+
+    return add_service
+
+
+def redact(_: object, __: str, event: Event) -> Event:
+    """Strip what may be secret: known keys altogether, userinfo and query of every URL in a text."""
+    for key, value in event.items():
+        if key.lower() in _SECRET_KEYS:
+            event[key] = "[redacted]"
+        elif isinstance(value, str) and "://" in value:
+            event[key] = _USERINFO_OR_QUERY.sub(r"\g<scheme>\g<rest>", value)
+    return event
+
+
+class AttemptLog:
+    """Writes one canonical line for each attempt, and one more for a 413."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    def __call__(self, attempt: Attempted) -> None:
+        """Hear of one settled attempt."""
+        write = self._log.info if attempt.outcome is Outcome.SUCCESS else self._log.warning
+        write("delivery.attempt.finished", **_canonical(attempt))
+        if attempt.outcome is Outcome.HTTP_413:
+            self._log.warning("delivery.attempt.too_large", **_too_large(attempt))
+
+
+def _canonical(attempt: Attempted) -> dict[str, object]:
+    fields = {
+        **_identity(attempt),
+        "http.request.method": attempt.delivery.method.value,
+        "http.response.status_code": attempt.answer.status,
+        "network.peer.address": attempt.answer.peer,
+        "outcome": attempt.outcome.value,
+        "duration_s": round(attempt.answer.timing.total, 6),
+        "queue_lag_s": round(attempt.lag, 6),
+        "request.body.bytes": attempt.delivery.body_bytes,
+        "connection.reused": attempt.answer.reused,
+        "diagnosis": attempt.diagnosis or None,
+        "traceparent": attempt.delivery.traceparent,
+        **_verdict(attempt),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _identity(attempt: Attempted) -> dict[str, object]:
+    delivery = attempt.delivery
+    return {"delivery.id": delivery.id, "attempt.number": delivery.number, "destination": delivery.destination}
+
+
+def _verdict(attempt: Attempted) -> dict[str, object]:
+    match attempt.verdict:
+        case Delivered():
+            return {"verdict": "delivered"}
+        case Retry(due_at):
+            return {"verdict": "retry", "retry.at": round(due_at, 3)}
+        case Dead(reason):
+            return {"verdict": "dead", "reason": reason.value}
+
+
+def _too_large(attempt: Attempted) -> dict[str, object]:
+    server = attempt.answer.header("server")
+    return {
+        **_identity(attempt),
+        "request.body.bytes": attempt.delivery.body_bytes,
+        "largest_accepted_bytes": attempt.limits.largest_accepted,
+        "smallest_refused_bytes": attempt.limits.smallest_refused,
+        "server": server,
+        "remedy": remedy_for_413(server),
+    }

@@ -1,0 +1,157 @@
+"""Prometheus metrics. Labels come from closed sets only, and every combination exists from the start: a counter that
+first appears with its first failure has no increase, so nobody would be alerted."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from relay.model import Attempted, Dead, Delivered, Kind, Outcome, Reason
+from relay.outbox.sqlite import Snapshot
+
+_DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
+_LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_END_TO_END = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 1800, 3600, 7200, 21600, 43200, 86400, 259200)
+_ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
+_BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
+_LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+_LOOPS = ("claim", "renew", "stats")
+_STATES = ("ready", "scheduled", "in_flight", "dead")
+_RESULTS = ("success", "http_error", "transport_error")
+_ENDINGS = (("delivered", "none"), *(("dead", reason.value) for reason in Reason))
+
+
+class Metrics:
+    """The relay's metrics, an observer of attempts and of the loops. Children are looked up once: it costs 10 us."""
+
+    def __init__(self, concurrency: int) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        Info("relay_build", "What runs.", registry=registry).info({"version": version("outspoken")})
+        self._attempts(registry)
+        self._outbox(registry)
+        self._loops(registry)
+        limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)
+        limit.set(concurrency)
+
+    def _attempts(self, registry: CollectorRegistry) -> None:
+        attempts = Counter("relay_delivery_attempts", "Attempts by outcome.", ["outcome"], registry=registry)
+        self._outcomes = {outcome: attempts.labels(outcome.value) for outcome in Outcome}
+        duration = Histogram(
+            "relay_delivery_attempt_duration_seconds", "The exchange.", ["result"], buckets=_DURATION, registry=registry
+        )
+        self._duration = {result: duration.labels(result) for result in _RESULTS}
+        self._lag = Histogram(
+            "relay_delivery_pickup_lag_seconds", "From due to started: our lateness.", buckets=_LAG, registry=registry
+        )
+        self._finishing(registry)
+        connections = Counter("relay_delivery_connections", "Connections used.", ["reused"], registry=registry)
+        self._connections = {reused: connections.labels(str(reused).lower()) for reused in (False, True)}
+        self._in_flight = Gauge("relay_delivery_attempts_in_flight", "Attempts under way.", registry=registry)
+        self._stale = Counter("relay_settlements_stale", "Settlements whose lease had been lost.", registry=registry)
+
+    def _finishing(self, registry: CollectorRegistry) -> None:
+        self._end_to_end = Histogram(
+            "relay_delivery_end_to_end_seconds", "From added to delivered.", buckets=_END_TO_END, registry=registry
+        )
+        finished = Counter(
+            "relay_deliveries_finished", "Deliveries that ended.", ["result", "reason"], registry=registry
+        )
+        self._finished = {ending: finished.labels(*ending) for ending in _ENDINGS}
+        tries = Histogram(
+            "relay_delivery_attempts_per_delivery", "Attempts used.", ["result"], buckets=_ATTEMPTS, registry=registry
+        )
+        self._tries = {result: tries.labels(result) for result in ("delivered", "dead")}
+        self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", buckets=_BODY, registry=registry)
+
+    def _outbox(self, registry: CollectorRegistry) -> None:
+        enqueued = Counter(
+            "relay_deliveries_enqueued", "Deliveries added, seen since start.", ["kind"], registry=registry
+        )
+        self._enqueued = {kind: enqueued.labels(kind.value) for kind in Kind}
+        deliveries = Gauge("relay_outbox_deliveries", "Deliveries by state.", ["state"], registry=registry)
+        self._states = {state: deliveries.labels(state) for state in _STATES}
+        self._oldest_due = Gauge(
+            "relay_outbox_oldest_due_age_seconds", "How late the latest is; 0 when nothing is due.", registry=registry
+        )
+        self._oldest = Gauge(
+            "relay_outbox_oldest_undelivered_age_seconds", "Age of the oldest undelivered result.", registry=registry
+        )
+        self._stats_at = Gauge("relay_outbox_stats_timestamp_seconds", "When these were counted.", registry=registry)
+        self._stats_took = Gauge("relay_outbox_stats_duration_seconds", "What counting took.", registry=registry)
+        self._lapsed = Counter("relay_leases_expired", "Leases taken over.", registry=registry)
+
+    def _loops(self, registry: CollectorRegistry) -> None:
+        turns = Counter("relay_loop_iterations", "Turns of a loop.", ["loop"], registry=registry)
+        errors = Counter("relay_loop_errors", "Turns that failed.", ["loop"], registry=registry)
+        success = Gauge(
+            "relay_loop_last_success_timestamp_seconds", "The last good turn of a loop.", ["loop"], registry=registry
+        )
+        self._turns = {loop: (turns.labels(loop), errors.labels(loop), success.labels(loop)) for loop in _LOOPS}
+        self.loop_lag = Histogram(
+            "relay_event_loop_lag_seconds", "How late a timer fires.", buckets=_LOOP_LAG, registry=registry
+        )
+        self._draining = Gauge("relay_draining", "1 while the relay lets its attempts finish.", registry=registry)
+
+    def __call__(self, attempt: Attempted) -> None:
+        """Hear of one settled attempt."""
+        self._outcomes[attempt.outcome].inc()
+        self._duration[_result(attempt)].observe(attempt.answer.timing.total)
+        self._lag.observe(attempt.lag)
+        self._bytes.observe(attempt.delivery.body_bytes)
+        if attempt.answer.peer is not None:
+            self._connections[attempt.answer.reused].inc()
+        self._finish(attempt)
+
+    def _finish(self, attempt: Attempted) -> None:
+        match attempt.verdict:
+            case Delivered():
+                self._finished["delivered", "none"].inc()
+                self._tries["delivered"].observe(attempt.delivery.attempts + 1)
+                self._end_to_end.observe(max(0.0, attempt.finished_at - attempt.delivery.created_at))
+            case Dead(reason):
+                self._finished["dead", reason.value].inc()
+                self._tries["dead"].observe(attempt.delivery.attempts + 1)
+            case _:
+                return
+
+    def turned(self, loop: str, *, ok: bool) -> None:
+        """Hear that a loop turned."""
+        turns, errors, success = self._turns[loop]
+        turns.inc()
+        if ok:
+            success.set_to_current_time()
+        else:
+            errors.inc()
+
+    def working(self, *, draining: bool, in_flight: int, stale: int, lapsed: int) -> None:
+        """Take over what the moving parts counted: attempts under way now, and since the last call stale
+        settlements and leases taken over."""
+        self._draining.set(draining)
+        self._in_flight.set(in_flight)
+        self._stale.inc(stale)
+        self._lapsed.inc(lapsed)
+
+    def counted(self, snapshot: Snapshot) -> None:
+        """Take over the outbox's gauges."""
+        for state in _STATES:
+            self._states[state].set(getattr(snapshot, state))
+        for kind, count in snapshot.added.items():
+            self._enqueued[kind].inc(count)
+        self._oldest_due.set(snapshot.oldest_due_age)
+        self._oldest.set(snapshot.oldest_undelivered_age)
+        self._stats_at.set(snapshot.taken_at)
+        self._stats_took.set(snapshot.took)
+
+
+def _result(attempt: Attempted) -> str:
+    if attempt.answer.failure is not None:
+        return "transport_error"
+    return "success" if attempt.outcome is Outcome.SUCCESS else "http_error"
