@@ -14,7 +14,6 @@ from typing import Annotated, NoReturn
 
 import typer
 import uvloop
-from aiohttp import web
 
 from relay import app as relay_app
 from relay import receiver
@@ -22,7 +21,7 @@ from relay.admin.verify_url import Judgement, verify, verify_lines
 from relay.configfile import CONFIG_VARIABLE
 from relay.errors import ConfigError, RelayError
 from relay.policy.destination import Rules
-from relay.receiver import Behaviour, Receiver
+from relay.receiver import Behaviour
 from relay.settings import Settings, read
 from relay.telemetry.log import configure
 from relay.transports.resolver import Resolver
@@ -100,15 +99,7 @@ def listen(
 ) -> None:
     """Run a receiver on 127.0.0.1 that prints every callback, and fails, delays or refuses on demand."""
     behaviour = Behaviour(status, fail_first, fail_ratio, delay, max_body)
-    render = receiver.as_json if as_json else receiver.as_text
-    application = Receiver(behaviour, lambda report: print(render(report), flush=True)).application()
-    web.run_app(
-        application,
-        host="127.0.0.1",
-        port=port,
-        access_log=None,
-        print=lambda _: print(f"listening on {port}", file=sys.stderr),
-    )
+    uvloop.run(receiver.serve(behaviour, port, receiver.as_json if as_json else receiver.as_text))
 
 
 async def _judgements(

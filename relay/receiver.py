@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +72,23 @@ class Receiver:
             }
         )
         return web.Response(status=status)
+
+
+async def serve(behaviour: Behaviour, port: int, render: Callable[[Report], str]) -> None:
+    """Listen on 127.0.0.1 until SIGTERM or SIGINT, and print every request. `port` 0 takes any free one."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    receiver = Receiver(behaviour, lambda report: print(render(report), flush=True))
+    runner = web.AppRunner(receiver.application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        ready = {"event": "receiver.ready", "url": f"http://127.0.0.1:{runner.addresses[0][1]}/"}
+        print(json.dumps(ready), file=sys.stderr, flush=True)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
 
 
 def as_json(report: Report) -> str:

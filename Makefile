@@ -1,0 +1,54 @@
+# make demo   see real speech become a delivered callback, once
+# make up     the same, and it keeps running
+# make test   lint, types, import contracts and tests
+# make bench  measure speed and memory, as ratios
+.DEFAULT_GOAL := demo
+.PHONY: setup demo up test lint bench clip clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+TESTED := .venv/.ready-for-tests
+
+setup: $(READY)
+
+demo: $(READY)
+	@$(BIN)/python -m tests.demo
+
+up: $(READY)
+	@$(BIN)/python -m tests.demo --stay
+
+test: $(TESTED) lint
+	$(BIN)/pytest $(PYTEST)
+
+lint: $(TESTED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(TESTED)
+	$(BIN)/python -m tests.bench
+
+# Speak the test clips again; needs flite (apt-get install flite).
+clip: $(TESTED)
+	$(BIN)/python tests/clips/make.py
+
+clean:
+	rm -rf .venv build var
+
+$(READY): pyproject.toml | .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(TESTED): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Outspoken needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Building .venv (about a minute, once)"
+	@$(PYTHON) -m venv .venv

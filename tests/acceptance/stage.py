@@ -1,0 +1,180 @@
+"""Starts the real processes as a stranger would (engine, relay, receiver), and waits for what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+CALLBACK_PORTS = (8080, 8443)
+_START_SECONDS = 60.0
+
+
+class Process:
+    """One command of this project, and the JSON lines that it printed."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.lines: list[Line] = []
+        self.words: list[str] = []
+        self._process = process
+        self._news = asyncio.Condition()
+        self._ears = [asyncio.create_task(self._hear(stream)) for stream in (process.stdout, process.stderr) if stream]
+
+    @classmethod
+    async def start(cls, *command: str, env: Mapping[str, str] | None = None) -> Process:
+        """Run a console script of this virtual environment."""
+        program = Path(sys.executable).with_name(command[0])
+        process = await asyncio.create_subprocess_exec(
+            str(program),
+            *command[1:],
+            env=_environment() | dict(env or {}),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=1 << 28,
+        )
+        return cls(" ".join(command[:2]), process)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self._process.returncode
+
+    async def _hear(self, stream: asyncio.StreamReader) -> None:
+        async for raw in stream:
+            text = raw.decode("utf-8", "replace").rstrip("\n")
+            self.words.append(text)
+            with suppress(json.JSONDecodeError):
+                if isinstance(line := json.loads(text), dict):
+                    self.lines.append(line)
+            async with self._news:
+                self._news.notify_all()
+        async with self._news:
+            self._news.notify_all()
+
+    async def said(self, wanted: Callable[[Line], bool], within: float = _START_SECONDS) -> Line:
+        """The first line that fits, waited for. Raises AssertionError with the last words if it never comes."""
+        try:
+            async with asyncio.timeout(within), self._news:
+                await self._news.wait_for(lambda: any(map(wanted, self.lines)) or self._silent())
+        except TimeoutError:
+            pass
+        for line in self.lines:
+            if wanted(line):
+                return line
+        raise AssertionError(
+            f"{self.name} never said it (exit code {self.returncode}):\n" + "\n".join(self.words[-20:])
+        )
+
+    async def event(self, name: str, within: float = _START_SECONDS) -> Line:
+        """The first log line with this event name."""
+        return await self.said(lambda line: line.get("event") == name, within)
+
+    def _silent(self) -> bool:
+        return all(ear.done() for ear in self._ears)
+
+    async def stop(self) -> int:
+        """SIGTERM, and wait until it has drained."""
+        return await self._end(signal.SIGTERM)
+
+    async def kill(self) -> int:
+        """SIGKILL: no goodbye."""
+        return await self._end(signal.SIGKILL)
+
+    async def _end(self, how: signal.Signals) -> int:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(how)
+        code = await self._process.wait()
+        await asyncio.gather(*self._ears)
+        return code
+
+
+def _environment() -> dict[str, str]:
+    """This one's, without settings that a developer may have exported."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OUTSPOKEN_")}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def free_callback_port() -> int:
+    """A free port that callbacks may use by default, or else any free one, which has to be opened by setting."""
+    for port in CALLBACK_PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    return free_port()
+
+
+class Stage:
+    """One database, and the settings by which every process on it is started."""
+
+    def __init__(self, folder: Path, callback_port: int, **settings: object) -> None:
+        self.folder = folder
+        self.callback_port = callback_port
+        self.engine_port = free_port()
+        self.relay_port = free_port()
+        self.database = folder / "outspoken.db"
+        self.env = {
+            "OUTSPOKEN_CONFIG": str(ROOT / "config" / "demo.toml"),
+            "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{self.database}",
+            "OUTSPOKEN_OUTBOX__GUARD__PORTS": f"80, 443, 8080, 8443, {callback_port}",
+            "OUTSPOKEN_ENGINE__AUDIO_DIR": str(folder / "audio"),
+            "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),
+            "OUTSPOKEN_RELAY__PORT": str(self.relay_port),
+            **{f"OUTSPOKEN_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+
+    @property
+    def engine_url(self) -> str:
+        """Where requests go."""
+        return f"http://127.0.0.1:{self.engine_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the relay's metrics are."""
+        return f"http://127.0.0.1:{self.relay_port}/metrics"
+
+    @property
+    def callback_url(self) -> str:
+        """Where the receiver listens."""
+        return f"http://127.0.0.1:{self.callback_port}/callback"
+
+    async def engine(self) -> Process:
+        """A running engine that takes requests."""
+        process = await Process.start("engine", "run", env=self.env)
+        await process.event("engine.ready")
+        return process
+
+    async def relay(self) -> Process:
+        """A running relay."""
+        process = await Process.start("relay", "run", env=self.env)
+        await process.event("relay.ready")
+        return process
+
+    async def receiver(self, *options: str) -> Process:
+        """A running receiver that prints what arrives as JSON lines."""
+        process = await Process.start("relay", "listen", "--json", "--port", str(self.callback_port), *options)
+        await process.event("receiver.ready")
+        return process

@@ -1,0 +1,22 @@
+"""What every test may ask for: a real service, when this machine has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+INSTALL = {"nginx": "apt-get install nginx-light"}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose service is missing, and say how to get it; in CI that is a failure."""
+    for marker in item.iter_markers("needs"):
+        service = str(marker.args[0])
+        if shutil.which(service, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"):
+            continue
+        reason = f"{service} is not installed: {INSTALL[service]}"
+        if os.environ.get("OUTSPOKEN_TESTS_SKIP_NOTHING"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)

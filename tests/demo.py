@@ -1,0 +1,119 @@
+"""`make demo`: real speech in, a delivered callback out, between real processes. `--stay` keeps them running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+import textwrap
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+
+from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port
+
+CLIP = ROOT / "tests" / "clips" / "demo.flac"
+SPOKEN = CLIP.with_suffix(".txt")
+
+
+async def demo(stay: bool) -> None:
+    """Start everything, send the clip, wait for its callback, tell what happened, and stop everything."""
+    async with AsyncExitStack() as stack:
+        stage = Stage(_folder(stack, stay), free_callback_port())
+        receiver, _, relay = await _start(stack, stage)
+        request_id = await _submit(stage)
+        callback = await receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        _show_callback(callback)
+        await _show_attempt(stage, relay, request_id)
+        if stay:
+            await _stay(stage)
+
+
+def _folder(stack: AsyncExitStack, stay: bool) -> Path:
+    if stay:
+        folder = ROOT / "var"
+        folder.mkdir(exist_ok=True)
+        return folder
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outspoken-demo-")))
+
+
+async def _start(stack: AsyncExitStack, stage: Stage) -> tuple[Process, Process, Process]:
+    started = []
+    for start in (stage.receiver, stage.engine, stage.relay):
+        process = await start()
+        stack.push_async_callback(process.stop)
+        started.append(process)
+    print(f"engine    {stage.engine_url}\nrelay     {stage.metrics_url}\nreceiver  {stage.callback_url}")
+    return started[0], started[1], started[2]
+
+
+async def _submit(stage: Stage) -> str:
+    _title(f"1. Submit {CLIP.relative_to(ROOT)}")
+    print(f"POST {stage.engine_url}/v1/listen?callback={stage.callback_url}")
+    async with aiohttp.ClientSession() as session:
+        query = {"callback": stage.callback_url, "tag": "demo"}
+        async with session.post(f"{stage.engine_url}/v1/listen", params=query, data=CLIP.read_bytes()) as response:
+            answer = await response.json()
+            if response.status != 200:
+                raise AssertionError(f"the engine answered {response.status}: {answer}")
+    print(f"200 {json.dumps(answer)}")
+    return str(answer["request_id"])
+
+
+def _show_callback(callback: Line) -> None:
+    _title("2. The callback arrives")
+    print(f"{callback['method']} {callback['path']}")
+    for name, value in callback["headers"].items():
+        print(f"  {name}: {value}")
+    heard = json.loads(callback["body"])["results"]["channels"][0]["alternatives"][0]["transcript"]
+    _quote("transcript", heard)
+    _quote("spoken", SPOKEN.read_text("utf-8").strip())
+    if not heard:
+        raise AssertionError("the callback has no transcript")
+
+
+def _quote(what: str, words: str) -> None:
+    print(textwrap.fill(f"{what + ':':<12}{words}", 110, initial_indent="  ", subsequent_indent=" " * 14))
+
+
+async def _show_attempt(stage: Stage, relay: Process, request_id: str) -> None:
+    _title("3. What the relay logged about the attempt")
+    line = await relay.said(lambda line: line.get("delivery.id") == request_id)
+    print(json.dumps(line))
+    if line["outcome"] != "success":
+        raise AssertionError("the attempt did not succeed")
+    _title(f"4. Metrics are at {stage.metrics_url}")
+    async with aiohttp.ClientSession() as session, session.get(stage.metrics_url) as response:
+        wanted = 'relay_deliveries_finished_total{reason="none",result="delivered"}'
+        print(*(row for row in (await response.text()).splitlines() if row.startswith(wanted)), sep="\n")
+
+
+async def _stay(stage: Stage) -> None:
+    _title("Running until Ctrl-C. Try:")
+    print(f"curl '{stage.engine_url}/v1/listen?callback={stage.callback_url}' --data-binary @{CLIP.relative_to(ROOT)}")
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def main() -> int:
+    """0 when the callback arrived, 1 with the reason when anything failed."""
+    try:
+        asyncio.run(demo(stay="--stay" in sys.argv[1:]))
+    except (AssertionError, aiohttp.ClientError, OSError, KeyError, ValueError) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    print("\nThe callback arrived.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
