@@ -11,3 +11,15 @@ class AudioError(Exception):
 
 class WorkerDied(Exception):
     """The worker process ended in the middle of a piece of work."""
+
+
+class StorageFull(Exception):
+    """The disk is full: nothing of what was to be stored is kept."""
+
+
+class TooLarge(Exception):
+    """More bytes than may be stored. `limit` is how many may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit

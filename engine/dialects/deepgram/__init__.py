@@ -2,7 +2,7 @@
 
 from engine.dialects.deepgram.parameters import RawReader, parse
 from engine.dialects.deepgram.render import acknowledge, callback_headers, failure_reply, render, render_failure
-from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.deepgram.reply import BadRequest, invalid_callback, unresolved_callback
 
 __all__ = [
     "BadRequest",
@@ -10,7 +10,9 @@ __all__ = [
     "acknowledge",
     "callback_headers",
     "failure_reply",
+    "invalid_callback",
     "parse",
     "render",
     "render_failure",
+    "unresolved_callback",
 ]

@@ -1,0 +1,84 @@
+"""Every answer that is an error, in the shape that Deepgram's SDKs know, and the request id on every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+import uuid_utils
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from engine.dialects.deepgram import BadRequest
+from engine.errors import StorageFull, TooLarge
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+"""The id of the request being answered: time-ordered, unique, and the id of the job that it becomes."""
+
+_STORAGE_FULL = BadRequest(
+    "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored. Send the request again later.", 507
+)
+_INTERNAL = BadRequest("INTERNAL_SERVER_ERROR", "The server failed to handle the request. Its log says why.", 500)
+
+_log = structlog.get_logger()
+
+
+class Rejected(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, reply: BadRequest, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(reply.err_msg)
+        self.reply = reply
+        self.headers = headers or {}
+
+
+def error(request_id: str, reply: BadRequest, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The answer that tells a caller what went wrong, in the body and in `dg-error`."""
+    document = {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request_id}
+    spelt = reply.err_msg.encode("ascii", "replace").decode()[:1024]
+    return web.json_response(document, status=reply.status, headers={**(headers or {}), "dg-error": spelt})
+
+
+@web.middleware
+async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, and every answer that id and, where it is an error, the one error shape."""
+    request[REQUEST_ID] = request_id = str(uuid_utils.uuid7())
+    response = await _answer(request, handler, request_id)
+    if not response.prepared:
+        response.headers["dg-request-id"] = request_id
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Rejected as rejected:
+        return error(request_id, rejected.reply, rejected.headers)
+    except StorageFull:
+        _log.error("http.storage_full", request_id=request_id)
+        return error(request_id, _STORAGE_FULL)
+    except TooLarge as large:
+        return error(request_id, _too_large(large.limit))
+    except web.HTTPException as exception:
+        return error(request_id, *_of_http(exception))
+    except Exception:  # noqa: BLE001 (the caller must get an answer, whatever broke)
+        _log.exception("http.request.failed", request_id=request_id)
+        return error(request_id, _INTERNAL)
+
+
+def _too_large(limit: int) -> BadRequest:
+    return BadRequest("PAYLOAD_TOO_LARGE", f"The body is larger than {limit} bytes. Send less audio at a time.", 413)
+
+
+def _of_http(exception: web.HTTPException) -> tuple[BadRequest, Mapping[str, str]]:
+    """What aiohttp itself refuses: a path or a method that is not there."""
+    allow = exception.headers.get("Allow")
+    status = HTTPStatus(exception.status)
+    if status is HTTPStatus.NOT_FOUND:
+        message = "There is nothing at this path. Send audio to POST /v1/listen."
+    elif status is HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"This path does not take this method. Use {allow}."
+    else:
+        message = f"{status.phrase}."
+    return BadRequest(status.name, message, status), {"Allow": allow} if allow else {}

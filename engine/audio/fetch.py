@@ -1,0 +1,188 @@
+"""Downloads the audio that a caller named by URL, through the same guard as callbacks, bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from socket import AF_INET, AF_INET6, AddressFamily
+from urllib.parse import urljoin
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from engine.audio.sink import Stored, store
+from engine.errors import TooLarge
+from engine.request import Failed, FailureCode
+from relay.model import Refusal, Target
+from relay.policy.destination import read
+from relay.transports.resolver import Addresses, Resolver
+
+NOT_PUBLIC = "URL for media download must be publicly routable."
+UNDETERMINED = "Could not determine if URL for media download is publicly routable."
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a remote server we take: bytes, seconds to connect and for the whole download, redirects."""
+
+    size: int = 2 * 1024**3
+    connect: float = 5.0
+    total: float = 600.0
+    redirects: int = 5
+
+
+class HttpFetcher:
+    """Fetches over HTTP. Every hop is judged anew, and every connection goes to an address that was judged for it."""
+
+    def __init__(
+        self, resolver: Resolver, limits: Limits | None = None, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        self._resolver = resolver
+        self._limits = limits or Limits()
+        self._ssl: ssl.SSLContext | bool = ssl_context or True
+
+    async def fetch(self, url: str, path: Path) -> Stored | Failed:
+        """Download to a new file at `path`, which is there only on success.
+
+        Raises StorageFull: a full disk is ours to mend, not the caller's.
+        """
+        try:
+            async with self._session() as session, asyncio.timeout(self._limits.total):
+                return await self._follow(session, url, path)
+        except _Refused as refused:
+            return refused.failed
+        except _Stopped as stopped:
+            return _failed(str(stopped))
+        except TooLarge as error:
+            return Failed(FailureCode.TOO_LARGE, f"url: the media is larger than {error.limit} bytes, send less.")
+        except TimeoutError:
+            return _failed("The remote server hosting the media did not deliver it in time.")
+        except aiohttp.ClientError as error:
+            return _failed(f"The remote server hosting the media could not be read: {_kind(error)}.")
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.TCPConnector(
+            resolver=_Guarded(self._resolver), use_dns_cache=False, force_close=True, ssl=self._ssl
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(sock_connect=self._limits.connect),
+            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "outspoken-engine"},
+        ) as session:
+            yield session
+
+    async def _follow(self, session: aiohttp.ClientSession, url: str, path: Path) -> Stored:
+        target = self._judge(url)
+        for _ in range(self._limits.redirects + 1):
+            async with _get(session, target) as response:
+                if response.status not in _REDIRECTS:
+                    return await self._save(response, path)
+                target = self._next(target, response.headers)
+        raise _Stopped(
+            f"The remote server hosting the media sent too many redirects, more than {self._limits.redirects}."
+        )
+
+    def _judge(self, url: str) -> Target:
+        target = read(url, self._resolver.rules)
+        if isinstance(target, Refusal):
+            raise _Refused(refused(target))
+        return target
+
+    def _next(self, target: Target, headers: Mapping[str, str]) -> Target:
+        if not (location := headers.get("Location")):
+            raise _Stopped("The remote server hosting the media sent a redirect that leads nowhere.")
+        following = self._judge(urljoin(target.origin + target.path, location))
+        if following.authorization is None and following.origin == target.origin:
+            return replace(following, authorization=target.authorization)
+        return following
+
+    async def _save(self, response: aiohttp.ClientResponse, path: Path) -> Stored:
+        if response.status != 200:
+            party = "client" if 400 <= response.status < 500 else "server"
+            raise _Stopped(f"The remote server hosting the media returned a {party} error: {response.status}.")
+        if (response.content_length or 0) > self._limits.size:
+            raise TooLarge(self._limits.size)
+        stored = await store(response.content.iter_chunked(_CHUNK), path, self._limits.size)
+        if stored.size == 0:
+            raise _empty(path)
+        return stored
+
+
+def refused(refusal: Refusal) -> Failed:
+    """The failure of a URL that the guard turned down."""
+    return _failed(f"{NOT_PUBLIC} url: {refusal.message}")
+
+
+class _Guarded(AbstractResolver):
+    """Answers aiohttp with judged addresses only. Addresses written in a URL were judged when it was read."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: AddressFamily = AF_INET,  # noqa: ARG002
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host)
+        if isinstance(found, Refusal):
+            raise _Refused(refused(found))
+        if not isinstance(found, Addresses):
+            raise _Refused(_failed(f"{UNDETERMINED} url: {found.detail}"))
+        return [_result(host, port, address) for address in found.values]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+class _Refused(Exception):
+    """The guard said no. Not an OSError, so that aiohttp lets it pass as it is."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+class _Stopped(Exception):
+    """The remote server answered with something that is not the media."""
+
+
+def _empty(path: Path) -> _Stopped:
+    path.unlink()
+    return _Stopped("The remote server hosting the media returned no content.")
+
+
+def _get(session: aiohttp.ClientSession, target: Target) -> aiohttp.client._RequestContextManager:
+    headers = {"Authorization": target.authorization} if target.authorization else {}
+    return session.get(URL(target.origin + target.path, encoded=True), headers=headers, allow_redirects=False)
+
+
+def _result(host: str, port: int, address: str) -> ResolveResult:
+    family = AF_INET6 if ":" in address else AF_INET
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
+
+
+def _failed(message: str) -> Failed:
+    return Failed(FailureCode.REMOTE_CONTENT, message)
+
+
+def _kind(error: aiohttp.ClientError) -> str:
+    # aiohttp's own messages spell out hosts and URLs.
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return "its TLS certificate or handshake failed"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "the connection failed"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return "the connection ended early"
+    return "its answer is not valid HTTP"
