@@ -1,0 +1,267 @@
+"""Takes jobs from the queue, has them worked on, and sees each to its end: a delivery in the outbox.
+
+A job ends once. Its lease is renewed while the work goes on; an engine that dies lets it lapse, and another takes the
+job up. A write that fails is tried again until it succeeds, so that no result is lost to a full disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from engine.emission import emit
+from engine.errors import WorkerDied
+from engine.jobs.store import Job
+from engine.request import Failed, FailureCode, Media
+from engine.transcript import Transcript
+from relay.errors import StoreUnavailable
+from relay.model import NewDelivery
+
+MOST_CRASHES = 3
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the work on a job came to. `media` is None when its audio never arrived."""
+
+    media: Media | None
+    said: Transcript | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The work broke off without a result: what a caller may know of the reason."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The record of one job that ended, the same for every observer. Times are epoch seconds."""
+
+    job: Job
+    result: Result
+    started_at: float
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how long, in seconds. `poll` finds jobs of engines that died; our own ring the runner awake."""
+
+    lease: float = 60.0
+    poll: float = 1.0
+    drain: float = 30.0
+    crash_pause: float = 1.0
+    write_pause: float = 0.5
+    longest_write_pause: float = 10.0
+
+
+class Queue(Protocol):
+    """Where jobs come from and end. Each method raises StoreUnavailable and changes nothing when it cannot."""
+
+    async def lease(self, room: int) -> tuple[Job, ...]: ...
+
+    async def renew(self, jobs: Iterable[Job]) -> None: ...
+
+    async def finish(
+        self, job: Job, delivery: NewDelivery, error: FailureCode | None = None, *, crashed: bool = False
+    ) -> bool: ...
+
+    async def retry(self, job: Job, pause: float) -> bool: ...
+
+    async def release(self, jobs: Iterable[Job]) -> None: ...
+
+
+class Work(Protocol):
+    """From a job to its result. Raises WorkerDied when the recogniser's process ended on the way."""
+
+    async def do(self, job: Job) -> Result: ...
+
+    async def forget(self, job: Job) -> None:
+        """The job has ended: what the work needed of it may go."""
+
+
+class Runner:
+    """At most `workers` jobs at once: a request that is answered while its caller waits never queues behind more."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        work: Work,
+        workers: int,
+        pace: Pace = Pace(),
+        tell: Callable[[Ended], None] = lambda _: None,
+    ) -> None:
+        self._queue = queue
+        self._work = work
+        self._workers = workers
+        self._pace = pace
+        self._tell = tell
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self._awake = asyncio.Event()
+        self.draining = False
+        self.turned_at = time.monotonic()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._awake.set()
+
+    def stop(self) -> None:
+        """Take no more jobs; `run` returns when those under way have ended, or `drain` seconds have passed."""
+        self.draining = True
+        self.wake()
+
+    async def run(self) -> None:
+        """Take jobs until stopped, then drain."""
+        renewing = asyncio.create_task(self._renew_regularly())
+        try:
+            while not self.draining:
+                await self.run_once()
+                await self._rest()
+            await self._drain()
+        finally:
+            renewing.cancel()
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(renewing, *self._running, return_exceptions=True)
+
+    async def run_once(self) -> int:
+        """Start as many due jobs as there is room for; returns how many."""
+        self._awake.clear()
+        try:
+            jobs = await self._queue.lease(self._workers - len(self._running))
+        except StoreUnavailable as error:
+            log.error("store.error", operation="lease", kind=str(error))
+            return 0
+        for job in jobs:
+            self._start(job)
+        self.turned_at = time.monotonic()
+        return len(jobs)
+
+    async def settled(self) -> None:
+        """Return when no job is under way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def renew_once(self) -> None:
+        """Push out the leases of the jobs under way."""
+        if not self._running:
+            return
+        try:
+            await self._queue.renew(list(self._running.values()))
+        except StoreUnavailable as error:
+            log.error("store.error", operation="renew", kind=str(error))
+
+    async def _renew_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.lease / 3)
+            await self.renew_once()
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._pace.poll):
+                await self._awake.wait()
+        except TimeoutError:
+            return
+
+    async def _drain(self) -> None:
+        log.info("engine.draining", jobs=len(self._running), drain_s=self._pace.drain)
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._pace.drain)
+        unfinished = dict(self._running)
+        if not unfinished:
+            return
+        for task in unfinished:
+            task.cancel()
+        await asyncio.wait(unfinished)
+        await self._release(list(unfinished.values()))
+
+    async def _release(self, jobs: list[Job]) -> None:
+        try:
+            await self._queue.release(jobs)
+        except StoreUnavailable as error:  # their leases lapse instead
+            log.error("store.error", operation="release", kind=str(error))
+        else:
+            log.info("engine.released", jobs=len(jobs))
+
+    def _start(self, job: Job) -> None:
+        task = asyncio.create_task(self._carry_out(job))
+        self._running[task] = job
+        task.add_done_callback(self._free)
+
+    def _free(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self.wake()
+
+    async def _carry_out(self, job: Job) -> None:
+        log.info("job.started", **{"job.id": job.id, "crashes": job.crashes})
+        started_at = time.time()
+        try:
+            match await self._attempt(job):
+                case Result() as result:
+                    await self._finish(job, result, started_at)
+                case Crash(message) if job.crashes + 1 >= MOST_CRASHES:
+                    result = Result(job.media, Failed(FailureCode.INTERNAL, message))
+                    await self._finish(job, result, started_at, crashed=True)
+                case Crash():
+                    await self._retry(job)
+        except Exception:  # the lease lapses, and the job is taken up again
+            log.exception("job.error", **{"job.id": job.id})
+
+    async def _attempt(self, job: Job) -> Result | Crash:
+        try:
+            return await self._work.do(job)
+        except WorkerDied as error:
+            log.warning("worker.died", **{"job.id": job.id, "crashes": job.crashes + 1, "detail": str(error)})
+            return Crash(
+                f"The audio ended the recogniser's process {MOST_CRASHES} times, so it was given up. "
+                "Convert it to WAV or FLAC, or send it in parts."
+            )
+        except Exception:
+            log.exception("job.error", **{"job.id": job.id, "crashes": job.crashes + 1})
+            return Crash(
+                f"The engine failed on this audio {MOST_CRASHES} times for a reason of its own. "
+                "The operator finds the cause in the engine's log under this request's id."
+            )
+
+    async def _finish(self, job: Job, result: Result, started_at: float, *, crashed: bool = False) -> None:
+        error = result.said.code if isinstance(result.said, Failed) else None
+        # A failure is told without its audio, which may never have come.
+        media = result.media or Media(sha256="", size=0, created=job.created_at)
+        delivery = emit(job.request, media, result.said)
+        if not await self._write(job, lambda: self._queue.finish(job, delivery, error, crashed=crashed)):
+            log.warning("job.lease.lost", **{"job.id": job.id})
+            return
+        self._announce(Ended(job, result, started_at, time.time()))
+        await self._work.forget(job)
+
+    async def _retry(self, job: Job) -> None:
+        if await self._write(job, lambda: self._queue.retry(job, self._pace.crash_pause)):
+            log.warning("job.retried", **{"job.id": job.id, "crashes": job.crashes + 1})
+
+    async def _write(self, job: Job, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Until it is durable: the result is in memory only, and the lease is ours as long as nobody else can write."""
+        pause = self._pace.write_pause
+        while True:
+            try:
+                return await write()
+            except StoreUnavailable as error:
+                log.error(
+                    "store.error", **{"operation": "finish", "kind": str(error), "job.id": job.id, "retry_s": pause}
+                )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self._pace.longest_write_pause)
+
+    def _announce(self, ended: Ended) -> None:
+        try:
+            self._tell(ended)
+        except Exception:  # watching never hurts
+            log.exception("observer.error")

@@ -1,0 +1,2 @@
+-- The audio behind the request's URL is on the disk now, and need not be fetched again after a kill.
+UPDATE jobs SET media = :media WHERE seq = :seq AND state = 'leased' AND lease_token = :token

@@ -1,0 +1,112 @@
+"""API keys: who may call. A key is shown once, when it is made; only its SHA-256 is kept, beside a public id.
+
+A key is `osk_<id>_<secret>`: the id finds the row, the secret is 256 random bits, so a plain hash is enough.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import EngineError
+from relay import outbox
+from relay.errors import StoreUnavailable
+from relay.outbox.database import connect_read_only
+from relay.outbox.writer import error_kind
+
+_KEY = re.compile(r"osk_(?P<id>[0-9a-f]{16})_[0-9a-f]{64}")
+_NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
+
+_ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
+_FIND = "SELECT sha256 FROM api_keys WHERE id = ?"
+_LIST = "SELECT id, name, created_at FROM api_keys ORDER BY name"
+_ADD = "INSERT INTO api_keys (id, name, sha256, created_at) VALUES (?, ?, ?, ?)"
+_REMOVE = "DELETE FROM api_keys WHERE name = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What may be shown of a key. `id` is public: receivers get it as `dg-token`."""
+
+    id: str
+    name: str
+    created_at: float
+
+
+def add(path: Path, name: str) -> str:
+    """Make a key and return it, for the only time. EngineError for a name that is taken or cannot be one."""
+    if not _NAME.fullmatch(name):
+        raise EngineError(f"name: {name!r} cannot name a key; use 1 to 64 letters, digits, spaces and . _ @ : + -")
+    key_id = secrets.token_hex(8)
+    key = f"osk_{key_id}_{secrets.token_hex(32)}"
+    with _writing(path) as connection:
+        try:
+            connection.execute(_ADD, (key_id, name, _hash(key), time.time()))
+        except sqlite3.IntegrityError:
+            raise EngineError(f"name: a key named {name!r} exists; choose another, or remove that one first") from None
+    return key
+
+
+def remove(path: Path, name: str) -> None:
+    """Revoke a key, from the next request on. EngineError when there is none of that name."""
+    with _writing(path) as connection:
+        removed = connection.execute(_REMOVE, (name,)).rowcount
+    if not removed:
+        raise EngineError(f"name: there is no key named {name!r}; `engine keys list` shows those there are")
+
+
+def all_keys(path: Path) -> tuple[Key, ...]:
+    """Every key, by name."""
+    with closing(connect_read_only(path)) as connection:
+        return tuple(Key(*row) for row in connection.execute(_LIST))
+
+
+class Keys:
+    """The check at the door. It asks the database every time (some 10 us), so that a new key or a removed one counts at
+    once."""
+
+    def __init__(self, path: Path, *, open_without_keys: bool) -> None:
+        """`open_without_keys`: whether everybody may call while there are no keys; only ever true on loopback."""
+        self._connection = connect_read_only(path)
+        self._open_without_keys = open_without_keys
+
+    @property
+    def required(self) -> bool:
+        """Whether a caller needs a key. Raises StoreUnavailable when the database cannot be asked."""
+        return not self._open_without_keys or bool(self._read(_ANY)[0][0])
+
+    async def key_id(self, secret: str) -> str | None:
+        """The public id of a caller's key; None for anything that is not a key of ours."""
+        match = _KEY.fullmatch(secret)
+        if match is None:
+            return None
+        rows = self._read(_FIND, match["id"])
+        return match["id"] if rows and hmac.compare_digest(rows[0][0], _hash(secret)) else None
+
+    def _read(self, sql: str, *values: str) -> list[tuple[bytes]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(error_kind(error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(outbox.connect(path)) as connection:
+        yield connection  # autocommit: each of these statements is a transaction of its own
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
