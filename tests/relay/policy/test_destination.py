@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import base64
+import socket
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from relay.model import Refusal, Target
+from relay.policy.destination import (
+    LIVE,
+    Rule,
+    Rules,
+    judge_address,
+    judge_addresses,
+    public_name,
+    read,
+)
+from tests.relay.policy.destinations import ADDRESSES, DENIED_RANGES, PUBLIC_NAMES, URLS
+
+RULES = Rules()
+
+
+def rule_of(judged: Target | Refusal | None) -> str:
+    return judged.rule if isinstance(judged, Refusal) else "ok"
+
+
+def target(url: str, rules: Rules = RULES, schemes: frozenset[str] = LIVE) -> Target:
+    judged = read(url, rules, schemes)
+    assert isinstance(judged, Target), judged
+    return judged
+
+
+def test_the_table_is_large_without_repetition_and_shows_every_rule() -> None:
+    urls = [url for url, _ in URLS]
+    assert len(urls) == len(set(urls)) >= 200
+    assert {rule for _, rule in URLS + ADDRESSES + PUBLIC_NAMES} == {"ok", *Rule}
+
+
+@pytest.mark.parametrize(("url", "rule"), URLS)
+def test_a_url_is_decided_by_the_rule_in_the_table(url: str, rule: str) -> None:
+    assert rule_of(read(url, RULES)) == rule
+
+
+@pytest.mark.parametrize(("address", "rule"), ADDRESSES)
+def test_an_address_is_decided_by_the_rule_in_the_table(address: str, rule: str) -> None:
+    assert rule_of(judge_address(address, RULES)) == rule
+
+
+@pytest.mark.parametrize(("before", "first", "last", "after"), DENIED_RANGES)
+def test_a_denied_range_ends_exactly_at_its_borders(
+    before: str | None, first: str, last: str, after: str | None
+) -> None:
+    assert [rule_of(judge_address(address, RULES)) for address in (first, last)] == [Rule.FORBIDDEN_ADDRESS] * 2
+    assert not any(judge_address(neighbour, RULES) for neighbour in (before, after) if neighbour)
+
+
+@pytest.mark.parametrize(("host", "rule"), PUBLIC_NAMES)
+def test_a_name_is_public_as_the_table_says(host: str, rule: str) -> None:
+    assert rule_of(public_name(host)) == rule
+
+
+def test_a_live_callback_may_go_to_a_websocket() -> None:
+    assert target("wss://example.com/live") == Target("wss", "example.com", 443, "/live")
+    assert target("WS://example.com/live") == Target("ws", "example.com", 80, "/live")
+    assert rule_of(read("ftp://example.com/", RULES, LIVE)) == Rule.FORBIDDEN_SCHEME
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://h.example", "/"),
+        ("http://h.example?a=1", "/?a=1"),
+        ("http://h.example?", "/?"),
+        ("http://h.example#x", "/"),
+        ("http://h.example/#x?y", "/"),
+        ("http://h.example/a/../b//c;d?e=%2f&f=%C3%A9+g&h={|}", "/a/../b//c;d?e=%2f&f=%C3%A9+g&h={|}"),
+        ("http://h.example/a?b?c=//d:@/#e", "/a?b?c=//d:@/"),
+    ],
+)
+def test_path_and_query_are_kept_byte_for_byte_and_the_fragment_is_dropped(url: str, path: str) -> None:
+    assert target(url).path == path
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "credentials"),
+    [
+        ("user:password", "user:password"),
+        ("user", "user:"),
+        (":password", ":password"),
+        ("user:pass:word", "user:pass:word"),
+        ("a+b:c+d", "a+b:c+d"),
+        ("us%40er:p%3A%2F%25w", "us@er:p:/%w"),
+        ("%C3%A9:%E2%82%AC", "\u00e9:\u20ac"),
+    ],
+)
+def test_credentials_become_basic_authentication_and_leave_the_url(userinfo: str, credentials: str) -> None:
+    read_back = target(f"https://{userinfo}@h.example:8443/p")
+    assert read_back.authorization == "Basic " + base64.b64encode(credentials.encode()).decode()
+    assert (read_back.origin, read_back.path) == ("https://h.example:8443", "/p")
+    assert read_back.authorization not in repr(read_back)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "authority"),
+    [
+        ("HTTP://Example.COM./x", "http://example.com:80", "example.com"),
+        ("https://example.com:443/", "https://example.com:443", "example.com"),
+        ("https://example.com:80/", "https://example.com:80", "example.com:80"),
+        ("http://[2606:4700:0:0::ABCD]:8080/", "http://[2606:4700::abcd]:8080", "[2606:4700::abcd]:8080"),
+        ("http://8.8.8.8./", "http://8.8.8.8:80", "8.8.8.8"),
+    ],
+)
+def test_every_spelling_of_a_destination_has_one_origin(url: str, origin: str, authority: str) -> None:
+    assert (target(url).origin, target(url).authority) == (origin, authority)
+
+
+def test_the_scheme_s_own_port_is_not_open_when_the_operator_closed_it() -> None:
+    secure = Rules(ports=frozenset({443, 9000}))
+    assert rule_of(read("http://example.com/", secure)) == Rule.FORBIDDEN_PORT
+    assert target("http://example.com:9000/", secure).port == 9000
+    assert target("https://example.com/", secure).port == 443
+
+
+def test_an_opened_network_opens_itself_and_nothing_else() -> None:
+    demo = Rules(networks=(ip_network("127.0.0.0/8"),))
+    assert target("http://127.0.0.1:8080/hook", demo).host == "127.0.0.1"
+    assert rule_of(read("http://127.1:8080/", demo)) == Rule.AMBIGUOUS_ADDRESS
+    for closed in ("::1", "::ffff:127.0.0.1", "10.0.0.1", "0.0.0.0"):
+        assert rule_of(judge_address(closed, demo)) == Rule.FORBIDDEN_ADDRESS
+
+
+def test_an_opened_ipv6_network_is_opened_by_its_own_name() -> None:
+    mapped = Rules(networks=(ip_network("::ffff:127.0.0.0/104"), ip_network("::1/128")))
+    assert judge_addresses(["::1", "::ffff:127.0.0.1"], mapped) is None
+    assert rule_of(judge_address("127.0.0.1", mapped)) == Rule.FORBIDDEN_ADDRESS
+    assert rule_of(judge_address("::2", mapped)) == Rule.FORBIDDEN_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [
+        ("64:ff9b::8.8.8.8", "ok"),
+        ("64:ff9b::127.0.0.1", "forbidden_address"),
+        ("64:ff9b::a9fe:a9fe", "forbidden_address"),
+        ("64:ff9b::10.0.0.1", "forbidden_address"),
+        ("64:ff9b::1:808:808", "forbidden_address"),
+        ("64:ff9b:1::8.8.8.8", "forbidden_address"),
+        ("::ffff:8.8.8.8", "forbidden_address"),
+    ],
+)
+def test_nat64_is_judged_by_the_address_inside_when_the_switch_is_on(address: str, rule: str) -> None:
+    assert rule_of(judge_address(address, Rules(nat64=True))) == rule
+    assert rule_of(judge_address(address, RULES)) == Rule.FORBIDDEN_ADDRESS
+
+
+def test_an_opened_network_does_not_open_the_nat64_gateway_s_own() -> None:
+    rules = Rules(nat64=True, networks=(ip_network("127.0.0.0/8"),))
+    assert rule_of(judge_address("64:ff9b::127.0.0.1", rules)) == Rule.FORBIDDEN_ADDRESS
+
+
+def test_one_forbidden_address_among_many_denies_them_all() -> None:
+    assert judge_addresses(["8.8.8.8", "2606:4700::1111"], RULES) is None
+    for answers in (["8.8.8.8", "10.0.0.1"], ["10.0.0.1", "8.8.8.8"], ["2606:4700::1111", "::1", "8.8.8.8"]):
+        assert rule_of(judge_addresses(answers, RULES)) == Rule.FORBIDDEN_ADDRESS
+
+
+def test_a_refusal_repeats_no_part_of_the_url() -> None:
+    for url in [
+        "http://SECRET:SECRET@127.0.0.1/SECRET?SECRET",
+        "http://SECRET:%zz@example.com/SECRET",
+        "http://SECRET:SECRET@example.com:25/SECRET",
+        "http://SECRET:SECRET@example.com:SECRET/",
+        "http://SECRET:SECRET/SECRET@example.com/",
+        "http://SECRET%/SECRET@example.com/",
+        "http://SECRET:SECRET@SECRET@example.com/",
+        "http://SECRET:SECRET @example.com/",
+        "SECRET://SECRET",
+        "http://example.com/?" + "SECRET" * 1000,
+    ]:
+        refusal = read(url, RULES)
+        assert isinstance(refusal, Refusal)
+        assert "secret" not in refusal.message.lower()
+
+
+def test_a_refusal_of_an_address_names_the_range_and_the_remedy_but_not_the_address() -> None:
+    refusal = judge_address("10.1.2.3", RULES)
+    assert refusal is not None
+    assert "10.0.0.0/8" in refusal.message
+    assert "allow_networks" in refusal.message
+    assert "10.1.2.3" not in refusal.message
+
+
+_FRAGMENTS = st.one_of(
+    st.sampled_from(list(":/@#?.%[]\\\t\r\n\x00 _-+017") + ["\uff0e", "\u2460", "\ud800"]),
+    st.sampled_from(["http", "https", "ws", "HTTP", "://", "//", "%25", ":80", ":8080", ":25", "user", "localhost"]),
+    st.sampled_from(
+        ["127", "0x7f", "0177", "2130706433", "127.0.0.1", "8.8.8.8", "::1", "::ffff:127.0.0.1", "fe80::1"]
+    ),
+)
+_URLISH = st.lists(_FRAGMENTS, max_size=10).map("".join)
+_WITH_HOST = _URLISH.map(lambda rest: "http://" + rest)
+_NUMBER = st.integers(0, 2**33).flatmap(lambda n: st.sampled_from([str(n), hex(n), f"0{n:o}", str(n % 300)]))
+_NUMERIC = st.lists(_NUMBER, min_size=1, max_size=5).map(lambda numbers: "http://" + ".".join(numbers) + "/")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.text().map(lambda rest: "http://" + rest), _URLISH, _WITH_HOST, _NUMERIC))
+@example("http://[" + "0:" * 2000)
+@example("http://" + "a." * 2000)
+@example("http://" + "@" * 4000)
+@example("http://[fe80::1%" + "\U0010ffff")
+def test_reading_never_raises_and_never_yields_a_forbidden_address(url: str) -> None:
+    judged = read(url, RULES)
+    if isinstance(judged, Target):
+        assert judged.path.startswith("/")
+        assert judged.port in RULES.ports
+        assert judged.origin.isascii()
+        for address in _what_the_system_reads(judged.host):
+            assert ip_address(address).is_global
+            assert not ip_address(address).is_multicast
+
+
+def _what_the_system_reads(host: str) -> list[str]:
+    """The address that the C library makes of a host without asking anybody, if it makes one."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
+@pytest.mark.parametrize("host", ["0x7f.1", "2130706433", "0177.0.0.1", "127.1"])
+def test_the_oracle_of_the_property_above_knows_the_odd_spellings(host: str) -> None:
+    assert _what_the_system_reads(host) == ["127.0.0.1"]
