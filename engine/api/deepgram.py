@@ -107,7 +107,7 @@ class Parts:
 
 def routes(parts: Parts) -> list[web.RouteDef]:
     """The endpoint, ready to be added to an application."""
-    return [web.post(PATH, Listen(parts))]
+    return [web.post(PATH, Listen(parts).answer)]
 
 
 class Listen:
@@ -116,7 +116,7 @@ class Listen:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def __call__(self, http: web.Request) -> web.Response:
+    async def answer(self, http: web.Request) -> web.Response:
         """Answer one request: an acknowledgement where it has a callback, else the result itself."""
         request = await self._read(http)
         if _is_json(http):

@@ -1,0 +1,49 @@
+"""The engine behind the API, as small as the protocols allow: keys in a dict, jobs in a list, one known transcript."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.audio.decode import probe
+from engine.request import Failed, Media, RawFormat, Request
+from engine.transcript import Channel, Model, Segment, Transcript, Word
+
+MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9),)),)),))
+
+
+@dataclass
+class FakeKeys:
+    required: bool = False
+    secrets: dict[str, str] = field(default_factory=lambda: {"s3cret": "key-1"})
+
+    async def key_id(self, secret: str) -> str | None:
+        return self.secrets.get(secret)
+
+
+@dataclass
+class FakeIntake:
+    folder: Path
+    accepted: list[tuple[Request, Media, Path | None]] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def accept(self, request: Request, media: Media, path: Path | None) -> None:
+        if self.error:
+            raise self.error
+        kept = path.rename(self.folder / request.id) if path else None
+        self.accepted.append((request, media, kept))
+
+
+@dataclass
+class FakeListener:
+    result: Transcript | Failed = HELLO
+
+    async def transcribe(self, request: Request, path: Path, media: Media) -> Transcript | Failed:
+        return self.result
+
+
+class ThreadProber:
+    async def probe(self, path: Path, raw: RawFormat | None) -> object:
+        return await asyncio.to_thread(probe, path, raw)
