@@ -81,7 +81,11 @@ class Keys:
     @property
     def required(self) -> bool:
         """Whether a caller needs a key. Raises StoreUnavailable when the database cannot be asked."""
-        return not self._open_without_keys or bool(self._read(_ANY)[0][0])
+        return not self._open_without_keys or self.exist()
+
+    def exist(self) -> bool:
+        """Whether there is any key at all. Raises StoreUnavailable."""
+        return bool(self._read(_ANY)[0][0])
 
     async def key_id(self, secret: str) -> str | None:
         """The public id of a caller's key; None for anything that is not a key of ours."""

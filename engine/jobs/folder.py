@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# An upload or an accept of another engine on this folder may be under way: only what lay still for so long is litter.
+# Another engine may be between moving a file in and committing its job: only what lay still for so long is litter.
 GRACE_SECONDS = 3600.0
 
 Wanted = Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]]
 
 
 class AudioFolder:
-    """Uploads arrive in `incoming`; what is accepted moves up, on the same file system and so in one step."""
+    """Files arrive in `incoming`; what belongs to a job moves up, on the same file system and so in one step."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,6 +30,15 @@ class AudioFolder:
     def path(self, job_id: str) -> Path:
         """Where the audio of a job lies, or will lie."""
         return self._path / job_id
+
+    @contextmanager
+    def arriving(self, job_id: str) -> Iterator[Path]:
+        """The path of a file yet to be written; afterwards nothing is there, unless it was kept elsewhere."""
+        path = self.incoming / f"{job_id}.{secrets.token_hex(4)}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     async def keep(self, received: Path, job_id: str) -> None:
         """Move a received file to its job's place; it survives a power cut once this returns. Raises OSError."""
@@ -49,19 +59,19 @@ class AudioFolder:
         `wanted` maps the ids among some names to whether the job still needs its audio. Returns the files deleted.
         """
         found = await asyncio.to_thread(self._files)
-        jobs = await wanted([path.name for path in found if path.parent == self._path])
+        jobs = await wanted([path.name for path in found])
         before = (time.time() if now is None else now) - GRACE_SECONDS
-        litter = [path for path in found if not jobs.get(path.name, _untouched_since(path) > before)]
+        litter = [path for path in found if not jobs.get(path.name, _moved_at(path) > before)]
         for path in litter:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         return len(litter)
 
     def _files(self) -> list[Path]:
-        return [path for folder in (self._path, self.incoming) for path in folder.iterdir() if path.is_file()]
+        return [path for path in self._path.iterdir() if path.is_file()]
 
 
-def _untouched_since(path: Path) -> float:
-    """The later of written and moved; now, for a file that has just gone."""
+def _moved_at(path: Path) -> float:
+    """When the file was last written or moved; now, for one that has just gone."""
     with suppress(FileNotFoundError):
         return path.stat().st_ctime
     return time.time()

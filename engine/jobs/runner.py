@@ -29,9 +29,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the work on a job came to. `media` is None when its audio never arrived."""
+    """What the work on a job came to, and what is known of its audio by now."""
 
-    media: Media | None
+    media: Media
     said: Transcript | Failed
 
 
@@ -107,16 +107,21 @@ class Runner:
         self._tell = tell
         self._running: dict[asyncio.Task[None], Job] = {}
         self._awake = asyncio.Event()
-        self.draining = False
+        self.stopping = asyncio.Event()
         self.turned_at = time.monotonic()
 
     def wake(self) -> None:
         """There is something to do."""
         self._awake.set()
 
+    @property
+    def draining(self) -> bool:
+        """Whether no more jobs are taken."""
+        return self.stopping.is_set()
+
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those under way have ended, or `drain` seconds have passed."""
-        self.draining = True
+        self.stopping.set()
         self.wake()
 
     async def run(self) -> None:
@@ -234,9 +239,7 @@ class Runner:
 
     async def _finish(self, job: Job, result: Result, started_at: float, *, crashed: bool = False) -> None:
         error = result.said.code if isinstance(result.said, Failed) else None
-        # A failure is told without its audio, which may never have come.
-        media = result.media or Media(sha256="", size=0, created=job.created_at)
-        delivery = emit(job.request, media, result.said)
+        delivery = emit(job.request, result.media, result.said)
         if not await self._write(job, lambda: self._queue.finish(job, delivery, error, crashed=crashed)):
             log.warning("job.lease.lost", **{"job.id": job.id})
             return

@@ -46,12 +46,13 @@ _STATES = statement("states", __package__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A leased job. `media` is None while its audio is still to be fetched; `crashes` counts recognisers it ended."""
+    """A leased job. Without `has_audio` its audio is still to be fetched; `crashes` counts recognisers it ended."""
 
     seq: int
     token: str
     request: Request
-    media: Media | None
+    media: Media
+    has_audio: bool
     crashes: int
     created_at: float
 
@@ -82,12 +83,13 @@ class JobStore:
         self._holder = secrets.token_hex(8)
         self._leases = 0
 
-    async def accept(self, request: Request, media: Media | None) -> None:
-        """Keep a request whose audio is on the disk, or (media None) behind its `audio_url`. Durable on return."""
+    async def accept(self, request: Request, media: Media, *, has_audio: bool = True) -> None:
+        """Keep a request whose audio is on the disk, or else still behind its `audio_url`. Durable on return."""
         values = {
             "id": request.id,
             "request": request_to_json(request),
-            "media": media and media_to_json(media),
+            "media": media_to_json(media),
+            "has_audio": has_audio,
             "now": self._clock(),
         }
         async with self._writer.transaction() as connection:
@@ -173,8 +175,8 @@ class JobStore:
 
     async def close(self) -> None:
         """Wait for the write under way, then close."""
+        self._reader.close()  # first: SQLite folds its log into the database when the last writer leaves
         await self._writer.close()
-        self._reader.close()
         self._bell.close()
 
 
@@ -184,9 +186,8 @@ def migrate(path: Path) -> None:
 
 
 def _job(row: Sequence[Any], token: str) -> Job:
-    seq, request, media, crashes, created_at = row
-    parsed = media_from_json(media) if media is not None else None
-    return Job(seq, token, request_from_json(request), parsed, crashes, created_at)
+    seq, request, media, has_audio, crashes, created_at = row
+    return Job(seq, token, request_from_json(request), media_from_json(media), bool(has_audio), crashes, created_at)
 
 
 def _leases(jobs: Iterable[Job]) -> str:

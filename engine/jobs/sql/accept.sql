@@ -1,2 +1,2 @@
--- One accepted request, due at once. Its audio is on the disk already.
-INSERT INTO jobs (id, request, media, created_at, due_at) VALUES (:id, :request, :media, :now, :now)
+-- One accepted request, due at once. Its audio is on the disk already, or behind its URL.
+INSERT INTO jobs (id, request, media, has_audio, created_at, due_at) VALUES (:id, :request, :media, :has_audio, :now, :now)

@@ -17,6 +17,7 @@ from relay.model import NewDelivery
 
 LEASE_SECONDS = 60.0
 MEDIA = Media(sha256="ab" * 32, size=1000, created=1_700_000_000.0)
+UNFETCHED = Media(sha256="", size=0, created=1_700_000_000.0)
 WORDS = (Word("hello", 0.0, 0.5, 0.9), Word("world", 0.5, 1.0, 0.8))
 TRANSCRIPT = Transcript(Model("1b4e28ba", "small", "1", "test"), 1.0, 1, (Channel((Segment(WORDS),)),))
 

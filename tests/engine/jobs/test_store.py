@@ -16,7 +16,7 @@ from relay import outbox
 from relay.errors import DuplicateDelivery, StoreUnavailable
 from relay.model import NewDelivery
 from relay.outbox import Doorbell
-from tests.engine.jobs.conftest import LEASE_SECONDS, MEDIA, Clock, Rows, delivery, request
+from tests.engine.jobs.conftest import LEASE_SECONDS, MEDIA, UNFETCHED, Clock, Rows, delivery, request
 
 
 async def test_what_was_accepted_is_leased_whole(store: JobStore) -> None:
@@ -154,13 +154,13 @@ async def test_released_jobs_are_due_at_once_and_uncounted(store: JobStore) -> N
 
 
 async def test_audio_behind_a_url_is_remembered_once_fetched(store: JobStore, clock: Clock) -> None:
-    await store.accept(request(audio_url="http://127.0.0.1:8080/a.wav"), None)
+    await store.accept(request(audio_url="http://127.0.0.1:8080/a.wav"), UNFETCHED, has_audio=False)
     (job,) = await store.lease(1)
-    assert job.media is None
+    assert not job.has_audio
     assert await store.fetched(job, MEDIA)
     clock.advance(LEASE_SECONDS)
     (again,) = await store.lease(1)
-    assert again.media == MEDIA
+    assert (again.media, again.has_audio) == (MEDIA, True)
 
 
 async def test_an_id_is_accepted_once(store: JobStore, rows: Rows) -> None:
@@ -195,6 +195,7 @@ JOB = {
     "id": "job-1",
     "request": json.dumps({"audio_url": None}),
     "media": json.dumps({}),
+    "has_audio": 1,
     "created_at": 1.0,
     "due_at": 1.0,
     "state": "queued",
@@ -228,7 +229,8 @@ def try_to_insert(database: Path, **changes: object) -> None:
         {"state": "failed", "finished_at": 2.0},
         {"error_code": "internal"},
         {"media": None},
-        {"media": None, "request": json.dumps({"audio_url": "u"}), "state": "done", "finished_at": 2.0},
+        {"has_audio": 0},
+        {"has_audio": 0, "request": json.dumps({"audio_url": "u"}), "state": "done", "finished_at": 2.0},
     ],
     ids=str,
 )

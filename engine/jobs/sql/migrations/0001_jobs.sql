@@ -7,7 +7,8 @@ CREATE TABLE jobs (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     id          TEXT    NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64 AND id NOT GLOB '*[^0-9A-Za-z_-]*'),
     request     TEXT    NOT NULL CHECK (json_type(request) = 'object'),
-    media       TEXT    CHECK (media IS NULL OR json_type(media) = 'object'),  -- NULL: the audio is still to be fetched
+    media       TEXT    NOT NULL CHECK (json_type(media) = 'object'),
+    has_audio   INTEGER NOT NULL CHECK (has_audio IN (0, 1)),  -- 0: still to be fetched from the request's audio_url
     created_at  REAL    NOT NULL,
     due_at      REAL    NOT NULL,
     state       TEXT    NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'leased', 'done', 'failed')),
@@ -20,7 +21,7 @@ CREATE TABLE jobs (
     CHECK ((state = 'leased') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('done', 'failed')) = (finished_at IS NOT NULL)),
     CHECK ((state = 'failed') = (error_code IS NOT NULL)),
-    CHECK (media IS NOT NULL OR (state <> 'done' AND json_extract(request, '$.audio_url') IS NOT NULL))
+    CHECK (has_audio OR (state <> 'done' AND json_extract(request, '$.audio_url') IS NOT NULL))
 ) STRICT;
 
 -- Partial, so that a lease costs the same however many jobs were done. A query must spell the literal state: SQLite

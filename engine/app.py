@@ -1,0 +1,210 @@
+"""Puts the engine together and runs it until a signal: the only place that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+import structlog
+from aiohttp import web
+
+from engine.api import server
+from engine.api.deepgram import Limits, Parts
+from engine.api.health import Check
+from engine.api.metrics import HttpMetrics
+from engine.api.spool import Spool
+from engine.audio.fetch import HttpFetcher
+from engine.audio.fetch import Limits as FetchLimits
+from engine.audio.pcm import raw_format
+from engine.dialects.catalogue import Abilities, Catalogue
+from engine.jobs.folder import AudioFolder
+from engine.jobs.intake import Intake
+from engine.jobs.observers import JobLog, Metrics
+from engine.jobs.recognition import Recognition
+from engine.jobs.runner import Ended, Pace, Runner
+from engine.jobs.store import JobStore, migrate
+from engine.jobs.work import Workshop
+from engine.keys import Keys
+from engine.recognisers.base import Spec
+from engine.recognisers.pool import Pool
+from engine.settings import EngineSettings, Settings
+from relay.errors import ConfigError, StoreUnavailable
+from relay.telemetry.exposition import measure_loop_lag
+from relay.transports.resolver import Resolver
+
+_STALLED_SECONDS = 30.0
+_STATS_SECONDS = 5.0
+_RECOGNISERS = {"pocketsphinx": (Spec("pocketsphinx"), Abilities(frozenset({"en"})))}
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings) -> None:
+    """Take requests and jobs until SIGTERM or SIGINT, then drain. A second signal leaves at once.
+
+    Raises ConfigError, SchemaError or OSError when the engine cannot start.
+    """
+    _announce(settings)
+    migrate(settings.outbox.path)
+    async with AsyncExitStack() as stack:
+        house = House(settings, stack)
+        await house.open()
+        _obey_signals(house.runner)
+        listening = await _listen(house.application, settings.engine)
+        log.info("engine.ready", address=_address(listening))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(house.runner.run(), name="jobs")
+            tasks.create_task(_close_when(house.runner.stopping, listening), name="http")
+    log.info("engine.stopped")
+
+
+class House:
+    """The rooms of one engine, wired."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        engine, path, rules = settings.engine, settings.outbox.path, settings.outbox.guard.rules()
+        self._stack = stack
+        self._engine = engine
+        self._metrics = Metrics(engine.workers)
+        self._log = JobLog(rules)
+        self._resolver = Resolver(rules)
+        self._keys = Keys(path, open_without_keys=engine.on_loopback)
+        self._store = JobStore(path, engine.lease_seconds)
+        self._folder = AudioFolder(engine.audio_dir)
+        self._spool = Spool(self._folder.incoming)
+        self._pool = Pool(engine.workers, _specs(), max_seconds=engine.max_audio_seconds)
+        self._recognition = Recognition(self._pool, self._metrics, engine.max_work_seconds)
+        self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
+        self.runner = self._make_runner()
+        self.application = server.build(self._parts(), self._metrics.registry, self._checks())
+
+    def _make_runner(self) -> Runner:
+        engine = self._engine
+        work = Workshop(self._recognition, self._fetcher, self._folder, self._store, tries=engine.fetch.tries)
+        pace = Pace(lease=engine.lease_seconds, drain=engine.drain_seconds)
+        return Runner(self._store, work, engine.workers, pace, self._tell)
+
+    def _parts(self) -> Parts:
+        engine = self._engine
+        return Parts(
+            keys=self._keys,
+            catalogue=_catalogue(engine),
+            raw_format=raw_format,
+            resolver=self._resolver,
+            spool=self._spool,
+            prober=self._recognition,
+            fetcher=self._fetcher,
+            intake=Intake(self._store, self._folder, self.runner.wake),
+            listener=self._recognition,
+            metrics=HttpMetrics(self._metrics.registry, server.ROUTES),
+            limits=Limits(upload=engine.max_upload_bytes, stall=engine.upload_stall_seconds),
+        )
+
+    async def open(self) -> None:
+        """Take hold of files and processes; the stack gives them back in reverse. Raises ConfigError, OSError."""
+        self._stack.push_async_callback(self._store.close)
+        self._stack.callback(self._keys.close)
+        _refuse_strangers(self._engine, self._keys)
+        self._folder.create()
+        self._spool.open()
+        self._stack.callback(self._spool.close)
+        log.info("audio.tidied", files=await self._folder.tidy(self._store.need_audio))
+        self._stack.push_async_callback(self._pool.stop)
+        await self._pool.start()
+        for work in (measure_loop_lag(self._metrics.loop_lag), self._take_stock_regularly()):
+            self._stack.callback(asyncio.create_task(work).cancel)
+
+    def _tell(self, ended: Ended) -> None:
+        self._log(ended)
+        self._metrics(ended)
+
+    async def _take_stock_regularly(self) -> None:
+        while True:
+            self._metrics.draining.set(self.runner.draining)
+            try:
+                self._metrics.counted(self._store.snapshot())
+            except StoreUnavailable as error:
+                log.error("store.error", operation="stats", kind=str(error))
+            await asyncio.sleep(_STATS_SECONDS)
+
+    def _checks(self) -> dict[str, Check]:
+        """What readiness depends on. A failing receiver or a long queue is no reason to be unready."""
+        return {"store": self._store_answers, "jobs": self._jobs_turn, "drain": self._not_draining}
+
+    async def _store_answers(self) -> str | None:
+        try:
+            self._store.snapshot()
+        except StoreUnavailable as error:
+            return f"the database cannot be read: {error}"
+        return None
+
+    async def _jobs_turn(self) -> str | None:
+        still = time.monotonic() - self.runner.turned_at
+        return f"the queue was not looked at for {still:.0f} s" if still > _STALLED_SECONDS else None
+
+    async def _not_draining(self) -> str | None:
+        return "draining" if self.runner.draining else None
+
+
+def _specs() -> dict[str, Spec]:
+    return {name: spec for name, (spec, _) in _RECOGNISERS.items()}
+
+
+def _catalogue(engine: EngineSettings) -> Catalogue:
+    abilities = {name: able for name, (_, able) in _RECOGNISERS.items()}
+    return Catalogue(dict(engine.models), abilities, engine.default_model)
+
+
+def _fetch_limits(engine: EngineSettings) -> FetchLimits:
+    fetch = engine.fetch
+    return FetchLimits(engine.max_upload_bytes, fetch.connect_timeout, fetch.total_timeout, fetch.redirects)
+
+
+def _refuse_strangers(engine: EngineSettings, keys: Keys) -> None:
+    if engine.on_loopback or keys.exist():
+        return
+    raise ConfigError(
+        f"engine.host: {engine.host!r} can be reached from other machines, and there is no API key yet. "
+        "Make one with `engine keys add NAME`, or listen on 127.0.0.1."
+    )
+
+
+def _announce(settings: Settings) -> None:
+    log.info("engine.started", version=version("outspoken"), pid=os.getpid())
+    if opened := [str(network) for network in settings.outbox.guard.allow_networks]:
+        log.warning("guard.networks.opened", networks=opened)
+
+
+def _obey_signals(runner: Runner) -> None:
+    loop = asyncio.get_running_loop()
+
+    def obey(number: signal.Signals) -> None:
+        if runner.draining:
+            log.warning("engine.stopped", reason="second signal")
+            os._exit(128 + number)
+        runner.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, obey, number)
+
+
+async def _listen(application: web.Application, engine: EngineSettings) -> web.AppRunner:
+    runner = server.runner(application, engine.drain_seconds)
+    await runner.setup()
+    await web.TCPSite(runner, engine.host, engine.port).start()
+    return runner
+
+
+async def _close_when(stopping: asyncio.Event, listening: web.AppRunner) -> None:
+    """Take no more connections then; requests under way are answered first, while the jobs drain."""
+    await stopping.wait()
+    await listening.cleanup()
+
+
+def _address(listening: web.AppRunner) -> str:
+    host, port = listening.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,131 @@
+"""Who hears of a job's end: the log, with one canonical line, and the metrics. Neither repeats what was said.
+
+Every label value exists from the start: a counter that first appears with its first failure has no increase, so
+nobody would be alerted.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from engine.jobs.runner import Ended
+from engine.jobs.store import Snapshot
+from engine.request import Failed, FailureCode, Request
+from engine.transcript import Transcript
+from relay.model import Refusal
+from relay.policy.destination import Rules, read
+
+DONE = "done"
+_STATES = ("queued", "leased")
+_DURATION = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_WAIT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
+_LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+log = structlog.get_logger()
+
+
+class JobLog:
+    """Writes one canonical line for each job that ended."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def __call__(self, ended: Ended) -> None:
+        """Hear of one job."""
+        said = ended.result.said
+        if isinstance(said, Failed):
+            log.warning("job.failed", **self._common(ended), **{"error.type": said.code.value, "detail": said.message})
+        else:
+            log.info("job.finished", **self._common(ended), **_heard(said))
+
+    def _common(self, ended: Ended) -> dict[str, object]:
+        request = ended.job.request
+        fields = {
+            "job.id": request.id,
+            "model": request.model,
+            "recogniser": request.recogniser,
+            "destination": self._destination(request),
+            "key.id": request.key_id,
+            "traceparent": request.traceparent,
+            "bytes": ended.result.media.size,
+            "crashes": ended.job.crashes,
+            "duration_s": round(ended.finished_at - ended.started_at, 6),
+            "queue_lag_s": round(max(0.0, ended.started_at - ended.job.created_at), 6),
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _destination(self, request: Request) -> str | None:
+        """The callback's origin: its path, query and userinfo may be secret."""
+        target = read(request.callback.url, self._rules) if request.callback else None
+        return None if target is None or isinstance(target, Refusal) else target.origin
+
+
+def _heard(transcript: Transcript) -> dict[str, object]:
+    words = sum(len(channel.words) for channel in transcript.channels)
+    return {"audio_s": round(transcript.duration, 3), "channels": len(transcript.channels), "words": words}
+
+
+class Metrics:
+    """What the engine counts, an observer of jobs."""
+
+    def __init__(self, workers: int) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        Info("engine_build", "What runs.", registry=registry).info({"version": version("outspoken")})
+        self._jobs(registry)
+        self._queue(registry)
+        Gauge("engine_workers", "Recogniser processes.", registry=registry).set(workers)
+        self._audio = Counter("engine_audio_seconds", "Seconds of audio transcribed.", registry=registry)
+        self._deaths = Counter("engine_worker_deaths", "Recogniser processes that ended at work.", registry=registry)
+        self.loop_lag = Histogram(
+            "engine_event_loop_lag_seconds", "How late a timer fires.", buckets=_LOOP_LAG, registry=registry
+        )
+        self.draining = Gauge("engine_draining", "1 while the engine lets its jobs finish.", registry=registry)
+
+    def _jobs(self, registry: CollectorRegistry) -> None:
+        jobs = Counter("engine_jobs", "Jobs that ended, by result.", ["result"], registry=registry)
+        self._results = {result: jobs.labels(result) for result in (DONE, *(code.value for code in FailureCode))}
+        self._duration = Histogram(
+            "engine_job_duration_seconds", "From leased to ended.", buckets=_DURATION, registry=registry
+        )
+        self._wait = Histogram(
+            "engine_job_queue_lag_seconds", "From accepted to leased.", buckets=_WAIT, registry=registry
+        )
+
+    def _queue(self, registry: CollectorRegistry) -> None:
+        jobs = Gauge("engine_queue_jobs", "Unfinished jobs by state.", ["state"], registry=registry)
+        self._states = {state: jobs.labels(state) for state in _STATES}
+        self._oldest = Gauge(
+            "engine_queue_oldest_due_age_seconds", "How late the latest is; 0 when nothing waits.", registry=registry
+        )
+        self._stats_at = Gauge("engine_queue_stats_timestamp_seconds", "When these were counted.", registry=registry)
+
+    def __call__(self, ended: Ended) -> None:
+        """Hear of one job."""
+        said = ended.result.said
+        self._results[said.code.value if isinstance(said, Failed) else DONE].inc()
+        self._duration.observe(max(0.0, ended.finished_at - ended.started_at))
+        self._wait.observe(max(0.0, ended.started_at - ended.job.created_at))
+
+    def heard(self, seconds: float) -> None:
+        """Hear of so much audio transcribed, for a job or for a caller who waits."""
+        self._audio.inc(seconds)
+
+    def died(self) -> None:
+        """Hear of a recogniser process that ended at work."""
+        self._deaths.inc()
+
+    def counted(self, snapshot: Snapshot) -> None:
+        """Take over the queue's gauges."""
+        self._states["queued"].set(snapshot.queued)
+        self._states["leased"].set(snapshot.leased)
+        self._oldest.set(snapshot.oldest_due_age)
+        self._stats_at.set_to_current_time()

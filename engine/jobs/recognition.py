@@ -1,0 +1,74 @@
+"""What jobs and waiting callers ask of the recognisers' processes, and what it means when one of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from engine.audio.decode import AudioInfo
+from engine.errors import AudioError, WorkerDied
+from engine.recognisers.base import Options
+from engine.recognisers.pool import Transcribe
+from engine.request import Failed, FailureCode, Media, RawFormat, Request
+from engine.transcript import Transcript
+
+_PROBES = 2
+
+
+class Processes(Protocol):
+    """The recognisers' processes."""
+
+    async def transcribe(self, task: Transcribe) -> Transcript: ...
+
+    async def probe(self, path: str, raw: RawFormat | None = None) -> AudioInfo: ...
+
+
+class Meter(Protocol):
+    """Who counts."""
+
+    def heard(self, seconds: float) -> None: ...
+
+    def died(self) -> None: ...
+
+
+class Recognition:
+    """`max_seconds` bounds one recognition, its turn in the queue included: a recogniser may hang on hostile audio."""
+
+    def __init__(self, processes: Processes, meter: Meter, max_seconds: float) -> None:
+        self._processes = processes
+        self._meter = meter
+        self._max_seconds = max_seconds
+
+    async def hear(self, request: Request, path: Path) -> Transcript | Failed:
+        """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
+        options = Options(language=request.language)
+        task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
+        try:
+            async with asyncio.timeout(self._max_seconds):
+                transcript = await self._processes.transcribe(task)
+        except AudioError as error:
+            return Failed(FailureCode.AUDIO, str(error))
+        except TimeoutError:
+            return Failed(FailureCode.TIMEOUT, f"Recognition took more than {self._max_seconds:g} s; send less audio.")
+        except WorkerDied:
+            self._meter.died()
+            raise
+        self._meter.heard(transcript.duration)
+        return transcript
+
+    async def transcribe(self, request: Request, path: Path, media: Media) -> Transcript | Failed:  # noqa: ARG002
+        """The same for a caller who waits, and who is told of a death at once: to try again is the caller's choice."""
+        try:
+            return await self.hear(request, path)
+        except WorkerDied:
+            return Failed(FailureCode.INTERNAL, "The recogniser's process ended on this audio. Send it again.")
+
+    async def probe(self, path: Path, raw: RawFormat | None) -> AudioInfo:
+        """What the file is. Raises AudioError for audio that cannot be decoded, or that ends whoever looks at it."""
+        for _ in range(_PROBES):
+            try:
+                return await self._processes.probe(str(path), raw)
+            except WorkerDied:
+                self._meter.died()
+        raise AudioError("the audio ends the process that reads it; convert it to WAV or FLAC")

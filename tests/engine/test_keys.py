@@ -1,0 +1,84 @@
+"""API keys: shown once, kept as a hash, effective at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from engine import keys
+from engine.errors import EngineError
+from engine.jobs.store import migrate
+from engine.keys import Keys
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "outspoken.db"
+    migrate(path)
+    return path
+
+
+@pytest.fixture
+def door(database: Path) -> Iterator[Keys]:
+    with closing(Keys(database, open_without_keys=True)) as door:
+        yield door
+
+
+async def test_a_key_opens_the_door_until_it_is_removed(database: Path, door: Keys) -> None:
+    key = keys.add(database, "alice")
+    (listed,) = keys.all_keys(database)
+    assert await door.key_id(key) == listed.id
+    keys.remove(database, "alice")
+    assert await door.key_id(key) is None
+
+
+async def test_the_id_is_public_and_the_secret_is_not(database: Path) -> None:
+    key = keys.add(database, "alice")
+    (listed,) = keys.all_keys(database)
+    prefix, key_id, secret = key.split("_")
+    assert (prefix, key_id, len(secret)) == ("osk", listed.id, 64)
+    stored = b"".join(path.read_bytes() for path in database.parent.iterdir() if path.is_file())
+    assert listed.id.encode() in stored
+    assert secret.encode() not in stored
+    assert bytes.fromhex(secret) not in stored
+
+
+async def test_nothing_else_opens_the_door(database: Path, door: Keys) -> None:
+    key = keys.add(database, "alice")
+    other = keys.add(database, "bob")
+    swapped = f"{key[:21]}{other[21:]}"
+    for wrong in ("", "osk__", key[:-1], key + "0", key.upper(), f" {key}", swapped, key.replace("osk", "sk"), "\x00"):
+        assert await door.key_id(wrong) is None
+
+
+def test_keys_are_required_from_the_first_one_on(database: Path, door: Keys) -> None:
+    assert not door.required
+    keys.add(database, "alice")
+    assert door.required
+
+
+def test_beyond_this_machine_keys_are_required_even_after_the_last_was_removed(database: Path) -> None:
+    with closing(Keys(database, open_without_keys=False)) as door:
+        keys.add(database, "alice")
+        keys.remove(database, "alice")
+        assert door.required
+
+
+def test_a_name_is_given_once(database: Path) -> None:
+    keys.add(database, "alice")
+    with pytest.raises(EngineError, match="'alice' exists"):
+        keys.add(database, "alice")
+
+
+def test_removing_what_is_not_there_is_said(database: Path) -> None:
+    with pytest.raises(EngineError, match="no key named 'bob'"):
+        keys.remove(database, "bob")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a" * 65, "a\nb", "a\x00", "-- drop;"])
+def test_a_name_must_be_a_line_of_plain_text(database: Path, name: str) -> None:
+    with pytest.raises(EngineError, match="cannot name a key"):
+        keys.add(database, name)
