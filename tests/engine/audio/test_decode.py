@@ -63,7 +63,7 @@ def similarity(a: array.array[int], b: array.array[int]) -> float:
         (".flac", "flac", 96000, "5.1", "s16", 0.001),
         (".mp3", "libmp3lame", 44100, "stereo", "s16p", 0.06),
         (".ogg", "libopus", 48000, "stereo", "s16", 0.06),
-        (".wma", "wmav2", 44100, "stereo", "fltp", 0.1),
+        (".mkv", "ac3", 48000, "stereo", "fltp", 0.06),
         (".mp4", "aac", 44100, "stereo", "fltp", 0.06),
         (".webm", "libopus", 48000, "mono", "s16", 0.06),
         (".aiff", "pcm_s16be", 8000, "mono", "s16", 0.001),

@@ -1,0 +1,59 @@
+"""What a recogniser is: the one protocol that pocketsphinx, and any model after it, fulfils."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from engine.transcript import Model, Transcript
+
+_MODELS = uuid.UUID("5f0c3f0a-8a6e-5d53-9c55-6d1f4b6f3c8e")
+
+
+class Audio(Protocol):
+    """Decoded audio, one pass. Each block is a tuple with one channel's s16le PCM per item, all of the same length.
+
+    `duration` is in seconds, and whole only after the last block.
+    """
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def source_channels(self) -> int: ...
+    @property
+    def duration(self) -> float: ...
+    def __iter__(self) -> Iterator[tuple[bytes, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller may ask of any recogniser; one that cannot do a thing leaves it be, and says so in its Channel."""
+
+    language: str | None = None
+    hotwords: tuple[str, ...] = ()
+
+
+class Recogniser(Protocol):
+    """A model that turns audio into words. Loaded once, used for one transcript at a time."""
+
+    @property
+    def model(self) -> Model: ...
+    def transcribe(self, audio: Audio, options: Options) -> Transcript:
+        """Hear all of the audio: one Channel per channel, in order. What the audio raises passes through."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Which recogniser to load, as plain values that can travel to another process."""
+
+    kind: Literal["pocketsphinx"]
+
+
+def model_id(name: str, version: str) -> str:
+    """The id of a model: the same on every machine and after every restart."""
+    return str(uuid.uuid5(_MODELS, f"{name}/{version}"))
