@@ -13,6 +13,7 @@ import ssl
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from io import BytesIO
 from ipaddress import IPv4Network, IPv6Network
 from socket import AF_INET, AF_INET6, AddressFamily
 from time import perf_counter
@@ -36,6 +37,8 @@ from relay.transports.resolver import Addresses, Resolver, Unresolved
 
 LINE_BYTES = 8 * 1024
 _ANYWHERE = Rules(networks=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
+# aiohttp hands bytes to the socket in one go, and warns of it above this size.
+_AT_ONCE = 2**20
 _UNASKED = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
@@ -97,7 +100,7 @@ class AiohttpTransport:
         response = await self._open_session().request(
             envelope.method.value,
             URL(target.origin + target.path, encoded=True),
-            data=envelope.body,
+            data=BytesIO(envelope.body) if len(envelope.body) > _AT_ONCE else envelope.body,
             headers=(("Host", target.authority), *headers(envelope)),
             skip_auto_headers=_UNASKED,
             allow_redirects=False,

@@ -27,6 +27,7 @@ class Fault:
 
 DISCONNECTED = Fault(Failure.RESET, "The receiver closed the connection before it had answered.")
 SWITCHED = Fault(Failure.PROTOCOL, "The receiver switched protocols (101), which nobody had asked for.")
+SURPLUS = Fault(Failure.PROTOCOL, "More came after the answer's end.")
 
 
 def blocked(refusal: Refusal) -> Fault:

@@ -1,11 +1,13 @@
-"""What of an envelope may reach the wire, whichever transport carries it."""
+"""What of an envelope may reach the wire, whichever transport carries it, and the head of our own."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from relay.model import Envelope
+from relay.model import Envelope, Target
+from relay.transports import fault
+from relay.transports.fault import Fault
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
@@ -37,3 +39,42 @@ def headers(envelope: Envelope) -> tuple[tuple[str, str], ...]:
     if credential is None or any(name.lower() == "authorization" for name, _ in envelope.headers):
         return envelope.headers
     return (*envelope.headers, ("authorization", credential))
+
+
+def head(envelope: Envelope) -> bytes | Fault:
+    """A whole HTTP/1.1 request head, ready to be followed by the envelope's body."""
+    target = envelope.target
+    try:
+        fields = [_field(name) + value for name, value in headers(envelope)]
+        length = str(len(envelope.body))
+        text = "".join(
+            (envelope.method, " ", target.path, _opening(target), *fields, "\r\ncontent-length: ", length, "\r\n\r\n")
+        )
+        encoded = text.encode("latin-1")
+    except ValueError:
+        return _flawed(envelope)
+    # Counting line ends is the cheapest proof that no value has brought its own.
+    lines = len(fields) + 4
+    if encoded.count(b"\n") != lines or encoded.count(b"\r") != lines or b"\0" in encoded:
+        return _flawed(envelope)
+    return _flawed(envelope) if _UNPRINTABLE.search(target.path) else encoded
+
+
+@lru_cache(maxsize=1024)
+def _field(name: str) -> str:
+    if not _sendable(name):
+        raise ValueError(name)
+    return f"\r\n{name}: "
+
+
+@lru_cache(maxsize=4096)
+def _host_line(scheme: str, host: str, port: int) -> str:
+    return f" HTTP/1.1\r\nhost: {Target(scheme, host, port, '/').authority}"
+
+
+def _opening(target: Target) -> str:
+    return _host_line(target.scheme, target.host, target.port)
+
+
+def _flawed(envelope: Envelope) -> Fault:
+    return fault.ours(flaw(envelope) or "its head cannot be encoded")

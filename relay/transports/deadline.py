@@ -1,0 +1,57 @@
+"""One timer for all exchanges under way: starting and ending one costs a dictionary entry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from time import perf_counter
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Deadlines(Generic[T]):
+    """Calls `expire` with each watched thing whose time has come, once. Times are those of `perf_counter`."""
+
+    def __init__(self, expire: Callable[[T], None]) -> None:
+        self._expire = expire
+        self._due: dict[T, float] = {}
+        self._armed_for = inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def oldest(self) -> T:
+        """The item that has been watched the longest. Raises StopIteration where there is none."""
+        return next(iter(self._due))
+
+    def watch(self, item: T, at: float) -> None:
+        """Expire the item at a time, unless it is forgotten before."""
+        self._due[item] = at
+        if at < self._armed_for:
+            self._arm(at)
+
+    def forget(self, item: T) -> None:
+        """The item needs no deadline any more."""
+        self._due.pop(item, None)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._due.clear()
+        self._arm(inf)
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = at
+        delay = at - perf_counter()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, delay), self._sweep) if at < inf else None
+
+    def _sweep(self) -> None:
+        now = perf_counter()
+        for item in [item for item, at in self._due.items() if at <= now]:
+            del self._due[item]
+            self._expire(item)
+        self._arm(min(self._due.values(), default=inf))
