@@ -67,9 +67,9 @@ class Intake(Protocol):
     """Takes jobs, durably."""
 
     async def accept(self, request: Request, media: Media, path: Path | None) -> None:
-        """Once this returns, the job survives anything. The file at `path`, complete and flushed, is moved away; None
-        stands for audio that is still to be fetched from `request.audio_url`. StorageFull, and nothing kept, where the
-        disk is full."""
+        """Once this returns, the job survives anything: the file at `path`, complete but not flushed, has been moved
+        away. None stands for audio that is still to be fetched from `request.audio_url`. StorageFull or
+        StoreUnavailable, and nothing kept, where that cannot be."""
 
 
 class Listener(Protocol):
@@ -164,15 +164,15 @@ class Listen:
 
     async def _obtain(self, http: web.Request, request: Request, path: Path) -> Stored:
         if request.audio_url is None:
-            return await self._receive(http, path, durable=request.callback is not None)
+            return await self._receive(http, path)
         fetched = await self._parts.fetcher.fetch(request.audio_url, path)
         if isinstance(fetched, Failed):
             raise Rejected(failure_reply(fetched))
         return fetched
 
-    async def _receive(self, http: web.Request, path: Path, *, durable: bool) -> Stored:
+    async def _receive(self, http: web.Request, path: Path) -> Stored:
         limit = self._parts.limits.upload
-        stored = await store(self._body(http, limit), path, limit, durable=durable)
+        stored = await store(self._body(http, limit), path, limit)
         if stored.size == 0:
             # Deepgram's Python SDK sends a generator again as nothing: that must not become an empty transcript.
             raise Rejected(_bad_audio(_EMPTY))

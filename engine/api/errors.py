@@ -12,12 +12,16 @@ from aiohttp.typedefs import Handler
 
 from engine.dialects.deepgram import BadRequest
 from engine.errors import StorageFull, TooLarge
+from relay.errors import StoreUnavailable
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The id of the request being answered: time-ordered, unique, and the id of the job that it becomes."""
 
 _STORAGE_FULL = BadRequest(
     "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored. Send the request again later.", 507
+)
+_UNAVAILABLE = BadRequest(
+    "SERVICE_UNAVAILABLE", "The server's database cannot be used now: nothing was stored. Send the request again.", 503
 )
 _INTERNAL = BadRequest("INTERNAL_SERVER_ERROR", "The server failed to handle the request. Its log says why.", 500)
 
@@ -36,8 +40,14 @@ class Rejected(Exception):
 def error(request_id: str, reply: BadRequest, headers: Mapping[str, str] | None = None) -> web.Response:
     """The answer that tells a caller what went wrong, in the body and in `dg-error`."""
     document = {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request_id}
-    spelt = reply.err_msg.encode("ascii", "replace").decode()[:1024]
-    return web.json_response(document, status=reply.status, headers={**(headers or {}), "dg-error": spelt})
+    return web.json_response(
+        document, status=reply.status, headers={**(headers or {}), "dg-error": _line(reply.err_msg)}
+    )
+
+
+def _line(message: str) -> str:
+    """A message as a header can carry it."""
+    return "".join(char if " " <= char <= "~" else "?" for char in message[:1024])
 
 
 @web.middleware
@@ -55,16 +65,26 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         return await handler(request)
     except Rejected as rejected:
         return error(request_id, rejected.reply, rejected.headers)
-    except StorageFull:
-        _log.error("http.storage_full", request_id=request_id)
-        return error(request_id, _STORAGE_FULL)
     except TooLarge as large:
         return error(request_id, _too_large(large.limit))
     except web.HTTPException as exception:
         return error(request_id, *_of_http(exception))
-    except Exception:  # noqa: BLE001 (the caller must get an answer, whatever broke)
-        _log.exception("http.request.failed", request_id=request_id)
-        return error(request_id, _INTERNAL)
+    except Exception as exception:  # noqa: BLE001 (the caller must get an answer, whatever broke)
+        return error(request_id, *_own_fault(exception, request_id))
+
+
+def _own_fault(exception: Exception, request_id: str) -> tuple[BadRequest, Mapping[str, str]]:
+    """What is for us to mend: the log says why, the caller learns whether to come again."""
+    match exception:
+        case StorageFull():
+            _log.error("http.storage_full", request_id=request_id)
+            return _STORAGE_FULL, {}
+        case StoreUnavailable():
+            _log.error("http.store_unavailable", request_id=request_id, kind=str(exception))
+            return _UNAVAILABLE, {"Retry-After": "5"}
+        case _:
+            _log.error("http.request.failed", request_id=request_id, exc_info=exception)
+            return _INTERNAL, {}
 
 
 def _too_large(limit: int) -> BadRequest:

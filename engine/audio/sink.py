@@ -28,8 +28,8 @@ class Stored:
     size: int
 
 
-async def store(chunks: AsyncIterable[bytes], path: Path, limit: int, *, durable: bool = False) -> Stored:
-    """Write all chunks to a new file, readable by its owner only; `durable` flushes it to the disk.
+async def store(chunks: AsyncIterable[bytes], path: Path, limit: int) -> Stored:
+    """Write all chunks to a new file, readable by its owner only; whoever keeps it flushes it to the disk.
 
     Raises TooLarge beyond `limit` bytes, StorageFull when the disk is, and whatever the chunks raise; then no file is
     left.
@@ -38,7 +38,7 @@ async def store(chunks: AsyncIterable[bytes], path: Path, limit: int, *, durable
         sink = _Sink(file.fileno(), limit)
         async for chunk in chunks:
             await sink.write(chunk)
-        return await sink.finish(durable=durable)
+        return await sink.finish()
 
 
 @contextmanager
@@ -93,10 +93,8 @@ class _Sink:
         if len(self._batch) >= BATCH:
             await _in_thread(self._flush)
 
-    async def finish(self, *, durable: bool) -> Stored:
+    async def finish(self) -> Stored:
         await _in_thread(self._flush)
-        if durable:
-            await _in_thread(lambda: os.fsync(self._descriptor))
         return Stored(self._hash.hexdigest(), self._size)
 
     def _flush(self) -> None:

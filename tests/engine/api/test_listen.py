@@ -18,6 +18,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 from engine.api.deepgram import Limits
 from engine.errors import StorageFull
 from engine.request import Callback, Failed, FailureCode
+from relay.errors import StoreUnavailable
 
 from .conftest import wav
 from .stage import Stage, client_of, remote, stage
@@ -314,6 +315,12 @@ async def test_unknown_paths_and_methods_answer_in_the_vendors_shape(
         assert_refused((response.status, await response.json(), response), status, code, message)
 
 
+async def test_an_error_that_repeats_a_strange_value_still_fits_into_a_header(client: aiohttp.ClientSession) -> None:
+    status, body, response = await post(client, wav(), {"model": "größe\r\nX: y"})
+    assert (status, "größe" in body["err_msg"]) == (400, True)
+    assert response.headers["dg-error"].startswith("No such model/language/tier combination found. model: 'gr??e")
+
+
 async def test_a_broken_server_says_so_and_nothing_more(
     server: Stage, client: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,8 +334,16 @@ async def test_a_broken_server_says_so_and_nothing_more(
     assert server.stored == []
 
 
-async def test_a_full_disk_at_acceptance_leaves_nothing(server: Stage, client: aiohttp.ClientSession) -> None:
-    server.intake.error = StorageFull()
-    answer = await post(client, wav(), CALLBACK)
-    assert_refused(answer, 507, "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored.")
+@pytest.mark.parametrize(
+    ("error", "status", "code", "message"),
+    [
+        (StorageFull(), 507, "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored."),
+        (StoreUnavailable("busy"), 503, "SERVICE_UNAVAILABLE", "database cannot be used now: nothing was stored. Send"),
+    ],
+)
+async def test_a_job_that_cannot_be_kept_is_refused_and_leaves_nothing(
+    server: Stage, client: aiohttp.ClientSession, error: Exception, status: int, code: str, message: str
+) -> None:
+    server.intake.error = error
+    assert_refused(await post(client, wav(), CALLBACK), status, code, message)
     assert server.stored == []

@@ -24,7 +24,7 @@ async def pieces(*chunks: bytes) -> AsyncIterator[bytes]:
 async def test_what_was_sent_is_what_is_stored(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     chunks = [os.urandom(size) for size in sizes]
     whole = b"".join(chunks)
-    stored = await store(pieces(*chunks), tmp_path / "a", 10 * BATCH, durable=True)
+    stored = await store(pieces(*chunks), tmp_path / "a", 10 * BATCH)
     assert stored == Stored(hashlib.sha256(whole).hexdigest(), len(whole))
     assert (tmp_path / "a").read_bytes() == whole
 
