@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from relay.errors import SchemaError
+from relay.errors import SchemaError, StoreUnavailable
 from relay.outbox.database import connect, create
+from relay.outbox.writer import error_kind
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -60,14 +61,20 @@ def outbox_migrations() -> tuple[Migration, ...]:
 def migrate(path: Path, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migration, ...]:
     """Create the database if need be and apply what is missing; returns what was applied.
 
-    Raises SchemaError for a database that is newer than this program, or whose applied files were changed since.
+    Raises SchemaError for a database that is newer than this program, or whose applied files were changed since, and
+    StoreUnavailable for a file that is no database, is locked for long or cannot be written.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
-    create(path)
-    with closing(connect(path)) as connection:
-        connection.execute(_LEDGER)
-        return tuple(migration for known in sets for migration in _apply_missing(connection, known))
+    try:
+        create(path)
+        with closing(connect(path)) as connection:
+            connection.execute(_LEDGER)
+            return tuple(migration for known in sets for migration in _apply_missing(connection, known))
+    except sqlite3.Error as error:
+        if error_kind(error) == "other":
+            raise
+        raise StoreUnavailable(f"outbox.url: {path}: {error}") from error
 
 
 def _apply_missing(connection: sqlite3.Connection, known: Sequence[Migration]) -> Iterator[Migration]:
@@ -80,7 +87,8 @@ def _apply_missing(connection: sqlite3.Connection, known: Sequence[Migration]) -
                 _apply(connection, migration)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk rolls back by itself
+                connection.execute("ROLLBACK")
             raise
         if fresh:
             yield migration
@@ -115,3 +123,4 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    yield statement  # the last one without its semicolon, or a comment, which SQLite runs as nothing

@@ -20,6 +20,7 @@ from relay.policy import destination
 _ANYWHERE = destination.Rules(
     ports=frozenset(range(1, 65536)), networks=(ip_network("0.0.0.0/0"), ip_network("::/0")), max_url_bytes=65536
 )
+_LONGEST_ID = 128
 _STEPS = tuple(statement(name) for name in ("add_destination", "add_delivery", "add_body"))
 
 
@@ -32,8 +33,8 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
 
     On sqlite3 the work is done at once; on aiosqlite the returned awaitable does it. Ring the bell after the commit;
     without the ring the relay notices within 250 ms. Raises DuplicateDelivery if the id is taken (an id names one
-    result, forever) and InvalidDelivery if the URL names no destination; whether it may be called is the guard's
-    question, which the relay asks again at every attempt.
+    result, forever) and InvalidDelivery if it is empty or too long, or if the URL names no destination; whether that
+    may be called is the guard's question, which the relay asks again at every attempt.
     """
     values = _values(delivery, time.time())
     if isinstance(connection, aiosqlite.Connection):
@@ -64,6 +65,8 @@ def _meaning(error: sqlite3.IntegrityError, delivery_id: str) -> Exception:
 
 
 def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
+    if not 1 <= len(delivery.id) <= _LONGEST_ID:
+        raise InvalidDelivery(f"id: expected 1 to {_LONGEST_ID} characters, got {len(delivery.id)}")
     return {
         "id": delivery.id,
         "origin": _origin(delivery.url),

@@ -16,7 +16,7 @@ from typing import Any
 from relay.model import Attempted, BodyLimits, Dead, Delivered, Delivery, Kind, Lease, Method, Outcome, Retry, State
 from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.writer import Writer
+from relay.outbox.writer import Writer, store_errors
 from relay.policy.fairness import share
 
 _ANYTHING_TO_DO = statement("anything_to_do")
@@ -33,6 +33,8 @@ _RENEW = statement("renew")
 _RELEASE = statement("release")
 _NEXT_DUE = statement("next_due")
 _BODY = statement("body")
+_BODY_LIMITS = statement("body_limits")
+_ORIGIN = statement("origin")
 _ADDED = statement("added")
 _SNAPSHOT = statement("snapshot")
 
@@ -100,7 +102,11 @@ class SqliteOutbox:
 
     def _anything_to_do(self, now: float) -> bool:
         """A read first, so that the poll of an idle relay takes no write lock."""
-        return bool(self._reader.execute(_ANYTHING_TO_DO, {"now": now}).fetchall()[0][0])
+        return bool(self._read(_ANYTHING_TO_DO, now=now)[0][0])
+
+    def _read(self, sql: str, **values: object) -> list[Any]:
+        with store_errors():
+            return self._reader.execute(sql, values).fetchall()
 
     def _choose(self, connection: sqlite3.Connection, room: int, now: float) -> list[int]:
         cap = self._limits.per_destination
@@ -152,8 +158,7 @@ class SqliteOutbox:
 
     def _origin(self, connection: sqlite3.Connection, destination_id: int) -> str:
         if destination_id not in self._origins:
-            row = connection.execute("SELECT origin FROM destinations WHERE id = ?", (destination_id,)).fetchone()
-            self._origins[destination_id] = row[0]
+            self._origins[destination_id] = connection.execute(_ORIGIN, {"id": destination_id}).fetchone()[0]
         return self._origins[destination_id]
 
     async def settle(self, attempts: Sequence[Attempted]) -> tuple[Lease, ...]:
@@ -169,26 +174,24 @@ class SqliteOutbox:
             connection.execute(_RENEW, values)
 
     async def release(self, leases: Iterable[Lease]) -> None:
-        """Give back claims that were never sent: no attempt, no lapse."""
+        """Give back claims whose attempts were cut short; the next attempt gets a fresh number."""
         async with self._writer.transaction() as connection:
             for lease in leases:
                 connection.execute(_RELEASE, {"seq": lease.seq, "token": lease.token})
 
     def body(self, delivery: Delivery) -> bytes:
         """The body's bytes, the same on every attempt; read late, so that waiting deliveries hold none."""
-        row = self._reader.execute(_BODY, {"seq": delivery.lease.seq}).fetchall()
-        body: bytes = row[0][0]
+        body: bytes = self._read(_BODY, seq=delivery.lease.seq)[0][0]
         return body
 
     def body_limits(self, origin: str) -> BodyLimits:
         """What is known of a destination's body limit."""
-        sql = "SELECT largest_accepted, smallest_refused FROM destinations WHERE origin = ?"
-        rows = self._reader.execute(sql, (origin,)).fetchall()
+        rows = self._read(_BODY_LIMITS, origin=origin)
         return BodyLimits(*rows[0]) if rows else BodyLimits()
 
     def next_due(self) -> float | None:
         """When the earliest pending delivery is due; None with nothing pending."""
-        due: float | None = self._reader.execute(_NEXT_DUE).fetchall()[0][0]
+        due: float | None = self._read(_NEXT_DUE)[0][0]
         return due
 
     async def snapshot(self) -> Snapshot:
@@ -250,11 +253,13 @@ def _learn(connection: sqlite3.Connection, attempt: Attempted) -> None:
 
 def _snapshot(path: Path, counted_to: int | None, now: float) -> Snapshot:
     began = time.perf_counter()
-    with closing(connect_read_only(path)) as connection:
+    with store_errors(), closing(connect_read_only(path)) as connection:
         ready, scheduled, leased, dead, due_at, created_at, last = connection.execute(
             _SNAPSHOT, {"now": now}
         ).fetchone()
-        added = connection.execute(_ADDED, {"after": last if counted_to is None else counted_to}).fetchall()
+        # Up to `last`: what is added between the two reads belongs to the next snapshot.
+        since = {"after": last if counted_to is None else counted_to, "last": last}
+        added = connection.execute(_ADDED, since).fetchall()
     return Snapshot(
         taken_at=now,
         took=time.perf_counter() - began,

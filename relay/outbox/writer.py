@@ -10,22 +10,26 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from relay.errors import StoreUnavailable
 from relay.outbox.database import BUSY_SECONDS, connect
 
 _ASK_AGAIN_SECONDS = 0.001
+# What the statement or its values did, not the store: trying the same again would never succeed.
+_OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
 class Writer:
     """Serialises the transactions of one process on one connection."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = connect(path, busy_seconds=0, any_thread=True)
+        # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
+        self._connection = connect(path, any_thread=True)
+        self._connection.execute("PRAGMA busy_timeout = 0")
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-commit")
 
@@ -36,15 +40,14 @@ class Writer:
         Raises StoreUnavailable when the database stays locked, or the disk is full or broken.
         """
         async with self._turn:
-            try:
-                await self._begin()
-                yield self._connection
-                await self._run("COMMIT")
-            except sqlite3.Error as error:
-                raise StoreUnavailable(error_kind(error)) from error
-            finally:
-                if self._connection.in_transaction:
-                    await self._run("ROLLBACK")
+            with store_errors():
+                try:
+                    await self._begin()
+                    yield self._connection
+                    await self._run("COMMIT")
+                finally:
+                    if self._connection.in_transaction:
+                        await self._run("ROLLBACK")
 
     async def _begin(self) -> None:
         give_up = time.monotonic() + BUSY_SECONDS
@@ -58,12 +61,15 @@ class Writer:
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     async def _run(self, sql: str) -> None:
-        # Shielded: a commit that was begun ends before anybody else may touch the connection.
+        # Shielded: a commit that was begun ends before anybody else may touch the connection. How it ended is of no
+        # more interest to a caller who was cancelled, and must not hide the cancellation from it.
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.execute, sql)
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            await work
+            while not work.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
             raise
 
     async def close(self) -> None:
@@ -71,6 +77,17 @@ class Writer:
         async with self._turn:
             self._thread.shutdown()
             self._connection.close()
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raises StoreUnavailable for what may be well again later, and lets the faults of a statement through."""
+    try:
+        yield
+    except _OF_THE_STATEMENT:
+        raise
+    except sqlite3.Error as error:
+        raise StoreUnavailable(error_kind(error)) from error
 
 
 def error_kind(error: sqlite3.Error) -> str:

@@ -1,0 +1,1 @@
+SELECT largest_accepted, smallest_refused FROM destinations WHERE origin = :origin

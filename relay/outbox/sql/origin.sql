@@ -1,0 +1,1 @@
+SELECT origin FROM destinations WHERE id = :id
