@@ -111,6 +111,7 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 # Every spelling that inet_aton takes for an address ends in a label like this, and no host name does.
 _NUMERIC_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _DEFAULT_PORT = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
 
 _TOP_LEVEL = re.compile(r"[a-z]{2,63}|xn--[a-z0-9-]{1,59}")
@@ -258,13 +259,11 @@ def _judge_host(host: str, rules: Rules) -> Refusal | None:
 
 
 def _judge_port(port: str, rules: Rules) -> Refusal | None:
-    # Compared as text: 080, +80 and the empty port are spellings that other parsers read differently.
-    admitted = [str(port) for port in sorted(rules.ports)]
-    if port in admitted:
+    # Only the plain spelling: 080, +80 and the empty port are spellings that other parsers read differently.
+    if _PORT.fullmatch(port) and int(port) in rules.ports:
         return None
-    return Refusal(
-        Rule.FORBIDDEN_PORT, f"The port is not one of those open to callbacks. Use one of {', '.join(admitted)}."
-    )
+    admitted = ", ".join(str(port) for port in sorted(rules.ports))
+    return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those open to callbacks. Use one of {admitted}.")
 
 
 def _judge_ipv4(address: IPv4Address) -> Refusal | None:
