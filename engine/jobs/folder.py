@@ -25,7 +25,8 @@ class AudioFolder:
 
     def create(self) -> None:
         """Make the folder, readable by its owner only."""
-        self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._path, self.incoming):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, job_id: str) -> Path:
         """Where the audio of a job lies, or will lie."""

@@ -53,6 +53,7 @@ class Workshop:
         *,
         tries: int = 3,
         pause: float = _FIRST_PAUSE_SECONDS,
+        full_disk_pause: float = _FULL_DISK_PAUSE_SECONDS,
     ) -> None:
         self._ear = ear
         self._fetcher = fetcher
@@ -60,6 +61,7 @@ class Workshop:
         self._ledger = ledger
         self._tries = tries
         self._pause = pause
+        self._full_disk_pause = full_disk_pause
 
     async def do(self, job: Job) -> Result:
         """The result of a job; failures to fetch or to decode are results too. Raises WorkerDied."""
@@ -91,8 +93,8 @@ class Workshop:
             try:
                 return await self._download(job)
             except StorageFull:
-                log.error("audio.storage_full", **{"job.id": job.id, "retry_s": _FULL_DISK_PAUSE_SECONDS})
-            await asyncio.sleep(_FULL_DISK_PAUSE_SECONDS)
+                log.error("audio.storage_full", **{"job.id": job.id, "retry_s": self._full_disk_pause})
+            await asyncio.sleep(self._full_disk_pause)
 
     async def _download(self, job: Job) -> Media | Failed:
         assert job.request.audio_url is not None

@@ -1,0 +1,285 @@
+"""The runner: every job ends once, as one delivery, whatever its audio, the recogniser or the disk do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from engine.errors import WorkerDied
+from engine.jobs.runner import MOST_CRASHES, Ended, Pace, Result, Runner
+from engine.jobs.store import Job, JobStore
+from engine.request import Failed, FailureCode
+from relay.errors import StoreUnavailable
+from relay.model import NewDelivery
+from tests.engine.jobs.conftest import LEASE_SECONDS, MEDIA, TRANSCRIPT, Clock, Rows, request
+
+PATIENCE = 10.0
+QUICK = Pace(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
+
+
+@dataclass
+class ScriptedWork:
+    """Does each job as the script says, in turn; the last entry for ever after. A gate holds work until it opens."""
+
+    script: list[Result | Exception] = field(default_factory=lambda: [Result(MEDIA, TRANSCRIPT)])
+    gate: asyncio.Event | None = None
+    begun: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def do(self, job: Job) -> Result:
+        async with self.news:
+            self.begun.append(job.id)
+            self.news.notify_all()
+        if self.gate:
+            await self.gate.wait()
+        step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    async def forget(self, job: Job) -> None:
+        self.forgotten.append(job.id)
+
+    async def until_begun(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE), self.news:
+            await self.news.wait_for(lambda: len(self.begun) >= count)
+
+
+async def crank(runner: Runner, turns: int = 1) -> None:
+    for _ in range(turns):
+        await runner.run_once()
+        await asyncio.wait_for(runner.settled(), PATIENCE)
+
+
+async def test_a_job_becomes_one_delivery_under_its_own_id(store: JobStore, rows: Rows) -> None:
+    await store.accept(request(), MEDIA)
+    heard: list[Ended] = []
+    work = ScriptedWork()
+    await crank(Runner(store, work, 1, QUICK, heard.append), turns=2)
+    assert rows("SELECT id, kind, state FROM deliveries") == [("job-1", "final", "pending")]
+    assert rows("SELECT state FROM jobs") == [("done",)]
+    assert [ended.job.id for ended in heard] == work.begun == work.forgotten == ["job-1"]
+
+
+async def test_a_failure_is_delivered_too(store: JobStore, rows: Rows) -> None:
+    await store.accept(request(), MEDIA)
+    work = ScriptedWork([Result(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
+    await crank(Runner(store, work, 1, QUICK))
+    assert rows("SELECT id, kind FROM deliveries") == [("job-1", "error")]
+    assert rows("SELECT state, error_code FROM jobs") == [("failed", "audio")]
+
+
+async def test_no_more_jobs_are_taken_than_there_are_workers(store: JobStore) -> None:
+    for number in range(3):
+        await store.accept(request(f"job-{number}"), MEDIA)
+    gate = asyncio.Event()
+    work = ScriptedWork(gate=gate)
+    runner = Runner(store, work, 2, QUICK)
+    assert [await runner.run_once(), await runner.run_once()] == [2, 0]
+    gate.set()
+    await runner.settled()
+    assert await runner.run_once() == 1
+    await runner.settled()
+
+
+@pytest.mark.parametrize(
+    ("fault", "blame"),
+    [
+        (WorkerDied("signal 11"), "The audio ended the recogniser's process 3 times"),
+        (RuntimeError("a bug"), "The engine failed on this audio 3 times"),
+    ],
+    ids=["the worker dies", "a bug"],
+)
+async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_times(
+    store: JobStore, rows: Rows, fault: Exception, blame: str
+) -> None:
+    await store.accept(request(), MEDIA)
+    work = ScriptedWork([fault])
+    runner = Runner(store, work, 1, QUICK)
+    await crank(runner, turns=MOST_CRASHES - 1)
+    assert rows("SELECT state, crashes FROM jobs") == [("queued", MOST_CRASHES - 1)]
+    assert rows("SELECT id FROM deliveries") == []
+    await crank(runner, turns=2)
+    assert rows("SELECT state, crashes, error_code FROM jobs") == [("failed", MOST_CRASHES, "internal")]
+    ((body,),) = rows("SELECT body FROM bodies")
+    assert isinstance(body, bytes)
+    assert blame in json.loads(body)["err_msg"]
+    assert len(work.begun) == MOST_CRASHES
+
+
+async def test_a_crash_does_not_doom_a_job(store: JobStore, rows: Rows) -> None:
+    await store.accept(request(), MEDIA)
+    work = ScriptedWork([WorkerDied(), WorkerDied(), Result(MEDIA, TRANSCRIPT)])
+    await crank(Runner(store, work, 1, QUICK), turns=3)
+    assert rows("SELECT state, crashes FROM jobs") == [("done", 2)]
+
+
+async def test_work_whose_lease_was_lost_adds_nothing(
+    store: JobStore, database: Path, clock: Clock, rows: Rows
+) -> None:
+    await store.accept(request(), MEDIA)
+    gate = asyncio.Event()
+    slow_work, heard = ScriptedWork(gate=gate), list[Ended]()
+    slow = Runner(store, slow_work, 1, QUICK, heard.append)
+    await slow.run_once()
+    await slow_work.until_begun(1)
+    clock.advance(LEASE_SECONDS)
+    other = JobStore(database, LEASE_SECONDS, clock)
+    await crank(Runner(other, ScriptedWork(), 1, QUICK))
+    gate.set()
+    await slow.settled()
+    await other.close()
+    assert rows("SELECT id FROM deliveries") == [("job-1",)]
+    assert (heard, slow_work.forgotten) == ([], [])
+
+
+async def test_renewed_jobs_stay_ours(store: JobStore, clock: Clock) -> None:
+    await store.accept(request(), MEDIA)
+    gate = asyncio.Event()
+    runner = Runner(store, ScriptedWork(gate=gate), 2, QUICK)
+    await runner.run_once()
+    clock.advance(LEASE_SECONDS - 1)
+    await runner.renew_once()
+    clock.advance(LEASE_SECONDS - 1)
+    assert await runner.run_once() == 0
+    gate.set()
+    await runner.settled()
+
+
+class Watched:
+    """The real queue; says when a write could not be kept."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.refused = asyncio.Event()
+        self.lease = store.lease
+        self.renew = store.renew
+        self.retry = store.retry
+        self.release = store.release
+
+    async def finish(
+        self, job: Job, delivery: NewDelivery, error: FailureCode | None = None, *, crashed: bool = False
+    ) -> bool:
+        try:
+            return await self._store.finish(job, delivery, error, crashed=crashed)
+        except StoreUnavailable:
+            self.refused.set()
+            raise
+
+
+async def test_a_full_disk_delays_the_result_and_loses_nothing(store: JobStore, rows: Rows) -> None:
+    long = "x" * 1_000_000
+    await store.accept(request(), MEDIA)
+    queue = Watched(store)
+    runner = Runner(queue, ScriptedWork([Result(MEDIA, Failed(FailureCode.AUDIO, long))]), 1, QUICK)
+    writer = store._writer._connection
+    await runner.run_once()
+    writer.execute("PRAGMA max_page_count = 1")  # SQLite says SQLITE_FULL, as for a full disk
+    await asyncio.wait_for(queue.refused.wait(), PATIENCE)
+    assert rows("SELECT state FROM jobs") == [("leased",)]
+    assert rows("SELECT id FROM deliveries") == []
+    writer.execute("PRAGMA max_page_count = 1000000")
+    await asyncio.wait_for(runner.settled(), PATIENCE)
+    assert rows("SELECT state FROM jobs") == [("failed",)]
+    assert rows("SELECT id FROM deliveries") == [("job-1",)]
+
+
+async def test_an_observer_that_breaks_hurts_nobody(store: JobStore, rows: Rows) -> None:
+    def broken(_: Ended) -> None:
+        raise RuntimeError("no log today")
+
+    await store.accept(request(), MEDIA)
+    work = ScriptedWork()
+    await crank(Runner(store, work, 1, QUICK, broken), turns=2)
+    assert rows("SELECT state FROM jobs") == [("done",)]
+    assert work.begun == work.forgotten == ["job-1"]
+
+
+async def test_a_wake_up_is_heeded_at_once(store: JobStore) -> None:
+    work = ScriptedWork()
+    runner = Runner(store, work, 1, QUICK)  # QUICK polls once a minute
+    running = asyncio.create_task(runner.run())
+    for number in range(3):
+        await store.accept(request(f"job-{number}"), MEDIA)
+        runner.wake()
+        await work.until_begun(number + 1)
+    runner.stop()
+    await asyncio.wait_for(running, PATIENCE)
+
+
+async def test_jobs_of_an_engine_that_died_are_found_without_a_wake_up(
+    store: JobStore, database: Path, clock: Clock
+) -> None:
+    dead = JobStore(database, LEASE_SECONDS, clock)
+    await dead.accept(request(), MEDIA)
+    await dead.lease(1)
+    await dead.close()
+    work = ScriptedWork()
+    runner = Runner(store, work, 1, Pace(poll=0.001))
+    running = asyncio.create_task(runner.run())
+    clock.advance(LEASE_SECONDS)
+    await work.until_begun(1)
+    runner.stop()
+    await asyncio.wait_for(running, PATIENCE)
+
+
+async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore, rows: Rows) -> None:
+    for number in range(2):
+        await store.accept(request(f"job-{number}"), MEDIA)
+    gate = asyncio.Event()
+    work = ScriptedWork(gate=gate)
+    runner = Runner(store, work, 1, QUICK)
+    running = asyncio.create_task(runner.run())
+    await work.until_begun(1)
+    runner.stop()
+    gate.set()
+    await asyncio.wait_for(running, PATIENCE)
+    assert rows("SELECT id, state FROM jobs ORDER BY id") == [("job-0", "done"), ("job-1", "queued")]
+
+
+async def test_what_does_not_end_in_time_is_released_for_the_next_engine(store: JobStore, rows: Rows) -> None:
+    await store.accept(request(), MEDIA)
+    work = ScriptedWork(gate=asyncio.Event())
+    runner = Runner(store, work, 1, Pace(drain=0.0))
+    running = asyncio.create_task(runner.run())
+    await work.until_begun(1)
+    runner.stop()
+    await asyncio.wait_for(running, PATIENCE)
+    assert rows("SELECT state, crashes FROM jobs") == [("queued", 0)]
+    assert rows("SELECT id FROM deliveries") == []
+
+
+class Away:
+    """A queue whose database is away at first."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.asked = 0
+        self.renew = store.renew
+        self.finish = store.finish
+        self.retry = store.retry
+
+    async def lease(self, room: int) -> tuple[Job, ...]:
+        self.asked += 1
+        if self.asked < 3:
+            raise StoreUnavailable("io")
+        return await self._store.lease(room)
+
+    async def release(self, jobs: Iterable[Job]) -> None:
+        await self._store.release(jobs)
+
+
+async def test_the_runner_outlives_a_database_that_is_away(store: JobStore) -> None:
+    await store.accept(request(), MEDIA)
+    work = ScriptedWork()
+    runner = Runner(Away(store), work, 1, Pace(poll=0.001))
+    running = asyncio.create_task(runner.run())
+    await work.until_begun(1)
+    runner.stop()
+    await asyncio.wait_for(running, PATIENCE)
