@@ -214,6 +214,10 @@ class _GuardedConnector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
+        # aiohttp would take what a receiver said while idle for the answer to the next request.
+        while connection.protocol is not None and connection.protocol.should_close:
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
         _TRIP.get().arrived(connection)
         return connection
 

@@ -56,6 +56,9 @@ def not_connected(error: OSError) -> Fault:
         return Fault(Failure.TLS, f"The receiver's certificate is not valid: {error.verify_message.rstrip('.')}.")
     if isinstance(error, ssl.SSLError):
         return Fault(Failure.TLS, f"The TLS handshake failed: {error.reason or 'the connection ended'}.")
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        # Without TLS nothing is said before the connection stands, so nothing can break it.
+        return Fault(Failure.TLS, "The receiver ended the connection in the TLS handshake.")
     return Fault(Failure.CONNECT, f"The connection failed: {_sentence(error)}.")
 
 
