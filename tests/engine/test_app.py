@@ -1,0 +1,198 @@
+"""The engine as a process: it survives being killed, drains when asked, and is open to nobody without a key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+import wave
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.acceptance.stage import Process, Stage
+
+CLIP = Path(__file__).parents[1] / "clips" / "demo.flac"
+CALLBACK = "http://127.0.0.1:8080/hook?token=canary-in-a-query"
+PATIENCE = 60.0
+Start = Callable[[], Awaitable[Process]]
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path, 8080, engine__workers=1, engine__lease_seconds=1.0)
+
+
+@pytest.fixture
+async def start(stage: Stage) -> AsyncIterator[Start]:
+    """Start the engine; what still runs at the end is killed."""
+    started: list[Process] = []
+
+    async def start() -> Process:
+        started.append(await stage.engine())
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            await process.kill()
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> bytes:
+    """Half a second of silence: heard in no time."""
+    path = tmp_path / "quiet.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(16000))
+    return path.read_bytes()
+
+
+async def submit(stage: Stage, audio: bytes, **headers: str) -> tuple[int, dict[str, str]]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{stage.engine_url}/v1/listen", params={"callback": CALLBACK}, data=audio, headers=headers
+        ) as response,
+    ):
+        return response.status, await response.json()
+
+
+def rows(stage: Stage, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(stage.database)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def engine(stage: Stage, *command: str) -> tuple[int | None, str]:
+    """Run a command to its end: exit code and everything it said."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("engine")), *command, env=os.environ | stage.env, stdout=PIPE, stderr=STDOUT
+    )
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return process.returncode, said.decode().strip()
+
+
+async def test_a_job_whose_engine_is_killed_is_taken_up_again_and_delivered_once(stage: Stage, start: Start) -> None:
+    first = await start()
+    status, answer = await submit(stage, CLIP.read_bytes())
+    assert status == 200
+    await first.event("job.started")
+    await first.kill()
+    assert rows(stage, "SELECT id, state FROM jobs") == [(answer["request_id"], "leased")]
+    assert rows(stage, "SELECT id FROM deliveries") == []
+    second = await start()
+    await second.event("job.finished")
+    await second.stop()
+    assert rows(stage, "SELECT id, kind FROM deliveries") == [(answer["request_id"], "final")]
+    assert rows(stage, "SELECT state, crashes FROM jobs") == [("done", 0)]
+    assert [path for path in (stage.folder / "audio").rglob("*") if path.is_file()] == []
+
+
+async def test_sigterm_lets_the_job_under_way_end(stage: Stage, start: Start, quiet: bytes) -> None:
+    process = await start()
+    await submit(stage, quiet)
+    await process.event("job.started")
+    assert await process.stop() == 0
+    assert rows(stage, "SELECT state FROM jobs") == [("done",)]
+    assert [line["event"] for line in process.lines][-1] == "engine.stopped"
+
+
+async def test_a_second_signal_leaves_at_once_and_the_job_stays(stage: Stage, start: Start) -> None:
+    process = await start()
+    await submit(stage, CLIP.read_bytes())
+    await process.event("job.started")
+    os.kill(process.pid, signal.SIGTERM)
+    await process.event("engine.draining")
+    assert await process.stop() == 128 + signal.SIGTERM
+    assert rows(stage, "SELECT state FROM jobs") == [("leased",)]
+
+
+async def test_no_secret_reaches_the_log(stage: Stage, start: Start, quiet: bytes) -> None:
+    process = await start()
+    await submit(stage, quiet, Authorization="Token canary-in-a-header")
+    line = await process.event("job.finished")
+    await process.stop()
+    assert line["destination"] == "http://127.0.0.1:8080"
+    assert [word for word in process.words if "canary" in word] == []
+
+
+async def test_it_is_ready_and_counts(stage: Stage, start: Start, quiet: bytes) -> None:
+    process = await start()
+    await submit(stage, quiet)
+    await process.event("job.finished")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{stage.engine_url}/readyz") as response:
+            assert (response.status, (await response.json())["status"]) == (200, "ready")
+        async with session.get(f"{stage.engine_url}/metrics") as response:
+            metrics = (await response.text()).splitlines()
+    assert 'engine_jobs_total{result="done"} 1.0' in metrics
+    assert 'engine_jobs_total{result="internal"} 0.0' in metrics
+    assert "engine_audio_seconds_total 0.5" in metrics
+    assert not [line for line in metrics if "_created" in line]
+
+
+async def test_beyond_this_machine_it_does_not_start_without_a_key(stage: Stage) -> None:
+    stage.env["OUTSPOKEN_ENGINE__HOST"] = "0.0.0.0"
+    code, said = await engine(stage, "run")
+    assert code == 78
+    assert "engine.host" in said
+    assert "engine keys add" in said
+
+
+async def test_beyond_this_machine_only_keys_open_it_at_once_and_until_they_are_removed(
+    stage: Stage, start: Start, quiet: bytes
+) -> None:
+    _, first = await engine(stage, "keys", "add", "first")
+    stage.env["OUTSPOKEN_ENGINE__HOST"] = "0.0.0.0"
+    await start()
+    assert (await submit(stage, quiet))[0] == 401
+    status, answer = await submit(stage, quiet, Authorization=f"Token {first}")
+    assert status == 200
+    _, second = await engine(stage, "keys", "add", "second")
+    assert (await submit(stage, quiet, Authorization=f"Bearer {second}"))[0] == 200
+    code, listed = await engine(stage, "keys", "list")
+    assert (code, [line.split()[-1] for line in listed.splitlines()]) == (0, ["first", "second"])
+    key_id = listed.split()[0]
+    request = json.loads(str(rows(stage, f"SELECT request FROM jobs WHERE id = '{answer['request_id']}'")[0][0]))
+    assert request["key_id"] == key_id
+    for name in ("first", "second"):
+        assert (await engine(stage, "keys", "remove", name))[0] == 0
+    assert (await submit(stage, quiet, Authorization=f"Token {first}"))[0] == 401
+    assert (await submit(stage, quiet))[0] == 401
+
+
+async def test_a_mistake_in_the_settings_is_named_and_ends_with_78(stage: Stage) -> None:
+    stage.env["OUTSPOKEN_ENGINE__WORKRES"] = "2"
+    code, said = await engine(stage, "run")
+    assert code == 78
+    assert said.startswith("engine: ")
+    assert said.endswith("engine.workres: no such setting (misspelt?)")
+
+
+async def test_a_port_that_is_taken_is_said_in_one_line(stage: Stage, start: Start) -> None:
+    await start()
+    code, said = await engine(stage, "run")
+    assert code == 1
+    assert str(stage.engine_port) in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+async def test_the_version_is_told(stage: Stage) -> None:
+    assert await engine(stage, "--version") == (0, f"engine {version('outspoken')}")
