@@ -26,7 +26,8 @@ _OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Programm
 class Writer:
     """Serialises the transactions of one process on one connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._busy_seconds = busy_seconds
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
         self._connection.execute("PRAGMA busy_timeout = 0")
@@ -50,7 +51,7 @@ class Writer:
                         await self._run("ROLLBACK")
 
     async def _begin(self) -> None:
-        give_up = time.monotonic() + BUSY_SECONDS
+        give_up = time.monotonic() + self._busy_seconds
         while True:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")

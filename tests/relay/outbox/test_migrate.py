@@ -22,22 +22,22 @@ def tables(path: Path) -> set[str]:
     return {name for (name,) in rows(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
-def test_a_migration_is_applied_once(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+def test_a_migration_is_applied_once(folder: Path) -> None:
+    path = folder / "new.db"
     assert outbox.migrate(path, [(FIRST,)]) == (FIRST,)
     assert outbox.migrate(path, [(FIRST, SECOND)]) == (SECOND,)
     assert outbox.migrate(path, [(FIRST, SECOND)]) == ()
 
 
-def test_two_rooms_share_a_file_and_number_their_migrations_apart(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+def test_two_rooms_share_a_file_and_number_their_migrations_apart(folder: Path) -> None:
+    path = folder / "new.db"
     other = Migration("another", 1, "first", "CREATE TABLE c (x INTEGER);")
     assert outbox.migrate(path, [(FIRST,), (other,)]) == (FIRST, other)
     assert {"a", "c"} <= tables(path)
 
 
-async def test_processes_that_start_at_once_apply_each_migration_once(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+async def test_processes_that_start_at_once_apply_each_migration_once(folder: Path) -> None:
+    path = folder / "new.db"
     code = "import sys; from pathlib import Path; from relay import outbox; sys.stdin.read(1);" + (
         "print(len(outbox.migrate(Path(sys.argv[1]), [outbox.outbox_migrations()])))"
     )
@@ -51,23 +51,23 @@ async def test_processes_that_start_at_once_apply_each_migration_once(tmp_path: 
     assert sum(int(out) for out, _ in said) == len(outbox.outbox_migrations())
 
 
-def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+def test_a_newer_database_is_refused(folder: Path) -> None:
+    path = folder / "new.db"
     outbox.migrate(path, [(FIRST, SECOND)])
     with pytest.raises(SchemaError, match="has room schema 2, this program knows 1: install a newer one"):
         outbox.migrate(path, [(FIRST,)])
 
 
-def test_a_file_that_changed_after_it_was_applied_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+def test_a_file_that_changed_after_it_was_applied_is_refused(folder: Path) -> None:
+    path = folder / "new.db"
     outbox.migrate(path, [(FIRST,)])
     changed = Migration("room", 1, "first", FIRST.sql + " -- a second thought\n")
     with pytest.raises(SchemaError, match="room migration 0001 was changed"):
         outbox.migrate(path, [(changed,)])
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+def test_a_migration_that_fails_half_way_leaves_nothing(folder: Path) -> None:
+    path = folder / "new.db"
     broken = Migration("room", 2, "broken", "CREATE TABLE half (x INTEGER);\nCREATE TABLE a (x INTEGER);\n")
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         outbox.migrate(path, [(FIRST, broken)])
@@ -76,21 +76,21 @@ def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["", "\n", " -- and no semicolon", "; -- done\n-- really\n"])
-def test_the_last_statement_of_a_file_counts_with_or_without_its_semicolon(tmp_path: Path, end: str) -> None:
-    path = tmp_path / "new.db"
+def test_the_last_statement_of_a_file_counts_with_or_without_its_semicolon(folder: Path, end: str) -> None:
+    path = folder / "new.db"
     outbox.migrate(path, [(Migration("room", 1, "first", f"CREATE TABLE a (x);\nCREATE TABLE last (x){end}"),)])
     assert {"a", "last"} <= tables(path)
 
 
-def test_a_semicolon_in_a_text_or_a_trigger_ends_no_statement(tmp_path: Path) -> None:
-    path = tmp_path / "new.db"
+def test_a_semicolon_in_a_text_or_a_trigger_ends_no_statement(folder: Path) -> None:
+    path = folder / "new.db"
     sql = "CREATE TABLE a (x TEXT DEFAULT ';\n');\nCREATE TRIGGER t AFTER INSERT ON a BEGIN\nDELETE FROM a;\nEND;\n"
     outbox.migrate(path, [(Migration("room", 1, "first", sql),)])
     assert rows(path, "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [(1,)]
 
 
-def test_the_database_its_log_and_its_folder_are_for_their_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "var" / "outspoken.db"
+def test_the_database_its_log_and_its_folder_are_for_their_owner_only(folder: Path) -> None:
+    path = folder / "var" / "outspoken.db"
     old = os.umask(0)
     try:
         outbox.migrate(path, [outbox.outbox_migrations()])
@@ -114,18 +114,18 @@ def test_a_connection_is_durable_private_and_checks_foreign_keys(database: Path)
     assert values == ["wal", 2, 1, 2, 2]
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "letter.txt"
+def test_a_file_that_is_no_database_is_refused_by_name(folder: Path) -> None:
+    path = folder / "letter.txt"
     path.write_text("Dear Sir or Madam, " * 100)
     with pytest.raises(StoreUnavailable, match=r"outbox.url: .*letter.txt: file is not a database"):
         outbox.migrate(path, [(FIRST,)])
     assert path.read_text().startswith("Dear Sir")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
+    (folder / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        outbox.migrate(tmp_path / "file" / "outspoken.db", [(FIRST,)])
+        outbox.migrate(folder / "file" / "outspoken.db", [(FIRST,)])
 
 
 IMPOSSIBLE = [

@@ -388,17 +388,22 @@ async def test_intake_is_counted_by_kind_since_the_last_snapshot(database: Path,
     assert (await relay.snapshot()).added == {}
 
 
+def put_one_by_one(database: Path, count: int) -> None:
+    for delivery in many(count):
+        put(database, delivery)
+
+
 async def test_intake_during_a_count_is_counted_once(database: Path, relays: Open) -> None:
     relay = relays()
     await relay.snapshot()
-    producer = threading.Thread(target=lambda: [put(database, new(f"d{number}")) for number in range(40)])
+    producer = threading.Thread(target=put_one_by_one, args=(database, 200))
     producer.start()
     seen = 0
     while producer.is_alive():
         seen += sum((await relay.snapshot()).added.values())
     producer.join()
     seen += sum((await relay.snapshot()).added.values())
-    assert seen == 40
+    assert seen == 200
 
 
 # --- several relays
