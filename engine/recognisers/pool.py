@@ -7,6 +7,7 @@ Probing has its own process, so that an upload never waits for a transcription.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
@@ -148,12 +149,13 @@ class _Worker:
         process.stdin.write(wire.pack_task(task))
         await process.stdin.drain()
         head = await process.stdout.readexactly(wire.HEAD_BYTES)
-        return wire.unpack_answer(await process.stdout.readexactly(wire.body_bytes(head)))
+        body = await process.stdout.readexactly(wire.body_bytes(head))
+        return await asyncio.to_thread(wire.unpack_answer, body)  # megabytes for hours of audio
 
     async def _living(self) -> Process:
         if self._stopped:
             raise WorkerDied("the workers were stopped")
-        if self._process and self._process.stdout and self._process.stdout.at_eof():
+        if self._process and _ended(self._process):
             self._kill()  # it died while it was idle, and nobody's work with it
         if self._process is None:
             await self.start()
@@ -169,3 +171,11 @@ class _Worker:
         ending = asyncio.create_task(process.wait())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+
+
+def _ended(process: Process) -> bool:
+    """Ask the kernel, because the event loop may not have heard of it yet; the child is left for the loop to reap."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True

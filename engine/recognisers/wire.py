@@ -6,14 +6,14 @@ A frame on the wire is its length, four bytes big endian, then that many bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
-from pydantic import TypeAdapter
+import orjson
 
 from engine.audio.decode import MAX_SECONDS, AudioInfo
 from engine.recognisers.base import Options, Spec
 from engine.request import RawFormat
-from engine.transcript import Transcript
+from engine.transcript import Channel, Model, Segment, Transcript, Word
 
 HEAD_BYTES = 4
 
@@ -28,7 +28,6 @@ class Hear:
     spec: Spec
     options: Options = field(default_factory=Options)
     max_seconds: float = MAX_SECONDS
-    task: Literal["hear"] = "hear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,6 @@ class Look:
 
     path: str
     raw: RawFormat | None
-    task: Literal["look"] = "look"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +48,56 @@ class Unusable:
 Task = Hear | Look
 Answer = Transcript | AudioInfo | Unusable
 
-_tasks: TypeAdapter[Task] = TypeAdapter(Task)
-_answers: TypeAdapter[Answer] = TypeAdapter(Answer)
-
 
 def pack_task(task: Task) -> bytes:
-    return framed(_tasks.dump_json(task))
+    return _framed(task)
 
 
 def unpack_task(body: bytes) -> Task:
-    return _tasks.validate_json(body)
+    kind, fields = _named(body)
+    fields["raw"] = RawFormat(**fields["raw"]) if fields["raw"] else None
+    if kind == Look.__name__:
+        return Look(**fields)
+    hotwords = tuple(fields["options"]["hotwords"])
+    fields["options"] = Options(fields["options"]["language"], hotwords)
+    return Hear(**fields | {"spec": Spec(**fields["spec"])})
 
 
 def pack_answer(answer: Answer) -> bytes:
-    return framed(_answers.dump_json(answer))
+    return _framed(answer)
 
 
 def unpack_answer(body: bytes) -> Answer:
-    return _answers.validate_json(body)
-
-
-def framed(body: bytes) -> bytes:
-    return len(body).to_bytes(HEAD_BYTES, "big") + body
+    kind, fields = _named(body)
+    match kind:
+        case Unusable.__name__:
+            return Unusable(**fields)
+        case AudioInfo.__name__:
+            return AudioInfo(**fields)
+        case _:
+            return _transcript(**fields)
 
 
 def body_bytes(head: bytes) -> int:
     return int.from_bytes(head, "big")
+
+
+def _framed(value: Task | Answer) -> bytes:
+    """The value under the name of its class."""
+    body = orjson.dumps({type(value).__name__: value})
+    return len(body).to_bytes(HEAD_BYTES, "big") + body
+
+
+def _named(body: bytes) -> tuple[str, dict[str, Any]]:
+    ((kind, fields),) = orjson.loads(body).items()
+    return kind, fields
+
+
+def _transcript(model: dict[str, str], duration: float, source_channels: int, channels: list[Any]) -> Transcript:
+    """By hand and not by a validator: hours of words are read in small steps, between which the event loop can run."""
+    return Transcript(Model(**model), duration, source_channels, tuple(_channel(**channel) for channel in channels))
+
+
+def _channel(segments: list[Any], language: str, language_confidence: float) -> Channel:
+    heard = (Segment(tuple(Word(**word) for word in segment["words"])) for segment in segments)
+    return Channel(tuple(heard), language, language_confidence)

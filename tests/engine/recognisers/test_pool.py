@@ -207,7 +207,7 @@ async def test_the_loop_never_waits_while_two_workers_hear() -> None:
     pool = Pool(2, RECOGNISERS)
     await pool.start()
     loop = asyncio.get_running_loop()
-    work = asyncio.gather(*(pool.transcribe(Transcribe(str(STEREO), "small", split=True)) for _ in range(2)))
+    work = asyncio.gather(*(pool.transcribe(Transcribe(str(STEREO), "small")) for _ in range(2)))
     lag = 0.0
     while not work.done():
         asked = loop.time()
