@@ -54,11 +54,10 @@ async def run(settings: Settings) -> None:
         house = House(settings, stack)
         await house.open()
         _obey_signals(house.runner)
-        listening = await _listen(house.application, settings.engine)
-        log.info("engine.ready", address=_address(listening))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(house.runner.run(), name="jobs")
-            tasks.create_task(_close_when(house.runner.stopping, listening), name="http")
+        address = await _serve(stack, house.application, settings.engine)
+        log.info("engine.ready", address=address)
+        # While jobs drain, health and metrics are still answered, and what is submitted is kept for the next start.
+        await house.runner.run()
     log.info("engine.stopped")
 
 
@@ -80,6 +79,7 @@ class House:
         self._recognition = Recognition(self._pool, self._metrics, engine.max_work_seconds)
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
+        self._metrics.draining.set_function(lambda: float(self.runner.draining))
         self.application = server.build(self._parts(), self._metrics.registry, self._checks())
 
     def _make_runner(self) -> Runner:
@@ -124,7 +124,6 @@ class House:
 
     async def _take_stock_regularly(self) -> None:
         while True:
-            self._metrics.draining.set(self.runner.draining)
             try:
                 self._metrics.counted(self._store.snapshot())
             except StoreUnavailable as error:
@@ -192,19 +191,11 @@ def _obey_signals(runner: Runner) -> None:
         loop.add_signal_handler(number, obey, number)
 
 
-async def _listen(application: web.Application, engine: EngineSettings) -> web.AppRunner:
+async def _serve(stack: AsyncExitStack, application: web.Application, engine: EngineSettings) -> str:
+    """The HTTP surface; at the end, requests under way are answered first. Returns the address that is bound."""
     runner = server.runner(application, engine.drain_seconds)
     await runner.setup()
+    stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, engine.host, engine.port).start()
-    return runner
-
-
-async def _close_when(stopping: asyncio.Event, listening: web.AppRunner) -> None:
-    """Take no more connections then; requests under way are answered first, while the jobs drain."""
-    await stopping.wait()
-    await listening.cleanup()
-
-
-def _address(listening: web.AppRunner) -> str:
-    host, port = listening.addresses[0][:2]
+    host, port = runner.addresses[0][:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-import uvloop
 
-from engine import app as engine_app
 from engine import keys
 from engine.errors import EngineError
 from engine.jobs.store import migrate
@@ -61,10 +59,15 @@ def _options(
 @main.command()
 def run(config: Config = None) -> None:
     """Take requests until SIGTERM; then let jobs under way finish, and leave."""
+    # Only here: they load FFmpeg and the HTTP server, for which no other command should wait.
+    import uvloop
+
+    from engine import app
+
     with _complaints():
         settings = _settings(config)
         configure(settings.engine.log.level, settings.engine.log.format, "engine")
-        uvloop.run(engine_app.run(settings))
+        uvloop.run(app.run(settings))
 
 
 @keys_command.command("add")

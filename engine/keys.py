@@ -18,9 +18,8 @@ from pathlib import Path
 
 from engine.errors import EngineError
 from relay import outbox
-from relay.errors import StoreUnavailable
 from relay.outbox.database import connect_read_only
-from relay.outbox.writer import error_kind
+from relay.outbox.writer import store_errors
 
 _KEY = re.compile(r"osk_(?P<id>[0-9a-f]{16})_[0-9a-f]{64}")
 _NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
@@ -96,10 +95,8 @@ class Keys:
         return match["id"] if rows and hmac.compare_digest(rows[0][0], _hash(secret)) else None
 
     def _read(self, sql: str, *values: str) -> list[tuple[bytes]]:
-        try:
+        with store_errors():
             return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreUnavailable(error_kind(error)) from error
 
     def close(self) -> None:
         """Close the connection."""

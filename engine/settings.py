@@ -50,7 +50,9 @@ class EngineSettings(Section):
     max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
     upload_stall_seconds: float = Field(60.0, gt=0, le=3600, description="Silence after which an upload is given up.")
     lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead engine's jobs stay taken.")
-    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long SIGTERM waits for jobs under way.")
+    drain_seconds: float = Field(
+        30.0, ge=0, le=3600, description="How long SIGTERM waits for jobs, and then for requests, under way."
+    )
     default_model: str = Field("general", description="The model of a request that names none.")
     models: dict[str, Recogniser] = Field(
         dict.fromkeys(_MODELS, "pocketsphinx"),

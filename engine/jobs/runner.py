@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -54,7 +54,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often and how long, in seconds. `poll` finds jobs of engines that died; our own ring the runner awake."""
+    """How often and how long, in seconds. `poll` finds jobs of engines that died; our own wake the runner."""
 
     lease: float = 60.0
     poll: float = 1.0
@@ -107,7 +107,7 @@ class Runner:
         self._tell = tell
         self._running: dict[asyncio.Task[None], Job] = {}
         self._awake = asyncio.Event()
-        self.stopping = asyncio.Event()
+        self._stopping = asyncio.Event()
         self.turned_at = time.monotonic()
 
     def wake(self) -> None:
@@ -117,11 +117,11 @@ class Runner:
     @property
     def draining(self) -> bool:
         """Whether no more jobs are taken."""
-        return self.stopping.is_set()
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those under way have ended, or `drain` seconds have passed."""
-        self.stopping.set()
+        self._stopping.set()
         self.wake()
 
     async def run(self) -> None:
@@ -207,15 +207,15 @@ class Runner:
         self.wake()
 
     async def _carry_out(self, job: Job) -> None:
-        log.info("job.started", **{"job.id": job.id, "crashes": job.crashes})
         started_at = time.time()
         try:
+            log.info("job.started", **{"job.id": job.id, "crashes": job.crashes})
             match await self._attempt(job):
                 case Result() as result:
                     await self._finish(job, result, started_at)
                 case Crash(message) if job.crashes + 1 >= MOST_CRASHES:
                     result = Result(job.media, Failed(FailureCode.INTERNAL, message))
-                    await self._finish(job, result, started_at, crashed=True)
+                    await self._finish(replace(job, crashes=job.crashes + 1), result, started_at, crashed=True)
                 case Crash():
                     await self._retry(job)
         except Exception:  # the lease lapses, and the job is taken up again

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from engine.request import (
     FailureCode,
@@ -25,11 +26,10 @@ from engine.request import (
     request_to_json,
 )
 from relay import outbox
-from relay.errors import StoreUnavailable
 from relay.model import NewDelivery
 from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.writer import Writer, error_kind
+from relay.outbox.writer import Writer, store_errors
 
 _ACCEPT = statement("accept", __package__)
 _WAITING = statement("waiting", __package__)
@@ -42,6 +42,8 @@ _RETRY = statement("retry", __package__)
 _RELEASE = statement("release", __package__)
 _SNAPSHOT = statement("snapshot", __package__)
 _STATES = statement("states", __package__)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +108,14 @@ class JobStore:
         async with self._writer.transaction() as connection:
             connection.execute(_SWEEP, {"now": now})
             rows = connection.execute(_LEASE, values).fetchall()
-        return tuple(_job(row, token) for row in sorted(rows))
+        return tuple(_readable(rows, token))
 
     def _anything(self, now: float) -> bool:
         return bool(self._read(_WAITING, {"now": now})[0][0])
 
     def _read(self, sql: str, values: Mapping[str, object]) -> list[Any]:
-        try:
+        with store_errors():
             return self._reader.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreUnavailable(error_kind(error)) from error
 
     async def renew(self, jobs: Iterable[Job]) -> None:
         """Push the expiry of running jobs out by a whole lease."""
@@ -183,6 +183,14 @@ class JobStore:
 def migrate(path: Path) -> None:
     """Make the database, or bring it up to date: the outbox's tables and the engine's own. Raises SchemaError."""
     outbox.migrate(path, [outbox.outbox_migrations(), outbox.migrations_of("engine.jobs", "jobs")])
+
+
+def _readable(rows: Iterable[tuple[Any, ...]], token: str) -> Iterator[Job]:
+    for row in sorted(rows):
+        try:
+            yield _job(row, token)
+        except ValueError:  # written by another version, or by hand: it must not hold up the others
+            log.exception("job.unreadable", seq=row[0])
 
 
 def _job(row: Sequence[Any], token: str) -> Job:

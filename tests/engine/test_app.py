@@ -103,6 +103,10 @@ async def test_a_job_whose_engine_is_killed_is_taken_up_again_and_delivered_once
     assert rows(stage, "SELECT id, kind FROM deliveries") == [(answer["request_id"], "final")]
     assert rows(stage, "SELECT state, crashes FROM jobs") == [("done", 0)]
     assert [path for path in (stage.folder / "audio").rglob("*") if path.is_file()] == []
+    document = json.loads(bytes(rows(stage, "SELECT body FROM bodies")[0][0]))  # type: ignore[call-overload]
+    transcript = document["results"]["channels"][0]["alternatives"][0]["transcript"]
+    assert len(transcript.split()) > 10
+    assert not [word for word in second.words if transcript[:20] in word], "what was said stays out of the log"
 
 
 async def test_sigterm_lets_the_job_under_way_end(stage: Stage, start: Start, quiet: bytes) -> None:
@@ -114,12 +118,14 @@ async def test_sigterm_lets_the_job_under_way_end(stage: Stage, start: Start, qu
     assert [line["event"] for line in process.lines][-1] == "engine.stopped"
 
 
-async def test_a_second_signal_leaves_at_once_and_the_job_stays(stage: Stage, start: Start) -> None:
+async def test_while_it_drains_it_is_unready_and_a_second_signal_leaves_at_once(stage: Stage, start: Start) -> None:
     process = await start()
     await submit(stage, CLIP.read_bytes())
     await process.event("job.started")
     os.kill(process.pid, signal.SIGTERM)
     await process.event("engine.draining")
+    async with aiohttp.ClientSession() as session, session.get(f"{stage.engine_url}/readyz") as response:
+        assert (response.status, (await response.json())["checks"]["drain"]) == (503, "draining")
     assert await process.stop() == 128 + signal.SIGTERM
     assert rows(stage, "SELECT state FROM jobs") == [("leased",)]
 

@@ -165,9 +165,16 @@ async def test_audio_behind_a_url_is_remembered_once_fetched(store: JobStore, cl
 
 async def test_an_id_is_accepted_once(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(sqlite3.IntegrityError):
         await store.accept(request(), MEDIA)
     assert rows("SELECT count(*) FROM jobs") == [(1,)]
+
+
+async def test_a_job_that_cannot_be_read_does_not_hold_up_the_others(store: JobStore, rows: Rows) -> None:
+    for number in range(3):
+        await store.accept(request(f"job-{number}"), MEDIA)
+    rows("UPDATE jobs SET request = '{}' WHERE id = 'job-1'")
+    assert [job.id for job in await store.lease(5)] == ["job-0", "job-2"]
 
 
 async def test_the_gauges_count_unfinished_jobs_only(store: JobStore, clock: Clock) -> None:
