@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from relay.errors import StoreUnavailable
 from relay.model import Delivery, Lease
 from relay.outbox.sqlite import Claims
 
@@ -26,7 +27,7 @@ class Queue(Protocol):
         """Push the expiry of running attempts out."""
 
     async def release(self, leases: Iterable[Lease]) -> None:
-        """Give back what was never sent."""
+        """Give back what was cut short. Raises StoreUnavailable."""
 
 
 class Dispatcher:
@@ -87,4 +88,10 @@ class Dispatcher:
             task.cancel()
         if left:
             await asyncio.wait(left)
-            await self._queue.release([delivery.lease for delivery in left.values()])
+            await self._release([delivery.lease for delivery in left.values()])
+
+    async def _release(self, leases: list[Lease]) -> None:
+        try:
+            await self._queue.release(leases)
+        except StoreUnavailable as error:  # the leases expire by themselves
+            log.error("store.error", operation="release", kind=str(error), held=len(leases))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,8 @@ import structlog
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
 from relay.errors import StoreUnavailable
+
+_SHORTEST_REST = 0.001
 
 log = structlog.get_logger()
 
@@ -97,15 +100,18 @@ class Service:
 
     async def _rest(self) -> None:
         """Until a ring, a freed slot, the next due time or the safety poll, whichever comes first."""
-        due_at = self._calendar.next_due()
-        wait = self._pace.poll if due_at is None else min(self._pace.poll, max(0.001, due_at - time.time()))
-        if due_at is not None and due_at <= time.time():
-            wait = self._pace.poll  # due but not claimed: no room, which a freed slot will announce
-        try:
-            async with asyncio.timeout(wait):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._idle_seconds(time.time())):
                 await self._wake.wait()
-        except TimeoutError:
-            return
+
+    def _idle_seconds(self, now: float) -> float:
+        try:
+            due_at = self._calendar.next_due()
+        except StoreUnavailable:  # the next claim will say so
+            return self._pace.poll
+        if due_at is None or due_at <= now:  # due but not claimed: no room, which a freed slot will announce
+            return self._pace.poll
+        return min(self._pace.poll, max(_SHORTEST_REST, due_at - now))
 
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -113,15 +119,18 @@ class Service:
             await asyncio.sleep(seconds)
 
     async def _turn(self, name: str, work: Callable[[], Awaitable[object]]) -> bool:
-        """One iteration. A loop outlives its failures: a store that is locked or full now may be well in a second."""
+        """One iteration. A loop outlives its failures: a store that is locked or full now may be well in a second, and
+        a dead loop in a living process would be noticed late."""
+        ok = False
         try:
             await work()
+            ok = True
         except StoreUnavailable as error:
             log.error("store.error", operation=name, kind=str(error))
-            self._clockwork.turned(name, ok=False)
-            return False
-        self._clockwork.turned(name, ok=True)
-        return True
+        except Exception as error:
+            log.error("loop.failed", loop=name, exc_info=error)
+        self._clockwork.turned(name, ok=ok)
+        return ok
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

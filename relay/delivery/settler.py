@@ -97,7 +97,10 @@ class Settler:
             batch[0][1].set_exception(error)
 
     def _keep(self, batch: list[Waiting]) -> None:
-        self._waiting = batch + self._waiting
+        """What is not written yet. A courier that was cancelled no longer waits, but its attempt did happen."""
+        self._waiting = [
+            waiting for waiting in batch if waiting[1].cancelled() or not waiting[1].done()
+        ] + self._waiting
         self._arrived.set()
 
     def _complain(self, error: StoreUnavailable, held: int) -> None:

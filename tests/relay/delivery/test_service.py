@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from relay.delivery.courier import Courier
+from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.service import Pace, Service
+from relay.delivery.settler import Settler
+from relay.model import Answer, Attempted, Envelope
+from relay.outbox import Bell, Doorbell
+from relay.outbox.sqlite import SqliteOutbox
+from relay.policy.destination import Rules
+from relay.policy.schedule import FixedSchedule
+from tests.relay.deliveries import answer, many, new, put, rows, states
+from tests.relay.delivery.surroundings import full_disk
+
+# So slow that a test which needs a poll, a renewal or a second count never ends.
+ASLEEP = Pace(poll=60, renew=60, stats=60)
+
+
+class Door:
+    """A receiver that takes what comes while it is open."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.knocked = asyncio.Event()
+
+    async def send(self, _: Envelope) -> Answer:
+        self.knocked.set()
+        await self.open.wait()
+        return answer(200)
+
+
+class Relay:
+    """A service with everything but HTTP."""
+
+    def __init__(self, database: Path, outbox: SqliteOutbox, pace: Pace = ASLEEP) -> None:
+        self.door = Door()
+        self.told: asyncio.Queue[Attempted] = asyncio.Queue()
+        self.turns: Counter[tuple[str, bool]] = Counter()
+        self.stocks = 0
+        self.stock_fails = False
+        wake = asyncio.Event()
+        self.doorbell = Doorbell(database, wake)
+        settler = Settler(outbox)
+        courier = Courier(
+            shelf=outbox,
+            transport=self.door,
+            settlements=settler,
+            rules=Rules(networks=(ip_network("127.0.0.0/8"),)),
+            schedule=FixedSchedule(),
+            user_agent="ua",
+            tell=self.told.put_nowait,
+        )
+        self.service = Service(
+            Dispatcher(outbox, courier.deliver, 10, wake),
+            settler,
+            calendar=outbox,
+            wake=wake,
+            clockwork=self,
+            take_stock=self.take_stock,
+            pace=pace,
+        )
+
+    def turned(self, loop: str, *, ok: bool) -> None:
+        self.turns[loop, ok] += 1
+
+    async def take_stock(self) -> None:
+        self.stocks += 1
+        if self.stock_fails:
+            raise ZeroDivisionError
+
+    async def delivered(self) -> str:
+        async with asyncio.timeout(5):
+            return (await self.told.get()).delivery.id
+
+    @asynccontextmanager
+    async def running(self, drain_seconds: float = 5.0) -> AsyncIterator[asyncio.Task[None]]:
+        self.doorbell.open()
+        task = asyncio.create_task(self.service.run(drain_seconds))
+        yield task
+        self.service.stop()
+        async with asyncio.timeout(10):
+            await task
+        self.doorbell.close()
+
+
+async def test_what_waited_before_the_start_is_delivered(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(30))
+    relay = Relay(database, outbox)
+    async with relay.running():
+        assert {await relay.delivered() for _ in range(30)} == {f"d{number}" for number in range(1, 31)}
+    assert set(states(database).values()) == {"delivered"}
+
+
+async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Path, outbox: SqliteOutbox) -> None:
+    relay, bell = Relay(database, outbox), Bell(database)
+    async with relay.running():
+        for id_ in ("first", "second", "third"):
+            put(database, new(id_))
+            began = time.perf_counter()
+            bell.ring()
+            assert await relay.delivered() == id_
+            assert time.perf_counter() - began < 2
+    bell.close()
+
+
+async def test_a_lost_ring_costs_one_poll(database: Path, outbox: SqliteOutbox) -> None:
+    relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60))
+    async with relay.running():
+        put(database, new("unannounced"))
+        assert await relay.delivered() == "unannounced"
+
+
+async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Path, outbox: SqliteOutbox) -> None:
+    due_at = time.time() + 0.2
+    put(database, new("d1"), due_at=due_at)
+    relay = Relay(database, outbox)
+    async with relay.running():
+        assert await relay.delivered() == "d1"
+    assert rows(database, "SELECT started_at >= ? FROM attempts", due_at) == [(1,)]
+
+
+async def test_stopping_lets_the_attempt_under_way_finish(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, new("d1"))
+    relay, bell = Relay(database, outbox), Bell(database)
+    relay.door.open.clear()
+    async with relay.running() as task:
+        await relay.door.knocked.wait()
+        relay.service.stop()
+        assert relay.service.draining
+        put(database, new("late"))
+        bell.ring()
+        await asyncio.wait([task], timeout=0.05)
+        assert not task.done()
+        relay.door.open.set()
+        await task
+    bell.close()
+    assert states(database) == {"d1": "delivered", "late": "pending"}
+
+
+async def test_stopping_gives_back_what_does_not_finish_in_time(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, new("d1"))
+    relay = Relay(database, outbox)
+    relay.door.open.clear()
+    async with relay.running(drain_seconds=0.05):
+        await relay.door.knocked.wait()
+    assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("pending", 0, 1)]
+
+
+async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
+    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+) -> None:
+    put(database, new("d1"))
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=0.01, stats=0.01))
+    with full_disk():
+        async with asyncio.timeout(5), relay.running() as task:
+            while relay.turns["claim", False] < 3:
+                await asyncio.wait([task], timeout=0.01)
+            assert not task.done()
+            assert relay.turns["claim", True] == 0
+            relay.service.stop()
+    assert states(database) == {"d1": "pending"}
+    errors = [line for line in log if line["event"] == "store.error"]
+    assert {(line["operation"], line["kind"]) for line in errors} <= {("claim", "io"), ("claim", "full")}
+    revived = Relay(database, outbox)
+    async with revived.running():
+        assert await revived.delivered() == "d1"
+
+
+async def test_the_same_relay_delivers_once_the_disk_has_room(
+    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+) -> None:
+    put(database, new("d1"))
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
+    relay.door.open.clear()
+    async with relay.running() as task:
+        await relay.door.knocked.wait()
+        with full_disk():
+            relay.door.open.set()
+            while not any(line.get("operation") == "settle" for line in log):
+                await asyncio.wait([task], timeout=0.01)
+        assert await relay.delivered() == "d1"
+    assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 0)]
+
+
+async def test_a_fault_in_one_loop_stops_no_other(
+    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+) -> None:
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=0.01))
+    relay.stock_fails = True
+    async with relay.running() as task:
+        while relay.stocks < 3:
+            await asyncio.wait([task], timeout=0.01)
+        put(database, new("d1"))
+        assert await relay.delivered() == "d1"
+    assert relay.turns["stats", True] == 0
+    failures = [line for line in log if line["event"] == "loop.failed"]
+    assert failures[0]["loop"] == "stats"
+    assert isinstance(failures[0]["exc_info"], ZeroDivisionError)
+
+
+async def test_claims_that_go_well_are_remembered_for_readiness(database: Path, outbox: SqliteOutbox) -> None:
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
+    before = relay.service.claimed_at
+    async with relay.running() as task:
+        while relay.turns["claim", True] < 2:
+            await asyncio.wait([task], timeout=0.01)
+    assert relay.service.claimed_at > before
