@@ -95,7 +95,7 @@ async def test_every_accepted_job_calls_back_though_both_processes_are_killed_ag
         chaos = Chaos(stage, receiver)
         await chaos.start()
         stack.push_async_callback(chaos.stop)
-        await asyncio.gather(chaos.submit_all(first_seconds(0.9)), chaos.kill_at_random())
+        await asyncio.gather(chaos.submit_all(first_seconds(0.4)), chaos.kill_at_random())
         await chaos.all_delivered()
 
         assert chaos.killed["engine"] >= 3

@@ -1,0 +1,70 @@
+"""The fast receiver of the benchmarks: a bare asyncio protocol that answers 204 to every request.
+
+    python -m tests.bench.sink PORT [HANG_ADDRESS ...]
+
+It listens on all of 127.0.0.0/8, so that every loopback address is a destination of its own. To a request that comes
+in by way of a HANG_ADDRESS it never answers. A line on standard output says that it is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from typing import cast
+
+import uvloop
+
+_ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+class Sink(asyncio.Protocol):
+    """Counts down the bytes of each request, and answers."""
+
+    def __init__(self, hang: frozenset[str]) -> None:
+        self._hang = hang
+        self._head = b""
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._answers = transport.get_extra_info("sockname")[0] not in self._hang
+
+    def data_received(self, data: bytes) -> None:
+        while data:
+            data = self._body(data) if self._left else self._start(data)
+
+    def _start(self, data: bytes) -> bytes:
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if not end:
+            return b""
+        self._head = b""
+        length = _LENGTH.search(head)
+        self._left = int(length[1]) if length else 0
+        if not self._left:
+            self._reply()
+        return rest
+
+    def _body(self, data: bytes) -> bytes:
+        taken = min(self._left, len(data))
+        self._left -= taken
+        if not self._left:
+            self._reply()
+        return data[taken:]
+
+    def _reply(self) -> None:
+        if self._answers:
+            self._transport.write(_ANSWER)
+
+
+async def serve(port: int, hang: frozenset[str]) -> None:
+    """Until killed."""
+    server = await asyncio.get_running_loop().create_server(lambda: Sink(hang), "0.0.0.0", port, backlog=4096)  # noqa: S104
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1]), frozenset(sys.argv[2:])))
