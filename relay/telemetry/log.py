@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import IO, Any, Literal
 
 import orjson
 import structlog
@@ -19,12 +21,12 @@ Event = MutableMapping[str, Any]
 _SECRET_KEYS = frozenset(
     {"authorization", "api_key", "key", "secret", "token", "password", "url", "callback", "signature"}
 )
-_USERINFO_OR_QUERY = re.compile(r"(?P<scheme>\b\w+://)(?:[^\s/@]*@)?(?P<rest>[^\s?#'\"]*)(?:\?[^\s'\"]*)?")
+_USERINFO_OR_QUERY = re.compile(r"(?P<scheme>\b\w+://)(?:[^\s/?#]*@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
 
 
 def configure(level: str, style: Literal["json", "console"], service: str) -> None:
     """Send every log line of this process to standard output, one a line. `level` is a standard level name."""
-    render: Any = structlog.processors.JSONRenderer(serializer=orjson.dumps, default=str)
+    render: Any = structlog.processors.JSONRenderer(serializer=_serialise)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -36,11 +38,33 @@ def configure(level: str, style: Literal["json", "console"], service: str) -> No
             render if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer)
+        logger_factory=structlog.BytesLoggerFactory(_Unfailing(sys.stdout.buffer))  # type: ignore[arg-type]
         if style == "json"
-        else structlog.PrintLoggerFactory(sys.stdout),
+        else structlog.PrintLoggerFactory(_Unfailing(sys.stdout)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+
+
+class _Unfailing:
+    """Standard output that may be a closed pipe or stand on a full disk: that costs a line, and never a delivery."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        self._stream = stream
+
+    def write(self, line: Any) -> None:
+        with suppress(OSError, ValueError):  # ValueError: closed, or text that it cannot encode
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def _serialise(event: Event, **_: object) -> bytes:
+    try:
+        return orjson.dumps(event, default=str)
+    except TypeError:  # half a surrogate pair, as a receiver's header may become: it stands escaped in the line
+        return json.dumps(event, default=str).encode()
 
 
 def _stamp(service: str) -> Any:
