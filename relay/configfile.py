@@ -58,22 +58,21 @@ def _from_environment(environ: Mapping[str, str], sections: set[str] | frozenset
         section, *rest = variable.removeprefix(PREFIX).lower().split("__")
         if section not in sections or not all(rest) or not rest:
             raise ConfigError(f"{variable}: no such setting; the form is {PREFIX}SECTION__KEY with {_listed(sections)}")
-        _plant(tree, [section, *rest], _value(text))
+        tree = _merge(tree, _branch([section, *rest], _value(text)))
     return tree
 
 
-def _plant(tree: Tree, keys: list[str], value: object) -> None:
-    for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[keys[-1]] = value
+def _branch(keys: list[str], value: object) -> Tree:
+    return {keys[0]: _branch(keys[1:], value) if keys[1:] else value}
 
 
 def _value(text: str) -> object:
     """A TOML value where it reads as one (numbers, lists, booleans), else the bare text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return document["value"] if len(document) == 1 else text
 
 
 def _merge(under: Tree, over: Tree) -> Tree:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from relay.errors import ConfigError
+from relay.policy.destination import Rules
+from relay.settings import Settings, read
+
+
+def from_environment(**variables: str) -> Settings:
+    return read(None, {f"OUTSPOKEN_{name}": text for name, text in variables.items()})
+
+
+def test_the_defaults_are_the_ones_that_were_promised() -> None:
+    settings = read(None, {})
+    relay = settings.relay
+    assert settings.outbox.path == Path("var/outspoken.db")
+    assert settings.outbox.guard.rules() == Rules()
+    assert (relay.host, relay.concurrency, relay.per_destination, relay.lease_seconds) == ("127.0.0.1", 256, 16, 60)
+    assert (relay.retry.retries, relay.retry.delay) == (10, 30)
+    assert (relay.http.connect_timeout, relay.http.exchange_timeout) == (5, 30)
+
+
+def test_a_misspelt_setting_in_the_environment_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"environment: relay\.concurency: no such setting"):
+        from_environment(RELAY__CONCURENCY="5")
+
+
+def test_a_misspelt_setting_in_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "outspoken.toml"
+    path.write_text("[relay.retry]\nretrys = 3\n")
+    with pytest.raises(ConfigError, match=r"relay\.retry\.retrys: no such setting"):
+        read(path, {})
+
+
+def test_the_engines_settings_are_none_of_the_relays_business(tmp_path: Path) -> None:
+    path = tmp_path / "outspoken.toml"
+    path.write_text("[engine]\nanything = 'goes'\n")
+    assert read(path, {"OUTSPOKEN_ENGINE__WHATEVER": "1"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"), [("8080, 8443", {8080, 8443}), ("[80, 443]", {80, 443}), ("9000", {9000}), ("[]", set())]
+)
+def test_ports_may_be_written_as_a_plain_list(text: str, ports: set[int]) -> None:
+    assert from_environment(OUTBOX__GUARD__PORTS=text).outbox.guard.rules().ports == ports
+
+
+@pytest.mark.parametrize("text", ["10.1.0.0/16, ::1/128", '["10.1.0.0/16", "::1/128"]'])
+def test_networks_are_opened_by_name(text: str) -> None:
+    networks = from_environment(OUTBOX__GUARD__ALLOW_NETWORKS=text).outbox.guard.rules().networks
+    assert networks == (ip_network("10.1.0.0/16"), ip_network("::1/128"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "key"),
+    [
+        ("RELAY__CONCURRENCY", "0", "relay.concurrency"),
+        ("RELAY__CONCURRENCY", "many", "relay.concurrency"),
+        ("RELAY__PORT", "65536", "relay.port"),
+        ("RELAY__LEASE_SECONDS", "0", "relay.lease_seconds"),
+        ("RELAY__RETRY__RETRIES", "-1", "relay.retry.retries"),
+        ("RELAY__RETRY__DELAY", "nan", "relay.retry.delay"),
+        ("RELAY__HTTP__EXCHANGE_TIMEOUT", "inf", "relay.http.exchange_timeout"),
+        ("RELAY__LOG__LEVEL", "chatty", "relay.log.level"),
+        ("OUTBOX__GUARD__PORTS", "0", "outbox.guard.ports"),
+        ("OUTBOX__GUARD__PORTS", "http", "outbox.guard.ports"),
+        ("OUTBOX__GUARD__ALLOW_NETWORKS", "10.0.0.1/8", "outbox.guard.allow_networks"),
+        ("OUTBOX__GUARD__ALLOW_NETWORKS", "everything", "outbox.guard.allow_networks"),
+        ("OUTBOX__URL", "mysql://root:secret@db/outspoken", "outbox.url"),
+        ("OUTBOX__URL", "sqlite://outspoken.db", "outbox.url"),
+        ("OUTBOX__URL", "sqlite:///", "outbox.url"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_key(variable: str, text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_environment(**{variable: text})
+    assert f"environment: {key}" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("sqlite:///var/x.db", "var/x.db"), ("sqlite:////srv/x.db", "/srv/x.db"), ("sqlite:///x.db", "x.db")],
+)
+def test_the_database_is_a_file(url: str, path: str) -> None:
+    assert from_environment(OUTBOX__URL=url).outbox.path == Path(path)
