@@ -22,6 +22,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.payload import BytesPayload
 from aiohttp.tracing import Trace
 from yarl import URL
 
@@ -29,6 +30,7 @@ from relay.model import Answer, Envelope, Refusal, Timing
 from relay.policy.destination import Rules
 from relay.transports import fault
 from relay.transports.bounds import Bounds
+from relay.transports.deadline import Deadlines
 from relay.transports.excerpt import excerpt
 from relay.transports.fault import Fault
 from relay.transports.reply import Reply
@@ -57,30 +59,36 @@ class AiohttpTransport:
         self._tls = ssl_context
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
+        self._deadlines: Deadlines[_Trip] = Deadlines(_Trip.expire)
 
     async def send(self, envelope: Envelope) -> Answer:
         """Carry one request out and its answer back; whatever goes wrong is an answer too."""
         started = perf_counter()
-        trip = _Trip()
+        trip = _Trip.begin()
         if reason := flaw(envelope):
             outcome: Reply | Fault = fault.ours(reason)
         else:
-            outcome = await self._travel(envelope, trip)
+            outcome = await self._travel(envelope, trip, started)
         return outcome.answer(trip.timing(started), trip.peer, trip.reused)
 
     async def aclose(self) -> None:
         """Close every connection."""
+        self._deadlines.close()
         if self._session is not None:
             await self._session.close()
 
-    async def _travel(self, envelope: Envelope, trip: _Trip) -> Reply | Fault:
+    async def _travel(self, envelope: Envelope, trip: _Trip, started: float) -> Reply | Fault:
         token = _TRIP.set(trip)
+        self._deadlines.watch(trip, started + self._bounds.exchange_timeout)
         try:
-            async with asyncio.timeout(self._bounds.exchange_timeout):
-                return await self._fresh_if_stale(envelope, trip)
-        except TimeoutError:
-            return fault.exchange_timed_out(self._bounds.exchange_timeout)
+            return await self._fresh_if_stale(envelope, trip)
+        except asyncio.CancelledError:
+            if not trip.ended_by_deadline():
+                raise
+            late = fault.exchange_timed_out if trip.connected else fault.connect_timed_out
+            return late(self._bounds.exchange_timeout)
         finally:
+            self._deadlines.forget(trip)
             _TRIP.reset(token)
 
     async def _fresh_if_stale(self, envelope: Envelope, trip: _Trip) -> Reply | Fault:
@@ -100,9 +108,8 @@ class AiohttpTransport:
         response = await self._open_session().request(
             envelope.method.value,
             URL(target.origin + target.path, encoded=True),
-            data=BytesIO(envelope.body) if len(envelope.body) > _AT_ONCE else envelope.body,
-            headers=(("Host", target.authority), *headers(envelope)),
-            skip_auto_headers=_UNASKED,
+            data=BytesIO(envelope.body) if len(envelope.body) > _AT_ONCE else BytesPayload(envelope.body),
+            headers=headers(envelope),
             allow_redirects=False,
             proxy=self._proxy,
         )
@@ -127,6 +134,7 @@ class AiohttpTransport:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 auto_decompress=False,
                 trust_env=False,
+                skip_auto_headers=_UNASKED,
                 max_line_size=LINE_BYTES,
                 max_field_size=LINE_BYTES,
                 max_headers=self._bounds.header_count,
@@ -145,10 +153,13 @@ class AiohttpTransport:
         return fault.reset(error)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Trip:
-    """What one exchange learns on its way about the connection that it uses."""
+    """What one exchange learns on its way about the connection that it uses, and how its deadline ends it."""
 
+    task: asyncio.Task[object]
+    cancelled_before: int = 0
+    expired: bool = False
     connected: bool = False
     fresh: bool = False
     peer: str | None = None
@@ -157,6 +168,12 @@ class _Trip:
     connect: float | None = None
     first_byte: float | None = None
     connected_at: float = 0.0
+
+    @classmethod
+    def begin(cls) -> _Trip:
+        task = asyncio.current_task()
+        assert task is not None
+        return cls(task, task.cancelling())
 
     @property
     def reused(self) -> bool:
@@ -170,6 +187,14 @@ class _Trip:
 
     def answered(self) -> None:
         self.first_byte = perf_counter() - self.connected_at
+
+    def expire(self) -> None:
+        self.expired = True
+        self.task.cancel()
+
+    def ended_by_deadline(self) -> bool:
+        """Whether a cancellation was the deadline's, and nobody else's besides."""
+        return self.expired and self.task.uncancel() <= self.cancelled_before
 
     def restart(self) -> None:
         self.connected, self.peer = False, None

@@ -20,13 +20,6 @@ class Deadlines(Generic[T]):
         self._armed_for = inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        return len(self._due)
-
-    def oldest(self) -> T:
-        """The item that has been watched the longest. Raises StopIteration where there is none."""
-        return next(iter(self._due))
-
     def watch(self, item: T, at: float) -> None:
         """Expire the item at a time, unless it is forgotten before."""
         self._due[item] = at

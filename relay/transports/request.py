@@ -44,13 +44,11 @@ def headers(envelope: Envelope) -> tuple[tuple[str, str], ...]:
 def head(envelope: Envelope) -> bytes | Fault:
     """A whole HTTP/1.1 request head, ready to be followed by the envelope's body."""
     target = envelope.target
+    sent = envelope.headers if target.authorization is None else headers(envelope)
     try:
-        fields = [_field(name) + value for name, value in headers(envelope)]
-        length = str(len(envelope.body))
-        text = "".join(
-            (envelope.method, " ", target.path, _opening(target), *fields, "\r\ncontent-length: ", length, "\r\n\r\n")
-        )
-        encoded = text.encode("latin-1")
+        fields = [_field(name) + value for name, value in sent]
+        opening = (envelope.method, " ", target.path, _host_line(target.scheme, target.host, target.port))
+        encoded = "".join((*opening, *fields, f"\r\ncontent-length: {len(envelope.body)}\r\n\r\n")).encode("latin-1")
     except ValueError:
         return _flawed(envelope)
     # Counting line ends is the cheapest proof that no value has brought its own.
@@ -70,10 +68,6 @@ def _field(name: str) -> str:
 @lru_cache(maxsize=4096)
 def _host_line(scheme: str, host: str, port: int) -> str:
     return f" HTTP/1.1\r\nhost: {Target(scheme, host, port, '/').authority}"
-
-
-def _opening(target: Target) -> str:
-    return _host_line(target.scheme, target.host, target.port)
 
 
 def _flawed(envelope: Envelope) -> Fault:
