@@ -16,6 +16,7 @@ from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
+from relay.errors import ConfigError, StoreUnavailable
 from relay.model import Attempted
 from relay.outbox.doorbell import Doorbell
 from relay.outbox.migrate import migrate, outbox_migrations
@@ -113,7 +114,10 @@ class House:
     async def _store_answers(self) -> str | None:
         if self._settler.failing:
             return "the outbox cannot be written"
-        self._outbox.next_due()
+        try:
+            self._outbox.next_due()
+        except StoreUnavailable as error:
+            return f"the outbox cannot be read ({error})"
         return None
 
     async def _claims_turn(self) -> str | None:
@@ -157,6 +161,13 @@ async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> s
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, relay.host, relay.port)
-    await site.start()
-    host, port = runner.addresses[0][:2]
+    try:
+        await site.start()
+    except OSError as error:
+        place = _authority(relay.host, relay.port)
+        raise ConfigError(f"relay.host, relay.port: cannot listen on {place}: {error.strerror or error}") from error
+    return _authority(*runner.addresses[0][:2])
+
+
+def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -99,7 +99,10 @@ def listen(
 ) -> None:
     """Run a receiver on 127.0.0.1 that prints every callback, and fails, delays or refuses on demand."""
     behaviour = Behaviour(status, fail_first, fail_ratio, delay, max_body)
-    uvloop.run(receiver.serve(behaviour, port, receiver.as_json if as_json else receiver.as_text))
+    try:
+        uvloop.run(receiver.serve(behaviour, port, receiver.as_json if as_json else receiver.as_text))
+    except OSError as error:
+        _fail(f"--port {port}: {error.strerror or error}", Exit.FAILED)
 
 
 async def _judgements(
