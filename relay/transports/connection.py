@@ -11,7 +11,9 @@ resets has still been heard.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import cast
@@ -98,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._push()
 
     def _push(self) -> None:
-        while self._unsent and not self._paused:
+        while self._unsent and not self._paused and not self._transport.is_closing():
             part, self._unsent = self._unsent[:SLICE], self._unsent[SLICE:]
             self._transport.write(part)
 
@@ -151,6 +153,18 @@ class Connection(asyncio.Protocol):
         if waiting is not None and not waiting.done():
             waiting.set_result(ending)
 
+    def _hear_last_words(self) -> None:
+        """Read what had come before a write failed: often it says why, and neither event loop looks.
+
+        Under TLS the bytes are not an answer yet, and are left alone.
+        """
+        if self.origin[0] != "http":
+            return
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        with suppress(OSError):
+            while self._ending is not None and (data := os.read(descriptor, SLICE)):
+                self.data_received(data)
+
     def _ended(self, error: BaseException | None) -> None:
         self._leave()
         if self._ending is not None:
@@ -179,5 +193,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Closed, by whomever."""
+        self._leave()
+        if exc is not None and self._ending is not None:
+            self._hear_last_words()
         self._ended(exc)
         self._on_lost(self)

@@ -17,6 +17,7 @@ Writer = asyncio.StreamWriter
 Behaviour = Callable[["Receiver", Reader, Writer], Awaitable[None]]
 
 BOMB = gzip.compress(bytes(48 * 2**20))
+ABRUPT = struct.pack("ii", 1, 0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -170,6 +171,18 @@ async def refuses_early(receiver: Receiver, reader: Reader, writer: Writer) -> N
     resets(writer)
 
 
+def refuse_abruptly(listening: socket.socket, times: int) -> None:
+    """Answers 413 and resets in the same breath, in a thread: faster than an event loop that shares its thread."""
+    for _ in range(times):
+        connection, _ = listening.accept()
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1024)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPT)
+            connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+
+
 async def accepts_early(receiver: Receiver, reader: Reader, writer: Writer) -> None:
     """Answers 200 as soon as the head is there, and reads the body afterwards."""
     head = await reader.readuntil(b"\r\n\r\n")
@@ -203,5 +216,5 @@ async def _first_then(receiver: Receiver, reader: Reader, writer: Writer, last_w
 def resets(writer: Writer) -> None:
     """Ends a connection with RST."""
     sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPT)
     writer.transport.abort()
