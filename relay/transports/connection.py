@@ -24,7 +24,7 @@ from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 from relay.transports.reply import Reply
 
-SLICE = 256 * 1024
+SLICE = 1024 * 1024
 # Up to here, copying a body behind its head costs less than handing over two buffers.
 _JOINED = 16 * 1024
 _NOTHING = memoryview(b"")
@@ -95,8 +95,9 @@ class Connection(asyncio.Protocol):
         if len(body) <= _JOINED:
             self._transport.write(head + body)
         else:
-            self._transport.write(head)
-            self._unsent = memoryview(body)
+            whole = memoryview(body)
+            self._unsent = whole[SLICE:]
+            self._transport.writelines((head, whole[:SLICE]))
             self._push()
 
     def _push(self) -> None:
