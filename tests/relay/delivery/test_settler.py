@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from relay.delivery.settler import Settler
 from relay.model import Delivery, Lease
+from relay.outbox import connect
 from relay.outbox.sqlite import SqliteOutbox
 from tests.relay.deliveries import answer, attempted, many, put, rows, states
 from tests.relay.delivery.surroundings import CountedBook, full_disk
@@ -164,3 +167,19 @@ async def test_an_attempt_whose_courier_was_cancelled_is_written_all_the_same(
         await settler.run_once()
     await settler.run_once()
     assert states(database) == {"d1": "delivered"}
+
+
+async def test_what_a_cancelled_write_held_is_written_by_the_next(database: Path, outbox: SqliteOutbox) -> None:
+    settler = Settler(outbox)
+    (waiting,) = await handed_in(settler, *await claim(database, outbox, 1))
+    with closing(connect(database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(settler.run_once())
+        await asyncio.wait([writing], timeout=0.01)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        other.execute("ROLLBACK")
+    assert settler.waiting == 1
+    await settler.run_once()
+    assert await waiting
