@@ -66,7 +66,10 @@ class Connection(asyncio.Protocol):
         self.first_byte_at = 0.0
         self.sent_at = perf_counter()
         self._ending = ending = self._loop.create_future()
-        self._write(head, body)
+        if self.open:
+            self._write(head, body)
+        else:
+            self._ended(None)
         return ending
 
     @property

@@ -38,6 +38,7 @@ class HttpTransport:
         self._overdue = fault.exchange_timed_out(bounds.exchange_timeout)
         self._deadlines: Deadlines[Connection] = Deadlines(self._expire)
         self._open: set[Connection] = set()
+        self._closing = False
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, envelope: Envelope) -> Answer:
@@ -57,6 +58,7 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Close every connection and wait until they are. An exchange that is under way ends as our own fault."""
+        self._closing = True
         self._pool.close()
         self._deadlines.close()
         for connection in tuple(self._open):
@@ -75,7 +77,11 @@ class HttpTransport:
         if isinstance(dialled, Fault):
             return dialled.answer(Timing(perf_counter() - started, dns), None, False)
         connection = dialled.connection
-        self._open.add(connection)
+        if connection.open:  # a receiver may have hung up already
+            self._open.add(connection)
+        if self._closing:
+            connection.abort()
+            return _CLOSING.answer(Timing(perf_counter() - started, dns), connection.peer, False)
         ending = await self._exchange(connection, opening, envelope.body, started)
         timing = Timing(perf_counter() - started, dns, dialled.connect, dialled.tls, connection.waited)
         return ending.answer(timing, connection.peer, False)

@@ -26,7 +26,7 @@ LOOPS: dict[str, LoopFactory] = {
     "uvloop": uvloop.new_event_loop,
 }
 PATIENT = Bounds()
-QUICK = Bounds(exchange_timeout=0.4)
+QUICK = Bounds(exchange_timeout=0.5)
 LOOPBACK = Rules(networks=(IPv4Network("127.0.0.0/8"),))
 
 

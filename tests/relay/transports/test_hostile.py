@@ -221,6 +221,16 @@ async def test_a_reset_instead_of_an_answer_is_told(open_transport: Open) -> Non
     assert len(receiver.requests) == 1
 
 
+async def test_a_reset_at_once_is_told_every_time(open_transport: Open) -> None:
+    async def resets_unheard(receiver: Receiver, reader: Reader, writer: Writer) -> None:
+        resets(writer)
+
+    async with receiving(resets_unheard) as receiver:
+        transport = open_transport()
+        told = [await transport.send(envelope(receiver.port)) for _ in range(50)]
+    assert {answer.failure for answer in told} == {Failure.RESET}
+
+
 async def test_a_receiver_that_never_reads_ends_at_the_deadline(open_transport: Open) -> None:
     async with receiving(never_reads) as receiver:
         answer = await open_transport(QUICK).send(envelope(receiver.port, LARGE))
@@ -397,12 +407,11 @@ async def test_a_healthy_receiver_is_served_among_hostile_ones(open_transport: O
     async with AsyncExitStack() as stack:
         hostile = [await stack.enter_async_context(receiving(behaviour)) for behaviour in HOSTILE]
         healthy = await stack.enter_async_context(receiving(answers(OK)))
-        transport = open_transport(Bounds(exchange_timeout=1))
+        transport = open_transport(QUICK)
         attacks = [asyncio.create_task(transport.send(envelope(receiver.port, bytes(2**20)))) for receiver in hostile]
         served = [await transport.send(envelope(healthy.port)) for _ in range(50)]
         await asyncio.gather(*attacks)
     assert {answer.status for answer in served} == {200}
-    assert max(answer.timing.total for answer in served) < 1
 
 
 def _peak() -> int:
