@@ -1,0 +1,55 @@
+"""Who did what, when and by what means: written in the transaction of the act itself."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from relay.admin.access import reading
+
+_WRITE = "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, ?, ?, ?)"
+_REWRITE = "UPDATE audit SET detail = ? WHERE id = ?"
+_NEWEST = "SELECT * FROM audit WHERE (:act IS NULL OR act = :act) ORDER BY id DESC LIMIT :limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, and through which door."""
+
+    name: str
+    source: Literal["cli", "api", "console", "relay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One line of the audit. `at` is in epoch seconds; `detail` holds no secret."""
+
+    id: int
+    at: float
+    actor: str
+    source: str
+    act: str
+    detail: Mapping[str, Any]
+
+
+def note(connection: sqlite3.Connection, actor: Actor, act: str, **detail: object) -> int:
+    """Write a line on the act's own transaction; returns its id."""
+    values = (time.time(), actor.name, actor.source, act, json.dumps(detail))
+    return connection.execute(_WRITE, values).lastrowid or 0
+
+
+def amend(connection: sqlite3.Connection, line: int, **detail: object) -> None:
+    """Bring a line up to date, for an act of many transactions."""
+    connection.execute(_REWRITE, (json.dumps(detail), line))
+
+
+def acts(path: Path, *, act: str | None = None, limit: int = 50) -> tuple[Act, ...]:
+    """The newest lines first, all or those of one kind of act."""
+    with reading(path) as connection:
+        rows = connection.execute(_NEWEST, {"act": act, "limit": limit}).fetchall()
+    return tuple(Act(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows)

@@ -1,0 +1,224 @@
+"""Looks over an installation: each finding is fine, worth a look, or broken, and says what to do.
+
+Without `egress` nothing leaves this machine; with it, names are resolved and connections opened to the destinations
+that have deliveries waiting, and closed again: nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import ssl
+import stat
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from relay.admin.access import reading, schema
+from relay.admin.backup import last_backup_at
+from relay.admin.keys import keys
+from relay.admin.overview import RELAY_SILENT_SECONDS, destinations
+from relay.errors import RelayError
+from relay.model import Refusal
+from relay.outbox.database import connect_read_only
+from relay.policy.destination import LIVE, Rules, read
+from relay.transports.resolver import Addresses, Resolver, Unresolved
+
+_MIB = 1 << 20
+_LARGE_WAL = 64 * _MIB
+_LITTLE_DISK, _NO_DISK = 1024 * _MIB, 64 * _MIB
+_CLOCK_TOLERANCE = 5.0
+_SENSIBLE_SINCE = 1767225600.0  # 2026-01-01: a clock before this was never set
+_OLD_BACKUP = 2 * 86400.0
+_DESTINATIONS_TRIED = 5
+_CONNECT_SECONDS = 5.0
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One look: what was looked at, how it is, and the remedy (empty when it is fine)."""
+
+    check: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+def examine(path: Path, rules: Rules, environ: Mapping[str, str], now: float) -> Iterator[Finding]:
+    """Everything that can be seen from here. A check that cannot be made is a finding too."""
+    yield _schema(path)
+    if path.exists():
+        yield from _files(path)
+        yield _disk(path)
+    yield from _contents(path, now)
+    yield _certificates()
+    yield _proxies(environ)
+    yield _guard(rules)
+
+
+async def egress(path: Path, rules: Rules, now: float) -> AsyncIterator[Finding]:
+    """Whether the destinations with the most to do can be resolved and connected to."""
+    resolver = Resolver(rules)
+    places = [place.origin for place in destinations(path, now) if place.waiting][:_DESTINATIONS_TRIED]
+    if not places:
+        yield Finding("egress", Level.OK, "no destination has anything waiting, so none was tried")
+    for origin in places:
+        yield await _reach(origin, resolver)
+
+
+def _schema(path: Path) -> Finding:
+    if not path.exists():
+        return Finding("schema", Level.FAIL, f"no database at {path}", "start `relay run`, or run `relay migrate`")
+    try:
+        connection = connect_read_only(path)
+        try:
+            found, known = schema(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Finding("schema", Level.FAIL, f"{path} cannot be read: {error}", "name the right file in outbox.url")
+    if found == known:
+        return Finding("schema", Level.OK, f"version {found}, SQLite {sqlite3.sqlite_version}")
+    remedy = "run `relay migrate`" if found < known else "install a newer Outspoken"
+    return Finding("schema", Level.FAIL, f"version {found}, this program needs {known}", remedy)
+
+
+def _files(path: Path) -> Iterator[Finding]:
+    present = [file for file in (path, *(Path(f"{path}{end}") for end in ("-wal", "-shm"))) if file.exists()]
+    loose = [file for file in present if stat.S_IMODE(file.stat().st_mode) & 0o077]
+    if loose:
+        names = " ".join(str(file) for file in loose)
+        yield Finding("permissions", Level.FAIL, f"others may read {names}", f"chmod 600 {names}")
+    else:
+        yield Finding("permissions", Level.OK, "readable by its owner only")
+    wal = Path(f"{path}-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    if size > _LARGE_WAL:
+        remedy = "look for a program that keeps a read transaction open: `fuser` names it"
+        yield Finding("wal", Level.WARN, f"the write-ahead log has {size // _MIB} MiB", remedy)
+    else:
+        yield Finding("wal", Level.OK, f"the write-ahead log has {size / _MIB:.1f} MiB")
+
+
+def _disk(path: Path) -> Finding:
+    free = shutil.disk_usage(path.parent).free
+    message = f"{free // _MIB} MiB free beside the database"
+    if free >= _LITTLE_DISK:
+        return Finding("disk", Level.OK, message)
+    return Finding("disk", Level.FAIL if free < _NO_DISK else Level.WARN, message, "free some, or `relay retention`")
+
+
+def _contents(path: Path, now: float) -> Iterator[Finding]:
+    """What can only be said of a database that can be read."""
+    try:
+        yield _clock(path, now)
+        yield _relays(path, now)
+        yield _backup(path, now)
+        yield _keys(path, now)
+    except RelayError as error:
+        yield Finding("contents", Level.FAIL, str(error), "mend what stands above, then look again")
+
+
+def _clock(path: Path, now: float) -> Finding:
+    with reading(path) as connection:
+        newest = connection.execute(
+            "SELECT max(at) FROM (SELECT created_at AS at FROM deliveries ORDER BY seq DESC LIMIT 1)"
+        )
+        ahead = (newest.fetchone()[0] or 0.0) - now
+    remedy = "synchronise the clocks of engine and relay (chrony, systemd-timesyncd)"
+    if now < _SENSIBLE_SINCE:
+        return Finding("clock", Level.FAIL, "this machine's clock was never set", remedy)
+    if ahead > _CLOCK_TOLERANCE:
+        return Finding("clock", Level.FAIL, f"the newest delivery was added {ahead:.0f} s in the future", remedy)
+    return Finding("clock", Level.OK, time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now)))
+
+
+def _relays(path: Path, now: float) -> Finding:
+    with reading(path) as connection:
+        alive = connection.execute("SELECT count(*) FROM relays WHERE seen_at >= ?", (now - RELAY_SILENT_SECONDS,))
+        count = alive.fetchone()[0]
+    if count:
+        return Finding("relays", Level.OK, f"{count} at work on this database")
+    return Finding("relays", Level.WARN, "no relay is at work on this database", "start `relay run`")
+
+
+def _backup(path: Path, now: float) -> Finding:
+    at = last_backup_at(path)
+    if at is not None and now - at <= _OLD_BACKUP:
+        return Finding("backup", Level.OK, f"the last one is {(now - at) / 3600:.1f} h old")
+    message = "there is none" if at is None else f"the last one is {(now - at) / 86400:.0f} days old"
+    return Finding("backup", Level.WARN, message, "run `relay backup PATH` by a timer")
+
+
+def _keys(path: Path, now: float) -> Finding:
+    signing = [key for key in keys(path) if key.signs(now)]
+    if any(key.destination is None for key in signing):
+        return Finding("signing", Level.OK, f"{len(signing)} keys sign")
+    message = f"{len(signing)} keys sign, none of them for all" if signing else "callbacks go out unsigned"
+    return Finding("signing", Level.WARN, message, "`relay keys add`, and give receivers the secret")
+
+
+def _certificates() -> Finding:
+    paths = ssl.get_default_verify_paths()
+    folder = Path(paths.capath) if paths.capath else None
+    if ssl.create_default_context().cert_store_stats()["x509_ca"] or (
+        folder and folder.is_dir() and any(folder.iterdir())
+    ):
+        return Finding("certificates", Level.OK, f"trusted authorities from {paths.cafile or paths.capath}")
+    return Finding(
+        "certificates", Level.FAIL, "no trusted authorities: every https callback fails", "install ca-certificates"
+    )
+
+
+def _proxies(environ: Mapping[str, str]) -> Finding:
+    found = sorted(name for name in _PROXIES if environ.get(name))
+    if not found:
+        return Finding("proxy", Level.OK, "no proxy in the environment")
+    remedy = "unset it, so that nobody takes it to be in use"
+    return Finding("proxy", Level.WARN, f"{', '.join(found)} is set, and the relay ignores it", remedy)
+
+
+def _guard(rules: Rules) -> Finding:
+    if not rules.networks:
+        return Finding("guard", Level.OK, "callbacks reach public addresses only")
+    opened = ", ".join(str(network) for network in rules.networks)
+    remedy = "close what callers should not reach: outbox.guard.allow_networks"
+    return Finding("guard", Level.WARN, f"callbacks may reach {opened}", remedy)
+
+
+async def _reach(origin: str, resolver: Resolver) -> Finding:
+    check = f"egress {origin}"
+    target = read(origin, resolver.rules, LIVE)
+    if isinstance(target, Refusal):
+        return Finding(check, Level.FAIL, target.message, "its deliveries will be given up")
+    match await resolver.resolve(target.host):
+        case Refusal(_, message):
+            return Finding(check, Level.FAIL, message, "its deliveries will be given up")
+        case Unresolved(detail):
+            return Finding(check, Level.FAIL, detail, "look at /etc/resolv.conf and the name")
+        case Addresses(values):
+            return await _connect(check, values[0], target.port)
+
+
+async def _connect(check: str, address: str, port: int) -> Finding:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(address, port)
+    except (OSError, TimeoutError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "no answer"
+        return Finding(check, Level.FAIL, f"no connection to {address}: {reason}", "look at firewalls and the receiver")
+    writer.close()
+    return Finding(check, Level.OK, f"{address} answered in {(time.monotonic() - began) * 1000:.0f} ms")

@@ -1,0 +1,271 @@
+"""What operators look at: deliveries, their attempts, and attempts as they happen."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relay.admin.access import reading
+from relay.admin.errors import NotFound
+from relay.model import Outcome, State
+from relay.outbox.queries import statement
+
+_LIST = statement("list", __package__)
+_SHOW = statement("show", __package__)
+_HISTORY = statement("history", __package__)
+_RECENT = statement("recent_attempts", __package__)
+_TAIL = statement("tail", __package__)
+_TAIL_MARK = statement("tail_mark", __package__)
+_HIGH_WATER = "SELECT coalesce(max(seq), 0) FROM deliveries"
+_BODY = "SELECT body FROM bodies JOIN deliveries USING (seq) WHERE id = ?"
+
+_NEWEST = 2**63 - 1
+_MOST_WATCHED = 50_000
+
+# The values that are worth seeing and are never secret; every other header is shown by its name.
+_OPEN_HEADERS = frozenset(
+    {"content-type", "content-length", "user-agent", "date", "server", "retry-after", "location", "traceparent"}
+    | {"webhook-id", "webhook-timestamp", "webhook-attempt"}
+)
+HIDDEN = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries. What is None lets everything through.
+
+    `outcome` is that of the last attempt, `destination` an origin; `since` and `until` are epoch seconds and about
+    when a delivery was added.
+    """
+
+    state: State | None = None
+    outcome: Outcome | None = None
+    destination: str | None = None
+    id_prefix: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The parts that filter."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One delivery in a list. `seq` is the cursor for the older ones; `attempts` counts since it was last replayed."""
+
+    seq: int
+    id: str
+    state: State
+    destination: str
+    kind: str
+    created_at: float
+    due_at: float | None
+    finished_at: float | None
+    reason: str | None
+    body_bytes: int
+    attempts: int
+    last_number: int | None
+    last_outcome: str | None
+    last_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """One delivery with all that is known of it but its body and its attempts.
+
+    `url` is the origin alone, unless it was revealed; credentials never are. `waits_for` is a sentence: what keeps a
+    pending delivery.
+    """
+
+    seq: int
+    id: str
+    state: State
+    destination: str
+    kind: str
+    created_at: float
+    due_at: float | None
+    finished_at: float | None
+    reason: str | None
+    body_bytes: int
+    attempts: int
+    lapses: int
+    url: str
+    method: str
+    content_type: str
+    headers: Mapping[str, str]
+    traceparent: str | None
+    schedule: str | None
+    pointer: bool
+    stream: str | None
+    position: int | None
+    body_kept: bool
+    waits_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a delivery. Durations are seconds; `excerpt` is the start of the answer's body."""
+
+    number: int
+    started_at: float
+    lag: float
+    duration: float
+    outcome: str
+    status: int | None
+    peer: str | None
+    detail: str
+    timing: Mapping[str, float]
+    request_headers: tuple[tuple[str, str], ...]
+    answer_headers: tuple[tuple[str, str], ...]
+    excerpt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One attempt as it is told in passing, and where its delivery stands now."""
+
+    id: str
+    destination: str
+    state: State
+    reason: str | None
+    number: int
+    started_at: float
+    lag: float
+    duration: float
+    outcome: str
+    status: int | None
+    detail: str
+
+
+def deliveries(path: Path, wanted: Filter, *, limit: int = 50, older: int | None = None) -> tuple[Summary, ...]:
+    """The newest first; `older` is the seq of the last one of the page before."""
+    values = {**asdict(wanted), "limit": limit, "older": _NEWEST if older is None else older}
+    with reading(path) as connection:
+        rows = connection.execute(_LIST, values).fetchall()
+    return tuple(Summary(**{**dict(row), "state": State(row["state"])}) for row in rows)
+
+
+def delivery(path: Path, id_: str, now: float, *, reveal: bool = False) -> Details:
+    """All of one delivery; `reveal` shows the path and query of its URL and its headers. Raises NotFound."""
+    with reading(path) as connection:
+        row = dict(_one(connection, id_))
+    waits_for = _waits_for(row, now)
+    del row["destination_state"], row["open_until"]
+    headers = json.loads(row["headers"])
+    return Details(
+        **row
+        | {
+            "state": State(row["state"]),
+            "url": shown_url(row["url"], row["destination"], reveal=reveal),
+            "headers": headers if reveal else redacted(headers),
+            "pointer": bool(row["pointer"]),
+            "body_kept": bool(row["body_kept"]),
+            "waits_for": waits_for,
+        }
+    )
+
+
+def history(path: Path, id_: str) -> tuple[AttemptRecord, ...]:
+    """The attempts of one delivery, as far as they are kept, from the first. Raises NotFound."""
+    with reading(path) as connection:
+        seq = _one(connection, id_)["seq"]
+        return tuple(_attempt(row) for row in connection.execute(_HISTORY, {"seq": seq}))
+
+
+def body(path: Path, id_: str) -> bytes:
+    """The bytes of one delivery. Raises NotFound, also when they were pruned."""
+    with reading(path) as connection:
+        _one(connection, id_)
+        row = connection.execute(_BODY, (id_,)).fetchone()
+    if row is None:
+        raise NotFound(f"delivery {id_}: its body is no longer kept")
+    found: bytes = row[0]
+    return found
+
+
+class Tail:
+    """Attempts as they happen: `recent` first, then `news` again and again.
+
+    With more than 50,000 deliveries waiting, attempts of those that are due last may be missed.
+    """
+
+    def __init__(self, path: Path, outcome: Outcome | None = None, destination: str | None = None) -> None:
+        self._path = path
+        self._wanted = {"outcome": outcome, "destination": destination}
+        self._mark = "[]"
+        self._high_water = 0
+
+    def recent(self, limit: int) -> tuple[Happened, ...]:
+        """The last attempts until now, oldest first."""
+        with reading(self._path) as connection:
+            rows = connection.execute(_RECENT, {**self._wanted, "limit": limit}).fetchall()
+            self._move(connection)
+        return tuple(_happened(row) for row in rows)
+
+    def news(self) -> tuple[Happened, ...]:
+        """Those since the call before."""
+        values = {**self._wanted, "mark": self._mark, "high_water": self._high_water}
+        with reading(self._path) as connection:
+            rows = connection.execute(_TAIL, values).fetchall()
+            self._move(connection)
+        return tuple(_happened(row) for row in rows)
+
+    def _move(self, connection: sqlite3.Connection) -> None:
+        """In the same snapshot as the question, so that nothing falls between two of them."""
+        self._mark = connection.execute(_TAIL_MARK, {"limit": _MOST_WATCHED}).fetchone()[0]
+        self._high_water = connection.execute(_HIGH_WATER).fetchone()[0]
+
+
+def shown_url(url: str, origin: str, *, reveal: bool) -> str:
+    """A URL without its credentials; without path and query too, which may be tokens, unless it is to be revealed."""
+    if not reveal:
+        return f"{origin}/{HIDDEN}"
+    return re.sub(r"^([^:]*://)[^/?#]*@", rf"\1{HIDDEN}@", url)
+
+
+def redacted(headers: Mapping[str, str]) -> dict[str, str]:
+    """Names with the values that are known to hold no secret."""
+    return {name: value if name.lower() in _OPEN_HEADERS else HIDDEN for name, value in headers.items()}
+
+
+def _one(connection: sqlite3.Connection, id_: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = connection.execute(_SHOW, {"id": id_}).fetchone()
+    if row is None:
+        raise NotFound(f"no delivery {id_!r}")
+    return row
+
+
+def _waits_for(row: Mapping[str, Any], now: float) -> str | None:
+    if row["state"] != State.PENDING:
+        return None
+    if row["destination_state"] != "active":
+        return f"its destination is {row['destination_state']}"
+    if row["due_at"] is None:
+        return "the one before it in its stream"
+    if row["open_until"] is not None:
+        return "its destination's breaker, which is open"
+    return "its time" if row["due_at"] > now else "a relay"
+
+
+def _attempt(row: sqlite3.Row) -> AttemptRecord:
+    return AttemptRecord(
+        **dict(row)
+        | {
+            "timing": json.loads(row["timing"]),
+            "request_headers": tuple((name, value) for name, value in json.loads(row["request_headers"])),
+            "answer_headers": tuple((name, value) for name, value in json.loads(row["answer_headers"])),
+        }
+    )
+
+
+def _happened(row: sqlite3.Row) -> Happened:
+    return Happened(**{**dict(row), "state": State(row["state"])})

@@ -1,0 +1,234 @@
+"""What operators do to deliveries and destinations. Every act is a short transaction and leaves a line in the audit."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from relay.admin import audit
+from relay.admin.access import acting, reading
+from relay.admin.audit import Actor
+from relay.admin.errors import NotFound, NothingMatched, Refused
+from relay.admin.inspection import EVERYTHING, Filter
+from relay.model import State
+from relay.outbox.queries import statement
+
+_MATCHING = statement("matching", __package__)
+_NAMED = statement("named", __package__)
+_REPLAY = statement("replay", __package__)
+_CANCEL = statement("cancel", __package__)
+_RELEASE_STREAM = statement("release_stream", __package__)
+_STATE_OF = "SELECT id, state FROM destinations WHERE origin = ?"
+_SET_STATE = "UPDATE destinations SET state = ? WHERE id = ?"
+_CLOSE_BREAKER = "UPDATE destinations SET failures = 0, open_until = NULL, pause = 0 WHERE id = ?"
+
+_SLICE = 200  # deliveries in one transaction: a few milliseconds
+_IDS_IN_AUDIT = 100
+REPLAYABLE = frozenset({State.DEAD, State.DELIVERED, State.CANCELLED})
+
+WhyNot = Callable[[sqlite3.Row], str | None]
+One = Callable[[sqlite3.Connection, int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a bulk act is about: deliveries named by id, or all that fit a filter, the oldest `limit` of them."""
+
+    ids: tuple[str, ...] = ()
+    wanted: Filter = EVERYTHING
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an act would do, before it is done.
+
+    `destinations` counts deliveries by origin, `bytes` sums their bodies; `refused` counts what was selected and
+    cannot be acted on, by reason; `held` names destinations that are paused or disabled, where deliveries will wait.
+    """
+
+    seqs: tuple[int, ...]
+    destinations: Mapping[str, int]
+    bytes: int
+    refused: Mapping[str, int]
+    held: Mapping[str, str]
+
+    @property
+    def count(self) -> int:
+        """How many deliveries it would touch."""
+        return len(self.seqs)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a bulk act is: `done` of `planned`; what was changed by others meanwhile is not done. `run` is its name
+    in the audit."""
+
+    run: str
+    done: int
+    planned: int
+
+
+def plan_replay(path: Path, selection: Selection) -> Plan:
+    """What `replay` would send again: dead deliveries, unless others are named by id or by state.
+
+    Raises NotFound for an id that there is none of, NothingMatched, and Refused when none of them can be replayed.
+    """
+    return _plan(path, selection, State.DEAD, _why_not_replay)
+
+
+def plan_cancel(path: Path, selection: Selection) -> Plan:
+    """What `cancel` would give up: pending deliveries. Raises as `plan_replay` does."""
+    return _plan(path, selection, State.PENDING, _why_not_cancel)
+
+
+def replay(
+    path: Path, selection: Selection, plan: Plan, actor: Actor, *, rate: float | None = None
+) -> Iterator[Progress]:
+    """Send again what was planned: same id and body, fresh schedule and signature, due now or `rate` a second.
+
+    Goes slice by slice, each with its progress; what was done stays done if it is cut short.
+    """
+    started = time.time()
+
+    def act(connection: sqlite3.Connection, seq: int, index: int) -> bool:
+        due_at = started + index / rate if rate else started
+        return _apply(connection, _REPLAY, {"seq": seq, "due_at": due_at})
+
+    return _in_slices(path, "delivery.replay", selection, plan, actor, act)
+
+
+def cancel(path: Path, selection: Selection, plan: Plan, actor: Actor) -> Iterator[Progress]:
+    """Give up what was planned and is still pending. In a stream, the next one may go."""
+
+    def act(connection: sqlite3.Connection, seq: int, _: int) -> bool:
+        now = time.time()
+        return _apply(connection, _CANCEL, {"seq": seq, "now": now, "due_at": now})
+
+    return _in_slices(path, "delivery.cancel", selection, plan, actor, act)
+
+
+def pause(path: Path, origin: str, actor: Actor) -> bool:
+    """Call a destination no more until it is resumed; False when it was paused already."""
+    return _set_state(path, origin, "paused", actor, "destination.pause", refuse="disabled")
+
+
+def resume(path: Path, origin: str, actor: Actor) -> bool:
+    """Call a paused destination again; False when it was active already. Raises Refused for a disabled one."""
+    return _set_state(path, origin, "active", actor, "destination.resume", refuse="disabled")
+
+
+def disable(path: Path, origin: str, actor: Actor) -> bool:
+    """Call a destination no more until it is enabled, as a 410 does; False when it was disabled already."""
+    return _set_state(path, origin, "disabled", actor, "destination.disable")
+
+
+def enable(path: Path, origin: str, actor: Actor) -> bool:
+    """Call a destination again whatever stood in the way, and close its breaker; False when nothing did."""
+    with acting(path) as connection:
+        id_, state = _destination(connection, origin)
+        closed = connection.execute(_CLOSE_BREAKER + " AND (failures > 0 OR open_until IS NOT NULL)", (id_,)).rowcount
+        connection.execute(_SET_STATE, ("active", id_))
+        changed = state != "active" or bool(closed)
+        if changed:
+            audit.note(
+                connection, actor, "destination.enable", destination=origin, was=state, breaker_closed=bool(closed)
+            )
+        return changed
+
+
+def _plan(path: Path, selection: Selection, default: State, why_not: WhyNot) -> Plan:
+    with reading(path) as connection:
+        rows = _selected(connection, selection, default)
+    if not rows:
+        raise NothingMatched("nothing matches")
+    refused = Counter(reason for row in rows if (reason := why_not(row)))
+    rows = [row for row in rows if not why_not(row)]
+    if not rows:
+        reasons = "; ".join(f"{count}: {reason}" if count > 1 else reason for reason, count in refused.items())
+        raise Refused(f"nothing to do: {reasons}")
+    return Plan(
+        seqs=tuple(row["seq"] for row in rows),
+        destinations=dict(Counter(row["destination"] for row in rows).most_common()),
+        bytes=sum(row["body_bytes"] for row in rows),
+        refused=dict(refused),
+        held={row["destination"]: row["destination_state"] for row in rows if row["destination_state"] != "active"},
+    )
+
+
+def _selected(connection: sqlite3.Connection, selection: Selection, default: State) -> list[sqlite3.Row]:
+    if selection.ids:
+        rows = connection.execute(_NAMED, {"ids": json.dumps(selection.ids)}).fetchall()
+        missing = set(selection.ids) - {row["id"] for row in rows}
+        if missing:
+            raise NotFound(f"no delivery {', '.join(repr(id_) for id_ in sorted(missing)[:3])}")
+        return rows
+    limit = -1 if selection.limit is None else selection.limit
+    values = {**asdict(selection.wanted), "state": selection.wanted.state or default, "limit": limit}
+    return connection.execute(_MATCHING, values).fetchall()
+
+
+def _why_not_replay(row: sqlite3.Row) -> str | None:
+    if row["state"] not in REPLAYABLE:
+        return f"it is {row['state']}: only what is dead, delivered or cancelled can be replayed"
+    if not row["body"]:
+        return "its body is no longer kept"
+    return "its stream was killed" if row["stream_state"] == "killed" else None
+
+
+def _why_not_cancel(row: sqlite3.Row) -> str | None:
+    if row["state"] == State.LEASED:
+        return "it is being attempted right now: pause its destination, then cancel it"
+    return None if row["state"] == State.PENDING else f"it is {row['state']}: only what is pending can be cancelled"
+
+
+def _in_slices(path: Path, act: str, selection: Selection, plan: Plan, actor: Actor, one: One) -> Iterator[Progress]:
+    run, line, done = secrets.token_hex(6), 0, 0
+    said = {"run": run, "planned": plan.count, **_said(selection)}
+    for start in range(0, plan.count, _SLICE):
+        with acting(path) as connection:
+            slice_ = enumerate(plan.seqs[start : start + _SLICE], start)
+            done += sum(one(connection, seq, index) for index, seq in slice_)
+            # One line, true after every slice.
+            line = line or audit.note(connection, actor, act)
+            audit.amend(connection, line, **said, done=done)
+        yield Progress(run, done, plan.count)
+
+
+def _said(selection: Selection) -> dict[str, object]:
+    if selection.ids:
+        return {"ids": selection.ids[:_IDS_IN_AUDIT], "named": len(selection.ids)}
+    return {"filter": selection.wanted.given(), "limit": selection.limit}
+
+
+def _apply(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> bool:
+    rows = connection.execute(sql, values).fetchall()
+    for row in rows:
+        if row["stream_id"] is not None:
+            connection.execute(_RELEASE_STREAM, {"stream_id": row["stream_id"], "due_at": values["due_at"]})
+    return bool(rows)
+
+
+def _set_state(path: Path, origin: str, state: str, actor: Actor, act: str, refuse: str | None = None) -> bool:
+    with acting(path) as connection:
+        id_, was = _destination(connection, origin)
+        if was == refuse:
+            raise Refused(f"{origin} is {was}: `relay enable {origin}` makes it active")
+        if was == state:
+            return False
+        connection.execute(_SET_STATE, (state, id_))
+        audit.note(connection, actor, act, destination=origin, was=was)
+        return True
+
+
+def _destination(connection: sqlite3.Connection, origin: str) -> tuple[int, str]:
+    row = connection.execute(_STATE_OF, (origin,)).fetchone()
+    if row is None:
+        raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
+    return row["id"], row["state"]

@@ -1,0 +1,175 @@
+"""How things stand: the queue, the destinations, what the attempts of late came to, and what is wrong, if anything."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from relay.admin.access import reading
+from relay.model import Outcome
+from relay.outbox.queries import statement
+
+_STATUS = statement("status", __package__)
+_DESTINATIONS = statement("destinations", __package__)
+_ATTEMPTS_SINCE = statement("attempts_since", __package__)
+
+RELAY_SILENT_SECONDS = 60.0
+_LATE_SECONDS = 60.0
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One destination. `state` is what operators said, or `open` while the breaker is; ages are seconds."""
+
+    origin: str
+    state: str
+    failures: int
+    open_until: float | None
+    waiting: int
+    ready: int
+    in_flight: int
+    oldest_due_age: float
+    largest_accepted: int | None
+    smallest_refused: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The queue at one moment.
+
+    Of what is pending, `ready` is due, `scheduled` will be, `in_line` waits for its stream. Today began at midnight
+    UTC. `trouble` is one sentence about the worst that is wrong; None: nothing is.
+    """
+
+    taken_at: float
+    ready: int
+    scheduled: int
+    in_line: int
+    in_flight: int
+    dead: int
+    delivered_today: int
+    dead_today: int
+    oldest_due_age: float
+    relays: int
+    destinations: Mapping[str, int]
+    trouble: str | None
+
+
+class Group(StrEnum):
+    """By what attempts can be counted."""
+
+    DESTINATION = "destination"
+    OUTCOME = "outcome"
+    STATUS = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The attempts of one group: how many, how many of them delivered, and how long they took, in seconds."""
+
+    group: Mapping[str, str]
+    attempts: int
+    delivered: int
+    p50: float
+    p95: float
+    lag_p95: float
+
+
+def overview(path: Path, now: float) -> Overview:
+    """How things stand now."""
+    values = {"now": now, "midnight": now - now % _DAY, "seen_since": now - RELAY_SILENT_SECONDS}
+    with reading(path) as connection:
+        row = dict(connection.execute(_STATUS, values).fetchone())
+        places = _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
+    oldest, seen_at = row.pop("oldest_due_at"), row.pop("relay_seen_at")
+    return Overview(
+        taken_at=now,
+        oldest_due_age=max(0.0, now - oldest) if oldest is not None else 0.0,
+        destinations=dict(Counter(place.state for place in places)),
+        trouble=_trouble(row, places, None if seen_at is None else now - seen_at),
+        **row,
+    )
+
+
+def destinations(path: Path, now: float) -> tuple[Destination, ...]:
+    """All destinations, those with most that is due first."""
+    with reading(path) as connection:
+        return _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
+
+
+def stats(path: Path, since: float, by: Sequence[Group]) -> tuple[Tally, ...]:
+    """The attempts that started since then, counted by group, the largest first."""
+    groups: dict[tuple[str, ...], list[tuple[str, float, float]]] = defaultdict(list)
+    with reading(path) as connection:
+        for row in connection.execute(_ATTEMPTS_SINCE, {"since": since}):
+            key = tuple("none" if row[name.value] is None else str(row[name.value]) for name in by)
+            groups[key].append((row["outcome"], row["duration"], row["lag"]))
+    tallies = (_tally(dict(zip(map(str, by), key, strict=True)), found) for key, found in groups.items())
+    return tuple(sorted(tallies, key=lambda tally: -tally.attempts))
+
+
+def _destinations(rows: Sequence[Any], now: float) -> tuple[Destination, ...]:
+    return tuple(
+        Destination(
+            origin=row["origin"],
+            state="open" if row["state"] == "active" and row["open_until"] is not None else row["state"],
+            failures=row["failures"],
+            open_until=row["open_until"],
+            waiting=row["waiting"],
+            ready=row["ready"],
+            in_flight=row["in_flight"],
+            oldest_due_age=max(0.0, now - row["oldest_due_at"]) if row["oldest_due_at"] is not None else 0.0,
+            largest_accepted=row["largest_accepted"],
+            smallest_refused=row["smallest_refused"],
+        )
+        for row in rows
+    )
+
+
+def _trouble(counts: Mapping[str, int], places: Sequence[Destination], silent: float | None) -> str | None:
+    if counts["ready"] and not counts["relays"]:
+        heard = "no relay has ever worked on this database" if silent is None else f"no relay for {silent:.0f} s"
+        return f"{counts['ready']} deliveries are due and {heard}: start `relay run`"
+    for place in places:
+        if place.ready and (sentence := _held(place)):
+            return sentence
+    late = [place for place in places if place.state == "active" and place.oldest_due_age > _LATE_SECONDS]
+    if late:
+        worst = max(late, key=lambda place: place.oldest_due_age)
+        return f"{worst.origin} is {worst.oldest_due_age:.0f} s behind, with {worst.ready} deliveries due"
+    if counts["dead_today"]:
+        return f"{counts['dead_today']} deliveries were given up today: see `relay list --state dead`"
+    return None
+
+
+def _held(place: Destination) -> str | None:
+    match place.state:
+        case "paused":
+            return f"{place.ready} deliveries wait for {place.origin}, which is paused: `relay resume {place.origin}`"
+        case "disabled":
+            return f"{place.ready} deliveries wait for {place.origin}, which is disabled: `relay enable {place.origin}`"
+        case "open":
+            return f"{place.origin} keeps failing, and {place.ready} deliveries wait until it answers again"
+    return None
+
+
+def _tally(group: Mapping[str, str], found: list[tuple[str, float, float]]) -> Tally:
+    durations = sorted(duration for _, duration, _ in found)
+    return Tally(
+        group=group,
+        attempts=len(found),
+        delivered=sum(outcome == Outcome.SUCCESS for outcome, _, _ in found),
+        p50=_quantile(durations, 0.5),
+        p95=_quantile(durations, 0.95),
+        lag_p95=_quantile(sorted(lag for _, _, lag in found), 0.95),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Nearest rank."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

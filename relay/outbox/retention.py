@@ -1,0 +1,200 @@
+"""Forgets what has been kept long enough, slice by slice, so that no claim and no producer waits for it.
+
+Nothing that is pending or leased is ever touched. A walk goes through the deliveries in the order in which they were
+added; each slice is a transaction of a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from relay.model import State
+from relay.outbox.database import connect_read_only
+from relay.outbox.queries import statement
+from relay.outbox.writer import Writer, store_errors
+
+DAY = 86400.0
+
+_SLICE = statement("retention_slice")
+_FORGET_ATTEMPTS = statement("forget_attempts")
+_FORGET_BODY = statement("forget_body")
+_FORGET_DELIVERY = statement("forget_delivery")
+_FORGET_AUDIT = statement("forget_audit")
+_FORGET_KEYS = statement("forget_keys")
+
+_PAUSE_SECONDS = 0.01  # between two slices of a pass: others get their turn
+_VACUUM_PAGES = 64
+# A delivery is finished after it was added, so the walk may stop where everything is too young. Transactions that
+# overlap are not numbered exactly in the order of their clocks.
+_CLOCK_SLACK = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is finished is kept, in seconds since it was finished.
+
+    `bodies` are those of deliveries that were delivered or cancelled: transcripts are personal data, and three days
+    let a receiver who lost a weekend ask again. A dead letter keeps its body as long as it stays itself, because it
+    was never received. `attempts` is for all; `delivered` is for cancelled deliveries too.
+    """
+
+    delivered: float = 7 * DAY
+    bodies: float = 3 * DAY
+    dead: float = 30 * DAY
+    attempts: float = 7 * DAY
+    audit: float = 365 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was forgotten (or would be): rows, and `attempts` counts deliveries whose attempts went."""
+
+    deliveries: int = 0
+    bodies: int = 0
+    body_bytes: int = 0
+    attempts: int = 0
+    audit: int = 0
+    keys: int = 0
+
+    def __add__(self, other: Pruned) -> Pruned:
+        return Pruned(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one slice forgot, and where the next one begins: None when the walk is over."""
+
+    pruned: Pruned
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    seq: int
+    state: str
+    created_at: float
+    finished_at: float | None
+    body_bytes: int
+    body: int
+    attempts: int
+
+
+async def prune_slice(
+    writer: Writer, kept: Retention, now: float, after: int = 0, *, size: int = 500, budget: float = 0.005
+) -> Slice:
+    """Forget what is old among the next `size` deliveries behind seq `after`, in one transaction.
+
+    It ends early after `budget` seconds: large bodies take longer than small ones. With the last slice go old audit
+    rows and retired keys. Raises StoreUnavailable.
+    """
+    async with writer.transaction() as connection:
+        give_up = time.perf_counter() + budget
+        rows = _read(connection, after, size)
+        pruned = Pruned()
+        for row in rows:
+            pruned += _forget(connection, row, _due(row, kept, now))
+            if time.perf_counter() > give_up:
+                return Slice(pruned, row.seq)
+        if _goes_on(rows, kept, now, size):
+            return Slice(pruned, rows[-1].seq)
+        return Slice(pruned + _forget_the_rest(connection, kept, now), None)
+
+
+async def prune(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
+    """One whole pass on a connection of its own, with a pause between slices; then free pages go back to the disk."""
+    writer = Writer(path)
+    try:
+        pruned = await _walk(writer, kept, now, size)
+        await _shrink(writer)
+        return pruned
+    finally:
+        await writer.close()
+
+
+async def _walk(writer: Writer, kept: Retention, now: float, size: int) -> Pruned:
+    done = await prune_slice(writer, kept, now, size=size)
+    total = done.pruned
+    while done.after is not None:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        done = await prune_slice(writer, kept, now, done.after, size=size)
+        total += done.pruned
+    return total
+
+
+async def _shrink(writer: Writer) -> None:
+    more = await shrink_slice(writer)
+    while more:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        more = await shrink_slice(writer)
+
+
+async def shrink_slice(writer: Writer, pages: int = _VACUUM_PAGES) -> bool:
+    """Give a few free pages back to the disk; returns whether there are more."""
+    async with writer.transaction() as connection:
+        free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        # One page a call: the sqlite3 module steps such a pragma once, whatever number it is given.
+        for _ in range(min(free, pages)):
+            connection.execute("PRAGMA incremental_vacuum(1)")
+        left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return 0 < left < free  # a file that was made without incremental vacuum keeps its free pages
+
+
+def survey(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
+    """What a pass would forget now, without forgetting it."""
+    total, after = Pruned(), 0
+    with store_errors(), closing(connect_read_only(path)) as connection:
+        while True:
+            rows = _read(connection, after, size)
+            for row in rows:
+                total += _due(row, kept, now)
+            if not _goes_on(rows, kept, now, size):
+                return total + _rest(connection, kept, now)
+            after = rows[-1].seq
+
+
+def _read(connection: sqlite3.Connection, after: int, size: int) -> list[_Row]:
+    return [_Row(*row) for row in connection.execute(_SLICE, {"after": after, "slice": size}).fetchall()]
+
+
+def _due(row: _Row, kept: Retention, now: float) -> Pruned:
+    """What of one delivery has been kept long enough."""
+    if row.finished_at is None:
+        return Pruned()
+    age, dead = now - row.finished_at, row.state == State.DEAD.value
+    whole = age >= (kept.dead if dead else kept.delivered)
+    body = bool(row.body) and (whole or (not dead and age >= kept.bodies))
+    attempts = bool(row.attempts) and (whole or age >= kept.attempts)
+    return Pruned(whole, body, body * row.body_bytes, attempts)
+
+
+def _forget(connection: sqlite3.Connection, row: _Row, due: Pruned) -> Pruned:
+    seq = {"seq": row.seq}
+    if due.attempts:
+        connection.execute(_FORGET_ATTEMPTS, seq)
+    if due.bodies:
+        connection.execute(_FORGET_BODY, seq)
+    if due.deliveries:
+        connection.execute(_FORGET_DELIVERY, seq)
+    return due
+
+
+def _goes_on(rows: Sequence[_Row], kept: Retention, now: float, size: int) -> bool:
+    youngest = min(kept.delivered, kept.bodies, kept.dead, kept.attempts)
+    return len(rows) == size and rows[-1].created_at - _CLOCK_SLACK <= now - youngest
+
+
+def _forget_the_rest(connection: sqlite3.Connection, kept: Retention, now: float) -> Pruned:
+    audit = connection.execute(_FORGET_AUDIT, {"before": now - kept.audit, "slice": 500}).rowcount
+    return Pruned(audit=audit, keys=connection.execute(_FORGET_KEYS, {"now": now}).rowcount)
+
+
+def _rest(connection: sqlite3.Connection, kept: Retention, now: float) -> Pruned:
+    audit = connection.execute("SELECT count(*) FROM audit WHERE at <= ?", (now - kept.audit,)).fetchone()[0]
+    keys = connection.execute("SELECT count(*) FROM signing_keys WHERE retires_at <= ?", (now,)).fetchone()[0]
+    return Pruned(audit=audit, keys=keys)

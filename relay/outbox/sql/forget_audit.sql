@@ -1,0 +1,1 @@
+DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at <= :before ORDER BY id LIMIT :slice)
