@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import lru_cache, partial
 from importlib.metadata import version
 
 import structlog
 from aiohttp import web
 
 from relay.delivery.courier import Courier
-from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
 from relay.errors import ConfigError, StoreUnavailable
 from relay.model import Attempted
 from relay.outbox.doorbell import Doorbell
 from relay.outbox.migrate import migrate, outbox_migrations
-from relay.outbox.sqlite import Limits, SqliteOutbox
-from relay.policy.schedule import FixedSchedule
+from relay.outbox.sqlite import SqliteOutbox
+from relay.policy.destination import PRE_RECORDED, read
+from relay.policy.pointer import Pointers
 from relay.settings import RelaySettings, Settings
 from relay.telemetry.exposition import Check, measure_loop_lag, routes
 from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import Metrics
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
+from relay.transports.http import HttpTransport
 from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
+_URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
 
 log = structlog.get_logger()
 
@@ -57,24 +63,25 @@ class House:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         relay, rules = settings.relay, settings.outbox.guard.rules()
         self._stack = stack
+        self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
-        self._log = AttemptLog()
+        self._log = AttemptLog(relay.log.level, relay.log.format, "relay")
         self._wake = asyncio.Event()
-        self._outbox = SqliteOutbox(settings.outbox.path, Limits(relay.per_destination, relay.lease_seconds))
+        self._outbox = SqliteOutbox(settings.outbox.path, relay.lease_seconds)
         self._doorbell = Doorbell(settings.outbox.path, self._wake)
         self._transport = _transport(relay, Resolver(rules))
-        self._settler = Settler(self._outbox)
+        self._settler = Settler(self._outbox, self._tell)
         courier = Courier(
             shelf=self._outbox,
             transport=self._transport,
-            settlements=self._settler,
-            rules=rules,
-            schedule=FixedSchedule(relay.retry.retries, relay.retry.delay),
+            read=lru_cache(_URLS)(partial(read, rules=rules, schemes=PRE_RECORDED)),
+            rulebook=relay.retry.rulebook(),
+            pointers=_pointers(settings, self._outbox),
             user_agent=f"Outspoken/{version('outspoken')}",
-            tell=self._tell,
+            dice=random.SystemRandom().random,
         )
-        self._dispatcher = Dispatcher(self._outbox, courier.deliver, relay.concurrency, self._wake)
-        pace = Pace(renew=relay.lease_seconds / 3)
+        slots = Slots(relay.concurrency, relay.per_destination)
+        self._dispatcher = Dispatcher(self._outbox, courier.deliver, self._settler, slots, self._wake)
         self.service = Service(
             self._dispatcher,
             self._settler,
@@ -82,7 +89,8 @@ class House:
             wake=self._wake,
             clockwork=self.metrics,
             take_stock=self._take_stock,
-            pace=pace,
+            expire=self._expire,
+            pace=Pace(renew=relay.lease_seconds / 3),
         )
 
     async def open(self) -> None:
@@ -94,11 +102,17 @@ class House:
         lag = asyncio.create_task(measure_loop_lag(self.metrics.loop_lag), name="loop lag")
         self._stack.callback(lag.cancel)
 
-    def _tell(self, attempt: Attempted) -> None:
-        self._log(attempt)
-        self.metrics(attempt)
+    def _tell(self, attempts: Sequence[Attempted]) -> None:
+        self._log(attempts)
+        self.metrics(attempts)
+
+    async def _expire(self) -> None:
+        # Each slice is a transaction of its own, and between two of them claims have their turn.
+        while await self._outbox.expire(time.time() - self._patience):
+            continue
 
     async def _take_stock(self) -> None:
+        self._dispatcher.relays = await self._outbox.check_in()
         self.metrics.counted(await self._outbox.snapshot())
         self.metrics.working(
             draining=self.service.draining,
@@ -128,9 +142,21 @@ class House:
         return "draining" if self.service.draining else None
 
 
-def _transport(relay: RelaySettings, resolver: Resolver) -> AiohttpTransport:
-    bounds = Bounds(connect_timeout=relay.http.connect_timeout, exchange_timeout=relay.http.exchange_timeout)
-    return AiohttpTransport(resolver, bounds)
+def _transport(relay: RelaySettings, resolver: Resolver) -> HttpTransport | AiohttpTransport:
+    bounds = Bounds(
+        connect_timeout=relay.http.connect_timeout,
+        exchange_timeout=relay.http.exchange_timeout,
+        idle_per_origin=relay.per_destination,
+        idle_in_all=relay.concurrency,
+    )
+    if relay.http.proxy:
+        return AiohttpTransport(resolver, bounds, proxy=relay.http.proxy)
+    return HttpTransport(resolver, bounds)
+
+
+def _pointers(settings: Settings, outbox: SqliteOutbox) -> Pointers | None:
+    base = settings.outbox.public_url
+    return Pointers(base, outbox.secret("pointer")) if base else None
 
 
 def _announce(settings: Settings) -> None:

@@ -23,3 +23,7 @@ class InvalidDelivery(RelayError):
 
 class StoreUnavailable(RelayError):
     """The outbox cannot be written right now: locked for too long, or its disk is full or broken."""
+
+
+class StreamKilled(RelayError):
+    """The stream of this delivery was killed: by a dead delivery, or by the end of its socket."""

@@ -77,6 +77,7 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden_destination"  # the guard refused it
     GONE = "gone"  # 410
     TOO_LARGE = "too_large"  # 413 with on_too_large = "dead"
+    EXPIRED = "expired"  # it waited too long for a destination that was left alone
     OPERATOR = "operator"
     STREAM_KILLED = "stream_killed"
 
@@ -117,9 +118,27 @@ class Refusal:
     message: str
 
 
+class OnDead(StrEnum):
+    """What a dead delivery does to those behind it in its stream."""
+
+    SKIP = "skip"  # the next one goes
+    KILL = "kill"  # they die too
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Deliveries that go strictly one after another, in the order in which they were added."""
+
+    key: str
+    on_dead: OnDead = OnDead.SKIP
+
+
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """One result for one callback URL, as a producer hands it to the outbox."""
+    """One result for one callback URL, as a producer hands it to the outbox.
+
+    `schedule` is "fixed", "exponential" or None for the relay's own; within a `stream` deliveries go one by one.
+    """
 
     id: str
     url: str = field(repr=False)
@@ -129,6 +148,8 @@ class NewDelivery:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    schedule: str | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +181,10 @@ class Delivery:
     due_at: float
     attempts: int
     lapses: int
+    schedule: str | None = None
+    stream_id: int | None = None
+    position: int | None = None
+    pointer: bool = False
 
     @property
     def number(self) -> int:
@@ -216,9 +241,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again at `due_at`."""
+    """Try again at `due_at`; with `pointer`, send a link instead of the body."""
 
     due_at: float
+    pointer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +269,8 @@ class BodyLimits:
 class Attempted:
     """The record of one attempt, the same for every observer: log, metrics, the attempts table.
 
-    `limits` is what was known of the destination before this attempt; it is looked up only for a 413.
+    `limits` is what was known of the destination before this attempt; it is looked up only when size may be the cause.
+    `request_headers` are as sent, credentials and signatures redacted.
     """
 
     delivery: Delivery
@@ -254,6 +281,7 @@ class Attempted:
     started_at: float
     finished_at: float
     limits: BodyLimits = BodyLimits()
+    request_headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def lag(self) -> float:

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from relay.configfile import load
 from relay.outbox.settings import OutboxSettings, Section
+from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 
 OTHER_SECTIONS = frozenset({"engine"})
 
 
-class RetrySettings(Section):
-    """[relay.retry]: the schedule of a delivery that was not accepted."""
+class ExponentialSettings(Section):
+    """[relay.retry.exponential]: the schedule of that name."""
 
-    retries: int = Field(10, ge=0, le=1000, description="Attempts after the first.")
-    delay: float = Field(30.0, gt=0, le=86400, description="Seconds between attempts.")
+    first: float = Field(
+        5.0, gt=0, le=86400, description="Seconds of the first pause; each later one is twice as long."
+    )
+    longest: float = Field(3600.0, gt=0, le=86400, description="Seconds that no pause exceeds.")
+    total: float = Field(259200.0, gt=0, description="Seconds after which a delivery is given up: 3 days.")
+
+
+class RetrySettings(Section):
+    """[relay.retry]: when a delivery that was not accepted is tried again."""
+
+    schedule: Literal["fixed", "exponential"] = Field("fixed", description="Of deliveries that name none themselves.")
+    retries: int = Field(10, ge=0, le=1000, description="Fixed: attempts after the first.")
+    delay: float = Field(30.0, gt=0, le=86400, description="Fixed: seconds between attempts.")
+    exponential: ExponentialSettings = ExponentialSettings()
+    patience: float = Field(259200.0, gt=0, description="Seconds that a delivery waits for a destination left alone.")
+    on_too_large: OnTooLarge = Field(OnTooLarge.RETRY, description="What follows a 413: retry, pointer or dead.")
+
+    def rulebook(self) -> Rulebook:
+        """The policy's own form."""
+        patient = self.exponential
+        schedules: dict[str, Schedule] = {
+            "fixed": FixedSchedule(self.retries, self.delay),
+            "exponential": ExponentialSchedule(patient.first, patient.longest, patient.total),
+        }
+        return Rulebook(schedules, self.schedule, self.on_too_large)
 
 
 class HttpSettings(Section):
@@ -26,6 +51,7 @@ class HttpSettings(Section):
 
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds for name, connection and TLS handshake.")
     exchange_timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for a whole exchange, answer included.")
+    proxy: str = Field("", repr=False, description="The URL of a forward proxy; empty for none.")
 
 
 class LogSettings(Section):
@@ -56,6 +82,14 @@ class Settings(Section):
 
     outbox: OutboxSettings = OutboxSettings()
     relay: RelaySettings = RelaySettings()
+
+    @model_validator(mode="after")
+    def _pointers_lead_somewhere(self) -> Self:
+        if self.relay.retry.on_too_large is OnTooLarge.POINTER and not self.outbox.public_url:
+            raise ValueError(
+                'relay.retry.on_too_large = "pointer" needs outbox.public_url, under which links are served'
+            )
+        return self
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> Settings:

@@ -1,4 +1,4 @@
-"""One attempt, from a claimed delivery to a settled one."""
+"""One attempt, from a claimed delivery to the record of how it ended."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from relay.model import Answer, Attempted, BodyLimits, Delivery, Envelope, Failure, Outcome, Refusal, Timing
-from relay.policy import destination, sealing
-from relay.policy.outcome import Schedule, classify, diagnose, judge
+from relay.model import (
+    Answer,
+    Attempted,
+    BodyLimits,
+    Delivery,
+    Envelope,
+    Failure,
+    Outcome,
+    Refusal,
+    Target,
+    Timing,
+)
+from relay.policy import sealing
+from relay.policy.outcome import Rulebook, classify, diagnose, judge
+from relay.policy.pointer import Pointers
+from relay.policy.signing import SigningKey
 
-Observer = Callable[[Attempted], None]
+# The outcomes behind which a size limit may stand.
+_ABOUT_SIZE = frozenset({Outcome.HTTP_413, Outcome.HTTP_5XX, Outcome.RESET})
 
 
 class Transport(Protocol):
@@ -22,58 +36,62 @@ class Transport(Protocol):
 
 
 class Shelf(Protocol):
-    """Where bodies are kept until their attempt starts, and what destinations taught about their size."""
+    """Where bodies and keys are kept until an attempt starts, and what destinations taught about size."""
 
     def body(self, delivery: Delivery) -> bytes:
         """The bytes, the same on every attempt."""
+
+    def keys(self, origin: str) -> tuple[SigningKey, ...]:
+        """What signs for a destination now."""
 
     def body_limits(self, origin: str) -> BodyLimits:
         """What is known of a destination's limit."""
 
 
-class Settlements(Protocol):
-    """Where the end of an attempt is written."""
-
-    async def settle(self, attempt: Attempted) -> bool:
-        """Returns once it is durable: False when the lease was stale, so that nothing was changed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Courier:
-    """Carries deliveries, one call each. `tell` hears of every settled attempt, after it is durable."""
+    """Carries deliveries, one call each. Whatever happens on the way becomes the record that it returns.
+
+    `read` is the guard's reading of a URL, `dice` a number from 0.0 to 1.0 on each call.
+    """
 
     shelf: Shelf
     transport: Transport
-    settlements: Settlements
-    rules: destination.Rules
-    schedule: Schedule
+    read: Callable[[str], Target | Refusal]
+    rulebook: Rulebook
+    pointers: Pointers | None
     user_agent: str
-    tell: Observer
+    dice: Callable[[], float]
     clock: Callable[[], float] = time.time
 
-    async def deliver(self, delivery: Delivery) -> None:
-        """Seal, send, judge, settle, tell."""
+    async def deliver(self, delivery: Delivery) -> Attempted:
+        """Seal, send, judge."""
         started_at = self.clock()
-        envelope = self.seal(delivery)
-        answer = blocked(envelope) if isinstance(envelope, Refusal) else await self.transport.send(envelope)
-        attempt = self.judged(delivery, answer, started_at)
-        if await self.settlements.settle(attempt):
-            self.tell(attempt)
-
-    def seal(self, delivery: Delivery) -> Envelope | Refusal:
-        """The request to send, or the guard's no."""
-        target = destination.read(delivery.url, self.rules, destination.PRE_RECORDED)
+        target = self.read(delivery.url)
         if isinstance(target, Refusal):
-            return target
-        headers = sealing.headers(delivery, target, self.user_agent)
-        return Envelope(delivery.method, target, headers, self.shelf.body(delivery))
+            return self.judged(delivery, blocked(target), started_at, ())
+        envelope = self.seal(delivery, target, started_at)
+        answer = await self.transport.send(envelope)
+        return self.judged(delivery, answer, started_at, envelope.headers)
 
-    def judged(self, delivery: Delivery, answer: Answer, started_at: float) -> Attempted:
+    def seal(self, delivery: Delivery, target: Target, now: float) -> Envelope:
+        """The request to send: the result, or a link to it for a receiver that called it too large."""
+        body = (
+            self.pointers.envelope(delivery, now) if delivery.pointer and self.pointers else self.shelf.body(delivery)
+        )
+        keys = self.shelf.keys(delivery.destination)
+        headers = sealing.headers(delivery, target, self.user_agent, body=body, keys=keys, now=now)
+        return Envelope(delivery.method, target, headers, body)
+
+    def judged(self, delivery: Delivery, answer: Answer, started_at: float, headers: sealing.Headers) -> Attempted:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
-        verdict = judge(delivery, answer, self.schedule, now=now)
-        limits = self.shelf.body_limits(delivery.destination) if outcome is Outcome.HTTP_413 else BodyLimits()
-        return Attempted(delivery, answer, outcome, verdict, diagnose(answer), started_at, now, limits)
+        verdict = judge(delivery, answer, self.rulebook, now=now, dice=self.dice())
+        limits = self.shelf.body_limits(delivery.destination) if outcome in _ABOUT_SIZE else BodyLimits()
+        diagnosis = diagnose(answer, delivery.body_bytes, limits)
+        return Attempted(
+            delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)
+        )
 
 
 def blocked(refusal: Refusal) -> Answer:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -36,11 +36,14 @@ class Calendar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell."""
+    """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell; `claims` is the
+    least time between two claims that brought something, so that each is worth its transaction."""
 
     poll: float = 0.25
     renew: float = 20.0
     stats: float = 5.0
+    expire: float = 60.0
+    claims: float = 0.004
 
 
 class Service:
@@ -55,6 +58,7 @@ class Service:
         wake: asyncio.Event,
         clockwork: Clockwork,
         take_stock: Callable[[], Awaitable[None]],
+        expire: Callable[[], Awaitable[None]],
         pace: Pace,
     ) -> None:
         self._dispatcher = dispatcher
@@ -63,6 +67,7 @@ class Service:
         self._wake = wake
         self._clockwork = clockwork
         self._take_stock = take_stock
+        self._expire = expire
         self._pace = pace
         self._stopping = asyncio.Event()
         self.claimed_at = time.monotonic()
@@ -83,19 +88,24 @@ class Service:
         upkeep = [
             asyncio.create_task(self._every(self._pace.renew, "renew", self._dispatcher.renew), name="renew"),
             asyncio.create_task(self._every(self._pace.stats, "stats", self._take_stock), name="stats"),
+            asyncio.create_task(self._every(self._pace.expire, "expire", self._expire), name="expire"),
         ]
         try:
             await self._claim_until_stopped()
             log.info("relay.draining", in_flight=self._dispatcher.in_flight)
             await self._dispatcher.drain(drain_seconds)
+            await self._turn("settle", self._settler.run_once)
         finally:
             await _cancel(settling, *upkeep)
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            if await self._turn("claim", self._dispatcher.run_once):
+            claimed = await self._turn("claim", self._dispatcher.run_once)
+            if claimed is not None:
                 self.claimed_at = time.monotonic()
+            if claimed:
+                await asyncio.sleep(self._pace.claims)
             await self._rest()
 
     async def _rest(self) -> None:
@@ -118,19 +128,19 @@ class Service:
             await self._turn(name, work)
             await asyncio.sleep(seconds)
 
-    async def _turn(self, name: str, work: Callable[[], Awaitable[object]]) -> bool:
-        """One iteration. A loop outlives its failures: a store that is locked or full now may be well in a second, and
-        a dead loop in a living process would be noticed late."""
-        ok = False
+    async def _turn(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """One iteration; None when it failed. A loop outlives its failures: a store that is locked or full now may be
+        well in a second, and a dead loop in a living process would be noticed late."""
+        result = None
         try:
-            await work()
-            ok = True
+            result = await work()
+            result = True if result is None else result
         except StoreUnavailable as error:
             log.error("store.error", operation=name, kind=str(error))
         except Exception as error:
             log.error("loop.failed", loop=name, exc_info=error)
-        self._clockwork.turned(name, ok=ok)
-        return ok
+        self._clockwork.turned(name, ok=result is not None)
+        return result
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -14,7 +14,7 @@ from relay.model import Attempted, Lease
 _GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 0.5
 
-Waiting = tuple[Attempted, asyncio.Future[bool]]
+Observer = Callable[[Sequence[Attempted]], None]
 
 log = structlog.get_logger()
 
@@ -22,36 +22,38 @@ log = structlog.get_logger()
 class Book(Protocol):
     """Where attempts are written down."""
 
-    async def settle(self, attempts: Sequence[Attempted]) -> tuple[Lease, ...]:
+    async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
         """One transaction; returns the stale leases. Raises StoreUnavailable and changes nothing."""
 
 
 class Settler:
-    """Collects settlements and writes them in batches. A write that fails is kept and tried again until it succeeds."""
+    """Collects the ends of attempts and writes them in batches; `tell` hears of each batch once it is durable.
 
-    def __init__(self, book: Book) -> None:
+    A write that fails is kept and tried again until it succeeds.
+    """
+
+    def __init__(self, book: Book, tell: Observer) -> None:
         self._book = book
-        self._waiting: list[Waiting] = []
+        self._tell = tell
+        self._waiting: list[Attempted] = []
         self._arrived = asyncio.Event()
         self._stale = 0
         self.failing = False
 
     @property
-    def waiting(self) -> int:
+    def waiting(self) -> Sequence[Attempted]:
         """Attempts that ended but are not yet durable."""
-        return len(self._waiting)
+        return self._waiting
 
     def take_stale(self) -> int:
         """Settlements that came too late, since the last call."""
         taken, self._stale = self._stale, 0
         return taken
 
-    async def settle(self, attempt: Attempted) -> bool:
-        """Returns once the attempt is durable: False when its lease was stale."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((attempt, done))
+    def enter(self, attempt: Attempted) -> None:
+        """Take the end of an attempt, to be written with the next batch."""
+        self._waiting.append(attempt)
         self._arrived.set()
-        return await done
 
     async def run(self) -> None:
         """Write batches until cancelled."""
@@ -62,46 +64,44 @@ class Settler:
             await asyncio.sleep(_RETRY_SECONDS if self.failing else _GATHER_SECONDS)
 
     async def run_once(self) -> None:
-        """Write what has arrived, as one transaction."""
+        """Write what has arrived, as one transaction, and tell of it."""
         self._arrived.clear()
-        batch, self._waiting = self._waiting, []
+        batch = list(self._waiting)
         try:
-            await self._write(batch)
+            durable = await self._write(batch)
         except StoreUnavailable as error:
-            self._keep(batch)
+            self._arrived.set()
             self._complain(error, len(batch))
-        except asyncio.CancelledError:
-            self._keep(batch)
-            raise
+            return
+        self.failing = False
+        # Only now: until they are durable, whoever drains or renews has to see them.
+        del self._waiting[: len(batch)]
+        self._stale += len(batch) - len(durable)
+        self._tell_all(durable)
 
-    async def _write(self, batch: list[Waiting]) -> None:
+    async def _write(self, batch: list[Attempted]) -> list[Attempted]:
         try:
-            stale = set(await self._book.settle([attempt for attempt, _ in batch]))
+            stale = await self._book.settle(batch)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001
-            await self._isolate(batch, error)  # whatever it is, it belongs to the attempt that caused it
-            return
-        self.failing = False
-        self._stale += len(stale)
-        for attempt, done in batch:
-            if not done.done():
-                done.set_result(attempt.delivery.lease not in stale)
+            return await self._isolate(batch, error)  # whatever it is, it belongs to the attempt that caused it
+        return [attempt for attempt in batch if attempt.delivery.lease not in stale]
 
-    async def _isolate(self, batch: list[Waiting], error: Exception) -> None:
-        """One attempt that cannot be written must not hold up the others: write them one by one."""
+    async def _isolate(self, batch: list[Attempted], error: Exception) -> list[Attempted]:
+        """One attempt that cannot be written must not hold up the others: write them one by one. Its lease expires,
+        and whoever reads the log finds the fault."""
         if len(batch) > 1:
-            for waiting in batch:
-                await self._write([waiting])
-        elif not batch[0][1].done():
-            batch[0][1].set_exception(error)
+            return [attempt for one in batch for attempt in await self._write([one])]
+        log.error("delivery.attempt.crashed", **{"delivery.id": batch[0].delivery.id}, exc_info=error)
+        return []
 
-    def _keep(self, batch: list[Waiting]) -> None:
-        """What is not written yet. A courier that was cancelled no longer waits, but its attempt did happen."""
-        self._waiting = [
-            waiting for waiting in batch if waiting[1].cancelled() or not waiting[1].done()
-        ] + self._waiting
-        self._arrived.set()
+    def _tell_all(self, durable: list[Attempted]) -> None:
+        try:
+            self._tell(durable)
+        except Exception as error:
+            # An observer is never in the way of a delivery.
+            log.error("observer.failed", exc_info=error)
 
     def _complain(self, error: StoreUnavailable, held: int) -> None:
         if not self.failing:

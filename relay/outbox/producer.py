@@ -11,7 +11,7 @@ from typing import overload
 
 import aiosqlite
 
-from relay.errors import DuplicateDelivery, InvalidDelivery
+from relay.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
 from relay.model import NewDelivery, Refusal
 from relay.outbox.queries import statement
 from relay.policy import destination
@@ -21,7 +21,6 @@ _ANYWHERE = destination.Rules(
     ports=frozenset(range(1, 65536)), networks=(ip_network("0.0.0.0/0"), ip_network("::/0")), max_url_bytes=65536
 )
 _LONGEST_ID = 128
-_STEPS = tuple(statement(name) for name in ("add_destination", "add_delivery", "add_body"))
 
 
 @overload
@@ -34,29 +33,41 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
     On sqlite3 the work is done at once; on aiosqlite the returned awaitable does it. Ring the bell after the commit;
     without the ring the relay notices within 250 ms. Raises DuplicateDelivery if the id is taken (an id names one
     result, forever) and InvalidDelivery if it is empty or too long, or if the URL names no destination; whether that
-    may be called is the guard's question, which the relay asks again at every attempt.
+    may be called is the guard's question, which the relay asks again at every attempt. Raises StreamKilled if its
+    stream was killed.
     """
-    values = _values(delivery, time.time())
     if isinstance(connection, aiosqlite.Connection):
-        return _add_async(connection, delivery.id, values)
-    _add(connection, delivery.id, values)
+        return _add_async(connection, delivery)
+    _add(connection, delivery)
     return None
 
 
-def _add(connection: sqlite3.Connection, delivery_id: str, values: dict[str, object]) -> None:
+def _add(connection: sqlite3.Connection, delivery: NewDelivery) -> None:
+    values = _values(delivery, time.time())
     try:
-        for sql in _STEPS:
-            connection.execute(sql, values)
+        for step in _steps(delivery):
+            _check(step, connection.execute(statement(step), values).rowcount, delivery)
     except sqlite3.IntegrityError as error:
-        raise _meaning(error, delivery_id) from error
+        raise _meaning(error, delivery.id) from error
 
 
-async def _add_async(connection: aiosqlite.Connection, delivery_id: str, values: dict[str, object]) -> None:
+async def _add_async(connection: aiosqlite.Connection, delivery: NewDelivery) -> None:
+    values = _values(delivery, time.time())
     try:
-        for sql in _STEPS:
-            await connection.execute(sql, values)
+        for step in _steps(delivery):
+            _check(step, (await connection.execute(statement(step), values)).rowcount, delivery)
     except sqlite3.IntegrityError as error:
-        raise _meaning(error, delivery_id) from error
+        raise _meaning(error, delivery.id) from error
+
+
+def _steps(delivery: NewDelivery) -> tuple[str, ...]:
+    stream = ("add_stream",) if delivery.stream else ()
+    return (*stream, "add_destination", "add_delivery", "add_body")
+
+
+def _check(step: str, changed: int, delivery: NewDelivery) -> None:
+    if step == "add_stream" and changed == 0 and delivery.stream:
+        raise StreamKilled(f"stream {delivery.stream.key} was killed: nothing can be added to it")
 
 
 def _meaning(error: sqlite3.IntegrityError, delivery_id: str) -> Exception:
@@ -77,6 +88,9 @@ def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
         "headers": json.dumps(dict(delivery.headers)),
         "traceparent": delivery.traceparent,
         "body": delivery.body,
+        "schedule": delivery.schedule,
+        "stream": delivery.stream.key if delivery.stream else None,
+        "on_dead": delivery.stream.on_dead.value if delivery.stream else None,
         "now": now,
     }
 

@@ -45,6 +45,7 @@ class OutboxSettings(Section):
     """[outbox]: the database that engine and relay share."""
 
     url: str = Field("sqlite:///var/outspoken.db", description="Where jobs and deliveries live.")
+    public_url: str = Field("", description="Where receivers reach the engine, for links to results; empty: nowhere.")
     guard: GuardSettings = GuardSettings()
 
     @field_validator("url")

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from relay.model import Answer, Dead, Delivered, Delivery, Failure, Outcome, Reason, Retry, Verdict
+from relay.model import Answer, BodyLimits, Dead, Delivered, Delivery, Failure, Outcome, Reason, Retry, Verdict
+from relay.policy.retry_after import retry_after
+from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 
 
-class Schedule(Protocol):
-    """When to try again."""
+class OnTooLarge(StrEnum):
+    """What follows a 413."""
 
-    def next_due(self, attempts: int, now: float) -> float | None:
-        """The time after `attempts` failed ones, or None when there is no further one."""
+    RETRY = "retry"  # the schedule goes on: receivers get fixed
+    POINTER = "pointer"  # the next attempt carries a link to the result instead of the result
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """The relay's own choices. `schedules` by name; a delivery that names none follows `default`."""
+
+    schedules: Mapping[str, Schedule] = field(
+        default_factory=lambda: {"fixed": FixedSchedule(), "exponential": ExponentialSchedule()}
+    )
+    default: str = "fixed"
+    on_too_large: OnTooLarge = OnTooLarge.RETRY
+
+    def schedule(self, delivery: Delivery) -> Schedule:
+        """The schedule that a delivery follows."""
+        return self.schedules[delivery.schedule or self.default]
 
 
 _BY_STATUS = {410: Outcome.HTTP_410, 413: Outcome.HTTP_413, 429: Outcome.HTTP_429}
@@ -26,15 +46,31 @@ def classify(answer: Answer) -> Outcome:
     return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Outcome.PROTOCOL)
 
 
-def judge(delivery: Delivery, answer: Answer, schedule: Schedule, *, now: float) -> Verdict:
+def judge(delivery: Delivery, answer: Answer, rulebook: Rulebook, *, now: float, dice: float) -> Verdict:
     """What happens to the delivery. Only 2xx delivers; a redirect is a failure like any other."""
-    outcome = classify(answer)
-    if outcome is Outcome.SUCCESS:
-        return Delivered()
-    if outcome is Outcome.BLOCKED:
-        return Dead(Reason.FORBIDDEN)
-    due_at = schedule.next_due(delivery.attempts + 1, now)
-    return Dead(Reason.EXHAUSTED) if due_at is None else Retry(due_at)
+    match classify(answer):
+        case Outcome.SUCCESS:
+            return Delivered()
+        case Outcome.BLOCKED:
+            return Dead(Reason.FORBIDDEN)
+        case Outcome.HTTP_410:
+            return Dead(Reason.GONE)
+        case Outcome.HTTP_413 if rulebook.on_too_large is OnTooLarge.DEAD:
+            return Dead(Reason.TOO_LARGE)
+        case outcome:
+            pointer = delivery.pointer or (outcome is Outcome.HTTP_413 and rulebook.on_too_large is OnTooLarge.POINTER)
+            return _again(delivery, answer, rulebook, pointer=pointer, now=now, dice=dice)
+
+
+def _again(
+    delivery: Delivery, answer: Answer, rulebook: Rulebook, *, pointer: bool, now: float, dice: float
+) -> Retry | Dead:
+    schedule = rulebook.schedule(delivery)
+    due_at = schedule.next_due(delivery.attempts + 1, created_at=delivery.created_at, now=now, dice=dice)
+    if due_at is None:
+        return Dead(Reason.EXHAUSTED)
+    wait = retry_after(answer.header("retry-after"), now) if answer.status in (429, 503) else None
+    return Retry(max(due_at, now + (wait or 0.0)), pointer)
 
 
 _SENTENCES = {
@@ -50,8 +86,17 @@ _SENTENCES = {
 }
 
 
-def diagnose(answer: Answer) -> str:
-    """One sentence for the operator, without secrets."""
+def diagnose(answer: Answer, size: int = 0, limits: BodyLimits | None = None) -> str:
+    """One sentence for the operator, without secrets. `size` is the body's, `limits` what the destination taught."""
+    sentence = _sentence(answer)
+    if limits is not None and suspects_a_limit(answer, size, limits):
+        sentence += (
+            f"; probably a size limit: this body has {size} bytes, the largest accepted {limits.largest_accepted}"
+        )
+    return sentence
+
+
+def _sentence(answer: Answer) -> str:
     if answer.failure is not None:
         return answer.detail or _SENTENCES[answer.failure]
     match classify(answer):
@@ -63,6 +108,16 @@ def diagnose(answer: Answer) -> str:
             return f"the receiver calls the body too large; {remedy_for_413(answer.header('server'))}"
         case _:
             return f"the receiver answered {answer.status}"
+
+
+_LARGE = 64 * 1024
+
+
+def suspects_a_limit(answer: Answer, size: int, limits: BodyLimits) -> bool:
+    """Whether a 502 or a reset is really a 413: proxies that stop reading a large body often say so in these words."""
+    accepted = limits.largest_accepted
+    masked = answer.status == 502 or answer.failure is Failure.RESET
+    return masked and accepted is not None and size > max(accepted, _LARGE)
 
 
 _LIMIT_SETTINGS = {

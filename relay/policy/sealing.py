@@ -1,29 +1,45 @@
-"""The headers of a delivery's request."""
+"""The headers of a delivery's request, and what of them may be kept."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from relay.model import Delivery, Method, Target
+from relay.policy.signing import SigningKey, signature
 
 Headers = tuple[tuple[str, str], ...]
 
 # The query parameters by which S3, Azure and Google Cloud Storage recognise a presigned URL.
 _PRESIGNED = frozenset({"x-amz-signature", "sig", "x-goog-signature"})
+_SECRET = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "webhook-signature", "www-authenticate"}
+)
 
 
-def headers(delivery: Delivery, target: Target, user_agent: str) -> Headers:
+def headers(
+    delivery: Delivery, target: Target, user_agent: str, *, body: bytes, keys: Sequence[SigningKey], now: float
+) -> Headers:
     """All headers but those that frame the message (Host, Content-Length), which are the transport's."""
     plain = (("content-type", delivery.content_type), ("user-agent", user_agent), *_credentials(target))
     # A presigned signature covers the headers of the request: one that it does not know would break it.
-    return plain if is_presigned(delivery.method, target) else plain + _ours(delivery)
+    if delivery.method is Method.PUT and is_presigned(target):
+        return plain
+    return plain + _ours(delivery) + _signed(delivery, body, keys, int(now))
 
 
-def is_presigned(method: Method, target: Target) -> bool:
-    """Whether this is an upload to a presigned URL, which must carry nothing unexpected."""
+@lru_cache(maxsize=4096)
+def is_presigned(target: Target) -> bool:
+    """Whether this is a presigned URL, to which nothing unexpected may be uploaded."""
     query = target.path.partition("?")[2]
     names = {name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)}
-    return method is Method.PUT and not names.isdisjoint(_PRESIGNED)
+    return not names.isdisjoint(_PRESIGNED)
+
+
+def redacted(headers: Headers) -> Headers:
+    """The same headers, fit to be kept: credentials, cookies and signatures by name only."""
+    return tuple((name, "[redacted]" if name.lower() in _SECRET else value) for name, value in headers)
 
 
 def _credentials(target: Target) -> Headers:
@@ -31,6 +47,12 @@ def _credentials(target: Target) -> Headers:
 
 
 def _ours(delivery: Delivery) -> Headers:
+    sequence = (("webhook-sequence", str(delivery.position)),) if delivery.position is not None else ()
     traceparent = (("traceparent", delivery.traceparent),) if delivery.traceparent else ()
     identity = (("webhook-id", delivery.id), ("webhook-attempt", str(delivery.number)))
-    return (*identity, *traceparent, *delivery.headers.items())
+    return (*identity, *sequence, *traceparent, *delivery.headers.items())
+
+
+def _signed(delivery: Delivery, body: bytes, keys: Sequence[SigningKey], timestamp: int) -> Headers:
+    stamp = (("webhook-timestamp", str(timestamp)),)
+    return (*stamp, ("webhook-signature", signature(keys, delivery.id, timestamp, body))) if keys else stamp

@@ -3,6 +3,7 @@ first appears with its first failure has no increase, so nobody would be alerted
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -11,7 +12,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from relay.model import Attempted, Dead, Delivered, Kind, Outcome, Reason
-from relay.outbox.sqlite import Snapshot
+from relay.outbox.stock import Snapshot
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 _LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -20,7 +21,7 @@ _ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
-_LOOPS = ("claim", "renew", "stats")
+_LOOPS = ("claim", "renew", "stats", "expire", "settle")
 _STATES = ("ready", "scheduled", "in_flight", "dead")
 _RESULTS = ("success", "http_error", "transport_error")
 _ENDINGS = (("delivered", "none"), *(("dead", reason.value) for reason in Reason))
@@ -100,15 +101,16 @@ class Metrics:
         )
         self._draining = Gauge("relay_draining", "1 while the relay lets its attempts finish.", registry=registry)
 
-    def __call__(self, attempt: Attempted) -> None:
-        """Hear of one settled attempt."""
-        self._outcomes[attempt.outcome].inc()
-        self._duration[_result(attempt)].observe(attempt.answer.timing.total)
-        self._lag.observe(attempt.lag)
-        self._bytes.observe(attempt.delivery.body_bytes)
-        if attempt.answer.peer is not None:
-            self._connections[attempt.answer.reused].inc()
-        self._finish(attempt)
+    def __call__(self, attempts: Sequence[Attempted]) -> None:
+        """Hear of settled attempts."""
+        for attempt in attempts:
+            self._outcomes[attempt.outcome].inc()
+            self._duration[_result(attempt)].observe(attempt.answer.timing.total)
+            self._lag.observe(attempt.lag)
+            self._bytes.observe(attempt.delivery.body_bytes)
+            if attempt.answer.peer is not None:
+                self._connections[attempt.answer.reused].inc()
+            self._finish(attempt)
 
     def _finish(self, attempt: Attempted) -> None:
         match attempt.verdict:

@@ -1,5 +1,11 @@
--- One delivery, due at once, on the producer's own transaction.
+-- One delivery, on the producer's own transaction: due at once, or when the one before it in its stream has ended.
 INSERT INTO deliveries
-    (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at)
-SELECT :id, destinations.id, :url, :method, :kind, :content_type, :headers, :traceparent, length(:body), :now, :now
-FROM destinations WHERE origin = :origin
+    (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+     schedule, stream_id, position)
+SELECT :id, destinations.id, :url, :method, :kind, :content_type, :headers, :traceparent, length(:body), :now,
+       CASE WHEN EXISTS (SELECT 1 FROM deliveries AS before
+                         WHERE before.stream_id = streams.id AND before.state IN ('pending', 'leased'))
+            THEN NULL ELSE :now END,
+       :schedule, streams.id, streams.position
+FROM destinations LEFT JOIN streams ON streams.key = :stream
+WHERE destinations.origin = :origin

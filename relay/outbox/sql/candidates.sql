@@ -4,7 +4,7 @@ SELECT deliveries.destination_id, deliveries.seq
 FROM json_each(:destinations) AS wanted CROSS JOIN deliveries
 WHERE deliveries.seq IN (
     SELECT seq FROM deliveries
-    WHERE state = 'pending' AND destination_id = wanted.value AND due_at <= :now
+    WHERE state = 'pending' AND destination_id = wanted.value AND due_at <= :now AND due_at IS NOT NULL
     ORDER BY due_at, seq LIMIT :cap
 )
 ORDER BY deliveries.destination_id, deliveries.due_at, deliveries.seq

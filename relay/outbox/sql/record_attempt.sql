@@ -1,2 +1,5 @@
-INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status, peer, detail, excerpt)
-VALUES (:seq, :number, :started_at, :lag, :duration, :outcome, :status, :peer, :detail, :excerpt)
+INSERT INTO attempts
+    (seq, number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers,
+     excerpt)
+VALUES (:seq, :number, :started_at, :lag, :duration, :outcome, :status, :peer, :detail, :timing, :request_headers,
+        :answer_headers, :excerpt)

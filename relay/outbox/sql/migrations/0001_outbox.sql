@@ -117,3 +117,10 @@ CREATE TABLE audit (
     act    TEXT NOT NULL,
     detail TEXT NOT NULL CHECK (json_type(detail) = 'object')
 ) STRICT;
+
+-- What both processes have to know and nobody else may: the key under the links of pointers.
+CREATE TABLE secrets (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO secrets (name, value) VALUES ('pointer', randomblob(32));

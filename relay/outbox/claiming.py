@@ -1,0 +1,117 @@
+"""Which deliveries go next: inside one write transaction, fair between destinations, flat in their backlogs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from relay.model import Delivery, Kind, Lease, Method
+from relay.outbox.queries import statement
+from relay.policy.fairness import share
+
+_DUE_DESTINATIONS = statement("due_destinations")
+_IN_FLIGHT = statement("in_flight")
+_CANDIDATES = statement("candidates")
+_BLOCKED = statement("blocked")
+_LEASE = statement("lease")
+_ORIGIN = statement("origin")
+
+_LAST_ID = 2**63 - 1
+# A string is looked up for every row otherwise.
+_METHODS = {method.value: method for method in Method}
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class Claimer:
+    """Remembers whose turn it is, and the names of destinations."""
+
+    def __init__(self, lease: float) -> None:
+        self._lease = lease
+        self._last_served = 0
+        self._origins: dict[int, str] = {}
+
+    def due(self, connection: sqlite3.Connection, room: int, now: float) -> dict[int, bool]:
+        """Destinations with something due, and whether they are on probation. A ring: on from the one served last."""
+        after = {"after": self._last_served, "until": _LAST_ID, "room": room, "now": now}
+        rows = connection.execute(_DUE_DESTINATIONS, after).fetchall()
+        before = {"after": 0, "until": self._last_served, "room": room - len(rows), "now": now}
+        rows += connection.execute(_DUE_DESTINATIONS, before).fetchall()
+        return {id_: open_until is not None for id_, open_until in rows}
+
+    def choose(
+        self, connection: sqlite3.Connection, room: int, free: Mapping[str, int], most: int, now: float
+    ) -> list[int]:
+        """The seqs to lease: at most `room`, and of each destination `free[origin]`, or `most` where none is named."""
+        due = self.due(connection, room + len(free), now)
+        quota = {id_: free.get(self.origin(connection, id_), most) for id_ in due}
+        quota |= self._probes(connection, due)
+        turn = [id_ for id_ in due if quota[id_] > 0][:room]
+        if not turn:
+            return []
+        self._last_served = turn[-1]
+        # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
+        deepest = 2 * -(-room // len(turn))
+        depths = {id_: min(quota[id_], deepest) for id_ in turn}
+        return share(room, _candidates(connection, depths, now), depths)
+
+    @staticmethod
+    def _probes(connection: sqlite3.Connection, due: Mapping[int, bool]) -> dict[int, int]:
+        """One delivery at a time, over all relays, to a destination that has yet to prove itself."""
+        if not any(due.values()):
+            return {}
+        busy = dict(connection.execute(_IN_FLIGHT).fetchall())
+        return {id_: 0 if busy.get(id_) else 1 for id_, on_probation in due.items() if on_probation}
+
+    def lease(self, connection: sqlite3.Connection, seqs: list[int], token: str, now: float) -> tuple[Delivery, ...]:
+        """Claim them, in the order in which they were due."""
+        values = {"token": token, "until": now + self._lease, "seqs": json.dumps(seqs)}
+        rows = connection.execute(_LEASE, values).fetchall()
+        rows.sort(key=lambda row: (row[11], row[0]))
+        return tuple(self._delivery(connection, row, token) for row in rows)
+
+    def _delivery(self, connection: sqlite3.Connection, row: Sequence[Any], token: str) -> Delivery:
+        seq, id_, destination_id, url, method, kind, content_type, headers, *rest = row
+        return Delivery(
+            Lease(seq, token),
+            id_,
+            self.origin(connection, destination_id),
+            url,
+            _METHODS[method],
+            _KINDS[kind],
+            content_type,
+            json.loads(headers) if headers != "{}" else {},
+            *rest,
+        )
+
+    def origin(self, connection: sqlite3.Connection, destination_id: int) -> str:
+        """The name of a destination, which never changes."""
+        if destination_id not in self._origins:
+            self._origins[destination_id] = connection.execute(_ORIGIN, {"id": destination_id}).fetchone()[0]
+        return self._origins[destination_id]
+
+    def blocked(self, connection: sqlite3.Connection, origins: Mapping[str, int], now: float) -> frozenset[str]:
+        """Which of these destinations must be left alone now: paused, disabled, or their breaker opened."""
+        ids = [id_ for id_, origin in self._origins.items() if origin in origins]
+        rows = connection.execute(_BLOCKED, {"ids": json.dumps(ids), "now": now}) if ids else ()
+        return frozenset(self._origins[row[0]] for row in rows)
+
+
+def _candidates(connection: sqlite3.Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:
+    """The heads of the queues of some destinations, at least as deep as asked."""
+    queues: dict[int, list[int]] = {destination: [] for destination in depths}
+    for cap, destinations in _by_power_of_four(depths).items():
+        values = {"destinations": json.dumps(destinations), "cap": cap, "now": now}
+        for destination, seq in connection.execute(_CANDIDATES, values):
+            queues[destination].append(seq)
+    return queues
+
+
+def _by_power_of_four(depths: Mapping[int, int]) -> dict[int, list[int]]:
+    """A handful of queries whatever the depths are, because a query has one LIMIT for all its destinations."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for destination, depth in depths.items():
+        groups[4 ** ((depth - 1).bit_length() + 1 >> 1)].append(destination)
+    return groups

@@ -1,0 +1,125 @@
+"""The ends of attempts, written inside one transaction: the delivery, the attempt, and what the destination taught."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from relay.model import Attempted, Dead, Delivered, Lease, Outcome, Retry, Timing
+from relay.outbox.queries import statement
+from relay.policy.breaker import CLOSED, Breaker, after
+from relay.policy.sealing import redacted
+
+_SETTLE = statement("settle")
+_RECORD_ATTEMPT = statement("record_attempt")
+_LEARNT = statement("learnt")
+_LEARN = statement("learn")
+_ADVANCE_STREAM = statement("advance_stream")
+_KILL_STREAM = statement("kill_stream")
+_KILL_FOLLOWERS = statement("kill_followers")
+
+
+def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> frozenset[Lease]:
+    """Write them; returns the leases that were stale, for which nothing was changed."""
+    standing: list[Attempted] = []
+    stale: list[Attempted] = []
+    for attempt in attempts:
+        written = connection.execute(_SETTLE, _ending(attempt)).rowcount
+        (standing if written else stale).append(attempt)
+    connection.executemany(_RECORD_ATTEMPT, map(_record, standing))
+    for origin, of_one in _by_destination(standing).items():
+        _learn(connection, origin, of_one)
+    for attempt in standing:
+        if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
+            step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
+    return frozenset(attempt.delivery.lease for attempt in stale)
+
+
+def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, dead: bool) -> None:
+    """What the end of one delivery means for those behind it: the next is due, or all of them die."""
+    stream = {"stream_id": stream_id, "now": now}
+    if dead and connection.execute(_KILL_STREAM, stream).rowcount:
+        connection.execute(_KILL_FOLLOWERS, stream)
+    else:
+        connection.execute(_ADVANCE_STREAM, stream)
+
+
+def _is_dead(attempt: Attempted) -> bool:
+    return isinstance(attempt.verdict, Dead)
+
+
+def _ending(attempt: Attempted) -> dict[str, Any]:
+    lease = attempt.delivery.lease
+    ending: dict[str, Any] = {"seq": lease.seq, "token": lease.token, "due_at": None, "reason": None}
+    ending |= {"finished_at": attempt.finished_at, "pointer": attempt.delivery.pointer}
+    match attempt.verdict:
+        case Delivered():
+            return ending | {"state": "delivered"}
+        case Retry(due_at, pointer):
+            return ending | {"state": "pending", "due_at": due_at, "finished_at": None, "pointer": pointer}
+        case Dead(reason):
+            return ending | {"state": "dead", "reason": reason.value}
+
+
+def _record(attempt: Attempted) -> dict[str, Any]:
+    answer = attempt.answer
+    return {
+        "seq": attempt.delivery.lease.seq,
+        "number": attempt.delivery.number,
+        "started_at": attempt.started_at,
+        "lag": attempt.lag,
+        "duration": answer.timing.total,
+        "outcome": attempt.outcome.value,
+        "status": answer.status,
+        "peer": answer.peer,
+        "detail": attempt.diagnosis,
+        "timing": _json(_steps(answer.timing)),
+        "request_headers": _json(attempt.request_headers),
+        "answer_headers": _json(redacted(answer.headers)),
+        "excerpt": answer.excerpt,
+    }
+
+
+def _steps(timing: Timing) -> dict[str, float]:
+    steps = {"dns": timing.dns, "connect": timing.connect, "tls": timing.tls, "first_byte": timing.first_byte}
+    return {step: round(took, 6) for step, took in steps.items() if took is not None}
+
+
+def _json(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half a surrogate pair in a receiver's header
+        return json.dumps(value)
+
+
+def _by_destination(attempts: Iterable[Attempted]) -> dict[str, list[Attempted]]:
+    groups: dict[str, list[Attempted]] = defaultdict(list)
+    for attempt in attempts:
+        groups[attempt.delivery.destination].append(attempt)
+    return groups
+
+
+def _learn(connection: sqlite3.Connection, origin: str, attempts: Sequence[Attempted]) -> None:
+    """Breaker and body limit, read once and written at most once for a whole batch of one destination."""
+    failures, open_until, pause, accepted, refused = connection.execute(_LEARNT, {"origin": origin}).fetchone()
+    breaker = before = Breaker(failures, open_until, pause) if failures else CLOSED
+    for attempt in attempts:
+        breaker = after(breaker, attempt.outcome, started_at=attempt.started_at, now=attempt.finished_at)
+    taken = max(_sizes(attempts, Outcome.SUCCESS, accepted), default=None)
+    too_large = min(_sizes(attempts, Outcome.HTTP_413, refused), default=None)
+    gone = any(attempt.outcome is Outcome.HTTP_410 for attempt in attempts)
+    if gone or (breaker, taken, too_large) != (before, accepted, refused):
+        values = {"origin": origin, "gone": gone, "largest_accepted": taken, "smallest_refused": too_large}
+        connection.execute(_LEARN, values | asdict(breaker))
+
+
+def _sizes(attempts: Iterable[Attempted], outcome: Outcome, known: int | None) -> list[int]:
+    # A pointer's body is not the delivery's: it teaches nothing about size.
+    sizes = [a.delivery.body_bytes for a in attempts if a.outcome is outcome and not a.delivery.pointer]
+    return sizes if known is None else [*sizes, known]

@@ -1,0 +1,2 @@
+-- A dead delivery ends its stream, if the stream says so.
+UPDATE streams SET state = 'killed' WHERE id = :stream_id AND on_dead = 'kill'

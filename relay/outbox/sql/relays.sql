@@ -1,0 +1,1 @@
+SELECT count(*) FROM relays WHERE seen_at > :since
