@@ -14,7 +14,6 @@ from aiohttp import web
 
 from engine.api import server
 from engine.api.deepgram import Limits, Parts
-from engine.api.health import Check
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
@@ -33,7 +32,8 @@ from engine.recognisers.base import Spec
 from engine.recognisers.pool import Pool
 from engine.settings import EngineSettings, Settings
 from relay.errors import ConfigError, StoreUnavailable
-from relay.telemetry.exposition import measure_loop_lag
+from relay.outbox.results import Results
+from relay.telemetry.exposition import Check, measure_loop_lag
 from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
@@ -73,6 +73,7 @@ class House:
         self._resolver = Resolver(rules)
         self._keys = Keys(path, open_without_keys=engine.on_loopback)
         self._store = JobStore(path, engine.lease_seconds)
+        self._results = Results(path)
         self._folder = AudioFolder(engine.audio_dir)
         self._spool = Spool(self._folder.incoming)
         self._pool = Pool(engine.workers, _specs(), max_seconds=engine.max_audio_seconds)
@@ -80,7 +81,7 @@ class House:
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
         self._metrics.draining.set_function(lambda: float(self.runner.draining))
-        self.application = server.build(self._parts(), self._metrics.registry, self._checks())
+        self.application = server.build(self._parts(), self._results, self._metrics.registry, self._checks())
 
     def _make_runner(self) -> Runner:
         engine = self._engine
@@ -108,6 +109,7 @@ class House:
         """Take hold of files and processes; the stack gives them back in reverse. Raises ConfigError, OSError."""
         self._stack.push_async_callback(self._store.close)
         self._stack.callback(self._keys.close)
+        self._stack.callback(self._results.close)
         _refuse_strangers(self._engine, self._keys)
         self._folder.create()
         self._spool.open()

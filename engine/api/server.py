@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram, health
+from engine.api import deepgram, results
 from engine.api.errors import identify
-from engine.api.health import Check
+from relay.telemetry import exposition
+from relay.telemetry.exposition import Check
 
-ROUTES = (deepgram.PATH, "/livez", "/readyz", "/metrics")
+ROUTES = (deepgram.PATH, results.PATH, "/livez", "/readyz", "/metrics")
 """The paths that metrics tell apart."""
 
 MAX_LINE = 64 * 1024
@@ -19,11 +20,14 @@ MAX_LINE = 64 * 1024
 shape."""
 
 
-def build(parts: deepgram.Parts, registry: CollectorRegistry, checks: Mapping[str, Check]) -> web.Application:
+def build(
+    parts: deepgram.Parts, shelf: results.Shelf, registry: CollectorRegistry, checks: Mapping[str, Check]
+) -> web.Application:
     """The engine's application. Whoever built the parts opens and closes them."""
     app = web.Application(middlewares=[parts.metrics.middleware, identify])
     app.add_routes(deepgram.routes(parts))
-    app.add_routes(health.routes(registry, checks))
+    app.add_routes(results.routes(shelf))
+    app.add_routes(exposition.routes(registry, checks))
     return app
 
 

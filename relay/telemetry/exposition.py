@@ -1,39 +1,53 @@
-"""What a machine asks of a daemon over HTTP: /metrics, /livez and /readyz."""
+"""What a machine asks of a daemon over HTTP, relay or engine: is it alive, is it ready, what does it count."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import choose_encoder
 
 Check = Callable[[], Awaitable[str | None]]
-"""None when well, else one sentence on what is wrong, without secrets."""
+"""None while all is well, else a short reason without secrets. An exception is a reason too."""
 
+CHECK_SECONDS = 2.0
 _LAG_SAMPLE_SECONDS = 0.5
+
+_log = structlog.get_logger()
 
 
 def routes(registry: CollectorRegistry, checks: Mapping[str, Check]) -> list[web.RouteDef]:
-    """Handlers for an aiohttp application. `checks` decide readiness; their names are shown to whoever asks."""
+    """`/livez`, `/readyz` and `/metrics`. `checks` decide readiness; their names are shown to whoever asks."""
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = await asyncio.gather(*(_run(name, check) for name, check in checks.items()))
+        verdicts = {name: reason or "ok" for name, reason in zip(checks, reasons, strict=True)}
+        ready = not any(reasons)
+        document = {"status": "ready" if ready else "unready", "checks": verdicts}
+        return web.json_response(document, status=200 if ready else 503)
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
-    async def live(_: web.Request) -> web.Response:
-        return web.json_response({"status": "live"})
+    return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
 
-    async def ready(_: web.Request) -> web.Response:
-        faults = {name: await check() for name, check in checks.items()}
-        well = not any(faults.values())
-        states = {name: fault or "ok" for name, fault in faults.items()}
-        return web.json_response(
-            {"status": "ready" if well else "unready", "checks": states}, status=200 if well else 503
-        )
 
-    return [web.get("/metrics", metrics), web.get("/livez", live), web.get("/readyz", ready)]
+async def _run(name: str, check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_SECONDS:g} s"
+    except Exception:  # noqa: BLE001 (a check that breaks is a check that fails)
+        _log.exception("http.readiness.failed", check=name)
+        return "the check itself failed, see the log"
 
 
 async def measure_loop_lag(histogram: Histogram) -> None:

@@ -17,14 +17,15 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from engine.api.deepgram import Limits, Parts
-from engine.api.health import Check
 from engine.api.metrics import HttpMetrics
 from engine.api.server import ROUTES, build, runner
 from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
 from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Abilities, Catalogue
+from relay.outbox.results import Result
 from relay.policy.destination import Rules
+from relay.telemetry.exposition import Check
 from relay.transports.resolver import Resolver
 
 from .fakes import FakeIntake, FakeKeys, FakeListener, ThreadProber
@@ -57,6 +58,15 @@ class Stage:
         return [*self.spool.iterdir(), *self.intake.folder.iterdir()]
 
 
+class NothingKept:
+    """A shelf without results."""
+
+    secret = b"secret"
+
+    def fetch(self, delivery_id: str) -> Result | None:
+        return None
+
+
 @asynccontextmanager
 async def stage(
     root: Path,
@@ -84,7 +94,7 @@ async def stage(
         limits=limits or Limits(),
         clock=lambda: 1763672314.0,
     )
-    app = runner(build(parts, registry, checks or {}), shutdown_seconds=1.0)
+    app = runner(build(parts, NothingKept(), registry, checks or {}), shutdown_seconds=1.0)
     await app.setup()
     site = web.TCPSite(app, "127.0.0.1", 0)
     await site.start()

@@ -35,7 +35,7 @@ async def stuck() -> str | None:
 
 async def test_a_server_that_answers_is_alive(client: aiohttp.ClientSession) -> None:
     async with client.get("/livez") as response:
-        assert (response.status, await response.json()) == (200, {"status": "alive"})
+        assert (response.status, await response.json()) == (200, {"status": "live"})
         assert response.headers["dg-request-id"]
 
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from engine.api import results
+from engine.api.errors import identify
+from relay import outbox
+from relay.model import Delivery, Kind, Lease, Method, NewDelivery
+from relay.outbox.results import Results
+from relay.policy.pointer import Pointers
+
+NOW = 1_700_000_000.0
+BODY = b'{"results": {}}'
+
+Client = TestClient[web.Request, web.Application]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Results:
+    path = tmp_path / "outspoken.db"
+    outbox.migrate(path, [outbox.outbox_migrations()])
+    with closing(outbox.connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        outbox.add(connection, NewDelivery("kept", "https://hooks.example.com/x", BODY))
+        connection.execute("COMMIT")
+    return Results(path)
+
+
+@pytest.fixture
+async def client(shelf: Results) -> AsyncIterator[Client]:
+    application = web.Application(middlewares=[identify])
+    application.add_routes(results.routes(shelf, clock=lambda: NOW))
+    with closing(shelf):
+        async with TestClient(TestServer(application)) as client:
+            yield client
+
+
+def link(shelf: Results, delivery_id: str, now: float = NOW) -> str:
+    """The path and query that a pointer carries."""
+    delivery = Delivery(
+        Lease(1, "t"), delivery_id, "https://hooks.example.com:443", "", Method.POST, Kind.FINAL, "application/json",
+        {}, None, len(BODY), now, now, 1, 0,
+    )  # fmt: skip
+    url = json.loads(Pointers("https://speech.example.com", shelf.secret).envelope(delivery, now))["result_url"]
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
+
+
+async def test_a_link_opens_the_very_bytes_that_were_too_large(client: Client, shelf: Results) -> None:
+    async with client.get(link(shelf, "kept")) as response:
+        assert (response.status, await response.read()) == (200, BODY)
+        assert response.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/results/kept",
+        "/v1/results/kept?expires=99999999999&signature=00",
+        "/v1/results/kept?expires=soon&signature=%C3%A9",
+        f"/v1/results/kept?expires={'9' * 400}&signature=00",
+    ],
+)
+async def test_a_link_that_we_did_not_make_opens_nothing(client: Client, path: str) -> None:
+    await _refused(client.get(path), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+async def test_a_link_opens_its_own_result_only(client: Client, shelf: Results) -> None:
+    await _refused(client.get(link(shelf, "other").replace("/other", "/kept")), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+async def test_a_link_expires(client: Client, shelf: Results) -> None:
+    await _refused(client.get(link(shelf, "kept", now=NOW - 8 * 86400)), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+async def test_a_result_that_is_no_longer_kept_is_not_there(client: Client, shelf: Results) -> None:
+    await _refused(client.get(link(shelf, "gone")), 404, "NOT_FOUND")
+
+
+async def _refused(request: aiohttp.client._RequestContextManager, status: int, code: str) -> None:
+    async with request as response:
+        assert (response.status, (await response.json())["err_code"]) == (status, code)
