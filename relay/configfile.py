@@ -35,6 +35,23 @@ def load(model: type[Model], path: Path | None, environ: Mapping[str, str], othe
         raise ConfigError(_explain(error, path)) from None
 
 
+def origins(path: Path | None, environ: Mapping[str, str], sections: frozenset[str]) -> dict[str, str]:
+    """Where each value that is no default comes from: `relay.retry.delay` -> `environment`, or the file's name.
+
+    `sections` are all that the file may have. Raises ConfigError as `load` does.
+    """
+    written = dict.fromkeys(_dotted(_from_file(path, sections)), str(path))
+    return written | dict.fromkeys(_dotted(_from_environment(environ, sections)), "environment")
+
+
+def _dotted(tree: Tree, above: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield above + name
+
+
 def _from_file(path: Path | None, sections: set[str] | frozenset[str]) -> Tree:
     if path is None:
         return {}

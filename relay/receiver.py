@@ -7,11 +7,14 @@ import json
 import random
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+
+from relay.admin.signatures import Verifier, verify
 
 Report = dict[str, Any]
 
@@ -21,7 +24,8 @@ class Behaviour:
     """How the receiver answers.
 
     `status` to every request, but 500 to the first `fail_first` of each delivery and to `fail_ratio` of all (0 to 1,
-    by seeded dice); `delay` seconds before an answer; 413 to bodies over `max_body` bytes.
+    by seeded dice); `delay` seconds before an answer; 413 to bodies over `max_body` bytes. `keys` are those
+    that signatures are checked with; the answer does not depend on it.
     """
 
     status: int = 200
@@ -30,10 +34,12 @@ class Behaviour:
     delay: float = 0.0
     max_body: int = 1 << 30
     seed: int = 0
+    keys: Sequence[Verifier] = ()
 
 
 class Receiver:
-    """Answers every path and method, and reports each request as a value: method, path, headers, body, status."""
+    """Answers every path and method, and reports each request as a value: method, path, headers, body, status;
+    with keys, `signature` is `valid` or `invalid: ` and why."""
 
     def __init__(self, behaviour: Behaviour, tell: Callable[[Report], None]) -> None:
         self._behaviour = behaviour
@@ -52,16 +58,23 @@ class Receiver:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return self._reply(request, b"", 413)
+            return self._reply(request, b"", 413, {})
+        signature = self._judge(request, body)
         await asyncio.sleep(self._behaviour.delay)
-        return self._reply(request, body, self._status(request.headers.get("webhook-id", "")))
+        return self._reply(request, body, self._status(request.headers.get("webhook-id", "")), signature)
+
+    def _judge(self, request: web.Request, body: bytes) -> dict[str, str]:
+        if not self._behaviour.keys:
+            return {}
+        found = verify(request.headers, body, self._behaviour.keys, time.time())
+        return {"signature": "valid" if found.valid else f"invalid: {found.message}"}
 
     def _status(self, delivery_id: str) -> int:
         seen = self._seen[delivery_id] = self._seen.get(delivery_id, 0) + 1
         fails = seen <= self._behaviour.fail_first or self._dice.random() < self._behaviour.fail_ratio
         return 500 if fails else self._behaviour.status
 
-    def _reply(self, request: web.Request, body: bytes, status: int) -> web.Response:
+    def _reply(self, request: web.Request, body: bytes, status: int, signature: dict[str, str]) -> web.Response:
         self._tell(
             {
                 "method": request.method,
@@ -69,6 +82,7 @@ class Receiver:
                 "headers": {name.lower(): value for name, value in request.headers.items()},
                 "body": body.decode("utf-8", "replace"),
                 "status": status,
+                **signature,
             }
         )
         return web.Response(status=status)
@@ -99,4 +113,5 @@ def as_json(report: Report) -> str:
 def as_text(report: Report) -> str:
     """A request for a person to read."""
     headers = "\n".join(f"{name}: {value}" for name, value in report["headers"].items())
-    return f"{report['method']} {report['path']} -> {report['status']}\n{headers}\n\n{report['body']}\n"
+    signature = f"signature {report['signature']}\n" if "signature" in report else ""
+    return f"{report['method']} {report['path']} -> {report['status']}\n{signature}{headers}\n\n{report['body']}\n"

@@ -1,0 +1,63 @@
+"""The `relay` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from relay.cli import act, configuration, keys, look, receivers, upkeep
+from relay.cli.terminal import Exit, complain, exit_of
+from relay.errors import RelayError
+
+application = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
+for group in (look, act, upkeep, receivers):
+    application.registered_commands += group.commands.registered_commands
+application.add_typer(keys.commands, name="keys")
+application.add_typer(configuration.commands, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"relay {version('outspoken')}")
+        raise typer.Exit
+
+
+@application.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Carries speech-to-text results from the outbox to their callback URLs.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 nothing matched, 5 refused, 78 bad configuration.
+    """
+
+
+@application.command()
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument()]) -> None:
+    """Print the completion script of a shell: `source <(relay completion bash)`."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    print(get_completion_script(prog_name="relay", complete_var="_RELAY_COMPLETE", shell=shell))
+
+
+def main() -> None:
+    """Run a command; what went wrong is one line and an exit code."""
+    try:
+        try:
+            application(prog_name="relay")
+        finally:
+            sys.stdout.flush()
+    except RelayError as error:
+        complain(str(error))
+        sys.exit(exit_of(error))
+    except BrokenPipeError:
+        # Whoever read has seen enough (`relay list | head -1`). The interpreter flushes once more when it leaves.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.FAILED)

@@ -1,0 +1,192 @@
+"""Commands that change something: replay, cancel, pause, resume, disable, enable."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from relay.admin import operations
+from relay.admin.errors import Refused
+from relay.admin.inspection import Filter
+from relay.admin.operations import Plan, Progress, Selection
+from relay.cli.look import IdPrefix, OutcomeOption
+from relay.cli.terminal import (
+    Config,
+    Destination,
+    DestinationArgument,
+    Json,
+    Since,
+    Until,
+    Yes,
+    console,
+    database,
+    operator,
+    print_json,
+    say,
+)
+from relay.cli.times import size
+from relay.model import State
+
+commands = typer.Typer()
+
+_MOST_LISTED = 10
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Deliveries, by their id.")]
+All = Annotated[bool, typer.Option("--all", help="Without any filter.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="The oldest so many.")]
+
+
+@commands.command()
+def replay(
+    ids: Ids = None,
+    state: Annotated[State | None, typer.Option(help="dead (default), delivered or cancelled.")] = None,
+    outcome: OutcomeOption = None,
+    destination: Destination = None,
+    id_prefix: IdPrefix = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    all_: All = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="So many a second; without it, all are due now.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Send deliveries again: the same id and body, a fresh schedule and the keys of now.
+
+    Dead ones, unless --state says otherwise; named by id, whatever is finished. A receiver that has seen the id may
+    have kept it from the first time.
+    """
+    if state is not None and state not in operations.REPLAYABLE:
+        raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
+    selection = _selection(ids, Filter(state, outcome, destination, id_prefix, since, until), limit, all_=all_)
+    path = database(config)
+    plan = operations.plan_replay(path, selection)
+    if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
+        steps = operations.replay(path, selection, plan, operator(), rate=rate)
+        _carry_out("replayed", plan, steps, as_json=as_json)
+
+
+@commands.command()
+def cancel(
+    ids: Ids = None,
+    outcome: OutcomeOption = None,
+    destination: Destination = None,
+    id_prefix: IdPrefix = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    all_: All = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
+    selection = _selection(ids, Filter(None, outcome, destination, id_prefix, since, until), limit, all_=all_)
+    path = database(config)
+    plan = operations.plan_cancel(path, selection)
+    if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
+        _carry_out("cancelled", plan, operations.cancel(path, selection, plan, operator()), as_json=as_json)
+
+
+@commands.command()
+def pause(destination: DestinationArgument, config: Config = None) -> None:
+    """Call a destination no more until it is resumed; its deliveries wait and lose no attempt."""
+    changed = operations.pause(database(config), destination, operator())
+    say(f"{destination} is paused" if changed else f"{destination} was paused already")
+
+
+@commands.command()
+def resume(destination: DestinationArgument, config: Config = None) -> None:
+    """Call a paused destination again."""
+    changed = operations.resume(database(config), destination, operator())
+    say(f"{destination} is active" if changed else f"{destination} was active already")
+
+
+@commands.command()
+def disable(destination: DestinationArgument, config: Config = None) -> None:
+    """Call a destination no more until it is enabled, as after an answer of 410."""
+    changed = operations.disable(database(config), destination, operator())
+    say(f"{destination} is disabled" if changed else f"{destination} was disabled already")
+
+
+@commands.command()
+def enable(destination: DestinationArgument, config: Config = None) -> None:
+    """Call a destination again, whatever stood in the way: disabled, paused, or left alone after failures."""
+    changed = operations.enable(database(config), destination, operator())
+    say(f"{destination} is active, its breaker closed" if changed else f"{destination} was active already")
+
+
+def _selection(ids: list[str] | None, wanted: Filter, limit: int | None, *, all_: bool) -> Selection:
+    narrowed = bool(wanted.given())
+    if ids and (narrowed or all_ or limit):
+        raise typer.BadParameter("name deliveries by id, or filter them: not both")
+    if all_ and narrowed:
+        raise typer.BadParameter("--all says that there is no filter, and there is one")
+    if not (ids or narrowed or all_):
+        raise Refused("this would be about every delivery: name some, filter them, or say --all")
+    return Selection(tuple(ids or ()), wanted, limit)
+
+
+def _agreed(verb: str, plan: Plan, selection: Selection, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
+    """Whether to go on. Deliveries named by id need no further word."""
+    if dry_run and as_json:
+        print_json({"dry_run": True, "confirm": _confirmation(), **_counted(plan)})
+    elif dry_run:
+        _describe(verb, plan)
+        say(f"\nTo do it:  {_confirmation()}")
+    if dry_run or yes or selection.ids:
+        return not dry_run
+    if not sys.stdin.isatty():
+        raise Refused(f"{plan.count} deliveries: look first with --dry-run, then confirm:  {_confirmation()}")
+    _describe(verb, plan)
+    return typer.confirm("Go on?")
+
+
+def _confirmation() -> str:
+    """The command as it was typed, made the one that acts."""
+    return shlex.join(["relay", *(word for word in sys.argv[1:] if word != "--dry-run"), "--yes"])
+
+
+def _counted(plan: Plan) -> dict[str, object]:
+    return {name: value for name, value in asdict(plan).items() if name != "seqs"} | {"count": plan.count}
+
+
+def _describe(verb: str, plan: Plan) -> None:
+    say(f"Would {verb} {plan.count} deliveries, {size(plan.bytes)}:")
+    for origin, count in list(plan.destinations.items())[:_MOST_LISTED]:
+        note = f", which is {plan.held[origin]}: they wait" if origin in plan.held else ""
+        say(f"  {count:>7}  {origin}{note}")
+    if len(plan.destinations) > _MOST_LISTED:
+        say(f"           and {len(plan.destinations) - _MOST_LISTED} more destinations")
+    for reason, count in plan.refused.items():
+        say(f"Not {count}: {reason}.")
+
+
+def _carry_out(done: str, plan: Plan, steps: Iterator[Progress], *, as_json: bool) -> None:
+    from rich.progress import Progress as ProgressBar
+
+    bar = ProgressBar(console=console(stderr=True), disable=not sys.stderr.isatty() or as_json, transient=True)
+    last = Progress("", 0, plan.count)
+    with bar:
+        task = bar.add_task(done, total=plan.count)
+        for last in steps:
+            bar.update(task, completed=last.done)
+    if as_json:
+        print_json({**asdict(last), **_counted(plan)})
+        return
+    say(f"{last.done} of {plan.count} {done}, {size(plan.bytes)} in all (run {last.run})")
+    for origin, state in plan.held.items():
+        say(f"{origin} is {state}: what goes there waits")
+    for reason, count in plan.refused.items():
+        say(f"not {count}: {reason}")

@@ -1,0 +1,323 @@
+"""Commands that only look: status, list, show, tail, stats, destinations, audit."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from relay.admin import audit as trail
+from relay.admin import inspection, overview
+from relay.admin.errors import NothingMatched
+from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail
+from relay.admin.overview import Group
+from relay.cli.terminal import (
+    Config,
+    Destination,
+    Json,
+    Since,
+    Until,
+    database,
+    print_json,
+    print_pairs,
+    print_table,
+    safe,
+    say,
+)
+from relay.cli.times import moment, relative, size, span, spoken
+from relay.model import Outcome, State
+
+commands = typer.Typer()
+
+_POLL_SECONDS = 0.25
+_EXCERPT = 400
+_HOUR = 3600.0
+
+StateOption = Annotated[State | None, typer.Option(help="Where it stands.")]
+OutcomeOption = Annotated[Outcome | None, typer.Option(help="What its last attempt came to.")]
+IdPrefix = Annotated[str | None, typer.Option(metavar="TEXT", help="How its id begins.")]
+Reveal = Annotated[bool, typer.Option(help="Show path and query of the URL, and all header values.")]
+
+
+@commands.command()
+def status(as_json: Json = False, config: Config = None) -> None:
+    """How the queue stands, and what is wrong, if anything."""
+    now = time.time()
+    seen = overview.overview(database(config), now)
+    if as_json:
+        print_json(seen)
+        return
+    late = f"{seen.ready}, the oldest for {span(seen.oldest_due_age)}" if seen.ready else "0"
+    places = ", ".join(f"{count} {state}" for state, count in sorted(seen.destinations.items())) or "none"
+    print_pairs(
+        {
+            "due now": late,
+            "due later": str(seen.scheduled),
+            "in line in a stream": str(seen.in_line),
+            "in flight": str(seen.in_flight),
+            "dead": f"{seen.dead}, {seen.dead_today} of them today",
+            "delivered today": str(seen.delivered_today),
+            "destinations": places,
+            "relays at work": str(seen.relays),
+        }
+    )
+    say(f"\n{safe(seen.trouble) if seen.trouble else 'Nothing is wrong.'}")
+
+
+@commands.command("list")
+def list_(
+    state: StateOption = None,
+    outcome: OutcomeOption = None,
+    destination: Destination = None,
+    id_prefix: IdPrefix = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    older: Annotated[
+        int | None, typer.Option(metavar="SEQ", help="Behind this one, the last of a page before.")
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Deliveries, the newest first."""
+    wanted = Filter(state, outcome, destination, id_prefix, since, until)
+    found = inspection.deliveries(database(config), wanted, limit=limit, older=older)
+    if not found:
+        raise NothingMatched("no delivery matches")
+    if as_json:
+        print_json(*found)
+        return
+    now = time.time()
+    print_table(("ID", "STATE", "DESTINATION", "ADDED", "ATTEMPTS", "LAST", "NEXT"), [_row(one, now) for one in found])
+    if len(found) == limit:
+        say(f"\nOlder ones: --older {found[-1].seq}")
+
+
+@commands.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID")],
+    attempts: Annotated[bool, typer.Option("--attempts", help="And every attempt.")] = False,
+    body: Annotated[bool, typer.Option("--body", help="And the body: it may be personal.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="And a curl command that sends the same.")] = False,
+    reveal: Reveal = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """One delivery. Credentials are never shown; path and query of its URL only with --reveal: they may be tokens."""
+    path, now = database(config), time.time()
+    one = inspection.delivery(path, id_, now, reveal=reveal)
+    history = inspection.history(path, id_) if attempts else ()
+    content = inspection.body(path, id_) if body else None
+    if as_json:
+        more = {"attempts_made": [asdict(attempt) for attempt in history]} if attempts else {}
+        print_json(asdict(one) | more | ({"body": content} if body else {}) | ({"curl": _curl(one)} if curl else {}))
+        return
+    print_pairs(_described(one, now))
+    for attempt in history:
+        say("")
+        print_pairs(_attempt(attempt, now))
+    if curl:
+        say(f"\n{_curl(one)}")
+    if content is not None:
+        say(f"\n{safe(content.decode(errors='replace'), lines=True)}")
+
+
+@commands.command()
+def tail(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="Begin with the last so many.")] = 10,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only attempts that came to this.")] = None,
+    destination: Destination = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Attempts: the last ones, and with -f those to come as they happen."""
+    watched = Tail(database(config), outcome, destination)
+
+    def tell(found: tuple[Happened, ...]) -> None:
+        for one in found:
+            if as_json:
+                print_json(one)
+            else:
+                print(_line(one), flush=True)
+
+    tell(watched.recent(lines))
+    with suppress(KeyboardInterrupt):
+        while follow:
+            time.sleep(_POLL_SECONDS)
+            tell(watched.news())
+
+
+@commands.command()
+def stats(
+    by: Annotated[
+        str, typer.Option(metavar="GROUPS", help="Any of destination,outcome,status.")
+    ] = "destination,outcome",
+    since: Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="[default: 1h]")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """How many attempts there were, by destination and outcome, and how long they took."""
+    groups = _groups(by)
+    found = overview.stats(database(config), time.time() - _HOUR if since is None else since, groups)
+    if not found:
+        raise NothingMatched("no attempt since then")
+    if as_json:
+        print_json(*found)
+        return
+    headings = (*(group.upper() for group in groups), "ATTEMPTS", "DELIVERED", "P50", "P95", "LAG P95")
+    print_table(
+        headings,
+        [
+            (
+                *one.group.values(),
+                str(one.attempts),
+                str(one.delivered),
+                span(one.p50),
+                span(one.p95),
+                span(one.lag_p95),
+            )
+            for one in found
+        ],
+    )
+
+
+@commands.command()
+def destinations(as_json: Json = False, config: Config = None) -> None:
+    """Where deliveries go: what waits there, who is left alone, and how large a body may be."""
+    now = time.time()
+    found = overview.destinations(database(config), now)
+    if not found:
+        raise NothingMatched("no destination yet")
+    if as_json:
+        print_json(*found)
+        return
+    headings = ("DESTINATION", "STATE", "DUE", "LATER", "IN FLIGHT", "OLDEST DUE", "ACCEPTED", "REFUSED")
+    rows = [
+        (
+            one.origin,
+            one.state,
+            str(one.ready),
+            str(one.waiting - one.ready),
+            str(one.in_flight),
+            span(one.oldest_due_age) if one.ready else "-",
+            "-" if one.largest_accepted is None else size(one.largest_accepted),
+            "-" if one.smallest_refused is None else size(one.smallest_refused),
+        )
+        for one in found
+    ]
+    print_table(headings, rows)
+
+
+@commands.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """What operators did, the last first."""
+    found = trail.acts(database(config), limit=limit)
+    if not found:
+        raise NothingMatched("nobody did anything yet")
+    if as_json:
+        print_json(*found)
+        return
+    now = time.time()
+    rows = [(spoken(one.at, now), one.actor, one.source, one.act, json.dumps(one.detail)) for one in found]
+    print_table(("WHEN", "WHO", "BY", "ACT", "DETAIL"), rows)
+
+
+def _groups(text: str) -> tuple[Group, ...]:
+    try:
+        return tuple(dict.fromkeys(Group(name.strip()) for name in text.split(",")))
+    except ValueError:
+        raise typer.BadParameter(f"--by {text}: expected any of {', '.join(Group)}, with commas") from None
+
+
+def _row(one: Summary, now: float) -> tuple[str, ...]:
+    last = one.last_outcome or "-"
+    return (
+        one.id,
+        str(one.state),
+        one.destination,
+        spoken(one.created_at, now),
+        str(one.last_number or 0),
+        f"{last} {one.last_status}" if one.last_status else last,
+        _next(one, now),
+    )
+
+
+def _next(one: Summary | Details, now: float) -> str:
+    if one.state is State.PENDING:
+        return "in line" if one.due_at is None else relative(one.due_at, now)
+    return one.reason or "-"
+
+
+def _described(one: Details, now: float) -> dict[str, str | None]:
+    settled = f"{one.attempts} since it was added or replayed"
+    stream = f"{one.stream}, number {one.position}" if one.stream else None
+    headers = ", ".join(f"{name}: {value}" for name, value in one.headers.items())
+    return {
+        "id": one.id,
+        "state": str(one.state),
+        "reason": one.reason,
+        "waits for": one.waits_for,
+        "next attempt": spoken(one.due_at, now) if one.state is State.PENDING and one.due_at is not None else None,
+        "added": spoken(one.created_at, now),
+        "finished": None if one.finished_at is None else spoken(one.finished_at, now),
+        "attempts": settled + (f", {one.lapses} before or cut short" if one.lapses else ""),
+        "request": f"{one.method} {one.url}",
+        "destination": one.destination,
+        "carries": f"{one.kind}, {one.content_type}, {size(one.body_bytes)}"
+        + ("" if one.body_kept else ", no longer kept"),
+        "sent as": "a link, because the body was too large" if one.pointer else None,
+        "headers": headers or None,
+        "traceparent": one.traceparent,
+        "schedule": one.schedule,
+        "stream": stream,
+    }
+
+
+def _attempt(one: AttemptRecord, now: float) -> dict[str, str | None]:
+    excerpt = one.excerpt.decode(errors="replace")
+    return {
+        f"attempt {one.number}": spoken(one.started_at, now),
+        "  outcome": f"{one.outcome} {one.status}" if one.status else one.outcome,
+        "  why": one.detail or None,
+        "  took": ", ".join(
+            [span(one.duration), *(f"{step} {span(took)}" for step, took in one.timing.items() if took)]
+        ),
+        "  late by": span(one.lag),
+        "  address": one.peer,
+        "  sent": ", ".join(f"{name}: {value}" for name, value in one.request_headers) or None,
+        "  answered": ", ".join(f"{name}: {value}" for name, value in one.answer_headers) or None,
+        "  body": (excerpt[:_EXCERPT] + ("..." if len(excerpt) > _EXCERPT else "")) or None,
+    }
+
+
+def _curl(one: Details) -> str:
+    """The request with placeholders for what must not be shown and what only a key can make."""
+    headers = {
+        "content-type": one.content_type,
+        "webhook-id": one.id,
+        "webhook-timestamp": "<seconds>",
+        "webhook-signature": "<relay sign>",
+        **one.headers,
+    }
+    parts = ["curl", "-X", one.method, one.url]
+    for name, value in headers.items():
+        parts += ["-H", f"{name}: {value}"]
+    return safe(shlex.join([*parts, "--data-binary", "@body"]))
+
+
+def _line(one: Happened) -> str:
+    answer = f"{one.outcome} {one.status}" if one.status else one.outcome
+    end = f"  {one.state}" + (f" ({one.reason})" if one.reason else "")
+    why = f"  {one.detail}" if one.detail else ""
+    when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one.started_at))
+    return safe(f"{when}  {one.id}  #{one.number}  {one.destination}  {answer}  {span(one.duration)}{end}{why}")

@@ -1,0 +1,168 @@
+"""What every command shares: exit codes, options, and how things are written to a terminal or a pipe.
+
+JSON has one object a line, field names as in the operation's dataclass, times (`..._at`, `at`) as UTC in RFC 3339,
+durations in seconds, sizes in bytes. What receivers and callers chose is never written as it came: a terminal obeys.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relay.admin.audit import Actor
+from relay.admin.errors import NotFound, NothingMatched, Refused
+from relay.admin.origin import origin_of
+from relay.cli.times import iso, moment
+from relay.configfile import CONFIG_VARIABLE
+from relay.errors import ConfigError, RelayError
+from relay.settings import Settings, read
+
+DEFAULT_CONFIG = Path("config/outspoken.toml")
+_PIPE_WIDTH = 10_000  # nothing is cut or wrapped for a program
+_STYLES = {
+    **dict.fromkeys(("dead", "fail", "disabled", "killed"), "red"),
+    **dict.fromkeys(("warn", "paused", "open", "leased"), "yellow"),
+    **dict.fromkeys(("delivered", "ok", "success", "active"), "green"),
+}
+
+
+class Exit(IntEnum):
+    """What the exit code says; the same for every command. 2, wrong usage, is the parser's."""
+
+    OK = 0
+    FAILED = 1
+    NOT_FOUND = 3
+    NOTHING_MATCHED = 4
+    REFUSED = 5
+    CONFIG = 78  # sysexits' EX_CONFIG: systemd is told not to restart after it
+
+
+def exit_of(error: RelayError) -> Exit:
+    """The code for what went wrong."""
+    codes = {ConfigError: Exit.CONFIG, NotFound: Exit.NOT_FOUND, NothingMatched: Exit.NOTHING_MATCHED}
+    return Exit.REFUSED if isinstance(error, Refused) else codes.get(type(error), Exit.FAILED)
+
+
+def _destination(text: str) -> str:
+    try:
+        return origin_of(text)
+    except Refused as error:
+        raise typer.BadParameter(str(error).removeprefix("destination: ")) from None
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", envvar=CONFIG_VARIABLE, help=f"The configuration file. [default: {DEFAULT_CONFIG}]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+Since = Annotated[
+    float | None, typer.Option(parser=moment, metavar="TIME", help="Added since: 2h ago, or 2026-03-01T12:30 in UTC.")
+]
+Until = Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="Added before.")]
+Destination = Annotated[
+    str | None, typer.Option(parser=_destination, metavar="DEST", help="An origin, or a URL of that destination.")
+]
+DestinationArgument = Annotated[
+    str, typer.Argument(parser=_destination, metavar="DEST", help="An origin, or a URL of that destination.")
+]
+
+
+def settings(config: Path | None) -> Settings:
+    """The settings by which the relay would run. Raises ConfigError."""
+    return read(config_file(config), os.environ)
+
+
+def config_file(config: Path | None) -> Path | None:
+    """The file that is read: the one that was named, or the default one where there is one."""
+    return config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+
+
+def database(config: Path | None) -> Path:
+    """The outbox that the settings name."""
+    return settings(config).outbox.path
+
+
+def operator() -> Actor:
+    """Who types: behind sudo, the person and not root."""
+    return Actor(os.environ.get("SUDO_USER") or getpass.getuser(), "cli")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal with colours; a pipe or NO_COLOR gets plain text."""
+    plain = "NO_COLOR" in os.environ
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
+
+
+def say(text: str) -> None:
+    """A sentence for a person."""
+    print(text)
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    print(f"relay: {text}", file=sys.stderr)
+
+
+def print_json(*records: object) -> None:
+    """One line each."""
+    for record in records:
+        print(json.dumps(_plain(record), ensure_ascii=False), flush=True)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns that line up. States are coloured where there are colours."""
+    made = console()
+    table = Table(box=None if not made.is_terminal else box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=not made.is_terminal, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe(cell), style=_STYLES.get(cell, "")) for cell in row))
+    if made.is_terminal:
+        made.print(table)
+        return
+    with made.capture() as written:
+        made.print(table)
+    print("\n".join(line.rstrip() for line in written.get().splitlines()))
+
+
+def print_pairs(pairs: Mapping[str, str | None]) -> None:
+    """A name and a value a line; what is None is left out."""
+    width = max(len(name) for name in pairs)
+    for name, value in pairs.items():
+        if value is not None:
+            print(f"{name:<{width}}  {safe(value)}")
+
+
+def safe(text: str, *, lines: bool = False) -> str:
+    """The text with everything that could steer a terminal written out; `lines` keeps line ends and tabs."""
+    kept = "\n\t" if lines else ""
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def _plain(value: object, name: str = "") -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, str(key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return iso(value) if isinstance(value, float) and (name == "at" or name.endswith("_at")) else value
