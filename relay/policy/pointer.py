@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from relay.model import Delivery
 
@@ -29,7 +29,7 @@ class Pointers:
             {
                 "id": delivery.id,
                 "event": f"result.{delivery.kind.value}",
-                "result_url": f"{self.base.rstrip('/')}{PATH}{delivery.id}?{query}",
+                "result_url": f"{self.base.rstrip('/')}{PATH}{quote(delivery.id, safe='')}?{query}",
                 "expires_at": expires_at,
                 "size": delivery.body_bytes,
             }
@@ -38,7 +38,8 @@ class Pointers:
 
 def signature(secret: bytes, delivery_id: str, expires_at: int) -> str:
     """Hex HMAC-SHA256 over id and expiry."""
-    return hmac.new(secret, f"{delivery_id}.{expires_at}".encode(), hashlib.sha256).hexdigest()
+    # A path may decode to half a surrogate pair, in no id that was ever given out.
+    return hmac.new(secret, f"{delivery_id}.{expires_at}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def opens(secret: bytes, delivery_id: str, expires: str, signed: str, now: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 LONGEST_SECONDS = 3600.0
@@ -25,6 +26,8 @@ def _until(text: str, now: float) -> float | None:
     if len(text) > _LONGEST_DATE:
         return None
     try:
-        return parsedate_to_datetime(text).timestamp() - now
+        date = parsedate_to_datetime(text)
+        # The date of C's asctime names no zone: it is UTC, and not the zone of this machine.
+        return date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now
     except (ValueError, OverflowError, TypeError, IndexError):
         return None

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from relay.model import Answer, Dead, Delivered, Failure, Outcome, Reason, Retry, Timing, Verdict
-from relay.policy.outcome import classify, diagnose, judge, remedy_for_413
-from relay.policy.schedule import FixedSchedule
+from relay.model import Answer, BodyLimits, Dead, Delivered, Delivery, Failure, Outcome, Reason, Retry, Timing, Verdict
+from relay.policy.outcome import OnTooLarge, Rulebook, classify, diagnose, judge, remedy_for_413
 from tests.relay.deliveries import answer, claimed
 
 NOW = 1000.0
-SCHEDULE = FixedSchedule(retries=10, delay=30.0)
+DEFAULT = Rulebook()
 LATER = Retry(1030.0)
+
+
+def verdict_on(
+    came: Answer, delivery: Delivery | None = None, rulebook: Rulebook = DEFAULT, dice: float = 1.0
+) -> Verdict:
+    return judge(delivery or claimed(), came, rulebook, now=NOW, dice=dice)
+
+
+def hinting(status: int, hint: str) -> Answer:
+    return answer(status, headers=(("Retry-After", hint),))
+
 
 TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(200), Outcome.SUCCESS, Delivered(), ""),
@@ -21,6 +33,7 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(400), Outcome.HTTP_4XX, LATER, "the receiver answered 400"),
     (answer(401), Outcome.HTTP_4XX, LATER, "the receiver answered 401"),
     (answer(404), Outcome.HTTP_4XX, LATER, "the receiver answered 404"),
+    (answer(410), Outcome.HTTP_410, Dead(Reason.GONE), "the receiver answered 410"),
     (answer(429), Outcome.HTTP_429, LATER, "the receiver answered 429"),
     (answer(500), Outcome.HTTP_5XX, LATER, "the receiver answered 500"),
     (answer(503), Outcome.HTTP_5XX, LATER, "the receiver answered 503"),
@@ -55,7 +68,7 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
 @pytest.mark.parametrize(("came", "outcome", "verdict", "diagnosis"), TABLE, ids=lambda value: str(value)[:40])
 def test_an_answer_has_one_meaning(came: Answer, outcome: Outcome, verdict: Verdict, diagnosis: str) -> None:
     assert classify(came) is outcome
-    assert judge(claimed(), came, SCHEDULE, now=NOW) == verdict
+    assert verdict_on(came) == verdict
     assert diagnose(came) == diagnosis
 
 
@@ -79,16 +92,16 @@ def test_a_status_with_a_meaning_of_its_own_has_an_outcome_of_its_own(status: in
 
 @pytest.mark.parametrize("status", [400, 413, 500])
 def test_ten_retries_follow_the_first_attempt_and_then_it_is_given_up(status: int) -> None:
-    verdicts = [judge(claimed(attempts=done), answer(status), SCHEDULE, now=NOW) for done in range(11)]
+    verdicts = [verdict_on(answer(status), claimed(attempts=done)) for done in range(11)]
     assert verdicts == [LATER] * 10 + [Dead(Reason.EXHAUSTED)]
 
 
 def test_a_lease_that_lapsed_uses_up_no_attempt() -> None:
-    assert judge(claimed(attempts=9, lapses=50), answer(500), SCHEDULE, now=NOW) == LATER
+    assert verdict_on(answer(500), claimed(attempts=9, lapses=50)) == LATER
 
 
 def test_a_refusal_by_the_guard_is_never_retried() -> None:
-    assert judge(claimed(attempts=0), answer(failure=Failure.BLOCKED), SCHEDULE, now=NOW) == Dead(Reason.FORBIDDEN)
+    assert verdict_on(answer(failure=Failure.BLOCKED)) == Dead(Reason.FORBIDDEN)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +126,104 @@ def test_a_413_names_the_line_that_fixes_it(server: str | None, names: str) -> N
     assert names in remedy_for_413(server)
     assert names in diagnose(too_large)
     assert diagnose(too_large).startswith("the receiver calls the body too large")
+
+
+# --- which schedule
+
+
+def test_a_delivery_follows_its_own_schedule_and_else_the_relays() -> None:
+    patient = Rulebook(default="exponential")
+    assert verdict_on(answer(500), claimed(schedule="exponential")) == Retry(1005.0)
+    assert verdict_on(answer(500), claimed(), patient) == Retry(1005.0)
+    assert verdict_on(answer(500), claimed(schedule="fixed"), patient) == LATER
+
+
+def test_the_dice_are_thrown_on_the_exponential_one_only() -> None:
+    assert verdict_on(answer(500), claimed(schedule="exponential", attempts=3), dice=0.5) == Retry(1020.0)
+    assert verdict_on(answer(500), claimed(schedule="fixed", attempts=3), dice=0.5) == LATER
+
+
+def test_a_patient_delivery_is_given_up_after_its_time_and_not_after_a_number_of_attempts() -> None:
+    assert verdict_on(answer(500), claimed(schedule="exponential", attempts=100)) == Retry(NOW + 3600)
+    old = claimed(schedule="exponential", attempts=1, created_at=NOW - 3 * 86400.0)
+    assert verdict_on(answer(500), old) == Dead(Reason.EXHAUSTED)
+
+
+# --- Retry-After
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("hint", "due_at"),
+    [("120", 1120.0), ("5", 1030.0), ("99999999", 4600.0), ("Thu, 01 Jan 1970 00:18:40 GMT", 1120.0), ("nan", 1030.0)],
+)
+def test_the_larger_of_schedule_and_hint_counts(status: int, hint: str, due_at: float) -> None:
+    assert verdict_on(hinting(status, hint)) == Retry(due_at)
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 413, 500, 502, 504])
+def test_only_429_and_503_may_hint(status: int) -> None:
+    assert verdict_on(hinting(status, "120")) == LATER
+
+
+def test_a_hint_gives_no_further_attempt() -> None:
+    assert verdict_on(hinting(503, "120"), claimed(attempts=10)) == Dead(Reason.EXHAUSTED)
+
+
+# --- 410 and 413
+
+
+@pytest.mark.parametrize("attempts", [0, 10])
+def test_gone_is_dead_at_once(attempts: int) -> None:
+    assert verdict_on(answer(410), claimed(attempts=attempts)) == Dead(Reason.GONE)
+
+
+def test_what_is_too_large_is_retried_as_it_is_or_as_a_link_or_not_at_all() -> None:
+    verdicts = {choice: verdict_on(answer(413), rulebook=Rulebook(on_too_large=choice)) for choice in OnTooLarge}
+    assert verdicts == {
+        OnTooLarge.RETRY: LATER,
+        OnTooLarge.POINTER: Retry(1030.0, pointer=True),
+        OnTooLarge.DEAD: Dead(Reason.TOO_LARGE),
+    }
+
+
+@pytest.mark.parametrize("choice", [OnTooLarge.RETRY, OnTooLarge.POINTER])
+def test_what_is_too_large_for_ever_is_given_up_like_everything_else(choice: OnTooLarge) -> None:
+    assert verdict_on(answer(413), claimed(attempts=10), Rulebook(on_too_large=choice)) == Dead(Reason.EXHAUSTED)
+
+
+@pytest.mark.parametrize("came", [answer(500), answer(413), answer(failure=Failure.RESET)])
+def test_once_a_link_always_a_link(came: Answer) -> None:
+    assert verdict_on(came, claimed(pointer=True)) == Retry(1030.0, pointer=True)
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
+def test_no_other_status_turns_a_result_into_a_link(status: int) -> None:
+    assert verdict_on(answer(status), rulebook=Rulebook(on_too_large=OnTooLarge.POINTER)) == LATER
+
+
+# --- a size limit behind another answer
+
+LARGE = 300_000
+
+
+@pytest.mark.parametrize("came", [answer(502), answer(failure=Failure.RESET)])
+def test_when_only_large_bodies_fail_a_size_limit_is_suspected(came: Answer) -> None:
+    diagnosis = diagnose(came, LARGE, BodyLimits(largest_accepted=200_000))
+    assert diagnosis.endswith("; probably a size limit: this body has 300000 bytes, the largest accepted 200000")
+
+
+@pytest.mark.parametrize(
+    ("came", "size", "accepted"),
+    [
+        (answer(502), LARGE, LARGE),
+        (answer(502), LARGE, None),
+        (answer(502), 60_000, 100),
+        (answer(500), LARGE, 200_000),
+        (answer(failure=Failure.READ_TIMEOUT), LARGE, 200_000),
+        (answer(200), LARGE, 200_000),
+    ],
+    ids=["one as large was accepted", "nothing was accepted yet", "small", "500", "timeout", "accepted"],
+)
+def test_without_evidence_none_is_suspected(came: Answer, size: int, accepted: int | None) -> None:
+    assert not re.search("size limit", diagnose(came, size, BodyLimits(largest_accepted=accepted)))

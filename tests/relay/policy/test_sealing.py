@@ -2,9 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from relay.model import Method, Target
-from relay.policy.sealing import headers, is_presigned
+from relay.model import Delivery, Method, Target
+from relay.policy import sealing
+from relay.policy.sealing import Headers, is_presigned, redacted
+from relay.policy.signing import parse_key
 from tests.relay.deliveries import claimed
+
+KEY = parse_key("whsec_" + "a" * 32)
+
+
+def headers(delivery: Delivery, target: Target, *, body: bytes = b"{}", signed: bool = False) -> Headers:
+    return sealing.headers(delivery, target, "Outspoken/1", body=body, keys=[KEY] if signed else [], now=1000.9)
+
 
 PLAIN = Target("https", "receiver.example", 443, "/hook?x=1")
 PRESIGNED = [
@@ -16,18 +25,43 @@ PRESIGNED = [
 
 
 def test_a_delivery_carries_its_id_and_the_number_of_this_attempt() -> None:
-    sealed = headers(claimed("id-1", attempts=3, lapses=1), PLAIN, "Outspoken/1")
+    sealed = headers(claimed("id-1", attempts=3, lapses=1), PLAIN)
     assert sealed == (
         ("content-type", "application/json"),
         ("user-agent", "Outspoken/1"),
         ("webhook-id", "id-1"),
         ("webhook-attempt", "5"),
+        ("webhook-timestamp", "1000"),
     )
+
+
+def test_with_a_key_the_request_is_signed() -> None:
+    sealed = dict(headers(claimed("id-1"), PLAIN, signed=True))
+    assert sealed["webhook-timestamp"] == "1000"
+    assert sealed["webhook-signature"] == KEY.sign(b"id-1.1000.{}")
+
+
+def test_only_a_delivery_of_a_stream_has_a_sequence() -> None:
+    assert dict(headers(claimed(stream_id=1, position=7), PLAIN))["webhook-sequence"] == "7"
+    assert "webhook-sequence" not in dict(headers(claimed(), PLAIN))
+
+
+def test_what_is_kept_of_the_headers_holds_no_secret() -> None:
+    secrets = {
+        "Authorization": "Basic canary",
+        "proxy-authorization": "canary",
+        "Cookie": "canary",
+        "Set-Cookie": "canary",
+        "webhook-signature": "v1,canary",
+        "WWW-Authenticate": "canary",
+    }
+    kept = redacted((*secrets.items(), ("webhook-id", "id-1")))
+    assert kept == (*((name, "[redacted]") for name in secrets), ("webhook-id", "id-1"))
 
 
 def test_the_producers_headers_and_its_trace_go_along() -> None:
     delivery = claimed(headers={"dg-token": "key-id"}, traceparent="00-ab-cd-01", content_type="text/plain")
-    sealed = dict(headers(delivery, PLAIN, "ua"))
+    sealed = dict(headers(delivery, PLAIN))
     assert (sealed["dg-token"], sealed["traceparent"], sealed["content-type"]) == (
         "key-id",
         "00-ab-cd-01",
@@ -37,22 +71,21 @@ def test_the_producers_headers_and_its_trace_go_along() -> None:
 
 def test_the_credential_of_the_url_becomes_a_header() -> None:
     target = Target("https", "receiver.example", 443, "/", authorization="Basic dTpw")
-    assert ("authorization", "Basic dTpw") in headers(claimed(), target, "ua")
-    assert "authorization" not in dict(headers(claimed(), PLAIN, "ua"))
+    assert ("authorization", "Basic dTpw") in headers(claimed(), target)
+    assert "authorization" not in dict(headers(claimed(), PLAIN))
 
 
 @pytest.mark.parametrize("path", PRESIGNED)
 def test_an_upload_to_a_presigned_url_carries_nothing_unexpected(path: str) -> None:
     delivery = claimed(method=Method.PUT, headers={"dg-token": "key-id"}, traceparent="00-ab-cd-01")
-    sealed = headers(delivery, Target("https", "bucket.example", 443, path), "ua")
-    assert sealed == (("content-type", "application/json"), ("user-agent", "ua"))
+    sealed = headers(delivery, Target("https", "bucket.example", 443, path), signed=True)
+    assert sealed == (("content-type", "application/json"), ("user-agent", "Outspoken/1"))
 
 
 @pytest.mark.parametrize("path", PRESIGNED)
 def test_a_post_is_never_taken_for_an_upload(path: str) -> None:
     target = Target("https", "bucket.example", 443, path)
-    assert not is_presigned(Method.POST, target)
-    assert "webhook-id" in dict(headers(claimed(), target, "ua"))
+    assert "webhook-id" in dict(headers(claimed(), target))
 
 
 @pytest.mark.parametrize(
@@ -60,5 +93,5 @@ def test_a_post_is_never_taken_for_an_upload(path: str) -> None:
 )
 def test_another_put_carries_everything(path: str) -> None:
     target = Target("https", "receiver.example", 443, path)
-    assert not is_presigned(Method.PUT, target)
-    assert "webhook-attempt" in dict(headers(claimed(method=Method.PUT), target, "ua"))
+    assert not is_presigned(target)
+    assert "webhook-attempt" in dict(headers(claimed(method=Method.PUT), target))
