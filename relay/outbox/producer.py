@@ -20,7 +20,8 @@ from relay.policy import destination
 _ANYWHERE = destination.Rules(
     ports=frozenset(range(1, 65536)), networks=(ip_network("0.0.0.0/0"), ip_network("::/0")), max_url_bytes=65536
 )
-_LONGEST_ID = 128
+_LONGEST_NAME = 128
+_SCHEDULES = (None, "fixed", "exponential")
 
 
 @overload
@@ -32,9 +33,9 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
 
     On sqlite3 the work is done at once; on aiosqlite the returned awaitable does it. Ring the bell after the commit;
     without the ring the relay notices within 250 ms. Raises DuplicateDelivery if the id is taken (an id names one
-    result, forever) and InvalidDelivery if it is empty or too long, or if the URL names no destination; whether that
-    may be called is the guard's question, which the relay asks again at every attempt. Raises StreamKilled if its
-    stream was killed.
+    result, forever), StreamKilled if its stream was killed, and InvalidDelivery if a field cannot be kept, the URL
+    names no destination, or the connection is in autocommit mode and was told no BEGIN. Whether the URL may be called
+    is the guard's question, which the relay asks again at every attempt.
     """
     if isinstance(connection, aiosqlite.Connection):
         return _add_async(connection, delivery)
@@ -44,6 +45,7 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
 
 def _add(connection: sqlite3.Connection, delivery: NewDelivery) -> None:
     values = _values(delivery, time.time())
+    _require_transaction(connection)
     try:
         for step in _steps(delivery):
             _check(step, connection.execute(statement(step), values).rowcount, delivery)
@@ -53,11 +55,20 @@ def _add(connection: sqlite3.Connection, delivery: NewDelivery) -> None:
 
 async def _add_async(connection: aiosqlite.Connection, delivery: NewDelivery) -> None:
     values = _values(delivery, time.time())
+    _require_transaction(connection)
     try:
         for step in _steps(delivery):
             _check(step, (await connection.execute(statement(step), values)).rowcount, delivery)
     except sqlite3.IntegrityError as error:
         raise _meaning(error, delivery.id) from error
+
+
+def _require_transaction(connection: sqlite3.Connection | aiosqlite.Connection) -> None:
+    # Each statement would be a commit of its own, and a relay could claim a delivery whose body is yet to come. Where
+    # Python opens transactions by itself, the first statement will open one.
+    commits_by_itself = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
+    if commits_by_itself and not connection.in_transaction:
+        raise InvalidDelivery('connection: in autocommit mode; execute "BEGIN IMMEDIATE" before add, commit after it')
 
 
 def _steps(delivery: NewDelivery) -> tuple[str, ...]:
@@ -76,8 +87,7 @@ def _meaning(error: sqlite3.IntegrityError, delivery_id: str) -> Exception:
 
 
 def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
-    if not 1 <= len(delivery.id) <= _LONGEST_ID:
-        raise InvalidDelivery(f"id: expected 1 to {_LONGEST_ID} characters, got {len(delivery.id)}")
+    _check_fields(delivery)
     return {
         "id": delivery.id,
         "origin": _origin(delivery.url),
@@ -93,6 +103,14 @@ def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
         "on_dead": delivery.stream.on_dead.value if delivery.stream else None,
         "now": now,
     }
+
+
+def _check_fields(delivery: NewDelivery) -> None:
+    for field, text in (("id", delivery.id), ("stream", delivery.stream.key if delivery.stream else None)):
+        if text is not None and not 1 <= len(text) <= _LONGEST_NAME:
+            raise InvalidDelivery(f"{field}: expected 1 to {_LONGEST_NAME} characters, got {len(text)}")
+    if delivery.schedule not in _SCHEDULES:
+        raise InvalidDelivery('schedule: expected "fixed", "exponential" or None')
 
 
 def _origin(url: str) -> str:

@@ -5,11 +5,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
 from relay import outbox
-from relay.errors import DuplicateDelivery, InvalidDelivery
-from relay.model import Kind, Method, NewDelivery
+from relay.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
+from relay.model import Kind, Method, NewDelivery, OnDead, Stream
 from tests.relay.deliveries import new, put, rows
 
 
@@ -55,6 +56,55 @@ def test_a_connection_with_pythons_own_transactions_will_do_as_well(database: Pa
     assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
 
 
+IN_AUTOCOMMIT = r'^connection: in autocommit mode; execute "BEGIN IMMEDIATE" before add, commit after it$'
+
+
+def test_a_connection_that_commits_every_statement_is_refused(database: Path) -> None:
+    with closing(outbox.connect(database)) as connection:
+        with pytest.raises(InvalidDelivery, match=IN_AUTOCOMMIT):
+            outbox.add(connection, new(stream=Stream("s")))
+        connection.execute("BEGIN")
+        outbox.add(connection, new("d2"))
+        connection.execute("COMMIT")
+        with pytest.raises(InvalidDelivery, match=IN_AUTOCOMMIT):
+            outbox.add(connection, new("d3"))
+    assert rows(database, "SELECT id FROM deliveries") == [("d2",)]
+    assert rows(database, "SELECT * FROM streams") == []
+
+
+async def test_on_aiosqlite_too_it_is_refused(database: Path) -> None:
+    connection = await outbox.connect_async(database)
+    try:
+        with pytest.raises(InvalidDelivery, match=IN_AUTOCOMMIT):
+            await outbox.add(connection, new())
+    finally:
+        await connection.close()
+    assert rows(database, "SELECT * FROM destinations") == []
+
+
+async def test_aiosqlite_with_pythons_own_transactions_will_do_as_well(database: Path) -> None:
+    async with aiosqlite.connect(database) as connection:
+        await outbox.add(connection, new("undone"))
+        await connection.rollback()
+        await outbox.add(connection, new("kept"))
+        await connection.commit()
+    assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
+
+
+class Autocommitting(sqlite3.Connection):
+    """What a connection opened with autocommit=True says of itself, from Python 3.12 on."""
+
+    autocommit = True
+
+
+def test_the_newer_kind_of_autocommit_is_refused_as_well(database: Path) -> None:
+    with (
+        closing(sqlite3.connect(database, factory=Autocommitting)) as connection,
+        pytest.raises(InvalidDelivery, match=IN_AUTOCOMMIT),
+    ):
+        outbox.add(connection, new())
+
+
 def test_everything_that_was_handed_in_is_stored(database: Path) -> None:
     body = bytes(range(256)) * 10
     put(
@@ -68,6 +118,8 @@ def test_everything_that_was_handed_in_is_stored(database: Path) -> None:
             "text/plain",
             {"dg-token": "k"},
             "00-ab-cd-01",
+            "exponential",
+            Stream("session-1", OnDead.KILL),
         ),
     )
     ((*fields, headers),) = rows(
@@ -76,6 +128,8 @@ def test_everything_that_was_handed_in_is_stored(database: Path) -> None:
     assert fields == ["id", "http://u:p@h.example/x?y=1", "PUT", "error", "text/plain", "00-ab-cd-01", 2560]
     assert json.loads(headers) == {"dg-token": "k"}
     assert rows(database, "SELECT body FROM bodies") == [(body,)]
+    assert rows(database, "SELECT schedule, stream_id, position, pointer FROM deliveries") == [("exponential", 1, 1, 0)]
+    assert rows(database, "SELECT key, on_dead, state FROM streams") == [("session-1", "kill", "open")]
     assert rows(database, "SELECT due_at = created_at FROM deliveries") == [(1,)]
 
 
@@ -125,6 +179,17 @@ def test_an_id_that_cannot_be_kept_is_refused(database: Path, id_: str) -> None:
         put(database, new(id_))
 
 
+@pytest.mark.parametrize("key", ["", "x" * 129])
+def test_a_stream_key_that_cannot_be_kept_is_refused(database: Path, key: str) -> None:
+    with pytest.raises(InvalidDelivery, match=r"^stream: expected 1 to 128 characters"):
+        put(database, new(stream=Stream(key)))
+
+
+def test_a_schedule_that_nobody_knows_is_refused(database: Path) -> None:
+    with pytest.raises(InvalidDelivery, match=r'^schedule: expected "fixed", "exponential" or None'):
+        put(database, new(schedule="sometimes"))
+
+
 def test_an_id_names_one_result_forever(database: Path) -> None:
     put(database, new("d1"))
     with pytest.raises(DuplicateDelivery, match="delivery d1 is in the outbox already"):
@@ -150,3 +215,61 @@ async def test_a_duplicate_leaves_the_callers_transaction_to_the_caller(database
 def test_a_body_is_kept_byte_for_byte(database: Path, body: bytes) -> None:
     put(database, new(body=body))
     assert rows(database, "SELECT body FROM bodies") == [(body,)]
+
+
+# --- streams
+
+
+def in_stream(*ids: str, key: str = "s", on_dead: OnDead = OnDead.SKIP) -> list[NewDelivery]:
+    return [new(id_, stream=Stream(key, on_dead)) for id_ in ids]
+
+
+def test_within_a_stream_positions_count_up_and_only_the_first_is_due(database: Path) -> None:
+    put(database, *in_stream("a1", "a2", key="a"), *in_stream("b1", key="b"))
+    put(database, *in_stream("a3", key="a"), new("alone"))
+    assert rows(database, "SELECT id, position, due_at IS NOT NULL FROM deliveries ORDER BY id") == [
+        ("a1", 1, 1),
+        ("a2", 2, 0),
+        ("a3", 3, 0),
+        ("alone", None, 1),
+        ("b1", 1, 1),
+    ]
+
+
+def test_a_stream_whose_deliveries_all_ended_goes_on_at_once(database: Path) -> None:
+    put(database, *in_stream("a1"))
+    rows(database, "UPDATE deliveries SET state = 'delivered', attempts = 1, finished_at = 1.0")
+    put(database, *in_stream("a2"))
+    assert rows(database, "SELECT position, due_at = created_at FROM deliveries WHERE id = 'a2'") == [(2, 1)]
+
+
+def test_the_first_delivery_says_what_a_dead_one_does_to_its_stream(database: Path) -> None:
+    put(database, *in_stream("a1", on_dead=OnDead.KILL), *in_stream("a2", on_dead=OnDead.SKIP))
+    assert rows(database, "SELECT on_dead FROM streams") == [("kill",)]
+
+
+def test_what_was_rolled_back_leaves_no_gap(database: Path) -> None:
+    put(database, *in_stream("a1"))
+    with closing(outbox.connect(database)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        outbox.add(connection, *in_stream("undone"))
+        connection.execute("ROLLBACK")
+    put(database, *in_stream("a2"))
+    assert rows(database, "SELECT id, position FROM deliveries ORDER BY seq") == [("a1", 1), ("a2", 2)]
+
+
+def test_nothing_joins_a_killed_stream(database: Path) -> None:
+    put(database, *in_stream("a1"))
+    rows(database, "UPDATE streams SET state = 'killed'")
+    with pytest.raises(StreamKilled, match="stream s was killed"):
+        put(database, *in_stream("a2"))
+    put(database, *in_stream("b1", key="b"), new("alone"))
+    assert [id_ for (id_,) in rows(database, "SELECT id FROM deliveries ORDER BY seq")] == ["a1", "b1", "alone"]
+
+
+async def test_on_aiosqlite_too_a_killed_stream_is_closed(database: Path) -> None:
+    put(database, *in_stream("a1"))
+    rows(database, "UPDATE streams SET state = 'killed'")
+    async with aiosqlite.connect(database) as connection:
+        with pytest.raises(StreamKilled):
+            await outbox.add(connection, *in_stream("a2"))
