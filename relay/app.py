@@ -78,7 +78,7 @@ class House:
             rulebook=relay.retry.rulebook(),
             pointers=_pointers(settings, self._outbox),
             user_agent=f"Outspoken/{version('outspoken')}",
-            dice=random.SystemRandom().random,
+            dice=random.Random().random,  # noqa: S311 (jitter is no secret)
         )
         slots = Slots(relay.concurrency, relay.per_destination)
         self._dispatcher = Dispatcher(self._outbox, courier.deliver, self._settler, slots, self._wake)
@@ -147,7 +147,7 @@ def _transport(relay: RelaySettings, resolver: Resolver) -> HttpTransport | Aioh
         connect_timeout=relay.http.connect_timeout,
         exchange_timeout=relay.http.exchange_timeout,
         idle_per_origin=relay.per_destination,
-        idle_in_all=relay.concurrency,
+        idle_in_all=2 * relay.concurrency,
     )
     if relay.http.proxy:
         return AiohttpTransport(resolver, bounds, proxy=relay.http.proxy)

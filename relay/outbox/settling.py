@@ -16,6 +16,7 @@ from relay.outbox.queries import statement
 from relay.policy.breaker import CLOSED, Breaker, after
 from relay.policy.sealing import redacted
 
+_DELIVER = statement("deliver")
 _SETTLE = statement("settle")
 _RECORD_ATTEMPT = statement("record_attempt")
 _LEARNT = statement("learnt")
@@ -27,18 +28,30 @@ _KILL_FOLLOWERS = statement("kill_followers")
 
 def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> frozenset[Lease]:
     """Write them; returns the leases that were stale, for which nothing was changed."""
-    standing: list[Attempted] = []
-    stale: list[Attempted] = []
+    written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
     for attempt in attempts:
-        written = connection.execute(_SETTLE, _ending(attempt)).rowcount
-        (standing if written else stale).append(attempt)
+        if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:
+            written.add(attempt.delivery.lease.seq)
+    standing = [attempt for attempt in attempts if attempt.delivery.lease.seq in written]
     connection.executemany(_RECORD_ATTEMPT, map(_record, standing))
     for origin, of_one in _by_destination(standing).items():
         _learn(connection, origin, of_one)
     for attempt in standing:
         if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
             step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
-    return frozenset(attempt.delivery.lease for attempt in stale)
+    return frozenset(attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in written)
+
+
+def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> set[int]:
+    """The common end, in one statement for all that one claim brought; returns the seqs whose lease still stood."""
+    by_token: dict[str, list[int]] = defaultdict(list)
+    for attempt in attempts:
+        by_token[attempt.delivery.lease.token].append(attempt.delivery.lease.seq)
+    written: set[int] = set()
+    for token, seqs in by_token.items():
+        values = {"token": token, "seqs": json.dumps(seqs), "finished_at": attempts[-1].finished_at}
+        written.update(seq for (seq,) in connection.execute(_DELIVER, values))
+    return written
 
 
 def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, dead: bool) -> None:
@@ -67,23 +80,23 @@ def _ending(attempt: Attempted) -> dict[str, Any]:
             return ending | {"state": "dead", "reason": reason.value}
 
 
-def _record(attempt: Attempted) -> dict[str, Any]:
+def _record(attempt: Attempted) -> tuple[Any, ...]:
     answer = attempt.answer
-    return {
-        "seq": attempt.delivery.lease.seq,
-        "number": attempt.delivery.number,
-        "started_at": attempt.started_at,
-        "lag": attempt.lag,
-        "duration": answer.timing.total,
-        "outcome": attempt.outcome.value,
-        "status": answer.status,
-        "peer": answer.peer,
-        "detail": attempt.diagnosis,
-        "timing": _json(_steps(answer.timing)),
-        "request_headers": _json(attempt.request_headers),
-        "answer_headers": _json(redacted(answer.headers)),
-        "excerpt": answer.excerpt,
-    }
+    return (
+        attempt.delivery.lease.seq,
+        attempt.delivery.number,
+        attempt.started_at,
+        attempt.lag,
+        answer.timing.total,
+        attempt.outcome.value,
+        answer.status,
+        answer.peer,
+        attempt.diagnosis,
+        _json(_steps(answer.timing)),
+        _json(attempt.request_headers),
+        _json(redacted(answer.headers)),
+        answer.excerpt,
+    )
 
 
 def _steps(timing: Timing) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,16 @@ _NEXT_DUE = statement("next_due")
 _BODY = statement("body")
 _LEARNT = statement("learnt")
 _SIGNING_KEYS = statement("signing_keys")
+_KEYS_VERSION = statement("keys_version")
+_BODIES = statement("bodies")
 _SECRET = statement("secret")
 _SEEN = statement("seen")
 _RELAYS = statement("relays")
 
 _GONE_SECONDS = 15.0
 _EXPIRE_SLICE = 500
+_KEYS_SECONDS = 0.005
+_SMALL = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,10 @@ class SqliteOutbox:
         self._holder = secrets.token_hex(8)
         self._claims = 0
         self._counted_to: int | None = None
+        self._bodies: dict[int, bytes] = {}
         self._keys: dict[str, tuple[SigningKey, ...]] = {}
-        self._keys_version = -1
+        self._keys_version: list[Any] = []
+        self._keys_at = 0.0
 
     async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
         """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
@@ -77,6 +84,7 @@ class SqliteOutbox:
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             seqs = self._claimer.choose(connection, room, free, most, now)
             deliveries = self._claimer.lease(connection, seqs, self._token(), now) if seqs else ()
+            self._bodies.update(_small_bodies(connection, deliveries))
             blocked = self._claimer.blocked(connection, free, now)
         return Claims(deliveries, lapsed, blocked)
 
@@ -107,8 +115,9 @@ class SqliteOutbox:
     async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
         """Give claims back. Those that may have been `sent` in part get a fresh number next time."""
         async with self._writer.transaction() as connection:
-            values = ({"seq": lease.seq, "token": lease.token} for lease in leases)
-            connection.executemany(_RELEASE if sent else _GIVE_BACK, values)
+            for lease in leases:
+                self._bodies.pop(lease.seq, None)
+                connection.execute(_RELEASE if sent else _GIVE_BACK, {"seq": lease.seq, "token": lease.token})
 
     async def expire(self, before: float) -> int:
         """Give up deliveries that have been due since `before`, a slice at a time; returns how many."""
@@ -130,8 +139,9 @@ class SqliteOutbox:
         return count
 
     def body(self, delivery: Delivery) -> bytes:
-        """The body's bytes, the same on every attempt; read late, so that waiting deliveries hold none."""
-        body: bytes = self._read(_BODY, seq=delivery.lease.seq)[0][0]
+        """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""
+        held = self._bodies.pop(delivery.lease.seq, None)
+        body: bytes = self._read(_BODY, seq=delivery.lease.seq)[0][0] if held is None else held
         return body
 
     def body_limits(self, origin: str) -> BodyLimits:
@@ -140,14 +150,19 @@ class SqliteOutbox:
         return BodyLimits(*rows[0][3:]) if rows else BodyLimits()
 
     def keys(self, origin: str) -> tuple[SigningKey, ...]:
-        """What signs for a destination now. Read anew after every commit, so that a rotation counts at once."""
-        version: int = self._read("PRAGMA data_version")[0][0]
-        if version != self._keys_version:
-            self._keys, self._keys_version = {}, version
+        """What signs for a destination now: a rotation counts at once, give or take 5 ms."""
+        if time.monotonic() - self._keys_at > _KEYS_SECONDS:
+            self._forget_changed_keys()
         if origin not in self._keys:
             rows = self._read(_SIGNING_KEYS, origin=origin, now=self._clock())
             self._keys[origin] = tuple(parse_key(text) for (text,) in rows)
         return self._keys[origin]
+
+    def _forget_changed_keys(self) -> None:
+        self._keys_at = time.monotonic()
+        keys = self._read(_KEYS_VERSION, now=self._clock())
+        if keys != self._keys_version:
+            self._keys, self._keys_version = {}, keys
 
     def secret(self, name: str) -> bytes:
         """What only engine and relay know."""
@@ -169,3 +184,8 @@ class SqliteOutbox:
         """Close both connections."""
         await self._writer.close()
         self._reader.close()
+
+
+def _small_bodies(connection: sqlite3.Connection, deliveries: Iterable[Delivery]) -> list[tuple[int, bytes]]:
+    seqs = [delivery.lease.seq for delivery in deliveries if delivery.body_bytes <= _SMALL]
+    return connection.execute(_BODIES, {"seqs": json.dumps(seqs)}).fetchall() if seqs else []

@@ -24,10 +24,17 @@ class SymmetricKey:
     """A shared secret of 24 to 64 bytes, written `whsec_<base64>`."""
 
     secret: bytes = field(repr=False)
+    # HMAC over nothing yet: to copy it costs half of what it costs to begin with the key each time.
+    _begun: hmac.HMAC = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_begun", hmac.new(self.secret, digestmod=hashlib.sha256))
 
     def sign(self, content: bytes) -> str:
         """`v1,<base64>`."""
-        return "v1," + base64.b64encode(hmac.digest(self.secret, content, hashlib.sha256)).decode()
+        mac = self._begun.copy()
+        mac.update(content)
+        return "v1," + base64.b64encode(mac.digest()).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,9 @@ CREATE TABLE attempts (
     status          INTEGER CHECK (status BETWEEN 100 AND 999),
     peer            TEXT,
     detail          TEXT    NOT NULL DEFAULT '',
-    timing          TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(timing) = 'object'),  -- dns, connect, tls, first_byte
-    request_headers TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(request_headers) = 'array'),  -- secrets redacted
-    answer_headers  TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(answer_headers) = 'array'),   -- secrets redacted
+    timing          TEXT    NOT NULL DEFAULT '{}',  -- JSON: dns, connect, tls, first_byte
+    request_headers TEXT    NOT NULL DEFAULT '[]',  -- JSON, secrets redacted
+    answer_headers  TEXT    NOT NULL DEFAULT '[]',  -- JSON, secrets redacted
     excerpt         BLOB    NOT NULL DEFAULT x'',
     PRIMARY KEY (seq, number)
 ) STRICT, WITHOUT ROWID;
