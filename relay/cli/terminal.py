@@ -10,7 +10,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -31,7 +31,6 @@ from relay.errors import ConfigError, RelayError
 from relay.settings import Settings, read
 
 DEFAULT_CONFIG = Path("config/outspoken.toml")
-_PIPE_WIDTH = 10_000  # nothing is cut or wrapped for a program
 _STYLES = {
     **dict.fromkeys(("dead", "fail", "disabled", "killed"), "red"),
     **dict.fromkeys(("warn", "paused", "open", "leased"), "yellow"),
@@ -102,12 +101,9 @@ def operator() -> Actor:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A terminal with colours; a pipe or NO_COLOR gets plain text."""
+    """A terminal with colours; with NO_COLOR, without."""
     plain = "NO_COLOR" in os.environ
-    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
-    if not made.is_terminal:
-        made.width = _PIPE_WIDTH
-    return made
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
 
 
 def say(text: str) -> None:
@@ -126,20 +122,22 @@ def print_json(*records: object) -> None:
         print(json.dumps(_plain(record), ensure_ascii=False), flush=True)
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns that line up. States are coloured where there are colours."""
-    made = console()
-    table = Table(box=None if not made.is_terminal else box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, no_wrap=not made.is_terminal, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(safe(cell), style=_STYLES.get(cell, "")) for cell in row))
-    if made.is_terminal:
-        made.print(table)
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns that line up. A terminal gets colours; for a pipe nothing is cut or wrapped."""
+    lines = [headings, *([safe(cell) for cell in row] for row in rows)]
+    if sys.stdout.isatty():
+        _print_coloured(lines)
         return
-    with made.capture() as written:
-        made.print(table)
-    print("\n".join(line.rstrip() for line in written.get().splitlines()))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_coloured(lines: Sequence[Sequence[str]]) -> None:
+    table = Table(*lines[0], box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for line in lines[1:]:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in line))
+    console().print(table)
 
 
 def print_pairs(pairs: Mapping[str, str | None]) -> None:

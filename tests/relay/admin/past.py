@@ -1,0 +1,57 @@
+"""What has happened to deliveries before a test looks at them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from relay import outbox
+from relay.admin.audit import Actor
+
+OPERATOR = Actor("ada", "cli")
+
+
+def ended(
+    database: Path,
+    id_: str,
+    state: str = "dead",
+    *,
+    at: float = 1_000_000.0,
+    outcome: str = "http_5xx",
+    status: int | None = 500,
+    attempts: int = 1,
+    detail: str = "",
+) -> None:
+    """A delivery came to its end, after so many attempts, of which only the last was like that."""
+    reason = "exhausted" if state == "dead" else None
+    with closing(outbox.connect(database)) as connection:
+        connection.execute(
+            "UPDATE deliveries SET state = ?, attempts = ?, finished_at = ?, reason = ? WHERE id = ?",
+            (state, attempts, at, reason, id_),
+        )
+        for number in range(1, attempts + 1):
+            attempt(connection, id_, number, at, outcome if number == attempts else "connect", status, detail)
+
+
+def attempt(
+    connection: sqlite3.Connection,
+    id_: str,
+    number: int,
+    at: float,
+    outcome: str,
+    status: int | None = None,
+    detail: str = "",
+) -> None:
+    """One attempt was recorded."""
+    connection.execute(
+        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status, peer, detail, excerpt)"
+        " SELECT seq, ?, ?, 0.25, 0.5, ?, ?, '192.0.2.1', ?, ? FROM deliveries WHERE id = ?",
+        (number, at, outcome, status, detail, b"sorry \x1b[2J", id_),
+    )
+
+
+def change(database: Path, sql: str, *values: object) -> None:
+    """One statement, committed."""
+    with closing(outbox.connect(database)) as connection:
+        connection.execute(sql, values)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import closing
+from pathlib import Path
+
+from relay import outbox
+from relay.outbox.retention import DAY, Pruned, Retention, prune, prune_slice, survey
+from relay.outbox.writer import Writer
+from tests.relay.admin.past import change, ended
+from tests.relay.deliveries import many, new, put, rows
+
+KEPT = Retention(delivered=7 * DAY, bodies=3 * DAY, dead=30 * DAY, attempts=5 * DAY, audit=9 * DAY)
+
+
+def added_long_ago(database: Path, days: float = 400.0) -> None:
+    change(database, "UPDATE deliveries SET created_at = ?", time.time() - days * DAY)
+
+
+def left(database: Path) -> tuple[set[str], set[str], set[str]]:
+    """Ids of the deliveries that are left, of those with a body, and of those with attempts."""
+    queries = (
+        "SELECT id FROM deliveries",
+        "SELECT id FROM deliveries JOIN bodies USING (seq)",
+        "SELECT DISTINCT id FROM deliveries JOIN attempts USING (seq)",
+    )
+    deliveries, bodies, attempts = ({row[0] for row in rows(database, query)} for query in queries)
+    return deliveries, bodies, attempts
+
+
+async def test_each_kind_is_kept_for_its_own_time(database: Path) -> None:
+    now = time.time()
+    put(database, *(new(name) for name in ("fresh", "read", "old", "letter", "stale", "given-up")))
+    added_long_ago(database)
+    for name, state, days in (
+        ("fresh", "delivered", 1),
+        ("read", "delivered", 4),
+        ("old", "delivered", 8),
+        ("letter", "dead", 20),
+        ("stale", "dead", 31),
+        ("given-up", "cancelled", 8),
+    ):
+        ended(database, name, state, at=now - days * DAY)
+    pruned = await prune(database, KEPT, now)
+    assert left(database) == ({"fresh", "read", "letter"}, {"fresh", "letter"}, {"fresh", "read"})
+    assert pruned == Pruned(deliveries=3, bodies=4, body_bytes=4 * 16, attempts=4)
+
+
+async def test_what_is_pending_or_leased_is_never_touched_however_old(database: Path) -> None:
+    put(database, *many(4), due_at=1.0)
+    added_long_ago(database, days=9000)
+    change(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 5 WHERE id = 'd2'")
+    nothing = Retention(0, 0, 0, 0, 0)
+    assert await prune(database, nothing, time.time()) == Pruned()
+    assert left(database)[:2] == ({"d1", "d2", "d3", "d4"},) * 2
+
+
+async def test_a_dry_run_counts_the_same_and_forgets_nothing(database: Path) -> None:
+    now = time.time()
+    put(database, *many(30))
+    added_long_ago(database)
+    for number in range(1, 21):
+        ended(database, f"d{number}", "delivered", at=now - number * DAY)
+    change(
+        database, "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, 'a', 'cli', 'x', '{}')", now - 10 * DAY
+    )
+    counted = survey(database, KEPT, now, size=7)
+    assert len(left(database)[0]) == 30
+    assert await prune(database, KEPT, now, size=7) == counted
+    assert counted.deliveries == 14
+    assert counted.audit == 1
+
+
+async def test_the_walk_goes_slice_by_slice_and_stops_where_all_is_young(database: Path) -> None:
+    now = time.time()
+    put(database, *many(10))
+    added_long_ago(database)
+    put(database, *many(10, prefix="young"))
+    writer = Writer(database)
+    after: int | None = 0
+    slices = []
+    while after is not None:
+        step = await prune_slice(writer, KEPT, now, after, size=4)
+        after = step.after
+        slices.append(after)
+    await writer.close()
+    assert slices == [4, 8, None]
+
+
+async def test_a_slice_ends_when_its_time_is_up(database: Path) -> None:
+    put(database, *many(10))
+    added_long_ago(database)
+    for number in range(1, 11):
+        ended(database, f"d{number}", at=1.0)
+    writer = Writer(database)
+    step = await prune_slice(writer, KEPT, time.time(), budget=0.0)
+    await writer.close()
+    assert (step.pruned.deliveries, step.after) == (1, 1)
+    assert len(left(database)[0]) == 9
+
+
+async def test_the_file_shrinks_and_a_producer_hardly_waits(database: Path) -> None:
+    now = time.time()
+    large = bytes(100_000)
+    put(database, *(new(f"d{number}", body=large) for number in range(300)))
+    added_long_ago(database)
+    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    before = rows(database, "PRAGMA page_count")[0][0]
+    waits: list[float] = []
+    pruning = asyncio.create_task(prune(database, KEPT, now))
+    while not pruning.done():
+        began = time.perf_counter()
+        await asyncio.to_thread(put, database, new(f"busy{len(waits)}"))
+        waits.append(time.perf_counter() - began)
+    assert (await pruning).body_bytes == 300 * 100_000
+    assert rows(database, "PRAGMA page_count")[0][0] < before / 10
+    assert max(waits) < 0.5
+    assert len(left(database)[0]) == len(waits) > 1
+
+
+async def test_a_retired_key_is_a_secret_no_longer_kept(database: Path) -> None:
+    now = time.time()
+    with closing(outbox.connect(database)) as connection:
+        for key, retires_at in (("whsec_a", now - 1), ("whsec_b", now + 60), ("whsec_c", None)):
+            connection.execute(
+                "INSERT INTO signing_keys (key, created_at, retires_at) VALUES (?, 1, ?)", (key, retires_at)
+            )
+    assert survey(database, KEPT, now).keys == 1
+    assert (await prune(database, KEPT, now)).keys == 1
+    assert rows(database, "SELECT key FROM signing_keys ORDER BY id") == [("whsec_b",), ("whsec_c",)]

@@ -1,0 +1,358 @@
+"""The operators' commands as they type them; in pipes, shells and a terminal they are real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from relay import outbox
+from relay.cli import main
+from tests.relay.admin.past import attempt, change, ended
+from tests.relay.deliveries import many, new, put, rows, states
+
+PROGRAM = Path(sys.executable).with_name("relay")
+ORIGIN = "https://receiver.example:443"
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Operator:
+    """Somebody with a shell, in the folder of a database."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        clean = {name: text for name, text in os.environ.items() if not name.startswith(("OUTSPOKEN_", "NO_COLOR"))}
+        self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": f"sqlite:///{database}", "TERM": "xterm-256color"}
+
+    def __call__(self, *words: str, stdin: bytes = b"", **environ: str) -> Done:
+        """The command in this process, which spares the start of another."""
+        out, err, before = StringIO(), StringIO(), (sys.argv, sys.stdin, dict(os.environ))
+        try:
+            sys.argv, sys.stdin = ["relay", *words], TextIOWrapper(BytesIO(stdin))
+            self._enter(self.environ | environ)
+            with chdir(self.database.parent), redirect_stdout(out), redirect_stderr(err):
+                code = _exit_code(main)
+        finally:
+            sys.argv, sys.stdin = before[:2]
+            self._enter(before[2])
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def _enter(self, environ: dict[str, str]) -> None:
+        os.environ.clear()
+        os.environ.update(environ)
+
+    def shell(self, script: str) -> Done:
+        """A line of bash, in which `relay` is the installed program."""
+        done = subprocess.run(
+            ["bash", "-c", script],
+            capture_output=True,
+            cwd=self.database.parent,
+            env=self.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"},
+            timeout=60,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def in_a_terminal(self, *words: str, answer: bytes = b"", **environ: str) -> tuple[int, str]:
+        """Exit code and what the terminal saw."""
+        child, master = pty.fork()
+        if child == 0:  # pragma: no cover
+            os.chdir(self.database.parent)
+            os.execve(PROGRAM, [str(PROGRAM), *words], self.environ | {"COLUMNS": "200"} | environ)
+        os.write(master, answer)
+        seen = b"".join(_until_closed(master))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
+
+
+def _exit_code(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _until_closed(master: int) -> Iterator[bytes]:
+    with os.fdopen(master, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                chunk = terminal.read(65536)
+            except OSError:  # Linux says EIO when the other side is gone
+                return
+            if not chunk:
+                return
+            yield chunk
+
+
+@pytest.fixture
+def relay(database: Path) -> Operator:
+    return Operator(database)
+
+
+def dead(database: Path, count: int) -> None:
+    put(database, *many(count))
+    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1, attempts = 11")
+
+
+def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, database: Path) -> None:
+    put(database, *many(2))
+    text = relay("status")
+    assert text.code == 0
+    assert re.search(r"^due now +2, the oldest for ", text.out, re.M)
+    assert text.out.splitlines()[-1].startswith("2 deliveries are due and no relay has ever worked on this database")
+    (told,) = relay("status", "--json").json
+    assert (told["ready"], told["destinations"]) == (2, {"active": 1})
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["taken_at"])
+
+
+def test_a_list_in_a_pipe_is_plain_text_and_its_json_has_documented_fields(relay: Operator, database: Path) -> None:
+    put(database, new("d1", "https://user:hunter2@receiver.example/t0ken?sig=s3cret"), new("d2"))
+    ended(database, "d1", attempts=3)
+    text = relay.shell("relay list | cat")
+    heading, second, first = text.out.splitlines()
+    assert heading.split() == ["ID", "STATE", "DESTINATION", "ADDED", "ATTEMPTS", "LAST", "NEXT"]
+    assert (second.split()[:3], first.split()[:3]) == (["d2", "pending", ORIGIN], ["d1", "dead", ORIGIN])
+    assert first.split()[-3:] == ["http_5xx", "500", "exhausted"]
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(\d+ m?s ago\)", first)
+    assert "\x1b" not in text.out
+    told = relay("list", "--json", "--state", "dead").json
+    assert [one["id"] for one in told] == ["d1"]
+    assert list(told[0]) == [
+        *("seq", "id", "state", "destination", "kind", "created_at", "due_at", "finished_at", "reason", "body_bytes"),
+        *("attempts", "last_number", "last_outcome", "last_status"),
+    ]
+    for secret in ("hunter2", "t0ken", "s3cret"):
+        assert secret not in text.out + json.dumps(told)
+
+
+def test_exit_codes_say_what_happened(relay: Operator) -> None:
+    for words, code, complaint in (
+        (("list", "--state", "dead"), 4, "relay: no delivery matches\n"),
+        (("show", "nobody"), 3, "relay: no delivery 'nobody'\n"),
+        (("replay",), 5, "relay: this would be about every delivery: name some, filter them, or say --all\n"),
+        (("pause", ORIGIN), 3, None),
+        (("pause", "nonsense"), 2, None),
+        (("list", "--since", "yesterday"), 2, None),
+        (("replay", "--state", "pending"), 2, None),
+    ):
+        done = relay(*words)
+        assert (done.code, done.out) == (code, ""), words
+        assert complaint is None or done.err == complaint
+        assert "Traceback" not in done.err
+
+
+def test_without_a_database_that_is_said_in_one_line(relay: Operator, folder: Path) -> None:
+    done = relay("status", OUTSPOKEN_OUTBOX__URL=f"sqlite:///{folder}/none.db")
+    assert (done.code, done.err.count("\n"), "no database there" in done.err) == (1, 1, True)
+
+
+def test_show_explains_a_delivery_and_never_its_credentials(relay: Operator, database: Path) -> None:
+    put(database, new("d1", "https://user:hunter2@receiver.example/t0ken?sig=s3cret", body=b'{"text":"a\x1b[2J\nb"}'))
+    ended(database, "d1", attempts=2, detail="the receiver answered 500")
+    plain = relay("show", "d1", "--curl")
+    assert "t0ken" not in plain.out
+    assert "webhook-signature: <relay sign>" in plain.out
+    full = relay("show", "d1", "--attempts", "--body", "--reveal")
+    assert full.code == 0
+    assert re.search(r"^attempt 2 ", full.out, re.M)
+    assert "the receiver answered 500" in full.out
+    assert "https://***@receiver.example/t0ken?sig=s3cret" in full.out
+    assert "\x1b" not in full.out  # neither from the body nor from the answer
+    assert "a\\x1b[2J\nb" in full.out
+    (told,) = relay("show", "d1", "--attempts", "--body", "--json").json
+    assert (told["body"], len(told["attempts_made"])) == ('{"text":"a\x1b[2J\nb"}', 2)
+    assert "hunter2" not in plain.out + full.out + json.dumps(told)
+
+
+def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, database: Path) -> None:
+    dead(database, 3)
+    unsure = relay("replay", "--destination", "https://receiver.example/any/path")
+    assert unsure.code == 5
+    dry = relay("replay", "--destination", "https://receiver.example/any/path", "--dry-run")
+    assert (dry.code, states(database)["d1"]) == (0, "dead")
+    assert re.search(rf"3 deliveries, 48 B:\n +3  {re.escape(ORIGIN)}$", dry.out, re.M)
+    confirm = dry.out.splitlines()[-1].removeprefix("To do it:  ")
+    assert confirm in unsure.err
+    assert relay.shell(confirm).code == 0
+    assert set(states(database).values()) == {"pending"}
+    assert relay("cancel", "--dry-run").code == 5
+    assert relay("cancel", "--all", "--id-prefix", "d").code == 2
+    assert relay("cancel", "--all", "--yes").out.startswith("3 of 3 cancelled")
+
+
+def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Path) -> None:
+    dead(database, 1000)
+    done = relay.shell("relay replay --all --rate 100 --yes --json </dev/null")
+    (told,) = done.json
+    assert (told["done"], told["planned"], told["destinations"], told["bytes"]) == (1000, 1000, {ORIGIN: 1000}, 16000)
+    assert done.err == ""  # no progress bar in a pipe
+    ((first, last),) = rows(database, "SELECT min(due_at), max(due_at) FROM deliveries WHERE state = 'pending'")
+    assert last - first == pytest.approx(9.99)
+    (line,) = relay("audit", "--json").json
+    assert (line["act"], line["source"], line["detail"]["run"]) == ("delivery.replay", "cli", told["run"])
+
+
+def test_named_deliveries_need_no_further_word(relay: Operator, database: Path) -> None:
+    dead(database, 2)
+    assert relay("replay", "d1").out.startswith("1 of 1 replayed")
+    assert relay("replay", "d1").code == 5
+    assert states(database) == {"d1": "pending", "d2": "dead"}
+
+
+def test_destinations_are_paused_and_enabled_by_any_url_of_theirs(relay: Operator, database: Path) -> None:
+    put(database, new())
+    assert relay("pause", "https://user:hunter2@Receiver.example/t0ken").out == f"{ORIGIN} is paused\n"
+    assert relay("pause", ORIGIN).out == f"{ORIGIN} was paused already\n"
+    assert [one["state"] for one in relay("destinations", "--json").json] == ["paused"]
+    assert relay("enable", ORIGIN).code == 0
+    assert rows(database, "SELECT state FROM destinations") == [("active",)]
+
+
+@contextmanager
+def started(relay: Operator, *words: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=relay.environ
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_tail_follows_until_it_is_interrupted(relay: Operator, database: Path) -> None:
+    put(database, *many(2))
+    ended(database, "d1")
+    with started(relay, "tail", "-f", "--json") as tail:
+        assert tail.stdout
+        assert json.loads(tail.stdout.readline())["id"] == "d1"
+        with closing(outbox.connect(database)) as connection:
+            attempt(connection, "d2", 1, time.time(), "dns", detail="no such name")
+        told = json.loads(tail.stdout.readline())
+        assert (told["id"], told["outcome"], told["detail"], told["number"]) == ("d2", "dns", "no such name", 1)
+        tail.send_signal(signal.SIGINT)
+        assert (tail.wait(10), tail.stderr and tail.stderr.read()) == (0, "")
+
+
+def test_stats_count_attempts_by_group(relay: Operator, database: Path) -> None:
+    put(database, new())
+    ended(database, "d1", attempts=3, at=time.time())
+    (told, other) = relay("stats", "--by", "outcome", "--since", "15m", "--json").json
+    assert (told["group"], told["attempts"], told["delivered"]) == ({"outcome": "connect"}, 2, 0)
+    assert other["group"] == {"outcome": "http_5xx"}
+    assert relay("stats", "--by", "weather").code == 2
+
+
+def test_keys_sign_what_verify_accepts_and_secrets_are_shown_once(relay: Operator) -> None:
+    (made,) = relay("keys", "add", "--json").json
+    body = b'{"text": "hello"}'
+    signed = relay("sign", "--id", "d1", stdin=body)
+    (relay.database.parent / "headers").write_text(f"POST /hook HTTP/1.1\n{signed.out}")
+    assert relay("verify", "--headers", "headers", stdin=body).out == "the signature holds\n"
+    (relay.database.parent / "secret").write_text(made["handover"] + "\n")
+    again = relay("verify", "--headers", "headers", "--key", "@secret", stdin=b'{"text":"hello"}')
+    assert (again.code, again.out.split(":")[0]) == (1, "reserialised")
+    (late,) = relay("verify", "--headers", "headers", "--at", "2020-01-01", "--json", stdin=body).json
+    assert (late["valid"], late["flaw"]) == (False, "clock_skew")
+    listed = relay("keys", "list")
+    assert made["fingerprint"] in listed.out
+    assert made["handover"] not in listed.out
+    (new_key,) = relay("keys", "rotate", "--overlap", "1h", "--json").json
+    assert new_key["retiring"] == [made["id"]]
+    assert relay("keys", "retire", str(new_key["id"])).code == 5
+
+
+def test_a_listening_receiver_says_whether_a_key_signed(relay: Operator) -> None:
+    (made,) = relay("keys", "add", "--json").json
+    headers = relay("sign", "--id", "d1", stdin=b"{}").out.splitlines()
+    with started(relay, "listen", "--port", "0", "--json", "--verify-key", made["handover"]) as receiver:
+        assert receiver.stdout
+        assert receiver.stderr
+        url = json.loads(receiver.stderr.readline())["url"]
+        for body in ("{}", "[]"):
+            words = [word for header in headers for word in ("-H", header)]
+            subprocess.run(["curl", "-s", "--noproxy", "*", "-d", body, *words, url], check=True, timeout=20)
+        first, second = (json.loads(receiver.stdout.readline()) for _ in range(2))
+    assert (first["signature"], first["status"]) == ("valid", 200)
+    assert (second["signature"].split(":")[0], second["status"]) == ("invalid", 200)
+
+
+def test_the_outbox_is_kept_well(relay: Operator, database: Path) -> None:
+    put(database, *many(3))
+    change(database, "UPDATE deliveries SET created_at = 1")
+    ended(database, "d1", at=1.0)
+    (dry,) = relay("retention", "--dry-run", "--json").json
+    assert (dry["deliveries"], len(states(database))) == (1, 3)
+    assert relay("retention").out.startswith("forgot 1 deliveries")
+    assert states(database) == {"d2": "pending", "d3": "pending"}
+    (copy,) = relay("backup", "copy.db", "--json").json
+    assert (copy["path"], states(database.with_name("copy.db"))) == ("copy.db", states(database))
+    assert relay("migrate").out == "up to date\n"
+    assert [line["act"] for line in relay("audit", "--json").json] == ["backup", "retention"]
+
+
+def test_the_doctor_fails_when_something_does(relay: Operator, database: Path) -> None:
+    assert relay("doctor").code == 0
+    database.chmod(0o640)
+    findings = {one["check"]: one for one in relay("doctor", "--json").json}
+    assert (findings["permissions"]["level"], findings["config"]["level"]) == ("fail", "ok")
+    assert relay("doctor", OUTSPOKEN_RELAY__PROT="1").code == 1
+
+
+def test_settings_come_with_their_origin(relay: Operator) -> None:
+    (relay.database.parent / "mine.toml").write_text("[relay]\nport = 9999\n[engine]\nport = 1\n")
+    shown = relay("config", "show", "--origin", "--json", "--config", "mine.toml").json
+    origins = {one["setting"]: (one["value"], one["origin"]) for one in shown}
+    assert origins["relay.port"] == (9999, "mine.toml")
+    assert origins["relay.retry.retries"] == (10, "default")
+    assert origins["outbox.url"] == (f"sqlite:///{relay.database}", "environment")
+    assert relay("config", "check").code == 0
+    bad = relay("config", "check", OUTSPOKEN_RELAY__RETRY__DELAY="soon")
+    assert (bad.code, bad.err.startswith("relay: environment: relay.retry.delay: ")) == (78, True)
+
+
+def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator, database: Path) -> None:
+    put(database, *many(3000))
+    done = relay.shell(
+        "relay list --limit 3000 | head -1; relay list --json --limit 3000 | head -1; true | relay status | true"
+    )
+    assert (len(done.out.splitlines()), done.err) == (2, "")
+
+
+def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Operator, database: Path) -> None:
+    dead(database, 2)
+    code, seen = relay.in_a_terminal("list")
+    assert (code, "\x1b[31mdead" in seen) == (0, True)
+    code, seen = relay.in_a_terminal("list", NO_COLOR="1")
+    assert (code, "\x1b[" in seen, "dead" in seen) == (0, False, True)
+    code, seen = relay.in_a_terminal("replay", "--all", answer=b"n\n")
+    assert ("Would replay 2 deliveries" in seen, set(states(database).values())) == (True, {"dead"})
+    code, seen = relay.in_a_terminal("replay", "--all", answer=b"y\n")
+    assert (code, "2 of 2 replayed" in seen, set(states(database).values())) == (0, True, {"pending"})
+
+
+def test_bash_completes_the_commands(relay: Operator) -> None:
+    completing = "COMP_WORDS=(relay rep); COMP_CWORD=1; _relay_completion relay; echo ${COMPREPLY[@]}"
+    done = relay.shell(f"source <(relay completion bash); {completing}")
+    assert (done.out.strip(), done.err) == ("replay", "")
+    assert relay("completion", "tcsh").code == 2
