@@ -15,6 +15,7 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
+from relay.admin import keys
 from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
@@ -50,6 +51,7 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
         await house.open()
+        _warn_if_unsigned(settings)
         _obey_signals(house.service)
         address = await _serve(stack, relay, house)
         log.info("relay.ready", metrics=f"http://{address}/metrics")
@@ -164,6 +166,11 @@ def _announce(settings: Settings) -> None:
     log.info("relay.started", version=version("outspoken"), pid=os.getpid())
     if opened:
         log.warning("guard.networks.opened", networks=opened)
+
+
+def _warn_if_unsigned(settings: Settings) -> None:
+    if not keys.active(settings.outbox.path, None, time.time()):
+        log.warning("signing.off", remedy="make a key and give it to receivers: relay keys add")
 
 
 def _obey_signals(service: Service) -> None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -41,8 +42,9 @@ def _folder(stack: AsyncExitStack, stay: bool) -> Path:
 
 
 async def _start(stack: AsyncExitStack, stage: Stage) -> tuple[Process, Process, Process]:
+    key = await stage.signing_key()
     started = []
-    for start in (stage.receiver, stage.engine, stage.relay):
+    for start in (partial(stage.receiver, "--verify-key", key), stage.engine, stage.relay):
         process = await start()
         stack.push_async_callback(process.stop)
         started.append(process)
@@ -68,11 +70,14 @@ def _show_callback(callback: Line) -> None:
     print(f"{callback['method']} {callback['path']}")
     for name, value in callback["headers"].items():
         print(f"  {name}: {value}")
+    print(f"  (the receiver says that the signature is {callback['signature']})")
     heard = json.loads(callback["body"])["results"]["channels"][0]["alternatives"][0]["transcript"]
     _quote("transcript", heard)
     _quote("spoken", SPOKEN.read_text("utf-8").strip())
     if not heard:
         raise AssertionError("the callback has no transcript")
+    if callback["signature"] != "valid":
+        raise AssertionError("the callback is not signed as it should be")
 
 
 def _quote(what: str, words: str) -> None:

@@ -89,6 +89,12 @@ class Process:
     def _silent(self) -> bool:
         return all(ear.done() for ear in self._ears)
 
+    async def finished(self) -> int:
+        """Wait until it ends by itself."""
+        code = await self._process.wait()
+        await asyncio.gather(*self._ears)
+        return code
+
     async def stop(self) -> int:
         """SIGTERM, and wait until it has drained."""
         return await self._end(signal.SIGTERM)
@@ -100,9 +106,7 @@ class Process:
     async def _end(self, how: signal.Signals) -> int:
         with suppress(ProcessLookupError):
             self._process.send_signal(how)
-        code = await self._process.wait()
-        await asyncio.gather(*self._ears)
-        return code
+        return await self.finished()
 
 
 def _environment() -> dict[str, str]:
@@ -160,6 +164,13 @@ class Stage:
     def callback_url(self) -> str:
         """Where the receiver listens."""
         return f"http://127.0.0.1:{self.callback_port}/callback"
+
+    async def signing_key(self) -> str:
+        """Make a key that signs from now on; the secret that receivers are given."""
+        await (await Process.start("relay", "migrate", env=self.env)).finished()
+        rotation = await Process.start("relay", "keys", "rotate", "--json", env=self.env)
+        handover: str = (await rotation.said(lambda line: "handover" in line))["handover"]
+        return handover
 
     async def engine(self) -> Process:
         """A running engine that takes requests."""
