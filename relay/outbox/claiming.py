@@ -49,9 +49,10 @@ class Claimer:
         quota = {id_: free.get(self.origin(connection, id_), most) for id_ in due}
         quota |= self._probes(connection, due)
         turn = [id_ for id_ in due if quota[id_] > 0][:room]
+        # Full ones have had their turn too: they must not hide those behind them from the next claim.
+        self._last_served = turn[-1] if turn else next(reversed(due), self._last_served)
         if not turn:
             return []
-        self._last_served = turn[-1]
         # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
         deepest = 2 * -(-room // len(turn))
         depths = {id_: min(quota[id_], deepest) for id_ in turn}

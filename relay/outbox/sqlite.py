@@ -79,7 +79,8 @@ class SqliteOutbox:
         `free[origin]` where the caller holds some already."""
         now = self._clock()
         if not self._anything_to_do(now):
-            return Claims()
+            with store_errors():
+                return Claims(blocked=self._claimer.blocked(self._reader, free, now))
         async with self._writer.transaction() as connection:
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             seqs = self._claimer.choose(connection, room, free, most, now)
@@ -102,6 +103,8 @@ class SqliteOutbox:
 
     async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
         """Write the ends of some attempts; returns the leases that were stale, for which nothing was changed."""
+        for attempt in attempts:  # what was refused or sent as a link never asked for its body
+            self._bodies.pop(attempt.delivery.lease.seq, None)
         async with self._writer.transaction() as connection:
             return settling.settle(connection, attempts)
 

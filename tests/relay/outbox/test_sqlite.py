@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,48 +12,24 @@ from pathlib import Path
 import pytest
 
 from relay import outbox
-from relay.model import Attempted, BodyLimits, Dead, Delivery, Failure, Kind, Lease, Method, Reason, Retry
-from relay.outbox.sqlite import Limits, SqliteOutbox
+from relay.model import (
+    Attempted,
+    BodyLimits,
+    Dead,
+    Delivery,
+    Failure,
+    Kind,
+    Lease,
+    Method,
+    Reason,
+    Retry,
+    Stream,
+    Timing,
+)
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
+from tests.relay.outbox.claims import START, Clock, Open, claim, end, ids, one_claimed
 
-START = 1000.0
-Open = Callable[..., SqliteOutbox]
-
-
-class Clock:
-    """A time that only moves when a test says so."""
-
-    now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def relays(database: Path, clock: Clock) -> AsyncIterator[Open]:
-    """Opens the outbox as one more relay would."""
-    opened: list[SqliteOutbox] = []
-
-    def open_one(per_destination: int = 16, lease: float = 60.0) -> SqliteOutbox:
-        opened.append(SqliteOutbox(database, Limits(per_destination, lease), clock))
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        await one.close()
-
-
-def ids(deliveries: tuple[Delivery, ...]) -> list[str]:
-    return [delivery.id for delivery in deliveries]
-
-
-async def claim(relay: SqliteOutbox, room: int = 100) -> tuple[Delivery, ...]:
-    return (await relay.claim(room)).deliveries
+HOG, OTHER = "http://hog.example:80", "http://b.example:80"
 
 
 # --- claiming
@@ -69,6 +45,8 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Path, r
         content_type="text/plain",
         headers={"dg-token": "k"},
         traceparent="00-a-b-01",
+        schedule="exponential",
+        stream=Stream("s"),
     )
     put(database, sent, due_at=900.0)
     relay = relays()
@@ -88,6 +66,9 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Path, r
         due_at=900.0,
         attempts=0,
         lapses=0,
+        schedule="exponential",
+        stream_id=1,
+        position=1,
     )
     assert relay.body(delivery) == b"\x00body"
     assert rows(database, "SELECT state, lease_token, lease_until FROM deliveries") == [
@@ -130,34 +111,33 @@ async def test_room_is_shared_fairly_between_a_backlog_and_a_newcomer(database: 
     assert "late" in ids(await claim(relays(), 2))
 
 
-async def test_a_destination_has_no_more_in_flight_than_its_cap(database: Path, relays: Open) -> None:
-    put(database, *many(10, "http://hog.example/", "hog"), *many(1, "http://b.example/", "b"), due_at=START)
-    relay = relays(per_destination=4)
-    assert sorted(ids(await claim(relay))) == ["b1", "hog1", "hog2", "hog3", "hog4"]
-    assert await claim(relay) == ()
+async def test_of_a_destination_no_more_is_claimed_than_was_asked_for(database: Path, relays: Open) -> None:
+    put(database, *many(30, "http://hog.example/", "hog"), *many(1, "http://b.example/", "b"), due_at=START)
+    relay = relays()
+    assert sorted(ids(await claim(relay, most=4))) == ["b1", "hog1", "hog2", "hog3", "hog4"]
+    assert ids(await claim(relay, free={HOG: 2}, most=4)) == ["hog5", "hog6"]
+    assert len(await claim(relay, free={OTHER: 0}, most=4)) == 4
+    assert len(await claim(relay, free={HOG: 100}, most=4)) == 20
 
 
-async def test_the_cap_counts_the_leases_of_every_relay(database: Path, relays: Open) -> None:
-    put(database, *many(10), due_at=START)
-    first, second = relays(per_destination=3), relays(per_destination=4)
-    mine = await claim(first)
-    assert len(mine) == 3
-    assert len(await claim(second)) == 1
-    await first.settle([attempted(mine[0])])
-    assert len(await claim(second)) == 1
+@pytest.mark.parametrize("none", [0, -3])
+async def test_of_a_full_destination_nothing_is_claimed(database: Path, relays: Open, none: int) -> None:
+    put(database, *many(3, "http://hog.example/", "hog"), *many(1, "http://b.example/", "b"), due_at=START)
+    relay = relays()
+    assert ids(await claim(relay, free={HOG: 1})) == ["hog1", "b1"]
+    assert await claim(relay, free={HOG: none, OTHER: none}) == ()
 
 
 async def test_full_destinations_do_not_hide_the_ones_behind_them(database: Path, relays: Open) -> None:
-    full = (many(2, f"http://full{number}.example/", f"f{number}-") for number in range(6))
-    put(
-        database,
-        *(delivery for two in full for delivery in two),
-        *many(1, "http://free.example/", "free"),
-        due_at=START,
-    )
-    relay = relays(per_destination=1)
-    assert len(await claim(relay, 6)) == 6
-    assert ids(await claim(relays(per_destination=1), 1)) == ["free1"]
+    full = [f"full{number}.example" for number in range(6)]
+    put(database, *(new(host, f"http://{host}/") for host in full), new("free1", "http://free.example/"), due_at=START)
+    assert ids(await claim(relays(), 1, {f"http://{host}:80": 0 for host in full})) == ["free1"]
+
+
+async def test_every_share_is_filled_from_whoever_has_more(database: Path, relays: Open) -> None:
+    put(database, *many(100, "http://a.example/", "a"), *many(3, "http://b.example/", "b"), due_at=START)
+    served = Counter(id_[0] for id_ in ids(await claim(relays(), 50, most=40)))
+    assert served == {"a": 40, "b": 3}
 
 
 async def test_turns_go_round_in_a_ring(database: Path, relays: Open) -> None:
@@ -171,7 +151,7 @@ async def test_turns_go_round_in_a_ring(database: Path, relays: Open) -> None:
 async def test_a_backlog_of_one_destination_does_not_delay_a_hundred_others(database: Path, relays: Open) -> None:
     put(database, *many(300, "http://hog.example/", "hog"), due_at=1.0)
     put(database, *(new(f"n{number}", f"http://n{number}.example/") for number in range(100)), due_at=START)
-    relay = relays(per_destination=16)
+    relay = relays()
     served = [*await claim(relay, 60), *await claim(relay, 60)]
     assert sum(delivery.id.startswith("n") for delivery in served) == 100
 
@@ -190,12 +170,12 @@ async def test_an_idle_relay_takes_no_write_lock(database: Path, relays: Open) -
 
 async def test_an_expired_lease_is_taken_over_under_a_fresh_number(database: Path, relays: Open, clock: Clock) -> None:
     put(database, new(), due_at=START)
-    dead, heir = relays(lease=60), relays()
+    dead, heir = relays(lease=60), relays(lease=60)
     (first,) = await claim(dead)
     clock.now = START + 59.9
     assert await claim(heir) == ()
     clock.now = START + 60
-    claims = await heir.claim(9)
+    claims = await heir.claim(9, {}, 9)
     (second,) = claims.deliveries
     assert claims.lapsed == 1
     assert (first.number, second.number) == (1, 2)
@@ -228,35 +208,39 @@ async def test_what_was_cut_short_is_free_at_once_and_its_next_number_is_fresh(d
     put(database, new(), due_at=START)
     leaving, heir = relays(), relays()
     (first,) = await claim(leaving)
-    await leaving.release([first.lease])
+    await leaving.release([first.lease], sent=True)
     (second,) = await claim(heir)
     assert (second.attempts, second.number) == (0, 2)
     assert rows(database, "SELECT count(*) FROM attempts") == [(0,)]
 
 
-async def test_a_stale_release_changes_nothing(database: Path, relays: Open, clock: Clock) -> None:
+async def test_what_was_never_sent_goes_back_as_it_was(database: Path, relays: Open) -> None:
+    put(database, *many(2), due_at=START)
+    leaving, heir = relays(), relays()
+    before = rows(database, "SELECT * FROM deliveries")
+    await leaving.release([delivery.lease for delivery in await claim(leaving)], sent=False)
+    assert rows(database, "SELECT * FROM deliveries") == before
+    assert [(delivery.lapses, delivery.number) for delivery in await claim(heir)] == [(0, 1), (0, 1)]
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_stale_release_changes_nothing(database: Path, relays: Open, clock: Clock, sent: bool) -> None:
     put(database, new(), due_at=START)
     late, heir = relays(), relays()
     (first,) = await claim(late)
     clock.now = START + 60
     (second,) = await claim(heir)
-    await late.release([first.lease])
+    await late.release([first.lease], sent=sent)
     assert rows(database, "SELECT state, lease_token FROM deliveries") == [("leased", second.lease.token)]
 
 
 # --- settling
 
 
-async def one_claimed(database: Path, relay: SqliteOutbox) -> Delivery:
-    put(database, new(), due_at=START)
-    (delivery,) = await claim(relay)
-    return delivery
-
-
 async def test_a_success_is_final(database: Path, relays: Open) -> None:
     relay = relays()
     delivery = await one_claimed(database, relay)
-    assert await relay.settle([attempted(delivery)]) == ()
+    assert await relay.settle([attempted(delivery)]) == frozenset()
     assert rows(database, "SELECT state, attempts, finished_at, reason, lease_token, lease_until FROM deliveries") == [
         ("delivered", 1, 1001.0, None, None, None)
     ]
@@ -299,13 +283,63 @@ async def test_every_attempt_leaves_a_row(database: Path, relays: Open) -> None:
     ]
 
 
+async def test_what_is_kept_of_an_attempt_shows_its_steps_and_no_secret(database: Path, relays: Open) -> None:
+    relay = relays()
+    delivery = await one_claimed(database, relay)
+    came = answer(
+        200,
+        timing=Timing(0.5, dns=0.001, connect=0.01, first_byte=0.4),
+        headers=(("Set-Cookie", "canary"), ("Server", "nginx"), ("X-Odd", "\udcff")),
+    )
+    sent = (("webhook-id", "d1"), ("authorization", "[redacted]"))
+    await relay.settle([replace(attempted(delivery, came), request_headers=sent)])
+    ((timing, request, response),) = rows(database, "SELECT timing, request_headers, answer_headers FROM attempts")
+    assert json.loads(timing) == {"dns": 0.001, "connect": 0.01, "first_byte": 0.4}
+    assert json.loads(request) == [["webhook-id", "d1"], ["authorization", "[redacted]"]]
+    assert json.loads(response) == [["Set-Cookie", "[redacted]"], ["Server", "nginx"], ["X-Odd", "\udcff"]]
+
+
+async def test_a_link_instead_of_the_body_is_remembered(database: Path, relays: Open) -> None:
+    relay = relays()
+    delivery = await one_claimed(database, relay)
+    assert not delivery.pointer
+    await end(relay, delivery, answer(413), Retry(START, pointer=True))
+    (again,) = await claim(relay)
+    assert again.pointer
+
+
+async def test_a_link_teaches_nothing_about_size(database: Path, relays: Open) -> None:
+    relay = relays()
+    delivery = await one_claimed(database, relay)
+    for status in (200, 413):
+        forged = replace(delivery, pointer=True, body_bytes=9_000_000)
+        await end(relay, forged, answer(status), Retry(START))
+        (delivery,) = await claim(relay)
+    assert relay.body_limits(delivery.destination) == BodyLimits()
+
+
+async def test_gone_disables_the_destination_until_an_operator_enables_it(database: Path, relays: Open) -> None:
+    put(database, *many(2), new("other", "http://other.example/"), due_at=START)
+    relay = relays()
+    gone, held, other = await claim(relay)
+    await end(relay, gone, answer(410), Dead(Reason.GONE))
+    await relay.release([held.lease, other.lease], sent=False)
+    assert rows(database, "SELECT origin, state FROM destinations ORDER BY id") == [
+        ("https://receiver.example:443", "disabled"),
+        ("http://other.example:80", "active"),
+    ]
+    assert ids(await claim(relay)) == ["other"]
+    rows(database, "UPDATE destinations SET state = 'active'")
+    assert ids(await claim(relay)) == ["d2"]
+
+
 async def test_a_stale_settlement_changes_nothing_and_is_said(database: Path, relays: Open, clock: Clock) -> None:
     late, heir = relays(), relays()
     first = await one_claimed(database, late)
     clock.now = START + 60
     await claim(heir)
     before = rows(database, "SELECT * FROM deliveries")
-    assert await late.settle([attempted(first)]) == (first.lease,)
+    assert await late.settle([attempted(first)]) == {first.lease}
     assert rows(database, "SELECT * FROM deliveries") == before
     assert rows(database, "SELECT * FROM attempts") == []
 
@@ -313,8 +347,8 @@ async def test_a_stale_settlement_changes_nothing_and_is_said(database: Path, re
 async def test_a_second_settlement_of_one_lease_is_stale(database: Path, relays: Open) -> None:
     relay = relays()
     delivery = await one_claimed(database, relay)
-    assert await relay.settle([attempted(delivery)]) == ()
-    assert await relay.settle([attempted(delivery, answer(500), Dead(Reason.EXHAUSTED))]) == (delivery.lease,)
+    assert await relay.settle([attempted(delivery)]) == frozenset()
+    assert await relay.settle([attempted(delivery, answer(500), Dead(Reason.EXHAUSTED))]) == {delivery.lease}
     assert states(database) == {"d1": "delivered"}
 
 
@@ -323,7 +357,7 @@ async def test_a_batch_settles_the_fresh_beside_the_stale(database: Path, relays
     relay = relays()
     first, second, third = await claim(relay)
     forged = replace(second, lease=Lease(second.lease.seq, "somebody.1"))
-    assert await relay.settle([attempted(first), attempted(forged), attempted(third)]) == (forged.lease,)
+    assert await relay.settle([attempted(first), attempted(forged), attempted(third)]) == {forged.lease}
     assert states(database) == {"d1": "delivered", "d2": "leased", "d3": "delivered"}
 
 
@@ -412,14 +446,14 @@ async def test_intake_during_a_count_is_counted_once(database: Path, relays: Ope
 CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from pathlib import Path
-from relay.outbox.sqlite import Limits, SqliteOutbox
+from relay.outbox.sqlite import SqliteOutbox
 
 async def main():
-    outbox = SqliteOutbox(Path(sys.argv[1]), Limits(per_destination=1000))
+    outbox = SqliteOutbox(Path(sys.argv[1]))
     print("ready", flush=True)
     sys.stdin.readline()
     mine = []
-    while claims := (await outbox.claim(5)).deliveries:
+    while claims := (await outbox.claim(5, {}, 5)).deliveries:
         mine += [delivery.id for delivery in claims]
     await outbox.close()
     print(json.dumps(mine))
@@ -455,3 +489,94 @@ async def test_an_attempt_of_a_failing_write_is_all_or_nothing(database: Path, r
         await relay.settle([attempted(fine), broken])
     assert states(database) == {"d1": "leased", "d2": "leased"}
     assert rows(database, "SELECT * FROM attempts") == []
+
+
+# --- left alone
+
+RECEIVER = "https://receiver.example:443"
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+async def test_an_operator_keeps_deliveries_back(database: Path, relays: Open, state: str) -> None:
+    put(database, *many(2), new("other", "http://other.example/"), due_at=START)
+    rows(database, "UPDATE destinations SET state = ? WHERE id = 1", state)
+    relay = relays()
+    assert ids(await claim(relay)) == ["other"]
+    rows(database, "UPDATE destinations SET state = 'active'")
+    assert ids(await claim(relay)) == ["d1", "d2"]
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+@pytest.mark.parametrize("more", [True, False], ids=["with more to claim", "with nothing to claim"])
+async def test_whoever_holds_something_hears_that_it_must_stay(
+    database: Path, relays: Open, state: str, more: bool
+) -> None:
+    put(database, new("held"), new("fine", "http://other.example/"), due_at=START)
+    relay = relays()
+    held = {delivery.destination: 1 for delivery in await claim(relay)}
+    rows(database, "UPDATE destinations SET state = ? WHERE origin = ?", state, RECEIVER)
+    if more:
+        put(database, new("more", "http://other.example/"), due_at=START)
+    claims = await relay.claim(9, held, 9)
+    assert ids(claims.deliveries) == (["more"] if more else [])
+    assert claims.blocked == {RECEIVER}
+    assert (await relay.claim(9, {}, 9)).blocked == frozenset()
+
+
+# --- given up unsent
+
+
+async def test_what_waited_too_long_for_a_paused_destination_is_given_up(database: Path, relays: Open) -> None:
+    put(database, new("old"), due_at=START - 100)
+    put(database, new("young"), due_at=START - 50)
+    rows(database, "UPDATE destinations SET state = 'paused'")
+    relay = relays()
+    assert await relay.expire(START - 100) == 0
+    assert await relay.expire(START - 60) == 1
+    assert rows(database, "SELECT id, state, reason, attempts, finished_at FROM deliveries ORDER BY seq") == [
+        ("old", "dead", "expired", 0, START),
+        ("young", "pending", None, 0, None),
+    ]
+
+
+async def test_what_is_late_because_no_relay_ran_gets_its_attempts(database: Path, relays: Open) -> None:
+    put(database, new(), due_at=1.0)
+    relay = relays()
+    assert await relay.expire(START) == 0
+    assert ids(await claim(relay)) == ["d1"]
+
+
+async def test_what_is_being_sent_is_not_given_up(database: Path, relays: Open) -> None:
+    put(database, new(), due_at=1.0)
+    relay = relays()
+    await claim(relay)
+    rows(database, "UPDATE destinations SET state = 'paused'")
+    assert await relay.expire(START) == 0
+
+
+async def test_a_backlog_is_given_up_in_slices(database: Path, relays: Open) -> None:
+    put(database, *many(1200), due_at=1.0)
+    rows(database, "UPDATE destinations SET state = 'disabled'")
+    relay = relays()
+    assert [await relay.expire(START) for _ in range(4)] == [500, 500, 200, 0]
+
+
+# --- who is at work
+
+
+async def test_relays_that_check_in_are_counted_until_they_have_been_silent(
+    database: Path, relays: Open, clock: Clock
+) -> None:
+    first, second = relays(), relays()
+    assert [await first.check_in(), await second.check_in(), await first.check_in()] == [1, 2, 2]
+    clock.now += 10
+    assert await first.check_in() == 2
+    clock.now += 6
+    assert await first.check_in() == 1
+    assert await second.check_in() == 2
+
+
+async def test_a_secret_is_shared_by_whoever_opens_the_file(database: Path, relays: Open) -> None:
+    first, second = relays(), relays()
+    assert first.secret("pointer") == second.secret("pointer")
+    assert len(first.secret("pointer")) == 32
