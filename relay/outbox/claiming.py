@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from relay.model import Delivery, Kind, Lease, Method
@@ -32,6 +32,7 @@ class Claimer:
         self._lease = lease
         self._last_served = 0
         self._origins: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
 
     def due(self, connection: sqlite3.Connection, room: int, now: float) -> dict[int, bool]:
         """Destinations with something due, and whether they are on probation. A ring: on from the one served last."""
@@ -90,14 +91,16 @@ class Claimer:
     def origin(self, connection: sqlite3.Connection, destination_id: int) -> str:
         """The name of a destination, which never changes."""
         if destination_id not in self._origins:
-            self._origins[destination_id] = connection.execute(_ORIGIN, {"id": destination_id}).fetchone()[0]
+            origin: str = connection.execute(_ORIGIN, {"id": destination_id}).fetchone()[0]
+            self._origins[destination_id] = origin
+            self._ids[origin] = destination_id
         return self._origins[destination_id]
 
-    def blocked(self, connection: sqlite3.Connection, origins: Mapping[str, int], now: float) -> frozenset[str]:
+    def blocked(self, connection: sqlite3.Connection, origins: Iterable[str], now: float) -> frozenset[str]:
         """Which of these destinations must be left alone now: paused, disabled, or their breaker opened."""
-        ids = [id_ for id_, origin in self._origins.items() if origin in origins]
-        rows = connection.execute(_BLOCKED, {"ids": json.dumps(ids), "now": now}) if ids else ()
-        return frozenset(self._origins[row[0]] for row in rows)
+        ids = [self._ids[origin] for origin in origins if origin in self._ids]
+        rows = connection.execute(_BLOCKED, {"ids": json.dumps(ids), "now": now}).fetchall() if ids else ()
+        return frozenset(self._origins[id_] for (id_,) in rows)
 
 
 def _candidates(connection: sqlite3.Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:

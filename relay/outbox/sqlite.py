@@ -78,16 +78,20 @@ class SqliteOutbox:
         """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
         `free[origin]` where the caller holds some already."""
         now = self._clock()
-        if not self._anything_to_do(now):
-            with store_errors():
-                return Claims(blocked=self._claimer.blocked(self._reader, free, now))
+        lapsed, deliveries = await self._lease_due(room, free, most, now) if self._anything_to_do(now) else (0, ())
+        with store_errors():
+            blocked = self._claimer.blocked(self._reader, free, now)
+        return Claims(deliveries, lapsed, blocked)
+
+    async def _lease_due(
+        self, room: int, free: Mapping[str, int], most: int, now: float
+    ) -> tuple[int, tuple[Delivery, ...]]:
         async with self._writer.transaction() as connection:
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             seqs = self._claimer.choose(connection, room, free, most, now)
             deliveries = self._claimer.lease(connection, seqs, self._token(), now) if seqs else ()
             self._bodies.update(_small_bodies(connection, deliveries))
-            blocked = self._claimer.blocked(connection, free, now)
-        return Claims(deliveries, lapsed, blocked)
+        return lapsed, deliveries
 
     def _anything_to_do(self, now: float) -> bool:
         """A read first, so that the poll of an idle relay takes no write lock."""
