@@ -136,6 +136,6 @@ async def _collect(path: Path, rules: Rules, now: float) -> list[Finding]:
 
 def _forgotten(pruned: Pruned, verb: str) -> str:
     return (
-        f"{verb} {pruned.deliveries} deliveries, {pruned.bodies} bodies ({size(pruned.body_bytes)}), the attempts of "
-        f"{pruned.attempts} deliveries, {pruned.audit} lines of the audit and {pruned.keys} retired keys"
+        f"{verb} {pruned.deliveries} deliveries, {pruned.bodies} bodies ({size(pruned.body_bytes)}), "
+        f"{pruned.attempts} attempts, {pruned.audit} lines of the audit and {pruned.keys} retired keys"
     )

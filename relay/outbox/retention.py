@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from relay.model import State
@@ -25,11 +25,13 @@ _SLICE = statement("retention_slice")
 _FORGET_ATTEMPTS = statement("forget_attempts")
 _FORGET_BODY = statement("forget_body")
 _FORGET_DELIVERY = statement("forget_delivery")
+_COUNT = statement("retention_count")
 _FORGET_AUDIT = statement("forget_audit")
 _FORGET_KEYS = statement("forget_keys")
 
 _PAUSE_SECONDS = 0.01  # between two slices of a pass: others get their turn
 _VACUUM_PAGES = 64
+_READ = 20  # deliveries looked at between two glances at the clock
 # A delivery is finished after it was added, so the walk may stop where everything is too young. Transactions that
 # overlap are not numbered exactly in the order of their clocks.
 _CLOCK_SLACK = 3600.0
@@ -53,7 +55,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was forgotten (or would be): rows, and `attempts` counts deliveries whose attempts went."""
+    """What was forgotten, or would be: rows, and `body_bytes` of the bodies among them."""
 
     deliveries: int = 0
     bodies: int = 0
@@ -63,7 +65,14 @@ class Pruned:
     keys: int = 0
 
     def __add__(self, other: Pruned) -> Pruned:
-        return Pruned(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Pruned(
+            self.deliveries + other.deliveries,
+            self.bodies + other.bodies,
+            self.body_bytes + other.body_bytes,
+            self.attempts + other.attempts,
+            self.audit + other.audit,
+            self.keys + other.keys,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,15 @@ class _Row:
     created_at: float
     finished_at: float | None
     body_bytes: int
-    body: int
-    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What of one delivery has been kept long enough."""
+
+    delivery: bool
+    body: bool
+    attempts: bool
 
 
 async def prune_slice(
@@ -90,20 +106,21 @@ async def prune_slice(
 ) -> Slice:
     """Forget what is old among the next `size` deliveries behind seq `after`, in one transaction.
 
-    It ends early after `budget` seconds: large bodies take longer than small ones. With the last slice go old audit
-    rows and retired keys. Raises StoreUnavailable.
+    It ends early once `budget` seconds have passed: large bodies take longer than small ones. With the last slice go
+    old audit rows and retired keys. Raises StoreUnavailable.
     """
     async with writer.transaction() as connection:
         give_up = time.perf_counter() + budget
-        rows = _read(connection, after, size)
-        pruned = Pruned()
-        for row in rows:
-            pruned += _forget(connection, row, _due(row, kept, now))
+        pruned, seen = Pruned(), 0
+        while seen < size:
+            rows = _read(connection, after, _READ)
+            pruned += _forget_all(connection, rows, kept, now)
+            if not _goes_on(rows, kept, now, _READ):
+                return Slice(pruned + _forget_the_rest(connection, kept, now), None)
+            seen, after = seen + len(rows), rows[-1].seq
             if time.perf_counter() > give_up:
-                return Slice(pruned, row.seq)
-        if _goes_on(rows, kept, now, size):
-            return Slice(pruned, rows[-1].seq)
-        return Slice(pruned + _forget_the_rest(connection, kept, now), None)
+                break
+        return Slice(pruned, after)
 
 
 async def prune(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
@@ -152,7 +169,7 @@ def survey(path: Path, kept: Retention, now: float, *, size: int = 500) -> Prune
         while True:
             rows = _read(connection, after, size)
             for row in rows:
-                total += _due(row, kept, now)
+                total += _count(connection, row, _due(row, kept, now))
             if not _goes_on(rows, kept, now, size):
                 return total + _rest(connection, kept, now)
             after = rows[-1].seq
@@ -162,26 +179,37 @@ def _read(connection: sqlite3.Connection, after: int, size: int) -> list[_Row]:
     return [_Row(*row) for row in connection.execute(_SLICE, {"after": after, "slice": size}).fetchall()]
 
 
-def _due(row: _Row, kept: Retention, now: float) -> Pruned:
-    """What of one delivery has been kept long enough."""
+def _due(row: _Row, kept: Retention, now: float) -> _Due | None:
     if row.finished_at is None:
-        return Pruned()
+        return None
     age, dead = now - row.finished_at, row.state == State.DEAD.value
     whole = age >= (kept.dead if dead else kept.delivered)
-    body = bool(row.body) and (whole or (not dead and age >= kept.bodies))
-    attempts = bool(row.attempts) and (whole or age >= kept.attempts)
-    return Pruned(whole, body, body * row.body_bytes, attempts)
+    due = _Due(whole, whole or (not dead and age >= kept.bodies), whole or age >= kept.attempts)
+    return due if due.body or due.attempts else None
 
 
-def _forget(connection: sqlite3.Connection, row: _Row, due: Pruned) -> Pruned:
+def _forget_all(connection: sqlite3.Connection, rows: Sequence[_Row], kept: Retention, now: float) -> Pruned:
+    pruned = Pruned()
+    for row in rows:
+        if due := _due(row, kept, now):
+            pruned += _forget(connection, row, due)
+    return pruned
+
+
+def _forget(connection: sqlite3.Connection, row: _Row, due: _Due) -> Pruned:
     seq = {"seq": row.seq}
-    if due.attempts:
-        connection.execute(_FORGET_ATTEMPTS, seq)
-    if due.bodies:
-        connection.execute(_FORGET_BODY, seq)
-    if due.deliveries:
-        connection.execute(_FORGET_DELIVERY, seq)
-    return due
+    attempts = connection.execute(_FORGET_ATTEMPTS, seq).rowcount if due.attempts else 0
+    bodies = connection.execute(_FORGET_BODY, seq).rowcount if due.body else 0
+    deliveries = connection.execute(_FORGET_DELIVERY, seq).rowcount if due.delivery else 0
+    return Pruned(deliveries, bodies, bodies * row.body_bytes, attempts)
+
+
+def _count(connection: sqlite3.Connection, row: _Row, due: _Due | None) -> Pruned:
+    if due is None:
+        return Pruned()
+    attempts, bodies = connection.execute(_COUNT, {"seq": row.seq}).fetchone()
+    bodies *= due.body
+    return Pruned(due.delivery, bodies, bodies * row.body_bytes, attempts * due.attempts)
 
 
 def _goes_on(rows: Sequence[_Row], kept: Retention, now: float, size: int) -> bool:
