@@ -42,7 +42,9 @@ class Operator:
 
     def __init__(self, database: Path) -> None:
         self.database = database
-        clean = {name: text for name, text in os.environ.items() if not name.startswith(("OUTSPOKEN_", "NO_COLOR"))}
+        clean = {
+            name: text for name, text in os.environ.items() if not name.startswith(("OUTSPOKEN_", "NO_COLOR", "PYTHON"))
+        }
         self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": f"sqlite:///{database}", "TERM": "xterm-256color"}
 
     def __call__(self, *words: str, stdin: bytes = b"", **environ: str) -> Done:
