@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from relay.model import (
@@ -76,9 +76,11 @@ class Courier:
 
     def seal(self, delivery: Delivery, target: Target, now: float) -> Envelope:
         """The request to send: the result, or a link to it for a receiver that called it too large."""
-        body = (
-            self.pointers.envelope(delivery, now) if delivery.pointer and self.pointers else self.shelf.body(delivery)
-        )
+        if delivery.pointer and self.pointers:
+            body = self.pointers.envelope(delivery, now)
+            delivery = replace(delivery, content_type="application/json")
+        else:
+            body = self.shelf.body(delivery)
         keys = self.shelf.keys(delivery.destination)
         headers = sealing.headers(delivery, target, self.user_agent, body=body, keys=keys, now=now)
         return Envelope(delivery.method, target, headers, body)

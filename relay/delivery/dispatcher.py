@@ -117,7 +117,9 @@ class Dispatcher:
         """How many more to claim of each destination that some are held of: what it got through since the last claim,
         twice, so that a fast one ramps up and one that hangs holds a handful."""
         finished, self._finished = self._finished, Counter()
-        self._busy = +self._busy  # forgets those with nothing under way
+        # Forget those with nothing ahead and nothing under way.
+        self._ahead = {origin: queue for origin, queue in self._ahead.items() if queue}
+        self._busy = +self._busy
         held = self._busy + Counter({origin: len(queue) for origin, queue in self._ahead.items()})
         return {origin: min(self._cap + 2 * finished[origin], _MOST_AHEAD) - count for origin, count in held.items()}
 
@@ -158,8 +160,7 @@ class Dispatcher:
     async def _leave_alone(self, blocked: Iterable[str]) -> None:
         """Paused, disabled, or its breaker has opened: what was not started goes back."""
         unsent = [delivery.lease for origin in blocked for delivery in self._ahead.pop(origin, ())]
-        if unsent:
-            await self._queue.release(unsent, sent=False)
+        await self._release(unsent, sent=False)
 
     async def renew(self) -> None:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
@@ -181,7 +182,8 @@ class Dispatcher:
             task.cancel()
         if left:
             await asyncio.wait(left)
-            await self._release([delivery.lease for delivery in left.values()], sent=True)
+            # One that ended in the same moment was entered, and keeps its lease for its settlement.
+            await self._release([delivery.lease for task, delivery in left.items() if task.cancelled()], sent=True)
 
     async def _release(self, leases: list[Lease], *, sent: bool) -> None:
         try:

@@ -37,6 +37,7 @@ class Settler:
         self._tell = tell
         self._waiting: list[Attempted] = []
         self._arrived = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._stale = 0
         self.failing = False
 
@@ -65,8 +66,13 @@ class Settler:
 
     async def run_once(self) -> None:
         """Write what has arrived, as one transaction, and tell of it."""
-        self._arrived.clear()
-        batch = list(self._waiting)
+        # One at a time: the last turn of a relay that stops may come while the loop is writing.
+        async with self._turn:
+            self._arrived.clear()
+            if self._waiting:
+                await self._settle(list(self._waiting))
+
+    async def _settle(self, batch: list[Attempted]) -> None:
         try:
             durable = await self._write(batch)
         except StoreUnavailable as error:
@@ -76,7 +82,6 @@ class Settler:
         self.failing = False
         # Only now: until they are durable, whoever drains or renews has to see them.
         del self._waiting[: len(batch)]
-        self._stale += len(batch) - len(durable)
         self._tell_all(durable)
 
     async def _write(self, batch: list[Attempted]) -> list[Attempted]:
@@ -86,6 +91,7 @@ class Settler:
             raise
         except Exception as error:  # noqa: BLE001
             return await self._isolate(batch, error)  # whatever it is, it belongs to the attempt that caused it
+        self._stale += len(stale)
         return [attempt for attempt in batch if attempt.delivery.lease not in stale]
 
     async def _isolate(self, batch: list[Attempted], error: Exception) -> list[Attempted]:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import structlog
 
-from relay.outbox.sqlite import Limits, SqliteOutbox
+from relay.outbox.sqlite import SqliteOutbox
 
 
 @pytest.fixture
 async def outbox(database: Path) -> AsyncIterator[SqliteOutbox]:
     """The outbox as this relay sees it."""
-    opened = SqliteOutbox(database, Limits(per_destination=100))
+    opened = SqliteOutbox(database)
     yield opened
     await opened.close()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from relay.model import Answer, Attempted, Envelope, Lease
+from relay.model import Answer, Attempted, Delivery, Envelope, Lease
 from relay.outbox.sqlite import SqliteOutbox
-from tests.relay.deliveries import answer
+from tests.relay.deliveries import answer, attempted
 
 
 @contextmanager
@@ -41,6 +43,48 @@ class CountedBook:
         self.batches: list[int] = []
         self._outbox = outbox
 
-    async def settle(self, attempts: Sequence[Attempted]) -> tuple[Lease, ...]:
+    async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
         self.batches.append(len(attempts))
         return await self._outbox.settle(attempts)
+
+
+class Couriers:
+    """Couriers that stand before a receiver's door until it opens, and keep it open to everyone after that."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.at_once: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self._doors: dict[str, asyncio.Event] = {}
+
+    async def deliver(self, delivery: Delivery) -> Attempted:
+        """Wait for the door; `most` remembers how many stood there at once, of each destination and in all."""
+        self.started.append(delivery.id)
+        for name in (delivery.destination, "all"):
+            self.at_once[name] += 1
+            self.most[name] = max(self.most[name], self.at_once[name])
+        try:
+            await asyncio.sleep(0)  # through an open door too it takes a moment, in which others arrive
+            await self._door(delivery.id).wait()
+        finally:
+            self.at_once.subtract((delivery.destination, "all"))
+        return attempted(delivery)
+
+    def open(self, *ids: str) -> None:
+        """Let these through."""
+        for id_ in ids:
+            self._door(id_).set()
+
+    def _door(self, id_: str) -> asyncio.Event:
+        return self._doors.setdefault(id_, asyncio.Event())
+
+
+class Pages:
+    """A ledger that is never written down."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Attempted] = []
+
+    def enter(self, attempt: Attempted) -> None:
+        """Take one."""
+        self.waiting.append(attempt)

@@ -1,163 +1,446 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections import Counter
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from relay.delivery.dispatcher import Dispatcher
-from relay.model import Delivery
-from relay.outbox.sqlite import Limits, SqliteOutbox
-from tests.relay.deliveries import attempted, many, new, put, rows, states
-from tests.relay.delivery.surroundings import full_disk
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay import outbox as producer
+from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.settler import Settler
+from relay.model import Attempted, Delivery, Stream
+from relay.outbox.sqlite import Claims, SqliteOutbox
+from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
+from tests.relay.delivery.surroundings import Couriers, Pages, full_disk
+
+HOG, OTHER = "http://hog.example/", "http://other.example/"
+PATIENCE = 5.0  # seconds before a test gives up
 
 
-class Couriers:
-    """Couriers that stand before the receiver's door until it opens."""
+class Stand:
+    """A dispatcher whose couriers wait to be let through, and whose settlements are written when a test says so."""
 
-    def __init__(self, outbox: SqliteOutbox) -> None:
-        self.started: list[str] = []
-        self.at_once = self.most = 0
-        self.doors: dict[str, asyncio.Event] = {}
-        self._outbox = outbox
+    def __init__(self, outbox: SqliteOutbox, slots: Slots) -> None:
+        self.couriers = Couriers()
+        self.told: list[str] = []
+        self.settler = Settler(outbox, self.tell)
+        self.wake = asyncio.Event()
+        self.dispatcher = Dispatcher(outbox, self.couriers.deliver, self.settler, slots, self.wake)
 
-    async def deliver(self, delivery: Delivery) -> None:
-        self.started.append(delivery.id)
-        self.at_once += 1
-        self.most = max(self.most, self.at_once)
-        try:
-            await self.doors.setdefault(delivery.id, asyncio.Event()).wait()
-            await self._outbox.settle([attempted(delivery)])
-        finally:
-            self.at_once -= 1
+    def tell(self, attempts: Any) -> None:
+        self.told += [attempt.delivery.id for attempt in attempts]
 
-    def open(self, *ids: str) -> None:
-        for id_ in ids:
-            self.doors.setdefault(id_, asyncio.Event()).set()
+    async def deliver_all(self, database: Path) -> None:
+        """Turn both cranks until nothing is pending or leased."""
+        async with asyncio.timeout(PATIENCE):
+            while {"pending", "leased"} & set(states(database).values()):
+                self.wake.clear()
+                if not await self.dispatcher.run_once() and self.dispatcher.in_flight:
+                    await self.wake.wait()
+                await self.settler.run_once()
+
+    async def ended(self, count: int) -> None:
+        """Until so many attempts have ended and wait for their settlement."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.settler.waiting) < count:
+                await asyncio.sleep(0)
 
 
-def dispatch(outbox: SqliteOutbox, couriers: Couriers, concurrency: int = 10) -> tuple[Dispatcher, asyncio.Event]:
-    wake = asyncio.Event()
-    return Dispatcher(outbox, couriers.deliver, concurrency, wake), wake
+def stand(outbox: SqliteOutbox, in_all: int = 10, per_destination: int = 10) -> Stand:
+    return Stand(outbox, Slots(in_all, per_destination))
+
+
+@pytest.fixture
+async def standing(outbox: SqliteOutbox) -> AsyncIterator[Stand]:
+    """One with room for ten."""
+    one = stand(outbox)
+    yield one
+    await one.dispatcher.drain(0)
+
+
+def every(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{number}" for number in range(1, count + 1)]
+
+
+# --- how many at once
 
 
 async def test_never_more_attempts_are_in_flight_than_allowed(database: Path, outbox: SqliteOutbox) -> None:
-    put(database, *many(10))
-    couriers = Couriers(outbox)
-    dispatcher, wake = dispatch(outbox, couriers, concurrency=3)
-    assert await dispatcher.run_once() == 3
-    assert await dispatcher.run_once() == 0
-    assert dispatcher.in_flight == 3
-    couriers.open(*(f"d{number}" for number in range(1, 11)))
-    while "pending" in states(database).values():
-        await wake.wait()
-        wake.clear()
-        await dispatcher.run_once()
-    await dispatcher.drain(5)
-    assert couriers.most == 3
+    put(database, *many(30))
+    one = stand(outbox, in_all=3)
+    await one.dispatcher.run_once()
+    await one.dispatcher.run_once()
+    assert one.dispatcher.in_flight == 3
+    one.couriers.open(*every("d", 30))
+    await one.deliver_all(database)
+    assert one.couriers.most["all"] == 3
     assert set(states(database).values()) == {"delivered"}
+    assert sorted(one.told) == sorted(every("d", 30))
 
 
-async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Path, outbox: SqliteOutbox) -> None:
+async def test_never_more_to_one_destination_than_its_cap(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(40, HOG, "h"), *many(3, OTHER, "o"))
+    one = stand(outbox, in_all=20, per_destination=4)
+    await one.dispatcher.run_once()
+    await asyncio.sleep(0)
+    assert one.couriers.at_once == {"http://hog.example:80": 4, "http://other.example:80": 3, "all": 7}
+    one.couriers.open(*every("h", 40), *every("o", 3))
+    await one.deliver_all(database)
+    assert one.couriers.most == {"http://hog.example:80": 4, "http://other.example:80": 3, "all": 7}
+
+
+async def test_several_relays_share_the_cap_of_a_destination(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(40, HOG, "h"))
+    one = stand(outbox, in_all=20, per_destination=16)
+    one.dispatcher.relays = 4
+    await one.dispatcher.run_once()
+    assert one.dispatcher.in_flight == 4
+    one.dispatcher.relays = 100
+    one.couriers.open(*every("h", 40))
+    await one.deliver_all(database)
+    assert one.couriers.most["all"] == 4
+
+
+async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(200, HOG, "h"))
+    one = stand(outbox, in_all=100, per_destination=4)
+    for _ in range(20):
+        await one.dispatcher.run_once()
+    assert one.dispatcher.in_flight == 4
+    assert Counter(states(database).values()) == {"pending": 196, "leased": 4}
+    put(database, *many(5, OTHER, "o"))
+    one.couriers.open(*every("o", 5))
+    await one.dispatcher.run_once()
+    await one.ended(1)
+    assert one.couriers.most["http://other.example:80"] == 4
+    await one.dispatcher.drain(0)
+
+
+async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(400, HOG, "h"))
+    one = stand(outbox, in_all=10, per_destination=4)
+    await one.dispatcher.run_once()
+    one.couriers.open(*every("h", 3))
+    await one.ended(3)
+    await one.dispatcher.run_once()
+    assert Counter(states(database).values())["leased"] - len(one.settler.waiting) == 4 + 2 * 3
+    assert one.dispatcher.in_flight == 4
+    one.couriers.open(*every("h", 400))
+    await one.deliver_all(database)
+    assert one.couriers.most["all"] == 4
+
+
+async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(1100, HOG, "h"))
+    one = stand(outbox, in_all=600, per_destination=600)
+    one.couriers.open(*every("h", 1100))
+    for _ in range(4):
+        await one.dispatcher.run_once()
+        await one.ended(0)
+    while one.dispatcher.in_flight:
+        await asyncio.sleep(0)
+    await one.dispatcher.run_once()
+    held = Counter(states(database).values())["leased"]
+    assert held <= 2 * 600
+    await one.deliver_all(database)
+
+
+async def test_slots_that_become_free_are_filled_in_turn(database: Path, outbox: SqliteOutbox) -> None:
+    hosts = [f"http://{name}.example/" for name in "abc"]
+    put(database, *(delivery for host in hosts for delivery in many(4, host, host[7])))
+    one = stand(outbox, in_all=3, per_destination=4)
+    await one.dispatcher.run_once()
+    await asyncio.sleep(0)
+    assert sorted(one.couriers.started) == ["a1", "b1", "c1"]
+    one.couriers.open(*(f"{name}{number}" for name in "abc" for number in range(1, 5)))
+    await one.deliver_all(database)
+    rounds = [sorted(one.couriers.started[index : index + 3]) for index in range(0, 12, 3)]
+    assert rounds == [[f"{name}{number}" for name in "abc"] for number in range(1, 5)]
+
+
+async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(6, HOG, "h"))
+    one = stand(outbox, in_all=2, per_destination=6)
+    await one.dispatcher.run_once()
+    one.couriers.open("h1")
+    await one.ended(1)
+    await asyncio.sleep(0)
+    assert one.couriers.started == ["h1", "h2", "h3"]
+    await one.dispatcher.drain(0)
+
+
+async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Path, standing: Stand) -> None:
     put(database, new("d1"))
-    couriers = Couriers(outbox)
-    dispatcher, wake = dispatch(outbox, couriers)
-    await dispatcher.run_once()
-    assert not wake.is_set()
-    couriers.open("d1")
-    async with asyncio.timeout(5):
-        await wake.wait()
-    assert dispatcher.in_flight == 0
+    await standing.dispatcher.run_once()
+    assert not standing.wake.is_set()
+    standing.couriers.open("d1")
+    async with asyncio.timeout(PATIENCE):
+        await standing.wake.wait()
+    assert standing.dispatcher.in_flight == 0
+
+
+async def test_a_stream_has_one_in_flight(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(1, 9)))
+    one = stand(outbox)
+    one.couriers.open(*every("s", 8))
+    await one.deliver_all(database)
+    assert one.couriers.started == every("s", 8)
+    assert one.couriers.most["all"] == 1
+
+
+# --- left alone
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone(
+    database: Path, outbox: SqliteOutbox, state: str
+) -> None:
+    put(database, *many(6, HOG, "h"), *many(2, OTHER, "o"))
+    one = stand(outbox, in_all=2, per_destination=6)
+    await one.dispatcher.run_once()
+    assert set(states(database).values()) == {"leased"}
+    rows(database, "UPDATE destinations SET state = ? WHERE origin LIKE '%hog%'", state)
+    await one.dispatcher.run_once()
+    await one.dispatcher.run_once()
+    assert Counter(states(database).values()) == {"pending": 5, "leased": 3}
+    assert rows(database, "SELECT sum(lapses), sum(attempts) FROM deliveries") == [(0, 0)]
+    one.couriers.open(*every("h", 6), *every("o", 2))
+    await one.ended(3)
+    await one.settler.run_once()
+    assert sorted(one.couriers.started) == ["h1", "o1", "o2"]
+    await one.dispatcher.drain(0)
+
+
+async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
+    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+) -> None:
+    put(database, *many(3, HOG, "h"))
+    one = stand(outbox, in_all=1, per_destination=3)
+    await one.dispatcher.run_once()
+    rows(database, "UPDATE destinations SET state = 'paused'")
+    with full_disk():
+        assert await one.dispatcher.run_once() == 0
+    assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 2)]
+    assert set(states(database).values()) == {"leased"}
+    await one.dispatcher.drain(0)
+
+
+# --- crashes, leases
 
 
 async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
     database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
 ) -> None:
-    async def crash(_: Delivery) -> None:
+    async def crash(_: Delivery) -> Attempted:
         raise ZeroDivisionError("canary")
 
     put(database, new("d1"))
-    wake = asyncio.Event()
-    dispatcher = Dispatcher(outbox, crash, 10, wake)
+    wake, pages = asyncio.Event(), Pages()
+    dispatcher = Dispatcher(outbox, crash, pages, Slots(), wake)
     await dispatcher.run_once()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await wake.wait()
     (line,) = log
     assert (line["event"], line["delivery.id"]) == ("delivery.attempt.crashed", "d1")
     assert isinstance(line["exc_info"], ZeroDivisionError)
     assert states(database) == {"d1": "leased"}
     assert dispatcher.in_flight == 0
+    assert pages.waiting == []
+    rows(database, "UPDATE deliveries SET lease_until = 1.0")
+    await dispatcher.renew()
+    assert rows(database, "SELECT lease_until FROM deliveries") == [(1.0,)]
 
 
-async def test_draining_waits_for_the_attempts_under_way(database: Path, outbox: SqliteOutbox) -> None:
+async def test_the_leases_of_whatever_is_held_are_kept(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(3))
+    one = stand(outbox, in_all=1, per_destination=3)
+    await one.dispatcher.run_once()
+    one.couriers.open("d1")
+    await one.ended(1)
+    rows(database, "UPDATE deliveries SET lease_until = 1.0")
+    await one.dispatcher.renew()  # d1 is unsettled, d2 under way, d3 ahead
+    assert rows(database, "SELECT lease_until > created_at FROM deliveries") == [(1,)] * 3
+    await one.settler.run_once()
+    await one.dispatcher.drain(0)
+
+
+async def test_whoever_holds_nothing_renews_nothing(database: Path, outbox: SqliteOutbox) -> None:
+    with closing(producer.connect(database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(1):
+            await stand(outbox).dispatcher.renew()
+        other.execute("ROLLBACK")
+
+
+async def test_leases_that_were_taken_over_are_counted(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(3))
+    abandoned = SqliteOutbox(database, lease=-1.0)
+    await abandoned.claim(3, {}, 3)
+    await abandoned.close()
+    one = stand(outbox)
+    assert await one.dispatcher.run_once() == 3
+    assert [one.dispatcher.take_lapsed(), one.dispatcher.take_lapsed()] == [3, 0]
+    await one.dispatcher.drain(0)
+
+
+# --- draining
+
+
+async def test_draining_waits_for_the_attempts_under_way(database: Path, standing: Stand) -> None:
     put(database, *many(2))
-    couriers = Couriers(outbox)
-    dispatcher, _ = dispatch(outbox, couriers)
-    await dispatcher.run_once()
-    draining = asyncio.create_task(dispatcher.drain(60))
-    couriers.open("d1")
+    await standing.dispatcher.run_once()
+    draining = asyncio.create_task(standing.dispatcher.drain(60))
+    standing.couriers.open("d1")
     await asyncio.wait([draining], timeout=0.05)
     assert not draining.done()
-    couriers.open("d2")
+    standing.couriers.open("d2")
     await draining
+    await standing.settler.run_once()
     assert set(states(database).values()) == {"delivered"}
+
+
+async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothing(
+    database: Path, outbox: SqliteOutbox
+) -> None:
+    put(database, *many(5))
+    one = stand(outbox, in_all=2, per_destination=5)
+    await one.dispatcher.run_once()
+    draining = asyncio.create_task(one.dispatcher.drain(60))
+    async with asyncio.timeout(PATIENCE):
+        while Counter(states(database).values())["pending"] < 3:
+            await asyncio.wait([draining], timeout=0.005)
+    one.couriers.open(*every("d", 5))
+    await draining
+    await one.settler.run_once()
+    assert one.couriers.started == ["d1", "d2"]
+    assert rows(database, "SELECT state, attempts, lapses FROM deliveries WHERE id > 'd2'") == [("pending", 0, 0)] * 3
 
 
 async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
     database: Path, outbox: SqliteOutbox
 ) -> None:
     put(database, *many(2))
-    couriers = Couriers(outbox)
-    dispatcher, _ = dispatch(outbox, couriers)
-    await dispatcher.run_once()
-    couriers.open("d1")
-    await dispatcher.drain(0.05)
+    one = stand(outbox)
+    await one.dispatcher.run_once()
+    one.couriers.open("d1")
+    await one.dispatcher.drain(0.05)
+    await one.settler.run_once()
     assert states(database) == {"d1": "delivered", "d2": "pending"}
-    assert dispatcher.in_flight == 0
-    heir = SqliteOutbox(database, Limits())
-    (again,) = (await heir.claim(9)).deliveries
+    assert one.dispatcher.in_flight == 0
+    heir = SqliteOutbox(database)
+    (again,) = (await heir.claim(9, {}, 9)).deliveries
     await heir.close()
     assert (again.id, again.attempts, again.number) == ("d2", 0, 2)
+
+
+async def test_an_answer_that_comes_in_the_last_moment_counts(database: Path, outbox: SqliteOutbox) -> None:
+    async def stubborn(delivery: Delivery) -> Attempted:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return attempted(delivery)
+        raise AssertionError
+
+    put(database, new("d1"))
+    settler = Settler(outbox, lambda _: None)
+    dispatcher = Dispatcher(outbox, stubborn, settler, Slots(), asyncio.Event())
+    await dispatcher.run_once()
+    await asyncio.sleep(0)
+    await dispatcher.drain(0)
+    await settler.run_once()
+    assert settler.take_stale() == 0
+    assert rows(database, "SELECT state, lapses FROM deliveries") == [("delivered", 0)]
 
 
 async def test_draining_ends_though_nothing_can_be_given_back(
     database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
 ) -> None:
-    put(database, new("d1"))
-    dispatcher, _ = dispatch(outbox, Couriers(outbox))
-    await dispatcher.run_once()
+    put(database, *many(2))
+    one = stand(outbox, in_all=1)
+    await one.dispatcher.run_once()
     with full_disk():
-        await dispatcher.drain(0)
-    assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 1)]
-    assert states(database) == {"d1": "leased"}
+        await one.dispatcher.drain(0)
+    assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 1)] * 2
+    assert set(states(database).values()) == {"leased"}
 
 
 async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: SqliteOutbox) -> None:
-    dispatcher, _ = dispatch(outbox, Couriers(outbox))
     async with asyncio.timeout(1):
-        await dispatcher.drain(60)
+        await stand(outbox).dispatcher.drain(60)
 
 
-async def test_the_leases_of_running_attempts_are_kept(database: Path, outbox: SqliteOutbox) -> None:
-    put(database, new("d1"))
-    couriers = Couriers(outbox)
-    dispatcher, _ = dispatch(outbox, couriers)
-    await dispatcher.run_once()
-    rows(database, "UPDATE deliveries SET lease_until = 1.0")
-    await dispatcher.renew()
-    assert rows(database, "SELECT lease_until > created_at FROM deliveries") == [(1,)]
-    couriers.open("d1")
-    await dispatcher.drain(5)
+# --- in any order
 
 
-async def test_leases_that_were_taken_over_are_counted(database: Path, outbox: SqliteOutbox) -> None:
-    put(database, *many(3))
-    abandoned = SqliteOutbox(database, Limits(lease=-1.0))
-    await abandoned.claim(3)
-    await abandoned.close()
-    couriers = Couriers(outbox)
-    couriers.open("d1", "d2", "d3")
-    dispatcher, _ = dispatch(outbox, couriers)
-    assert await dispatcher.run_once() == 3
-    assert [dispatcher.take_lapsed(), dispatcher.take_lapsed()] == [3, 0]
-    await dispatcher.drain(5)
+class Shelf:
+    """A queue in memory that hands out what it was asked for, and remembers what came back."""
+
+    def __init__(self, backlog: dict[str, int]) -> None:
+        self.backlog = {origin: [f"{origin}.{n}" for n in range(count)] for origin, count in backlog.items()}
+        self.blocked: frozenset[str] = frozenset()
+        self.returned: list[str] = []
+
+    async def claim(self, room: int, free: Any, most: int) -> Claims:
+        given: list[Delivery] = []
+        for origin, ids in self.backlog.items():
+            count = 0 if origin in self.blocked else max(0, min(free.get(origin, most), room - len(given)))
+            given += [claimed(id_, destination=origin) for id_ in ids[:count]]
+            del ids[:count]
+        return Claims(tuple(given), blocked=self.blocked & set(free))
+
+    async def renew(self, leases: Any) -> None:
+        raise AssertionError("nobody asked")
+
+    async def release(self, leases: Any, *, sent: bool) -> None:
+        self.returned += ["sent" if sent else "unsent" for _ in leases]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.just("claim"), st.tuples(st.just("end"), st.integers(0, 50)), st.tuples(st.just("block"), st.integers(0, 3))
+    ),
+    max_size=40,
+)
+
+
+@given(
+    backlog=st.dictionaries(st.sampled_from("abcd"), st.integers(1, 60), min_size=1),
+    in_all=st.integers(1, 12),
+    per_destination=st.integers(1, 6),
+    steps=STEPS,
+)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
+def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_lost(
+    backlog: dict[str, int], in_all: int, per_destination: int, steps: list[Any]
+) -> None:
+    async def play() -> None:
+        shelf, couriers, pages = Shelf(backlog), Couriers(), Pages()
+        dispatcher = Dispatcher(shelf, couriers.deliver, pages, Slots(in_all, per_destination), asyncio.Event())
+        for step in steps:
+            match step:
+                case "claim":
+                    await dispatcher.run_once()
+                case ("end", index) if couriers.started:
+                    couriers.open(couriers.started[index % len(couriers.started)])
+                case ("block", index):
+                    shelf.blocked = frozenset("abcd"[index])
+                case _:
+                    pass
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert dispatcher.in_flight == couriers.at_once["all"] <= in_all
+        await dispatcher.drain(0)
+        most = {name: count for name, count in couriers.most.items() if name != "all"}
+        assert all(count <= per_destination for count in most.values())
+        assert len(set(couriers.started)) == len(couriers.started)
+        left = sum(map(len, shelf.backlog.values()))
+        assert left + len(shelf.returned) + len(pages.waiting) == sum(backlog.values())
+        assert shelf.returned.count("sent") == len(couriers.started) - len(pages.waiting)
+
+    asyncio.run(play())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +10,44 @@ from typing import Any
 import pytest
 
 from relay.delivery.settler import Settler
-from relay.model import Delivery, Lease
+from relay.model import Attempted, Delivery, Lease
 from relay.outbox import connect
 from relay.outbox.sqlite import SqliteOutbox
 from tests.relay.deliveries import answer, attempted, many, put, rows, states
 from tests.relay.delivery.surroundings import CountedBook, full_disk
 
 
+class Told:
+    """What observers heard, batch by batch, and where the deliveries stood in that moment."""
+
+    def __init__(self, database: Path) -> None:
+        self.batches: asyncio.Queue[list[str]] = asyncio.Queue()
+        self.states: list[dict[str, str]] = []
+        self._database = database
+
+    def __call__(self, attempts: Sequence[Attempted]) -> None:
+        self.states.append(states(self._database))
+        self.batches.put_nowait([attempt.delivery.id for attempt in attempts])
+
+    def ids(self) -> list[str]:
+        """All that was told since the last call."""
+        return [id_ for _ in range(self.batches.qsize()) for id_ in self.batches.get_nowait()]
+
+
+@pytest.fixture
+def told(database: Path) -> Told:
+    return Told(database)
+
+
 async def claim(database: Path, outbox: SqliteOutbox, count: int) -> tuple[Delivery, ...]:
     put(database, *many(count))
-    return (await outbox.claim(count)).deliveries
+    return (await outbox.claim(count, {}, count)).deliveries
 
 
-async def handed_in(settler: Settler, *deliveries: Delivery) -> list[asyncio.Task[bool]]:
-    """Attempts that wait for their settlement."""
-    waiting = [asyncio.create_task(settler.settle(attempted(delivery))) for delivery in deliveries]
-    await asyncio.wait(waiting, timeout=0)
-    return waiting
+def enter(settler: Settler, *deliveries: Delivery) -> None:
+    """Attempts that ended."""
+    for delivery in deliveries:
+        settler.enter(attempted(delivery))
 
 
 @asynccontextmanager
@@ -38,58 +59,68 @@ async def running(settler: Settler) -> AsyncIterator[None]:
         await task
 
 
-async def test_what_ended_together_is_written_in_one_transaction(database: Path, outbox: SqliteOutbox) -> None:
+async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one_go(
+    database: Path, outbox: SqliteOutbox, told: Told
+) -> None:
     book = CountedBook(outbox)
-    settler = Settler(book)
-    waiting = await handed_in(settler, *await claim(database, outbox, 5))
-    assert settler.waiting == 5
+    settler = Settler(book, told)
+    enter(settler, *await claim(database, outbox, 5))
+    assert len(settler.waiting) == 5
     await settler.run_once()
-    assert await asyncio.gather(*waiting) == [True] * 5
     assert book.batches == [5]
-    assert settler.waiting == 0
-    assert set(states(database).values()) == {"delivered"}
+    assert settler.waiting == []
+    assert told.batches.get_nowait() == ["d1", "d2", "d3", "d4", "d5"]
+    assert told.batches.empty()
+
+
+async def test_observers_hear_only_of_what_is_on_disk(database: Path, outbox: SqliteOutbox, told: Told) -> None:
+    settler = Settler(outbox, told)
+    enter(settler, *await claim(database, outbox, 1))
+    assert told.ids() == []
+    assert states(database) == {"d1": "leased"}
+    await settler.run_once()
+    assert told.ids() == ["d1"]
+    assert told.states == [{"d1": "delivered"}]
+
+
+async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: SqliteOutbox, told: Told) -> None:
+    book = CountedBook(outbox)
+    await Settler(book, told).run_once()
+    assert book.batches == []
+    assert told.batches.empty()
 
 
 async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_share_one_write(
-    database: Path, outbox: SqliteOutbox
+    database: Path, outbox: SqliteOutbox, told: Told
 ) -> None:
     book = CountedBook(outbox)
-    settler = Settler(book)
+    settler = Settler(book, told)
     first, *others = await claim(database, outbox, 6)
-    async with running(settler):
-        assert await settler.settle(attempted(first))
-        assert book.batches == [1]
-        await asyncio.gather(*(settler.settle(attempted(delivery)) for delivery in others))
-        assert book.batches == [1, 5]
-
-
-async def test_a_settlement_returns_only_when_it_is_on_disk(database: Path, outbox: SqliteOutbox) -> None:
-    settler = Settler(outbox)
-    (delivery,) = await claim(database, outbox, 1)
-    (waiting,) = await handed_in(settler, delivery)
-    assert not waiting.done()
-    assert states(database) == {"d1": "leased"}
-    await settler.run_once()
-    await waiting
-    assert states(database) == {"d1": "delivered"}
+    async with running(settler), asyncio.timeout(5):
+        enter(settler, first)
+        assert await told.batches.get() == ["d1"]
+        enter(settler, *others)
+        assert await told.batches.get() == ["d2", "d3", "d4", "d5", "d6"]
+    assert book.batches == [1, 5]
 
 
 async def test_a_disk_that_was_full_for_a_while_loses_nothing(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox)
+    settler = Settler(outbox, told)
     first, second, third = await claim(database, outbox, 3)
-    waiting = await handed_in(settler, first, second)
+    enter(settler, first, second)
     with full_disk():
         await settler.run_once()
         await settler.run_once()
     assert settler.failing
-    assert settler.waiting == 2
-    assert not any(task.done() for task in waiting)
-    waiting += await handed_in(settler, third)
+    assert len(settler.waiting) == 2
+    assert told.ids() == []
+    enter(settler, third)
     await settler.run_once()
-    assert await asyncio.gather(*waiting) == [True, True, True]
+    assert told.ids() == ["d1", "d2", "d3"]
     assert not settler.failing
+    assert settler.take_stale() == 0
     assert set(states(database).values()) == {"delivered"}
     assert rows(database, "SELECT number FROM attempts") == [(1,), (1,), (1,)]
     (complaint,) = log
@@ -98,80 +129,83 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
 
 
 async def test_the_loop_itself_tries_again_when_a_write_failed(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox)
-    (delivery,) = await claim(database, outbox, 1)
+    settler = Settler(outbox, told)
+    enter(settler, *await claim(database, outbox, 1))
     with full_disk():
-        (waiting,) = await handed_in(settler, delivery)
         await settler.run_once()
     async with running(settler), asyncio.timeout(5):
-        assert await waiting
+        assert await told.batches.get() == ["d1"]
 
 
 async def test_one_attempt_that_cannot_be_written_does_not_hold_up_the_others(
-    database: Path, outbox: SqliteOutbox
+    database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox)
+    settler = Settler(outbox, told)
     first, odd, last = await claim(database, outbox, 3)
-    poison = replace(attempted(odd), answer=answer(200, peer="\udcff"))
-    tasks = [asyncio.create_task(settler.settle(one)) for one in (attempted(first), poison, attempted(last))]
-    await asyncio.wait(tasks, timeout=0)
+    enter(settler, first)
+    settler.enter(replace(attempted(odd), answer=answer(200, peer="\udcff")))
+    enter(settler, last)
     await settler.run_once()
-    said = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [said[0], said[2]] == [True, True]
-    assert isinstance(said[1], UnicodeEncodeError)
+    assert told.ids() == ["d1", "d3"]
     assert states(database) == {"d1": "delivered", "d2": "leased", "d3": "delivered"}
+    (line,) = log
+    assert (line["event"], line["delivery.id"]) == ("delivery.attempt.crashed", "d2")
+    assert isinstance(line["exc_info"], UnicodeEncodeError)
+    assert settler.take_stale() == 0
 
 
 async def test_one_attempt_that_the_database_refuses_does_not_hold_up_the_others(
-    database: Path, outbox: SqliteOutbox
+    database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox)
+    settler = Settler(outbox, told)
     first, odd = await claim(database, outbox, 2)
     rows(
         database,
         "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome) VALUES (?, 1, 0, 0, 0, 'dns')",
         odd.lease.seq,
     )
-    waiting = await handed_in(settler, first, odd)
+    enter(settler, first, odd)
     await settler.run_once()
-    said = await asyncio.gather(*waiting, return_exceptions=True)
-    assert said[0] is True
-    assert "UNIQUE" in str(said[1])
+    assert told.ids() == ["d1"]
+    assert [(line["event"], line["delivery.id"]) for line in log] == [("delivery.attempt.crashed", "d2")]
     assert not settler.failing
-    assert settler.waiting == 0
+    assert settler.waiting == []
 
 
-async def test_a_stale_settlement_is_told_apart_and_counted(database: Path, outbox: SqliteOutbox) -> None:
-    settler = Settler(outbox)
+async def test_a_stale_settlement_is_counted_and_told_to_nobody(
+    database: Path, outbox: SqliteOutbox, told: Told
+) -> None:
+    settler = Settler(outbox, told)
     fresh, other = await claim(database, outbox, 2)
-    stale = replace(other, lease=Lease(other.lease.seq, "somebody.else"))
-    waiting = await handed_in(settler, fresh, stale)
+    enter(settler, fresh, replace(other, lease=Lease(other.lease.seq, "somebody.else")))
     await settler.run_once()
-    assert await asyncio.gather(*waiting) == [True, False]
+    assert told.ids() == ["d1"]
     assert [settler.take_stale(), settler.take_stale()] == [1, 0]
     assert states(database) == {"d1": "delivered", "d2": "leased"}
 
 
-async def test_an_attempt_whose_courier_was_cancelled_is_written_all_the_same(
+async def test_an_observer_that_fails_undoes_nothing_and_stops_nothing(
     database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox)
-    (waiting,) = await handed_in(settler, *await claim(database, outbox, 1))
-    with full_disk():
+    def fail(_: Sequence[Attempted]) -> None:
+        raise OSError("no space left for the log")
+
+    settler = Settler(outbox, fail)
+    for delivery in await claim(database, outbox, 2):
+        enter(settler, delivery)
         await settler.run_once()
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    with full_disk():
-        await settler.run_once()
-    await settler.run_once()
-    assert states(database) == {"d1": "delivered"}
+    assert set(states(database).values()) == {"delivered"}
+    assert [line["event"] for line in log] == ["observer.failed"] * 2
+    assert settler.waiting == []
 
 
-async def test_what_a_cancelled_write_held_is_written_by_the_next(database: Path, outbox: SqliteOutbox) -> None:
-    settler = Settler(outbox)
-    (waiting,) = await handed_in(settler, *await claim(database, outbox, 1))
+async def test_what_a_cancelled_write_held_is_written_by_the_next(
+    database: Path, outbox: SqliteOutbox, told: Told
+) -> None:
+    settler = Settler(outbox, told)
+    enter(settler, *await claim(database, outbox, 1))
     with closing(connect(database)) as other:
         other.execute("BEGIN IMMEDIATE")
         writing = asyncio.create_task(settler.run_once())
@@ -180,6 +214,24 @@ async def test_what_a_cancelled_write_held_is_written_by_the_next(database: Path
         with pytest.raises(asyncio.CancelledError):
             await writing
         other.execute("ROLLBACK")
-    assert settler.waiting == 1
+    assert len(settler.waiting) == 1
     await settler.run_once()
-    assert await waiting
+    assert told.ids() == ["d1"]
+
+
+async def test_two_turns_at_once_write_each_attempt_once(database: Path, outbox: SqliteOutbox, told: Told) -> None:
+    book = CountedBook(outbox)
+    settler = Settler(book, told)
+    first, second = await claim(database, outbox, 2)
+    enter(settler, first)
+    with closing(connect(database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        turns = [asyncio.create_task(settler.run_once()) for _ in range(2)]
+        await asyncio.wait(turns, timeout=0.01)
+        enter(settler, second)
+        other.execute("ROLLBACK")
+    await asyncio.gather(*turns)
+    assert book.batches == [1, 1]
+    assert told.ids() == ["d1", "d2"]
+    assert settler.take_stale() == 0
+    assert settler.waiting == []
