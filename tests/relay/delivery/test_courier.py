@@ -1,92 +1,103 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import json
+import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from relay.delivery.courier import Courier
-from relay.delivery.settler import Settler
 from relay.model import (
     Answer,
     Attempted,
     BodyLimits,
     Dead,
     Delivered,
-    Delivery,
     Failure,
-    Lease,
     Method,
     NewDelivery,
     Outcome,
     Reason,
     Retry,
+    Stream,
 )
 from relay.outbox.sqlite import SqliteOutbox
-from relay.policy.destination import Rules
+from relay.policy.destination import PRE_RECORDED, Rules, read
+from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.pointer import Pointers
 from relay.policy.schedule import FixedSchedule
-from tests.relay.deliveries import answer, new, put, rows, states
+from relay.policy.signing import parse_key
+from tests.relay.deliveries import answer, new, put, rows
 from tests.relay.delivery.surroundings import Network
 
 NOW = 5000.0
+RULES = Rules(networks=(ip_network("127.0.0.0/8"),))
+LINKS = Rulebook(on_too_large=OnTooLarge.POINTER)
+SECRET = "whsec_" + "a" * 32
+NEWER = "whsec_" + "b" * 32
 
 
-@pytest.fixture
-async def settler(outbox: SqliteOutbox) -> AsyncIterator[Settler]:
-    settler = Settler(outbox)
-    task = asyncio.create_task(settler.run())
-    yield settler
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+def key(database: Path, text: str) -> None:
+    """A key for everyone, put in as an operator does."""
+    rows(database, "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)", text)
 
 
 class Stage:
-    """One courier, its receivers, and what its observers heard."""
+    """One courier and its receivers; what it returns is settled at once."""
 
-    def __init__(self, database: Path, outbox: SqliteOutbox, settler: Settler) -> None:
+    def __init__(self, database: Path, outbox: SqliteOutbox) -> None:
         self.database = database
         self.outbox = outbox
         self.network = Network()
-        self.told: list[tuple[Attempted, str]] = []
         self.courier = Courier(
             shelf=outbox,
             transport=self.network,
-            settlements=settler,
-            rules=Rules(networks=(ip_network("127.0.0.0/8"),)),
-            schedule=FixedSchedule(retries=10, delay=30.0),
+            read=partial(read, rules=RULES, schemes=PRE_RECORDED),
+            rulebook=Rulebook(),
+            pointers=Pointers("https://speech.example", b"s" * 32),
             user_agent="Outspoken/test",
-            tell=self.tell,
+            dice=lambda: 1.0,
             clock=lambda: NOW,
         )
 
-    def tell(self, attempt: Attempted) -> None:
-        self.told.append((attempt, states(self.database)[attempt.delivery.id]))
-
-    async def claim(self, delivery: NewDelivery) -> Delivery:
-        put(self.database, delivery)
-        (claimed,) = (await self.outbox.claim(1)).deliveries
-        return claimed
+    def answering(self, *answers: Answer) -> None:
+        """The receivers answer this, in turn, and then 200."""
+        self.network = Network(*answers)
+        self.courier = replace(self.courier, transport=self.network)
 
     async def deliver(self, delivery: NewDelivery) -> Attempted:
-        await self.courier.deliver(await self.claim(delivery))
-        return self.told[-1][0]
+        put(self.database, delivery)
+        return await self.again(delivery.id)
+
+    async def again(self, id_: str = "d1") -> Attempted:
+        """One more attempt at a delivery that is due."""
+        due = (await self.outbox.claim(100, {}, 100)).deliveries
+        (claimed,) = (delivery for delivery in due if delivery.id == id_)
+        attempt = await self.courier.deliver(claimed)
+        await self.outbox.settle([attempt])
+        return attempt
+
+    @property
+    def sent(self) -> Sequence[dict[str, str]]:
+        """The headers of every request."""
+        return [dict(envelope.headers) for envelope in self.network.sent]
 
 
 @pytest.fixture
-def stage(database: Path, outbox: SqliteOutbox, settler: Settler) -> Stage:
-    return Stage(database, outbox, settler)
+def stage(database: Path, outbox: SqliteOutbox) -> Stage:
+    return Stage(database, outbox)
 
 
-async def test_observers_hear_of_an_attempt_once_and_only_when_it_is_on_disk(stage: Stage) -> None:
+async def test_an_attempt_is_a_record_of_what_came_and_what_it_means(stage: Stage) -> None:
     attempt = await stage.deliver(new())
-    assert stage.told == [(attempt, "delivered")]
-    assert (attempt.outcome, attempt.verdict) == (Outcome.SUCCESS, Delivered())
+    assert (attempt.outcome, attempt.verdict, attempt.diagnosis) == (Outcome.SUCCESS, Delivered(), "")
     assert (attempt.started_at, attempt.finished_at) == (NOW, NOW)
+    assert (attempt.delivery.id, attempt.answer.status) == ("d1", 200)
 
 
 async def test_the_request_is_the_delivery_and_nothing_of_the_credential_stays_in_its_target(stage: Stage) -> None:
@@ -123,15 +134,27 @@ async def test_nothing_is_sent_to_a_forbidden_destination(stage: Stage, url: str
 
 @pytest.mark.parametrize("came", [answer(500), answer(301), answer(failure=Failure.RESET)])
 async def test_a_failure_is_retried_when_the_schedule_says(stage: Stage, came: Answer) -> None:
-    stage.network = Network(came)
-    stage.courier = replace(stage.courier, transport=stage.network)
+    stage.answering(came)
     attempt = await stage.deliver(new())
     assert attempt.verdict == Retry(NOW + 30)
     assert rows(stage.database, "SELECT state, due_at, attempts FROM deliveries") == [("pending", NOW + 30, 1)]
 
 
+async def test_the_dice_are_thrown_for_a_delivery_that_wants_jitter(stage: Stage) -> None:
+    stage.answering(answer(500), answer(500))
+    stage.courier = replace(stage.courier, dice=lambda: 0.25)
+    assert (await stage.deliver(new("d1", schedule="exponential"))).verdict == Retry(NOW + 1.25)
+    assert (await stage.deliver(new("d2"))).verdict == Retry(NOW + 30)
+
+
+async def test_gone_is_gone(stage: Stage) -> None:
+    stage.answering(answer(410))
+    assert (await stage.deliver(new())).verdict == Dead(Reason.GONE)
+    assert rows(stage.database, "SELECT state FROM destinations") == [("disabled",)]
+
+
 async def test_a_413_tells_what_was_known_of_the_destination_before(stage: Stage) -> None:
-    stage.courier = replace(stage.courier, transport=Network(answer(200), answer(413), answer(413)))
+    stage.answering(answer(200), answer(413), answer(413))
     assert (await stage.deliver(new("d1", body=b"x" * 10))).limits == BodyLimits()
     first = await stage.deliver(new("d2", body=b"x" * 30))
     second = await stage.deliver(new("d3", body=b"x" * 20))
@@ -139,33 +162,95 @@ async def test_a_413_tells_what_was_known_of_the_destination_before(stage: Stage
     assert second.limits == BodyLimits(largest_accepted=10, smallest_refused=30)
 
 
-async def test_a_courier_whose_lease_was_lost_tells_nobody(stage: Stage) -> None:
-    delivery = await stage.claim(new())
-    await stage.courier.deliver(replace(delivery, lease=Lease(delivery.lease.seq, "lost")))
-    assert len(stage.network.sent) == 1
-    assert stage.told == []
-    assert states(stage.database) == {"d1": "leased"}
+@pytest.mark.parametrize("came", [answer(502), answer(failure=Failure.RESET)])
+async def test_when_only_large_bodies_fail_the_diagnosis_says_so(stage: Stage, came: Answer) -> None:
+    stage.answering(answer(200), came, came)
+    await stage.deliver(new("d1", body=b"x" * 70_000))
+    large = await stage.deliver(new("d2", body=b"x" * 80_000))
+    small = await stage.deliver(new("d3", body=b"x" * 1000))
+    assert large.diagnosis.endswith("probably a size limit: this body has 80000 bytes, the largest accepted 70000")
+    assert "size" not in small.diagnosis
+    said = rows(stage.database, "SELECT detail FROM attempts WHERE outcome <> 'success' ORDER BY seq")
+    assert said == [(large.diagnosis,), (small.diagnosis,)]
 
 
-async def test_an_observer_that_fails_does_not_undo_a_delivery(stage: Stage) -> None:
-    def fail(_: Attempted) -> None:
-        raise OSError("no space left for the log")
+async def test_after_a_413_a_link_goes_instead_of_the_body(stage: Stage) -> None:
+    stage.courier = replace(stage.courier, rulebook=replace(LINKS, schedules={"fixed": FixedSchedule(10, -10_000.0)}))
+    stage.answering(answer(413), answer(500))
+    body = b"x" * 100_000
+    key(stage.database, SECRET)
+    await stage.deliver(new("id-1", body=body, content_type="text/plain"))
+    for _ in range(2):
+        await stage.again("id-1")
+    assert [len(envelope.body) > 1000 for envelope in stage.network.sent] == [True, False, False]
+    for envelope, headers in list(zip(stage.network.sent, stage.sent, strict=True))[1:]:
+        link = json.loads(envelope.body)
+        assert (link["id"], link["size"], link["event"]) == ("id-1", 100_000, "result.final")
+        assert link["result_url"].startswith("https://speech.example/v1/results/id-1?expires=")
+        assert (headers["webhook-id"], headers["content-type"]) == ("id-1", "application/json")
+        assert headers["webhook-signature"] == parse_key(SECRET).sign(b"id-1.5000." + envelope.body)
+    assert rows(stage.database, "SELECT state, pointer, body FROM deliveries JOIN bodies USING (seq)") == [
+        ("delivered", 1, body)
+    ]
 
-    stage.courier = replace(stage.courier, tell=fail)
-    delivery = await stage.claim(new())
-    with pytest.raises(OSError, match="no space left"):
-        await stage.courier.deliver(delivery)
-    assert states(stage.database) == {"d1": "delivered"}
+
+async def test_without_a_place_for_links_the_body_goes(stage: Stage) -> None:
+    put(stage.database, new(body=b"result"))
+    rows(stage.database, "UPDATE deliveries SET pointer = 1")
+    stage.courier = replace(stage.courier, pointers=None)
+    await stage.again()
+    assert stage.network.sent[0].body == b"result"
+
+
+# --- signatures
+
+
+async def test_a_receiver_verifies_what_arrives_under_either_key_while_they_are_rotated(stage: Stage) -> None:
+    key(stage.database, SECRET)
+    key(stage.database, NEWER)
+    stage.courier = replace(stage.courier, clock=time.time)
+    await stage.deliver(new("id-1", body=b'{"text": "hello"}'))
+    (envelope,) = stage.network.sent
+    for secret in (SECRET, NEWER):
+        assert Webhook(secret).verify(envelope.body, stage.sent[0]) == {"text": "hello"}
+
+
+async def test_without_a_key_nothing_is_signed(stage: Stage) -> None:
+    await stage.deliver(new())
+    assert "webhook-signature" not in stage.sent[0]
+
+
+async def test_what_is_kept_of_the_request_holds_no_signature_and_no_credential(stage: Stage) -> None:
+    key(stage.database, SECRET)
+    attempt = await stage.deliver(new(url="http://u:p@127.0.0.1:8080/"))
+    kept = dict(attempt.request_headers)
+    assert (kept["authorization"], kept["webhook-signature"]) == ("[redacted]", "[redacted]")
+    assert kept["webhook-id"] == "d1"
+    assert stage.sent[0]["authorization"] == "Basic dTpw"
+
+
+async def test_only_a_delivery_of_a_stream_tells_its_place(stage: Stage) -> None:
+    for id_ in ("first", "second"):
+        await stage.deliver(new(id_, stream=Stream("s")))
+    await stage.deliver(new("alone"))
+    assert [headers.get("webhook-sequence") for headers in stage.sent] == ["1", "2", None]
 
 
 async def test_every_attempt_sends_the_same_id_and_bytes_under_a_fresh_number(stage: Stage) -> None:
-    network = Network(answer(500), answer(503), answer(200))
-    stage.courier = replace(stage.courier, transport=network, schedule=FixedSchedule(10, -10_000.0))
+    at_once = Rulebook({"fixed": FixedSchedule(10, -10_000.0)})
+    stage.courier = replace(stage.courier, rulebook=at_once)
+    stage.answering(answer(500), answer(503), answer(200))
     await stage.deliver(new("same", body=b"\x01" * 5000))
     for _ in range(2):
-        (again,) = (await stage.outbox.claim(1)).deliveries
-        await stage.courier.deliver(again)
-    assert [dict(envelope.headers)["webhook-attempt"] for envelope in network.sent] == ["1", "2", "3"]
-    assert {dict(envelope.headers)["webhook-id"] for envelope in network.sent} == {"same"}
-    assert {envelope.body for envelope in network.sent} == {b"\x01" * 5000}
-    assert states(stage.database) == {"same": "delivered"}
+        await stage.again("same")
+    assert [headers["webhook-attempt"] for headers in stage.sent] == ["1", "2", "3"]
+    assert {headers["webhook-id"] for headers in stage.sent} == {"same"}
+    assert {envelope.body for envelope in stage.network.sent} == {b"\x01" * 5000}
+    assert rows(stage.database, "SELECT state, attempts FROM deliveries") == [("delivered", 3)]
+
+
+@pytest.mark.parametrize("size", [100, 8192, 8193, 500_000])
+async def test_a_body_arrives_byte_for_byte_whatever_its_size(stage: Stage, size: int) -> None:
+    body = (bytes(range(256)) * 2000)[:size]
+    await stage.deliver(new(body=body))
+    assert stage.network.sent[0].body == body

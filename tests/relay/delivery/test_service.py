@@ -3,26 +3,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from relay.delivery.courier import Courier
-from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
-from relay.model import Answer, Attempted, Envelope
+from relay.model import Answer, Attempted, Envelope, Stream
 from relay.outbox import Bell, Doorbell
 from relay.outbox.sqlite import SqliteOutbox
-from relay.policy.destination import Rules
-from relay.policy.schedule import FixedSchedule
+from relay.policy.destination import PRE_RECORDED, Rules, read
+from relay.policy.outcome import Rulebook
+from relay.telemetry.metrics import Metrics
 from tests.relay.deliveries import answer, many, new, put, rows, states
 from tests.relay.delivery.surroundings import full_disk
 
 # So slow that a test which needs a poll, a renewal or a second count never ends.
-ASLEEP = Pace(poll=60, renew=60, stats=60)
+ASLEEP = Pace(poll=60, renew=60, stats=60, expire=60)
 
 
 class Door:
@@ -32,11 +34,15 @@ class Door:
         self.open = asyncio.Event()
         self.open.set()
         self.knocked = asyncio.Event()
+        self.down = ""  # the beginning of the ids that it answers with 500
+        self.sent: list[str] = []
 
-    async def send(self, _: Envelope) -> Answer:
+    async def send(self, envelope: Envelope) -> Answer:
+        id_ = dict(envelope.headers)["webhook-id"]
+        self.sent.append(id_)
         self.knocked.set()
         await self.open.wait()
-        return answer(200)
+        return answer(500 if self.down and id_.startswith(self.down) else 200)
 
 
 class Relay:
@@ -46,37 +52,47 @@ class Relay:
         self.door = Door()
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
-        self.stocks = 0
+        self.metrics = Metrics(10)  # knows every loop by name
+        self.stocks = self.expiries = 0
         self.stock_fails = False
         wake = asyncio.Event()
         self.doorbell = Doorbell(database, wake)
-        settler = Settler(outbox)
+        settler = Settler(outbox, self.tell)
         courier = Courier(
             shelf=outbox,
             transport=self.door,
-            settlements=settler,
-            rules=Rules(networks=(ip_network("127.0.0.0/8"),)),
-            schedule=FixedSchedule(),
+            read=partial(read, rules=Rules(networks=(ip_network("127.0.0.0/8"),)), schemes=PRE_RECORDED),
+            rulebook=Rulebook(),
+            pointers=None,
             user_agent="ua",
-            tell=self.told.put_nowait,
+            dice=lambda: 0.5,
         )
         self.service = Service(
-            Dispatcher(outbox, courier.deliver, 10, wake),
+            Dispatcher(outbox, courier.deliver, settler, Slots(10, 10), wake),
             settler,
             calendar=outbox,
             wake=wake,
             clockwork=self,
             take_stock=self.take_stock,
+            expire=self.expire,
             pace=pace,
         )
 
+    def tell(self, attempts: Sequence[Attempted]) -> None:
+        for attempt in attempts:
+            self.told.put_nowait(attempt)
+
     def turned(self, loop: str, *, ok: bool) -> None:
+        self.metrics.turned(loop, ok=ok)
         self.turns[loop, ok] += 1
 
     async def take_stock(self) -> None:
         self.stocks += 1
         if self.stock_fails:
             raise ZeroDivisionError
+
+    async def expire(self) -> None:
+        self.expiries += 1
 
     async def delivered(self) -> str:
         async with asyncio.timeout(5):
@@ -215,3 +231,51 @@ async def test_claims_that_go_well_are_remembered_for_readiness(database: Path, 
         while relay.turns["claim", True] < 2:
             await asyncio.wait([task], timeout=0.01)
     assert relay.service.claimed_at > before
+
+
+async def test_every_loop_turns_and_says_so(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, new("d1"))
+    relay = Relay(database, outbox)
+    async with relay.running():
+        await relay.delivered()
+    assert {loop for loop, ok in relay.turns if ok} == {"claim", "renew", "stats", "expire", "settle"}
+    assert relay.expiries == 1
+
+
+async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *many(300, "http://127.0.0.1/"), *many(300, "http://other.example/", "o"))
+    relay = Relay(database, outbox)
+    async with relay.running():
+        for _ in range(600):
+            await relay.delivered()
+    assert set(states(database).values()) == {"delivered"}
+    assert len(relay.door.sent) == 600
+
+
+async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Path, outbox: SqliteOutbox) -> None:
+    put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(10)))
+    relay = Relay(database, outbox, Pace(poll=0.05, renew=60, stats=60, expire=60))
+    async with relay.running():
+        assert [await relay.delivered() for _ in range(10)] == [f"s{number}" for number in range(10)]
+    assert relay.door.sent == [f"s{number}" for number in range(10)]
+
+
+async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
+    database: Path, outbox: SqliteOutbox
+) -> None:
+    put(database, *many(300), *many(20, "http://fine.example/", "f"))
+    relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60, expire=60))
+    relay.door.down = "d"
+    async with relay.running() as task:
+        told: list[str] = []
+        while sum(id_.startswith("f") for id_ in told) < 20:
+            told.append(await relay.delivered())
+        while Counter(states(database).values())["leased"]:
+            await asyncio.wait([task], timeout=0.01)
+        sent = len(relay.door.sent)
+        polls = relay.turns["claim", True]
+        while relay.turns["claim", True] < polls + 3:
+            await asyncio.wait([task], timeout=0.01)
+        assert len(relay.door.sent) == sent < 20 + 100
+    assert rows(database, "SELECT sum(attempts), sum(lapses) FROM deliveries") == [(sent, 0)]
+    assert rows(database, "SELECT failures, pause FROM destinations WHERE id = 1") == [(5, 30.0)]
