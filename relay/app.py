@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from functools import lru_cache, partial
 from importlib.metadata import version
 
@@ -24,6 +25,7 @@ from relay.errors import ConfigError, StoreUnavailable
 from relay.model import Attempted
 from relay.outbox.doorbell import Doorbell
 from relay.outbox.migrate import migrate, outbox_migrations
+from relay.outbox.retention import Pruned, prune
 from relay.outbox.sqlite import SqliteOutbox
 from relay.policy.destination import PRE_RECORDED, read
 from relay.policy.pointer import Pointers
@@ -37,6 +39,7 @@ from relay.transports.http import HttpTransport
 from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
+_RETENTION_SECONDS = 3600.0
 _URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
 
 log = structlog.get_logger()
@@ -65,6 +68,8 @@ class House:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         relay, rules = settings.relay, settings.outbox.guard.rules()
         self._stack = stack
+        self._path = settings.outbox.path
+        self._kept = relay.retention.kept()
         self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
         self._log = AttemptLog(relay.log.level, relay.log.format, "relay")
@@ -94,6 +99,7 @@ class House:
             expire=self._expire,
             pace=Pace(renew=relay.lease_seconds / 3),
         )
+        self.service.also("retention", _RETENTION_SECONDS, self._forget)
 
     async def open(self) -> None:
         """Take hold of sockets and files; the stack gives them back in reverse."""
@@ -112,6 +118,12 @@ class House:
         # Each slice is a transaction of its own, and between two of them claims have their turn.
         while await self._outbox.expire(time.time() - self._patience):
             continue
+
+    async def _forget(self) -> None:
+        pruned = await prune(self._path, self._kept, time.time())
+        self.metrics.forgotten(pruned)
+        if pruned != Pruned():
+            log.info("retention.finished", **asdict(pruned))
 
     async def _take_stock(self) -> None:
         self._dispatcher.relays = await self._outbox.check_in()
@@ -158,7 +170,8 @@ def _transport(relay: RelaySettings, resolver: Resolver) -> HttpTransport | Aioh
 
 def _pointers(settings: Settings, outbox: SqliteOutbox) -> Pointers | None:
     base = settings.outbox.public_url
-    return Pointers(base, outbox.secret("pointer")) if base else None
+    # A link opens for as long as the body behind it is kept.
+    return Pointers(base, outbox.secret("pointer"), settings.relay.retention.bodies) if base else None
 
 
 def _announce(settings: Settings) -> None:

@@ -165,6 +165,7 @@ class Delivery:
     """A claimed delivery, without its body (bodies are read late, when the attempt is about to start).
 
     `attempts` counts settled attempts, `lapses` leases that expired unsettled; their sum plus one numbers this attempt.
+    `scheduled_from` is when it was replayed, if it was; else its schedule began with `created_at`.
     """
 
     lease: Lease
@@ -185,6 +186,7 @@ class Delivery:
     stream_id: int | None = None
     position: int | None = None
     pointer: bool = False
+    scheduled_from: float | None = None
 
     @property
     def number(self) -> int:

@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from relay.configfile import load
+from relay.outbox.retention import Retention
 from relay.outbox.settings import OutboxSettings, Section
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
@@ -46,6 +47,20 @@ class RetrySettings(Section):
         return Rulebook(schedules, self.schedule, self.on_too_large)
 
 
+class RetentionSettings(Section):
+    """[relay.retention]: how long what is finished is kept, in seconds since it was finished."""
+
+    delivered: float = Field(604800.0, gt=0, description="Delivered and cancelled deliveries: 7 days.")
+    bodies: float = Field(259200.0, gt=0, description="Their bodies, which are personal data: 3 days.")
+    dead: float = Field(2592000.0, gt=0, description="Dead letters, with their bodies: 30 days.")
+    attempts: float = Field(604800.0, gt=0, description="The attempts of all of them: 7 days.")
+    audit: float = Field(31536000.0, gt=0, description="What operators did: 365 days.")
+
+    def kept(self) -> Retention:
+        """The outbox's own form."""
+        return Retention(**self.model_dump())
+
+
 class HttpSettings(Section):
     """[relay.http]: what one exchange with a receiver may cost."""
 
@@ -73,6 +88,7 @@ class RelaySettings(Section):
     lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead relay's claims stay claimed.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long SIGTERM waits for attempts under way.")
     retry: RetrySettings = RetrySettings()
+    retention: RetentionSettings = RetentionSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

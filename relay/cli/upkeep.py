@@ -36,7 +36,7 @@ from relay.cli.times import size, span
 from relay.errors import ConfigError, RelayError
 from relay.outbox import migrate as apply_migrations
 from relay.outbox import outbox_migrations
-from relay.outbox.retention import Pruned, Retention, prune, survey
+from relay.outbox.retention import Pruned, prune, survey
 from relay.policy.destination import Rules
 
 commands = typer.Typer()
@@ -87,7 +87,8 @@ def retention(
     config: Config = None,
 ) -> None:
     """Forget what was kept long enough, now and not by and by. What is pending or in flight is never touched."""
-    path, kept, now = database(config), Retention(), time.time()
+    chosen = settings(config)
+    path, kept, now = chosen.outbox.path, chosen.relay.retention.kept(), time.time()
     with reading(path):
         pass  # says what is wrong with the file before anything is written
     pruned = survey(path, kept, now) if dry_run else asyncio.run(prune(path, kept, now))

@@ -20,6 +20,10 @@ _SHORTEST_REST = 0.001
 log = structlog.get_logger()
 
 
+Chore = tuple[str, float, Callable[[], Awaitable[object]]]
+"""A name, how often in seconds, and what to do."""
+
+
 class Clockwork(Protocol):
     """Who hears that a loop turned, or failed to."""
 
@@ -66,9 +70,12 @@ class Service:
         self._calendar = calendar
         self._wake = wake
         self._clockwork = clockwork
-        self._take_stock = take_stock
-        self._expire = expire
         self._pace = pace
+        self._chores: list[Chore] = [
+            ("renew", pace.renew, dispatcher.renew),
+            ("stats", pace.stats, take_stock),
+            ("expire", pace.expire, expire),
+        ]
         self._stopping = asyncio.Event()
         self.claimed_at = time.monotonic()
 
@@ -76,6 +83,10 @@ class Service:
     def draining(self) -> bool:
         """Whether no new deliveries are claimed any more."""
         return self._stopping.is_set()
+
+    def also(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Do this too, every so many seconds, once `run` is called."""
+        self._chores.append((name, seconds, work))
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is in flight has ended."""
@@ -85,11 +96,7 @@ class Service:
     async def run(self, drain_seconds: float) -> None:
         """Claim and deliver until `stop`; then let attempts finish for `drain_seconds` and release the rest."""
         settling = asyncio.create_task(self._settler.run(), name="settle")
-        upkeep = [
-            asyncio.create_task(self._every(self._pace.renew, "renew", self._dispatcher.renew), name="renew"),
-            asyncio.create_task(self._every(self._pace.stats, "stats", self._take_stock), name="stats"),
-            asyncio.create_task(self._every(self._pace.expire, "expire", self._expire), name="expire"),
-        ]
+        upkeep = [asyncio.create_task(self._every(seconds, name, work)) for name, seconds, work in self._chores]
         try:
             await self._claim_until_stopped()
             log.info("relay.draining", in_flight=self._dispatcher.in_flight)

@@ -66,7 +66,8 @@ def _again(
     delivery: Delivery, answer: Answer, rulebook: Rulebook, *, pointer: bool, now: float, dice: float
 ) -> Retry | Dead:
     schedule = rulebook.schedule(delivery)
-    due_at = schedule.next_due(delivery.attempts + 1, created_at=delivery.created_at, now=now, dice=dice)
+    began_at = delivery.created_at if delivery.scheduled_from is None else delivery.scheduled_from
+    due_at = schedule.next_due(delivery.attempts + 1, began_at=began_at, now=now, dice=dice)
     if due_at is None:
         return Dead(Reason.EXHAUSTED)
     wait = retry_after(answer.header("retry-after"), now) if answer.status in (429, 503) else None

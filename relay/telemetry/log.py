@@ -118,9 +118,7 @@ class AttemptLog:
     def _write(self, stream: _Unfailing, wanted: Sequence[tuple[Attempted, int]]) -> None:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         lines = [
-            _serialise(
-                _canonical(attempt) | {"event": _FINISHED, "level": _LEVELS[level], "timestamp": now} | self._stamps
-            )
+            _serialise(_fit(attempt) | {"event": _FINISHED, "level": _LEVELS[level], "timestamp": now} | self._stamps)
             for attempt, level in wanted
         ]
         stream.write(b"\n".join(lines) + b"\n")
@@ -135,7 +133,13 @@ def _is_well(attempt: Attempted) -> bool:
     return attempt.outcome is Outcome.SUCCESS
 
 
-def _canonical(attempt: Attempted) -> dict[str, object]:
+def _fit(attempt: Attempted) -> Line:
+    """The fields of a line. Only a diagnosis is free text, in which a URL may stand."""
+    fields = _canonical(attempt)
+    return dict(redact(None, "", fields)) if attempt.diagnosis else fields
+
+
+def _canonical(attempt: Attempted) -> Line:
     fields = {
         **_identity(attempt),
         "http.request.method": attempt.delivery.method.value,

@@ -12,6 +12,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from relay.model import Attempted, Dead, Delivered, Kind, Outcome, Reason
+from relay.outbox.retention import Pruned
 from relay.outbox.stock import Snapshot
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
@@ -21,8 +22,9 @@ _ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
-_LOOPS = ("claim", "renew", "stats", "expire", "settle")
+_LOOPS = ("claim", "renew", "stats", "expire", "settle", "retention")
 _STATES = ("ready", "scheduled", "in_flight", "dead")
+_TABLES = ("deliveries", "bodies", "attempts", "audit", "keys")
 _RESULTS = ("success", "http_error", "transport_error")
 _ENDINGS = (("delivered", "none"), *(("dead", reason.value) for reason in Reason))
 
@@ -99,6 +101,8 @@ class Metrics:
         self.loop_lag = Histogram(
             "relay_event_loop_lag_seconds", "How late a timer fires.", buckets=_LOOP_LAG, registry=registry
         )
+        deleted = Counter("relay_retention_deleted_rows", "Rows forgotten.", ["table"], registry=registry)
+        self._deleted = {table: deleted.labels(table) for table in _TABLES}
         self._draining = Gauge("relay_draining", "1 while the relay lets its attempts finish.", registry=registry)
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
@@ -140,6 +144,11 @@ class Metrics:
         self._in_flight.set(in_flight)
         self._stale.inc(stale)
         self._lapsed.inc(lapsed)
+
+    def forgotten(self, pruned: Pruned) -> None:
+        """Hear of a pass of retention."""
+        for table in _TABLES:
+            self._deleted[table].inc(getattr(pruned, table))
 
     def counted(self, snapshot: Snapshot) -> None:
         """Take over the outbox's gauges."""

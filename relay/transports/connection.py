@@ -201,4 +201,6 @@ class Connection(asyncio.Protocol):
         if exc is not None and self._ending is not None:
             self._hear_last_words()
         self._ended(exc)
+        # Parser and llhttp hold each other: what was read would stay until the cyclic collector comes by.
+        self._parser.begin()
         self._on_lost(self)

@@ -85,6 +85,8 @@ class ReplyParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head; those of trailers are dropped."""
         if not self.status:
+            if len(self._headers) >= self._bounds.header_count:
+                raise _Broken(fault.malformed(f"its head has more than {self._bounds.header_count} fields"))
             self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
@@ -120,8 +122,6 @@ class ReplyParser:
             raise _Broken(fault.malformed(f"more than {self._bounds.informational} informational answers"))
 
     def _check_head(self) -> None:
-        if len(self._headers) > self._bounds.header_count:
-            raise _Broken(fault.malformed(f"its head has more than {self._bounds.header_count} fields"))
         # What was received may be body already: the exact sum is worth its time only where the bound is in question.
         if self._received > self._bounds.head_bytes and self._head_bytes() > self._bounds.head_bytes:
             raise _Broken(self._head_too_large())

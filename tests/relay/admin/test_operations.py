@@ -14,10 +14,12 @@ from relay.admin import operations
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Progress, Selection
-from relay.model import OnDead, Outcome, State, Stream
+from relay.model import OnDead, Outcome, Retry, State, Stream
 from relay.outbox.doorbell import Doorbell
+from relay.outbox.sqlite import SqliteOutbox
+from relay.policy.outcome import Rulebook, judge
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
-from tests.relay.deliveries import many, new, put, rows, states
+from tests.relay.deliveries import answer, many, new, put, rows, states
 
 ORIGIN = "https://receiver.example:443"
 ALL = Selection()
@@ -50,6 +52,21 @@ def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(databa
     assert began <= due_at <= time.time()
     with closing(outbox.connect(database)) as connection:
         attempt(connection, "d1", attempts + lapses + 1, 1.0, "success")  # its primary key is still free
+
+
+async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_schedule_again(database: Path) -> None:
+    put(database, new())
+    ended(database, "d1", attempts=11)
+    long_ago = time.time() - 30 * 86400
+    change(database, "UPDATE deliveries SET created_at = ?", long_ago)
+    assert replayed(database, Selection(ids=("d1",))).done == 1
+    queue = SqliteOutbox(database)
+    try:
+        (delivery,) = (await queue.claim(10, {}, 10)).deliveries
+    finally:
+        await queue.close()
+    patient = Rulebook(default="exponential")
+    assert isinstance(judge(delivery, answer(500), patient, now=time.time(), dice=1.0), Retry)
 
 
 def test_without_a_state_only_dead_letters_are_replayed(database: Path) -> None:

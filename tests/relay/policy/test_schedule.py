@@ -9,7 +9,7 @@ DAY = 86400.0
 
 
 def due_after(schedule: Schedule, attempts: int, now: float = 0.0, dice: float = 1.0) -> float | None:
-    return schedule.next_due(attempts, created_at=0.0, now=now, dice=dice)
+    return schedule.next_due(attempts, began_at=0.0, now=now, dice=dice)
 
 
 def test_attempts_are_the_same_time_apart() -> None:
@@ -64,5 +64,5 @@ def test_whatever_happens_a_pause_is_within_its_bounds(
     attempts: int, now: float, since: float, dice: float, first: float, longest: float, total: float
 ) -> None:
     schedule = ExponentialSchedule(first, longest, total)
-    due_at = schedule.next_due(attempts, created_at=since, now=now, dice=dice)
+    due_at = schedule.next_due(attempts, began_at=since, now=now, dice=dice)
     assert due_at is None or now <= due_at <= min(now + longest, since + total)

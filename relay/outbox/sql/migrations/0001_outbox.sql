@@ -38,6 +38,7 @@ CREATE TABLE deliveries (
     body_bytes     INTEGER NOT NULL CHECK (body_bytes >= 0),
     created_at     REAL    NOT NULL,
     due_at         REAL,     -- NULL: it waits for the one before it in its stream
+    scheduled_from REAL,     -- when its schedule began; NULL: with created_at, as it was never replayed
     schedule       TEXT CHECK (schedule IN ('fixed', 'exponential')),  -- NULL: the relay's own
     stream_id      INTEGER REFERENCES streams (id),
     position       INTEGER CHECK (position > 0),
