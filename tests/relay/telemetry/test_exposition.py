@@ -38,7 +38,7 @@ async def exposed(metrics: Metrics, **checks: Check) -> AsyncIterator[Any]:
 
 async def test_the_metrics_are_text_that_prometheus_reads() -> None:
     metrics = Metrics(16)
-    metrics(attempted(claimed(), answer(200)))
+    metrics([attempted(claimed(), answer(200))])
     async with exposed(metrics) as ask:
         status, content_type, text = await ask("/metrics")
     assert (status, content_type.split(";")[0]) == (200, "text/plain")

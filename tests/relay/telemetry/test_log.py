@@ -5,8 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,17 @@ from relay.model import Attempted, BodyLimits, Dead, Failure, Method, Reason, Re
 from relay.telemetry.log import AttemptLog, configure, redact
 from tests.relay.deliveries import answer, attempted, claimed
 
-Lines = Callable[[], list[dict[str, Any]]]
+
+class Lines:
+    """The JSON lines on standard output so far."""
+
+    def __init__(self) -> None:
+        self._written = io.BytesIO()
+        self.stream = io.TextIOWrapper(self._written, write_through=True)
+
+    def __call__(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._written.getvalue().split(b"\n")[:-1]]
+
 
 ALWAYS = {
     "event",
@@ -37,12 +47,12 @@ ALWAYS = {
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
-    """The JSON lines on standard output so far."""
-    written = io.BytesIO()
-    with redirect_stdout(io.TextIOWrapper(written, write_through=True)):
+def lines() -> Lines:
+    """What is written by this process's log."""
+    written = Lines()
+    with redirect_stdout(written.stream):
         configure("info", "json", "relay")
-        yield lambda: [json.loads(line) for line in written.getvalue().split(b"\n")[:-1]]
+    return written
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +61,14 @@ def structlog_as_it_was() -> Any:
     structlog.reset_defaults()
 
 
+def tell(lines: Lines, *attempts: Attempted, level: str = "info") -> None:
+    """Log a batch, as a relay does."""
+    with redirect_stdout(lines.stream):
+        AttemptLog(level, "json", "relay")(attempts)
+
+
 def logged(attempt: Attempted, lines: Lines) -> dict[str, Any]:
-    AttemptLog()(attempt)
+    tell(lines, attempt)
     (line,) = lines()
     return line
 
@@ -94,13 +110,45 @@ def test_a_dead_letter_says_its_reason(lines: Lines) -> None:
     assert (line["verdict"], line["reason"], line["traceparent"]) == ("dead", "exhausted", "00-ab-cd-01")
 
 
+def test_a_batch_is_one_line_each_in_the_order_in_which_it_was_told(lines: Lines) -> None:
+    batch = [attempted(claimed(f"d{number}"), answer(500 if number % 2 else 200)) for number in range(200)]
+    tell(lines, *batch)
+    assert [line["delivery.id"] for line in lines()] == [f"d{number}" for number in range(200)]
+    assert [line["level"] for line in lines()] == ["info", "warning"] * 100
+
+
+def test_an_empty_batch_is_no_line(lines: Lines) -> None:
+    tell(lines)
+    assert lines() == []
+
+
+def test_a_line_is_stamped_as_structlog_stamps_one(lines: Lines) -> None:
+    structlog.get_logger().info("other")
+    tell(lines, attempted(claimed()))
+    other, line = lines()
+    assert set(other) == {"event", "level", "service", "timestamp"} <= set(line)
+    stamps = [datetime.fromisoformat(one["timestamp"]) for one in (other, line)]
+    assert [stamp.utcoffset() for stamp in stamps] == [timedelta(0)] * 2
+    assert all(one["timestamp"].endswith("Z") for one in (other, line))
+    assert stamps[0] <= stamps[1]
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [("debug", ["well", "failed"]), ("info", ["well", "failed"]), ("warning", ["failed"]), ("error", [])],
+)
+def test_only_what_is_bad_enough_is_written(lines: Lines, level: str, written: list[str]) -> None:
+    tell(lines, attempted(claimed("well")), attempted(claimed("failed"), answer(500)), level=level)
+    assert [line["delivery.id"] for line in lines()] == written
+
+
 def too_large(server: str) -> Attempted:
     attempt = attempted(claimed(body_bytes=2_000_000), answer(413, headers=(("Server", server),)))
     return Attempted(**{name: getattr(attempt, name) for name in attempt.__slots__} | {"limits": BodyLimits(100, 900)})
 
 
 def test_a_413_is_an_event_of_its_own_with_sizes_and_the_remedy(lines: Lines) -> None:
-    AttemptLog()(too_large("nginx/1.22.1"))
+    tell(lines, too_large("nginx/1.22.1"))
     finished, explained = lines()
     assert (finished["event"], finished["outcome"]) == ("delivery.attempt.finished", "http_413")
     assert {key: explained[key] for key in explained if key not in ("timestamp", "service", "level")} == {
@@ -118,7 +166,7 @@ def test_a_413_is_an_event_of_its_own_with_sizes_and_the_remedy(lines: Lines) ->
 
 @pytest.mark.parametrize("server", ["\udcff", "a\nb\r{}", '"', "\u2028", "x" * 8000])
 def test_a_hostile_header_neither_breaks_a_line_nor_loses_it(lines: Lines, server: str) -> None:
-    AttemptLog()(too_large(server))
+    tell(lines, too_large(server))
     _, explained = lines()
     assert explained["server"] == server
 
@@ -177,6 +225,12 @@ def test_nothing_of_the_url_or_the_headers_of_a_delivery_is_written(lines: Lines
     assert CANARY not in json.dumps(logged(attempted(delivery, came), lines))
 
 
+def test_a_diagnosis_that_repeats_a_url_shows_nothing_of_its_secrets(lines: Lines) -> None:
+    came = answer(failure=Failure.PROTOCOL, detail=f"bad answer from https://u:{CANARY}@h.example/?{CANARY}")
+    line = logged(attempted(claimed(), came), lines)
+    assert line["diagnosis"] == "bad answer from https://h.example/"
+
+
 def test_lines_below_the_level_are_not_written(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     configure("warning", "json", "relay")
     structlog.get_logger().info("quiet")
@@ -188,10 +242,29 @@ def test_lines_below_the_level_are_not_written(capfdbinary: pytest.CaptureFixtur
 
 def test_for_a_person_there_are_plain_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     configure("info", "console", "relay")
-    AttemptLog()(attempted(claimed()))
+    AttemptLog("info", "console", "relay")([attempted(claimed(number)) for number in ("first", "second")])
     out = capfdbinary.readouterr().out.decode()
-    assert "delivery.attempt.finished" in out
+    assert out.count("delivery.attempt.finished") == len(out.splitlines()) == 2
+    assert "first" in out
     assert not out.startswith("{")
+
+
+@pytest.mark.parametrize("out", ["closed pipe", "full disk"])
+def test_a_batch_that_cannot_be_written_is_lost_and_nothing_else(out: str) -> None:
+    assert survives(WRITE_A_BATCH, out) == b"survived\n"
+
+
+WRITE_A_BATCH = """
+from relay.telemetry.log import AttemptLog, configure
+from tests.relay.deliveries import attempted, claimed
+configure("info", "json", "relay")
+log = AttemptLog("info", "json", "relay")
+for _ in range(20):
+    log([attempted(claimed())] * 100)
+import sys, os
+print("survived", file=sys.stderr, flush=True)
+os._exit(0)
+"""
 
 
 WRITE_A_LINE = """
@@ -209,13 +282,16 @@ os._exit(0)
 @pytest.mark.parametrize("style", ["json", "console"])
 @pytest.mark.parametrize("out", ["closed pipe", "full disk"])
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(style: str, out: str) -> None:
+    assert survives(WRITE_A_LINE.format(style=style), out) == b"survived\n"
+
+
+def survives(code: str, out: str) -> bytes:
+    """What a process says on standard error whose standard output cannot be written."""
     reading, writing = os.pipe()
     os.close(reading)
     where = os.open("/dev/full", os.O_WRONLY) if out == "full disk" else writing
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE_A_LINE.format(style=style)], stdout=where, stderr=subprocess.PIPE, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=where, stderr=subprocess.PIPE, check=True)
     os.close(writing)
     if where != writing:
         os.close(where)
-    assert done.stderr == b"survived\n"
+    return done.stderr

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.model import Dead, Failure, Kind, Outcome, Reason, Retry
-from relay.outbox.sqlite import Snapshot
+from relay.outbox.stock import Snapshot
 from relay.telemetry.metrics import Metrics
 from tests.relay.deliveries import answer, attempted, claimed
 
@@ -33,7 +34,7 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
     assert labels_of(metrics, "relay_deliveries_enqueued_total", "kind") == {(kind.value,) for kind in Kind}
     states = {("ready",), ("scheduled",), ("in_flight",), ("dead",)}
     assert labels_of(metrics, "relay_outbox_deliveries", "state") == states
-    loops = {("claim",), ("renew",), ("stats",)}
+    loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",)}
     for name in ("iterations_total", "errors_total", "last_success_timestamp_seconds"):
         assert labels_of(metrics, f"relay_loop_{name}", "loop") == loops
     assert labels_of(metrics, "relay_delivery_connections_total", "reused") == {("true",), ("false",)}
@@ -44,19 +45,18 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
 def test_every_outcome_and_verdict_finds_its_series() -> None:
     metrics = Metrics(16)
     for outcome in (answer(status) for status in (200, 301, 400, 410, 413, 429, 500)):
-        metrics(attempted(claimed(), outcome))
+        metrics([attempted(claimed(), outcome)])
     for failure in Failure:
-        metrics(attempted(claimed(), answer(failure=failure)))
+        metrics([attempted(claimed(), answer(failure=failure))])
     for reason in Reason:
-        metrics(attempted(claimed(), answer(500), Dead(reason)))
+        metrics([attempted(claimed(), answer(500), Dead(reason))])
     assert all((value(metrics, "relay_delivery_attempts_total", outcome=o.value) or 0) > 0 for o in Outcome)
 
 
 def test_a_delivered_attempt_is_counted_where_it_belongs() -> None:
     metrics = Metrics(16)
-    metrics(
-        attempted(claimed(attempts=2, created_at=991.0, body_bytes=2000), answer(200, peer="203.0.113.9", reused=True))
-    )
+    delivery = claimed(attempts=2, created_at=991.0, body_bytes=2000)
+    metrics([attempted(delivery, answer(200, peer="203.0.113.9", reused=True))])
     assert value(metrics, "relay_delivery_attempts_total", outcome="success") == 1
     assert value(metrics, "relay_deliveries_finished_total", result="delivered", reason="none") == 1
     assert value(metrics, "relay_delivery_attempt_duration_seconds_sum", result="success") == 0.05
@@ -67,9 +67,30 @@ def test_a_delivered_attempt_is_counted_where_it_belongs() -> None:
     assert value(metrics, "relay_delivery_connections_total", reused="true") == 1
 
 
+def test_a_batch_counts_each_of_its_attempts() -> None:
+    metrics = Metrics(16)
+    well, failed = attempted(claimed(body_bytes=10)), attempted(claimed(body_bytes=10), answer(500), Retry(2000.0))
+    metrics([well, failed, well])
+    metrics([])
+    metrics([failed])
+    assert value(metrics, "relay_delivery_attempts_total", outcome="success") == 2
+    assert value(metrics, "relay_delivery_attempts_total", outcome="http_5xx") == 2
+    assert value(metrics, "relay_deliveries_finished_total", result="delivered", reason="none") == 2
+    assert value(metrics, "relay_delivery_request_body_bytes_sum") == 40
+    assert value(metrics, "relay_delivery_pickup_lag_seconds_count") == 4
+
+
+@pytest.mark.parametrize("loop", ["claim", "renew", "stats", "expire", "settle", "retention"])
+def test_every_loop_is_counted_by_its_name(loop: str) -> None:
+    metrics = Metrics(16)
+    metrics.turned(loop, ok=True)
+    assert value(metrics, "relay_loop_iterations_total", loop=loop) == 1
+    assert value(metrics, "relay_loop_errors_total", loop=loop) == 0
+
+
 def test_a_retry_finishes_nothing() -> None:
     metrics = Metrics(16)
-    metrics(attempted(claimed(), answer(503), Retry(2000.0)))
+    metrics([attempted(claimed(), answer(503), Retry(2000.0))])
     assert value(metrics, "relay_delivery_attempts_total", outcome="http_5xx") == 1
     assert value(metrics, "relay_delivery_attempt_duration_seconds_count", result="http_error") == 1
     assert value(metrics, "relay_delivery_end_to_end_seconds_count") == 0
@@ -79,7 +100,7 @@ def test_a_retry_finishes_nothing() -> None:
 
 def test_a_dead_letter_is_counted_by_its_reason() -> None:
     metrics = Metrics(16)
-    metrics(attempted(claimed(attempts=10), answer(failure=Failure.DNS), Dead(Reason.EXHAUSTED)))
+    metrics([attempted(claimed(attempts=10), answer(failure=Failure.DNS), Dead(Reason.EXHAUSTED))])
     assert value(metrics, "relay_deliveries_finished_total", result="dead", reason="exhausted") == 1
     assert value(metrics, "relay_delivery_attempts_per_delivery_sum", result="dead") == 11
     assert value(metrics, "relay_delivery_attempt_duration_seconds_count", result="transport_error") == 1
@@ -126,7 +147,7 @@ def test_a_loop_that_fails_turns_without_success() -> None:
 def test_no_label_and_no_value_holds_a_secret() -> None:
     metrics = Metrics(16)
     delivery = claimed("canary", url="https://u:canary@canary.example/?canary", headers={"k": "canary"})
-    metrics(attempted(delivery, answer(failure=Failure.TLS, detail="canary", peer="203.0.113.9")))
+    metrics([attempted(delivery, answer(failure=Failure.TLS, detail="canary", peer="203.0.113.9"))])
     exposed = generate_latest(metrics.registry)
     assert b"canary" not in exposed
     assert b"203.0.113.9" not in exposed
