@@ -104,7 +104,9 @@ async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
     store: JobStore, rows: Rows, database: Path
 ) -> None:
     with closing(outbox.connect(database)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
         outbox.add(connection, delivery("job-1"))
+        connection.execute("COMMIT")
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     with pytest.raises(DuplicateDelivery):
