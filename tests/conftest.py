@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-INSTALL = {"nginx": "apt-get install nginx-light"}
+INSTALL = {"nginx": "apt-get install nginx-light", "npm": "apt-get install nodejs npm"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,0 +1,274 @@
+"""Promise 5, at its worst: all hostile receivers at once, and a healthy one is served as if there were none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+
+from relay import outbox
+from relay.model import NewDelivery, Stream
+from tests.acceptance.hostile import HOSTILE
+from tests.acceptance.limits import express, nginx
+from tests.acceptance.receiver import Arrival, Reply, callback, receiving
+from tests.acceptance.stage import Process, Stage
+
+COPIES = 2
+ATTEMPTS = 2  # of a delivery. Two deliveries to a destination fail four times at most: its breaker stays closed.
+EVERY = 0.01
+WINDOW = 2.5
+NOISE = 0.01  # below this, a p95 says more about the machine than about the relay
+GROWTH = 20 * 2**20
+BAD_NEWS = {"delivery.attempt.crashed", "loop.failed", "observer.failed", "store.error"}
+
+pytestmark = pytest.mark.acceptance
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Deliveries to one destination that has been told how to behave, and how their attempts must end."""
+
+    name: str
+    url: str
+    outcomes: frozenset[str]
+    body_bytes: int
+    in_turn: bool = False
+
+    def deliveries(self) -> list[NewDelivery]:
+        body = json.dumps(["x" * (self.body_bytes - 4)]).encode()
+        stream = Stream(self.url) if self.in_turn else None
+        return [NewDelivery(f"{self.name} {number} {self.url}", self.url, body, stream=stream) for number in range(2)]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds: resident bytes and open descriptors."""
+
+    memory: int
+    descriptors: int
+
+    @classmethod
+    def by(cls, process: Process) -> Held:
+        folder = Path(f"/proc/{process.pid}")
+        (resident,) = (line for line in (folder / "status").read_text().splitlines() if line.startswith("VmRSS"))
+        return cls(int(resident.split()[1]) * 1024, len(list((folder / "fd").iterdir())))
+
+
+@dataclass
+class Traffic:
+    """Steady deliveries to a healthy destination, each in a transaction of its own."""
+
+    database: Path
+    url: str
+    count: int = 0
+
+    @asynccontextmanager
+    async def flowing(self) -> AsyncIterator[None]:
+        flow = asyncio.create_task(self._flow())
+        try:
+            yield
+        finally:
+            flow.cancel()
+            await asyncio.gather(flow, return_exceptions=True)
+
+    async def _flow(self) -> None:
+        async with AsyncExitStack() as stack:
+            connection = await outbox.connect_async(self.database)
+            stack.push_async_callback(connection.close)
+            bell = outbox.Bell(self.database)
+            stack.callback(bell.close)
+            while True:
+                self.count += 1
+                await connection.execute("BEGIN IMMEDIATE")
+                await outbox.add(connection, NewDelivery(f"healthy {self.count}", self.url, b"{}"))
+                await connection.execute("COMMIT")
+                bell.ring()
+                await asyncio.sleep(EVERY)
+
+
+@dataclass
+class Siege:
+    """One relay, its healthy traffic, and those who attack."""
+
+    stage: Stage
+    relay: Process
+    attacks: Sequence[Attack]
+    traffic: Traffic
+
+    async def run(self) -> None:
+        """Attack until every attacker's delivery has ended one way or another, and leave in peace before and after."""
+        await self.queue(NewDelivery(f"warm-up {number}", self.traffic.url, b"{}") for number in range(64))
+        async with self.traffic.flowing():
+            await self._answers("SELECT count(*) > 100 FROM deliveries WHERE state = 'delivered'")
+            self.began = time.time()
+            await asyncio.sleep(WINDOW)
+            self.before, self.attacked = Held.by(self.relay), time.time()
+            for attack in self.attacks:
+                await self.queue(attack.deliveries())
+            await self._answers(
+                "SELECT NOT count(*) FROM deliveries WHERE finished_at IS NULL AND id NOT GLOB 'healthy*'"
+            )
+            await asyncio.sleep(self.attacked + WINDOW - time.time())  # as many healthy ones as before, at least
+            self.ended = time.time()
+            await asyncio.sleep(WINDOW)
+        await self._answers("SELECT NOT count(*) FROM deliveries WHERE finished_at IS NULL")
+
+    async def queue(self, deliveries: Iterable[NewDelivery]) -> None:
+        """In one transaction, in a thread: the traffic's transaction may be in its way, and needs the loop."""
+        await asyncio.to_thread(self._queue, deliveries)
+
+    def _queue(self, deliveries: Iterable[NewDelivery]) -> None:
+        with closing(outbox.connect(self.stage.database)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for delivery in deliveries:
+                outbox.add(connection, delivery)
+            connection.execute("COMMIT")
+
+    async def _answers(self, question: str) -> None:
+        """Until the file says yes: another process does the work."""
+        async with asyncio.timeout(60):
+            while not self.ask(question)[0][0]:
+                await asyncio.sleep(0.05)
+
+    def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.stage.database)) as connection:
+            return connection.execute(question, values).fetchall()
+
+    def p95(self, since: float, until: float) -> float:
+        """Seconds from the producer's transaction to the answer, for healthy deliveries begun in that time."""
+        took = self.ask(
+            "SELECT started_at - created_at + duration FROM deliveries JOIN attempts USING (seq)"
+            " WHERE id GLOB 'healthy*' AND created_at BETWEEN ? AND ?",
+            since,
+            until,
+        )
+        p95: float = quantiles((seconds for (seconds,) in took), n=20)[-1]
+        return p95
+
+    async def gives_back_what_it_took(self) -> None:
+        """Its memory is what it was, and so are its descriptors as soon as it has heard that the attackers are gone."""
+        after = Held.by(self.relay)
+        assert after.memory - self.before.memory < GROWTH
+        async with asyncio.timeout(10):
+            while Held.by(self.relay).descriptors > self.before.descriptors:
+                await asyncio.sleep(0.05)
+
+    def healthy_was_served_throughout(self) -> None:
+        undisturbed = max(self.p95(self.began, self.attacked), self.p95(self.ended, time.time()))
+        disturbed = self.p95(self.attacked, self.ended)
+        print(f"healthy p95: {undisturbed * 1e3:.1f} ms undisturbed, {disturbed * 1e3:.1f} ms under attack")
+        assert disturbed < 2 * max(undisturbed, NOISE)
+        assert self.ask("SELECT DISTINCT state FROM deliveries WHERE id GLOB 'healthy*'") == [("delivered",)]
+        assert self.ask("SELECT max(attempts) FROM deliveries WHERE id GLOB 'healthy*'") == [(1,)]
+
+    def every_attempt_tells_what_happened(self) -> None:
+        for attack in self.attacks:
+            told = self.ask("SELECT outcome FROM deliveries JOIN attempts USING (seq) WHERE url = ?", attack.url)
+            assert {outcome for (outcome,) in told} == attack.outcomes, attack.name
+
+    def failures_were_tried_again_and_then_given_up(self) -> None:
+        for attack in self.attacks:
+            ends = set(self.ask("SELECT state, attempts, reason FROM deliveries WHERE url = ?", attack.url))
+            if "success" not in attack.outcomes:
+                assert ends == {("dead", ATTEMPTS, "exhausted")}, attack.name
+            else:
+                assert {state for state, _, _ in ends} == {"delivered"}, attack.name
+
+    def nothing_broke(self) -> None:
+        assert not [line for line in self.relay.lines if line.get("event") in BAD_NEWS]
+        assert not [words for words in self.relay.words if "Traceback" in words]
+
+
+@asynccontextmanager
+async def siege(folder: Path, attacks: Sequence[Attack], ports: Iterable[int]) -> AsyncIterator[Siege]:
+    """A relay with short timeouts that trusts the authority of the hostile receivers."""
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(receiving(_accept))
+        stage = Stage(
+            folder,
+            port,
+            outbox__guard__ports=", ".join(map(str, [port, *ports])),
+            outbox__guard__allow_networks="127.0.0.0/8, ::1/128",
+            relay__retry__retries=ATTEMPTS - 1,
+            relay__retry__delay=0.2,
+            relay__http__connect_timeout=0.5,
+            relay__http__exchange_timeout=1,
+        )
+        stage.env["SSL_CERT_FILE"] = str(folder / "authority.pem")
+        relay = await stage.relay()
+        stack.push_async_callback(relay.stop)
+        yield Siege(stage, relay, attacks, Traffic(stage.database, callback(port, 0)))
+
+
+def _accept(arrival: Arrival, reply: Reply) -> None:
+    reply(200)
+
+
+@asynccontextmanager
+async def hostile_receivers(folder: Path) -> AsyncIterator[dict[str, list[int]]]:
+    """Their ports by name."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.acceptance.hostile", folder, str(COPIES)), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout
+    try:
+        yield json.loads(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_healthy_destination_is_served_among_hostile_ones(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        async with hostile_receivers(tmp_path) as ports:
+            attacks = [_attack(name, port) for name, all_of_them in ports.items() for port in all_of_them]
+            besieged = await stack.enter_async_context(siege(tmp_path, attacks, chain.from_iterable(ports.values())))
+            await besieged.run()
+        await besieged.gives_back_what_it_took()
+        besieged.nothing_broke()
+        besieged.every_attempt_tells_what_happened()
+        besieged.failures_were_tried_again_and_then_given_up()
+        besieged.healthy_was_served_throughout()
+
+
+def _attack(name: str, port: int) -> Attack:
+    hostility = HOSTILE[name]
+    url = f"{hostility.scheme}://{hostility.host}:{port}/callback"
+    return Attack(name, url, hostility.outcomes, hostility.body_bytes, hostility.in_turn)
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.needs("npm")
+async def test_a_healthy_destination_is_served_beside_real_servers_with_a_body_limit(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        async with nginx(tmp_path / "nginx") as nginx_port, express() as express_port:
+            attacks = [
+                Attack("nginx", f"http://127.0.0.1:{nginx_port}/callback", frozenset({"http_413"}), 2 * 2**20),
+                Attack("Express", f"http://127.0.0.1:{express_port}/callback", frozenset({"http_413"}), 200_000),
+                Attack("nginx takes", f"http://127.0.0.1:{nginx_port}/small", frozenset({"success"}), 100_000),
+                Attack(
+                    "Express takes", f"http://127.0.0.1:{express_port}/callback?small", frozenset({"success"}), 90_000
+                ),
+            ]
+            besieged = await stack.enter_async_context(siege(tmp_path, attacks, (nginx_port, express_port)))
+            await besieged.run()
+            learnt = besieged.ask(
+                "SELECT largest_accepted, smallest_refused FROM destinations WHERE smallest_refused NOT NULL"
+            )
+        await besieged.gives_back_what_it_took()
+        besieged.nothing_broke()
+        besieged.every_attempt_tells_what_happened()
+        besieged.failures_were_tried_again_and_then_given_up()
+        besieged.healthy_was_served_throughout()
+        assert set(learnt) == {(100_000, 2 * 2**20), (90_000, 200_000)}
