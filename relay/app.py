@@ -77,7 +77,7 @@ class House:
         self._outbox = SqliteOutbox(settings.outbox.path, relay.lease_seconds)
         self._doorbell = Doorbell(settings.outbox.path, self._wake)
         self._transport = _transport(relay, Resolver(rules))
-        self._settler = Settler(self._outbox, self._tell)
+        self._settler = Settler(self._outbox, self._tell, self._wake)
         courier = Courier(
             shelf=self._outbox,
             transport=self._transport,

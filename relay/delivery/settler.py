@@ -29,12 +29,14 @@ class Book(Protocol):
 class Settler:
     """Collects the ends of attempts and writes them in batches; `tell` hears of each batch once it is durable.
 
-    A write that fails is kept and tried again until it succeeds.
+    `wake` is set when a batch has moved a stream on: its next delivery can be claimed only now. A write that fails is
+    kept and tried again until it succeeds.
     """
 
-    def __init__(self, book: Book, tell: Observer) -> None:
+    def __init__(self, book: Book, tell: Observer, wake: asyncio.Event) -> None:
         self._book = book
         self._tell = tell
+        self._wake = wake
         self._waiting: list[Attempted] = []
         self._arrived = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -82,6 +84,8 @@ class Settler:
         self.failing = False
         # Only now: until they are durable, whoever drains or renews has to see them.
         del self._waiting[: len(batch)]
+        if any(attempt.delivery.stream_id is not None for attempt in durable):
+            self._wake.set()
         self._tell_all(durable)
 
     async def _write(self, batch: list[Attempted]) -> list[Attempted]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,13 @@ class OutboxSettings(Section):
             sqlite_path(url)
         except ConfigError as error:
             raise ValueError(str(error).removeprefix("outbox.url: ")) from None
+        return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_place(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+            raise ValueError("expected http(s)://host, perhaps with a port and a path, and nothing else")
         return url
 
     @property

@@ -91,6 +91,7 @@ class SqliteOutbox:
             seqs = self._claimer.choose(connection, room, free, most, now)
             deliveries = self._claimer.lease(connection, seqs, self._token(), now) if seqs else ()
             self._bodies.update(_small_bodies(connection, deliveries))
+        self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         return lapsed, deliveries
 
     def _anything_to_do(self, now: float) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 from prometheus_client.parser import text_string_to_metric_families
+from standardwebhooks import Webhook
 
-from relay.model import Method
+from relay.model import Method, Stream
 from relay.outbox import Bell
 from tests.acceptance.stage import Line, Process, Stage, free_port
 from tests.relay.deliveries import new, put, rows, states
@@ -165,6 +166,42 @@ async def test_sigterm_lets_the_attempt_under_way_finish_and_claims_no_more(
     assert relay.lines[-1]["event"] == "relay.stopped"
 
 
+async def test_sigterm_gives_back_unsent_what_was_claimed_ahead(folder: Path, receiver: Receiver) -> None:
+    stage = Stage(folder, receiver.port, relay__concurrency=2, relay__drain_seconds=0.2)
+    relay = await stage.relay()
+    receiver.patient = True
+    submit(stage, *(f"d{number}" for number in range(6)))
+    for _ in range(2):
+        await receiver.request()
+    assert await relay.stop() == 0
+    assert set(states(stage.database).values()) == {"pending"}
+    assert rows(stage.database, "SELECT lapses, count(*) FROM deliveries GROUP BY lapses") == [(0, 4), (1, 2)]
+
+
+async def test_a_new_key_signs_the_next_delivery(stage: Stage, relay: Process, receiver: Receiver) -> None:
+    old, new_ = "whsec_" + "a" * 32, "whsec_" + "b" * 32
+    insert = "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)"
+    submit(stage, "unsigned")
+    assert "webhook-signature" not in (await receiver.request()).headers
+    rows(stage.database, insert, old)
+    submit(stage, "signed")
+    signed = await receiver.request()
+    assert Webhook(old).verify(signed.body, signed.headers) == {"text": "hello"}
+    rows(stage.database, insert, new_)
+    submit(stage, "rotated")
+    rotated = await receiver.request()
+    for key in (old, new_):
+        Webhook(key).verify(rotated.body, rotated.headers)
+
+
+async def test_a_stream_arrives_in_order(stage: Stage, relay: Process, receiver: Receiver) -> None:
+    messages = (new(f"s{number}", stage.callback_url, stream=Stream("session")) for number in range(20))
+    put(stage.database, *messages)
+    came = [(await receiver.request()).headers for _ in range(20)]
+    assert [headers["webhook-id"] for headers in came] == [f"s{number}" for number in range(20)]
+    assert [headers["webhook-sequence"] for headers in came] == [str(number) for number in range(1, 21)]
+
+
 async def test_a_second_signal_leaves_at_once(stage: Stage, relay: Process, receiver: Receiver) -> None:
     receiver.patient = True
     submit(stage, "under-way")
@@ -218,11 +255,11 @@ async def test_a_relay_on_a_full_disk_leaves_when_it_is_told_to(folder: Path, re
     stage = Stage(folder, receiver.port, relay__drain_seconds=0.2)
     relay = await stage.relay()
     receiver.patient = True
-    submit(stage, "d1")
-    request = await receiver.request()
+    submit(stage, "answered", "under-way")
+    requests = [await receiver.request() for _ in range(2)]
     fill_disk(relay)
-    request.answer.set_result(200)
+    next(one for one in requests if one.headers["webhook-id"] == "answered").answer.set_result(200)
     await relay.said(lambda line: line.get("operation") == "settle")
     assert await relay.stop() == 0
     assert any(line.get("operation") == "release" for line in relay.lines)
-    assert states(stage.database) == {"d1": "leased"}
+    assert states(stage.database) == {"answered": "leased", "under-way": "leased"}

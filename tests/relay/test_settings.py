@@ -7,6 +7,8 @@ import pytest
 
 from relay.errors import ConfigError
 from relay.policy.destination import Rules
+from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.settings import Settings, read
 
 
@@ -20,7 +22,12 @@ def test_the_defaults_are_the_ones_that_were_promised() -> None:
     assert settings.outbox.path == Path("var/outspoken.db")
     assert settings.outbox.guard.rules() == Rules()
     assert (relay.host, relay.concurrency, relay.per_destination, relay.lease_seconds) == ("127.0.0.1", 256, 16, 60)
-    assert (relay.retry.retries, relay.retry.delay) == (10, 30)
+    assert relay.retry.rulebook() == Rulebook()
+    assert (relay.retry.schedule, relay.retry.retries, relay.retry.delay) == ("fixed", 10, 30)
+    assert (relay.retry.exponential.first, relay.retry.exponential.longest) == (5, 3600)
+    assert relay.retry.exponential.total == relay.retry.patience == 3 * 86400
+    assert relay.retry.on_too_large is OnTooLarge.RETRY
+    assert settings.outbox.public_url == ""
     assert (relay.http.connect_timeout, relay.http.exchange_timeout) == (5, 30)
 
 
@@ -64,6 +71,13 @@ def test_networks_are_opened_by_name(text: str) -> None:
         ("RELAY__LEASE_SECONDS", "0", "relay.lease_seconds"),
         ("RELAY__RETRY__RETRIES", "-1", "relay.retry.retries"),
         ("RELAY__RETRY__DELAY", "nan", "relay.retry.delay"),
+        ("RELAY__RETRY__SCHEDULE", "sometimes", "relay.retry.schedule"),
+        ("RELAY__RETRY__ON_TOO_LARGE", "shrug", "relay.retry.on_too_large"),
+        ("RELAY__RETRY__PATIENCE", "0", "relay.retry.patience"),
+        ("RELAY__RETRY__EXPONENTIAL__FIRST", "-1", "relay.retry.exponential.first"),
+        ("RELAY__RETRY__EXPONENTIAL__LONGEST", "inf", "relay.retry.exponential.longest"),
+        ("RELAY__RETRY__EXPONENTIAL__TOTAL", "nan", "relay.retry.exponential.total"),
+        ("RELAY__PER_DESTINATION", "0", "relay.per_destination"),
         ("RELAY__HTTP__EXCHANGE_TIMEOUT", "inf", "relay.http.exchange_timeout"),
         ("RELAY__LOG__LEVEL", "chatty", "relay.log.level"),
         ("OUTBOX__GUARD__PORTS", "0", "outbox.guard.ports"),
@@ -73,6 +87,11 @@ def test_networks_are_opened_by_name(text: str) -> None:
         ("OUTBOX__URL", "mysql://root:secret@db/outspoken", "outbox.url"),
         ("OUTBOX__URL", "sqlite://outspoken.db", "outbox.url"),
         ("OUTBOX__URL", "sqlite:///", "outbox.url"),
+        ("OUTBOX__PUBLIC_URL", "speech.example", "outbox.public_url"),
+        ("OUTBOX__PUBLIC_URL", "ftp://speech.example", "outbox.public_url"),
+        ("OUTBOX__PUBLIC_URL", "https://", "outbox.public_url"),
+        ("OUTBOX__PUBLIC_URL", "https://u:secret@speech.example", "outbox.public_url"),
+        ("OUTBOX__PUBLIC_URL", "https://speech.example/?x=secret", "outbox.public_url"),
     ],
 )
 def test_a_bad_value_is_named_by_its_key(variable: str, text: str, key: str) -> None:
@@ -80,6 +99,37 @@ def test_a_bad_value_is_named_by_its_key(variable: str, text: str, key: str) -> 
         from_environment(**{variable: text})
     assert f"environment: {key}" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_a_rulebook_is_what_the_settings_say() -> None:
+    retry = from_environment(
+        RELAY__RETRY__SCHEDULE="exponential",
+        RELAY__RETRY__RETRIES="3",
+        RELAY__RETRY__DELAY="7",
+        RELAY__RETRY__EXPONENTIAL__FIRST="1",
+        RELAY__RETRY__EXPONENTIAL__LONGEST="60",
+        RELAY__RETRY__EXPONENTIAL__TOTAL="600",
+        RELAY__RETRY__ON_TOO_LARGE="dead",
+    ).relay.retry
+    schedules: dict[str, Schedule] = {
+        "fixed": FixedSchedule(3, 7.0),
+        "exponential": ExponentialSchedule(1.0, 60.0, 600.0),
+    }
+    assert retry.rulebook() == Rulebook(schedules, "exponential", OnTooLarge.DEAD)
+
+
+def test_links_need_a_place_to_lead_to() -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_environment(RELAY__RETRY__ON_TOO_LARGE="pointer")
+    assert "relay.retry.on_too_large" in str(refused.value)
+    assert "outbox.public_url" in str(refused.value)
+    placed = from_environment(RELAY__RETRY__ON_TOO_LARGE="pointer", OUTBOX__PUBLIC_URL="https://speech.example")
+    assert placed.relay.retry.rulebook().on_too_large is OnTooLarge.POINTER
+
+
+def test_a_place_alone_changes_no_policy() -> None:
+    placed = from_environment(OUTBOX__PUBLIC_URL="https://speech.example")
+    assert placed.relay.retry.rulebook().on_too_large is OnTooLarge.RETRY
 
 
 @pytest.mark.parametrize(

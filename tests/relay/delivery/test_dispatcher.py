@@ -29,8 +29,8 @@ class Stand:
     def __init__(self, outbox: SqliteOutbox, slots: Slots) -> None:
         self.couriers = Couriers()
         self.told: list[str] = []
-        self.settler = Settler(outbox, self.tell)
         self.wake = asyncio.Event()
+        self.settler = Settler(outbox, self.tell, self.wake)
         self.dispatcher = Dispatcher(outbox, self.couriers.deliver, self.settler, slots, self.wake)
 
     def tell(self, attempts: Any) -> None:
@@ -348,7 +348,7 @@ async def test_an_answer_that_comes_in_the_last_moment_counts(database: Path, ou
         raise AssertionError
 
     put(database, new("d1"))
-    settler = Settler(outbox, lambda _: None)
+    settler = Settler(outbox, lambda _: None, asyncio.Event())
     dispatcher = Dispatcher(outbox, stubborn, settler, Slots(), asyncio.Event())
     await dispatcher.run_once()
     await asyncio.sleep(0)

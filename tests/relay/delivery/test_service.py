@@ -57,7 +57,7 @@ class Relay:
         self.stock_fails = False
         wake = asyncio.Event()
         self.doorbell = Doorbell(database, wake)
-        settler = Settler(outbox, self.tell)
+        settler = Settler(outbox, self.tell, wake)
         courier = Courier(
             shelf=outbox,
             transport=self.door,
@@ -254,7 +254,7 @@ async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database
 
 async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Path, outbox: SqliteOutbox) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(10)))
-    relay = Relay(database, outbox, Pace(poll=0.05, renew=60, stats=60, expire=60))
+    relay = Relay(database, outbox)
     async with relay.running():
         assert [await relay.delivered() for _ in range(10)] == [f"s{number}" for number in range(10)]
     assert relay.door.sent == [f"s{number}" for number in range(10)]

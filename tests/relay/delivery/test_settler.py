@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from relay.delivery.settler import Settler
-from relay.model import Attempted, Delivery, Lease
+from relay.model import Attempted, Delivery, Lease, Stream
 from relay.outbox import connect
 from relay.outbox.sqlite import SqliteOutbox
-from tests.relay.deliveries import answer, attempted, many, put, rows, states
+from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
 from tests.relay.delivery.surroundings import CountedBook, full_disk
 
 
@@ -63,7 +63,7 @@ async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one
     database: Path, outbox: SqliteOutbox, told: Told
 ) -> None:
     book = CountedBook(outbox)
-    settler = Settler(book, told)
+    settler = Settler(book, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 5))
     assert len(settler.waiting) == 5
     await settler.run_once()
@@ -74,7 +74,7 @@ async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one
 
 
 async def test_observers_hear_only_of_what_is_on_disk(database: Path, outbox: SqliteOutbox, told: Told) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
     assert told.ids() == []
     assert states(database) == {"d1": "leased"}
@@ -85,7 +85,7 @@ async def test_observers_hear_only_of_what_is_on_disk(database: Path, outbox: Sq
 
 async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: SqliteOutbox, told: Told) -> None:
     book = CountedBook(outbox)
-    await Settler(book, told).run_once()
+    await Settler(book, told, asyncio.Event()).run_once()
     assert book.batches == []
     assert told.batches.empty()
 
@@ -94,7 +94,7 @@ async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_shar
     database: Path, outbox: SqliteOutbox, told: Told
 ) -> None:
     book = CountedBook(outbox)
-    settler = Settler(book, told)
+    settler = Settler(book, told, asyncio.Event())
     first, *others = await claim(database, outbox, 6)
     async with running(settler), asyncio.timeout(5):
         enter(settler, first)
@@ -107,7 +107,7 @@ async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_shar
 async def test_a_disk_that_was_full_for_a_while_loses_nothing(
     database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     first, second, third = await claim(database, outbox, 3)
     enter(settler, first, second)
     with full_disk():
@@ -131,7 +131,7 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
 async def test_the_loop_itself_tries_again_when_a_write_failed(
     database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
     with full_disk():
         await settler.run_once()
@@ -142,7 +142,7 @@ async def test_the_loop_itself_tries_again_when_a_write_failed(
 async def test_one_attempt_that_cannot_be_written_does_not_hold_up_the_others(
     database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     first, odd, last = await claim(database, outbox, 3)
     enter(settler, first)
     settler.enter(replace(attempted(odd), answer=answer(200, peer="\udcff")))
@@ -159,7 +159,7 @@ async def test_one_attempt_that_cannot_be_written_does_not_hold_up_the_others(
 async def test_one_attempt_that_the_database_refuses_does_not_hold_up_the_others(
     database: Path, outbox: SqliteOutbox, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     first, odd = await claim(database, outbox, 2)
     rows(
         database,
@@ -177,7 +177,7 @@ async def test_one_attempt_that_the_database_refuses_does_not_hold_up_the_others
 async def test_a_stale_settlement_is_counted_and_told_to_nobody(
     database: Path, outbox: SqliteOutbox, told: Told
 ) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     fresh, other = await claim(database, outbox, 2)
     enter(settler, fresh, replace(other, lease=Lease(other.lease.seq, "somebody.else")))
     await settler.run_once()
@@ -192,7 +192,7 @@ async def test_an_observer_that_fails_undoes_nothing_and_stops_nothing(
     def fail(_: Sequence[Attempted]) -> None:
         raise OSError("no space left for the log")
 
-    settler = Settler(outbox, fail)
+    settler = Settler(outbox, fail, asyncio.Event())
     for delivery in await claim(database, outbox, 2):
         enter(settler, delivery)
         await settler.run_once()
@@ -204,7 +204,7 @@ async def test_an_observer_that_fails_undoes_nothing_and_stops_nothing(
 async def test_what_a_cancelled_write_held_is_written_by_the_next(
     database: Path, outbox: SqliteOutbox, told: Told
 ) -> None:
-    settler = Settler(outbox, told)
+    settler = Settler(outbox, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
     with closing(connect(database)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -221,7 +221,7 @@ async def test_what_a_cancelled_write_held_is_written_by_the_next(
 
 async def test_two_turns_at_once_write_each_attempt_once(database: Path, outbox: SqliteOutbox, told: Told) -> None:
     book = CountedBook(outbox)
-    settler = Settler(book, told)
+    settler = Settler(book, told, asyncio.Event())
     first, second = await claim(database, outbox, 2)
     enter(settler, first)
     with closing(connect(database)) as other:
@@ -235,3 +235,20 @@ async def test_two_turns_at_once_write_each_attempt_once(database: Path, outbox:
     assert told.ids() == ["d1", "d2"]
     assert settler.take_stale() == 0
     assert settler.waiting == []
+
+
+async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before(
+    database: Path, outbox: SqliteOutbox, told: Told
+) -> None:
+    put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(2)), new("alone"))
+    wake = asyncio.Event()
+    settler = Settler(outbox, told, wake)
+    first, alone = (await outbox.claim(9, {}, 9)).deliveries
+    enter(settler, alone)
+    await settler.run_once()
+    assert not wake.is_set()
+    enter(settler, first)
+    assert not wake.is_set()
+    await settler.run_once()
+    assert wake.is_set()
+    assert [one.id for one in (await outbox.claim(9, {}, 9)).deliveries] == ["s1"]

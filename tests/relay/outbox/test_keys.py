@@ -12,7 +12,7 @@ import pytest
 from relay.outbox.sqlite import SqliteOutbox
 from relay.policy.signing import SigningKey, parse_key
 from tests.relay.deliveries import new, put, rows
-from tests.relay.outbox.claims import START, Clock, Open
+from tests.relay.outbox.claims import START, Clock, Open, claim
 
 ORIGIN, OTHER = "https://receiver.example:443", "http://other.example:80"
 A, B, C = ("whsec_" + base64.b64encode(name * 32).decode() for name in (b"a", b"b", b"c"))
@@ -119,3 +119,12 @@ async def test_a_time_that_comes_counts_at_once(database: Path, relays: Open, cl
     assert soon(relay, A, B)
     clock.now = START + 10
     assert soon(relay, A)
+
+
+async def test_what_is_claimed_after_a_rotation_is_signed_by_the_new_key(database: Path, relays: Open) -> None:
+    relay = relays()
+    for text in (A, B, C):
+        key(database, text, ORIGIN)
+        put(database, new(text[-9:]), due_at=START)
+        assert len(await claim(relay)) == 1
+        assert signature_of(relay.keys(ORIGIN))[-1:] == signature_of(written(text))
