@@ -1,0 +1,121 @@
+"""Measures speed and memory of the relay, as ratios wherever the machine would decide otherwise.
+
+    python -m tests.bench [KEY_PREFIX ...] [--runs 5]
+
+shows a table and writes build/bench.json: {"key": {"min", "median", "max", "runs"}}. Some benchmarks only replace
+their own keys in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.acceptance.stage import ROOT
+from tests.bench.big import big
+from tests.bench.drain import hundred, one, one_by_aiohttp
+from tests.bench.fair import fair
+from tests.bench.growth import growth
+from tests.bench.intake import intake
+from tests.bench.isolation import isolation
+from tests.bench.latency import latency
+from tests.bench.stand import Result, Scale
+from tests.bench.usage import idle, memory
+
+REPORT = ROOT / "build" / "bench.json"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark: its keys, each with what is wanted of it, and how it is run once."""
+
+    measure: Callable[[Scale], Result]
+    goals: dict[str, str]
+
+    def is_meant(self, prefixes: Sequence[str]) -> bool:
+        return not prefixes or any(key.startswith(prefix) for key in self.goals for prefix in prefixes)
+
+
+BENCHES = (
+    Bench(one, {"relay.drain.one.ratio": ">= 2.0"}),
+    Bench(hundred, {"relay.drain.hundred.ratio": ">= 2.0"}),
+    Bench(one_by_aiohttp, {"relay.drain.one.aiohttp.ratio": ">= 0.8"}),
+    Bench(latency, {"relay.latency.p50_ms": "< 2", "relay.latency.p99_ms": "< 10"}),
+    Bench(growth, {"relay.growth.ratio": ">= 0.95"}),
+    Bench(isolation, {"relay.isolation.ratio": "<= 1.5"}),
+    Bench(big, {"relay.big.ratio": ">= 0.6", "relay.big.mb_per_s": ""}),
+    Bench(fair, {"relay.fair.ratio": ">= 0.6"}),
+    Bench(
+        intake,
+        {
+            "relay.intake.commit_max_ms": "<= 100",
+            "relay.intake.one.commit_max_ms": "",
+            "relay.intake.one.rows_per_s": "",
+            "relay.intake.four.rows_per_s": "",
+            "relay.intake.behind_s": "",
+        },
+    ),
+    Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
+    Bench(idle, {"relay.idle.cpu_percent": "< 0.5"}),
+)
+
+Summary = dict[str, float]
+
+
+def summarise(results: Sequence[Result]) -> dict[str, Summary]:
+    """The spread of each key over the runs."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        for key, value in result.items():
+            values[key].append(round(value, 4))
+    return {
+        key: {"min": min(seen), "median": median(seen), "max": max(seen), "runs": len(seen)}
+        for key, seen in values.items()
+    }
+
+
+def keep(report: Path, summaries: dict[str, Summary]) -> None:
+    """Put them into the file, beside what others measured."""
+    known = json.loads(report.read_text()) if report.exists() else {}
+    report.parent.mkdir(exist_ok=True)
+    report.write_text(json.dumps(known | summaries, indent=2, sort_keys=True) + "\n")
+
+
+def show(summaries: dict[str, Summary]) -> None:
+    """As a table."""
+    goals = {key: goal for bench in BENCHES for key, goal in bench.goals.items()}
+    table = Table("key", "min", "median", "max", "runs", "goal")
+    for key, summary in summaries.items():
+        numbers = (f"{summary[name]:.2f}" for name in ("min", "median", "max"))
+        table.add_row(key, *numbers, f"{summary['runs']:.0f}", goals[key])
+    Console().print(table)
+
+
+def main() -> None:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prefixes", nargs="*", metavar="KEY_PREFIX")
+    parser.add_argument("--runs", type=int, default=5)
+    asked = parser.parse_args()
+    meant = [bench for bench in BENCHES if bench.is_meant(asked.prefixes)]
+    if not meant:
+        parser.error("no key begins like this; they are " + ", ".join(key for bench in BENCHES for key in bench.goals))
+    summaries: dict[str, Summary] = {}
+    for bench in meant:
+        print(f"{', '.join(bench.goals)} ...", file=sys.stderr, flush=True)
+        summaries |= summarise([bench.measure(Scale()) for _ in range(asked.runs)])
+        keep(REPORT, summaries)
+    show(summaries)
+
+
+if __name__ == "__main__":
+    main()

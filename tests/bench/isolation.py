@@ -1,0 +1,52 @@
+"""relay.isolation: the p95 of nine destinations while a tenth hangs, as a ratio to the p95 while it does not."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from statistics import quantiles
+
+from relay import outbox
+from relay.model import NewDelivery
+from tests.bench import stand
+from tests.bench.bare import addresses
+from tests.bench.stand import Result, Scale
+
+DESTINATIONS = 10
+EVERY = 0.02  # seconds: one delivery for each destination, in one transaction
+
+_TOOK = """
+SELECT attempts.started_at - deliveries.created_at + attempts.duration
+FROM deliveries JOIN attempts USING (seq) WHERE deliveries.url <> ?
+"""
+
+
+def isolation(scale: Scale) -> Result:
+    """Steady traffic to ten destinations, from the producer's transaction to the receiver's answer."""
+    undisturbed, disturbed = _p95(scale, hangs=False), _p95(scale, hangs=True)
+    return {"relay.isolation.ratio": disturbed / undisturbed}
+
+
+def _p95(scale: Scale, *, hangs: bool) -> float:
+    tenth = "127.0.1.10"
+    with stand.sink(*([tenth] if hangs else [])) as port, stand.new_outbox() as path, stand.relay(path, port) as relay:
+        stand.wait_until_ready(path, relay)
+        urls = addresses(port, DESTINATIONS)
+        _produce(path, urls, scale.seconds)
+        with closing(sqlite3.connect(path)) as connection:
+            took = [seconds for (seconds,) in connection.execute(_TOOK, (urls[-1],)).fetchall()]
+    p95: float = quantiles(took, n=20)[-1]
+    return p95
+
+
+def _produce(path: Path, urls: list[str], seconds: float) -> None:
+    with closing(outbox.connect(path)) as connection, closing(outbox.Bell(path)) as bell:
+        for number in range(int(seconds / EVERY)):
+            connection.execute("BEGIN IMMEDIATE")
+            for url in urls:
+                outbox.add(connection, NewDelivery(f"{number} {url}", url, bytes(2048)))
+            connection.execute("COMMIT")
+            bell.ring()
+            time.sleep(EVERY)

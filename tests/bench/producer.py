@@ -1,0 +1,52 @@
+"""A producer that commits row by row.
+
+    python -m tests.bench.producer DATABASE SECONDS URL
+
+prints how many rows it committed, the longest that a transaction took, and when it ended, as JSON. A locked database
+is asked again every millisecond: SQLite's own busy handler backs off to 100 ms, and with several producers each starves
+behind the others, whether a relay runs or not.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+from relay import outbox
+from relay.model import NewDelivery
+
+_ASK_AGAIN_SECONDS = 0.001
+
+
+def produce(path: Path, seconds: float, url: str) -> dict[str, float]:
+    """As fast as commits go."""
+    rows, longest, until = 0, 0.0, time.perf_counter() + seconds
+    with closing(outbox.connect(path)) as connection, closing(outbox.Bell(path)) as bell:
+        connection.execute("PRAGMA busy_timeout = 0")
+        while (began := time.perf_counter()) < until:
+            _begin(connection)
+            outbox.add(connection, NewDelivery(str(uuid.uuid4()), url, bytes(2048)))
+            connection.execute("COMMIT")
+            longest, rows = max(longest, time.perf_counter() - began), rows + 1
+            bell.ring()
+    return {"rows": rows, "longest": longest, "ended": time.time()}
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY":
+                raise
+            time.sleep(_ASK_AGAIN_SECONDS)
+
+
+if __name__ == "__main__":
+    print(json.dumps(produce(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])))

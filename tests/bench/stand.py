@@ -1,0 +1,217 @@
+"""What the benchmarks stand on: a full outbox, a real relay, a receiver, and the bare client beside them.
+
+Everything of a relay is on: guard, signature, metrics, and one JSON log line for each attempt.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+from relay import outbox
+from relay.model import NewDelivery
+from tests.acceptance.stage import free_port
+from tests.bench.bare import addresses
+
+CONCURRENCY = 64
+AS_CONCURRENT_AS_THE_BARE_CLIENT: Any = {"relay__concurrency": CONCURRENCY, "relay__per_destination": CONCURRENCY}
+RELAY = (str(Path(sys.executable).with_name("relay")), "run")
+
+_KEY = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
+_POLL_SECONDS = 0.02
+_HISTORIC_DESTINATIONS = 100
+
+Result = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much each benchmark does. The numbers that count come from these; the smoke test's are tiny."""
+
+    deliveries: int = 20_000
+    history: int = 1_000_000
+    large_bodies: int = 400
+    samples: int = 300
+    seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many deliveries of so many bytes, spread over so many destinations."""
+
+    count: int = 20_000
+    size: int = 2048
+    destinations: int = 1
+
+
+@contextmanager
+def sink(*hang: str, port: int | None = None) -> Iterator[int]:
+    """A running receiver; yields its port. It never answers what comes to the addresses in `hang`."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "tests.bench.sink", str(port), *hang]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+def bare(port: int, load: Load) -> float:
+    """Requests a second of the bare client."""
+    numbers = (port, load.count, load.size, CONCURRENCY, load.destinations)
+    command = [sys.executable, "-m", "tests.bench.bare", *map(str, numbers)]
+    return load.count / float(subprocess.check_output(command))
+
+
+@contextmanager
+def new_outbox(copy_of: Path | None = None) -> Iterator[Path]:
+    """A file in a folder of its own: empty, or a copy. A key signs whatever leaves it."""
+    with TemporaryDirectory(prefix="outspoken-bench-") as folder:
+        path = Path(folder) / "outspoken.db"
+        if copy_of is not None:
+            shutil.copy(copy_of, path)
+        outbox.migrate(path, [outbox.outbox_migrations()])
+        with closing(outbox.connect(path)) as connection:
+            connection.execute(
+                "INSERT INTO signing_keys (destination_id, key, created_at) VALUES (NULL, ?, 0)", (_KEY,)
+            )
+        yield path
+
+
+def fill(path: Path, urls: Sequence[str], load: Load) -> None:
+    """Queue the load, in one transaction."""
+    body = b"x" * load.size
+    with closing(outbox.connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for index in range(load.count):
+            outbox.add(connection, NewDelivery(str(uuid.uuid4()), urls[index % len(urls)], body))
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+_DESTINATION = "INSERT INTO destinations (origin) VALUES (?)"
+_DELIVERIES = """
+WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
+INSERT INTO deliveries
+    (id, destination_id, url, body_bytes, created_at, due_at, state, attempts, finished_at)
+SELECT printf('%036d', n), destinations.id, destinations.origin || '/callback', 100, :then, :then, :state,
+       :state = 'delivered', CASE WHEN :state = 'delivered' THEN :then END
+FROM numbers JOIN destinations ON destinations.id = 1 + n % :destinations
+"""
+_BODIES = "INSERT INTO bodies (seq, body) SELECT seq, randomblob(100) FROM deliveries"
+_ATTEMPTS = """
+INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status)
+SELECT seq, 1, due_at, 0.001, 0.01, 'success', 204 FROM deliveries WHERE state = 'delivered'
+"""
+
+
+@cache
+def delivered(count: int) -> Path:
+    """A file with so many delivered rows, their bodies (100 bytes) and attempts. Built once."""
+    return _built(count, "delivered", addresses(8080, _HISTORIC_DESTINATIONS))
+
+
+@cache
+def pending(count: int, port: int, destinations: int) -> Path:
+    """A file with so many due rows, in equal parts for the first so many destinations. Built once."""
+    return _built(count, "pending", addresses(port, destinations))
+
+
+def _built(count: int, state: str, urls: Sequence[str]) -> Path:
+    path = _workshop() / f"{state}-{count}.db"
+    outbox.migrate(path, [outbox.outbox_migrations()])
+    values = {"count": count, "state": state, "then": time.time() - 60, "destinations": len(urls)}
+    with closing(outbox.connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(_DESTINATION, [(url.removesuffix("/callback"),) for url in urls])
+        for statement in (_DELIVERIES, _BODIES, _ATTEMPTS):
+            connection.execute(statement, values)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@cache
+def _workshop() -> Path:
+    """Where what is built once lies until this process ends."""
+    import atexit
+
+    folder = mkdtemp(prefix="outspoken-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def relay_environment(path: Path, port: int, **settings: object) -> dict[str, str]:
+    """Settings for a relay under measurement."""
+    return os.environ | {
+        "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{path}",
+        "OUTSPOKEN_OUTBOX__GUARD__ALLOW_NETWORKS": "127.0.0.0/8",
+        "OUTSPOKEN_OUTBOX__GUARD__PORTS": str(port),
+        "OUTSPOKEN_RELAY__PORT": "0",
+        **{f"OUTSPOKEN_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
+@contextmanager
+def relay(
+    path: Path, port: int, *, command: Sequence[str] = RELAY, **settings: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay that logs to a file beside the outbox; killed at the end, since some receivers would keep it waiting."""
+    log = path.with_suffix(".log")
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, env=relay_environment(path, port, **settings))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until its log says so."""
+    while b"relay.ready" not in path.with_suffix(".log").read_bytes():
+        assert process.poll() is None, path.with_suffix(".log").read_text()
+        time.sleep(_POLL_SECONDS)
+
+
+def wait_until_drained(path: Path, beyond: int = 0) -> float:
+    """The time at which nothing was pending or leased any more, for destinations with an id above `beyond`."""
+    question = " OR ".join(
+        f"EXISTS (SELECT 1 FROM deliveries WHERE state = '{state}' AND destination_id > {beyond})"
+        for state in ("pending", "leased")
+    )
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        while connection.execute(f"SELECT {question}").fetchone()[0]:
+            time.sleep(_POLL_SECONDS)
+    return time.time()
+
+
+def drain(
+    path: Path, port: int, count: int, *, beyond: int = 0, command: Sequence[str] = RELAY, **settings: object
+) -> float:
+    """Deliveries a second of a real relay, from the first attempt's start to the last settlement's commit."""
+    began = time.time()
+    with relay(path, port, command=command, **settings):
+        ended = wait_until_drained(path, beyond)
+    first = (
+        "SELECT min(started_at) FROM attempts JOIN deliveries USING (seq) WHERE started_at > ? AND destination_id > ?"
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        started: float = connection.execute(first, (began, beyond)).fetchone()[0]
+    return count / (ended - started)

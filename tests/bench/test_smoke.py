@@ -1,0 +1,33 @@
+"""Every benchmark still runs, and measures what it says: once each, with next to nothing to do."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from pathlib import Path
+
+import pytest
+
+from tests.bench.__main__ import BENCHES, Bench, keep, summarise
+from tests.bench.stand import Scale
+
+TINY = Scale(deliveries=200, history=1000, large_bodies=4, samples=20, seconds=0.1)
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: next(iter(bench.goals)))
+def test_a_benchmark_measures_every_key_that_it_names(bench: Bench) -> None:
+    result = bench.measure(TINY)
+    assert result.keys() == bench.goals.keys()
+    assert all(isfinite(value) for value in result.values())
+
+
+def test_a_report_keeps_the_spread_and_what_was_measured_before(tmp_path: Path) -> None:
+    report = tmp_path / "build" / "bench.json"
+    keep(report, summarise([{"a": 1.0}, {"a": 4.0}, {"a": 2.0}]))
+    keep(report, summarise([{"b": 1.0}]))
+    assert json.loads(report.read_text()) == {
+        "a": {"min": 1.0, "median": 2.0, "max": 4.0, "runs": 3},
+        "b": {"min": 1.0, "median": 1.0, "max": 1.0, "runs": 1},
+    }
