@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_every_setting_is_explained() -> None:
     lines = CONFIG.read_text("utf-8").splitlines()
     unexplained = [
         line
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in pairwise(lines)
         if re.match(r"\w+ = ", line) and not before.startswith(("#", *_FAMILIES))
     ]
     assert unexplained == []

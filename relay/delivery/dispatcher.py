@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from relay.errors import StoreUnavailable
-from relay.model import Attempted, Delivery, Lease
+from relay.model import Attempted, Delivery, Lease, Outcome
 from relay.outbox.sqlite import Claims
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
@@ -142,7 +142,6 @@ class Dispatcher:
         delivery = self._running.pop(task)
         origin = delivery.destination
         self._busy[origin] -= 1
-        self._finished[origin] += 1
         if not task.cancelled():
             self._enter(task, delivery)
         self._take_turn(origin)
@@ -154,8 +153,11 @@ class Dispatcher:
         if error := task.exception():
             # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
             log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
-        else:
-            self._ledger.enter(task.result())
+            return
+        attempt = task.result()
+        self._ledger.enter(attempt)
+        if attempt.outcome is Outcome.SUCCESS:  # to fail fast is no reason to be given more
+            self._finished[delivery.destination] += 1
 
     async def _leave_alone(self, blocked: Iterable[str]) -> None:
         """Paused, disabled, or its breaker has opened: what was not started goes back."""

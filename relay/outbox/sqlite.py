@@ -35,9 +35,11 @@ _KEYS_VERSION = statement("keys_version")
 _BODIES = statement("bodies")
 _SECRET = statement("secret")
 _SEEN = statement("seen")
+_FORGET_RELAYS = statement("forget_relays")
 _RELAYS = statement("relays")
 
 _GONE_SECONDS = 15.0
+_FORGOTTEN_SECONDS = 86400.0
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.005
 _SMALL = 8 * 1024
@@ -143,6 +145,7 @@ class SqliteOutbox:
         now = self._clock()
         async with self._writer.transaction() as connection:
             connection.execute(_SEEN, {"holder": self._holder, "now": now})
+            connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
             count: int = connection.execute(_RELAYS, {"since": now - _GONE_SECONDS}).fetchone()[0]
         return count
 

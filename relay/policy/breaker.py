@@ -1,4 +1,4 @@
-"""When a destination is left alone: after five failures in a row that are its own, until a probe succeeds."""
+"""When a destination is left alone: after five failures in a row that are its own, until a probe is answered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ THRESHOLD = 5
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 600.0
 
-# Not a 4xx or 413, which are about one delivery; not a refusal of the guard or a fault of the relay, which are ours.
+# Neither a sign of life nor of a fault: a refusal of the guard and a fault of the relay, which are ours.
 OWN_FAULTS = frozenset(
     {
         Outcome.DNS,
@@ -45,10 +45,13 @@ class Breaker:
 
 CLOSED = Breaker()
 
+# A destination that answers is at work, whatever it thinks of one delivery: only a 5xx or 429 says otherwise.
+_SIGNS_OF_LIFE = frozenset({Outcome.SUCCESS, Outcome.HTTP_3XX, Outcome.HTTP_4XX, Outcome.HTTP_410, Outcome.HTTP_413})
+
 
 def after(breaker: Breaker, outcome: Outcome, *, started_at: float, now: float) -> Breaker:
     """The breaker after an attempt that started at `started_at` and ended now."""
-    if outcome is Outcome.SUCCESS:
+    if outcome in _SIGNS_OF_LIFE:
         return CLOSED
     if outcome not in OWN_FAULTS:
         return breaker

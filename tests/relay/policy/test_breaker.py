@@ -8,7 +8,8 @@ from relay.model import Outcome
 from relay.policy.breaker import CLOSED, FIRST_PAUSE, LONGEST_PAUSE, OWN_FAULTS, THRESHOLD, Breaker, after
 
 NOW = 1000.0
-OTHERS = set(Outcome) - OWN_FAULTS - {Outcome.SUCCESS}
+OURS = {Outcome.BLOCKED, Outcome.INTERNAL}
+ANSWERED = set(Outcome) - OWN_FAULTS - OURS
 OPEN = Breaker(5, NOW + 30, 30.0)
 
 
@@ -30,20 +31,20 @@ def test_a_success_between_them_begins_the_count_anew() -> None:
     assert told(CLOSED, *outcomes) == Breaker(failures=4)
 
 
-@pytest.mark.parametrize("outcome", sorted(OTHERS))
+@pytest.mark.parametrize("outcome", sorted(OURS))
 @pytest.mark.parametrize("before", [CLOSED, Breaker(4), OPEN], ids=["closed", "counting", "open"])
-def test_what_is_about_one_delivery_or_is_ours_counts_neither_way(before: Breaker, outcome: Outcome) -> None:
+def test_what_is_ours_counts_neither_way(before: Breaker, outcome: Outcome) -> None:
     assert told(before, *[outcome] * 10) == before
 
 
-def test_a_refused_body_is_not_the_destinations_fault() -> None:
-    assert {Outcome.HTTP_3XX, Outcome.HTTP_4XX, Outcome.HTTP_410, Outcome.HTTP_413} <= OTHERS
-    assert {Outcome.BLOCKED, Outcome.INTERNAL} <= OTHERS
+def test_an_answer_about_one_delivery_is_no_fault_of_the_destination() -> None:
+    assert {Outcome.SUCCESS, Outcome.HTTP_3XX, Outcome.HTTP_4XX, Outcome.HTTP_410, Outcome.HTTP_413} == ANSWERED
 
 
+@pytest.mark.parametrize("outcome", sorted(ANSWERED))
 @pytest.mark.parametrize("before", [CLOSED, Breaker(4), OPEN, Breaker(9, 1.0, 600.0)])
-def test_a_success_closes_it(before: Breaker) -> None:
-    assert told(before, Outcome.SUCCESS) == CLOSED
+def test_an_answer_closes_it_whatever_it_says_of_one_delivery(before: Breaker, outcome: Outcome) -> None:
+    assert told(before, outcome) == CLOSED
 
 
 def test_the_failure_of_a_probe_doubles_the_pause_up_to_ten_minutes() -> None:

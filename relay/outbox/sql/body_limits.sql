@@ -1,1 +1,0 @@
-SELECT largest_accepted, smallest_refused FROM destinations WHERE origin = :origin
