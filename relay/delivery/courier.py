@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from relay.model import (
@@ -24,6 +26,7 @@ from relay.policy.outcome import Rulebook, classify, diagnose, judge
 from relay.policy.pointer import Pointers
 from relay.policy.signing import SigningKey
 
+_LARGE = 128 * 1024
 # The outcomes behind which a size limit may stand.
 _ABOUT_SIZE = frozenset({Outcome.HTTP_413, Outcome.HTTP_5XX, Outcome.RESET})
 
@@ -70,11 +73,11 @@ class Courier:
         target = self.read(delivery.url)
         if isinstance(target, Refusal):
             return self.judged(delivery, blocked(target), started_at, ())
-        envelope = self.seal(delivery, target, started_at)
+        envelope = await self.seal(delivery, target, started_at)
         answer = await self.transport.send(envelope)
         return self.judged(delivery, answer, started_at, envelope.headers)
 
-    def seal(self, delivery: Delivery, target: Target, now: float) -> Envelope:
+    async def seal(self, delivery: Delivery, target: Target, now: float) -> Envelope:
         """The request to send: the result, or a link to it for a receiver that called it too large."""
         if delivery.pointer and self.pointers:
             body = self.pointers.envelope(delivery, now)
@@ -82,7 +85,9 @@ class Courier:
         else:
             body = self.shelf.body(delivery)
         keys = self.shelf.keys(delivery.destination)
-        headers = sealing.headers(delivery, target, self.user_agent, body=body, keys=keys, now=now)
+        sign = partial(sealing.headers, delivery, target, self.user_agent, body=body, keys=keys, now=now)
+        # To hash a large body takes milliseconds, for which every other delivery would stand still.
+        headers = await asyncio.to_thread(sign) if len(body) > _LARGE else sign()
         return Envelope(delivery.method, target, headers, body)
 
     def judged(self, delivery: Delivery, answer: Answer, started_at: float, headers: sealing.Headers) -> Attempted:
