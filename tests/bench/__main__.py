@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -93,7 +94,7 @@ def keep(report: Path, summaries: dict[str, Summary]) -> None:
 def show(summaries: dict[str, Summary]) -> None:
     """As a table."""
     goals = {key: goal for bench in BENCHES for key, goal in bench.goals.items()}
-    table = Table("key", "min", "median", "max", "runs", "goal")
+    table = Table("key", "min", "median", "max", "runs", "goal", box=box.SIMPLE)
     for key, summary in summaries.items():
         numbers = (f"{summary[name]:.2f}" for name in ("min", "median", "max"))
         table.add_row(key, *numbers, f"{summary['runs']:.0f}", goals[key])
