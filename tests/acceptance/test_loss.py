@@ -34,8 +34,8 @@ DESTINATIONS = 50
 UNSETTLED = 512
 SEED = 7
 
-# 30 % errors. Few of them are the kind that opens a breaker: five 500s in a row, with no success in between, must stay
-# so rare that no destination is left alone for half a minute, which would test the patience of this test and no more.
+# 30 % errors, to many destinations. Few errors are of the kind that opens a breaker, so that five of those in a row stay
+# too rare to leave a destination alone for half a minute: that would try the patience of this test and nothing else.
 FAILING = 0.30
 ERRORS = (404, 404, 404, 409, 422, 422, 413, 302, 500)
 
