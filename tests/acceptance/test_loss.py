@@ -34,7 +34,7 @@ DESTINATIONS = 50
 UNSETTLED = 512
 SEED = 7
 
-# 30 % errors, to many destinations. Few errors are of the kind that opens a breaker, so that five of those in a row stay
+# 30 % errors, to many destinations. Few errors are of the kind that opens a breaker, so that five of those in a row are
 # too rare to leave a destination alone for half a minute: that would try the patience of this test and nothing else.
 FAILING = 0.30
 ERRORS = (404, 404, 404, 409, 422, 422, 413, 302, 500)
