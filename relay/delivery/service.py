@@ -16,6 +16,7 @@ from relay.delivery.settler import Settler
 from relay.errors import StoreUnavailable
 
 _SHORTEST_REST = 0.001
+_CROWD = 32  # deliveries in one claim: fewer are a trickle, in which each should go at once
 
 log = structlog.get_logger()
 
@@ -41,7 +42,7 @@ class Calendar(Protocol):
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell; `claims` is the
-    least time between two claims that brought something, so that each is worth its transaction."""
+    least time after a claim that brought a crowd, so that the next is worth its transaction too."""
 
     poll: float = 0.25
     renew: float = 20.0
@@ -111,7 +112,7 @@ class Service:
             claimed = await self._turn("claim", self._dispatcher.run_once)
             if claimed is not None:
                 self.claimed_at = time.monotonic()
-            if claimed:
+            if claimed and claimed >= _CROWD:
                 await asyncio.sleep(self._pace.claims)
             await self._rest()
 

@@ -28,7 +28,7 @@ COPIES = 2
 ATTEMPTS = 2  # of a delivery. Two deliveries to a destination fail four times at most: its breaker stays closed.
 EVERY = 0.01
 WINDOW = 2.5
-NOISE = 0.01  # below this, a p95 says more about the machine than about the relay
+NOISE = 0.03  # below this, a p95 says more about the machine (and the 2 MB rows of this test) than about the relay
 GROWTH = 20 * 2**20
 BAD_NEWS = {"delivery.attempt.crashed", "loop.failed", "observer.failed", "store.error"}
 
