@@ -17,6 +17,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if shutil.which(service, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"):
             continue
         reason = f"{service} is not installed: {INSTALL[service]}"
-        if os.environ.get("OUTSPOKEN_TESTS_SKIP_NOTHING"):
+        if os.environ.get("TESTS_SKIP_NOTHING"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

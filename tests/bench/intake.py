@@ -30,6 +30,6 @@ def _with(producers: int, scale: Scale) -> tuple[float, float, float]:
         command = [sys.executable, "-m", "tests.bench.producer", str(path), str(scale.seconds), addresses(port, 1)[0]]
         running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(producers)]
         told = [json.loads(producer.communicate()[0]) for producer in running]
-        behind = stand.wait_until_drained(path) - max(one["ended"] for one in told)
+        behind = stand.wait_until_drained(path, relay) - max(one["ended"] for one in told)
     rows = sum(one["rows"] for one in told)
     return max(one["longest"] for one in told) * 1e3, max(0.0, behind), rows / scale.seconds

@@ -158,8 +158,9 @@ def _workshop() -> Path:
 
 
 def relay_environment(path: Path, port: int, **settings: object) -> dict[str, str]:
-    """Settings for a relay under measurement."""
-    return os.environ | {
+    """Settings for a relay under measurement, and none that a developer may have exported."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTSPOKEN_")}
+    return inherited | {
         "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{path}",
         "OUTSPOKEN_OUTBOX__GUARD__ALLOW_NETWORKS": "127.0.0.0/8",
         "OUTSPOKEN_OUTBOX__GUARD__PORTS": str(port),
@@ -190,14 +191,16 @@ def wait_until_ready(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def wait_until_drained(path: Path, beyond: int = 0) -> float:
-    """The time at which nothing was pending or leased any more, for destinations with an id above `beyond`."""
+def wait_until_drained(path: Path, process: subprocess.Popen[bytes], beyond: int = 0) -> float:
+    """The time at which nothing was pending or leased any more, for destinations with an id above `beyond`. A relay
+    that ends before that fails the measurement."""
     question = " OR ".join(
         f"EXISTS (SELECT 1 FROM deliveries WHERE state = '{state}' AND destination_id > {beyond})"
         for state in ("pending", "leased")
     )
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         while connection.execute(f"SELECT {question}").fetchone()[0]:
+            assert process.poll() is None, path.with_suffix(".log").read_text()
             time.sleep(_POLL_SECONDS)
     return time.time()
 
@@ -207,8 +210,8 @@ def drain(
 ) -> float:
     """Deliveries a second of a real relay, from the first attempt's start to the last settlement's commit."""
     began = time.time()
-    with relay(path, port, command=command, **settings):
-        ended = wait_until_drained(path, beyond)
+    with relay(path, port, command=command, **settings) as process:
+        ended = wait_until_drained(path, process, beyond)
     first = (
         "SELECT min(started_at) FROM attempts JOIN deliveries USING (seq) WHERE started_at > ? AND destination_id > ?"
     )
