@@ -32,7 +32,9 @@ class Request:
 
     `model` is the name the caller used, `recogniser` the one it maps to; `options` holds what only the dialect that
     parsed it needs to render its answer (a JSON object); `warnings` what was accepted but not honoured. `audio_url` is
-    set where the audio is still to be fetched; like the callback it may hold credentials.
+    set where the audio is still to be fetched; like the callback it may hold credentials. `languages` are the candidates
+    where the language is to be detected (none: any), `hotwords` phrases to listen for, `upload_id` audio that the same
+    key sent before, and `keeps_audio` whether the audio stays after the job's end, until retention removes it.
     """
 
     id: str
@@ -48,6 +50,10 @@ class Request:
     options: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
     audio_url: str | None = field(default=None, repr=False)
+    languages: tuple[str, ...] = ()
+    hotwords: tuple[str, ...] = ()
+    upload_id: str | None = None
+    keeps_audio: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Options:
 
     language: str | None = None
     hotwords: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
 
 
 class Recogniser(Protocol):

@@ -1,0 +1,46 @@
+"""One accepted job as it stands now, for whoever asks for it later. Pure nouns; times are epoch seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from engine.request import Failed, Media, Request
+from engine.transcript import Transcript
+
+
+class State(StrEnum):
+    """Where a job is on its way, as a closed set."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of the callback so far: the outbox's word for its state, attempts made, when the next is due, and
+    the last answer's status or the kind of its failure."""
+
+    state: str
+    attempts: int
+    next_attempt_at: float | None
+    last_status: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A job. `duration` is in seconds, once known; `result` and `delivery` are there once the job has ended, and
+    `delivery` only where the request has a callback."""
+
+    request: Request
+    media: Media
+    state: State
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    duration: float | None = None
+    result: Transcript | Failed | None = None
+    delivery: Delivered | None = None
