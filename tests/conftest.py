@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 
 INSTALL = {"nginx": "apt-get install nginx-light", "npm": "apt-get install nodejs npm"}
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C again: a run that was started in a shell's background ignores it, and so would all that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
