@@ -1,0 +1,31 @@
+"""The `engine` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engine.cli import keys, run
+
+main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+main.registered_commands += run.commands.registered_commands
+main.add_typer(keys.commands, name="keys")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"engine {version('outspoken')}")
+        raise typer.Exit
+
+
+@main.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Turns speech into text and leaves each result in the outbox.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.
+    """

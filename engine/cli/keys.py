@@ -1,0 +1,46 @@
+"""`engine keys`: who may ask."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine import keys
+from engine.cli.terminal import Config, complaints, settings
+from engine.jobs.store import migrate
+
+commands = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+
+Name = Annotated[str, typer.Argument(help="Whose key it is, or what for.")]
+
+
+@commands.command()
+def add(name: Name, config: Config = None) -> None:
+    """Make a key and print it. This is the only time that it is shown."""
+    with complaints():
+        print(keys.add(_database(config), name))
+
+
+@commands.command("list")
+def list_keys(config: Config = None) -> None:
+    """Show every key's public id, when it was made, and its name."""
+    with complaints():
+        for key in keys.all_keys(_database(config)):
+            made = datetime.fromtimestamp(key.created_at, UTC)
+            print(f"{key.id}  {made:%Y-%m-%dT%H:%M:%SZ}  {key.name}")
+
+
+@commands.command()
+def remove(name: Name, config: Config = None) -> None:
+    """Revoke a key: from the next request on it opens nothing."""
+    with complaints():
+        keys.remove(_database(config), name)
+
+
+def _database(config: Path | None) -> Path:
+    path = settings(config).outbox.path
+    migrate(path)
+    return path

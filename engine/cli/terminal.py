@@ -1,0 +1,56 @@
+"""What every command shares: exit codes, the configuration, and how a mistake is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.errors import EngineError
+from engine.settings import Settings, read
+from relay.configfile import CONFIG_VARIABLE
+from relay.errors import ConfigError, RelayError
+
+DEFAULT_CONFIG = Path("config/outspoken.toml")
+
+
+class Exit(IntEnum):
+    """What the exit code says; the same for every command. 2, wrong usage, is the parser's."""
+
+    FAILED = 1
+    CONFIG = 78  # sysexits' EX_CONFIG: systemd is told not to restart after it
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", envvar=CONFIG_VARIABLE, help=f"The configuration file. [default: {DEFAULT_CONFIG}]"),
+]
+
+
+def settings(config: Path | None) -> Settings:
+    """The settings by which the engine would run. Raises ConfigError."""
+    return read(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None), os.environ)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """What the person who typed the command can mend is said in one line, not in a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        complain(str(error))
+        raise typer.Exit(Exit.CONFIG) from None
+    except (RelayError, EngineError, OSError) as error:
+        complain(str(error))
+        raise typer.Exit(Exit.FAILED) from None
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    print(f"engine: {text}", file=sys.stderr)
