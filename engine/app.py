@@ -13,7 +13,8 @@ import structlog
 from aiohttp import web
 
 from engine.api import server
-from engine.api.deepgram import Limits, Parts
+from engine.api.body import Limits
+from engine.api.deepgram import Parts
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher

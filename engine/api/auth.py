@@ -1,4 +1,4 @@
-"""Who is calling: the API key in the Authorization header."""
+"""Who is calling: the API key in the header that the vendor's clients send it in."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from aiohttp import web
 
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
+from engine.dialects.gladia import Problem
 
 _SCHEMES = frozenset({"token", "bearer"})
 _INVALID = BadRequest(
     "INVALID_AUTH", "Invalid credentials. Send the header Authorization: Token <key> with a key of this server.", 401
 )
+_NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <key> with a key of this server.")
 
 
 class Keys(Protocol):
@@ -27,11 +29,21 @@ class Keys(Protocol):
 
 
 async def authenticate(request: web.Request, keys: Keys) -> str | None:
-    """The id of the caller's key; None where no key is required and none that is valid was sent."""
+    """The id of the caller's key, sent as Deepgram's clients do; None where no key is required and none that is valid
+    was sent."""
     secret = _secret(request.headers.get("Authorization", ""))
+    return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}))
+
+
+async def authenticate_gladia(request: web.Request, keys: Keys) -> str | None:
+    """The same for a key that is sent as Gladia's clients do."""
+    return await _known(request.headers.get("x-gladia-key", "").strip(), keys, Rejected(_NOT_FOUND))
+
+
+async def _known(secret: str, keys: Keys, otherwise: Rejected) -> str | None:
     key_id = await keys.key_id(secret) if secret else None
     if key_id is None and keys.required:
-        raise Rejected(_INVALID, {"WWW-Authenticate": "Token"})
+        raise otherwise
     return key_id
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from engine.api.auth import Keys, authenticate
+from engine.api.body import Limits, is_json, pieces, whole
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool
@@ -31,7 +31,7 @@ from engine.dialects.deepgram import (
     render,
     unresolved_callback,
 )
-from engine.errors import AudioError, TooLarge
+from engine.errors import AudioError
 from engine.request import Failed, FailureCode, Media, RawFormat, Request
 from engine.transcript import Transcript
 from relay.model import Refusal
@@ -43,10 +43,8 @@ PATH = "/v1/listen"
 MAX_JSON = 64 * 1024
 """Bytes of a JSON body, which holds one URL."""
 
-_CHUNK = 256 * 1024
 _EMPTY = "The body is empty; send the audio's bytes, or JSON with a url."
 _BAD_JSON = "Content-type was application/json, but we could not process the JSON payload."
-_INCOMPLETE = BadRequest("ASR_UNPROCESSABLE_ENTITY", "Unable to read the entire client request.", 422)
 
 
 class Prober(Protocol):
@@ -80,14 +78,6 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may take: bytes of audio, and seconds between two pieces of its body."""
-
-    upload: int = 2 * 1024**3
-    stall: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
 class Parts:
     """What the endpoint works with."""
 
@@ -101,7 +91,7 @@ class Parts:
     intake: Intake
     listener: Listener
     metrics: HttpMetrics
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.time
 
 
@@ -119,7 +109,7 @@ class Listen:
     async def answer(self, http: web.Request) -> web.Response:
         """Answer one request: an acknowledgement where it has a callback, else the result itself."""
         request = await self._read(http)
-        if _is_json(http):
+        if is_json(http):
             url = await self._audio_url(http)
             request = replace(request, audio_url=url)
             if request.callback:
@@ -156,7 +146,7 @@ class Listen:
 
     async def _audio_url(self, http: web.Request) -> str:
         """The URL in a JSON body. One that does not resolve may do so later, when it is fetched."""
-        url = _url(b"".join([chunk async for chunk in self._body(http, MAX_JSON)]))
+        url = _url(await whole(http, MAX_JSON, self._parts.limits.stall))
         judged = await admit(url, self._parts.resolver, PRE_RECORDED)
         if isinstance(judged, Refusal):
             raise Rejected(failure_reply(refused(judged)))
@@ -172,31 +162,12 @@ class Listen:
 
     async def _receive(self, http: web.Request, path: Path) -> Stored:
         limit = self._parts.limits.upload
-        stored = await store(self._body(http, limit), path, limit)
+        stored = await store(pieces(http, limit, self._parts.limits.stall), path, limit)
         if stored.size == 0:
             # Deepgram's Python SDK sends a generator again as nothing: that must not become an empty transcript.
             raise Rejected(_bad_audio(_EMPTY))
         self._parts.metrics.upload_bytes.observe(stored.size)
         return stored
-
-    async def _body(self, http: web.Request, limit: int) -> AsyncIterator[bytes]:
-        """The body in pieces, never more than `limit` bytes. A caller who falls silent or leaves ends it with an
-        error."""
-        if (http.content_length or 0) > limit:
-            raise TooLarge(limit)
-        received = 0
-        while chunk := await self._piece(http):
-            received += len(chunk)
-            if received > limit:
-                raise TooLarge(limit)
-            yield chunk
-
-    async def _piece(self, http: web.Request) -> bytes:
-        try:
-            async with asyncio.timeout(self._parts.limits.stall):
-                return await http.content.read(_CHUNK)
-        except (TimeoutError, ConnectionError, web.RequestPayloadError):
-            raise Rejected(_INCOMPLETE) from None
 
     async def _probe(self, path: Path, raw: RawFormat | None) -> None:
         try:
@@ -211,10 +182,6 @@ class Listen:
 
     def _media(self, stored: Stored) -> Media:
         return Media(stored.sha256, stored.size, self._parts.clock())
-
-
-def _is_json(http: web.Request) -> bool:
-    return http.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 def _url(body: bytes) -> str:

@@ -1,7 +1,8 @@
-"""Every answer that is an error, in the shape that Deepgram's SDKs know, and the request id on every answer."""
+"""Every answer that is an error, in the shape that the path's own SDKs know, and the request id on every answer."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -11,11 +12,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from engine.dialects.deepgram import BadRequest
+from engine.dialects.gladia import Problem, render_problem
 from engine.errors import StorageFull, TooLarge
 from relay.errors import StoreUnavailable
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The id of the request being answered: time-ordered, unique, and the id of the job that it becomes."""
+
+GLADIA = "/v2/"
+"""Where Gladia's paths begin; everything else speaks as Deepgram does."""
 
 _STORAGE_FULL = BadRequest(
     "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored. Send the request again later.", 507
@@ -29,34 +34,23 @@ _log = structlog.get_logger()
 
 
 class Rejected(Exception):
-    """A request that is answered with an error."""
+    """A request that is answered with an error. A step that vendors share words it in either's way."""
 
-    def __init__(self, reply: BadRequest, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(reply.err_msg)
+    def __init__(self, reply: BadRequest | Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(reply.err_msg if isinstance(reply, BadRequest) else reply.message)
         self.reply = reply
         self.headers = headers or {}
 
 
-def error(request_id: str, reply: BadRequest, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The answer that tells a caller what went wrong, in the body and in `dg-error`."""
-    document = {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request_id}
-    return web.json_response(
-        document, status=reply.status, headers={**(headers or {}), "dg-error": _line(reply.err_msg)}
-    )
-
-
-def _line(message: str) -> str:
-    """A message as a header can carry it."""
-    return "".join(char if " " <= char <= "~" else "?" for char in message[:1024])
-
-
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, and every answer that id and, where it is an error, the one error shape."""
+    """Give the request an id, and every answer that id and, where it is an error, its vendor's error shape."""
     request[REQUEST_ID] = request_id = str(uuid_utils.uuid7())
     response = await _answer(request, handler, request_id)
     if not response.prepared:
         response.headers["dg-request-id"] = request_id
+        if request.path.startswith(GLADIA):
+            response.headers["x-aipi-call-id"] = request_id
     return response
 
 
@@ -64,13 +58,38 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
     try:
         return await handler(request)
     except Rejected as rejected:
-        return error(request_id, rejected.reply, rejected.headers)
+        return _error(request, rejected.reply, rejected.headers)
     except TooLarge as large:
-        return error(request_id, _too_large(large.limit))
+        return _error(request, _too_large(large.limit))
     except web.HTTPException as exception:
-        return error(request_id, *_of_http(exception))
+        return _error(request, *_of_http(request, exception))
     except Exception as exception:  # noqa: BLE001 (the caller must get an answer, whatever broke)
-        return error(request_id, *_own_fault(exception, request_id))
+        return _error(request, *_own_fault(exception, request_id))
+
+
+def _error(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+    shape = _as_gladia if request.path.startswith(GLADIA) else _as_deepgram
+    return shape(request, reply, headers or {})
+
+
+def _as_deepgram(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str]) -> web.Response:
+    """What went wrong in the body, and in `dg-error`."""
+    if isinstance(reply, Problem):
+        reply = BadRequest(HTTPStatus(reply.status).name, reply.message, reply.status)
+    document = {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request[REQUEST_ID]}
+    return web.json_response(document, status=reply.status, headers={**headers, "dg-error": _line(reply.err_msg)})
+
+
+def _as_gladia(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str]) -> web.Response:
+    if isinstance(reply, BadRequest):
+        reply = Problem(reply.status, reply.err_msg)
+    document = render_problem(reply, path=request.path, request_id=request[REQUEST_ID], now=time.time())
+    return web.json_response(document, status=reply.status, headers=headers)
+
+
+def _line(message: str) -> str:
+    """A message as a header can carry it."""
+    return "".join(char if " " <= char <= "~" else "?" for char in message[:1024])
 
 
 def _own_fault(exception: Exception, request_id: str) -> tuple[BadRequest, Mapping[str, str]]:
@@ -91,12 +110,13 @@ def _too_large(limit: int) -> BadRequest:
     return BadRequest("PAYLOAD_TOO_LARGE", f"The body is larger than {limit} bytes. Send less audio at a time.", 413)
 
 
-def _of_http(exception: web.HTTPException) -> tuple[BadRequest, Mapping[str, str]]:
+def _of_http(request: web.Request, exception: web.HTTPException) -> tuple[BadRequest, Mapping[str, str]]:
     """What aiohttp itself refuses: a path or a method that is not there."""
     allow = exception.headers.get("Allow")
     status = HTTPStatus(exception.status)
     if status is HTTPStatus.NOT_FOUND:
-        message = "There is nothing at this path. Send audio to POST /v1/listen."
+        door = "/v2/pre-recorded" if request.path.startswith(GLADIA) else "/v1/listen"
+        message = f"There is nothing at this path. Send audio to POST {door}."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"This path does not take this method. Use {allow}."
     else:

@@ -16,7 +16,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
-from engine.api.deepgram import Limits, Parts
+from engine.api.body import Limits
+from engine.api.deepgram import Parts
 from engine.api.metrics import HttpMetrics
 from engine.api.server import ROUTES, build, runner
 from engine.api.spool import Spool

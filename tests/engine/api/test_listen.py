@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from deepgram.types.listen_v1response import ListenV1Response
 
-from engine.api.deepgram import Limits
+from engine.api.body import Limits
 from engine.errors import StorageFull
 from engine.request import Callback, Failed, FailureCode
 from relay.errors import StoreUnavailable

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from engine.api.deepgram import Limits
+from engine.api.body import Limits
 
 from .conftest import wav
 from .stage import Stage, client_of, stage

@@ -1,0 +1,46 @@
+"""The error shape that every Gladia SDK knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A refusal as the vendor words it. Each of `validation_errors` begins with the field's path and "must": the SDKs
+    read the field from that, and show nothing but these where there are any."""
+
+    status: int
+    message: str
+    validation_errors: tuple[str, ...] = ()
+
+
+def invalid(*validation_errors: str) -> Problem:
+    """A request whose fields cannot be read or honoured."""
+    return Problem(422, "Invalid parameter(s)", validation_errors)
+
+
+def render_problem(problem: Problem, *, path: str, request_id: str, now: float) -> dict[str, Any]:
+    """The body of an error answer. `path` comes without its query, which may hold secrets."""
+    document: dict[str, Any] = {
+        "timestamp": timestamp(now),
+        "path": path,
+        "request_id": debug_id(request_id),
+        "statusCode": problem.status,
+        "message": problem.message,
+    }
+    if problem.validation_errors:
+        document["validation_errors"] = list(problem.validation_errors)
+    return document
+
+
+def debug_id(request_id: str) -> str:
+    """The vendor's short form of an id. The end of it: ours begin with the time, which neighbours share."""
+    return "G-" + request_id[-8:]
+
+
+def timestamp(seconds: float) -> str:
+    """Epoch seconds as the vendor writes a moment."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
