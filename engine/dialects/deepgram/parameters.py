@@ -2,10 +2,13 @@
 
 A parameter is honoured, or accepted with a warning in `metadata.warnings`, or refused by name; none is ignored in
 silence. Refused are those whose absence would mislead or leak: text that was to be redacted, speakers, summaries.
+Warned about are those that the recogniser cannot do (`unsupported_parameter`), those that are done in part
+(`partly_supported_parameter`), and those that nobody knows (`unknown_parameter`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
@@ -25,8 +28,15 @@ UTT_SPLIT = 0.8
 _DELIVERY = ("callback", "callback_method", "extra", "tag", "mip_opt_out")
 _HEARING = ("model", "version", "language", "multichannel", "encoding", "sample_rate", "channels")
 _SHAPE = ("paragraphs", "utterances", "utt_split", "search", "replace")
-_SOFT_FLAGS = ("punctuate", "smart_format", "numerals", "filler_words", "profanity_filter")
-_SOFT_TERMS = ("keyterm", "keywords")
+_TERMS = ("keyterm", "keywords")
+_PARTLY = {
+    "smart_format": "English cardinal numbers become digits, and text is punctuated where the recogniser knows how; "
+    "dates, times, money and the like stay words.",
+    "numerals": "English cardinal numbers become digits; ordinals, fractions and dates stay words.",
+    "filler_words": "What the recogniser writes of uh and um is kept, but it may leave them out by itself.",
+    "profanity_filter": "English words of a short list are masked.",
+}
+_BOOST = re.compile(r"(.*):\s*[+-]?\d*\.?\d+\s*", re.DOTALL)
 _REFUSED = {
     "diarize": "telling speakers apart",
     "diarize_model": "telling speakers apart",
@@ -45,7 +55,7 @@ _REFUSED = {
     "dictation": "dictation",
     "language_hint": "language hints",
 }
-_KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_SOFT_FLAGS, *_SOFT_TERMS, *_REFUSED, "detect_language"))
+_KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, "punctuate", "detect_language"))
 
 
 class Options(TypedDict, total=False):
@@ -54,6 +64,9 @@ class Options(TypedDict, total=False):
     tags: list[str]
     extra: dict[str, str]
     punctuate: bool
+    numerals: bool
+    profanity_filter: bool
+    filler_words: bool
     paragraphs: bool
     utterances: bool
     utt_split: float
@@ -83,6 +96,8 @@ def parse(
             model=model,
             recogniser=recogniser,
             language=_language(query, model, abilities),
+            languages=_candidates(query) if _can_detect(abilities) else (),
+            hotwords=_hotwords(query),
             multichannel=query.flag("multichannel"),
             raw=_raw(query, raw_format),
             callback=_callback(query),
@@ -113,27 +128,51 @@ def _model(query: Query, catalogue: Catalogue) -> tuple[str, str]:
 
 
 def _language(query: Query, model: str, abilities: Abilities) -> str | None:
+    """The language to hear; None where the recogniser is to find out, or has no choice."""
     language = query.one("language")
-    for name, code in [("language", language), *(("detect_language", code) for code in _candidates(query))]:
+    for name, code in [("language", language), *(("detect_language", code) for code in _codes(query))]:
         if code is not None and not _speaks(code, abilities):
             known = ", ".join(sorted(abilities.languages))
             raise Refused(no_such_model(f"{name}: model {model} does not know {shown(code)}, use one of {known}."))
-    return language
+    return None if language == "multi" or (_detects(query) and _can_detect(abilities)) else language
 
 
 def _speaks(code: str, abilities: Abilities) -> bool:
-    if code == "multi":
-        return "detect_language" in abilities.honours
-    return code.lower().partition("-")[0] in abilities.languages
+    return _can_detect(abilities) if code == "multi" else _primary(code) in abilities.languages
 
 
-def _candidates(query: Query) -> list[str]:
+def _can_detect(abilities: Abilities) -> bool:
+    return "detect_language" in abilities.honours
+
+
+def _primary(code: str) -> str:
+    return code.lower().partition("-")[0]
+
+
+def _codes(query: Query) -> list[str]:
     """The codes that `detect_language` is restricted to; none where it is a plain boolean."""
     return [code for code in query.all("detect_language") if code not in {"true", "false"}]
 
 
+def _candidates(query: Query) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_primary(code) for code in _codes(query)))
+
+
 def _detects(query: Query) -> bool:
     return any(value != "false" for value in query.all("detect_language"))
+
+
+def _hotwords(query: Query) -> tuple[str, ...]:
+    phrases = (*query.all("keyterm"), *(_boosted(keyword)[0] for keyword in query.all("keywords")))
+    if not all(phrase.strip() for phrase in phrases):
+        raise invalid("keyterm, keywords: a value is empty, send a word or a phrase")
+    return tuple(dict.fromkeys(" ".join(phrase.split()) for phrase in phrases))
+
+
+def _boosted(keyword: str) -> tuple[str, bool]:
+    """A keyword without the boost behind its last colon, and whether it had one."""
+    found = _BOOST.fullmatch(keyword)
+    return (found[1], True) if found else (keyword, False)
 
 
 def _raw(query: Query, raw_format: RawReader) -> RawFormat | None:
@@ -168,8 +207,11 @@ def _options(query: Query) -> Options:
     if replace := query.pairs("replace", "find:replacement"):
         options["replace"] = [list(pair) for pair in replace]
     options["paragraphs"] = query.flag("paragraphs")
-    # Deepgram: paragraphs and smart formatting imply punctuation.
+    # Deepgram: paragraphs and smart formatting imply punctuation, smart formatting numerals too.
     options["punctuate"] = query.flag("punctuate") or query.flag("smart_format") or options["paragraphs"]
+    options["numerals"] = query.flag("numerals") or query.flag("smart_format")
+    options["profanity_filter"] = query.flag("profanity_filter")
+    options["filler_words"] = query.flag("filler_words")
     options["utterances"] = query.flag("utterances")
     options["utt_split"] = query.seconds("utt_split", UTT_SPLIT)
     options["detect_language"] = query.one("language") == "multi" or _detects(query)
@@ -178,25 +220,39 @@ def _options(query: Query) -> Options:
 
 def _warnings(query: Query, recogniser: str, abilities: Abilities) -> tuple[Mapping[str, str], ...]:
     query.flag("mip_opt_out")
-    asked = [name for name in _SOFT_FLAGS if query.flag(name)]
-    asked += [name for name in _SOFT_TERMS if query.all(name)]
-    asked += ["detect_language"] if _detects(query) else []
-    soft = [_unsupported(name, recogniser) for name in asked if name not in abilities.honours]
-    headerless = () if "encoding" in query.names else ("sample_rate", "channels")
-    unread = [_unread(name) for name in headerless if name in query.names]
-    unknown = [_unknown(name) for name in query.names if name not in _KNOWN]
-    return (*soft, *unread, *unknown)
+    unknown = [_warning(name, "unknown", "This server does not know this parameter.") for name in _unknown(query)]
+    partly = [_warning(name, "partly_supported", does) for name, does in _PARTLY.items() if query.flag(name)]
+    return (*_unsupported(query, recogniser, abilities), *partly, *_unread(query, abilities), *unknown)
 
 
-def _unsupported(name: str, recogniser: str) -> dict[str, str]:
+def _unsupported(query: Query, recogniser: str, abilities: Abilities) -> list[dict[str, str]]:
+    asked = {
+        "punctuate": query.flag("punctuate") and "punctuate" not in abilities.honours,
+        "keyterm": bool(query.all("keyterm")) and "keyterm" not in abilities.honours,
+        "keywords": bool(query.all("keywords")) and "keyterm" not in abilities.honours,
+        "detect_language": _detects(query) and not _can_detect(abilities),
+    }
     message = f"Accepted, but recogniser {recogniser} cannot do it."
-    return {"parameter": name, "type": "unsupported_parameter", "message": message}
+    return [_warning(name, "unsupported", message) for name, vain in asked.items() if vain]
 
 
-def _unread(name: str) -> dict[str, str]:
-    message = "Only read together with encoding, for audio without a container."
-    return {"parameter": name, "type": "unsupported_parameter", "message": message}
+def _unread(query: Query, abilities: Abilities) -> list[dict[str, str]]:
+    """What was sent in a company in which it says nothing."""
+    warnings = []
+    if "keyterm" in abilities.honours and any(_boosted(keyword)[1] for keyword in query.all("keywords")):
+        warnings.append(_warning("keywords", "partly_supported", "The words are listened for, their boosts not read."))
+    if _detects(query) and _can_detect(abilities) and "language" in query.names:
+        warnings.append(_warning("language", "unsupported", "Not read together with detect_language."))
+    for name in ("sample_rate", "channels"):
+        if name in query.names and "encoding" not in query.names:
+            message = "Only read together with encoding, for audio without a container."
+            warnings.append(_warning(name, "unsupported", message))
+    return warnings
 
 
-def _unknown(name: str) -> dict[str, str]:
-    return {"parameter": name[:64], "type": "unknown_parameter", "message": "This server does not know this parameter."}
+def _unknown(query: Query) -> list[str]:
+    return [name for name in query.names if name not in _KNOWN]
+
+
+def _warning(parameter: str, sort: str, message: str) -> dict[str, str]:
+    return {"parameter": parameter[:64], "type": f"{sort}_parameter", "message": message}

@@ -9,13 +9,13 @@ from uuid import UUID, uuid5
 
 from engine.dialects.deepgram.parameters import UTT_SPLIT, Options
 from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.deepgram.wording import worded
 from engine.dialects.deepgram.words import (
     Utterance,
     confidence,
     matches,
     paragraphs,
     prose,
-    substitute,
     utterances,
     written,
 )
@@ -39,8 +39,9 @@ def render(request: Request, media: Media, transcript: Transcript) -> Document:
     The same arguments always make the same document, so that a job that is finished twice says the same thing.
     """
     options = _options(request)
-    channels = [substitute(channel, options.get("replace", [])) for channel in transcript.channels]
-    results: Document = {"channels": [_channel(channel, options) for channel in channels]}
+    channels = [worded(channel, options) for channel in transcript.channels]
+    shown = zip(transcript.channels, channels, strict=True)
+    results: Document = {"channels": [_channel(heard, channel, options) for heard, channel in shown]}
     if options.get("utterances"):
         found = utterances(channels, options.get("utt_split", UTT_SPLIT))
         results["utterances"] = [_utterance(item, index, request, options) for index, item in enumerate(found)]
@@ -102,13 +103,13 @@ def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _channel(channel: Channel, options: Options) -> Document:
+def _channel(heard: Channel, channel: Channel, options: Options) -> Document:
     document: Document = {"alternatives": [_alternative(channel, options)]}
     if options.get("detect_language"):
         document["detected_language"] = channel.language
         document["language_confidence"] = round(channel.language_confidence, 6)
     if terms := options.get("search"):
-        document["search"] = [{"query": term, "hits": _hits(channel.words, term)} for term in terms]
+        document["search"] = [{"query": term, "hits": _hits(heard.words, term)} for term in terms]
     return document
 
 

@@ -73,13 +73,31 @@ def utterances(channels: Sequence[Channel], split: float) -> list[Utterance]:
 
 
 def paragraphs(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Segments, each taken for a sentence, grouped by long pauses and by count."""
+    """The sentences of a channel, grouped by long pauses and by count."""
     groups: list[list[Segment]] = []
-    for segment in segments:
-        if not groups or _begins_paragraph(groups[-1], segment):
+    for sentence in _sentences(segments):
+        if not groups or _begins_paragraph(groups[-1], sentence):
             groups.append([])
-        groups[-1].append(segment)
+        groups[-1].append(sentence)
     return groups
+
+
+def _sentences(segments: Sequence[Segment]) -> list[Segment]:
+    """Sentences by their full stops, across segments but not across long pauses; where the recogniser writes no stops,
+    each segment is taken for a sentence."""
+    words = [word for segment in segments for word in segment.words]
+    if not any(map(_ends_sentence, words)):
+        return list(segments)
+    found: list[list[Word]] = []
+    for word in words:
+        if not found or _ends_sentence(found[-1][-1]) or word.start - found[-1][-1].end >= PARAGRAPH_PAUSE:
+            found.append([])
+        found[-1].append(word)
+    return [Segment(tuple(sentence)) for sentence in found]
+
+
+def _ends_sentence(word: Word) -> bool:
+    return word.written.rstrip("\"')]")[-1:] in {".", "?", "!"}
 
 
 def _begins_paragraph(paragraph: Sequence[Segment], segment: Segment) -> bool:

@@ -115,6 +115,8 @@ REFUSED: list[tuple[Pairs, str, str]] = [
     ([("encoding", "linear16"), ("sample_rate", "fast")], "INVALID_QUERY_PARAMETER", "sample_rate: 'fast' is not"),
     ([("encoding", "linear16"), ("sample_rate", "-8")], "INVALID_QUERY_PARAMETER", "sample_rate: '-8' is not"),
     ([("encoding", "mulaw"), ("channels", "0")], "INVALID_QUERY_PARAMETER", "channels: 0 is out of range"),
+    ([("keyterm", " ")], "INVALID_QUERY_PARAMETER", "keyterm, keywords: a value is empty"),
+    ([("keywords", ":2")], "INVALID_QUERY_PARAMETER", "keyterm, keywords: a value is empty"),
     ([("tag", "x")] * 513, "INVALID_QUERY_PARAMETER", "513 parameters are too many"),
     *(
         ([(flag, value)], "INVALID_QUERY_PARAMETER", f"{flag}: provided string was not `true` or `false`")
@@ -154,8 +156,7 @@ def test_a_feature_that_is_switched_off_is_no_reason_to_refuse(catalogue: Catalo
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("punctuate", "true"), ("smart_format", "true"), ("numerals", "true"), ("filler_words", "true")),
-        *(("profanity_filter", "true"), ("keyterm", "tretinoin"), ("keywords", "snuffle:2")),
+        *(("punctuate", "true"), ("keyterm", "tretinoin"), ("keywords", "snuffle:2")),
         *(("detect_language", "true"), ("detect_language", "en")),
     ],
 )
@@ -168,18 +169,60 @@ def test_what_the_recogniser_cannot_do_is_accepted_with_a_warning(catalogue: Cat
     }
 
 
+@pytest.mark.parametrize("name", ["smart_format", "numerals", "filler_words", "profanity_filter"])
+@pytest.mark.parametrize("model", ["nova-3", "large"])
+def test_what_is_done_in_part_says_which_part(catalogue: Catalogue, name: str, model: str) -> None:
+    (warning,) = accepted(catalogue, ("model", model), (name, "true")).warnings
+    assert (warning["parameter"], warning["type"]) == (name, "partly_supported_parameter")
+    assert accepted(catalogue, ("model", model), (name, "false")).warnings == ()
+
+
 def test_what_another_recogniser_can_do_is_accepted_without_one(catalogue: Catalogue) -> None:
     request = accepted(
         catalogue,
-        *(
-            ("model", "large"),
-            ("language", "multi"),
-            ("punctuate", "true"),
-            ("keyterm", "a"),
-            ("detect_language", "de"),
-        ),
+        *(("model", "large"), ("language", "multi"), ("punctuate", "true"), ("keyterm", "a"), ("keywords", "b")),
     )
-    assert (request.recogniser, request.language, request.warnings) == ("whisper", "multi", ())
+    assert (request.recogniser, request.language, request.warnings) == ("whisper", None, ())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "language", "languages", "detects"),
+    [
+        ([("language", "de-AT")], "de-AT", (), False),
+        ([("language", "multi")], None, (), True),
+        ([("detect_language", "true")], None, (), True),
+        ([("detect_language", "false"), ("language", "de")], "de", (), False),
+        (
+            [("detect_language", "en-GB"), ("detect_language", "de"), ("detect_language", "en")],
+            None,
+            ("en", "de"),
+            True,
+        ),
+        ([("detect_language", "de"), ("language", "en")], None, ("de",), True),
+    ],
+)
+def test_a_language_is_given_or_chosen_among_candidates_or_any(
+    catalogue: Catalogue, pairs: Pairs, language: str | None, languages: tuple[str, ...], detects: bool
+) -> None:
+    request = accepted(catalogue, ("model", "large"), *pairs)
+    assert (request.language, request.languages, request.options["detect_language"]) == (language, languages, detects)
+
+
+def test_a_language_beside_detection_is_not_ignored_in_silence(catalogue: Catalogue) -> None:
+    (warning,) = accepted(catalogue, ("model", "large"), ("detect_language", "true"), ("language", "en")).warnings
+    assert warning["parameter"] == "language"
+    request = accepted(catalogue, ("detect_language", "true"), ("language", "en"))
+    assert (request.language, request.languages) == ("en", ()), "what cannot detect hears what it was told"
+
+
+def test_terms_are_listened_for_once_each_and_their_boosts_are_not_read(catalogue: Catalogue) -> None:
+    terms = [("keyterm", "two  words"), ("keyterm", "a:b"), ("keyterm", "two words")]
+    keywords = [("keywords", "snuffle:2"), ("keywords", "x:-1.5"), ("keywords", "ratio 4:3:.5"), ("keywords", "plain")]
+    request = accepted(catalogue, ("model", "large"), *terms, *keywords)
+    assert request.hotwords == ("two words", "a:b", "snuffle", "x", "ratio 4:3", "plain")
+    (warning,) = request.warnings
+    assert warning["parameter"] == "keywords"
+    assert "boost" in warning["message"]
 
 
 def test_unknown_parameters_are_listed_once_each(catalogue: Catalogue) -> None:

@@ -14,7 +14,7 @@ from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import acknowledge, failure_reply, parse, render, render_failure
 from engine.request import Failed, FailureCode, Media, Request
-from engine.transcript import Channel, Transcript
+from engine.transcript import Channel, Segment, Transcript, Word
 
 from .conftest import REQUEST_ID
 
@@ -134,6 +134,42 @@ def test_a_paragraph_ends_after_five_sentences(catalogue: Catalogue, media: Medi
         "alternatives"
     ]
     assert [len(paragraph["sentences"]) for paragraph in alternative["paragraphs"]["paragraphs"]] == [5, 1]
+
+
+def test_sentences_end_at_full_stops_and_not_where_the_recogniser_took_breath(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    words = [
+        Word(text.lower().strip("."), n * 0.5, n * 0.5 + 0.4, 1.0, text) for n, text in enumerate(["A", "b.", "C", "d"])
+    ]
+    late = Word("e", 9.0, 9.5, 1.0, "e.")
+    segments = (Segment(tuple(words[:1])), Segment(tuple(words[1:])), Segment((late,)))
+    spoken = Transcript(conversation.model, 10.0, 1, (Channel(segments),))
+    (alternative,) = render(asked(catalogue, ("paragraphs", "true")), media, spoken)["results"]["channels"][0][
+        "alternatives"
+    ]
+    assert alternative["paragraphs"]["transcript"] == "\nA b. C d\n\ne."
+    sentences = [[part["text"] for part in group["sentences"]] for group in alternative["paragraphs"]["paragraphs"]]
+    assert sentences == [["A b.", "C d"], ["e."]]
+
+
+def test_smart_formatting_writes_numbers_in_digits_and_search_still_hears_the_words(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    words = [Word(text, float(n), n + 0.5, 0.5) for n, text in enumerate(["about", "twenty", "five", "people"])]
+    spoken = Transcript(conversation.model, 4.0, 1, (Channel((Segment(tuple(words)),)),))
+    request = asked(catalogue, ("smart_format", "true"), ("search", "twenty five"), ("utterances", "true"))
+    results = render(request, media, spoken)["results"]
+    (channel,) = results["channels"]
+    assert channel["alternatives"][0]["transcript"] == results["utterances"][0]["transcript"] == "about 25 people"
+    assert channel["alternatives"][0]["words"][1] == {
+        "word": "25",
+        "start": 1.0,
+        "end": 2.5,
+        "confidence": 0.5,
+        "punctuated_word": "25",
+    }
+    assert [hit["snippet"] for hit in channel["search"][0]["hits"]] == ["twenty five"]
 
 
 def test_the_acknowledgement_is_the_request_id_alone(plain: Request) -> None:
