@@ -126,7 +126,7 @@ class House:
             log.info("retention.finished", **asdict(pruned))
 
     async def _take_stock(self) -> None:
-        self._dispatcher.relays = await self._outbox.check_in()
+        self._dispatcher.share_with(await self._outbox.check_in())
         self.metrics.counted(await self._outbox.snapshot())
         self.metrics.working(
             draining=self.service.draining,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
@@ -54,8 +54,29 @@ class Slots:
     per_destination: int = 16
 
 
+class _Line:
+    """Deliveries to one destination: claimed and waiting, how many are under way, how many it took since last asked."""
+
+    __slots__ = ("ahead", "busy", "finished", "origin", "waits")
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.ahead: deque[Delivery] = deque()
+        self.busy = 0
+        self.finished = 0
+        self.waits = False  # for a slot, in the queue of those whose turn comes
+
+    @property
+    def held(self) -> int:
+        """Claimed, and not at an end."""
+        return len(self.ahead) + self.busy
+
+
 class Dispatcher:
-    """Keeps the slots busy. `wake` is set whenever another claim may be worth while."""
+    """Keeps the slots busy. `wake` is set whenever another claim may be worth while.
+
+    A slot is a task: when its delivery has ended it goes on with the next that may start, and ends when there is none.
+    """
 
     def __init__(self, queue: Queue, deliver: Deliver, ledger: Ledger, slots: Slots, wake: asyncio.Event) -> None:
         self._queue = queue
@@ -63,13 +84,16 @@ class Dispatcher:
         self._ledger = ledger
         self._slots = slots
         self._wake = wake
-        self._ahead: dict[str, deque[Delivery]] = {}
-        self._turns: dict[str, None] = {}  # destinations with something to start and a slot of their own free, in turn
-        self._running: dict[asyncio.Task[Attempted], Delivery] = {}
-        self._busy = Counter[str]()
-        self._finished = Counter[str]()
+        self._lines: dict[str, _Line] = {}
+        self._turns: deque[_Line] = deque()  # with something to start and a slot of their own free
+        self._running: dict[asyncio.Task[None], Delivery] = {}
         self._lapsed = 0
-        self.relays = 1
+        self._cap = slots.per_destination
+        self.share_with(1)
+
+    def share_with(self, relays: int) -> None:
+        """So many relays, this one included, work on the same destinations: each takes its share of their slots."""
+        self._cap = max(1, self._slots.per_destination // relays)
 
     @property
     def in_flight(self) -> int:
@@ -95,78 +119,99 @@ class Dispatcher:
         return len(claims.deliveries)
 
     def _queue_up(self, delivery: Delivery) -> None:
-        origin = delivery.destination
-        self._ahead.setdefault(origin, deque()).append(delivery)
-        self._take_turn(origin)
+        line = self._lines.get(delivery.destination)
+        if line is None:
+            line = self._lines[delivery.destination] = _Line(delivery.destination)
+        line.ahead.append(delivery)
+        self._take_turn(line)
 
-    def _take_turn(self, origin: str) -> None:
-        if self._ahead.get(origin) and self._busy[origin] < self._cap:
-            self._turns.setdefault(origin)
-
-    @property
-    def _cap(self) -> int:
-        """This relay's share of a destination's slots."""
-        return max(1, self._slots.per_destination // self.relays)
+    def _take_turn(self, line: _Line) -> None:
+        if line.ahead and line.busy < self._cap and not line.waits:
+            line.waits = True
+            self._turns.append(line)
 
     def _room(self) -> int:
-        held = sum(map(len, self._ahead.values())) + len(self._running)
-        unsettled = len(self._ledger.waiting)
-        return max(self._slots.in_all, _MOST_AHEAD) * 2 - held - unsettled
+        held = sum(line.held for line in self._lines.values()) + len(self._ledger.waiting)
+        return max(self._slots.in_all, _MOST_AHEAD) * 2 - held
 
     def _free(self) -> dict[str, int]:
         """How many more to claim of each destination that some are held of: what it got through since the last claim,
         twice, so that a fast one ramps up and one that hangs holds a handful."""
-        finished, self._finished = self._finished, Counter()
-        # Forget those with nothing ahead and nothing under way.
-        self._ahead = {origin: queue for origin, queue in self._ahead.items() if queue}
-        self._busy = +self._busy
-        held = self._busy + Counter({origin: len(queue) for origin, queue in self._ahead.items()})
-        return {origin: min(self._cap + 2 * finished[origin], _MOST_AHEAD) - count for origin, count in held.items()}
+        self._lines = {origin: line for origin, line in self._lines.items() if line.held}
+        free = {}
+        for origin, line in self._lines.items():
+            free[origin] = min(self._cap + 2 * line.finished, _MOST_AHEAD) - line.held
+            line.finished = 0
+        return free
 
     def _start_all(self) -> None:
-        """One each in turn, so that no destination takes all the slots that become free."""
-        while self._turns and len(self._running) < self._slots.in_all:
-            origin = next(iter(self._turns))
-            del self._turns[origin]
-            if queue := self._ahead.get(origin):
-                self._start(queue.popleft())
-                self._take_turn(origin)
+        while len(self._running) < self._slots.in_all and (line := self._next_line()):
+            delivery = self._take(line)
+            task = asyncio.create_task(self._carry(line, delivery))
+            self._running[task] = delivery
+            task.add_done_callback(self._stopped)
 
-    def _start(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._deliver(delivery))
-        self._running[task] = delivery
-        self._busy[delivery.destination] += 1
-        task.add_done_callback(self._ended)
+    def _next_line(self) -> _Line | None:
+        """One delivery each in turn, so that no destination takes all the slots that become free."""
+        while self._turns:
+            line = self._turns.popleft()
+            line.waits = False
+            if line.ahead:
+                return line
+        return None
 
-    def _ended(self, task: asyncio.Task[Attempted]) -> None:
-        delivery = self._running.pop(task)
-        origin = delivery.destination
-        self._busy[origin] -= 1
-        if not task.cancelled():
-            self._enter(task, delivery)
-        self._take_turn(origin)
-        self._start_all()
-        if len(self._ahead.get(origin, ())) <= self._busy[origin]:
-            self._wake.set()
+    def _take(self, line: _Line) -> Delivery:
+        delivery = line.ahead.popleft()
+        line.busy += 1
+        self._take_turn(line)
+        return delivery
 
-    def _enter(self, task: asyncio.Task[Attempted], delivery: Delivery) -> None:
-        if error := task.exception():
-            # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
-            log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
-            return
-        attempt = task.result()
+    async def _carry(self, line: _Line, delivery: Delivery) -> None:
+        """A slot at work, one delivery after another."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        following: _Line | None = line
+        while following is not None:
+            line = following
+            self._running[task] = delivery
+            try:
+                self._enter(line, await self._deliver(delivery))
+            except Exception as error:
+                # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
+                log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
+            finally:
+                self._leave(line)
+            if following := self._next_line():
+                delivery = self._take(following)
+        self._stopped(task)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+
+    def _enter(self, line: _Line, attempt: Attempted) -> None:
         self._ledger.enter(attempt)
         if attempt.outcome is Outcome.SUCCESS:  # to fail fast is no reason to be given more
-            self._finished[delivery.destination] += 1
+            line.finished += 1
+
+    def _leave(self, line: _Line) -> None:
+        line.busy -= 1
+        self._take_turn(line)
+        if len(line.ahead) <= line.busy:
+            self._wake.set()
 
     async def _leave_alone(self, blocked: Iterable[str]) -> None:
         """Paused, disabled, or its breaker has opened: what was not started goes back."""
-        unsent = [delivery.lease for origin in blocked for delivery in self._ahead.pop(origin, ())]
+        await self._give_back(self._lines[origin] for origin in blocked if origin in self._lines)
+
+    async def _give_back(self, lines: Iterable[_Line]) -> None:
+        unsent: list[Lease] = []
+        for line in lines:
+            unsent += [delivery.lease for delivery in line.ahead]
+            line.ahead.clear()
         await self._release(unsent, sent=False)
 
     async def renew(self) -> None:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
-        held = [delivery.lease for queue in self._ahead.values() for delivery in queue]
+        held = [delivery.lease for line in self._lines.values() for delivery in line.ahead]
         held += [delivery.lease for delivery in self._running.values()]
         held += [attempt.delivery.lease for attempt in self._ledger.waiting]
         if held:
@@ -174,9 +219,7 @@ class Dispatcher:
 
     async def drain(self, seconds: float) -> None:
         """Give back what was not started, let attempts finish for that long, stop the rest and release it."""
-        unsent = [delivery.lease for queue in self._ahead.values() for delivery in queue]
-        self._ahead.clear()
-        await self._release(unsent, sent=False)
+        await self._give_back(self._lines.values())
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         left = dict(self._running)

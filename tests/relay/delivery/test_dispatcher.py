@@ -98,10 +98,10 @@ async def test_never_more_to_one_destination_than_its_cap(database: Path, outbox
 async def test_several_relays_share_the_cap_of_a_destination(database: Path, outbox: SqliteOutbox) -> None:
     put(database, *many(40, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=16)
-    one.dispatcher.relays = 4
+    one.dispatcher.share_with(4)
     await one.dispatcher.run_once()
     assert one.dispatcher.in_flight == 4
-    one.dispatcher.relays = 100
+    one.dispatcher.share_with(100)
     one.couriers.open(*every("h", 40))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 4
