@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pydantic import TypeAdapter
+
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
 
@@ -44,3 +46,19 @@ class Record:
     duration: float | None = None
     result: Transcript | Failed | None = None
     delivery: Delivered | None = None
+
+
+_FAILED = TypeAdapter(Failed)
+_TRANSCRIPT = TypeAdapter(Transcript)
+
+
+def result_to_json(result: Transcript | Failed) -> str:
+    """What came of a job, as it is kept."""
+    if isinstance(result, Failed):
+        return _FAILED.dump_json(result).decode()
+    return _TRANSCRIPT.dump_json(result).decode()
+
+
+def result_from_json(text: str, state: State) -> Transcript | Failed:
+    """The result that `result_to_json` wrote of a job that is done or failed; ValueError for anything else."""
+    return _FAILED.validate_json(text) if state is State.FAILED else _TRANSCRIPT.validate_json(text)

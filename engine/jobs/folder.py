@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+
+from engine.errors import StorageFull
+from relay.errors import StoreUnavailable
 
 # Another engine may be between moving a file in and committing its job: only what lay still for so long is litter.
 GRACE_SECONDS = 3600.0
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Wanted = Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]]
 
@@ -42,12 +48,36 @@ class AudioFolder:
             path.unlink(missing_ok=True)
 
     async def keep(self, received: Path, job_id: str) -> None:
-        """Move a received file to its job's place; it survives a power cut once this returns. Raises OSError."""
-        await asyncio.to_thread(self._keep, received, job_id)
+        """Move a received file to its job's place; it survives a power cut once this returns. Raises StorageFull."""
+        with _full_disk_named():
+            await asyncio.to_thread(self._keep, received, job_id)
+
+    async def link(self, upload_id: str, job_id: str) -> None:
+        """Let a job have the audio of an upload, as durably. Raises StorageFull, and FileNotFoundError for an upload
+        that has just been forgotten."""
+        with _full_disk_named():
+            await asyncio.to_thread(self._link, upload_id, job_id)
+
+    @asynccontextmanager
+    async def unkept_without_its_row(self, job_id: str) -> AsyncIterator[None]:
+        """Removes the file again when the database does not take the row it belongs to. Raises StorageFull for a full
+        disk, else StoreUnavailable."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            # Not on a cancellation: a commit that was begun is ended, and the row may stand.
+            await self.remove(job_id)
+            if str(error) == "full":
+                raise StorageFull from error
+            raise
 
     def _keep(self, received: Path, job_id: str) -> None:
         _sync(received)
         received.replace(self.path(job_id))
+        _sync(self._path)
+
+    def _link(self, upload_id: str, job_id: str) -> None:
+        os.link(self.path(upload_id), self.path(job_id))
         _sync(self._path)
 
     async def remove(self, job_id: str) -> None:
@@ -69,6 +99,16 @@ class AudioFolder:
 
     def _files(self) -> list[Path]:
         return [path for path in self._path.iterdir() if path.is_file()]
+
+
+@contextmanager
+def _full_disk_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull from error
+        raise
 
 
 def _moved_at(path: Path) -> float:

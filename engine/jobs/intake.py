@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from engine.errors import StorageFull
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import JobStore
 from engine.request import Media, Request
-from relay.errors import StoreUnavailable
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = structlog.get_logger()
 
@@ -28,27 +23,24 @@ class Intake:
         self._wake = wake
 
     async def accept(self, request: Request, media: Media, path: Path | None) -> None:
-        """Take a job and the file at `path`; None stands for audio still to be fetched from `request.audio_url`.
+        """Take a job and the file at `path`. None stands for the audio of `request.upload_id`, or else for audio that
+        is still to be fetched from `request.audio_url`.
 
-        Once this returns, the job survives anything. Raises StorageFull or StoreUnavailable, with nothing kept.
+        Once this returns, the job survives anything. Raises StorageFull or StoreUnavailable, with nothing kept, and
+        FileNotFoundError for an upload that has just been forgotten.
         """
         if path is not None:
-            await self._keep(path, request.id)
-        try:
-            await self._store.accept(request, media, has_audio=path is not None)
-        except StoreUnavailable as error:
-            # Not on a cancellation: a commit that was begun is ended, and the job may stand.
-            await self._folder.remove(request.id)
-            if str(error) == "full":
-                raise StorageFull from error
-            raise
+            await self._folder.keep(path, request.id)
+        elif request.upload_id is not None:
+            await self._folder.link(request.upload_id, request.id)
+        has_audio = path is not None or request.upload_id is not None
+        async with self._folder.unkept_without_its_row(request.id):
+            await self._store.accept(request, media, has_audio=has_audio)
         self._wake()
-        log.info("job.accepted", **{"job.id": request.id, "bytes": media.size, "source": "upload" if path else "url"})
+        log.info("job.accepted", **{"job.id": request.id, "bytes": media.size, "source": _source(request, path)})
 
-    async def _keep(self, path: Path, job_id: str) -> None:
-        try:
-            await self._folder.keep(path, job_id)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFull from error
-            raise
+
+def _source(request: Request, path: Path | None) -> str:
+    if request.upload_id:
+        return "earlier_upload"
+    return "upload" if path else "url"

@@ -16,23 +16,14 @@ import structlog
 
 from engine.emission import emit
 from engine.errors import WorkerDied
-from engine.jobs.store import Job
-from engine.request import Failed, FailureCode, Media
-from engine.transcript import Transcript
+from engine.jobs.store import Job, Result
+from engine.request import Failed, FailureCode
 from relay.errors import StoreUnavailable
 from relay.model import NewDelivery
 
 MOST_CRASHES = 3
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the work on a job came to, and what is known of its audio by now."""
-
-    media: Media
-    said: Transcript | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +60,10 @@ class Queue(Protocol):
 
     async def lease(self, room: int) -> tuple[Job, ...]: ...
 
-    async def renew(self, jobs: Iterable[Job]) -> None: ...
+    async def renew(self, jobs: Iterable[Job]) -> frozenset[int]: ...
 
     async def finish(
-        self, job: Job, delivery: NewDelivery, error: FailureCode | None = None, *, crashed: bool = False
+        self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False
     ) -> bool: ...
 
     async def retry(self, job: Job, pause: float) -> bool: ...
@@ -238,9 +229,8 @@ class Runner:
             )
 
     async def _finish(self, job: Job, result: Result, started_at: float, *, crashed: bool = False) -> None:
-        error = result.said.code if isinstance(result.said, Failed) else None
-        delivery = emit(job.request, result.media, result.said)
-        if not await self._write(job, lambda: self._queue.finish(job, delivery, error, crashed=crashed)):
+        delivery = emit(job.request, result.media, result.said) if job.request.callback else None
+        if not await self._write(job, lambda: self._queue.finish(job, result, delivery, crashed=crashed)):
             log.warning("job.lease.lost", **{"job.id": job.id})
             return
         self._announce(Ended(job, result, started_at, time.time()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from typing import Any
 
 import structlog
 
+from engine.record import result_to_json
 from engine.request import (
-    FailureCode,
+    Failed,
     Media,
     Request,
     media_from_json,
@@ -25,30 +27,41 @@ from engine.request import (
     request_from_json,
     request_to_json,
 )
+from engine.transcript import Transcript
 from relay import outbox
 from relay.model import NewDelivery
 from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
 from relay.outbox.writer import Writer, store_errors
+from relay.policy.fairness import share
 
 _ACCEPT = statement("accept", __package__)
 _WAITING = statement("waiting", __package__)
 _SWEEP = statement("sweep", __package__)
+_SUSPECT = statement("suspect", __package__)
+_TURNS = statement("turns", __package__)
+_CANDIDATES = statement("candidates", __package__)
 _LEASE = statement("lease", __package__)
+_SERVED = statement("served", __package__)
 _RENEW = statement("renew", __package__)
 _FETCHED = statement("fetched", __package__)
 _FINISH = statement("finish", __package__)
+_KEEP_RESULT = statement("keep_result", __package__)
 _RETRY = statement("retry", __package__)
 _RELEASE = statement("release", __package__)
 _SNAPSHOT = statement("snapshot", __package__)
 _STATES = statement("states", __package__)
+
+NO_KEY = ""
+"""Whose jobs are those that came without a key, where none was asked for."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A leased job. Without `has_audio` its audio is still to be fetched; `crashes` counts recognisers it ended."""
+    """A leased job. Without `has_audio` its audio is still to be fetched; `crashes` counts recognisers that ended over
+    it, `lapses` whole engines."""
 
     seq: int
     token: str
@@ -56,6 +69,7 @@ class Job:
     media: Media
     has_audio: bool
     crashes: int
+    lapses: int
     created_at: float
 
     @property
@@ -65,11 +79,21 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """What the work on a job came to, and what is known of its audio by now."""
+
+    media: Media
+    said: Transcript | Failed
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The gauges at one moment; the age, in seconds, is 0 when nothing is due."""
+    """The gauges at one moment: unfinished jobs, the bytes of their audio, and the age of the oldest that is due, in
+    seconds, 0 when nothing is."""
 
     queued: int
     leased: int
+    bytes: int
     oldest_due_age: float
 
 
@@ -93,20 +117,26 @@ class JobStore:
             "media": media_to_json(media),
             "has_audio": has_audio,
             "now": self._clock(),
+            "key_id": request.key_id or NO_KEY,
+            "dialect": request.dialect,
+            "bytes": media.size,
+            "audio_kept": request.keeps_audio,
         }
         async with self._writer.transaction() as connection:
             connection.execute(_ACCEPT, values)
 
     async def lease(self, room: int) -> tuple[Job, ...]:
-        """At most `room` due jobs, oldest first; those of engines that went quiet among them."""
+        """At most `room` due jobs, of the keys in turn and of each the oldest; those of engines that went quiet among
+        them."""
         now = self._clock()
         if room < 1 or not self._anything(now):
             return ()
         self._leases += 1
         token = f"{self._holder}.{self._leases}"
-        values = {"token": token, "until": now + self._lease_seconds, "room": room, "now": now}
         async with self._writer.transaction() as connection:
             connection.execute(_SWEEP, {"now": now})
+            seqs = _choose(connection, room, now)
+            values = {"token": token, "until": now + self._lease_seconds, "seqs": json.dumps(seqs), "now": now}
             rows = connection.execute(_LEASE, values).fetchall()
         return tuple(_readable(rows, token))
 
@@ -117,37 +147,33 @@ class JobStore:
         with store_errors():
             return self._reader.execute(sql, values).fetchall()
 
-    async def renew(self, jobs: Iterable[Job]) -> None:
-        """Push the expiry of running jobs out by a whole lease."""
+    async def renew(self, jobs: Iterable[Job]) -> frozenset[int]:
+        """Push the expiry of running jobs out by a whole lease. Returns the seqs of those that are still held: the
+        others were deleted, or taken over."""
         values = {"leases": _leases(jobs), "until": self._clock() + self._lease_seconds}
         async with self._writer.transaction() as connection:
-            connection.execute(_RENEW, values)
+            return frozenset(seq for (seq,) in connection.execute(_RENEW, values).fetchall())
 
     async def fetched(self, job: Job, media: Media) -> bool:
         """The audio behind the job's URL is durable in the folder now. False when the lease is stale."""
-        values = {"seq": job.seq, "token": job.token, "media": media_to_json(media)}
+        values = {"seq": job.seq, "token": job.token, "media": media_to_json(media), "bytes": media.size}
         async with self._writer.transaction() as connection:
             return connection.execute(_FETCHED, values).rowcount == 1
 
-    async def finish(
-        self, job: Job, delivery: NewDelivery, error: FailureCode | None = None, *, crashed: bool = False
-    ) -> bool:
-        """End the job and add its delivery, both or neither. False, and nothing changed, when the lease is stale.
+    async def finish(self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
+        """End the job, keep its result and add its delivery, if it has one: all or nothing. False, and nothing changed,
+        when the lease is stale.
 
-        `error` marks the job as failed, `crashed` counts the recogniser's death that made it so.
+        `crashed` counts the recogniser's death that made the result a failure.
         """
-        values = {
-            "seq": job.seq,
-            "token": job.token,
-            "error_code": error and error.value,
-            "crashed": int(crashed),
-            "now": self._clock(),
-        }
+        values = _ending(job, result) | {"crashed": crashed, "now": self._clock()}
         async with self._writer.transaction() as connection:
             stood = connection.execute(_FINISH, values).rowcount == 1
             if stood:
+                connection.execute(_KEEP_RESULT, values)
+            if stood and delivery:
                 outbox.add(connection, delivery)
-        if stood:
+        if stood and delivery:
             self._bell.ring()
         return stood
 
@@ -163,15 +189,15 @@ class JobStore:
             connection.execute(_RELEASE, {"leases": _leases(jobs)})
 
     async def need_audio(self, ids: Sequence[str]) -> Mapping[str, bool]:
-        """Of these ids, those that are jobs, and whether each is unfinished."""
+        """Of these ids, those that are jobs or uploads, and whether each still needs its audio."""
         rows = self._read(_STATES, {"ids": json.dumps(list(ids))})
-        return {job_id: bool(unfinished) for job_id, unfinished in rows}
+        return {job_id: bool(needed) for job_id, needed in rows}
 
     def snapshot(self) -> Snapshot:
         """The gauges. Cheap, but it reads: not for the scrape path."""
         now = self._clock()
-        queued, leased, due_at = self._read(_SNAPSHOT, {})[0]
-        return Snapshot(queued, leased, max(0.0, now - due_at) if due_at is not None else 0.0)
+        queued, leased, size, due_at = self._read(_SNAPSHOT, {})[0]
+        return Snapshot(queued, leased, size, max(0.0, now - due_at) if due_at is not None else 0.0)
 
     async def close(self) -> None:
         """Wait for the write under way, then close."""
@@ -194,8 +220,38 @@ def _readable(rows: Iterable[tuple[Any, ...]], token: str) -> Iterator[Job]:
 
 
 def _job(row: Sequence[Any], token: str) -> Job:
-    seq, request, media, has_audio, crashes, created_at = row
-    return Job(seq, token, request_from_json(request), media_from_json(media), bool(has_audio), crashes, created_at)
+    seq, request, media, has_audio, *counts_and_age = row
+    return Job(seq, token, request_from_json(request), media_from_json(media), bool(has_audio), *counts_and_age)
+
+
+def _choose(connection: sqlite3.Connection, room: int, now: float) -> list[int]:
+    """The seqs to lease. Keys go round robin, so that a backlog waits for itself; a suspect goes alone."""
+    suspects = [seq for (seq,) in connection.execute(_SUSPECT, {"now": now})]
+    room -= len(suspects)
+    quotas: dict[str, int | None] = dict(connection.execute(_TURNS, {"now": now, "room": room}).fetchall())
+    if not quotas:
+        return suspects
+    values = {"keys": json.dumps(list(quotas)), "room": room, "now": now}
+    queues: dict[str, list[int]] = {key_id: [] for key_id in quotas}
+    for key_id, seq in connection.execute(_CANDIDATES, values):
+        queues[key_id].append(seq)
+    connection.execute(_SERVED, {"keys": json.dumps(list(quotas))})
+    free = [room if quota is None else quota for quota in quotas.values()]
+    return suspects + share(room, dict(enumerate(queues.values())), dict(enumerate(free)))
+
+
+def _ending(job: Job, result: Result) -> dict[str, object]:
+    """A job's end as its row and its result are told of it."""
+    return {
+        "seq": job.seq,
+        "token": job.token,
+        "error_code": result.said.code.value if isinstance(result.said, Failed) else None,
+        "media": media_to_json(result.media),
+        "bytes": result.media.size,
+        "has_audio": bool(result.media.sha256),
+        "duration": None if isinstance(result.said, Failed) else result.said.duration,
+        "result": result_to_json(result.said),
+    }
 
 
 def _leases(jobs: Iterable[Job]) -> str:

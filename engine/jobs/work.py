@@ -11,8 +11,7 @@ import structlog
 from engine.audio.sink import Stored
 from engine.errors import StorageFull
 from engine.jobs.folder import AudioFolder
-from engine.jobs.runner import Result
-from engine.jobs.store import Job
+from engine.jobs.store import Job, Result
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Transcript
 from relay.errors import StoreUnavailable
@@ -71,8 +70,9 @@ class Workshop:
         return Result(media, await self._ear.hear(job.request, self._folder.path(job.id)))
 
     async def forget(self, job: Job) -> None:
-        """The job has ended: its audio may go."""
-        await self._folder.remove(job.id)
+        """The job has ended: its audio may go, unless the caller wants it kept."""
+        if not job.request.keeps_audio:
+            await self._folder.remove(job.id)
 
     async def _obtain(self, job: Job) -> Media | Failed:
         number = 1

@@ -1,5 +1,4 @@
--- The gauges, each from a partial index and never over finished jobs.
-SELECT
-    (SELECT count(*) FROM jobs WHERE state = 'queued') AS queued,
-    (SELECT count(*) FROM jobs WHERE state = 'leased') AS leased,
-    (SELECT min(due_at) FROM jobs WHERE state = 'queued') AS oldest_due_at
+-- The gauges: counts from one row a key, and the oldest from a partial index.
+SELECT coalesce(sum(queued), 0), coalesce(sum(leased), 0), coalesce(sum(bytes), 0),
+       (SELECT min(due_at) FROM jobs WHERE state = 'queued')
+FROM queues

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.jobs.store import JobStore, migrate
-from engine.request import Callback, Media, Request
+from engine.jobs.store import JobStore, Result, migrate
+from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay import outbox
 from relay.model import NewDelivery
@@ -20,6 +20,8 @@ MEDIA = Media(sha256="ab" * 32, size=1000, created=1_700_000_000.0)
 UNFETCHED = Media(sha256="", size=0, created=1_700_000_000.0)
 WORDS = (Word("hello", 0.0, 0.5, 0.9), Word("world", 0.5, 1.0, 0.8))
 TRANSCRIPT = Transcript(Model("1b4e28ba", "small", "1", "test"), 1.0, 1, (Channel((Segment(WORDS),)),))
+HEARD = Result(MEDIA, TRANSCRIPT)
+BROKEN = Result(MEDIA, Failed(FailureCode.INTERNAL, "no luck"))
 
 
 class Clock:

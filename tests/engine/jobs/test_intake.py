@@ -12,7 +12,7 @@ from engine.errors import StorageFull
 from engine.jobs.folder import GRACE_SECONDS, AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from tests.engine.jobs.conftest import MEDIA, UNFETCHED, Rows, delivery, request
+from tests.engine.jobs.conftest import HEARD, MEDIA, UNFETCHED, Rows, delivery, request
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_the_start_clears_what_kills_left_and_nothing_else(store: JobStore
         await store.accept(request(job_id), MEDIA)
     running, ended = await store.lease(2)
     assert (running.id, ended.id) == ("waiting", "ended")
-    await store.finish(ended, delivery("ended"))
+    await store.finish(ended, HEARD, delivery("ended"))
     for name in ("waiting", "ended", "orphan"):
         folder.path(name).write_bytes(b"sound")
     assert await folder.tidy(store.need_audio) == 1

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import WorkerDied
-from engine.jobs.runner import MOST_CRASHES, Ended, Pace, Result, Runner
-from engine.jobs.store import Job, JobStore
+from engine.jobs.runner import MOST_CRASHES, Ended, Pace, Runner
+from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, FailureCode
 from relay.errors import StoreUnavailable
 from relay.model import NewDelivery
@@ -163,11 +163,9 @@ class Watched:
         self.retry = store.retry
         self.release = store.release
 
-    async def finish(
-        self, job: Job, delivery: NewDelivery, error: FailureCode | None = None, *, crashed: bool = False
-    ) -> bool:
+    async def finish(self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
         try:
-            return await self._store.finish(job, delivery, error, crashed=crashed)
+            return await self._store.finish(job, result, delivery, crashed=crashed)
         except StoreUnavailable:
             self.refused.set()
             raise

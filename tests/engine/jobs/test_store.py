@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from engine.jobs.store import JobStore
-from engine.request import FailureCode
 from relay import outbox
 from relay.errors import DuplicateDelivery, StoreUnavailable
 from relay.model import NewDelivery
 from relay.outbox import Doorbell
-from tests.engine.jobs.conftest import LEASE_SECONDS, MEDIA, UNFETCHED, Clock, Rows, delivery, request
+from tests.engine.jobs.conftest import BROKEN, HEARD, LEASE_SECONDS, MEDIA, UNFETCHED, Clock, Rows, delivery, request
 
 
 async def test_what_was_accepted_is_leased_whole(store: JobStore) -> None:
@@ -68,7 +67,7 @@ async def test_a_stale_lease_changes_nothing(store: JobStore, clock: Clock, rows
     clock.advance(LEASE_SECONDS)
     (held,) = await store.lease(1)
     before = rows("SELECT * FROM jobs")
-    assert not await store.finish(stale, delivery())
+    assert not await store.finish(stale, HEARD, delivery())
     assert not await store.retry(stale, 0)
     assert not await store.fetched(stale, MEDIA)
     await store.release([stale])
@@ -76,7 +75,7 @@ async def test_a_stale_lease_changes_nothing(store: JobStore, clock: Clock, rows
     await store.renew([stale])
     assert rows("SELECT * FROM jobs") == before
     assert rows("SELECT id FROM deliveries") == []
-    assert await store.finish(held, delivery())
+    assert await store.finish(held, HEARD, delivery())
 
 
 async def test_finishing_ends_the_job_adds_the_delivery_and_rings(store: JobStore, database: Path, rows: Rows) -> None:
@@ -85,18 +84,18 @@ async def test_finishing_ends_the_job_adds_the_delivery_and_rings(store: JobStor
     bell.open()
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
-    assert await store.finish(job, delivery())
+    assert await store.finish(job, HEARD, delivery())
     await asyncio.wait_for(heard.wait(), 5)
     bell.close()
     assert rows("SELECT state, error_code, crashes FROM jobs") == [("done", None, 0)]
     assert rows("SELECT id FROM deliveries") == [("job-1",)]
-    assert not await store.finish(job, delivery("again"))
+    assert not await store.finish(job, HEARD, delivery("again"))
 
 
 async def test_a_failed_job_keeps_its_code_and_its_last_crash(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
-    assert await store.finish(job, delivery(), FailureCode.INTERNAL, crashed=True)
+    assert await store.finish(job, BROKEN, delivery(), crashed=True)
     assert rows("SELECT state, error_code, crashes FROM jobs") == [("failed", "internal", 1)]
 
 
@@ -110,9 +109,9 @@ async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     with pytest.raises(DuplicateDelivery):
-        await store.finish(job, delivery("job-1"))
+        await store.finish(job, HEARD, delivery("job-1"))
     assert rows("SELECT state FROM jobs") == [("leased",)]
-    assert await store.finish(job, delivery("job-1b")), "the lease still stands"
+    assert await store.finish(job, HEARD, delivery("job-1b")), "the lease still stands"
 
 
 async def test_on_a_full_disk_neither_the_end_nor_the_delivery_is_kept_and_the_lease_stands(
@@ -126,11 +125,11 @@ async def test_on_a_full_disk_neither_the_end_nor_the_delivery_is_kept_and_the_l
     writer.execute("PRAGMA max_page_count = 1")
     big = a_delivery_of(1_000_000)
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.finish(job, big)
+        await store.finish(job, HEARD, big)
     assert rows("SELECT state FROM jobs") == [("leased",)]
     assert rows("SELECT count(*) FROM deliveries") == [(0,)]
     writer.execute("PRAGMA max_page_count = 1000000")
-    assert await store.finish(job, big)
+    assert await store.finish(job, HEARD, big)
 
 
 def a_delivery_of(size: int) -> NewDelivery:
@@ -183,7 +182,7 @@ async def test_the_gauges_count_unfinished_jobs_only(store: JobStore, clock: Clo
     for number in range(3):
         await store.accept(request(f"job-{number}"), MEDIA)
     (done, _) = await store.lease(2)
-    await store.finish(done, delivery())
+    await store.finish(done, HEARD, delivery())
     clock.advance(7)
     snapshot = store.snapshot()
     assert (snapshot.queued, snapshot.leased, snapshot.oldest_due_age) == (1, 1, 7.0)
@@ -253,7 +252,7 @@ def plan(database: Path, name: str) -> str:
     from engine.jobs import store
     from relay.outbox.queries import statement
 
-    values = {"now": 1.0, "token": "t", "until": 2.0, "room": 1, "leases": "[]"}
+    values = {"now": 1.0, "token": "t", "until": 2.0, "room": 1, "leases": "[]", "seqs": "[]"}
     with closing(outbox.connect(database)) as connection:
         steps = connection.execute("EXPLAIN QUERY PLAN " + statement(name, store.__package__), values).fetchall()
     return "\n".join(step[3] for step in steps)

@@ -1,0 +1,226 @@
+"""What became of jobs, for whoever made them: found, listed, deleted; and audio sent ahead of the jobs that use it.
+
+A job is visible to the key that made it and to nobody else; `key_id` None is a caller of an engine that asks for no
+key, who sees everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from engine.jobs.folder import AudioFolder
+from engine.jobs.store import NO_KEY
+from engine.record import Delivered, Record, State, result_from_json
+from engine.request import media_from_json, request_from_json
+from relay.outbox.database import connect_read_only
+from relay.outbox.queries import statement
+from relay.outbox.results import PastAttempt, attempts, standing, withdraw
+from relay.outbox.writer import Writer, store_errors
+
+_FIND = statement("find", __package__)
+_LIST_OWN = statement("list_own", __package__)
+_LIST_ALL = statement("list_all", __package__)
+_LOCATE = statement("locate", __package__)
+_FORGET_RESULT = statement("forget_result", __package__)
+_FORGET_JOB = statement("forget_job", __package__)
+_ADD_UPLOAD = statement("add_upload", __package__)
+_UPLOAD = statement("upload", __package__)
+
+_STATES = {"queued": State.QUEUED, "leased": State.PROCESSING, "done": State.DONE, "failed": State.FAILED}
+_STORED = {state: stored for stored, state in _STATES.items()}
+_END_OF_TIME = 1e300
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the list of all jobs; opaque outside of this room."""
+
+    created_at: float
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs. What is None, or empty, lets everything through.
+
+    `since` (inclusive) and `before` (exclusive) are epoch seconds and about when a job was made; `undelivered` means
+    that it has ended and its callback was not delivered; `metadata` are values that must stand in the request's
+    `options["custom_metadata"]`. A page goes on behind `behind`, the `next` of the page before.
+    """
+
+    key_id: str | None
+    dialect: str | None = None
+    states: tuple[State, ...] = ()
+    since: float | None = None
+    before: float | None = None
+    undelivered: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    offset: int = 0
+    limit: int = 20
+    behind: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, the newest first. `next` is None where nothing follows."""
+
+    records: list[Record]
+    next: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Audio that was sent ahead. `size` is in bytes, `duration` in seconds, `created_at` in epoch seconds."""
+
+    id: str
+    key_id: str | None
+    filename: str
+    extension: str
+    size: int
+    sha256: str
+    duration: float
+    channels: int
+    created_at: float
+
+
+class Archive:
+    """All but `close` raise StoreUnavailable, and change nothing, when the database cannot be used."""
+
+    def __init__(self, path: Path, folder: AudioFolder, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._folder = folder
+        self._clock = clock
+        self._reader = connect_read_only(path)
+        self._writer = Writer(path)
+
+    def find(self, job_id: str, key_id: str | None) -> Record | None:
+        """A job as it stands now; None when there is none, and also when another key made it."""
+        with store_errors():
+            row = self._reader.execute(_FIND, {"id": job_id, "key_id": key_id}).fetchone()
+            return _record(self._reader, row) if row else None
+
+    def attempts(self, job_id: str) -> tuple[PastAttempt, ...]:
+        """The attempts at a job's callback, as far as they are kept. Whether to tell them is for `find` to say."""
+        with store_errors():
+            return attempts(self._reader, job_id)
+
+    def audio(self, job_id: str, key_id: str | None) -> Path | None:
+        """The file with a job's audio; None when it is not here, not kept any more, or not the caller's."""
+        with store_errors():
+            row = self._reader.execute(_LOCATE, {"id": job_id, "key_id": key_id}).fetchone()
+        path = self._folder.path(job_id)
+        return path if row and path.is_file() else None
+
+    async def list(self, selection: Selection, *, with_results: bool = False) -> list[Record]:
+        """The jobs of a selection, the newest first; their results are None unless asked for."""
+        return (await self.page(selection, with_results=with_results)).records
+
+    async def page(self, selection: Selection, *, with_results: bool = False) -> Page:
+        """The same, and where it goes on. In a thread: what a filter passes over may be long."""
+        return await asyncio.to_thread(self._page, selection, with_results)
+
+    def _page(self, selection: Selection, with_results: bool) -> Page:
+        sql = _LIST_ALL if selection.key_id is None else _LIST_OWN
+        with store_errors(), closing(connect_read_only(self._path)) as connection:
+            rows = connection.execute(sql, _filters(selection) | {"with_results": with_results}).fetchall()
+            records = list(_readable(connection, rows[: selection.limit]))
+        last = rows[selection.limit - 1] if len(rows) > selection.limit else None
+        return Page(records, Position(last[4], last[0]) if last else None)
+
+    async def delete(self, job_id: str, key_id: str | None) -> bool:
+        """Forget a job with its result and its audio; a callback that is pending is cancelled, and work under way is
+        abandoned. False when there is none, or another key made it."""
+        async with self._writer.transaction() as connection:
+            row = connection.execute(_LOCATE, {"id": job_id, "key_id": key_id}).fetchone()
+            if row is None:
+                return False
+            connection.execute(_FORGET_RESULT, {"seq": row[0]})
+            connection.execute(_FORGET_JOB, {"seq": row[0]})
+            withdraw(connection, job_id, self._clock())
+        await self._folder.remove(job_id)
+        return True
+
+    async def add_upload(self, upload: Upload, received: Path) -> None:
+        """Keep the file at `received`, which is moved away. Durable on return.
+
+        Raises StorageFull or StoreUnavailable, with nothing kept.
+        """
+        await self._folder.keep(received, upload.id)
+        async with self._folder.unkept_without_its_row(upload.id), self._writer.transaction() as connection:
+            connection.execute(_ADD_UPLOAD, asdict(upload) | {"key_id": upload.key_id or NO_KEY})
+
+    def upload(self, upload_id: str, key_id: str | None) -> Upload | None:
+        """An upload; None when there is none, when it was forgotten, and also when another key sent it."""
+        with store_errors():
+            row = self._reader.execute(_UPLOAD, {"id": upload_id, "key_id": key_id}).fetchone()
+        return Upload(row[0], row[1] or None, *row[2:]) if row else None
+
+    async def close(self) -> None:
+        """Wait for the write under way, then close."""
+        self._reader.close()
+        await self._writer.close()
+
+
+def _filters(selection: Selection) -> dict[str, object]:
+    older = (_END_OF_TIME if selection.before is None else selection.before, -1)
+    if selection.behind:
+        older = min(older, (selection.behind.created_at, selection.behind.seq))
+    return {
+        "key_id": selection.key_id,
+        "dialect": selection.dialect,
+        "states": json.dumps([_STORED[state] for state in selection.states]) if selection.states else None,
+        "since": -_END_OF_TIME if selection.since is None else selection.since,
+        "older": older[0],
+        "older_seq": older[1],
+        "undelivered": selection.undelivered,
+        "metadata": json.dumps(dict(selection.metadata)) if selection.metadata else None,
+        "offset": selection.offset,
+        "limit": selection.limit + 1,  # one more than asked for: whether anything follows
+    }
+
+
+def _readable(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
+    for row in rows:
+        try:
+            yield _record(connection, row)
+        except ValueError:  # written by another version, or by hand: it must not hide the others
+            log.exception("job.unreadable", seq=row[0])
+
+
+def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> Record:
+    _, request, media, stored, created_at, started_at, finished_at, duration, result = row
+    state, asked = _STATES[stored], request_from_json(request)
+    return Record(
+        request=asked,
+        media=media_from_json(media),
+        state=state,
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        duration=duration,
+        result=result_from_json(result, state) if result else None,
+        delivery=_delivered(connection, asked.id) if asked.callback and finished_at else None,
+    )
+
+
+def _delivered(connection: sqlite3.Connection, job_id: str) -> Delivered | None:
+    stands = standing(connection, job_id)
+    if stands is None:
+        return None
+    pending = stands.finished_at is None
+    failed = None if stands.state == "delivered" else stands.reason or stands.last_outcome
+    return Delivered(
+        stands.state.value, stands.attempts, stands.due_at if pending else None, stands.last_status, failed
+    )
