@@ -103,7 +103,7 @@ class House:
             intake=Intake(self._store, self._folder, self.runner.wake),
             listener=self._recognition,
             metrics=HttpMetrics(self._metrics.registry, server.ROUTES),
-            limits=Limits(upload=engine.max_upload_bytes, stall=engine.upload_stall_seconds),
+            limits=Limits(engine.max_upload_bytes, engine.upload_stall_seconds, engine.keep_alive_seconds),
         )
 
     async def open(self) -> None:

@@ -49,6 +49,9 @@ class EngineSettings(Section):
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")
     max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
     upload_stall_seconds: float = Field(60.0, gt=0, le=3600, description="Silence after which an upload is given up.")
+    keep_alive_seconds: float = Field(
+        5.0, gt=0, le=3600, description="Silence before, and between, the spaces sent to a caller who waits."
+    )
     lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead engine's jobs stay taken.")
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long SIGTERM waits for jobs, and then for requests, under way."

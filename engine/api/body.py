@@ -18,10 +18,12 @@ _INCOMPLETE = BadRequest("ASR_UNPROCESSABLE_ENTITY", "Unable to read the entire 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may take: bytes of audio, and seconds between two pieces of its body."""
+    """What one request may take: bytes of audio, and seconds between two pieces of its body. `pause` is how many
+    seconds a caller who waits for a result hears nothing."""
 
     upload: int = 2 * 1024**3
     stall: float = 60.0
+    pause: float = 5.0
 
 
 async def pieces(http: web.Request, limit: int, stall: float) -> AsyncIterator[bytes]:

@@ -16,6 +16,7 @@ from engine.api.auth import Keys, authenticate
 from engine.api.body import Limits, is_json, pieces, whole
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.api.metrics import HttpMetrics
+from engine.api.patience import patiently
 from engine.api.spool import Spool
 from engine.api.trace import traceparent
 from engine.audio.fetch import refused
@@ -106,7 +107,7 @@ class Listen:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def answer(self, http: web.Request) -> web.Response:
+    async def answer(self, http: web.Request) -> web.StreamResponse:
         """Answer one request: an acknowledgement where it has a callback, else the result itself."""
         request = await self._read(http)
         if is_json(http):
@@ -119,7 +120,7 @@ class Listen:
             await self._probe(path, request.raw)
             if request.callback:
                 return await self._accept(request, media, path)
-            return _result(request, media, await self._parts.listener.transcribe(request, path, media))
+            return await self._transcribe(http, request, media, path)
 
     async def _read(self, http: web.Request) -> Request:
         parts = self._parts
@@ -179,6 +180,12 @@ class Listen:
         await self._parts.intake.accept(request, media, path)
         # Nothing below may fail: an error now would make the caller send the job again.
         return _json(acknowledge(request))
+
+    async def _transcribe(self, http: web.Request, request: Request, media: Media, path: Path) -> web.StreamResponse:
+        async def listen(_: web.Request) -> web.Response:
+            return _result(request, media, await self._parts.listener.transcribe(request, path, media))
+
+        return await patiently(http, listen, self._parts.limits.pause)
 
     def _media(self, stored: Stored) -> Media:
         return Media(stored.sha256, stored.size, self._parts.clock())

@@ -46,7 +46,7 @@ class Rejected(Exception):
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, and every answer that id and, where it is an error, its vendor's error shape."""
     request[REQUEST_ID] = request_id = str(uuid_utils.uuid7())
-    response = await _answer(request, handler, request_id)
+    response = await answered(request, handler)
     if not response.prepared:
         response.headers["dg-request-id"] = request_id
         if request.path.startswith(GLADIA):
@@ -54,7 +54,8 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
-async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The handler's answer, or the error in its vendor's shape that it ended with."""
     try:
         return await handler(request)
     except Rejected as rejected:
@@ -64,7 +65,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
     except web.HTTPException as exception:
         return _error(request, *_of_http(request, exception))
     except Exception as exception:  # noqa: BLE001 (the caller must get an answer, whatever broke)
-        return _error(request, *_own_fault(exception, request_id))
+        return _error(request, *_own_fault(exception, request[REQUEST_ID]))
 
 
 def _error(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str] | None = None) -> web.Response:

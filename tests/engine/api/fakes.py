@@ -38,9 +38,21 @@ class FakeIntake:
 
 @dataclass
 class FakeListener:
+    """Answers at once, or when it is let go."""
+
     result: Transcript | Failed = HELLO
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.let_go.set()
 
     async def transcribe(self, request: Request, path: Path, media: Media) -> Transcript | Failed:
+        try:
+            await self.let_go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
         return self.result
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 from deepgram import AsyncDeepgramClient
 from deepgram.core.api_error import ApiError
+from deepgram.core.request_options import RequestOptions
 from deepgram.environment import DeepgramClientEnvironment
 from deepgram.errors import BadRequestError
 from deepgram.types.listen_v1accepted_response import ListenV1AcceptedResponse
 from deepgram.types.listen_v1response import ListenV1Response
 
+from engine.api.body import Limits
+
 from .conftest import wav
-from .stage import Stage
+from .stage import Stage, stage
 
 # The SDK imports names that websockets has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")
@@ -24,6 +30,12 @@ HOOK = "http://user:pass@127.0.0.1:8080/hook?x=1&y=a%20b"
 
 @pytest.fixture
 async def sdk(server: Stage) -> AsyncIterator[AsyncDeepgramClient]:
+    async with connected(server) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connected(server: Stage) -> AsyncIterator[AsyncDeepgramClient]:
     places = DeepgramClientEnvironment(base=server.url, production=server.url, agent=server.url, agent_rest=server.url)
     async with httpx.AsyncClient() as http:
         yield AsyncDeepgramClient(api_key="s3cret", environment=places, httpx_client=http)
@@ -73,3 +85,14 @@ async def test_errors_arrive_as_the_clients_own(server: Stage, sdk: AsyncDeepgra
     with pytest.raises(ApiError) as unknown:
         await sdk.listen.v1.media.transcribe_file(request=wav(), model="nova-3")
     assert (unknown.value.status_code, unknown.value.body["err_code"]) == (401, "INVALID_AUTH")
+
+
+async def test_a_client_with_little_patience_gets_a_slow_result(tmp_path: Path) -> None:
+    """Recognition takes more than twice as long as the client would wait for the next byte."""
+    async with stage(tmp_path, Limits(pause=0.1)) as server, connected(server) as sdk:
+        server.listener.let_go.clear()
+        asyncio.get_running_loop().call_later(1.2, server.listener.let_go.set)
+        impatient = RequestOptions(timeout_in_seconds=0.5, max_retries=0)  # type: ignore[typeddict-item]
+        result = await sdk.listen.v1.media.transcribe_file(request=wav(), request_options=impatient)
+    assert isinstance(result, ListenV1Response)
+    assert result.metadata.duration == 1.0
