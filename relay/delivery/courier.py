@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from relay.model import (
+    NOTHING_LEARNT,
     Answer,
     Attempted,
     BodyLimits,
@@ -94,7 +97,7 @@ class Courier:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
         verdict = judge(delivery, answer, self.rulebook, now=now, dice=self.dice())
-        limits = self.shelf.body_limits(delivery.destination) if outcome in _ABOUT_SIZE else BodyLimits()
+        limits = self.shelf.body_limits(delivery.destination) if outcome in _ABOUT_SIZE else NOTHING_LEARNT
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
             delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from relay.model import Answer, BodyLimits, Dead, Delivered, Delivery, Failure, Outcome, Reason, Retry, Verdict
+from relay.model import DELIVERED, Answer, BodyLimits, Dead, Delivery, Failure, Outcome, Reason, Retry, Verdict
 from relay.policy.retry_after import retry_after
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 
@@ -50,7 +50,7 @@ def judge(delivery: Delivery, answer: Answer, rulebook: Rulebook, *, now: float,
     """What happens to the delivery. Only 2xx delivers; a redirect is a failure like any other."""
     match classify(answer):
         case Outcome.SUCCESS:
-            return Delivered()
+            return DELIVERED
         case Outcome.BLOCKED:
             return Dead(Reason.FORBIDDEN)
         case Outcome.HTTP_410:

@@ -46,16 +46,16 @@ def head(envelope: Envelope) -> bytes | Fault:
     target = envelope.target
     sent = envelope.headers if target.authorization is None else headers(envelope)
     try:
+        opening = _opening(envelope.method, target.path, target.scheme, target.host, target.port)
         fields = [_field(name) + value for name, value in sent]
-        opening = (envelope.method, " ", target.path, _host_line(target.scheme, target.host, target.port))
-        encoded = "".join((*opening, *fields, f"\r\ncontent-length: {len(envelope.body)}\r\n\r\n")).encode("latin-1")
+        encoded = f"{opening}{''.join(fields)}\r\ncontent-length: {len(envelope.body)}\r\n\r\n".encode("latin-1")
     except ValueError:
         return _flawed(envelope)
     # Counting line ends is the cheapest proof that no value has brought its own.
     lines = len(fields) + 4
     if encoded.count(b"\n") != lines or encoded.count(b"\r") != lines or b"\0" in encoded:
         return _flawed(envelope)
-    return _flawed(envelope) if _UNPRINTABLE.search(target.path) else encoded
+    return encoded
 
 
 @lru_cache(maxsize=1024)
@@ -66,8 +66,11 @@ def _field(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _host_line(scheme: str, host: str, port: int) -> str:
-    return f" HTTP/1.1\r\nhost: {Target(scheme, host, port, '/').authority}"
+def _opening(method: str, path: str, scheme: str, host: str, port: int) -> str:
+    """What all requests to one URL have in common."""
+    if _UNPRINTABLE.search(path):
+        raise ValueError(path)
+    return f"{method} {path} HTTP/1.1\r\nhost: {Target(scheme, host, port, '/').authority}"
 
 
 def _flawed(envelope: Envelope) -> Fault:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from relay import outbox
 from relay.model import (
@@ -33,7 +35,7 @@ URL = "https://receiver.example/hook"
 
 def new(id_: str = "d1", url: str = URL, **fields: Any) -> NewDelivery:
     """A small result."""
-    return replace(NewDelivery(id_, url, b'{"text":"hello"}'), **fields)
+    return dataclasses.replace(NewDelivery(id_, url, b'{"text":"hello"}'), **fields)
 
 
 def put(database: Path, *deliveries: NewDelivery, due_at: float | None = None) -> None:

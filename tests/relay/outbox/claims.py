@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from relay.model import Answer, Delivery, Lease, Retry, Verdict
 from relay.outbox.sqlite import SqliteOutbox

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.model import Answer, Dead, Delivery, Failure, Reason
 from relay.outbox.sqlite import SqliteOutbox

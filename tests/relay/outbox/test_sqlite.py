@@ -6,10 +6,10 @@ import sys
 import threading
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay import outbox
 from relay.model import (

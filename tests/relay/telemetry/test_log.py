@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from relay.model import Attempted, BodyLimits, Dead, Failure, Method, Reason, Retry
 from relay.telemetry.log import AttemptLog, configure, redact
@@ -144,7 +145,7 @@ def test_only_what_is_bad_enough_is_written(lines: Lines, level: str, written: l
 
 def too_large(server: str) -> Attempted:
     attempt = attempted(claimed(body_bytes=2_000_000), answer(413, headers=(("Server", server),)))
-    return Attempted(**{name: getattr(attempt, name) for name in attempt.__slots__} | {"limits": BodyLimits(100, 900)})
+    return replace(attempt, limits=BodyLimits(100, 900))
 
 
 def test_a_413_is_an_event_of_its_own_with_sizes_and_the_remedy(lines: Lines) -> None:
