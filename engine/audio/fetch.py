@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,12 +21,15 @@ from engine.errors import TooLarge
 from engine.request import Failed, FailureCode
 from relay.model import Refusal, Target
 from relay.policy.destination import read
+from relay.policy.retry_after import retry_after
 from relay.transports.resolver import Addresses, Resolver
 
 NOT_PUBLIC = "URL for media download must be publicly routable."
 UNDETERMINED = "Could not determine if URL for media download is publicly routable."
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What a client error says about the moment, and not about the request: any other would be the same next time.
+_PASSING = frozenset({408, 425, 429})
 _CHUNK = 64 * 1024
 
 
@@ -39,6 +43,13 @@ class Limits:
     redirects: int = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Stumbled(Failed):
+    """A failure that may be over next time; `wait` is how many seconds the remote server asked for."""
+
+    wait: float | None = None
+
+
 class HttpFetcher:
     """Fetches over HTTP. Every hop is judged anew, and every connection goes to an address that was judged for it."""
 
@@ -50,7 +61,8 @@ class HttpFetcher:
         self._ssl: ssl.SSLContext | bool = ssl_context or True
 
     async def fetch(self, url: str, path: Path) -> Stored | Failed:
-        """Download to a new file at `path`, which is there only on success.
+        """Download to a new file at `path`, which is there only on success. A failure that is worth another try is
+        `Stumbled`.
 
         Raises StorageFull: a full disk is ours to mend, not the caller's.
         """
@@ -60,13 +72,13 @@ class HttpFetcher:
         except _Refused as refused:
             return refused.failed
         except _Stopped as stopped:
-            return _failed(str(stopped))
+            return stopped.failed
         except TooLarge as error:
             return Failed(FailureCode.TOO_LARGE, f"url: the media is larger than {error.limit} bytes, send less.")
         except TimeoutError:
-            return _failed("The remote server hosting the media did not deliver it in time.")
+            return _stumbled("The remote server hosting the media did not deliver it in time.")
         except aiohttp.ClientError as error:
-            return _failed(f"The remote server hosting the media could not be read: {_kind(error)}.")
+            return _stumbled(f"The remote server hosting the media could not be read: {_kind(error)}.")
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
@@ -89,7 +101,7 @@ class HttpFetcher:
                     return await self._save(response, path)
                 target = self._next(target, response.headers)
         raise _Stopped(
-            f"The remote server hosting the media sent too many redirects, more than {self._limits.redirects}."
+            _failed(f"The remote server hosting the media sent too many redirects, more than {self._limits.redirects}.")
         )
 
     def _judge(self, url: str) -> Target:
@@ -100,7 +112,7 @@ class HttpFetcher:
 
     def _next(self, target: Target, headers: Mapping[str, str]) -> Target:
         if not (location := headers.get("Location")):
-            raise _Stopped("The remote server hosting the media sent a redirect that leads nowhere.")
+            raise _Stopped(_failed("The remote server hosting the media sent a redirect that leads nowhere."))
         following = self._judge(urljoin(target.origin + target.path, location))
         if following.authorization is None and following.origin == target.origin:
             return replace(following, authorization=target.authorization)
@@ -108,8 +120,7 @@ class HttpFetcher:
 
     async def _save(self, response: aiohttp.ClientResponse, path: Path) -> Stored:
         if response.status != 200:
-            party = "client" if 400 <= response.status < 500 else "server"
-            raise _Stopped(f"The remote server hosting the media returned a {party} error: {response.status}.")
+            raise _Stopped(_no_media(response.status, response.headers))
         if (response.content_length or 0) > self._limits.size:
             raise TooLarge(self._limits.size)
         stored = await store(response.content.iter_chunked(_CHUNK), path, self._limits.size)
@@ -139,7 +150,7 @@ class _Guarded(AbstractResolver):
         if isinstance(found, Refusal):
             raise _Refused(refused(found))
         if not isinstance(found, Addresses):
-            raise _Refused(_failed(f"{UNDETERMINED} url: {found.detail}"))
+            raise _Refused(_stumbled(f"{UNDETERMINED} url: {found.detail}"))
         return [_result(host, port, address) for address in found.values]
 
     async def close(self) -> None:
@@ -157,10 +168,22 @@ class _Refused(Exception):
 class _Stopped(Exception):
     """The remote server answered with something that is not the media."""
 
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
 
 def _empty(path: Path) -> _Stopped:
     path.unlink()
-    return _Stopped("The remote server hosting the media returned no content.")
+    return _Stopped(_failed("The remote server hosting the media returned no content."))
+
+
+def _no_media(status: int, headers: Mapping[str, str]) -> Failed:
+    party = "client" if 400 <= status < 500 else "server"
+    message = f"The remote server hosting the media returned a {party} error: {status}."
+    if status not in _PASSING and status < 500:
+        return _failed(message)
+    return _stumbled(message, retry_after(headers.get("Retry-After"), time.time()))
 
 
 def _get(session: aiohttp.ClientSession, target: Target) -> aiohttp.client._RequestContextManager:
@@ -175,6 +198,10 @@ def _result(host: str, port: int, address: str) -> ResolveResult:
 
 def _failed(message: str) -> Failed:
     return Failed(FailureCode.REMOTE_CONTENT, message)
+
+
+def _stumbled(message: str, wait: float | None = None) -> Stumbled:
+    return Stumbled(FailureCode.REMOTE_CONTENT, message, wait)
 
 
 def _kind(error: aiohttp.ClientError) -> str:

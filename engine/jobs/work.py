@@ -8,16 +8,19 @@ from typing import Protocol
 
 import structlog
 
+from engine.audio.fetch import Stumbled
 from engine.audio.sink import Stored
 from engine.errors import StorageFull
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import Job, Result
-from engine.request import Failed, FailureCode, Media, Request
+from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
 from relay.errors import StoreUnavailable
 
 _FIRST_PAUSE_SECONDS = 1.0
 _FULL_DISK_PAUSE_SECONDS = 5.0
+# A remote server may ask for more patience, but a worker's place is taken meanwhile.
+_LONGEST_PAUSE_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -29,7 +32,7 @@ class Ear(Protocol):
 
 
 class Fetcher(Protocol):
-    """Who downloads. Raises StorageFull."""
+    """Who downloads, and says of a failure whether it is `Stumbled`. Raises StorageFull."""
 
     async def fetch(self, url: str, path: Path) -> Stored | Failed: ...
 
@@ -78,13 +81,13 @@ class Workshop:
         number = 1
         while True:
             media = await self._when_there_is_room(job)
-            # Only what the remote server did may be different next time.
-            if isinstance(media, Media) or media.code is not FailureCode.REMOTE_CONTENT:
+            if not isinstance(media, Stumbled):
                 return media
             log.warning("audio.fetch.failed", **{"job.id": job.id, "try": number, "detail": media.message})
             if number == self._tries:
                 return media
-            await asyncio.sleep(self._pause * 2 ** (number - 1))
+            pause = self._pause * 2 ** (number - 1)
+            await asyncio.sleep(min(max(pause, media.wait or 0.0), _LONGEST_PAUSE_SECONDS))
             number += 1
 
     async def _when_there_is_room(self, job: Job) -> Media | Failed:

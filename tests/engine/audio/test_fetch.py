@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from engine.audio.fetch import HttpFetcher, Limits
+from engine.audio.fetch import HttpFetcher, Limits, Stumbled
 from engine.audio.sink import Stored
 from engine.request import Failed, FailureCode
 from relay.policy.destination import Rules
@@ -107,7 +107,9 @@ async def test_every_hop_is_judged_anew(tmp_path: Path, location: str, message: 
         return web.Response(status=307, headers={"Location": location})
 
     async with remote(handler) as port:
-        assert_failed(await fetcher(port).fetch(f"http://media.example:{port}/", tmp_path / "a"), message)
+        result = await fetcher(port).fetch(f"http://media.example:{port}/", tmp_path / "a")
+    assert_failed(result, message)
+    assert not isinstance(result, Stumbled)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,6 +133,7 @@ async def test_a_name_without_an_address_is_undetermined(tmp_path: Path) -> None
 
     result = await fetcher(80, lookup=nowhere).fetch("http://media.example/", tmp_path / "a")
     assert_failed(result, "Could not determine if URL for media download is publicly routable. url: The host name")
+    assert isinstance(result, Stumbled), "a name server may be back in a moment"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,21 @@ async def test_an_answer_without_media_is_told_by_its_status(tmp_path: Path, sta
 
     async with remote(handler) as port:
         assert_failed(await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a"), message)
+
+
+@pytest.mark.parametrize(
+    ("status", "passing"),
+    [(400, False), (401, False), (403, False), (404, False), (410, False), (451, False), (204, False)]
+    + [(408, True), (425, True), (429, True), (500, True), (502, True), (503, True), (504, True)],
+)
+async def test_only_what_may_be_over_next_time_is_worth_another_try(tmp_path: Path, status: int, passing: bool) -> None:
+    async def handler(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": "7"})
+
+    async with remote(handler) as port:
+        result = await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
+    assert isinstance(result, Stumbled) is passing
+    assert not isinstance(result, Stumbled) or result.wait == 7.0
 
 
 async def test_an_empty_answer_is_no_media(tmp_path: Path) -> None:
@@ -180,6 +198,7 @@ async def test_an_endless_answer_ends_with_the_time(tmp_path: Path) -> None:
     async with remote(handler) as port:
         result = await fetcher(port, Limits(total=0.2)).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
         assert_failed(result, "did not deliver it in time")
+        assert isinstance(result, Stumbled)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,6 +215,7 @@ async def test_an_answer_that_breaks_off_is_not_media(tmp_path: Path) -> None:
     async with remote(handler) as port:
         result = await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
     assert_failed(result, "could not be read: the connection ended early.")
+    assert isinstance(result, Stumbled)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,5 +224,5 @@ async def test_a_closed_port_is_a_failed_connection_and_names_no_host(tmp_path: 
         pass
     result = await fetcher(port).fetch(f"http://u:secret@media.example:{port}/?token=x", tmp_path / "a")
     assert_failed(result, "could not be read: the connection failed.")
-    assert isinstance(result, Failed)
+    assert isinstance(result, Stumbled)
     assert not any(part in result.message for part in ("media.example", "secret", "token"))

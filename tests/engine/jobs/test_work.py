@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -31,6 +32,8 @@ class Host:
     """Serves audio, after so many answers that are errors."""
 
     failures: int = 0
+    status: int = 503
+    headers: dict[str, str] = field(default_factory=dict)
     asked: int = 0
     server: TestServer = field(init=False)
 
@@ -42,7 +45,9 @@ class Host:
 
     async def _answer(self, _: web.Request) -> web.Response:
         self.asked += 1
-        return web.Response(status=503) if self.asked <= self.failures else web.Response(body=SOUND)
+        if self.asked <= self.failures:
+            return web.Response(status=self.status, headers=self.headers)
+        return web.Response(body=SOUND)
 
     @property
     def url(self) -> str:
@@ -124,6 +129,23 @@ async def test_audio_that_never_comes_is_a_failure_that_names_the_cause(
     assert "503" in result.said.message
     assert (host.asked, ear.heard, result.media) == (2, [], UNFETCHED)
     assert [path for path in folder.path("").rglob("*") if path.is_file()] == []
+
+
+async def test_a_client_error_is_final_at_once(store: JobStore, folder: AudioFolder, host: Host) -> None:
+    host.failures, host.status = 9, 404
+    workshop = Workshop(Listening(), host.fetcher(), folder, store, tries=3, pause=60)
+    result = await workshop.do(await leased(store, host.url))
+    assert isinstance(result.said, Failed)
+    assert (result.said.code, host.asked) == (FailureCode.REMOTE_CONTENT, 1)
+    assert "client error: 404" in result.said.message
+
+
+async def test_a_host_that_names_a_time_is_asked_then(store: JobStore, folder: AudioFolder, host: Host) -> None:
+    host.failures, host.status, host.headers = 1, 429, {"Retry-After": "1"}
+    workshop = Workshop(Listening(), host.fetcher(), folder, store, pause=0)
+    began = time.monotonic()
+    assert (await workshop.do(await leased(store, host.url))).said == TRANSCRIPT
+    assert (host.asked, time.monotonic() - began >= 1) == (2, True)
 
 
 @dataclass
