@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -14,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 from relay.model import Attempted, Dead, Delivered, Kind, Outcome, Reason
 from relay.outbox.retention import Pruned
 from relay.outbox.stock import Snapshot
+from relay.telemetry.histogram import Histogram
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 _LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -47,13 +49,10 @@ class Metrics:
     def _attempts(self, registry: CollectorRegistry) -> None:
         attempts = Counter("relay_delivery_attempts", "Attempts by outcome.", ["outcome"], registry=registry)
         self._outcomes = {outcome: attempts.labels(outcome.value) for outcome in Outcome}
-        duration = Histogram(
-            "relay_delivery_attempt_duration_seconds", "The exchange.", ["result"], buckets=_DURATION, registry=registry
+        self._duration = Histogram(
+            "relay_delivery_attempt_duration_seconds", "The exchange.", _DURATION, registry, "result", _RESULTS
         )
-        self._duration = {result: duration.labels(result) for result in _RESULTS}
-        self._lag = Histogram(
-            "relay_delivery_pickup_lag_seconds", "From due to started: our lateness.", buckets=_LAG, registry=registry
-        )
+        self._lag = Histogram("relay_delivery_pickup_lag_seconds", "From due to started: our lateness.", _LAG, registry)
         self._finishing(registry)
         connections = Counter("relay_delivery_connections", "Connections used.", ["reused"], registry=registry)
         self._connections = {reused: connections.labels(str(reused).lower()) for reused in (False, True)}
@@ -62,17 +61,21 @@ class Metrics:
 
     def _finishing(self, registry: CollectorRegistry) -> None:
         self._end_to_end = Histogram(
-            "relay_delivery_end_to_end_seconds", "From added to delivered.", buckets=_END_TO_END, registry=registry
+            "relay_delivery_end_to_end_seconds", "From added to delivered.", _END_TO_END, registry
         )
         finished = Counter(
             "relay_deliveries_finished", "Deliveries that ended.", ["result", "reason"], registry=registry
         )
         self._finished = {ending: finished.labels(*ending) for ending in _ENDINGS}
-        tries = Histogram(
-            "relay_delivery_attempts_per_delivery", "Attempts used.", ["result"], buckets=_ATTEMPTS, registry=registry
+        self._tries = Histogram(
+            "relay_delivery_attempts_per_delivery",
+            "Attempts used.",
+            _ATTEMPTS,
+            registry,
+            "result",
+            ("delivered", "dead"),
         )
-        self._tries = {result: tries.labels(result) for result in ("delivered", "dead")}
-        self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", buckets=_BODY, registry=registry)
+        self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", _BODY, registry)
 
     def _outbox(self, registry: CollectorRegistry) -> None:
         enqueued = Counter(
@@ -98,7 +101,7 @@ class Metrics:
             "relay_loop_last_success_timestamp_seconds", "The last good turn of a loop.", ["loop"], registry=registry
         )
         self._turns = {loop: (turns.labels(loop), errors.labels(loop), success.labels(loop)) for loop in _LOOPS}
-        self.loop_lag = Histogram(
+        self.loop_lag = prometheus_client.Histogram(
             "relay_event_loop_lag_seconds", "How late a timer fires.", buckets=_LOOP_LAG, registry=registry
         )
         deleted = Counter("relay_retention_deleted_rows", "Rows forgotten.", ["table"], registry=registry)
@@ -106,27 +109,37 @@ class Metrics:
         self._draining = Gauge("relay_draining", "1 while the relay lets its attempts finish.", registry=registry)
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
-        """Hear of settled attempts."""
-        for attempt in attempts:
-            self._outcomes[attempt.outcome].inc()
-            self._duration[_result(attempt)].observe(attempt.answer.timing.total)
-            self._lag.observe(attempt.lag)
-            self._bytes.observe(attempt.delivery.body_bytes)
-            if attempt.answer.peer is not None:
-                self._connections[attempt.answer.reused].inc()
-            self._finish(attempt)
+        """Hear of a batch of settled attempts."""
+        delivered = [attempt for attempt in attempts if isinstance(attempt.verdict, Delivered)]
+        failed = [attempt for attempt in attempts if not isinstance(attempt.verdict, Delivered)]
+        self._lag.observe([attempt.lag for attempt in attempts])
+        self._bytes.observe([attempt.delivery.body_bytes for attempt in attempts])
+        self._connect(attempts)
+        self._succeed(delivered)
+        for attempt in failed:
+            self._fail(attempt)
 
-    def _finish(self, attempt: Attempted) -> None:
-        match attempt.verdict:
-            case Delivered():
-                self._finished["delivered", "none"].inc()
-                self._tries["delivered"].observe(attempt.delivery.attempts + 1)
-                self._end_to_end.observe(max(0.0, attempt.finished_at - attempt.delivery.created_at))
-            case Dead(reason):
-                self._finished["dead", reason.value].inc()
-                self._tries["dead"].observe(attempt.delivery.attempts + 1)
-            case _:
-                return
+    def _connect(self, attempts: Sequence[Attempted]) -> None:
+        """Those that the guard refused, or that found no address, used none."""
+        kept = [attempt.answer.reused for attempt in attempts if attempt.answer.peer is not None]
+        self._connections[True].inc(sum(kept))
+        self._connections[False].inc(len(kept) - sum(kept))
+
+    def _succeed(self, attempts: Sequence[Attempted]) -> None:
+        self._outcomes[Outcome.SUCCESS].inc(len(attempts))
+        self._finished["delivered", "none"].inc(len(attempts))
+        self._duration["success"].observe([attempt.answer.timing.total for attempt in attempts])
+        self._tries["delivered"].observe([attempt.delivery.attempts + 1 for attempt in attempts])
+        ages = [attempt.finished_at - attempt.delivery.created_at for attempt in attempts]
+        self._end_to_end.observe([max(0.0, age) for age in ages])
+
+    def _fail(self, attempt: Attempted) -> None:
+        result = "http_error" if attempt.answer.failure is None else "transport_error"
+        self._outcomes[attempt.outcome].inc()
+        self._duration[result].observe([attempt.answer.timing.total])
+        if isinstance(attempt.verdict, Dead):
+            self._finished["dead", attempt.verdict.reason.value].inc()
+            self._tries["dead"].observe([attempt.delivery.attempts + 1])
 
     def turned(self, loop: str, *, ok: bool) -> None:
         """Hear that a loop turned."""
@@ -160,9 +173,3 @@ class Metrics:
         self._oldest.set(snapshot.oldest_undelivered_age)
         self._stats_at.set(snapshot.taken_at)
         self._stats_took.set(snapshot.took)
-
-
-def _result(attempt: Attempted) -> str:
-    if attempt.answer.failure is not None:
-        return "transport_error"
-    return "success" if attempt.outcome is Outcome.SUCCESS else "http_error"
