@@ -23,6 +23,25 @@ from relay.model import NewDelivery
 
 MOST_CRASHES = 3
 
+MOST_LAPSES = 5
+"""Engines that may go quiet over a job before it is given up. More than crashes: a power cut, or an operator's kill, is
+no fault of the audio's. Fewer than no end: audio that ends the engine itself would do so for ever, and take the jobs
+beside it along each time. Those are not given up with it: the second lapse makes a job a suspect, and suspects are
+worked on one at a time, so that only the culprit gets to five."""
+
+_DIED = (
+    f"The audio ended the recogniser's process {MOST_CRASHES} times, so it was given up. "
+    "Convert it to WAV or FLAC, or send it in parts."
+)
+_BROKE = (
+    f"The engine failed on this audio {MOST_CRASHES} times for a reason of its own. "
+    "The operator finds the cause in the engine's log under this request's id."
+)
+_LAPSED = (
+    f"The engine itself ended {MOST_LAPSES} times while it worked on this audio, so it was given up. "
+    "Convert it to WAV or FLAC, or send it in parts."
+)
+
 log = structlog.get_logger()
 
 
@@ -60,7 +79,8 @@ class Queue(Protocol):
 
     async def lease(self, room: int) -> tuple[Job, ...]: ...
 
-    async def renew(self, jobs: Iterable[Job]) -> frozenset[int]: ...
+    async def renew(self, jobs: Iterable[Job]) -> frozenset[int]:
+        """Returns the seqs of the jobs that are still held."""
 
     async def finish(
         self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False
@@ -97,6 +117,7 @@ class Runner:
         self._pace = pace
         self._tell = tell
         self._running: dict[asyncio.Task[None], Job] = {}
+        self._ending: set[int] = set()
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.turned_at = time.monotonic()
@@ -148,13 +169,19 @@ class Runner:
             await asyncio.wait(self._running)
 
     async def renew_once(self) -> None:
-        """Push out the leases of the jobs under way."""
+        """Push out the leases of the jobs under way. Work on those that were deleted, or taken over, is broken off."""
         if not self._running:
             return
+        running = dict(self._running)
         try:
-            await self._queue.renew(list(self._running.values()))
+            held = await self._queue.renew(list(running.values()))
         except StoreUnavailable as error:
             log.error("store.error", operation="renew", kind=str(error))
+            return
+        for task, job in running.items():
+            if job.seq not in held | self._ending and not task.done():
+                log.warning("job.lease.lost", **{"job.id": job.id})
+                task.cancel()
 
     async def _renew_regularly(self) -> None:
         while True:
@@ -200,41 +227,43 @@ class Runner:
     async def _carry_out(self, job: Job) -> None:
         started_at = time.time()
         try:
-            log.info("job.started", **{"job.id": job.id, "crashes": job.crashes})
+            log.info("job.started", **{"job.id": job.id, "crashes": job.crashes, "lapses": job.lapses})
             match await self._attempt(job):
                 case Result() as result:
                     await self._finish(job, result, started_at)
                 case Crash(message) if job.crashes + 1 >= MOST_CRASHES:
-                    result = Result(job.media, Failed(FailureCode.INTERNAL, message))
-                    await self._finish(replace(job, crashes=job.crashes + 1), result, started_at, crashed=True)
+                    await self._finish(
+                        replace(job, crashes=job.crashes + 1), _given_up(job, message), started_at, crashed=True
+                    )
                 case Crash():
                     await self._retry(job)
         except Exception:  # the lease lapses, and the job is taken up again
             log.exception("job.error", **{"job.id": job.id})
 
     async def _attempt(self, job: Job) -> Result | Crash:
+        if job.lapses >= MOST_LAPSES:
+            log.error("job.given_up", **{"job.id": job.id, "lapses": job.lapses})
+            return _given_up(job, _LAPSED)
         try:
             return await self._work.do(job)
         except WorkerDied as error:
             log.warning("worker.died", **{"job.id": job.id, "crashes": job.crashes + 1, "detail": str(error)})
-            return Crash(
-                f"The audio ended the recogniser's process {MOST_CRASHES} times, so it was given up. "
-                "Convert it to WAV or FLAC, or send it in parts."
-            )
+            return Crash(_DIED)
         except Exception:
             log.exception("job.error", **{"job.id": job.id, "crashes": job.crashes + 1})
-            return Crash(
-                f"The engine failed on this audio {MOST_CRASHES} times for a reason of its own. "
-                "The operator finds the cause in the engine's log under this request's id."
-            )
+            return Crash(_BROKE)
 
     async def _finish(self, job: Job, result: Result, started_at: float, *, crashed: bool = False) -> None:
-        delivery = emit(job.request, result.media, result.said) if job.request.callback else None
-        if not await self._write(job, lambda: self._queue.finish(job, result, delivery, crashed=crashed)):
-            log.warning("job.lease.lost", **{"job.id": job.id})
-            return
-        self._announce(Ended(job, result, started_at, time.time()))
-        await self._work.forget(job)
+        self._ending.add(job.seq)
+        try:
+            delivery = emit(job.request, result.media, result.said) if job.request.callback else None
+            if not await self._write(job, lambda: self._queue.finish(job, result, delivery, crashed=crashed)):
+                log.warning("job.lease.lost", **{"job.id": job.id})
+                return
+            self._announce(Ended(job, result, started_at, time.time()))
+            await self._work.forget(job)
+        finally:
+            self._ending.discard(job.seq)
 
     async def _retry(self, job: Job) -> None:
         if await self._write(job, lambda: self._queue.retry(job, self._pace.crash_pause)):
@@ -258,3 +287,7 @@ class Runner:
             self._tell(ended)
         except Exception:  # watching never hurts
             log.exception("observer.error")
+
+
+def _given_up(job: Job, message: str) -> Result:
+    return Result(job.media, Failed(FailureCode.INTERNAL, message))

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from engine.errors import WorkerDied
-from engine.jobs.runner import MOST_CRASHES, Ended, Pace, Runner
+from engine.jobs.archive import Archive
+from engine.jobs.folder import AudioFolder
+from engine.jobs.runner import MOST_CRASHES, MOST_LAPSES, Ended, Pace, Runner
 from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, FailureCode
 from relay.errors import StoreUnavailable
 from relay.model import NewDelivery
-from tests.engine.jobs.conftest import LEASE_SECONDS, MEDIA, TRANSCRIPT, Clock, Rows, request
+from tests.engine.jobs.conftest import BROKEN, LEASE_SECONDS, MEDIA, TRANSCRIPT, Clock, Rows, request
 
 PATIENCE = 10.0
 QUICK = Pace(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
@@ -118,6 +120,71 @@ async def test_a_crash_does_not_doom_a_job(store: JobStore, rows: Rows) -> None:
     work = ScriptedWork([WorkerDied(), WorkerDied(), Result(MEDIA, TRANSCRIPT)])
     await crank(Runner(store, work, 1, QUICK), turns=3)
     assert rows("SELECT state, crashes FROM jobs") == [("done", 2)]
+
+
+async def lapse(store: JobStore, clock: Clock, times: int, room: int = 1) -> None:
+    """As many engines go quiet, each over what it had leased."""
+    for _ in range(times):
+        await store.lease(room)
+        clock.advance(LEASE_SECONDS)
+
+
+async def test_audio_that_ends_the_engine_itself_fails_with_a_callback_after_five_times(
+    store: JobStore, rows: Rows, clock: Clock
+) -> None:
+    await store.accept(request(), MEDIA)
+    await lapse(store, clock, MOST_LAPSES - 1)
+    work = ScriptedWork()
+    await lapse(store, clock, 1)
+    await crank(Runner(store, work, 1, QUICK))
+    assert work.begun == []
+    assert rows("SELECT state, error_code, lapses, crashes FROM jobs") == [("failed", "internal", MOST_LAPSES, 0)]
+    ((body,),) = rows("SELECT body FROM bodies")
+    assert isinstance(body, bytes)
+    assert "The engine itself ended 5 times" in json.loads(body)["err_msg"]
+
+
+async def test_a_few_power_cuts_do_not_doom_a_job(store: JobStore, rows: Rows, clock: Clock) -> None:
+    await store.accept(request(), MEDIA)
+    await lapse(store, clock, MOST_LAPSES - 1)
+    await crank(Runner(store, ScriptedWork(), 1, QUICK))
+    assert rows("SELECT state, lapses FROM jobs") == [("done", MOST_LAPSES - 1)]
+
+
+async def test_jobs_beside_audio_that_ends_the_engine_are_not_given_up_with_it(
+    store: JobStore, rows: Rows, clock: Clock
+) -> None:
+    for name in ("culprit", "beside-1", "beside-2"):
+        await store.accept(request(name), MEDIA)
+    while rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'leased')"):
+        leased = await store.lease(4)
+        if any(job.id == "culprit" and job.lapses < MOST_LAPSES for job in leased):
+            clock.advance(LEASE_SECONDS)  # the engine ends before any of them does
+            continue
+        for job in leased:
+            await store.finish(job, BROKEN if job.lapses >= MOST_LAPSES else Result(MEDIA, TRANSCRIPT), None)
+    assert rows("SELECT id, state FROM jobs ORDER BY id") == [
+        ("beside-1", "done"),
+        ("beside-2", "done"),
+        ("culprit", "failed"),
+    ]
+
+
+async def test_work_on_a_deleted_job_is_broken_off(store: JobStore, database: Path, tmp_path: Path) -> None:
+    for name in ("deleted", "kept"):
+        await store.accept(request(name), MEDIA)
+    gate = asyncio.Event()
+    work = ScriptedWork(gate=gate)
+    runner = Runner(store, work, 2, QUICK)
+    await runner.run_once()
+    await work.until_begun(2)
+    archive = Archive(database, AudioFolder(tmp_path))
+    await archive.delete("deleted", None)
+    await archive.close()
+    await runner.renew_once()
+    gate.set()
+    await asyncio.wait_for(runner.settled(), PATIENCE)
+    assert work.forgotten == ["kept"]
 
 
 async def test_work_whose_lease_was_lost_adds_nothing(

@@ -246,18 +246,3 @@ def test_the_database_refuses_impossible_jobs(database: Path, impossible: dict[s
     try_to_insert(database)
     with pytest.raises(sqlite3.IntegrityError):
         try_to_insert(database, **impossible)
-
-
-def plan(database: Path, name: str) -> str:
-    from engine.jobs import store
-    from relay.outbox.queries import statement
-
-    values = {"now": 1.0, "token": "t", "until": 2.0, "room": 1, "leases": "[]", "seqs": "[]"}
-    with closing(outbox.connect(database)) as connection:
-        steps = connection.execute("EXPLAIN QUERY PLAN " + statement(name, store.__package__), values).fetchall()
-    return "\n".join(step[3] for step in steps)
-
-
-@pytest.mark.parametrize("name", ["waiting", "sweep", "lease", "renew", "release", "snapshot"])
-def test_no_query_of_the_live_queue_reads_finished_jobs(database: Path, name: str) -> None:
-    assert "SCAN jobs\n" not in plan(database, name) + "\n"
