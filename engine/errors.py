@@ -13,6 +13,10 @@ class WorkerDied(Exception):
     """The worker process ended in the middle of a piece of work."""
 
 
+class RecogniserUnavailable(Exception):
+    """The recogniser cannot be loaded: too large for the memory it may take, broken, or no longer configured."""
+
+
 class StorageFull(Exception):
     """The disk is full: nothing of what was to be stored is kept."""
 

@@ -1,9 +1,9 @@
-"""What a recogniser is: the one protocol that pocketsphinx, and any model after it, fulfils."""
+"""What a recogniser is: the one protocol that pocketsphinx, whisper, and any model after them, fulfil."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -38,21 +38,44 @@ class Options:
     languages: tuple[str, ...] = ()
 
 
+Progress = Callable[[float], None]
+"""Who wants to know how far a recogniser has come, in seconds of audio; told now and then, never less than before."""
+
+
+def untold(seconds: float) -> None:
+    """Progress that nobody asked for."""
+
+
 class Recogniser(Protocol):
     """A model that turns audio into words. Loaded once, used for one transcript at a time."""
 
     @property
     def model(self) -> Model: ...
-    def transcribe(self, audio: Audio, options: Options) -> Transcript:
+    def transcribe(self, audio: Audio, options: Options, progress: Progress = untold) -> Transcript:
         """Hear all of the audio: one Channel per channel, in order. What the audio raises passes through."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Which recogniser to load, as plain values that can travel to another process."""
+    """Which recogniser to load, as plain values that can travel to another process.
 
-    kind: Literal["pocketsphinx"]
+    `memory` is what it is expected to take, in bytes. The rest is for Whisper: `model` is the directory, `name` what
+    the model is called; `device` is cpu, cuda or auto, `compute_type` one of CTranslate2's or auto; `threads` counts
+    processor threads (0: the library's choice), `batch_size` windows of 30 s heard at once.
+    """
+
+    kind: Literal["pocketsphinx", "whisper"]
+    memory: int = 0
+    model: str = ""
+    name: str = ""
+    device: str = "auto"
+    compute_type: str = "auto"
+    threads: int = 0
+    batch_size: int = 8
+    beam_size: int = 5
+    vad: bool = True
+    prompt: str = ""
 
 
 def model_id(name: str, version: str) -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from pocketsphinx import Decoder, Vad
 
-from engine.recognisers.base import Audio, Options, model_id
+from engine.recognisers.base import Audio, Options, Progress, model_id, untold
 from engine.recognisers.cutting import FRAME_SECONDS, Cutter, Piece
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 
@@ -34,7 +34,12 @@ class PocketSphinx:
         self.model = Model(id=model_id(NAME, release), name=NAME, version=release, arch="pocketsphinx")
         self._decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **_SEARCH)
 
-    def transcribe(self, audio: Audio, options: Options) -> Transcript:  # noqa: ARG002 (see the class)
+    def transcribe(
+        self,
+        audio: Audio,
+        options: Options,  # noqa: ARG002 (see the class)
+        progress: Progress = untold,
+    ) -> Transcript:
         """One Channel per channel, a Segment per stretch of speech; a silent channel has none."""
         assert audio.sample_rate == SAMPLE_RATE
         self._decoder.reinit_feat()  # forget the voice and the noise heard before: equal audio gives equal words
@@ -43,6 +48,7 @@ class PocketSphinx:
         for block in audio:
             for cutter, pcm, segments in zip(cutters, block, heard, strict=True):
                 segments += self._segments(cutter.push(pcm))
+            progress(audio.duration)
         for cutter, segments in zip(cutters, heard, strict=True):
             segments += self._segments(cutter.flush())
         channels = tuple(Channel(tuple(segments)) for segments in heard)

@@ -20,7 +20,10 @@ HEAD_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Hear:
-    """A task: transcribe the file at `path`, `split` into its channels, with the recogniser of `spec`."""
+    """A task: transcribe the file at `path`, `split` into its channels, with the recogniser of `spec`.
+
+    With `progress`, the answer is preceded by Heard.
+    """
 
     path: str
     raw: RawFormat | None
@@ -28,6 +31,7 @@ class Hear:
     spec: Spec
     options: Options = field(default_factory=Options)
     max_seconds: float = MAX_SECONDS
+    progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Look:
 
     path: str
     raw: RawFormat | None
+    max_seconds: float = MAX_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,20 @@ class Unusable:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unloadable:
+    """An answer: the recogniser could not be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """On the way to an answer: how many seconds of the audio are done."""
+
+    seconds: float
+
+
 Task = Hear | Look
-Answer = Transcript | AudioInfo | Unusable
+Answer = Transcript | AudioInfo | Unusable | Unloadable
 
 
 def pack_task(task: Task) -> bytes:
@@ -58,18 +75,20 @@ def unpack_task(body: bytes) -> Task:
     fields["raw"] = RawFormat(**fields["raw"]) if fields["raw"] else None
     if kind == Look.__name__:
         return Look(**fields)
-    hotwords = tuple(fields["options"]["hotwords"])
-    fields["options"] = Options(fields["options"]["language"], hotwords)
-    return Hear(**fields | {"spec": Spec(**fields["spec"])})
+    return Hear(**fields | {"spec": Spec(**fields["spec"]), "options": _options(**fields["options"])})
 
 
-def pack_answer(answer: Answer) -> bytes:
+def pack_answer(answer: Answer | Heard) -> bytes:
     return _framed(answer)
 
 
-def unpack_answer(body: bytes) -> Answer:
+def unpack_answer(body: bytes) -> Answer | Heard:
     kind, fields = _named(body)
     match kind:
+        case Heard.__name__:
+            return Heard(**fields)
+        case Unloadable.__name__:
+            return Unloadable()
         case Unusable.__name__:
             return Unusable(**fields)
         case AudioInfo.__name__:
@@ -82,7 +101,7 @@ def body_bytes(head: bytes) -> int:
     return int.from_bytes(head, "big")
 
 
-def _framed(value: Task | Answer) -> bytes:
+def _framed(value: Task | Answer | Heard) -> bytes:
     """The value under the name of its class."""
     body = orjson.dumps({type(value).__name__: value})
     return len(body).to_bytes(HEAD_BYTES, "big") + body
@@ -91,6 +110,10 @@ def _framed(value: Task | Answer) -> bytes:
 def _named(body: bytes) -> tuple[str, dict[str, Any]]:
     ((kind, fields),) = orjson.loads(body).items()
     return kind, fields
+
+
+def _options(language: str | None, hotwords: list[str], languages: list[str]) -> Options:
+    return Options(language, tuple(hotwords), tuple(languages))
 
 
 def _transcript(model: dict[str, str], duration: float, source_channels: int, channels: list[Any]) -> Transcript:

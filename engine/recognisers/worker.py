@@ -10,45 +10,70 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import IO
 
 from engine.audio.decode import decode, probe
-from engine.errors import AudioError
+from engine.errors import AudioError, EngineError
 from engine.recognisers import wire
-from engine.recognisers.base import Recogniser, Spec
+from engine.recognisers.base import Progress, Recogniser, Spec, untold
 from engine.transcript import Transcript
 
 NICENESS = 5
 
+_PROGRESS_SECONDS = 1.0
+"""Seconds of audio that are worth a word."""
+
+Say = Callable[[wire.Answer | wire.Heard], None]
+
+
+class _Unloadable(Exception):
+    """The recogniser cannot be loaded."""
+
 
 class Worker:
-    """Does tasks, and keeps the recognisers that they needed."""
+    """Does tasks, and keeps the recogniser that the first of them needed: the pool starts a process for each."""
 
-    def __init__(self) -> None:
-        self._loaded: list[tuple[Spec, Recogniser]] = []
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._held: tuple[Spec, Recogniser] | None = None
 
     def answer(self, task: wire.Task) -> wire.Answer:
         """Audio that cannot be used is an answer; anything else that goes wrong ends the process."""
         try:
             match task:
                 case wire.Look():
-                    return probe(task.path, task.raw)
+                    return probe(task.path, task.raw, task.max_seconds)
                 case wire.Hear():
                     return self._transcribe(task)
         except AudioError as error:
             return wire.Unusable(str(error))
+        except _Unloadable as error:
+            # Paths and devices are the operator's business: they go to the log, and not to the caller.
+            print(f"engine: recogniser not loaded: {error}", file=sys.stderr, flush=True)
+            return wire.Unloadable()
 
     def _transcribe(self, task: wire.Hear) -> Transcript:
         with decode(task.path, task.raw, split=task.split, max_seconds=task.max_seconds) as audio:
-            return self._recogniser(task.spec).transcribe(audio, task.options)
+            progress = self._progress() if task.progress else untold
+            return self._recogniser(task.spec).transcribe(audio, task.options, progress)
 
     def _recogniser(self, spec: Spec) -> Recogniser:
-        for known, recogniser in self._loaded:
-            if known == spec:
-                return recogniser
-        recogniser = load(spec)
-        self._loaded.append((spec, recogniser))
-        return recogniser
+        if self._held is None or self._held[0] != spec:
+            self._held = None
+            self._held = spec, load(spec)
+        return self._held[1]
+
+    def _progress(self) -> Progress:
+        said = 0.0
+
+        def progress(seconds: float) -> None:
+            nonlocal said
+            if seconds - said >= _PROGRESS_SECONDS:
+                said = seconds
+                self._say(wire.Heard(seconds))
+
+        return progress
 
 
 def load(spec: Spec) -> Recogniser:
@@ -58,15 +83,27 @@ def load(spec: Spec) -> Recogniser:
             from engine.recognisers.pocketsphinx import PocketSphinx
 
             return PocketSphinx()
+        case "whisper":
+            from engine.recognisers.whisper import Whisper
+
+            try:
+                return Whisper(spec)
+            # What CTranslate2 and the tokenizer raise for broken files, a device that is not there, or numbers that it
+            # cannot compute with: no second try mends that.
+            except (EngineError, OSError, RuntimeError, ValueError) as error:
+                raise _Unloadable(f"{spec.name}: {error}") from error
 
 
 def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
     """Answer every task until the pool closes its end."""
-    worker = Worker()
-    while head := tasks.read(wire.HEAD_BYTES):
-        task = wire.unpack_task(tasks.read(wire.body_bytes(head)))
-        answers.write(wire.pack_answer(worker.answer(task)))
+
+    def say(answer: wire.Answer | wire.Heard) -> None:
+        answers.write(wire.pack_answer(answer))
         answers.flush()
+
+    worker = Worker(say)
+    while head := tasks.read(wire.HEAD_BYTES):
+        say(worker.answer(wire.unpack_task(tasks.read(wire.body_bytes(head)))))
 
 
 def main() -> None:

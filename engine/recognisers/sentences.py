@@ -1,0 +1,65 @@
+"""From the words that Whisper writes to ours: what was said beside how it is written, in segments. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from engine.transcript import Segment, Word
+
+PAUSE = 0.6
+"""Seconds of silence that end a segment."""
+
+_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "।", "؟")  # noqa: RUF001 (those of other scripts)
+_CLOSING = "\"'”’»)]"  # noqa: RUF001
+_SPOKEN_SIGNS = "%&@#"
+
+
+def word(written: str, start: float, end: float, confidence: float) -> Word | None:
+    """A word as it is spoken and as it is written; None for punctuation that stands alone."""
+    written = written.strip()
+    spoken = _without_punctuation(written).lower()
+    if not spoken:
+        return None
+    return Word(spoken, round(start, 3), round(end, 3), round(min(1.0, max(0.0, confidence)), 4), written)
+
+
+def in_order(words: Iterable[Word], earliest: float, latest: float) -> Iterator[Word]:
+    """The words within these bounds and none before the one that it follows: an alignment is an estimate."""
+    for one in words:
+        start = min(max(one.start, earliest), latest)
+        end = min(max(one.end, start), latest)
+        yield Word(one.text, start, end, one.confidence, one.written)
+        earliest = start
+
+
+def segments(words: Iterable[Word]) -> Iterator[Segment]:
+    """Words cut where a sentence ends or somebody pauses: Whisper itself cuts by its windows, in mid-sentence."""
+    held: list[Word] = []
+    for one in words:
+        if held and (one.start - held[-1].end >= PAUSE or _ends_sentence(held[-1])):
+            yield Segment(tuple(held))
+            held = []
+        held.append(one)
+    if held:
+        yield Segment(tuple(held))
+
+
+def _ends_sentence(one: Word) -> bool:
+    return one.written.rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
+
+
+def _without_punctuation(written: str) -> str:
+    start, end = 0, len(written)
+    while start < end and _is_silent(written[start]):
+        start += 1
+    while start < end and _is_silent(written[end - 1]):
+        end -= 1
+    return written[start:end]
+
+
+def _is_silent(character: str) -> bool:
+    """Whether nobody pronounces it: punctuation, and the notes that Whisper draws for music."""
+    return character not in _SPOKEN_SIGNS and unicodedata.category(character)[0:2] in {
+        *("Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "So")
+    }
