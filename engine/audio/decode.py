@@ -37,6 +37,9 @@ DEMUXERS = (
     "smjpeg,sox,spdif,swf,tak,truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
 )
 
+# Containers that know how long their audio is, and do not guess from a bit rate: they are refused without decoding.
+_EXACT = frozenset({"flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "wav"})
+
 _UNREADABLE = "the audio is corrupt, or in a format that is not supported; send a WAV, FLAC, MP3, Ogg, MP4 or WebM file"
 
 
@@ -70,6 +73,8 @@ class Decoding:
                 f"the file holds no audio that can be decoded ({_codec(stream)}); send one with sound in it"
             )
         _check(self._first)
+        if _promised(container, stream) > max_seconds:
+            raise _too_long(max_seconds)
         self._split = split
         self._max_seconds = max_seconds
         self._seconds = Fraction(0)
@@ -103,7 +108,7 @@ class Decoding:
                 )
             self._seconds += Fraction(frame.samples, frame.sample_rate)
             if self._seconds > self._max_seconds:
-                raise AudioError(f"the audio is longer than {self._max_seconds / 3600:g} hours; send it in parts")
+                raise _too_long(self._max_seconds)
             yield frame
             frame = next(self._frames, None)
 
@@ -125,9 +130,9 @@ def decode(
         yield Decoding(container, split=split, sample_rate=sample_rate, max_seconds=max_seconds)
 
 
-def probe(path: str | Path, raw: RawFormat | None = None) -> AudioInfo:
+def probe(path: str | Path, raw: RawFormat | None = None, max_seconds: float = MAX_SECONDS) -> AudioInfo:
     """What the file is, after its first audio was really decoded. Raises AudioError with a message for the caller."""
-    with decode(path, raw, split=False) as decoding:
+    with decode(path, raw, split=False, max_seconds=max_seconds) as decoding:
         return decoding.info
 
 
@@ -194,6 +199,17 @@ def _check(frame: AudioFrame) -> None:
         raise AudioError(f"the audio has {frame.layout.nb_channels} channels; send at most {pcm.MAX_CHANNELS}")
     if not pcm.MIN_RATE <= frame.sample_rate <= pcm.MAX_RATE:
         raise AudioError(f"the sample rate is {frame.sample_rate} Hz; send {pcm.MIN_RATE} to {pcm.MAX_RATE} Hz")
+
+
+def _promised(container: InputContainer, stream: AudioStream) -> float:
+    """Seconds that the container vouches for; 0 where it does not."""
+    if container.format.name not in _EXACT or not stream.duration or not stream.time_base:
+        return 0.0
+    return float(stream.duration * stream.time_base)
+
+
+def _too_long(max_seconds: float) -> AudioError:
+    return AudioError(f"the audio is longer than {max_seconds / 3600:g} hours; send it in parts")
 
 
 def _info(container: InputContainer, stream: AudioStream, frame: AudioFrame) -> AudioInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +61,55 @@ def video_only(target: Path) -> Path:
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
     return target
+
+
+def endless_silence(target: Path, hours: float, *, promised: bool = True, rate: int = 2000) -> Path:
+    """Hours of silence in a few kilobytes of FLAC. Where it is not `promised`, the file keeps its length to itself."""
+    with av.open(str(target), "w", format="flac") as sink:
+        stream = sink.add_stream("flac", rate=rate, layout="mono", options={"frame_size": "65535"})
+        stream.codec_context.format = av.AudioFormat("s16")
+        size = _frame_size(stream)
+        frame = av.AudioFrame(format="s16", layout="mono", samples=size)
+        frame.sample_rate = rate
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        for _ in range(int(hours * 3600 * rate / size) + 1):
+            frame.pts = None
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+    if not promised:
+        _forget_length(target)
+    return target
+
+
+def _forget_length(flac: Path) -> None:
+    """Zero the 36 bits of STREAMINFO that count samples: the format's own way to say that nobody knows."""
+    data = bytearray(flac.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    flac.write_bytes(data)
+
+
+def referring(target: Path, elsewhere: Path) -> Path:
+    """A film whose sound lies in another file, as QuickTime allows: its data reference is an alias with a path."""
+    data = encode(target, "pcm_s16le", container="mov").read_bytes()
+    path = str(elsewhere).encode()
+    alias = bytes(4 + 10) + b"\x04disk".ljust(28, b"\0") + bytes(12) + b"\x01a".ljust(64, b"\0") + bytes(16 + 4 + 16)
+    alias += struct.pack(">HH", 2, len(path)) + path + bytes(len(path) % 2) + struct.pack(">hH", -1, 0)
+    entry = struct.pack(">I4s", 8 + len(alias), b"alis") + alias
+    dref = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    target.write_bytes(_with_boxes(data, (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"), dref))
+    return target
+
+
+def _with_boxes(data: bytes, way: tuple[bytes, ...], replacement: bytes) -> bytes:
+    """The boxes with the one at the end of the way replaced. What follows it must hold no offsets into the file."""
+    out, at = b"", 0
+    while at < len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        box = data[at : at + size]
+        if name == way[0]:
+            inner = _with_boxes(box[8:], way[1:], replacement) if len(way) > 1 else b""
+            box = struct.pack(">I4s", 8 + len(inner), name) + inner if len(way) > 1 else replacement
+        out += box
+        at += size
+    return out

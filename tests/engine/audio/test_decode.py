@@ -14,9 +14,10 @@ import av
 import pytest
 
 from engine.audio.decode import AudioInfo, decode, probe
+from engine.audio.pcm import raw_format
 from engine.errors import AudioError
 from engine.request import RawFormat
-from tests.engine.audio.encoding import DEMO, STEREO, encode, video_only
+from tests.engine.audio.encoding import DEMO, STEREO, encode, endless_silence, referring, video_only
 
 DEMO_SECONDS = 11.12
 STEREO_SECONDS = 3.145
@@ -131,6 +132,22 @@ def test_headerless_audio_is_read_as_the_caller_says(
     assert similarity(samples(path, raw)[0], samples(DEMO)[0]) > 0.95
 
 
+@pytest.mark.parametrize(
+    ("encoding", "frame", "milliseconds"),
+    [
+        ("amr-nb", b"\x3c" + bytes(31), 20),
+        ("amr-wb", b"\x44" + bytes(60), 20),
+        ("g729", bytes(10), 10),
+    ],
+)
+def test_speech_codecs_without_a_container_are_read_frame_by_frame(
+    tmp_path: Path, encoding: str, frame: bytes, milliseconds: int
+) -> None:
+    path = tmp_path / "raw"
+    path.write_bytes(frame * 100)
+    assert seconds(path, raw_format(encoding)) == pytest.approx(milliseconds / 10, rel=0.02)
+
+
 def test_a_wav_sent_as_linear16_is_read_by_its_own_header(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.wav", "pcm_s16le", rate=44100, layout="stereo")
     assert probe(path, RawFormat("pcm_s16le", 8000, 1)).sample_rate == 44100
@@ -208,6 +225,41 @@ def test_audio_longer_than_the_limit_is_refused_while_decoding() -> None:
         list(audio)
 
 
+def test_ten_hours_in_a_few_kilobytes_are_refused_without_decoding_them(tmp_path: Path) -> None:
+    path = endless_silence(tmp_path / "bomb.flac", hours=10)
+    assert path.stat().st_size < 30_000
+    with pytest.raises(AudioError, match="longer than 4 hours"):
+        probe(path)
+    assert probe(path, max_seconds=11 * 3600).duration == pytest.approx(36000, abs=60)
+
+
+def test_hours_that_are_not_announced_are_refused_when_the_limit_is_reached(tmp_path: Path) -> None:
+    path = endless_silence(tmp_path / "bomb.flac", hours=2, promised=False)
+    assert probe(path).duration is None
+    with (
+        pytest.raises(AudioError, match=r"longer than 0\.5 hours"),
+        decode(path, split=False, max_seconds=1800) as audio,
+    ):
+        list(audio)
+    assert 1800 < audio.duration < 1900
+
+
+@pytest.mark.parametrize("bytes_kept", [0.5, 0.9])
+def test_a_promise_that_the_bytes_do_not_keep_is_no_reason_to_refuse(tmp_path: Path, bytes_kept: float) -> None:
+    whole = DEMO.read_bytes()
+    path = tmp_path / "cut.flac"
+    path.write_bytes(whole[: int(len(whole) * bytes_kept)])
+    assert seconds(path) == pytest.approx(DEMO_SECONDS * bytes_kept, rel=0.2)
+
+
+@pytest.mark.parametrize("size", [3, 40, 120])
+def test_an_mp3_cut_off_inside_its_first_frame_is_refused(tmp_path: Path, size: int) -> None:
+    path = encode(tmp_path / "clip.mp3", "libmp3lame", sample_format="s16p")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(AudioError, match=r"corrupt|no audio"):
+        probe(path)
+
+
 def test_ten_minutes_are_decoded_in_the_memory_of_a_few_blocks(tmp_path: Path) -> None:
     path = tmp_path / "long.raw"
     path.write_bytes(bytes(8000 * 600))
@@ -253,6 +305,21 @@ def test_the_same_playlists_do_open_files_where_nothing_stops_them(
     path.write_text(PLAYLISTS[kind].format(url=secret))
     with av.open(str(path), "r", options=options) as container:
         assert next(container.decode(audio=0)).samples
+
+
+def test_a_film_that_keeps_its_sound_in_another_file_has_none(tmp_path: Path) -> None:
+    film = referring(tmp_path / "film.mov", canary := tmp_path / "secret.raw")
+    canary.write_bytes(b"\x11\x22" * 100_000)
+    with av.open(str(film), options={"enable_drefs": "1", "use_absolute_path": "1"}) as container:
+        assert next(container.decode(audio=0)).samples, "what nothing stops does open the other file"
+    canary.unlink()
+    os.mkfifo(canary)
+    pipe = os.open(canary, os.O_RDWR | os.O_NONBLOCK)
+    os.write(pipe, b"\x11\x22" * 10_000)
+    with pytest.raises(AudioError, match="no audio that can be decoded"):
+        probe(film)
+    assert os.read(pipe, 100_000) == b"\x11\x22" * 10_000
+    os.close(pipe)
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
