@@ -19,6 +19,7 @@ _MODELS = (
     *("pocketsphinx", "general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
     *("enhanced", "enhanced-general", "base", "base-general"),
     *("whisper", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large"),
+    *("solaria-1", "solaria-3", "solaria-fusion"),
 )
 
 
@@ -29,6 +30,14 @@ class FetchSettings(Section):
     total_timeout: float = Field(600.0, gt=0, le=86400, description="Seconds for a whole download.")
     redirects: int = Field(5, ge=0, le=20, description="Redirects followed; each hop is judged anew.")
     tries: int = Field(3, ge=1, le=10, description="Downloads tried before a job fails for want of its audio.")
+
+
+class GladiaSettings(Section):
+    """[engine.gladia]: what Gladia's receivers are told."""
+
+    event_names: Literal["short", "namespaced"] = Field(
+        "short", description="success with error codes as words, or transcription.success with numbers."
+    )
 
 
 class LogSettings(Section):
@@ -62,6 +71,7 @@ class EngineSettings(Section):
         description="Names that callers may use for a model, each with the recogniser that answers to it.",
     )
     fetch: FetchSettings = FetchSettings()
+    gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()
 
     @property

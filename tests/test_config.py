@@ -16,7 +16,7 @@ from relay.settings import Settings as RelaySettings
 from tests.acceptance.stage import ROOT
 
 # Names of one kind share an explanation.
-_FAMILIES = ("general", "nova", "enhanced", "base", "whisper")
+_FAMILIES = ("general", "nova", "enhanced", "base", "whisper", "solaria")
 CONFIG = ROOT / "config" / "outspoken.toml"
 WRITTEN: dict[str, Any] = tomllib.loads(CONFIG.read_text("utf-8"))
 

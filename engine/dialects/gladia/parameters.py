@@ -1,0 +1,306 @@
+"""Every field of the body that asks for a transcription, and what this engine does with it.
+
+A field is honoured, or accepted with a warning in the result's `metadata.warnings`, or refused by name; none is ignored
+in silence. Refused are those whose absence would mislead or leak: speakers, translations, text that was to be redacted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import orjson
+
+from engine.dialects.catalogue import Abilities, Catalogue
+from engine.dialects.gladia.fields import Fields
+from engine.dialects.gladia.phrases import phrases
+from engine.dialects.gladia.reply import Problem, invalid
+from engine.dialects.subtitles import DEFAULT
+from engine.request import Callback, Request
+
+MAX_METADATA = 2000
+"""Characters of `custom_metadata` as JSON: Gladia's limit."""
+
+_MAX_DEPTH = 32
+_MAX_URL = 64 * 1024
+_REFUSED = {
+    "diarization": "tell speakers apart",
+    "translation": "translate",
+    "summarization": "summarise",
+    "named_entity_recognition": "recognise named entities",
+    "sentiment_analysis": "analyse sentiments",
+    "audio_to_llm": "put prompts to a language model",
+    "pii_redaction": "redact personal data",
+    "moderation": "moderate",
+    "chapterization": "find chapters",
+    "name_consistency": "make names consistent",
+    "structured_data_extraction": "extract structured data",
+    "display_mode": "reorder utterances",
+    "context_prompt": "take a context; send custom_vocabulary instead",
+}
+_OFF: tuple[object, ...] = (None, False, "", [], {})
+_SWITCHED = ("callback", "subtitles", "custom_vocabulary", "custom_spelling", *_REFUSED)
+_KNOWN = (
+    *("audio_url", "custom_metadata", "language_config", "model", "sentences", "punctuation_enhanced"),
+    # What these fields were called before; word times always come.
+    *("callback_url", "language", "detect_language", "enable_code_switching", "code_switching_config"),
+    "accurate_words_timestamps",
+    *_SWITCHED,
+    *(f"{name}_config" for name in _SWITCHED),
+)
+_OTHER_CODES = {"jp": "ja", "mymr": "my", "jv": "jw"}
+
+
+class Subtitles(TypedDict):
+    """Which subtitles, and how much one caption holds."""
+
+    formats: list[str]
+    characters: int
+    rows: int
+    shortest: float
+    longest: float
+
+
+class File(TypedDict):
+    """What is known of the audio before it is transcribed."""
+
+    id: str
+    filename: str
+    audio_duration: float
+    number_of_channels: int
+
+
+class Options(TypedDict, total=False):
+    """What rendering needs to know, as the JSON object in `Request.options`; a key is there only when asked for.
+
+    `params` is what the caller asked for, to be shown again; URLs, which may hold secrets, stay in the request. `file`
+    and `audio_url` are there where the audio is an earlier upload.
+    """
+
+    params: dict[str, Any]
+    custom_metadata: dict[str, Any]
+    event_names: str
+    replace: list[list[str]]
+    sentences: bool
+    subtitles: Subtitles
+    file: File
+    audio_url: str
+
+
+def parse(
+    body: object,
+    *,
+    request_id: str,
+    catalogue: Catalogue,
+    key_id: str | None = None,
+    traceparent: str | None = None,
+    event_names: str = "short",
+) -> Request | Problem:
+    """The request that a decoded JSON body makes, or everything that is wrong with it. URLs are not judged here.
+
+    `event_names` is how callback events are named: `short` is `success`, with error codes as words; `namespaced` is
+    `transcription.success`, with numbers.
+    """
+    if not isinstance(body, dict):
+        return Problem(400, 'The body is not a JSON object. Send {"audio_url": "https://..."}.')
+    fields = Fields(body)
+    request = _Reader(fields, catalogue).request(request_id, key_id, traceparent, event_names)
+    return invalid(*fields.flaws) if fields.flaws else request
+
+
+class _Reader:
+    """Reads one body. Flaws are noted on the way; with any of them, what it makes is worth nothing."""
+
+    def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
+        self._fields = fields
+        self._model, self._recogniser = _model(fields, catalogue)
+        self._abilities: Abilities = catalogue.recognisers[self._recogniser]
+        self._params: dict[str, Any] = {}
+        self._warnings: list[Mapping[str, str]] = []
+
+    def request(self, request_id: str, key_id: str | None, traceparent: str | None, event_names: str) -> Request:
+        self._refuse()
+        languages = self._languages()
+        spoken = phrases(self._fields)
+        self._soft("custom_vocabulary", bool(spoken.listen), "keyterm")
+        self._soft("intensity", spoken.weighed, "intensity")
+        self._params |= spoken.params
+        options = self._options(event_names, spoken.replace)
+        return Request(
+            id=request_id,
+            dialect="gladia",
+            model=self._model,
+            recogniser=self._recogniser,
+            language=languages[0] if len(languages) == 1 else None,
+            languages=languages if len(languages) > 1 else (),
+            # Gladia transcribes every channel that says something of its own.
+            multichannel=True,
+            hotwords=spoken.listen,
+            callback=_callback(self._fields),
+            key_id=key_id,
+            traceparent=traceparent,
+            audio_url=_audio_url(self._fields),
+            options=dict(options),
+            warnings=tuple(self._warnings),
+            keeps_audio=True,
+        )
+
+    def _refuse(self) -> None:
+        fields = self._fields
+        for name, ability in _REFUSED.items():
+            if fields.raw(name) not in _OFF:
+                fields.flaw(name, f"be left out: this server does not {ability}")
+        for name in _SWITCHED:
+            if f"{name}_config" in fields and name not in fields:
+                self._warn(f"{name}_config", "unused_parameter", f"Not read, because {name} is not true.")
+        fields.only(*_KNOWN)
+
+    def _languages(self) -> tuple[str, ...]:
+        config = self._fields.inner("language_config")
+        config.only("languages", "code_switching")
+        codes = config.texts("languages") or _old_languages(self._fields)
+        known = self._abilities.languages
+        languages = tuple(dict.fromkeys(_code(code, known) for code in codes))
+        if not {code.partition("-")[0] for code in languages} <= known:
+            config.flaw("languages", f"hold only languages that the model knows: {', '.join(sorted(known))}")
+        switching = config.flag("code_switching") or self._fields.flag("enable_code_switching")
+        self._params["language_config"] = {"languages": list(languages), "code_switching": switching}
+        if len(languages) != 1 and len(known) > 1:
+            self._soft("code_switching", switching, "code_switching")
+            self._soft("language_config", True, "detect_language")
+        return languages
+
+    def _options(self, event_names: str, replace: list[list[str]]) -> Options:
+        fields = self._fields
+        options = Options(event_names=event_names, params=self._params)
+        if metadata := _metadata(fields):
+            options["custom_metadata"] = metadata
+        if replace:
+            options["replace"] = replace
+        if fields.flag("sentences"):
+            options["sentences"] = self._params["sentences"] = True
+        if fields.flag("subtitles"):
+            options["subtitles"] = self._subtitles(fields.inner("subtitles_config"))
+        if fields.flag("punctuation_enhanced"):
+            self._params["punctuation_enhanced"] = True
+            self._soft("punctuation_enhanced", True, "punctuate")
+        return options
+
+    def _subtitles(self, config: Fields) -> Subtitles:
+        subtitles, style = _subtitles(config)
+        self._params["subtitles"] = True
+        self._params["subtitles_config"] = {
+            "formats": subtitles["formats"],
+            "minimum_duration": subtitles["shortest"],
+            "maximum_duration": subtitles["longest"],
+            "maximum_characters_per_row": subtitles["characters"],
+            "maximum_rows_per_caption": subtitles["rows"],
+            "style": style,
+        }
+        return subtitles
+
+    def _soft(self, name: str, asked: bool, ability: str) -> None:
+        if asked and ability not in self._abilities.honours:
+            message = f"Accepted, but recogniser {self._recogniser} cannot do it."
+            self._warn(name, "unsupported_parameter", message)
+
+    def _warn(self, parameter: str, kind: str, message: str) -> None:
+        self._warnings.append({"parameter": parameter, "type": kind, "message": message})
+
+
+def _model(fields: Fields, catalogue: Catalogue) -> tuple[str, str]:
+    name = fields.text("model") or catalogue.default
+    if name not in catalogue.models:
+        fields.flaw("model", f"be one of {', '.join(sorted(catalogue.models))}")
+        name = catalogue.default
+    return name, catalogue.models[name]
+
+
+def _audio_url(fields: Fields) -> str | None:
+    if "audio_url" not in fields:
+        fields.flaw("audio_url", "be a URL address")
+    return fields.text("audio_url", _MAX_URL)
+
+
+def _code(code: str, known: frozenset[str]) -> str:
+    """A language code as the recognisers know it, where Gladia has another."""
+    lower = code.lower()
+    return lower if lower in known else _OTHER_CODES.get(lower, lower)
+
+
+def _old_languages(fields: Fields) -> list[str]:
+    """The languages as they were sent before `language_config` came."""
+    fields.flag("detect_language")
+    language = fields.text("language")
+    return [language] if language else fields.inner("code_switching_config").texts("languages")
+
+
+def _callback(fields: Fields) -> Callback | None:
+    wanted, old = fields.flag("callback"), fields.text("callback_url", _MAX_URL)
+    config = fields.inner("callback_config")
+    if not wanted:
+        return Callback(old) if old else None
+    config.only("url", "method")
+    url = config.text("url", _MAX_URL) or old
+    if url is None:
+        config.flaw("url", "be a URL address where callback is true")
+        return None
+    if old and url != old:
+        fields.flaw("callback_url", "be left out where callback_config.url is sent")
+    return Callback(url, _method(config))
+
+
+def _method(config: Fields) -> str:
+    method = str(config.raw("method") or "POST").upper()
+    if method not in {"POST", "PUT"}:
+        config.flaw("method", "be one of 'POST', 'PUT'")
+    return method
+
+
+def _metadata(fields: Fields) -> dict[str, Any]:
+    value = fields.raw("custom_metadata")
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        fields.flaw("custom_metadata", "be an object")
+    elif _depth(value) > _MAX_DEPTH:
+        fields.flaw("custom_metadata", f"be no more than {_MAX_DEPTH} objects deep")
+    elif len(orjson.dumps(value).decode()) > MAX_METADATA:
+        fields.flaw("custom_metadata", f"be no longer than {MAX_METADATA} characters as JSON")
+    else:
+        return value
+    return {}
+
+
+def _subtitles(config: Fields) -> tuple[Subtitles, str]:
+    """The subtitles and their style. Both styles are written alike: what is written complies."""
+    config.only(
+        *("formats", "style", "minimum_duration", "maximum_duration"),
+        *("maximum_characters_per_row", "maximum_rows_per_caption"),
+    )
+    shortest, longest = config.number("minimum_duration", 0), config.number("maximum_duration", 1, 30)
+    subtitles = Subtitles(
+        formats=config.choices("formats", ("srt", "vtt")) or ["srt"],
+        characters=config.whole("maximum_characters_per_row", 1, 1000) or DEFAULT.characters,
+        rows=config.whole("maximum_rows_per_caption", 1, 5) or DEFAULT.rows,
+        shortest=DEFAULT.shortest if shortest is None else shortest,
+        longest=max(DEFAULT.longest, shortest or 0.0) if longest is None else longest,
+    )
+    if subtitles["shortest"] > subtitles["longest"]:
+        config.flaw("minimum_duration", "be no more than maximum_duration")
+    return subtitles, config.choice("style", ("default", "compliance")) or "default"
+
+
+def _depth(value: object) -> int:
+    """How deep a JSON value is, as far as that matters: without recursion, for it comes from a stranger."""
+    level, depth = [value], 0
+    while level and depth <= _MAX_DEPTH:
+        level = [child for item in level for child in _children(item)]
+        depth += 1
+    return depth
+
+
+def _children(value: object) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
