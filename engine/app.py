@@ -20,7 +20,6 @@ from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
 from engine.audio.fetch import Limits as FetchLimits
 from engine.audio.pcm import raw_format
-from engine.dialects.catalogue import Abilities, Catalogue
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.observers import JobLog, Metrics
@@ -29,8 +28,8 @@ from engine.jobs.runner import Ended, Pace, Runner
 from engine.jobs.store import JobStore, migrate
 from engine.jobs.work import Workshop
 from engine.keys import Keys
-from engine.recognisers.base import Spec
 from engine.recognisers.pool import Pool
+from engine.recognisers.residence import Moved
 from engine.settings import EngineSettings, Settings
 from relay.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results
@@ -39,7 +38,6 @@ from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
 _STATS_SECONDS = 5.0
-_RECOGNISERS = {"pocketsphinx": (Spec("pocketsphinx"), Abilities(frozenset({"en"})))}
 
 log = structlog.get_logger()
 
@@ -77,7 +75,16 @@ class House:
         self._results = Results(path)
         self._folder = AudioFolder(engine.audio_dir)
         self._spool = Spool(self._folder.incoming)
-        self._pool = Pool(engine.workers, _specs(), max_seconds=engine.max_audio_seconds)
+        specs = engine.specs()
+        self._catalogue = engine.catalogue(specs)
+        self._pool = Pool(
+            engine.workers,
+            specs,
+            max_seconds=engine.max_audio_seconds,
+            idle_seconds=engine.models_idle_seconds,
+            memory=engine.models_memory_bytes,
+            tell=_moved,
+        )
         self._recognition = Recognition(self._pool, self._metrics, engine.max_work_seconds)
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
@@ -94,7 +101,7 @@ class House:
         engine = self._engine
         return Parts(
             keys=self._keys,
-            catalogue=_catalogue(engine),
+            catalogue=self._catalogue,
             raw_format=raw_format,
             resolver=self._resolver,
             spool=self._spool,
@@ -152,13 +159,9 @@ class House:
         return "draining" if self.runner.draining else None
 
 
-def _specs() -> dict[str, Spec]:
-    return {name: spec for name, (spec, _) in _RECOGNISERS.items()}
-
-
-def _catalogue(engine: EngineSettings) -> Catalogue:
-    abilities = {name: able for name, (_, able) in _RECOGNISERS.items()}
-    return Catalogue(dict(engine.models), abilities, engine.default_model)
+def _moved(moved: Moved) -> None:
+    event = "recogniser.loading" if moved.why == "needed" else "recogniser.unloaded"
+    log.info(event, recogniser=moved.recogniser, memory_bytes=moved.memory, reason=moved.why)
 
 
 def _fetch_limits(engine: EngineSettings) -> FetchLimits:

@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from engine.dialects.catalogue import Catalogue
+from engine.recognisers import shelf
+from engine.recognisers.abilities import abilities
+from engine.recognisers.base import Spec
 from relay.configfile import load
+from relay.errors import ConfigError
 from relay.outbox.settings import OutboxSettings, Section
 
+DAY = 86400.0
 OTHER_SECTIONS = frozenset({"relay"})
 
-Recogniser = Literal["pocketsphinx"]
+EMBEDDED = "pocketsphinx"
+_POCKETSPHINX_BYTES = 100 * 1024**2
 _MODELS = (
     *("pocketsphinx", "general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
     *("enhanced", "enhanced-general", "base", "base-general"),
     *("whisper", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large"),
     *("solaria-1", "solaria-3", "solaria-fusion"),
 )
+
+
+ComputeType = Literal[
+    "auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32"
+]
+
+
+class RecogniserSettings(Section):
+    """[engine.recognisers.NAME]: one recogniser. All but `kind` is for Whisper."""
+
+    kind: Literal["pocketsphinx", "whisper"] = Field(description="What it is: pocketsphinx, or whisper.")
+    model: str = Field("", description="A directory, or the hub's name of a model: large-v3, or ORGANISATION/NAME.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
+    compute_type: ComputeType = Field(
+        "auto", description="The numbers it computes with; auto: int8 on a processor, float16 on CUDA."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Processor threads of each worker; 0: its share of the cores.")
+    batch_size: int = Field(8, ge=1, le=256, description="Windows of 30 s heard at once.")
+    beam_size: int = Field(5, ge=1, le=32, description="Hypotheses followed; 1 is quicker and errs more.")
+    vad: bool = Field(True, description="Leave out what is not speech, by voice activity detection.")
+    prompt: str = Field("", max_length=400, description="Text in the style that is wanted, as if it had been heard.")
+    memory_bytes: int = Field(0, ge=0, description="What it takes once loaded; 0: judged by its size on disk.")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "whisper" and not self.model:
+            raise ValueError("model: a whisper recogniser needs one, such as large-v3 or a directory")
+        if self.kind != "whisper" and (odd := sorted(self.model_fields_set - {"kind", "memory_bytes"})):
+            raise ValueError(f"{odd[0]}: a {self.kind} recogniser has no such setting")
+        return self
+
+    def spec(self, models_dir: Path, workers: int) -> Spec:
+        """The recogniser's own form. Raises ModelMissing."""
+        if self.kind != "whisper":
+            return Spec(self.kind, memory=self.memory_bytes or _POCKETSPHINX_BYTES)
+        found = shelf.find(self.model, models_dir)
+        return Spec(
+            self.kind,
+            memory=self.memory_bytes or shelf.expected_memory(found.size, self.compute_type),
+            model=str(found.path),
+            name=found.name,
+            device=self.device,
+            compute_type=self.compute_type,
+            threads=self.threads or max(1, (os.cpu_count() or 1) // workers),
+            batch_size=self.batch_size,
+            beam_size=self.beam_size,
+            vad=self.vad,
+            prompt=self.prompt,
+        )
+
+
+def _with_embedded(recognisers: object) -> object:
+    """The embedded recogniser is always there, unless the name was given to another."""
+    return {EMBEDDED: {"kind": EMBEDDED}, **recognisers} if isinstance(recognisers, dict) else recognisers
 
 
 class FetchSettings(Section):
@@ -40,6 +102,31 @@ class GladiaSettings(Section):
     )
 
 
+class QueueSettings(Section):
+    """[engine.queue]: how much may wait. Beyond it requests are turned away with 429, before their bodies are read."""
+
+    jobs: int = Field(10_000, ge=1, description="Jobs that wait, and callers who wait for a result.")
+    bytes: int = Field(64 * 1024**3, ge=1, description="Bytes of audio of all unfinished jobs.")
+    per_key_jobs: int = Field(
+        5_000, ge=1, description="The same as jobs, for one API key; `engine keys add --max-queued` sets it for one."
+    )
+
+
+class RetentionSettings(Section):
+    """[engine.retention]: how long what is finished is kept, in seconds."""
+
+    results: float = Field(3 * DAY, gt=0, description="Transcripts and errors, for GET /v1/requests/{id}.")
+    jobs: float = Field(30 * DAY, gt=0, description="What is known of finished jobs besides.")
+    audio: float = Field(DAY, gt=0, description="The audio of finished jobs whose caller may ask for it again.")
+    uploads: float = Field(DAY, gt=0, description="Audio sent ahead of the jobs that use it.")
+
+    @model_validator(mode="after")
+    def _a_result_belongs_to_a_job(self) -> Self:
+        if self.results > self.jobs:
+            raise ValueError("results: cannot be kept longer than jobs, to which they belong")
+        return self
+
+
 class LogSettings(Section):
     """[engine.log]: lines on standard output."""
 
@@ -53,7 +140,14 @@ class EngineSettings(Section):
     host: str = Field("127.0.0.1", description="Where requests are taken; elsewhere than loopback needs an API key.")
     port: int = Field(8004, ge=0, le=65535, description="0 takes any free port, which the log names.")
     audio_dir: Path = Field(Path("var/audio"), description="Where the audio of unfinished jobs lies.")
-    workers: int = Field(2, ge=1, le=1024, description="Recogniser processes: how much is transcribed at once.")
+    workers: int = Field(2, ge=1, le=1024, description="How many pieces of audio are transcribed at once.")
+    models_dir: Path = Field(Path("var/models"), description="Where models pulled from the hub lie.")
+    models_idle_seconds: float = Field(
+        900.0, gt=0, le=365 * 86400, description="Seconds without work after which a recogniser is unloaded."
+    )
+    models_memory_bytes: int = Field(
+        8 * 1024**3, ge=1, description="Bytes that all loaded recognisers may take together."
+    )
     max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")
     max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
@@ -66,11 +160,16 @@ class EngineSettings(Section):
         30.0, ge=0, le=3600, description="How long SIGTERM waits for jobs, and then for requests, under way."
     )
     default_model: str = Field("general", description="The model of a request that names none.")
-    models: dict[str, Recogniser] = Field(
-        dict.fromkeys(_MODELS, "pocketsphinx"),
+    recognisers: Annotated[dict[str, RecogniserSettings], BeforeValidator(_with_embedded)] = Field(
+        {EMBEDDED: RecogniserSettings(kind=EMBEDDED)}, description="The recognisers that there are, by name."
+    )
+    models: dict[str, str] = Field(
+        dict.fromkeys(_MODELS, EMBEDDED),
         description="Names that callers may use for a model, each with the recogniser that answers to it.",
     )
     fetch: FetchSettings = FetchSettings()
+    queue: QueueSettings = QueueSettings()
+    retention: RetentionSettings = RetentionSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()
 
@@ -81,6 +180,38 @@ class EngineSettings(Section):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    def specs(self) -> dict[str, Spec]:
+        """Every recogniser, by name. Raises ConfigError for a model that is not on this machine, naming the key."""
+        specs = {}
+        for name, recogniser in self.recognisers.items():
+            try:
+                specs[name] = recogniser.spec(self.models_dir, self.workers)
+            except shelf.ModelMissing as error:
+                raise ConfigError(f"engine.recognisers.{name}.model: {error}") from None
+        return specs
+
+    def catalogue(self, specs: Mapping[str, Spec]) -> Catalogue:
+        """What callers may ask for. Raises ConfigError as `specs` does."""
+        try:
+            able = {name: abilities(spec) for name, spec in specs.items()}
+        except shelf.ModelMissing as error:
+            raise ConfigError(f"engine.recognisers: {error}") from None
+        return Catalogue(dict(self.models), able, self.default_model)
+
+    @model_validator(mode="after")
+    def _models_have_recognisers(self) -> Self:
+        for name, recogniser in self.models.items():
+            if recogniser not in self.recognisers:
+                known = ", ".join(sorted(self.recognisers))
+                raise ValueError(f"engine.models.{name}: {recogniser!r} is no recogniser; there are {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_largest_upload_has_room(self) -> Self:
+        if self.queue.bytes < self.max_upload_bytes:
+            raise ValueError("queue.bytes: must be at least max_upload_bytes, or the largest upload never gets in")
+        return self
 
     @model_validator(mode="after")
     def _default_exists(self) -> Self:

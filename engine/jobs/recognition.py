@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.audio.decode import AudioInfo
-from engine.errors import AudioError, WorkerDied
+from engine.errors import AudioError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import Options
 from engine.recognisers.pool import Transcribe
 from engine.request import Failed, FailureCode, Media, RawFormat, Request
@@ -42,13 +42,15 @@ class Recognition:
 
     async def hear(self, request: Request, path: Path) -> Transcript | Failed:
         """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
-        options = Options(language=request.language)
+        options = Options(request.language, request.hotwords, request.languages)
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
         try:
             async with asyncio.timeout(self._max_seconds):
                 transcript = await self._processes.transcribe(task)
         except AudioError as error:
             return Failed(FailureCode.AUDIO, str(error))
+        except RecogniserUnavailable as error:
+            return Failed(FailureCode.INTERNAL, str(error))
         except TimeoutError:
             return Failed(FailureCode.TIMEOUT, f"Recognition took more than {self._max_seconds:g} s; send less audio.")
         except WorkerDied:

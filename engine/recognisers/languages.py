@@ -20,7 +20,7 @@ CODES = WHISPER | _ALIASES.keys()
 
 
 def whisper_code(language: str | None) -> str | None:
-    """Whisper's code for a caller's, such as `en-GB`; None for none, for `multi`, and for one that it does not know."""
+    """Whisper's code for a caller's, such as `en-GB`; None for none, and for one that it does not know."""
     primary = (language or "").lower().replace("_", "-").partition("-")[0]
     code = _ALIASES.get(primary, primary)
     return code if code in WHISPER else None

@@ -23,9 +23,6 @@ from engine.recognisers.sentences import in_order, segments, word
 from engine.recognisers.stretches import Samples, Stretch, Stretches, everything, windows
 from engine.transcript import Channel, Model, Transcript, Word
 
-MULTILINGUAL = "multi"
-"""The caller's word for speech that changes its language on the way."""
-
 _WINDOWS = 4
 """A stretch holds at least so many windows: two minutes."""
 
@@ -103,7 +100,6 @@ class Whisper:
             clip_timestamps=[{"start": start / SAMPLE_RATE, "end": end / SAMPLE_RATE} for start, end in parts],
             initial_prompt=self._spec.prompt or None,
             hotwords=", ".join(self._fitting(options.hotwords)) or None,
-            multilingual=options.language == MULTILINGUAL and self._whisper.model.is_multilingual,
         )
         for segment in heard:
             yield float(segment.end), list(_words(segment))
