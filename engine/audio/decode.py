@@ -209,7 +209,8 @@ def _promised(container: InputContainer, stream: AudioStream) -> float:
 
 
 def _too_long(max_seconds: float) -> AudioError:
-    return AudioError(f"the audio is longer than {max_seconds / 3600:g} hours; send it in parts")
+    most = f"{max_seconds / 3600:g} hours" if max_seconds >= 3600 else f"{max_seconds:g} seconds"
+    return AudioError(f"the audio is longer than {most}; send it in parts")
 
 
 def _info(container: InputContainer, stream: AudioStream, frame: AudioFrame) -> AudioInfo:

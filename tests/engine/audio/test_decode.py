@@ -219,7 +219,7 @@ def test_a_sample_rate_that_would_inflate_the_audio_is_refused(tmp_path: Path) -
 
 def test_audio_longer_than_the_limit_is_refused_while_decoding() -> None:
     with (
-        pytest.raises(AudioError, match=r"longer than 0\.002 hours"),
+        pytest.raises(AudioError, match=r"longer than 7\.2 seconds"),
         decode(DEMO, split=False, max_seconds=7.2) as audio,
     ):
         list(audio)
@@ -237,7 +237,7 @@ def test_hours_that_are_not_announced_are_refused_when_the_limit_is_reached(tmp_
     path = endless_silence(tmp_path / "bomb.flac", hours=2, promised=False)
     assert probe(path).duration is None
     with (
-        pytest.raises(AudioError, match=r"longer than 0\.5 hours"),
+        pytest.raises(AudioError, match="longer than 1800 seconds"),
         decode(path, split=False, max_seconds=1800) as audio,
     ):
         list(audio)
