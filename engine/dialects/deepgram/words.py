@@ -127,7 +127,10 @@ def _substitute(segment: Segment, find: str, replacement: str) -> Segment:
 
 
 def _merged(words: Sequence[Word], text: str) -> Word:
-    return Word(text, words[0].start, words[-1].end, confidence(words), text)
+    """One word for several. The punctuation behind them stays: it ends a sentence, whatever its last word is."""
+    last = words[-1].written
+    tail = last[len(last.rstrip(_PUNCTUATION)) :] if text.rstrip(_PUNCTUATION) == text else ""
+    return Word(text, words[0].start, words[-1].end, confidence(words), text + tail)
 
 
 def _key(text: str) -> str:

@@ -1,0 +1,331 @@
+"""The body that asks for a transcription: what becomes of every field, and what is said about one that is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+import pytest
+from gladiaio_sdk import (
+    PreRecordedV2CallbackConfig,
+    PreRecordedV2CustomVocabularyConfig,
+    PreRecordedV2CustomVocabularyEntry,
+    PreRecordedV2InitTranscriptionRequest,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.dialects.catalogue import Abilities, Catalogue
+from engine.dialects.gladia import Problem, parse
+from engine.request import Callback, Request, request_from_json, request_to_json
+
+from .conftest import REQUEST_ID
+
+URL = "https://files.example/a.wav"
+CATALOGUE = Catalogue(
+    models={"solaria-1": "pocketsphinx", "large": "whisper"},
+    recognisers={
+        "pocketsphinx": Abilities(frozenset({"en"})),
+        "whisper": Abilities(
+            frozenset({"en", "de", "ja", "my"}), frozenset({"punctuate", "keyterm", "detect_language"})
+        ),
+    },
+    default="solaria-1",
+)
+
+
+def answer(body: object) -> Request | Problem:
+    return parse(body, request_id=REQUEST_ID, catalogue=CATALOGUE, key_id="key-1", traceparent="00-a-b-00")
+
+
+def asked(**fields: Any) -> Request:
+    request = answer({"audio_url": URL, **fields})
+    assert isinstance(request, Request), request
+    return request
+
+
+def flaws(**fields: Any) -> list[str]:
+    problem = answer({"audio_url": URL, **fields})
+    assert isinstance(problem, Problem), problem
+    assert problem.status == 422
+    return list(problem.validation_errors)
+
+
+def warned(request: Request) -> list[str]:
+    return [warning["parameter"] for warning in request.warnings]
+
+
+def test_a_url_is_all_that_a_job_needs() -> None:
+    request = asked()
+    assert (request.id, request.dialect, request.audio_url) == (REQUEST_ID, "gladia", URL)
+    assert (request.model, request.recogniser) == ("solaria-1", "pocketsphinx")
+    assert (request.key_id, request.traceparent, request.callback) == ("key-1", "00-a-b-00", None)
+    assert request.multichannel
+    assert request.keeps_audio
+    assert request.warnings == ()
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 1, True, [{}]])
+def test_a_body_that_is_no_object_is_a_bad_request(body: object) -> None:
+    problem = answer(body)
+    assert isinstance(problem, Problem)
+    assert (problem.status, problem.validation_errors) == (400, ())
+
+
+@pytest.mark.parametrize("url", [None, "", "  ", 1, {}, ["https://a"], True])
+def test_without_a_url_there_is_no_job(url: object) -> None:
+    assert flaws(audio_url=url)[0].startswith("audio_url must be a")
+
+
+def test_every_flaw_is_named_at_once() -> None:
+    found = flaws(sentences="yes", model="none", zoom=1, language_config={"languages": "en"})
+    assert sorted(flaw.split(" must ")[0] for flaw in found) == [
+        "language_config.languages",
+        "model",
+        "sentences",
+        "zoom",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["diarization", "translation", "summarization", "named_entity_recognition", "sentiment_analysis", "audio_to_llm"]
+    + ["pii_redaction", "moderation", "chapterization", "name_consistency", "structured_data_extraction"],
+)
+def test_what_cannot_be_done_is_refused_by_name_and_harmless_when_switched_off(name: str) -> None:
+    (flaw,) = flaws(**{name: True})
+    assert flaw.startswith(f"{name} must be left out: this server does not ")
+    assert asked(**{name: False, f"{name}_config": {"anything": 1}}).warnings == ()
+    assert asked(**{name: None}).warnings == ()
+
+
+@pytest.mark.parametrize("value", [True, 1, "true", [1], {"entity_types": "SSN"}])
+def test_redaction_is_always_refused(value: object) -> None:
+    assert flaws(pii_redaction=value)
+
+
+def test_a_config_without_its_switch_is_warned_about() -> None:
+    assert warned(asked(subtitles_config={"formats": ["srt"]})) == ["subtitles_config"]
+
+
+def test_fields_that_nobody_knows_are_refused_unless_switched_off() -> None:
+    assert flaws(zoom=1) == ["zoom must be left out: this server does not know the field"]
+    assert flaws(**{"a\n" * 99: 1}) == [
+        f"{('a' + chr(10)) * 32!r} must be left out: this server does not know the field"
+    ]
+    assert asked(zoom=False, other=None).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "language", "languages"),
+    [
+        ({}, None, ()),
+        ({"language_config": {"languages": []}}, None, ()),
+        ({"language_config": {"languages": ["en"], "code_switching": False}}, "en", ()),
+        ({"language_config": {"languages": ["DE", "en", "de"]}}, None, ("de", "en")),
+        ({"language_config": {"languages": ["jp"]}}, "ja", ()),
+        ({"language": "de", "detect_language": False}, "de", ()),
+        ({"enable_code_switching": True, "code_switching_config": {"languages": ["mymr", "en"]}}, None, ("my", "en")),
+    ],
+)
+def test_one_language_is_fixed_and_several_are_candidates(
+    fields: dict[str, Any], language: str | None, languages: tuple[str, ...]
+) -> None:
+    request = asked(model="large", **fields)
+    assert (request.language, request.languages) == (language, languages)
+    assert warned(request) == (["code_switching"] if "enable_code_switching" in fields else [])
+
+
+def test_a_language_that_the_model_does_not_know_is_refused() -> None:
+    (flaw,) = flaws(language_config={"languages": ["en", "fr"]})
+    assert flaw == "language_config.languages must hold only languages that the model knows: en"
+
+
+def test_a_model_that_is_not_here_is_refused_with_those_that_are() -> None:
+    assert flaws(model="solaria-9") == ["model must be one of large, solaria-1"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "callback"),
+    [
+        ({"callback": True, "callback_config": {"url": URL}}, Callback(URL, "POST")),
+        ({"callback": True, "callback_config": {"url": URL, "method": "put"}}, Callback(URL, "PUT")),
+        ({"callback": True, "callback_config": {"url": URL, "method": None}}, Callback(URL, "POST")),
+        ({"callback_url": URL}, Callback(URL, "POST")),
+        ({"callback": True, "callback_url": URL}, Callback(URL, "POST")),
+        ({"callback": False, "callback_config": {"url": URL}}, None),
+    ],
+)
+def test_callbacks(fields: dict[str, Any], callback: Callback | None) -> None:
+    assert asked(**fields).callback == callback
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"callback": True}, "callback_config.url"),
+        ({"callback": True, "callback_config": {"url": ""}}, "callback_config.url"),
+        ({"callback": True, "callback_config": {"url": 7}}, "callback_config.url"),
+        ({"callback": True, "callback_config": {"url": URL, "method": "GET"}}, "callback_config.method"),
+        ({"callback": True, "callback_config": {"url": URL, "headers": {}}}, "callback_config.headers"),
+        ({"callback": True, "callback_config": [URL]}, "callback_config"),
+        ({"callback": True, "callback_config": {"url": URL}, "callback_url": URL + "2"}, "callback_url"),
+        ({"callback": "yes"}, "callback"),
+        ({"callback_url": 1}, "callback_url"),
+    ],
+)
+def test_a_callback_that_cannot_be_made_is_refused(fields: dict[str, Any], field: str) -> None:
+    assert flaws(**fields)[0].startswith(f"{field} must ")
+
+
+def test_vocabulary_is_listened_for_and_pronunciations_are_written_as_meant() -> None:
+    entry = {"value": "Night's Watch", "pronunciations": ["Nightz Watch"], "intensity": 0.4, "language": "en"}
+    request = asked(
+        model="large",
+        custom_vocabulary=True,
+        custom_vocabulary_config={"vocabulary": ["Westeros", {"value": "Stark"}, entry], "default_intensity": 0.5},
+    )
+    assert request.hotwords == ("Westeros", "Stark", "Night's Watch")
+    assert request.options["replace"] == [["Nightz Watch", "Night's Watch"]]
+    assert warned(request) == ["intensity"]
+
+
+def test_vocabulary_may_stand_where_its_switch_is() -> None:
+    assert asked(model="large", custom_vocabulary=["Westeros", "Westeros"]).hotwords == ("Westeros",)
+    assert asked(custom_vocabulary=[]).hotwords == ()
+    assert warned(asked(custom_vocabulary=["Westeros"])) == ["custom_vocabulary"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"custom_vocabulary": True}, "custom_vocabulary_config.vocabulary"),
+        ({"custom_vocabulary": True, "custom_vocabulary_config": {"vocabulary": "x"}}, "custom_vocabulary_config.vocabulary"),
+        ({"custom_vocabulary": [1]}, "custom_vocabulary"),
+        ({"custom_vocabulary": [{}]}, "custom_vocabulary.value"),
+        ({"custom_vocabulary": [{"value": "a", "intensity": 2}]}, "custom_vocabulary.intensity"),
+        ({"custom_vocabulary": [{"value": "a", "boost": 2}]}, "custom_vocabulary.boost"),
+        ({"custom_vocabulary": ["a"] * 1001}, "custom_vocabulary"),
+        ({"custom_spelling": True}, "custom_spelling_config.spelling_dictionary"),
+        ({"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": []}}, "custom_spelling_config.spelling_dictionary"),
+        ({"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": {"SQL": "x"}}}, "custom_spelling_config.spelling_dictionary.SQL"),
+        ({"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": {" ": ["x"]}}}, "custom_spelling_config.spelling_dictionary"),
+    ],
+)  # fmt: skip
+def test_phrases_that_are_none_are_refused(fields: dict[str, Any], field: str) -> None:
+    assert flaws(**fields)[0].startswith(f"{field} must ")
+
+
+def test_spellings_replace_what_was_heard() -> None:
+    request = asked(
+        custom_spelling=True, custom_spelling_config={"spelling_dictionary": {"SQL": ["Sequel", "seagull"]}}
+    )
+    assert request.options["replace"] == [["Sequel", "SQL"], ["seagull", "SQL"]]
+
+
+def test_subtitles_are_cut_as_asked_for() -> None:
+    config = {
+        "formats": ["srt", "vtt"],
+        "minimum_duration": 1,
+        "maximum_duration": 15.5,
+        "maximum_characters_per_row": 20,
+        "maximum_rows_per_caption": 3,
+        "style": "compliance",
+    }
+    request = asked(subtitles=True, subtitles_config=config)
+    expected = {"formats": ["srt", "vtt"], "characters": 20, "rows": 3, "shortest": 1.0, "longest": 15.5}
+    assert request.options["subtitles"] == expected
+    plain = asked(subtitles=True).options["subtitles"]
+    assert plain == {"formats": ["srt"], "characters": 42, "rows": 2, "shortest": 0.0, "longest": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"formats": ["ass"]}, "formats"),
+        ({"formats": "srt"}, "formats"),
+        ({"formats": [None]}, "formats"),
+        ({"minimum_duration": -1}, "minimum_duration"),
+        ({"minimum_duration": 9, "maximum_duration": 8}, "minimum_duration"),
+        ({"maximum_duration": 31}, "maximum_duration"),
+        ({"maximum_duration": True}, "maximum_duration"),
+        ({"maximum_characters_per_row": 0}, "maximum_characters_per_row"),
+        ({"maximum_characters_per_row": 1.5}, "maximum_characters_per_row"),
+        ({"maximum_rows_per_caption": 6}, "maximum_rows_per_caption"),
+        ({"style": "fancy"}, "style"),
+        ({"style": {}}, "style"),
+        ({"font": "Arial"}, "font"),
+    ],
+)
+def test_subtitles_that_cannot_be_cut_are_refused(config: dict[str, Any], field: str) -> None:
+    assert flaws(subtitles=True, subtitles_config=config)[0].startswith(f"subtitles_config.{field} must ")
+
+
+def test_metadata_of_2000_characters_is_kept_and_of_one_more_refused() -> None:
+    fits = {"k": "é" * (2000 - len('{"k":""}'))}
+    assert asked(custom_metadata=fits).options["custom_metadata"] == fits
+    assert flaws(custom_metadata={"k": fits["k"] + "é"}) == [
+        "custom_metadata must be no longer than 2000 characters as JSON"
+    ]
+
+
+@pytest.mark.parametrize("metadata", [[], "x", 1, True])
+def test_metadata_is_an_object(metadata: object) -> None:
+    assert flaws(custom_metadata=metadata) == ["custom_metadata must be an object"]
+
+
+def test_metadata_that_is_too_deep_for_whoever_reads_it_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(400):
+        deep = {"a": [deep]}
+    assert flaws(custom_metadata=deep) == ["custom_metadata must be no more than 32 objects deep"]
+
+
+def test_what_the_typed_client_sends_is_read_as_meant() -> None:
+    typed = PreRecordedV2InitTranscriptionRequest(
+        audio_url=URL,
+        callback=True,
+        callback_config=PreRecordedV2CallbackConfig(url=URL),
+        custom_vocabulary=True,
+        custom_vocabulary_config=PreRecordedV2CustomVocabularyConfig(
+            vocabulary=[PreRecordedV2CustomVocabularyEntry(value="Stark"), "Westeros"]
+        ),
+        punctuation_enhanced=True,
+    )
+    sent = typed.to_dict()
+    assert sent["custom_vocabulary_config"]["vocabulary"][0]["pronunciations"] is None
+    request = asked(model="large", **{name: value for name, value in sent.items() if name != "audio_url"})
+    assert (request.hotwords, request.callback) == (("Stark", "Westeros"), Callback(URL))
+    assert request.warnings == ()
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+_NAMES = (
+    *("audio_url", "callback", "callback_url", "callback_config", "custom_metadata", "custom_vocabulary", "model"),
+    *("custom_vocabulary_config", "custom_spelling", "custom_spelling_config", "subtitles", "subtitles_config"),
+    *("sentences", "diarization", "language_config", "language", "pii_redaction", "punctuation_enhanced"),
+    *("code_switching_config", "enable_code_switching", "detect_language", "zoom"),
+)
+_CONFIG = st.dictionaries(
+    st.sampled_from(
+        ["url", "method", "vocabulary", "default_intensity", "spelling_dictionary", "formats", "languages"]
+    ),
+    _JSON,
+)
+
+
+@given(st.dictionaries(st.sampled_from(_NAMES), _JSON | _CONFIG | st.just(True)))
+def test_whatever_comes_is_a_job_that_can_be_kept_or_an_error_that_names_fields(body: dict[str, Any]) -> None:
+    outcome = answer({"audio_url": URL} | body)
+    if isinstance(outcome, Request):
+        # Numbers beyond 53 bits aside, what goes into the job's row comes out of it.
+        assert request_from_json(request_to_json(outcome)) == outcome
+        orjson.dumps(outcome.options)
+    else:
+        assert outcome.validation_errors
+        assert all(re.match(r"[a-z_]+(\..+)* must |'", flaw) for flaw in outcome.validation_errors)
