@@ -17,12 +17,17 @@ _IN_FLIGHT = statement("in_flight")
 _CANDIDATES = statement("candidates")
 _BLOCKED = statement("blocked")
 _LEASE = statement("lease")
+_CLAIMED = statement("claimed")
 _ORIGIN = statement("origin")
 
 _LAST_ID = 2**63 - 1
+_SMALL = 8 * 1024
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
 _KINDS = {kind.value: kind for kind in Kind}
+
+Claimed = tuple[Delivery, bytes | None]
+"""A delivery, and its body where that is small."""
 
 
 class Claimer:
@@ -67,16 +72,16 @@ class Claimer:
         busy = dict(connection.execute(_IN_FLIGHT).fetchall())
         return {id_: 0 if busy.get(id_) else 1 for id_, on_probation in due.items() if on_probation}
 
-    def lease(self, connection: sqlite3.Connection, seqs: list[int], token: str, now: float) -> tuple[Delivery, ...]:
+    def lease(self, connection: sqlite3.Connection, seqs: list[int], token: str, now: float) -> list[Claimed]:
         """Claim them, in the order in which they were due."""
         values = {"token": token, "until": now + self._lease, "seqs": json.dumps(seqs)}
-        rows = connection.execute(_LEASE, values).fetchall()
-        rows.sort(key=lambda row: (row[11], row[0]))
-        return tuple(self._delivery(connection, row, token) for row in rows)
+        connection.execute(_LEASE, values)
+        rows = connection.execute(_CLAIMED, {"seqs": values["seqs"], "small": _SMALL})
+        return [self._claimed(connection, row, token) for row in rows]
 
-    def _delivery(self, connection: sqlite3.Connection, row: Sequence[Any], token: str) -> Delivery:
-        seq, id_, destination_id, url, method, kind, content_type, headers, *rest = row
-        return Delivery(
+    def _claimed(self, connection: sqlite3.Connection, row: Sequence[Any], token: str) -> Claimed:
+        seq, id_, destination_id, url, method, kind, content_type, headers, *rest, body = row
+        delivery = Delivery(
             Lease(seq, token),
             id_,
             self.origin(connection, destination_id),
@@ -87,6 +92,7 @@ class Claimer:
             json.loads(headers) if headers != "{}" else {},
             *rest,
         )
+        return delivery, body
 
     def origin(self, connection: sqlite3.Connection, destination_id: int) -> str:
         """The name of a destination, which never changes."""
@@ -105,11 +111,11 @@ class Claimer:
 
 def _candidates(connection: sqlite3.Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:
     """The heads of the queues of some destinations, at least as deep as asked."""
-    queues: dict[int, list[int]] = {destination: [] for destination in depths}
+    queues: dict[int, list[int]] = {}
     for cap, destinations in _by_power_of_four(depths).items():
         values = {"destinations": json.dumps(destinations), "cap": cap, "now": now}
-        for destination, seq in connection.execute(_CANDIDATES, values):
-            queues[destination].append(seq)
+        for destination, seqs in connection.execute(_CANDIDATES, values):
+            queues[destination] = json.loads(seqs)
     return queues
 
 

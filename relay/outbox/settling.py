@@ -100,11 +100,13 @@ def _record(attempt: Attempted) -> tuple[Any, ...]:
 
 
 def _steps(timing: Timing) -> dict[str, float]:
-    steps = {"dns": timing.dns, "connect": timing.connect, "tls": timing.tls, "first_byte": timing.first_byte}
-    return {step: round(took, 6) for step, took in steps.items() if took is not None}
+    steps = (("dns", timing.dns), ("connect", timing.connect), ("tls", timing.tls), ("first_byte", timing.first_byte))
+    return {step: round(took, 6) for step, took in steps if took is not None}
 
 
 def _json(value: object) -> str:
+    if not value:
+        return "[]"
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # half a surrogate pair in a receiver's header

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ _BODY = statement("body")
 _LEARNT = statement("learnt")
 _SIGNING_KEYS = statement("signing_keys")
 _KEYS_VERSION = statement("keys_version")
-_BODIES = statement("bodies")
 _SECRET = statement("secret")
 _SEEN = statement("seen")
 _FORGET_RELAYS = statement("forget_relays")
@@ -42,7 +40,6 @@ _GONE_SECONDS = 15.0
 _FORGOTTEN_SECONDS = 86400.0
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.005
-_SMALL = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +88,10 @@ class SqliteOutbox:
         async with self._writer.transaction() as connection:
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             seqs = self._claimer.choose(connection, room, free, most, now)
-            deliveries = self._claimer.lease(connection, seqs, self._token(), now) if seqs else ()
-            self._bodies.update(_small_bodies(connection, deliveries))
+            claimed = self._claimer.lease(connection, seqs, self._token(), now) if seqs else []
+        self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
-        return lapsed, deliveries
+        return lapsed, tuple(delivery for delivery, _ in claimed)
 
     def _anything_to_do(self, now: float) -> bool:
         """A read first, so that the poll of an idle relay takes no write lock."""
@@ -195,8 +192,3 @@ class SqliteOutbox:
         """Close both connections."""
         await self._writer.close()
         self._reader.close()
-
-
-def _small_bodies(connection: sqlite3.Connection, deliveries: Iterable[Delivery]) -> list[tuple[int, bytes]]:
-    seqs = [delivery.lease.seq for delivery in deliveries if delivery.body_bytes <= _SMALL]
-    return connection.execute(_BODIES, {"seqs": json.dumps(seqs)}).fetchall() if seqs else []

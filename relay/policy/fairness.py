@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 
 def share(room: int, queues: Mapping[int, Sequence[int]], free: Mapping[int, int]) -> list[int]:
-    """Pick at most `room` items, round by round over the queues, at most `free[key]` from each."""
-    picked: list[int] = []
-    depth = 0
-    while len(picked) < room:
-        row = [queue[depth] for key, queue in queues.items() if depth < min(len(queue), free[key])]
-        if not row:
-            break
-        picked += row[: room - len(picked)]
-        depth += 1
-    return picked
+    """Pick at most `room` items as if round by round over the queues, at most `free[key]` from each."""
+    depths = {key: min(len(queue), free[key]) for key, queue in queues.items()}
+    rounds = _rounds(room, depths.values())
+    picked = [item for key, queue in queues.items() for item in queue[: min(rounds, depths[key])]]
+    last = [queue[rounds] for key, queue in queues.items() if depths[key] > rounds]
+    return picked + last[: room - len(picked)]
+
+
+def _rounds(room: int, depths: Collection[int]) -> int:
+    """How many rounds there is room for, where a queue of each depth takes part until it is empty."""
+    done = 0
+    for finished, depth in enumerate(sorted(depths)):
+        queues = len(depths) - finished
+        if (depth - done) * queues > room:
+            return done + room // queues
+        room -= (depth - done) * queues
+        done = depth
+    return done

@@ -88,7 +88,12 @@ _SENTENCES = {
 
 
 def diagnose(answer: Answer, size: int = 0, limits: BodyLimits | None = None) -> str:
-    """One sentence for the operator, without secrets. `size` is the body's, `limits` what the destination taught."""
+    """One sentence for the operator, without secrets; none for a success.
+
+    `size` is the body's, `limits` what the destination taught.
+    """
+    if answer.failure is None and classify(answer) is Outcome.SUCCESS:
+        return ""
     sentence = _sentence(answer)
     if limits is not None and suspects_a_limit(answer, size, limits):
         sentence += (
@@ -101,8 +106,6 @@ def _sentence(answer: Answer) -> str:
     if answer.failure is not None:
         return answer.detail or _SENTENCES[answer.failure]
     match classify(answer):
-        case Outcome.SUCCESS:
-            return ""
         case Outcome.HTTP_3XX:
             return f"the receiver answered {answer.status}; redirects are never followed"
         case Outcome.HTTP_413:

@@ -36,9 +36,9 @@ VALUES: dict[str, object] = {
 }
 
 # The claim and everything else that an attempt costs; `snapshot` may read the live queue, every few seconds.
-CLAIM = ("anything_to_do", "sweep", "in_flight", "due_destinations", "candidates", "lease", "next_due")
+CLAIM = ("anything_to_do", "sweep", "in_flight", "due_destinations", "candidates", "lease", "claimed", "next_due")
 SETTLE = ("settle", "deliver", "record_attempt", "learnt", "learn", "renew", "release", "give_back")
-SEAL = ("body", "bodies", "signing_keys", "keys_version", "secret", "result")
+SEAL = ("body", "signing_keys", "keys_version", "secret", "result")
 STREAM = ("add_stream", "advance_stream", "kill_stream", "kill_followers", "expire")
 ADD = ("add_destination", "add_delivery", "add_body")
 REST = ("snapshot", "added", "origin", "blocked", "seen", "relays")
