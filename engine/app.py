@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 
 import structlog
 from aiohttp import web
 
-from engine.api import server
+from engine.api import requests, server
 from engine.api.body import Limits
 from engine.api.deepgram import Parts
 from engine.api.metrics import HttpMetrics
@@ -20,6 +21,9 @@ from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
 from engine.audio.fetch import Limits as FetchLimits
 from engine.audio.pcm import raw_format
+from engine.jobs import retention
+from engine.jobs.admission import Admission, Bounds, Patience
+from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.observers import JobLog, Metrics
@@ -38,6 +42,7 @@ from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
 _STATS_SECONDS = 5.0
+_PRUNE_SECONDS = 3600.0
 
 log = structlog.get_logger()
 
@@ -67,6 +72,7 @@ class House:
         engine, path, rules = settings.engine, settings.outbox.path, settings.outbox.guard.rules()
         self._stack = stack
         self._engine = engine
+        self._path = path
         self._metrics = Metrics(engine.workers)
         self._log = JobLog(rules)
         self._resolver = Resolver(rules)
@@ -74,6 +80,9 @@ class House:
         self._store = JobStore(path, engine.lease_seconds)
         self._results = Results(path)
         self._folder = AudioFolder(engine.audio_dir)
+        self._archive = Archive(path, self._folder)
+        self._patience = Patience(engine.workers)
+        self._admission = Admission(self._store, Bounds(**engine.queue.model_dump()), self._patience)
         self._spool = Spool(self._folder.incoming)
         specs = engine.specs()
         self._catalogue = engine.catalogue(specs)
@@ -89,7 +98,13 @@ class House:
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
         self._metrics.draining.set_function(lambda: float(self.runner.draining))
-        self.application = server.build(self._parts(), self._results, self._metrics.registry, self._checks())
+        self.application = server.build(
+            self._parts(),
+            requests.Parts(self._keys, self._archive, self._results),
+            self._results,
+            self._metrics.registry,
+            self._checks(),
+        )
 
     def _make_runner(self) -> Runner:
         engine = self._engine
@@ -109,6 +124,7 @@ class House:
             fetcher=self._fetcher,
             intake=Intake(self._store, self._folder, self.runner.wake),
             listener=self._recognition,
+            doorkeeper=self._admission,
             metrics=HttpMetrics(self._metrics.registry, server.ROUTES),
             limits=Limits(engine.max_upload_bytes, engine.upload_stall_seconds, engine.keep_alive_seconds),
         )
@@ -116,6 +132,7 @@ class House:
     async def open(self) -> None:
         """Take hold of files and processes; the stack gives them back in reverse. Raises ConfigError, OSError."""
         self._stack.push_async_callback(self._store.close)
+        self._stack.push_async_callback(self._archive.close)
         self._stack.callback(self._keys.close)
         self._stack.callback(self._results.close)
         _refuse_strangers(self._engine, self._keys)
@@ -125,12 +142,24 @@ class House:
         log.info("audio.tidied", files=await self._folder.tidy(self._store.need_audio))
         self._stack.push_async_callback(self._pool.stop)
         await self._pool.start()
-        for work in (measure_loop_lag(self._metrics.loop_lag), self._take_stock_regularly()):
-            self._stack.callback(asyncio.create_task(work).cancel)
+        lag = measure_loop_lag(self._metrics.loop_lag)
+        for work in (lag, self._take_stock_regularly(), self._prune_regularly()):
+            self._stack.push_async_callback(_broken_off, asyncio.create_task(work))
 
     def _tell(self, ended: Ended) -> None:
         self._log(ended)
         self._metrics(ended)
+        self._patience(ended)
+
+    async def _prune_regularly(self) -> None:
+        kept = retention.Retention(**self._engine.retention.model_dump())
+        while True:
+            try:
+                forgotten = await retention.prune(self._path, self._folder, self._store.need_audio, kept, time.time())
+                log.info("retention.pruned", **asdict(forgotten))
+            except (StoreUnavailable, OSError) as error:
+                log.error("store.error", operation="prune", kind=str(error))
+            await asyncio.sleep(_PRUNE_SECONDS)
 
     async def _take_stock_regularly(self) -> None:
         while True:
@@ -157,6 +186,13 @@ class House:
 
     async def _not_draining(self) -> str | None:
         return "draining" if self.runner.draining else None
+
+
+async def _broken_off(task: asyncio.Task[None]) -> None:
+    """Only once the task is gone may what it works with be closed."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _moved(moved: Moved) -> None:

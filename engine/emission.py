@@ -33,19 +33,20 @@ def emit(request: Request, media: Media, result: Transcript | Failed) -> NewDeli
     """
     if request.callback is None:
         raise ValueError(f"request {request.id} has no callback")
-    dialect = _DIALECTS[request.dialect]
     return NewDelivery(
         id=request.id,
         url=request.callback.url,
-        body=orjson.dumps(_document(dialect, request, media, result)),
+        body=orjson.dumps(document(request, media, result)),
         method=Method(request.callback.method),
         kind=Kind.ERROR if isinstance(result, Failed) else Kind.FINAL,
-        headers=dialect.callback_headers(request),
+        headers=_DIALECTS[request.dialect].callback_headers(request),
         traceparent=request.traceparent,
     )
 
 
-def _document(dialect: Dialect, request: Request, media: Media, result: Transcript | Failed) -> dict[str, Any]:
+def document(request: Request, media: Media, result: Transcript | Failed) -> dict[str, Any]:
+    """What a callback's body says, in the caller's dialect; the same whenever it is asked for."""
+    dialect = _DIALECTS[request.dialect]
     if isinstance(result, Failed):
         return dialect.render_failure(request, result)
     return dialect.render(request, media, result)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from engine.api.door import invite, weigh
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.errors import TooLarge
@@ -27,14 +28,17 @@ class Limits:
 
 
 async def pieces(http: web.Request, limit: int, stall: float) -> AsyncIterator[bytes]:
-    """The body in pieces, never more than `limit` bytes. A caller who falls silent or leaves ends it with an error."""
+    """The body in pieces, never more than `limit` bytes, and never more than there is room for. A caller who falls
+    silent or leaves ends it with an error."""
     if (http.content_length or 0) > limit:
         raise TooLarge(limit)
+    await invite(http)
     received = 0
     while chunk := await _piece(http, stall):
         received += len(chunk)
         if received > limit:
             raise TooLarge(limit)
+        weigh(http, len(chunk))
         yield chunk
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from engine.api.auth import Keys, authenticate
 from engine.api.body import Limits, is_json, pieces, whole
+from engine.api.door import Doorkeeper, enter, uninvited
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.api.metrics import HttpMetrics
 from engine.api.patience import patiently
@@ -91,6 +92,7 @@ class Parts:
     fetcher: Fetcher
     intake: Intake
     listener: Listener
+    doorkeeper: Doorkeeper
     metrics: HttpMetrics
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.time
@@ -98,7 +100,7 @@ class Parts:
 
 def routes(parts: Parts) -> list[web.RouteDef]:
     """The endpoint, ready to be added to an application."""
-    return [web.post(PATH, Listen(parts).answer)]
+    return [web.post(PATH, Listen(parts).answer, expect_handler=uninvited)]
 
 
 class Listen:
@@ -136,6 +138,7 @@ class Listen:
             raise Rejected(request)
         if request.callback:
             await self._judge_callback(request.callback.url)
+        enter(http, parts.doorkeeper, request.key_id, MAX_JSON if is_json(http) else parts.limits.upload)
         return request
 
     async def _judge_callback(self, url: str) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram, results
+from engine.api import deepgram, door, requests, results
 from engine.api.errors import identify
 from relay.telemetry import exposition
 from relay.telemetry.exposition import Check
 
-ROUTES = (deepgram.PATH, results.PATH, "/livez", "/readyz", "/metrics")
+ROUTES = (deepgram.PATH, requests.LIST, requests.PATH, results.PATH, "/livez", "/readyz", "/metrics")
 """The paths that metrics tell apart."""
 
 MAX_LINE = 64 * 1024
@@ -21,11 +21,16 @@ shape."""
 
 
 def build(
-    parts: deepgram.Parts, shelf: results.Shelf, registry: CollectorRegistry, checks: Mapping[str, Check]
+    parts: deepgram.Parts,
+    asked: requests.Parts,
+    shelf: results.Shelf,
+    registry: CollectorRegistry,
+    checks: Mapping[str, Check],
 ) -> web.Application:
     """The engine's application. Whoever built the parts opens and closes them."""
-    app = web.Application(middlewares=[parts.metrics.middleware, identify])
+    app = web.Application(middlewares=[parts.metrics.middleware, door.mind, identify])
     app.add_routes(deepgram.routes(parts))
+    app.add_routes(requests.routes(asked))
     app.add_routes(results.routes(shelf))
     app.add_routes(exposition.routes(registry, checks))
     return app

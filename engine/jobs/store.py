@@ -51,6 +51,7 @@ _RETRY = statement("retry", __package__)
 _RELEASE = statement("release", __package__)
 _SNAPSHOT = statement("snapshot", __package__)
 _STATES = statement("states", __package__)
+_BACKLOG = statement("backlog", __package__)
 
 NO_KEY = ""
 """Whose jobs are those that came without a key, where none was asked for."""
@@ -95,6 +96,16 @@ class Snapshot:
     leased: int
     bytes: int
     oldest_due_age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits: jobs in all, bytes of audio of unfinished jobs, jobs of one key, and that key's own bound, if any."""
+
+    jobs: int
+    bytes: int
+    key_jobs: int
+    key_bound: int | None
 
 
 class JobStore:
@@ -198,6 +209,10 @@ class JobStore:
         now = self._clock()
         queued, leased, size, due_at = self._read(_SNAPSHOT, {})[0]
         return Snapshot(queued, leased, size, max(0.0, now - due_at) if due_at is not None else 0.0)
+
+    def backlog(self, key_id: str) -> Backlog:
+        """What a bound goes by. It costs a seek and a row a key, however long the queue is."""
+        return Backlog(*self._read(_BACKLOG, {"key_id": key_id})[0])
 
     async def close(self) -> None:
         """Wait for the write under way, then close."""

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.audio.decode import probe
+from engine.jobs.archive import Page, Selection
+from engine.jobs.store import Backlog
+from engine.record import Record
 from engine.request import Failed, Media, RawFormat, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
+from relay.outbox.results import PastAttempt
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
 HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9),)),)),))
@@ -21,6 +25,27 @@ class FakeKeys:
 
     async def key_id(self, secret: str) -> str | None:
         return self.secrets.get(secret)
+
+
+@dataclass
+class FakeQueue:
+    """Numbers of the store's, as the test sets them."""
+
+    backlog_now: Backlog = field(default_factory=lambda: Backlog(jobs=0, bytes=0, key_jobs=0, key_bound=None))
+
+    def backlog(self, key_id: str) -> Backlog:
+        return self.backlog_now
+
+
+class EmptyArchive:
+    def find(self, job_id: str, key_id: str | None) -> Record | None:
+        return None
+
+    def attempts(self, job_id: str) -> tuple[PastAttempt, ...]:
+        return ()
+
+    async def page(self, selection: Selection, *, with_results: bool = False) -> Page:
+        return Page([], None)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
+from engine.api import requests
 from engine.api.body import Limits
 from engine.api.deepgram import Parts
 from engine.api.metrics import HttpMetrics
@@ -24,12 +25,13 @@ from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
 from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Abilities, Catalogue
+from engine.jobs.admission import Admission, Bounds, Patience
 from relay.outbox.results import Result
 from relay.policy.destination import Rules
 from relay.telemetry.exposition import Check
 from relay.transports.resolver import Resolver
 
-from .fakes import FakeIntake, FakeKeys, FakeListener, ThreadProber
+from .fakes import EmptyArchive, FakeIntake, FakeKeys, FakeListener, FakeQueue, ThreadProber
 
 CATALOGUE = Catalogue({"nova-3": "pocketsphinx"}, {"pocketsphinx": Abilities(frozenset({"en"}))}, "nova-3")
 
@@ -52,6 +54,7 @@ class Stage:
     keys: FakeKeys
     intake: FakeIntake
     listener: FakeListener
+    queue: FakeQueue
 
     @property
     def stored(self) -> list[Path]:
@@ -74,9 +77,11 @@ async def stage(
     limits: Limits | None = None,
     ports: frozenset[int] = Rules().ports,
     checks: Mapping[str, Check] | None = None,
+    bounds: Bounds | None = None,
 ) -> AsyncIterator[Stage]:
     """Start the server on a free port, and stop it."""
     keys, intake, listener, spool = FakeKeys(), FakeIntake(root / "audio"), FakeListener(), Spool(root / "spool")
+    queue = FakeQueue()
     intake.folder.mkdir(parents=True)
     spool.open()
     registry = CollectorRegistry()
@@ -91,17 +96,19 @@ async def stage(
         fetcher=HttpFetcher(resolver),
         intake=intake,
         listener=listener,
+        doorkeeper=Admission(queue, bounds or Bounds(), Patience(1)),
         metrics=HttpMetrics(registry, ROUTES),
         limits=limits or Limits(),
         clock=lambda: 1763672314.0,
     )
-    app = runner(build(parts, NothingKept(), registry, checks or {}), shutdown_seconds=1.0)
+    asked = requests.Parts(keys, EmptyArchive(), NothingKept())
+    app = runner(build(parts, asked, NothingKept(), registry, checks or {}), shutdown_seconds=1.0)
     await app.setup()
     site = web.TCPSite(app, "127.0.0.1", 0)
     await site.start()
     host, port = app.addresses[0][:2]
     try:
-        yield Stage(f"http://{host}:{port}", app, root / "spool", keys, intake, listener)
+        yield Stage(f"http://{host}:{port}", app, root / "spool", keys, intake, listener, queue)
     finally:
         await app.cleanup()
         spool.close()

@@ -15,6 +15,7 @@ UPDATE jobs SET key_id = coalesce(json_extract(request, '$.key_id'), ''), dialec
 CREATE INDEX jobs_of_key ON jobs (key_id, created_at);
 CREATE INDEX jobs_created ON jobs (created_at);
 CREATE INDEX jobs_ended ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_audio ON jobs (finished_at) WHERE audio_kept = 1;
 -- One key's turn. A job over which two engines went quiet is a suspect, and waits in a line of its own.
 CREATE INDEX jobs_turn ON jobs (key_id, due_at, seq) WHERE state = 'queued' AND lapses < 2;
 CREATE INDEX jobs_suspect ON jobs (due_at, seq) WHERE state = 'queued' AND lapses >= 2;

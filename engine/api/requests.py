@@ -1,0 +1,225 @@
+"""`GET /v1/requests`: what became of requests, for whoever made them, whichever vendor's API they came through.
+
+A receiver that was down lists what it missed (`?undelivered=true&since=...`) and fetches each.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import orjson
+from aiohttp import web
+
+from engine.api.auth import Keys, authenticate
+from engine.api.errors import Rejected
+from engine.dialects.deepgram import BadRequest
+from engine.emission import document
+from engine.jobs.archive import Page, Position, Selection
+from engine.record import Delivered, Record, State
+from relay.outbox.results import PastAttempt, Result
+
+LIST = "/v1/requests"
+PATH = "/v1/requests/{id}"
+
+_MOST = 100
+_NOT_FOUND = BadRequest("NOT_FOUND", "There is no request with this id, or another key made it.", 404)
+# What a caller may know of how far it is: the recogniser tells nothing on its way.
+_PROGRESS = {State.QUEUED: 0.0, State.PROCESSING: None, State.DONE: 1.0, State.FAILED: 1.0}
+
+
+class Archive(Protocol):
+    """Where requests are found again. Raises StoreUnavailable."""
+
+    def find(self, job_id: str, key_id: str | None) -> Record | None: ...
+
+    def attempts(self, job_id: str) -> tuple[PastAttempt, ...]: ...
+
+    async def page(self, selection: Selection, *, with_results: bool = False) -> Page: ...
+
+
+class Shelf(Protocol):
+    """Where the bodies of deliveries are kept."""
+
+    def fetch(self, delivery_id: str) -> Result | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the endpoints work with."""
+
+    keys: Keys
+    archive: Archive
+    shelf: Shelf
+
+
+def routes(parts: Parts) -> list[web.RouteDef]:
+    """The endpoints, ready to be added to an application."""
+    requests = Requests(parts)
+    return [web.get(LIST, requests.list), web.get(PATH, requests.find)]
+
+
+class Requests:
+    """The endpoints, one method each."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def find(self, http: web.Request) -> web.Response:
+        """One request with its result, and with every attempt to deliver it."""
+        key_id = await authenticate(http, self._parts.keys)
+        record = self._parts.archive.find(http.match_info["id"], key_id)
+        if record is None:
+            raise Rejected(_NOT_FOUND)
+        told = _summary(record) | self._outcome(record)
+        if told["delivery"]:
+            told["delivery"]["attempts"] = [_attempt(one) for one in self._parts.archive.attempts(record.request.id)]
+        return _json(told)
+
+    def _outcome(self, record: Record) -> dict[str, Any]:
+        """What the callback's body says. Once the result is forgotten, there may still be a body, never received."""
+        field = "error" if record.state is State.FAILED else "result"
+        outcome: dict[str, Any] = {"result": None, "error": None}
+        if record.result is not None:
+            outcome[field] = document(record.request, record.media, record.result)
+        elif record.finished_at and (kept := self._parts.shelf.fetch(record.request.id)):
+            outcome[field] = orjson.Fragment(kept.body)
+        return outcome
+
+    async def list(self, http: web.Request) -> web.Response:
+        """A page of requests, the newest first, without their results."""
+        key_id = await authenticate(http, self._parts.keys)
+        query = _Query(http.query)
+        page = await self._parts.archive.page(query.selection(key_id))
+        return _json({"requests": [_summary(record) for record in page.records], "next": query.link(page.next)})
+
+
+class _Query:
+    """The parameters of a list, each at most once; a mistake in one of them is told by its name."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        for name in given:
+            if name not in _PARAMETERS:
+                raise _flaw(name, f"there is no such parameter; use {', '.join(_PARAMETERS)}")
+
+    def selection(self, key_id: str | None) -> Selection:
+        read: dict[str, Any] = {}
+        for name, (field, parse) in _PARAMETERS.items():
+            if name in self._given:
+                try:
+                    read[field] = parse(self._given[name])
+                except ValueError as error:
+                    raise _flaw(name, str(error)) from None
+        return Selection(key_id, **read)
+
+    def link(self, behind: Position | None) -> str | None:
+        """Where the list goes on, relative to this server."""
+        return f"{LIST}?{urlencode({**self._given, 'cursor': _cursor(behind)})}" if behind else None
+
+
+def _flaw(name: str, message: str) -> Rejected:
+    return Rejected(BadRequest("INVALID_QUERY_PARAMETER", f"{name[:64]}: {message}.", 400))
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("expected true or false")
+    return text.lower() == "true"
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST):
+        raise ValueError(f"expected a number from 1 to {_MOST}")
+    return int(text)
+
+
+def _states(text: str) -> tuple[State, ...]:
+    try:
+        return tuple(State(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected {', '.join(State)}, or several of them with commas") from None
+
+
+def _moment(text: str) -> float:
+    """RFC 3339, or seconds since the epoch. A blank is the plus sign of a zone that was not percent-encoded."""
+    flaw = ValueError("expected a time such as 2026-11-20T20:58:34Z, or seconds since 1970")
+    try:
+        seconds = float(text) if text[:1].isdigit() and "-" not in text else _date(text.replace(" ", "+"))
+    except (ValueError, OverflowError):
+        raise flaw from None
+    if not 0 <= seconds < 1e12:
+        raise flaw
+    return seconds
+
+
+def _date(text: str) -> float:
+    date = datetime.fromisoformat(text)
+    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
+
+
+def _cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(json.dumps([position.created_at, position.seq]).encode()).decode().rstrip("=")
+
+
+def _position(text: str) -> Position:
+    try:
+        created_at, seq = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        return Position(float(created_at), min(int(seq), 2**63 - 1))
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
+        raise ValueError("expected the cursor of an earlier answer's `next`") from None
+
+
+_PARAMETERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "undelivered": ("undelivered", _boolean),
+    "since": ("since", _moment),
+    "before": ("before", _moment),
+    "state": ("states", _states),
+    "limit": ("limit", _limit),
+    "cursor": ("behind", _position),
+}
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.request.id,
+        "dialect": record.request.dialect,
+        "model": record.request.model,
+        "state": record.state.value,
+        "progress": _PROGRESS[record.state],
+        "created_at": _time(record.created_at),
+        "started_at": _time(record.started_at),
+        "finished_at": _time(record.finished_at),
+        "duration": record.duration,
+        "delivery": _delivery(record.delivery) if record.delivery else None,
+    }
+
+
+def _delivery(delivered: Delivered) -> dict[str, Any]:
+    return {
+        "state": delivered.state,
+        "attempt_count": delivered.attempts,
+        "next_attempt_at": _time(delivered.next_attempt_at),
+        "last_status": delivered.last_status,
+        "last_error": delivered.last_error,
+    }
+
+
+def _attempt(attempt: PastAttempt) -> dict[str, Any]:
+    return asdict(attempt) | {"started_at": _time(attempt.started_at), "duration": round(attempt.duration, 6)}
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _json(told: dict[str, Any]) -> web.Response:
+    return web.Response(body=orjson.dumps(told), content_type="application/json")

@@ -1,0 +1,129 @@
+"""Who may come in while the recognisers are busy: a bound on what waits, judged before a byte of a body is read.
+
+A place is taken in one step of the event loop, between the look at the store's numbers and the note of it no other
+request can come in; what several engines on one database admit in the same moment may exceed the bounds by as much as
+is under way. A place is given back when its request has been answered: by then its job is in the store's numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.jobs.runner import Ended
+from engine.jobs.store import NO_KEY, Backlog
+
+_LONGEST_WAIT = 60.0  # as long as the vendors' clients wait without giving up
+_WEIGHT = 0.1  # of the job that ended last, in the mean
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may wait: jobs in all, bytes of audio of unfinished jobs, jobs of one key that has no bound of its own."""
+
+    jobs: int = 10_000
+    bytes: int = 64 * 1024**3
+    per_key_jobs: int = 5_000
+
+
+class QueueFull(Exception):
+    """There is no room now. The message names the bound; `wait` is after how many seconds there may be some."""
+
+    def __init__(self, message: str, wait: int) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class Store(Protocol):
+    """Who knows what waits already."""
+
+    def backlog(self, key_id: str) -> Backlog:
+        """The numbers of now. Raises StoreUnavailable."""
+
+
+class Patience:
+    """An observer of jobs: how long it takes until there is room for one more."""
+
+    def __init__(self, workers: int, first_guess: float = 5.0) -> None:
+        self._workers = workers
+        self._mean = first_guess
+
+    def __call__(self, ended: Ended) -> None:
+        """Hear of one job."""
+        took = max(0.0, ended.finished_at - ended.started_at)
+        self._mean += _WEIGHT * (took - self._mean)
+
+    @property
+    def seconds(self) -> int:
+        """When the next worker is free, on average, from 1 to 60."""
+        return math.ceil(min(max(self._mean / self._workers, 1.0), _LONGEST_WAIT))
+
+
+class Admission:
+    """The bounds, and the places taken by requests that are under way in this engine."""
+
+    def __init__(self, store: Store, bounds: Bounds, patience: Patience) -> None:
+        self._store = store
+        self._bounds = bounds
+        self._patience = patience
+        self._places: Counter[str] = Counter()
+        self._bytes = 0
+
+    def enter(self, key_id: str | None, size: int = 0) -> Place:
+        """Take a place for one job with so many bytes, 0 where nobody knows yet. Raises QueueFull, StoreUnavailable."""
+        key = key_id or NO_KEY
+        backlog = self._store.backlog(key)
+        self._judge_jobs(key, backlog)
+        self._judge_bytes(backlog, size)
+        self._places[key] += 1
+        self._bytes += size
+        return Place(self, key, size)
+
+    def _judge_jobs(self, key: str, backlog: Backlog) -> None:
+        most = self._bounds.per_key_jobs if backlog.key_bound is None else backlog.key_bound
+        if backlog.key_jobs + self._places[key] >= most:
+            raise self._full(f"{most} requests of this key wait already, which is as many as may.")
+        if backlog.jobs + self._places.total() >= self._bounds.jobs:
+            raise self._full(f"{self._bounds.jobs} requests wait already, which is as many as may.")
+
+    def _judge_bytes(self, backlog: Backlog, size: int) -> None:
+        if backlog.bytes + self._bytes + size > self._bounds.bytes:
+            raise self._full(f"With this audio more than {self._bounds.bytes} bytes of it would wait.")
+
+    def _full(self, message: str) -> QueueFull:
+        return QueueFull(message, self._patience.seconds)
+
+    def grow(self, place: Place, more: int) -> None:
+        """Let a body of unknown size have so many bytes more. Raises QueueFull, StoreUnavailable."""
+        self._judge_bytes(self._store.backlog(place.key), more)
+        place.size += more
+        self._bytes += more
+
+    def leave(self, place: Place) -> None:
+        """Give a place back."""
+        self._places[place.key] -= 1
+        if not self._places[place.key]:
+            del self._places[place.key]
+        self._bytes -= place.size
+
+
+class Place:
+    """Room for one request, until it leaves."""
+
+    def __init__(self, admission: Admission, key: str, size: int) -> None:
+        self._admission = admission
+        self._arrived = 0
+        self.key = key
+        self.size = size
+
+    def arrived(self, count: int) -> None:
+        """So many more bytes of the body came. Raises QueueFull where they were not announced and there is no room."""
+        self._arrived += count
+        if self._arrived > self.size:
+            self._admission.grow(self, self._arrived - self.size)
+
+    def leave(self) -> None:
+        """Give the room back; once."""
+        self._admission.leave(self)
