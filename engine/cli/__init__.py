@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import keys, run
+from engine.cli import keys, models, run, transcribe
 
 main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
-main.registered_commands += run.commands.registered_commands
+for group in (run, transcribe):
+    main.registered_commands += group.commands.registered_commands
 main.add_typer(keys.commands, name="keys")
+main.add_typer(models.commands, name="models")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from engine.errors import EngineError
 from engine.settings import Settings, read
@@ -31,6 +32,8 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", envvar=CONFIG_VARIABLE, help=f"The configuration file. [default: {DEFAULT_CONFIG}]"),
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
 def settings(config: Path | None) -> Settings:
@@ -54,3 +57,9 @@ def complaints() -> Iterator[None]:
 def complain(text: str) -> None:
     """One line on standard error."""
     print(f"engine: {text}", file=sys.stderr)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal with colours; with NO_COLOR, without."""
+    plain = "NO_COLOR" in os.environ
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,11 @@ def shelved(folder: Path) -> Iterator[Shelved]:
 
 def size_on_disk(path: Path) -> int:
     """The bytes of every file below, half-fetched ones included."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = 0
+    for file in path.rglob("*"):
+        with suppress(FileNotFoundError):  # a download is moved into place while we look
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def is_multilingual(path: Path) -> bool:

@@ -1,0 +1,211 @@
+"""`engine transcribe`: files to text on this machine, without a server.
+
+Each file goes through the same recognisers, in the same kind of process, as a request would; JSON is the document that
+`/v1/listen` answers with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import orjson
+import typer
+
+from engine.cli.terminal import Config, Exit, complain, complaints, console, settings
+from engine.dialects import subtitles
+from engine.dialects.catalogue import Catalogue
+from engine.dialects.deepgram.parameters import parse
+from engine.dialects.deepgram.render import render
+from engine.dialects.deepgram.reply import BadRequest
+from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
+from engine.recognisers.base import Options
+from engine.request import Media, Request
+from engine.settings import EngineSettings
+from engine.transcript import Channel, Transcript
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from engine.recognisers.pool import Pool
+
+commands = typer.Typer()
+
+STDOUT = Path("-")
+
+
+class Format(StrEnum):
+    """What is written, and the suffix of the file."""
+
+    JSON = "json"
+    SRT = "srt"
+    VTT = "vtt"
+    TXT = "txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where results go: `folder` is None beside the audio, or STDOUT."""
+
+    form: Format
+    folder: Path | None
+    overwrite: bool
+
+    def path(self, file: Path) -> Path:
+        """Of the result of `file`. Raises EngineError for one that is there already, and is to stay."""
+        if self.folder == STDOUT:
+            return STDOUT
+        path = (self.folder or file.parent) / f"{file.stem}.{self.form}"
+        if path == file or (path.exists() and not self.overwrite):
+            raise EngineError(f"{path} is there already; say --force to write over it, or name an --output-dir")
+        return path
+
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio or video files.")]
+Model = Annotated[str | None, typer.Option(help="A name of [engine.models]. [default: engine.default_model]")]
+Form = Annotated[Format, typer.Option("--format", help="What to write: Deepgram's JSON, subtitles, or text.")]
+Folder = Annotated[
+    Path | None, typer.Option("--output-dir", help="Write here, not beside each file; - is standard output.")
+]
+Language = Annotated[str | None, typer.Option(help="A language code, such as en. [default: the model's judgement]")]
+Split = Annotated[bool, typer.Option("--multichannel", help="Hear each channel by itself.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over results that are there already.")]
+
+
+@commands.command()
+def transcribe(
+    files: Files,
+    model: Model = None,
+    form: Form = Format.JSON,
+    output_dir: Folder = None,
+    language: Language = None,
+    multichannel: Split = False,
+    force: Force = False,
+    config: Config = None,
+) -> None:
+    """Write down what is said in files. One that cannot be used does not stop the others; the exit code is 1 then."""
+    with complaints():
+        engine = settings(config).engine
+        session = Session(engine, model, language, multichannel, Target(form, output_dir, force))
+        failures = asyncio.run(session.run(files))
+    if failures:
+        raise typer.Exit(Exit.FAILED)
+
+
+class Session:
+    """All files of one command, one after another: a recogniser makes use of the whole machine."""
+
+    def __init__(
+        self, engine: EngineSettings, model: str | None, language: str | None, multichannel: bool, target: Target
+    ) -> None:
+        alone = engine.model_copy(update={"workers": 1})
+        self._specs = alone.specs()
+        self._engine = engine
+        self._request = _request(alone.catalogue(self._specs), model, language, multichannel)
+        self._target = target
+
+    async def run(self, files: Sequence[Path]) -> int:
+        """How many failed; each is told on standard error."""
+        from engine.recognisers.pool import Pool  # only here: it loads FFmpeg
+
+        if self._target.folder not in {None, STDOUT}:
+            self._target.folder.mkdir(parents=True, exist_ok=True)
+        pool = Pool(1, self._specs, max_seconds=self._engine.max_audio_seconds)
+        await pool.start()
+        try:
+            with _bar() as bar:
+                return sum([not await self._attempt(pool, file, bar) for file in files])
+        finally:
+            await pool.stop()
+
+    async def _attempt(self, pool: Pool, file: Path, bar: Progress) -> bool:
+        try:
+            path = self._target.path(file)
+            heard = await self._hear(pool, file, bar)
+            self._write(path, _text(self._target.form, self._request, file, heard))
+        except WorkerDied:
+            complain(f"{file}: the recogniser's process ended on this audio; convert it to WAV or FLAC, and try again")
+        except OSError as error:
+            complain(f"{error.filename or file}: {error.strerror or error}")
+        except (AudioError, RecogniserUnavailable, EngineError) as error:
+            complain(f"{file}: {error}")
+        else:
+            return True
+        return False
+
+    async def _hear(self, pool: Pool, file: Path, bar: Progress) -> Transcript:
+        from engine.recognisers.pool import Transcribe
+
+        file.open("rb").close()  # what is not there, or may not be read, is no matter of audio
+        info = await pool.probe(str(file))
+        task = bar.add_task(file.name, total=info.duration)
+        request = self._request
+        work = Transcribe(str(file), request.recogniser, request.multichannel, options=Options(request.language))
+        try:
+            transcript = await pool.transcribe(work, lambda seconds: bar.update(task, completed=seconds))
+            bar.update(task, total=transcript.duration, completed=transcript.duration)
+            return transcript
+        finally:
+            bar.stop_task(task)
+
+    def _write(self, path: Path, text: str) -> None:
+        if path == STDOUT:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            path.write_text(text, "utf-8")
+
+
+def _request(catalogue: Catalogue, model: str | None, language: str | None, multichannel: bool) -> Request:
+    """The request that the same wishes make over HTTP, refused for the same reasons. Raises EngineError."""
+    wishes = {"model": model, "language": language, "multichannel": str(multichannel).lower(), "paragraphs": "true"}
+    pairs = [(name, value) for name, value in wishes.items() if value is not None]
+    parsed = parse(pairs, request_id=str(uuid4()), catalogue=catalogue, raw_format=lambda *_: None)
+    if isinstance(parsed, BadRequest):
+        raise EngineError(parsed.err_msg)
+    return parsed
+
+
+def _text(form: Format, request: Request, file: Path, heard: Transcript) -> str:
+    match form:
+        case Format.JSON:
+            document = render(request, _media(file), heard)
+            return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+        case Format.SRT:
+            return subtitles.srt(heard.channels)
+        case Format.VTT:
+            return subtitles.vtt(heard.channels)
+        case Format.TXT:
+            return "".join(f"{line}\n" for line in _lines(heard.channels))
+
+
+def _lines(channels: Sequence[Channel]) -> list[str]:
+    """A line for each segment in the order of time, the channel before it where there are several."""
+    said = [
+        (segment.words[0].start, number, " ".join(word.written or word.text for word in segment.words))
+        for number, channel in enumerate(channels)
+        for segment in channel.segments
+    ]
+    return [f"[{number}] {line}" if len(channels) > 1 else line for _, number, line in sorted(said)]
+
+
+def _media(file: Path) -> Media:
+    with file.open("rb") as audio:
+        return Media(hashlib.file_digest(audio, "sha256").hexdigest(), file.stat().st_size, time.time())
+
+
+def _bar() -> Progress:
+    """Seconds of audio done, on standard error, for a person only."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    seconds = TextColumn("{task.completed:.0f} s")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), seconds, TimeRemainingColumn())
+    return Progress(*columns, console=console(stderr=True), disable=not sys.stderr.isatty())
