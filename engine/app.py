@@ -13,9 +13,8 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from engine.api import requests, server
+from engine.api import deepgram, gladia, requests, results, server
 from engine.api.body import Limits
-from engine.api.deepgram import Parts
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
@@ -37,6 +36,7 @@ from engine.recognisers.residence import Moved
 from engine.settings import EngineSettings, Settings
 from relay.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results
+from relay.telemetry import exposition
 from relay.telemetry.exposition import Check, measure_loop_lag
 from relay.transports.resolver import Resolver
 
@@ -98,12 +98,16 @@ class House:
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
         self._metrics.draining.set_function(lambda: float(self.runner.draining))
+        self._intake = Intake(self._store, self._folder, self.runner.wake)
+        self._limits = Limits(engine.max_upload_bytes, engine.upload_stall_seconds, engine.keep_alive_seconds)
+        self._http = HttpMetrics(self._metrics.registry, server.ROUTES)
         self.application = server.build(
-            self._parts(),
-            requests.Parts(self._keys, self._archive, self._results),
-            self._results,
-            self._metrics.registry,
-            self._checks(),
+            self._http,
+            deepgram.routes(self._deepgram()),
+            gladia.routes(self._gladia(settings.outbox.public_url)),
+            requests.routes(requests.Parts(self._keys, self._archive, self._results)),
+            results.routes(self._results),
+            exposition.routes(self._metrics.registry, self._checks()),
         )
 
     def _make_runner(self) -> Runner:
@@ -112,9 +116,8 @@ class House:
         pace = Pace(lease=engine.lease_seconds, drain=engine.drain_seconds)
         return Runner(self._store, work, engine.workers, pace, self._tell)
 
-    def _parts(self) -> Parts:
-        engine = self._engine
-        return Parts(
+    def _deepgram(self) -> deepgram.Parts:
+        return deepgram.Parts(
             keys=self._keys,
             catalogue=self._catalogue,
             raw_format=raw_format,
@@ -122,11 +125,28 @@ class House:
             spool=self._spool,
             prober=self._recognition,
             fetcher=self._fetcher,
-            intake=Intake(self._store, self._folder, self.runner.wake),
+            intake=self._intake,
             listener=self._recognition,
             doorkeeper=self._admission,
-            metrics=HttpMetrics(self._metrics.registry, server.ROUTES),
-            limits=Limits(engine.max_upload_bytes, engine.upload_stall_seconds, engine.keep_alive_seconds),
+            metrics=self._http,
+            limits=self._limits,
+        )
+
+    def _gladia(self, public_url: str) -> gladia.Parts:
+        return gladia.Parts(
+            keys=self._keys,
+            catalogue=self._catalogue,
+            resolver=self._resolver,
+            spool=self._spool,
+            prober=self._recognition,
+            fetcher=self._fetcher,
+            intake=self._intake,
+            archive=self._archive,
+            doorkeeper=self._admission,
+            metrics=self._http,
+            limits=self._limits,
+            public_url=public_url,
+            event_names=self._engine.gladia.event_names,
         )
 
     async def open(self) -> None:

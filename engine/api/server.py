@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram, door, requests, results
+from engine.api import deepgram, door, gladia, requests, results
 from engine.api.errors import identify
-from relay.telemetry import exposition
-from relay.telemetry.exposition import Check
+from engine.api.metrics import HttpMetrics
 
-ROUTES = (deepgram.PATH, requests.LIST, requests.PATH, results.PATH, "/livez", "/readyz", "/metrics")
+ROUTES = (deepgram.PATH, *gladia.PATHS, requests.LIST, requests.PATH, results.PATH, "/livez", "/readyz", "/metrics")
 """The paths that metrics tell apart."""
 
 MAX_LINE = 64 * 1024
@@ -20,19 +18,11 @@ MAX_LINE = 64 * 1024
 shape."""
 
 
-def build(
-    parts: deepgram.Parts,
-    asked: requests.Parts,
-    shelf: results.Shelf,
-    registry: CollectorRegistry,
-    checks: Mapping[str, Check],
-) -> web.Application:
-    """The engine's application. Whoever built the parts opens and closes them."""
-    app = web.Application(middlewares=[parts.metrics.middleware, door.mind, identify])
-    app.add_routes(deepgram.routes(parts))
-    app.add_routes(requests.routes(asked))
-    app.add_routes(results.routes(shelf))
-    app.add_routes(exposition.routes(registry, checks))
+def build(metrics: HttpMetrics, *rooms: Iterable[web.RouteDef]) -> web.Application:
+    """The engine's application, of the routes of every room. Whoever built their parts opens and closes them."""
+    app = web.Application(middlewares=[metrics.middleware, door.mind, identify])
+    for routes in rooms:
+        app.add_routes(routes)
     return app
 
 

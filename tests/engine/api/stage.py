@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
-from engine.api import requests
+from engine.api import deepgram, requests, results
 from engine.api.body import Limits
 from engine.api.deepgram import Parts
 from engine.api.metrics import HttpMetrics
@@ -28,6 +28,7 @@ from engine.dialects.catalogue import Abilities, Catalogue
 from engine.jobs.admission import Admission, Bounds, Patience
 from relay.outbox.results import Result
 from relay.policy.destination import Rules
+from relay.telemetry import exposition
 from relay.telemetry.exposition import Check
 from relay.transports.resolver import Resolver
 
@@ -102,7 +103,9 @@ async def stage(
         clock=lambda: 1763672314.0,
     )
     asked = requests.Parts(keys, EmptyArchive(), NothingKept())
-    app = runner(build(parts, asked, NothingKept(), registry, checks or {}), shutdown_seconds=1.0)
+    rooms = (deepgram.routes(parts), requests.routes(asked), results.routes(NothingKept()))
+    application = build(parts.metrics, *rooms, exposition.routes(registry, checks or {}))
+    app = runner(application, shutdown_seconds=1.0)
     await app.setup()
     site = web.TCPSite(app, "127.0.0.1", 0)
     await site.start()

@@ -201,20 +201,22 @@ def test_vocabulary_may_stand_where_its_switch_is() -> None:
     ("fields", "field"),
     [
         ({"custom_vocabulary": True}, "custom_vocabulary_config.vocabulary"),
-        ({"custom_vocabulary": True, "custom_vocabulary_config": {"vocabulary": "x"}}, "custom_vocabulary_config.vocabulary"),
-        ({"custom_vocabulary": [1]}, "custom_vocabulary"),
-        ({"custom_vocabulary": [{}]}, "custom_vocabulary.value"),
-        ({"custom_vocabulary": [{"value": "a", "intensity": 2}]}, "custom_vocabulary.intensity"),
-        ({"custom_vocabulary": [{"value": "a", "boost": 2}]}, "custom_vocabulary.boost"),
-        ({"custom_vocabulary": ["a"] * 1001}, "custom_vocabulary"),
-        ({"custom_spelling": True}, "custom_spelling_config.spelling_dictionary"),
-        ({"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": []}}, "custom_spelling_config.spelling_dictionary"),
-        ({"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": {"SQL": "x"}}}, "custom_spelling_config.spelling_dictionary.SQL"),
-        ({"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": {" ": ["x"]}}}, "custom_spelling_config.spelling_dictionary"),
+        ({"custom_vocabulary": True, "custom_vocabulary_config": {"vocabulary": "x"}}, "custom_vocabulary_config"),
+        ({"custom_vocabulary": [1]}, "custom_vocabulary must"),
+        ({"custom_vocabulary": [{}]}, "custom_vocabulary.value must"),
+        ({"custom_vocabulary": [{"value": "a", "intensity": 2}]}, "custom_vocabulary.intensity must"),
+        ({"custom_vocabulary": [{"value": "a", "boost": 2}]}, "custom_vocabulary.boost must"),
+        ({"custom_vocabulary": ["a"] * 1001}, "custom_vocabulary must"),
     ],
-)  # fmt: skip
-def test_phrases_that_are_none_are_refused(fields: dict[str, Any], field: str) -> None:
-    assert flaws(**fields)[0].startswith(f"{field} must ")
+)
+def test_vocabulary_that_is_none_is_refused(fields: dict[str, Any], field: str) -> None:
+    assert flaws(**fields)[0].startswith(field)
+
+
+@pytest.mark.parametrize("dictionary", [None, [], {}, {"SQL": "x"}, {"SQL": [1]}, {" ": ["x"]}])
+def test_spellings_that_are_none_are_refused(dictionary: object) -> None:
+    found = flaws(custom_spelling=True, custom_spelling_config={"spelling_dictionary": dictionary})
+    assert found[0].startswith("custom_spelling_config.spelling_dictionary")
 
 
 def test_spellings_replace_what_was_heard() -> None:
@@ -300,11 +302,12 @@ def test_what_the_typed_client_sends_is_read_as_meant() -> None:
     assert request.warnings == ()
 
 
+_NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    st.none() | st.booleans() | _NUMBERS | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
-)  # fmt: skip
+)
 _NAMES = (
     *("audio_url", "callback", "callback_url", "callback_config", "custom_metadata", "custom_vocabulary", "model"),
     *("custom_vocabulary_config", "custom_spelling", "custom_spelling_config", "subtitles", "subtitles_config"),

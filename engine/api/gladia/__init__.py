@@ -1,0 +1,29 @@
+"""Gladia's pre-recorded API: audio sent ahead; jobs made, looked at, listed and deleted by the key that made them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from engine.api.door import uninvited
+from engine.api.gladia.jobs import Jobs
+from engine.api.gladia.parts import Parts
+from engine.api.gladia.uploads import Uploads
+
+__all__ = ["PATHS", "Parts", "routes"]
+
+_UPLOAD = "/v2/upload"
+_JOBS = ("/v2/pre-recorded", "/v2/transcription")  # the second is what the first was called before
+
+PATHS = (_UPLOAD, *(f"{jobs}{tail}" for jobs in _JOBS for tail in ("", "/{id}", "/{id}/file")))
+"""The paths that metrics tell apart."""
+
+
+def routes(parts: Parts) -> list[web.RouteDef]:
+    """The endpoints, ready to be added to an application."""
+    jobs = Jobs(parts)
+    found = [web.post(_UPLOAD, Uploads(parts).answer, expect_handler=uninvited)]
+    for path in _JOBS:
+        found += [web.post(path, jobs.create, expect_handler=uninvited), web.get(path, jobs.index)]
+        found += [web.get(f"{path}/{{id}}", jobs.get), web.delete(f"{path}/{{id}}", jobs.delete)]
+        found.append(web.get(f"{path}/{{id}}/file", jobs.file))
+    return found

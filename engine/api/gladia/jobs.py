@@ -1,0 +1,174 @@
+"""`/v2/pre-recorded`: make a job, look at it, list jobs, forget one, get its audio back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orjson
+from aiohttp import web
+
+from engine.api.auth import authenticate_gladia
+from engine.api.door import enter
+from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.gladia.parts import MAX_JSON, Parts, answer
+from engine.api.gladia.uploads import file_of
+from engine.api.trace import traceparent
+from engine.dialects.gladia import (
+    Listing,
+    Problem,
+    filename_of,
+    invalid,
+    job,
+    parse,
+    parse_listing,
+    started,
+    upload_id_of,
+    upload_url,
+)
+from engine.jobs.archive import Selection
+from engine.record import Record
+from engine.request import Media, Request
+
+DIALECT = "gladia"
+
+_NO_JOB = Problem(404, "There is no such job: it was deleted, or is no longer kept, or another key made it.")
+_NO_FILE = Problem(404, "The audio of this job is not here: it is yet to be fetched, or no longer kept.")
+_FORGOTTEN = invalid("audio_url must name an upload that is still kept and that this key made. Upload the audio again.")
+
+
+class Jobs:
+    """The endpoints, one method each."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def create(self, http: web.Request) -> web.Response:
+        """Accept a job. What is refused is refused before anything is stored, what is accepted is on disk."""
+        request, media = self._with_audio(http, await self._read(http))
+        if request.upload_id is None and request.audio_url is not None:
+            await self._parts.judge("audio_url", request.audio_url, must_resolve=False)
+        try:
+            await self._parts.intake.accept(request, media, None)
+        except FileNotFoundError:  # forgotten this very moment
+            raise Rejected(_FORGOTTEN) from None
+        # Nothing below may fail: an error now would make the caller send the job again.
+        return answer(started(request, self._parts.base(http)), 201)
+
+    async def get(self, http: web.Request) -> web.Response:
+        """A job as it stands now, with its result once there is one."""
+        record = await self._find(http)
+        return await _rendered(lambda: job(record))
+
+    async def index(self, http: web.Request) -> web.Response:
+        """The caller's jobs, the newest first, results included."""
+        key_id = await authenticate_gladia(http, self._parts.keys)
+        listing = parse_listing(list(http.rel_url.query.items()))
+        if isinstance(listing, Problem):
+            raise Rejected(listing)
+        records, more = await self._page(listing, key_id)
+        links = self._links(http, listing, more=more)
+        return await _rendered(lambda: links | {"items": [job(record) for record in records]})
+
+    async def delete(self, http: web.Request) -> web.Response:
+        """Forget a job, its result and its audio; what is under way is abandoned."""
+        key_id = await authenticate_gladia(http, self._parts.keys)
+        if not await self._parts.archive.delete((await self._find(http)).request.id, key_id):
+            raise Rejected(_NO_JOB)  # somebody else was faster
+        # Not JSON: JavaScript clients look for the status, which they are shown of other types only.
+        return web.Response(status=202)
+
+    async def file(self, http: web.Request) -> web.FileResponse:
+        """The audio, byte for byte."""
+        key_id = await authenticate_gladia(http, self._parts.keys)
+        record = await self._find(http)
+        path = self._parts.archive.audio(record.request.id, key_id)
+        if path is None:
+            raise Rejected(_NO_FILE)
+        headers = {
+            "Content-Type": "application/octet-stream",  # whatever it holds: no browser is to play or run it from here
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(_filename(record), safe='')}",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return web.FileResponse(path, headers=headers)
+
+    async def _read(self, http: web.Request) -> Request:
+        parts = self._parts
+        key_id = await authenticate_gladia(http, parts.keys)
+        enter(http, parts.doorkeeper, key_id, MAX_JSON)
+        body = await parts.json(http)
+        request = parse(
+            body,
+            request_id=http[REQUEST_ID],
+            catalogue=parts.catalogue,
+            key_id=key_id,
+            traceparent=traceparent(http),
+            event_names=parts.event_names,
+        )
+        if isinstance(request, Problem):
+            raise Rejected(request)
+        if request.callback:
+            name = "callback_config.url" if body.get("callback_config") else "callback_url"
+            await parts.judge(name, request.callback.url, must_resolve=True)
+        return request
+
+    def _with_audio(self, http: web.Request, request: Request) -> tuple[Request, Media]:
+        """The request with its audio found, where it is an upload of ours: those are never fetched by URL."""
+        url, now = request.audio_url or "", self._parts.clock()
+        upload_id = upload_id_of(url)
+        upload = self._parts.archive.upload(upload_id, request.key_id) if upload_id else None
+        if upload:
+            options = {**request.options, "file": file_of(upload), "audio_url": url}
+            found = replace(request, upload_id=upload.id, audio_url=None, options=options)
+            return found, Media(upload.sha256, upload.size, now)
+        if upload_id and url.startswith(upload_url(self._parts.base(http), "")):
+            raise Rejected(_FORGOTTEN)
+        return request, Media("", 0, now)
+
+    async def _find(self, http: web.Request) -> Record:
+        key_id = await authenticate_gladia(http, self._parts.keys)
+        record = self._parts.archive.find(http.match_info["id"], key_id)
+        if record is None or record.request.dialect != DIALECT:
+            raise Rejected(_NO_JOB)
+        return record
+
+    async def _page(self, listing: Listing, key_id: str | None) -> tuple[list[Record], bool]:
+        if listing.nothing:
+            return [], False
+        selection = Selection(
+            key_id=key_id,
+            dialect=DIALECT,
+            states=listing.states,
+            since=listing.since,
+            before=listing.before,
+            metadata=listing.metadata,
+            offset=listing.offset,
+            limit=listing.limit,
+        )
+        page = await self._parts.archive.page(selection, with_results=True)
+        return page.records, page.next is not None
+
+    def _links(self, http: web.Request, listing: Listing, *, more: bool) -> dict[str, Any]:
+        """The first page, this one and the next one, under the filters that were sent."""
+        filters = [(name, value) for name, value in http.rel_url.query.items() if name not in {"offset", "limit"}]
+
+        def link(offset: int) -> str:
+            query = urlencode([("offset", offset), ("limit", listing.limit), *filters])
+            return f"{self._parts.base(http)}{http.path}?{query}"
+
+        following = link(listing.offset + listing.limit) if more else None
+        return {"first": link(0), "current": link(listing.offset), "next": following}
+
+
+async def _rendered(render: Callable[[], dict[str, Any]]) -> web.Response:
+    """A document made in a thread: hours of words are no business of the event loop."""
+    body = await asyncio.to_thread(lambda: orjson.dumps(render()))
+    return web.Response(body=body, content_type="application/json")
+
+
+def _filename(record: Record) -> str:
+    file = record.request.options.get("file")
+    return str(file["filename"]) if isinstance(file, dict) else filename_of(record.request.audio_url or "")
