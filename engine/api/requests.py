@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -105,9 +107,11 @@ class _Query:
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self._given = given
-        for name in given:
+        for name, times in Counter(given.keys()).items():
             if name not in _PARAMETERS:
                 raise _flaw(name, f"there is no such parameter; use {', '.join(_PARAMETERS)}")
+            if times > 1:
+                raise _flaw(name, "more than one was given, where one says it all")
 
     def selection(self, key_id: str | None) -> Selection:
         read: dict[str, Any] = {}
@@ -171,9 +175,12 @@ def _cursor(position: Position) -> str:
 def _position(text: str) -> Position:
     try:
         created_at, seq = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        return Position(float(created_at), min(int(seq), 2**63 - 1))
+        position = Position(float(created_at), int(seq))
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
-        raise ValueError("expected the cursor of an earlier answer's `next`") from None
+        position = Position(0.0, -1)
+    if not (0 <= position.seq < 2**63 and math.isfinite(position.created_at)):
+        raise ValueError("expected the cursor of an earlier answer's `next`")
+    return position
 
 
 _PARAMETERS: Mapping[str, tuple[str, Callable[[str], object]]] = {

@@ -1,0 +1,152 @@
+"""The door in front of the queue, over real sockets: who is turned away learns it, and is not read to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from engine.jobs.admission import Bounds
+from engine.jobs.store import Backlog
+
+from .conftest import wav
+from .stage import Stage, client_of, stage
+
+FULL = Backlog(jobs=10_000, bytes=0, key_jobs=0, key_bound=None)
+PATIENCE = 20.0
+CALLBACK = {"callback": "http://127.0.0.1:8080/hook"}
+
+
+async def test_beyond_the_bound_a_caller_gets_429_in_the_vendors_shape_and_when_to_come_again(
+    server: Stage, client: aiohttp.ClientSession
+) -> None:
+    server.queue.backlog_now = FULL
+    async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+        answer = await response.json()
+        assert (response.status, answer["err_code"]) == (429, "TOO_MANY_REQUESTS")
+        assert answer["err_msg"].startswith("Too many requests. Please try again later.")
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
+        assert response.headers["dg-request-id"] == answer["request_id"]
+    assert server.stored == []
+    server.queue.backlog_now = Backlog(0, 0, 0, None)
+    async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+        assert response.status == 200
+
+
+async def test_a_caller_who_waits_for_a_result_takes_a_place_until_it_is_there(tmp_path: Path) -> None:
+    async with stage(tmp_path, bounds=Bounds(jobs=1)) as server, client_of(server) as client:
+        server.listener.let_go.clear()
+        first = asyncio.create_task(client.post("/v1/listen", data=wav()))
+        while not server.stored:
+            await asyncio.sleep(0)
+        async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+            assert response.status == 429
+        server.listener.let_go.set()
+        async with await first as response:
+            assert response.status == 200
+        async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+            assert response.status == 200
+
+
+async def test_of_many_that_come_at_once_no_more_get_in_than_there_is_room_for(tmp_path: Path) -> None:
+    async with stage(tmp_path, bounds=Bounds(jobs=3)) as server, client_of(server) as client:
+        server.listener.let_go.clear()
+
+        async def ask() -> int:
+            async with client.post("/v1/listen", data=wav()) as response:
+                if response.status == 429:
+                    turned_away.release()
+                return response.status
+
+        turned_away = asyncio.Semaphore(0)
+        asking = [asyncio.create_task(ask()) for _ in range(12)]
+        for _ in range(9):
+            await asyncio.wait_for(turned_away.acquire(), PATIENCE)
+        server.listener.let_go.set()
+        assert sorted(await asyncio.gather(*asking)) == [200] * 3 + [429] * 9
+
+
+async def test_one_keys_bound_is_told_apart(tmp_path: Path) -> None:
+    async with (
+        stage(tmp_path, bounds=Bounds(per_key_jobs=0)) as server,
+        client_of(server) as client,
+        client.post("/v1/listen", params=CALLBACK, data=wav()) as response,
+    ):
+        assert (response.status, "of this key" in await response.text()) == (429, True)
+
+
+Talk = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture
+async def talk(server: Stage) -> AsyncIterator[Talk]:
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    yield reader, writer
+    writer.close()
+
+
+def head(length: int, *more: str) -> bytes:
+    lines = ["POST /v1/listen?callback=http://127.0.0.1:8080/ HTTP/1.1", "Host: h", f"Content-Length: {length}", *more]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> str:
+    """An answer's head, or what comes before it."""
+    return (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)).decode()
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_no_without_a_byte(server: Stage, talk: Talk) -> None:
+    reader, writer = talk
+    server.queue.backlog_now = FULL
+    writer.write(head(2 * 10**9, "Expect: 100-continue"))
+    said = await answer(reader)
+    assert said.startswith("HTTP/1.1 429")
+    assert "connection: close" in said.lower()
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_to_go_on_once_there_is_room(
+    server: Stage, talk: Talk
+) -> None:
+    reader, writer = talk
+    writer.write(head(len(wav()), "Expect: 100-continue"))
+    assert await answer(reader) == "HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(wav())
+    assert (await answer(reader)).startswith("HTTP/1.1 200")
+    assert len(server.intake.accepted) == 1
+
+
+async def test_another_expectation_is_refused(talk: Talk) -> None:
+    reader, writer = talk
+    writer.write(head(1, "Expect: a-miracle"))
+    assert (await answer(reader)).startswith("HTTP/1.1 417")
+
+
+async def test_a_client_that_sends_all_of_a_big_body_first_still_sees_the_answer(server: Stage, talk: Talk) -> None:
+    reader, writer = talk
+    server.queue.backlog_now = FULL
+    piece, pieces = bytes(1024 * 1024), 64
+    writer.write(head(len(piece) * pieces))
+    for _ in range(pieces):
+        writer.write(piece)
+        await asyncio.wait_for(writer.drain(), PATIENCE)
+    assert (await answer(reader)).startswith("HTTP/1.1 429")
+    rest = await asyncio.wait_for(reader.read(), PATIENCE)
+    assert rest.endswith(b"}"), "and the connection ends in order"
+    assert server.stored == []
+
+
+async def test_a_body_that_announces_nothing_is_weighed_as_it_comes(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(64 * 1024)
+
+    async with stage(tmp_path, bounds=Bounds(bytes=1024 * 1024)) as server, client_of(server) as client:
+        async with client.post("/v1/listen", params=CALLBACK, data=endless()) as response:
+            assert (response.status, "more than 1048576 bytes" in await response.text()) == (429, True)
+        assert server.stored == []
+        async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+            assert response.status == 200
