@@ -10,7 +10,7 @@ import binascii
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -97,7 +97,7 @@ class Requests:
     async def list(self, http: web.Request) -> web.Response:
         """A page of requests, the newest first, without their results."""
         key_id = await authenticate(http, self._parts.keys)
-        query = _Query(http.query)
+        query = _Query(list(http.query.items()))
         page = await self._parts.archive.page(query.selection(key_id))
         return _json({"requests": [_summary(record) for record in page.records], "next": query.link(page.next)})
 
@@ -105,9 +105,9 @@ class Requests:
 class _Query:
     """The parameters of a list, each at most once; a mistake in one of them is told by its name."""
 
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._given = given
-        for name, times in Counter(given.keys()).items():
+    def __init__(self, given: Sequence[tuple[str, str]]) -> None:
+        self._given = dict(given)
+        for name, times in Counter(name for name, _ in given).items():
             if name not in _PARAMETERS:
                 raise _flaw(name, f"there is no such parameter; use {', '.join(_PARAMETERS)}")
             if times > 1:
