@@ -26,29 +26,36 @@ _NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
 
 _ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
 _FIND = "SELECT sha256 FROM api_keys WHERE id = ?"
-_LIST = "SELECT id, name, created_at FROM api_keys ORDER BY name"
-_ADD = "INSERT INTO api_keys (id, name, sha256, created_at) VALUES (?, ?, ?, ?)"
+_LIST = "SELECT id, name, created_at, max_queued, max_running FROM api_keys ORDER BY name"
+_ADD = "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
 _REMOVE = "DELETE FROM api_keys WHERE name = ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What may be shown of a key. `id` is public: receivers get it as `dg-token`."""
+    """What may be shown of a key. `id` is public: receivers get it as `dg-token`. `max_queued` bounds the jobs that it
+    may have waiting (None: the settings' bound), `max_running` those at work at once (None: no bound)."""
 
     id: str
     name: str
     created_at: float
+    max_queued: int | None = None
+    max_running: int | None = None
 
 
-def add(path: Path, name: str) -> str:
-    """Make a key and return it, for the only time. EngineError for a name that is taken or cannot be one."""
+def add(path: Path, name: str, *, max_queued: int | None = None, max_running: int | None = None) -> str:
+    """Make a key and return it, for the only time. EngineError for a name that is taken or cannot be one, and for a
+    bound below one."""
     if not _NAME.fullmatch(name):
         raise EngineError(f"name: {name!r} cannot name a key; use 1 to 64 letters, digits, spaces and . _ @ : + -")
+    for field, bound in (("max-queued", max_queued), ("max-running", max_running)):
+        if bound is not None and bound < 1:
+            raise EngineError(f"{field}: {bound} lets nothing through; give at least 1, or remove the key instead")
     key_id = secrets.token_hex(8)
     key = f"osk_{key_id}_{secrets.token_hex(32)}"
     with _writing(path) as connection:
         try:
-            connection.execute(_ADD, (key_id, name, _hash(key), time.time()))
+            connection.execute(_ADD, (key_id, name, _hash(key), time.time(), max_queued, max_running))
         except sqlite3.IntegrityError:
             raise EngineError(f"name: a key named {name!r} exists; choose another, or remove that one first") from None
     return key

@@ -15,22 +15,27 @@ from engine.jobs.store import migrate
 commands = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
 Name = Annotated[str, typer.Argument(help="Whose key it is, or what for.")]
+MaxQueued = Annotated[
+    int | None, typer.Option(min=1, help="Jobs that it may have waiting. [default: engine.queue.per_key_jobs]")
+]
+MaxRunning = Annotated[int | None, typer.Option(min=1, help="Jobs of it at work at once. [default: no bound]")]
 
 
 @commands.command()
-def add(name: Name, config: Config = None) -> None:
+def add(name: Name, max_queued: MaxQueued = None, max_running: MaxRunning = None, config: Config = None) -> None:
     """Make a key and print it. This is the only time that it is shown."""
     with complaints():
-        print(keys.add(_database(config), name))
+        print(keys.add(_database(config), name, max_queued=max_queued, max_running=max_running))
 
 
 @commands.command("list")
 def list_keys(config: Config = None) -> None:
-    """Show every key's public id, when it was made, and its name."""
+    """Show every key's public id, when it was made, its bounds (waiting/running, - for none), and its name."""
     with complaints():
         for key in keys.all_keys(_database(config)):
             made = datetime.fromtimestamp(key.created_at, UTC)
-            print(f"{key.id}  {made:%Y-%m-%dT%H:%M:%SZ}  {key.name}")
+            bounds = "/".join("-" if bound is None else str(bound) for bound in (key.max_queued, key.max_running))
+            print(f"{key.id}  {made:%Y-%m-%dT%H:%M:%SZ}  {bounds:>9}  {key.name}")
 
 
 @commands.command()

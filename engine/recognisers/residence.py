@@ -112,6 +112,7 @@ class Residence:
         except asyncio.CancelledError:
             if not turn.seat.cancelled() and not turn.seat.exception():
                 self._leave(turn.seat.result(), empty=False)  # it was given, and comes too late
+            self._serve()  # the next may need less
             raise
 
     def _serve(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -88,9 +87,10 @@ class Courier:
         else:
             body = self.shelf.body(delivery)
         keys = self.shelf.keys(delivery.destination)
-        sign = partial(sealing.headers, delivery, target, self.user_agent, body=body, keys=keys, now=now)
-        # To hash a large body takes milliseconds, for which every other delivery would stand still.
-        headers = await asyncio.to_thread(sign) if len(body) > _LARGE else sign()
+        if len(body) <= _LARGE:
+            headers = sealing.headers(delivery, target, self.user_agent, body, keys, now)
+        else:  # to hash it takes milliseconds, for which every other delivery would stand still
+            headers = await asyncio.to_thread(sealing.headers, delivery, target, self.user_agent, body, keys, now)
         return Envelope(delivery.method, target, headers, body)
 
     def judged(self, delivery: Delivery, answer: Answer, started_at: float, headers: sealing.Headers) -> Attempted:

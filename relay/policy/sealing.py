@@ -19,14 +19,17 @@ _SECRET = frozenset(
 
 
 def headers(
-    delivery: Delivery, target: Target, user_agent: str, *, body: bytes, keys: Sequence[SigningKey], now: float
+    delivery: Delivery, target: Target, user_agent: str, body: bytes, keys: Sequence[SigningKey], now: float
 ) -> Headers:
     """All headers but those that frame the message (Host, Content-Length), which are the transport's."""
-    plain = (("content-type", delivery.content_type), ("user-agent", user_agent), *_credentials(target))
+    sent = [("content-type", delivery.content_type), ("user-agent", user_agent)]
+    if target.authorization:
+        sent.append(("authorization", target.authorization))
     # A presigned signature covers the headers of the request: one that it does not know would break it.
-    if delivery.method is Method.PUT and is_presigned(target):
-        return plain
-    return plain + _ours(delivery) + _signed(delivery, body, keys, int(now))
+    if not (delivery.method is Method.PUT and is_presigned(target)):
+        _add_ours(sent, delivery)
+        _add_signature(sent, delivery.id, body, keys, int(now))
+    return tuple(sent)
 
 
 @lru_cache(maxsize=4096)
@@ -42,17 +45,18 @@ def redacted(headers: Headers) -> Headers:
     return tuple((name, "[redacted]" if name.lower() in _SECRET else value) for name, value in headers)
 
 
-def _credentials(target: Target) -> Headers:
-    return (("authorization", target.authorization),) if target.authorization else ()
+def _add_ours(sent: list[tuple[str, str]], delivery: Delivery) -> None:
+    sent += (("webhook-id", delivery.id), ("webhook-attempt", str(delivery.number)))
+    if delivery.position is not None:
+        sent.append(("webhook-sequence", str(delivery.position)))
+    if delivery.traceparent:
+        sent.append(("traceparent", delivery.traceparent))
+    sent += delivery.headers.items()
 
 
-def _ours(delivery: Delivery) -> Headers:
-    sequence = (("webhook-sequence", str(delivery.position)),) if delivery.position is not None else ()
-    traceparent = (("traceparent", delivery.traceparent),) if delivery.traceparent else ()
-    identity = (("webhook-id", delivery.id), ("webhook-attempt", str(delivery.number)))
-    return (*identity, *sequence, *traceparent, *delivery.headers.items())
-
-
-def _signed(delivery: Delivery, body: bytes, keys: Sequence[SigningKey], timestamp: int) -> Headers:
-    stamp = (("webhook-timestamp", str(timestamp)),)
-    return (*stamp, ("webhook-signature", signature(keys, delivery.id, timestamp, body))) if keys else stamp
+def _add_signature(
+    sent: list[tuple[str, str]], delivery_id: str, body: bytes, keys: Sequence[SigningKey], timestamp: int
+) -> None:
+    sent.append(("webhook-timestamp", str(timestamp)))
+    if keys:
+        sent.append(("webhook-signature", signature(keys, delivery_id, timestamp, body)))

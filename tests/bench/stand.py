@@ -46,6 +46,9 @@ class Scale:
     large_bodies: int = 400
     samples: int = 300
     seconds: float = 5.0
+    audio_seconds: float = 60.0
+    turns: int = 3
+    uploads: int = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,5 +78,5 @@ CREATE TABLE uploads (
 CREATE INDEX uploads_created ON uploads (created_at);
 
 -- How much one key may have waiting and running at once; NULL: the settings' bound, and no bound.
-ALTER TABLE api_keys ADD COLUMN max_queued INTEGER CHECK (max_queued >= 0);
+ALTER TABLE api_keys ADD COLUMN max_queued INTEGER CHECK (max_queued > 0);
 ALTER TABLE api_keys ADD COLUMN max_running INTEGER CHECK (max_running > 0);
