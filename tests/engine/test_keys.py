@@ -82,3 +82,17 @@ def test_removing_what_is_not_there_is_said(database: Path) -> None:
 def test_a_name_must_be_a_line_of_plain_text(database: Path, name: str) -> None:
     with pytest.raises(EngineError, match="cannot name a key"):
         keys.add(database, name)
+
+
+def test_a_key_may_have_bounds_of_its_own(database: Path) -> None:
+    keys.add(database, "bounded", max_queued=5, max_running=1)
+    keys.add(database, "free")
+    listed = {key.name: (key.max_queued, key.max_running) for key in keys.all_keys(database)}
+    assert listed == {"bounded": (5, 1), "free": (None, None)}
+
+
+@pytest.mark.parametrize("bound", [{"max_queued": 0}, {"max_running": -1}])
+def test_a_bound_that_lets_nothing_through_is_a_mistake(database: Path, bound: dict[str, int]) -> None:
+    with pytest.raises(EngineError, match=r"^max-(queued|running): .* remove the key"):
+        keys.add(database, "alice", **bound)
+    assert keys.all_keys(database) == ()
