@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench.big import big
+from tests.bench.big import big, unsigned
 from tests.bench.drain import hundred, one, one_by_aiohttp
 from tests.bench.fair import fair
 from tests.bench.growth import growth
@@ -54,6 +54,7 @@ BENCHES = (
     Bench(growth, {"relay.growth.ratio": ">= 0.95"}),
     Bench(isolation, {"relay.isolation.ratio": "<= 1.5"}),
     Bench(big, {"relay.big.ratio": ">= 0.6", "relay.big.mb_per_s": ""}),
+    Bench(unsigned, {"relay.big.unsigned.ratio": "", "relay.big.unsigned.mb_per_s": ""}),
     Bench(fair, {"relay.fair.ratio": ">= 0.6"}),
     Bench(
         intake,

@@ -82,17 +82,18 @@ def bare(port: int, load: Load) -> float:
 
 
 @contextmanager
-def new_outbox(copy_of: Path | None = None) -> Iterator[Path]:
-    """A file in a folder of its own: empty, or a copy. A key signs whatever leaves it."""
+def new_outbox(copy_of: Path | None = None, *, signed: bool = True) -> Iterator[Path]:
+    """A file in a folder of its own: empty, or a copy. A key signs whatever leaves it, unless told otherwise."""
     with TemporaryDirectory(prefix="outspoken-bench-") as folder:
         path = Path(folder) / "outspoken.db"
         if copy_of is not None:
             shutil.copy(copy_of, path)
         outbox.migrate(path, [outbox.outbox_migrations()])
-        with closing(outbox.connect(path)) as connection:
-            connection.execute(
-                "INSERT INTO signing_keys (destination_id, key, created_at) VALUES (NULL, ?, 0)", (_KEY,)
-            )
+        if signed:
+            with closing(outbox.connect(path)) as connection:
+                connection.execute(
+                    "INSERT INTO signing_keys (destination_id, key, created_at) VALUES (NULL, ?, 0)", (_KEY,)
+                )
         yield path
 
 

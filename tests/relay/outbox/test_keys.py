@@ -41,7 +41,7 @@ def written(*keys: str) -> Sequence[SigningKey]:
 
 
 def signature_of(keys: Sequence[SigningKey]) -> list[str]:
-    return [one.sign(b"content") for one in keys]
+    return [one.sign(b"content", b"") for one in keys]
 
 
 async def test_without_keys_nothing_is_signed(relays: Open) -> None:

@@ -38,7 +38,7 @@ def test_a_delivery_carries_its_id_and_the_number_of_this_attempt() -> None:
 def test_with_a_key_the_request_is_signed() -> None:
     sealed = dict(headers(claimed("id-1"), PLAIN, signed=True))
     assert sealed["webhook-timestamp"] == "1000"
-    assert sealed["webhook-signature"] == KEY.sign(b"id-1.1000.{}")
+    assert sealed["webhook-signature"] == KEY.sign(b"id-1.1000.", b"{}")
 
 
 def test_only_a_delivery_of_a_stream_has_a_sequence() -> None:
