@@ -98,7 +98,7 @@ async def test_unusable_audio_is_told_to_the_caller_and_the_worker_lives_on(pool
 async def test_the_limit_on_seconds_reaches_the_worker() -> None:
     pool = Pool(1, RECOGNISERS, max_seconds=0.36)
     await pool.start()
-    with pytest.raises(AudioError, match=r"longer than 0\.0001 hours"):
+    with pytest.raises(AudioError, match=r"longer than 0\.36 seconds"):
         await pool.transcribe(Transcribe(str(DEMO), "small"))
     await pool.stop()
 
@@ -272,8 +272,17 @@ TRANSCRIPT = Transcript(
 )
 
 
-@pytest.mark.parametrize("answer", [TRANSCRIPT, AudioInfo(None, 1, 8000, "g729", "g729"), wire.Unusable("empty")])
-def test_answers_survive_the_wire(answer: wire.Answer) -> None:
+ANSWERS = [
+    TRANSCRIPT,
+    AudioInfo(None, 1, 8000, "g729", "g729"),
+    wire.Unusable("empty"),
+    wire.Unloadable(),
+    wire.Heard(12.5),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answers_survive_the_wire(answer: wire.Answer | wire.Heard) -> None:
     packed = wire.pack_answer(answer)
     assert wire.body_bytes(packed[: wire.HEAD_BYTES]) == len(packed) - wire.HEAD_BYTES
     assert wire.unpack_answer(packed[wire.HEAD_BYTES :]) == answer
@@ -284,6 +293,9 @@ def test_answers_survive_the_wire(answer: wire.Answer) -> None:
     [
         wire.Look("a", RAW),
         wire.Hear("a", None, split=True, spec=Spec("pocketsphinx"), options=Options("en", ("Dashwood",))),
+        wire.Hear(
+            "a", None, split=False, spec=Spec("whisper", model="/m", vad=False), options=Options(languages=("es",))
+        ),
     ],
 )
 def test_tasks_survive_the_wire(task: wire.Task) -> None:
