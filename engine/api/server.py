@@ -17,6 +17,9 @@ MAX_LINE = 64 * 1024
 """Bytes of a request line: room for callback URLs that are too long, so that the guard can say so in the vendor's
 shape."""
 
+READ_AHEAD = 256 * 1024
+"""Bytes of a body that may wait, twice over, while what came before is hashed and written."""
+
 
 def build(metrics: HttpMetrics, *rooms: Iterable[web.RouteDef]) -> web.Application:
     """The engine's application, of the routes of every room. Whoever built their parts opens and closes them."""
@@ -33,5 +36,6 @@ def runner(app: web.Application, shutdown_seconds: float = 30.0) -> web.AppRunne
         access_log=None,
         handle_signals=False,
         max_line_size=MAX_LINE,
+        read_bufsize=READ_AHEAD,
         shutdown_timeout=shutdown_seconds,
     )

@@ -40,6 +40,10 @@ DEMUXERS = (
 # Containers that know how long their audio is, and do not guess from a bit rate: they are refused without decoding.
 _EXACT = frozenset({"flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "wav"})
 
+# FFmpeg looks for DTS inside of every WAV, and asks all of its demuxers for up to 2500 packets: more work than all the
+# rest of a probe. A DTS stream shows within a few.
+_PROBE_PACKETS = "4"
+
 _UNREADABLE = "the audio is corrupt, or in a format that is not supported; send a WAV, FLAC, MP3, Ogg, MP4 or WebM file"
 
 
@@ -142,7 +146,7 @@ def _open(file: IO[bytes], raw: RawFormat | None) -> InputContainer:
         raise AudioError("the audio is empty: 0 bytes came")
     file.seek(0)
     headerless = None if raw is None or pcm.has_header(head) else raw
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none", "max_probe_packets": _PROBE_PACKETS}
     try:
         return av.open(
             _Nameless(file),

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from engine.errors import StorageFull, TooLarge
 
-BATCH = 1024 * 1024
-"""Bytes gathered before a thread hashes and writes them: the event loop waits for neither."""
+BATCH = 256 * 1024
+"""Bytes gathered before a thread hashes and writes them: the event loop waits for neither. Few enough for the next ones
+to come in meanwhile."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
