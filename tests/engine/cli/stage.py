@@ -1,0 +1,51 @@
+"""Runs the `engine` command as a person would, with settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command left: its exit code, and what it wrote on either stream."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+class Engine:
+    """The command in a folder of its own; `set` overrides settings, as `engine__models_dir`, and other variables."""
+
+    def __init__(self, folder: Path) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OUTSPOKEN_", "HF_"))}
+        self.folder = folder
+        self._env = inherited | {"HF_HOME": str(folder / "huggingface")}
+
+    def set(self, **settings: object) -> None:
+        for name, value in settings.items():
+            self._env[name if name.isupper() else f"OUTSPOKEN_{name.upper()}"] = str(value)
+
+    async def __call__(self, *arguments: str | Path) -> Said:
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("engine")),
+            *map(str, arguments),
+            cwd=self.folder,
+            env=self._env,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        return Said(process.returncode, out.decode(), err.decode())
