@@ -207,5 +207,9 @@ def _bar() -> Progress:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     seconds = TextColumn("{task.completed:.0f} s")
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), seconds, TimeRemainingColumn())
-    return Progress(*columns, console=console(stderr=True), disable=not sys.stderr.isatty())
+    return Progress(
+        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), seconds, TimeRemainingColumn()),
+        console=console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # results that go into a pipe must not end on the screen
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import sys
 from asyncio.subprocess import PIPE
 from dataclasses import dataclass
@@ -33,14 +34,16 @@ class Engine:
         for name, value in settings.items():
             self._env[name if name.isupper() else f"OUTSPOKEN_{name.upper()}"] = str(value)
 
-    async def __call__(self, *arguments: str | Path) -> Said:
+    async def __call__(self, *arguments: str | Path, terminal: bool = False) -> Said:
+        """Run it to its end; with `terminal`, its standard error is one."""
+        ours, theirs = pty.openpty() if terminal else (None, PIPE)
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("engine")),
             *map(str, arguments),
             cwd=self.folder,
             env=self._env,
             stdout=PIPE,
-            stderr=PIPE,
+            stderr=theirs,
         )
         try:
             out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
@@ -48,4 +51,8 @@ class Engine:
             process.kill()
             await process.wait()
             raise
-        return Said(process.returncode, out.decode(), err.decode())
+        if ours is not None:
+            err = os.read(ours, 1 << 20)
+            os.close(ours)
+            os.close(theirs)
+        return Said(process.returncode, out.decode(), (err or b"").decode())
