@@ -50,9 +50,11 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The result of one job. `source_channels` counts the channels of the audio, `channels` what was transcribed:
-    one item for a mixdown, or one per source channel for a multichannel request."""
+    one item for a mixdown, or one per source channel for a multichannel request; `took` is in seconds, like
+    `duration`."""
 
     model: Model
     duration: float
     source_channels: int
     channels: tuple[Channel, ...]
+    took: float = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +46,7 @@ class Recognition:
         """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
         options = Options(request.language, request.hotwords, request.languages)
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._max_seconds):
                 transcript = await self._processes.transcribe(task)
@@ -57,7 +60,7 @@ class Recognition:
             self._meter.died()
             raise
         self._meter.heard(transcript.duration)
-        return transcript
+        return replace(transcript, took=round(time.perf_counter() - began, 3))
 
     async def transcribe(self, request: Request, path: Path, media: Media) -> Transcript | Failed:  # noqa: ARG002
         """The same for a caller who waits, and who is told of a death at once: to try again is the caller's choice."""

@@ -116,9 +116,12 @@ def _options(language: str | None, hotwords: list[str], languages: list[str]) ->
     return Options(language, tuple(hotwords), tuple(languages))
 
 
-def _transcript(model: dict[str, str], duration: float, source_channels: int, channels: list[Any]) -> Transcript:
+def _transcript(
+    model: dict[str, str], duration: float, source_channels: int, channels: list[Any], took: float
+) -> Transcript:
     """By hand and not by a validator: hours of words are read in small steps, between which the event loop can run."""
-    return Transcript(Model(**model), duration, source_channels, tuple(_channel(**channel) for channel in channels))
+    heard = tuple(_channel(**channel) for channel in channels)
+    return Transcript(Model(**model), duration, source_channels, heard, took)
 
 
 def _channel(segments: list[Any], language: str, language_confidence: float) -> Channel:

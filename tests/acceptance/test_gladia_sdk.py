@@ -149,6 +149,7 @@ async def test_a_job_through_every_call(jobs: Jobs, clip: Path) -> None:
     assert (polled.custom_metadata, polled.kind, polled.version) == ({"user": "J"}, "pre-recorded", 2)
     assert (polled.file.filename, polled.file.audio_duration, polled.file.number_of_channels) == (clip.name, 1.5, 1)
     assert polled.result.metadata.billing_time == 1.5
+    assert polled.result.metadata.transcription_time > 0
     listed = await jobs.list({"limit": 5, "custom_metadata": {"user": "J"}, "status": ["done", "error"]})
     assert polled in listed.items
     assert await jobs.get_file(created.id) == SPEECH

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from engine.dialects.deepgram.parameters import UTT_SPLIT, Options
 from engine.dialects.deepgram.reply import BadRequest
 from engine.dialects.deepgram.wording import worded
-from engine.dialects.deepgram.words import (
+from engine.dialects.words import (
     Utterance,
     confidence,
     matches,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from engine.dialects.deepgram.numerals import as_digits
 from engine.dialects.deepgram.parameters import Options
-from engine.dialects.deepgram.words import substitute
+from engine.dialects.words import substitute
 from engine.transcript import Channel, Segment, Word
 
 FILLERS = frozenset({"uh", "um"})

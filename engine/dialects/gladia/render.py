@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.deepgram.words import confidence, paragraphs, prose, substitute, written
 from engine.dialects.gladia.names import filename_of
 from engine.dialects.gladia.parameters import File, Options, Subtitles
 from engine.dialects.gladia.reply import debug_id, timestamp
 from engine.dialects.subtitles import Layout, srt, vtt
+from engine.dialects.words import confidence, paragraphs, prose, substitute, written
 from engine.record import Record, State
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Transcript, Word
@@ -128,7 +128,7 @@ def _metadata(request: Request, transcript: Transcript, distinct: int) -> Docume
         "audio_duration": duration,
         "number_of_distinct_channels": distinct,
         "billing_time": round(duration * distinct, 6),
-        "transcription_time": 0.0,
+        "transcription_time": transcript.took,
     }
     if request.warnings:
         metadata["warnings"] = [dict(warning) for warning in request.warnings]

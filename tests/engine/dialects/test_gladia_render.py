@@ -155,6 +155,11 @@ def test_channels_that_say_the_same_count_once(media: Media, conversation: Trans
     assert document["metadata"]["billing_time"] == 12.0
 
 
+def test_the_time_that_recognition_took_is_told(media: Media, conversation: Transcript) -> None:
+    document = result(asked(), media, replace(conversation, took=0.5))
+    assert document["metadata"]["transcription_time"] == 0.5
+
+
 def _later(word: Word, seconds: float) -> Word:
     return replace(word, start=word.start + seconds, end=word.end + seconds)
 
