@@ -11,8 +11,10 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,8 @@ class Archive:
         self._clock = clock
         self._reader = connect_read_only(path)
         self._writer = Writer(path)
+        # Of its own, and one: what filters pass over may take long, and must not hold up those who store audio.
+        self._lists = ThreadPoolExecutor(1, thread_name_prefix="archive-list")
 
     def find(self, job_id: str, key_id: str | None) -> Record | None:
         """A job as it stands now; None when there is none, and also when another key made it."""
@@ -128,8 +132,9 @@ class Archive:
         return (await self.page(selection, with_results=with_results)).records
 
     async def page(self, selection: Selection, *, with_results: bool = False) -> Page:
-        """The same, and where it goes on. In a thread: what a filter passes over may be long."""
-        return await asyncio.to_thread(self._page, selection, with_results)
+        """The same, and where it goes on."""
+        work = partial(self._page, selection, with_results)
+        return await asyncio.get_running_loop().run_in_executor(self._lists, work)
 
     def _page(self, selection: Selection, with_results: bool) -> Page:
         sql = _LIST_ALL if selection.key_id is None else _LIST_OWN
@@ -169,6 +174,7 @@ class Archive:
 
     async def close(self) -> None:
         """Wait for the write under way, then close."""
+        self._lists.shutdown()
         self._reader.close()
         await self._writer.close()
 

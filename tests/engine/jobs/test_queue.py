@@ -88,6 +88,17 @@ async def test_a_suspect_is_worked_on_alone_among_suspects(store: JobStore, cloc
     assert [job.id for job in await store.lease(5)] == ["a1"]
 
 
+async def test_the_least_suspicious_goes_first(store: JobStore, clock: Clock, rows: Rows) -> None:
+    await queue(store, BUSY, 3)
+    rows("UPDATE jobs SET lapses = 4 - seq + 1")
+    taken = []
+    for _ in range(3):
+        (job,) = await store.lease(5)
+        taken.append((job.id, job.lapses))
+        await store.finish(job, HEARD, None)
+    assert taken == [("a2", 2), ("a1", 3), ("a0", 4)]
+
+
 async def test_the_books_agree_with_the_jobs_whatever_happens_to_them(
     store: JobStore, clock: Clock, rows: Rows
 ) -> None:

@@ -18,7 +18,7 @@ CREATE INDEX jobs_ended ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX jobs_audio ON jobs (finished_at) WHERE audio_kept = 1;
 -- One key's turn. A job over which two engines went quiet is a suspect, and waits in a line of its own.
 CREATE INDEX jobs_turn ON jobs (key_id, due_at, seq) WHERE state = 'queued' AND lapses < 2;
-CREATE INDEX jobs_suspect ON jobs (due_at, seq) WHERE state = 'queued' AND lapses >= 2;
+CREATE INDEX jobs_suspect ON jobs (lapses, due_at, seq) WHERE state = 'queued' AND lapses >= 2;
 
 -- What came of a job, in the engine's own words. Apart from the jobs, so that no list reads a transcript.
 CREATE TABLE results (
