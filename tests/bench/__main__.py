@@ -1,4 +1,4 @@
-"""Measures speed and memory of the relay, as ratios wherever the machine would decide otherwise.
+"""Measures speed and memory of relay and engine, as ratios wherever the machine would decide otherwise.
 
     python -m tests.bench [KEY_PREFIX ...] [--runs 5]
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
+from tests.bench import engine
 from tests.bench.big import big, unsigned
 from tests.bench.drain import hundred, one, one_by_aiohttp
 from tests.bench.fair import fair
@@ -66,6 +67,15 @@ BENCHES = (
             "relay.intake.behind_s": "",
         },
     ),
+    Bench(
+        engine.pocketsphinx,
+        {
+            "engine.overhead.pocketsphinx": "<= 1.10",
+            "engine.overhead.pocketsphinx.served_s": "",
+            "engine.overhead.pocketsphinx.direct_s": "",
+        },
+    ),
+    Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
     Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
     Bench(idle, {"relay.idle.cpu_percent": "< 0.5"}),
 )
