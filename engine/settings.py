@@ -81,8 +81,13 @@ class RecogniserSettings(Section):
 
 
 def _with_embedded(recognisers: object) -> object:
-    """The embedded recogniser is always there, unless the name was given to another."""
-    return {EMBEDDED: {"kind": EMBEDDED}, **recognisers} if isinstance(recognisers, dict) else recognisers
+    """The embedded recogniser is always there, whatever else the file or the environment says."""
+    if not isinstance(recognisers, dict):
+        return recognisers
+    own = recognisers.get(EMBEDDED, {})
+    return {EMBEDDED: {"kind": EMBEDDED} | own if isinstance(own, dict) else own} | {
+        name: recogniser for name, recogniser in recognisers.items() if name != EMBEDDED
+    }
 
 
 class FetchSettings(Section):

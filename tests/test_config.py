@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from engine.settings import RecogniserSettings
 from engine.settings import Settings as EngineSettings
 from relay.settings import Settings as RelaySettings
 from tests.acceptance.stage import ROOT
@@ -62,3 +63,12 @@ def test_every_setting_is_explained() -> None:
         if re.match(r"\w+ = ", line) and not before.startswith(("#", *_FAMILIES))
     ]
     assert unexplained == []
+
+
+def test_the_recogniser_that_is_commented_out_has_every_setting_with_its_default() -> None:
+    text = CONFIG.read_text("utf-8").partition("# [engine.recognisers.large]\n")[2].partition("\n\n")[0]
+    lines = [line.removeprefix("# ") for line in text.splitlines()]
+    large = tomllib.loads("\n".join(lines))
+    assert set(large) == set(RecogniserSettings.model_fields)
+    assert RecogniserSettings(**large) == RecogniserSettings(kind="whisper", model="large-v3")
+    assert not [line for before, line in pairwise(lines) if re.match(r"\w+ = ", line) and not before.startswith("#")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from engine.settings import EngineSettings, read
+from engine.recognisers.base import Spec
+from engine.settings import EngineSettings, RecogniserSettings, read
 from relay.errors import ConfigError
 
 
@@ -37,6 +39,18 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("OUTSPOKEN_ENGINE__LOG__LEVEL", "loud", "engine.log.level"),
         ("OUTSPOKEN_ENGINE__DEFAULT_MODEL", "nova-9", "default_model: 'nova-9' is not one of"),
         ("OUTSPOKEN_ENGINE__MODELS__MINE", "unheard-of", "engine.models.mine"),
+        (
+            "OUTSPOKEN_ENGINE__RECOGNISERS__BIG__KIND",
+            "whisper",
+            "engine.recognisers.big: Value error, model: a whisper",
+        ),
+        ("OUTSPOKEN_ENGINE__RECOGNISERS__BIG__KIND", "kaldi", "engine.recognisers.big.kind"),
+        (
+            "OUTSPOKEN_ENGINE__RECOGNISERS__POCKETSPHINX__VAD",
+            "true",
+            "vad: a pocketsphinx recogniser has no such setting",
+        ),
+        ("OUTSPOKEN_ENGINE__MODELS_MEMORY_BYTES", "0", "engine.models_memory_bytes"),
         ("OUTSPOKEN_ENIGNE__PORT", "1", "OUTSPOKEN_ENIGNE__PORT"),
     ],
 )
@@ -62,3 +76,50 @@ def test_a_mistake_is_an_error_that_names_the_key(variable: str, value: str, com
 )
 def test_only_loopback_addresses_count_as_this_machine(host: str, local: bool) -> None:
     assert EngineSettings(host=host).on_loopback is local
+
+
+def model(folder: Path, *, multilingual: bool) -> Path:
+    """A model's directory, as far as settings look into it: 1,000 bytes."""
+    folder.mkdir()
+    vocabulary = b'["a",""]' if multilingual else b'["a"]'
+    for name, data in {"config.json": b"{}", "tokenizer.json": b"{}", "vocabulary.json": vocabulary}.items():
+        (folder / name).write_bytes(data)
+    (folder / "model.bin").write_bytes(bytes(1000 - 4 - len(vocabulary)))
+    return folder
+
+
+def test_the_embedded_recogniser_stands_beside_those_of_the_file(tmp_path: Path) -> None:
+    path = model(tmp_path / "mine", multilingual=True)
+    file = tmp_path / "outspoken.toml"
+    file.write_text(
+        f"[engine]\nworkers = 1\n[engine.recognisers.big]\nkind = 'whisper'\nmodel = '{path}'\nthreads = 3\n"
+    )
+    specs = read(file, {}).engine.specs()
+    assert set(specs) == {"pocketsphinx", "big"}
+    assert specs["big"] == Spec("whisper", memory=1000, model=str(path), name="mine", threads=3)
+
+
+def test_its_memory_may_be_said_and_its_threads_are_a_share_of_the_machine(tmp_path: Path) -> None:
+    path = model(tmp_path / "mine", multilingual=True)
+    big = RecogniserSettings(kind="whisper", model=str(path), memory_bytes=7, compute_type="float32")
+    assert big.spec(tmp_path, workers=1024).memory == 7
+    assert big.spec(tmp_path, workers=1024).threads == 1
+    assert big.spec(tmp_path, workers=1).threads == os.cpu_count()
+
+
+def test_what_callers_may_ask_for_depends_on_the_recogniser_and_its_model(tmp_path: Path) -> None:
+    many = RecogniserSettings(kind="whisper", model=str(model(tmp_path / "many", multilingual=True)))
+    one = RecogniserSettings(kind="whisper", model=str(model(tmp_path / "one", multilingual=False)))
+    engine = EngineSettings.model_validate({"recognisers": {"many": many, "one": one}})
+    able = engine.catalogue(engine.specs()).recognisers
+    assert able["pocketsphinx"].honours == frozenset()
+    assert able["one"].languages == able["pocketsphinx"].languages == {"en"}
+    assert "detect_language" not in able["one"].honours
+    assert {"en", "es", "nb", "jv", "yue"} <= able["many"].languages
+    assert {"detect_language", "keyterm", "punctuate"} <= able["many"].honours
+
+
+def test_a_model_that_is_not_there_is_an_error_with_the_key_and_the_command(tmp_path: Path) -> None:
+    engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(kind="whisper", model="turbo")})
+    with pytest.raises(ConfigError, match=r"engine\.recognisers\.big\.model: .*`engine models pull turbo`"):
+        engine.specs()

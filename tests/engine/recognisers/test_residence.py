@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import AudioError, RecogniserUnavailable
+from engine.jobs.recognition import Recognition
 from engine.recognisers.base import Spec
 from engine.recognisers.pool import Pool, Transcribe
 from engine.recognisers.residence import Moved
-from engine.request import RawFormat
+from engine.request import Failed, FailureCode, RawFormat, Request
 from tests.engine.audio.encoding import CLIPS, DEMO
 from tests.engine.recognisers.test_pool import children, command, opened, readable
 
@@ -186,6 +189,22 @@ async def test_a_recogniser_larger_than_all_memory_fails_its_own_job_and_no_othe
     assert not isinstance(outcomes[1], BaseException)
 
 
+class Nobody:
+    """A meter that nobody reads."""
+
+    def heard(self, seconds: float) -> None: ...
+
+    def died(self) -> None: ...
+
+
+async def test_a_job_whose_recogniser_is_too_large_ends_with_that_reason(make: Make, quiet: str) -> None:
+    recognition = Recognition(await make(memory=50), Nobody(), max_seconds=PATIENCE)
+    failed = await recognition.hear(Request("id", "deepgram", "nova-3", recogniser="large"), Path(quiet))
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.INTERNAL
+    assert "'large' needs 90 bytes of memory" in failed.message
+
+
 async def test_a_model_that_cannot_be_loaded_is_said_without_its_path(
     make: Make, quiet: str, tmp_path: Path, told: list[Moved]
 ) -> None:
@@ -216,3 +235,10 @@ async def test_who_asks_hears_how_far_it_is(make: Make) -> None:
     assert heard == sorted(heard)
     assert heard[-1] <= transcript.duration
     assert (await pool.probe(str(CLIPS / "stereo.flac"))).channels == 2
+
+
+def test_the_engine_itself_never_loads_what_only_its_workers_need() -> None:
+    heavy = "{'faster_whisper', 'ctranslate2', 'onnxruntime', 'huggingface_hub', 'pocketsphinx', 'numpy'}"
+    code = f"import sys, engine.app, engine.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
