@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sqlite3
-import wave
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -14,23 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.speech import first_seconds
+from tests.acceptance.speech import first_seconds, silence
 from tests.acceptance.stage import Process, Stage, free_callback_port
 
 QUEUED = 60
 
 pytestmark = pytest.mark.acceptance
-
-
-def silence(seconds: float) -> bytes:
-    """Heard in a few milliseconds, which speech is not."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(bytes(int(seconds * 16000) * 2))
-    return out.getvalue()
 
 
 @pytest.fixture

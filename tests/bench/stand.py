@@ -49,6 +49,7 @@ class Scale:
     audio_seconds: float = 60.0
     turns: int = 3
     uploads: int = 200
+    queued: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
