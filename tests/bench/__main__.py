@@ -30,6 +30,7 @@ from tests.bench.growth import growth
 from tests.bench.intake import intake
 from tests.bench.isolation import isolation
 from tests.bench.latency import latency
+from tests.bench.restart import restart
 from tests.bench.stand import Result, Scale
 from tests.bench.usage import idle, memory
 
@@ -76,6 +77,7 @@ BENCHES = (
         },
     ),
     Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
+    Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
     Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
     Bench(idle, {"relay.idle.cpu_percent": "< 0.5"}),
 )

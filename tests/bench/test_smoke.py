@@ -12,7 +12,15 @@ from tests.bench.__main__ import BENCHES, Bench, keep, summarise
 from tests.bench.stand import Scale
 
 TINY = Scale(
-    deliveries=200, history=1000, large_bodies=4, samples=20, seconds=0.1, audio_seconds=1.0, turns=1, uploads=3
+    deliveries=200,
+    history=1000,
+    large_bodies=4,
+    samples=20,
+    seconds=0.1,
+    audio_seconds=1.0,
+    turns=1,
+    uploads=3,
+    queued=10,
 )
 
 pytestmark = pytest.mark.acceptance
