@@ -9,17 +9,18 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import lru_cache, partial
 from importlib.metadata import version
+from typing import Protocol
 
 import structlog
 from aiohttp import web
 
 from relay.admin import keys
-from relay.delivery.courier import Courier
+from relay.delivery.courier import Courier, Transport
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
@@ -50,14 +51,38 @@ _URLS = 4096  # the guard's readings that are kept: most callers have one callba
 log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> None:
+class ClosableTransport(Transport, Protocol):
+    """A transport that holds connections until it is closed."""
+
+    async def aclose(self) -> None:
+        """Close them, and wait until they are."""
+
+
+TransportFactory = Callable[[RelaySettings, Resolver], ClosableTransport]
+"""Builds the transport of a relay; the resolver is the guard for every address that it dials."""
+
+
+def build_transport(relay: RelaySettings, resolver: Resolver) -> ClosableTransport:
+    """Our own client; aiohttp's where a forward proxy is configured."""
+    bounds = Bounds(
+        connect_timeout=relay.http.connect_timeout,
+        exchange_timeout=relay.http.exchange_timeout,
+        idle_per_origin=relay.per_destination,
+        idle_in_all=2 * relay.concurrency,
+    )
+    if relay.http.proxy:
+        return AiohttpTransport(resolver, bounds, proxy=relay.http.proxy)
+    return HttpTransport(resolver, bounds)
+
+
+async def run(settings: Settings, build: TransportFactory = build_transport) -> None:
     """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once."""
     path, relay = settings.outbox.path, settings.relay
     _announce(settings)
     applied = migrate(path, [outbox_migrations()])
     log.info("store.ready", path=str(path), migrations=[f"{m.number:04}_{m.name}" for m in applied])
     async with AsyncExitStack() as stack:
-        house = House(settings, stack)
+        house = House(settings, stack, build)
         await house.open()
         _warn_if_unsigned(settings)
         _obey_signals(house.service)
@@ -71,7 +96,7 @@ async def run(settings: Settings) -> None:
 class House:
     """The rooms of one relay, wired."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, build: TransportFactory) -> None:
         relay, rules = settings.relay, settings.outbox.guard.rules()
         self._stack = stack
         self._path = settings.outbox.path
@@ -82,7 +107,7 @@ class House:
         self._wake = asyncio.Event()
         self._outbox = SqliteOutbox(settings.outbox.path, relay.lease_seconds)
         self._doorbell = Doorbell(settings.outbox.path, self._wake)
-        self._transport = _transport(relay, Resolver(rules))
+        self._transport = build(relay, Resolver(rules))
         self._settler = Settler(self._outbox, self._tell, self._wake)
         courier = Courier(
             shelf=self._outbox,
@@ -160,18 +185,6 @@ class House:
 
     async def _not_draining(self) -> str | None:
         return "draining" if self.service.draining else None
-
-
-def _transport(relay: RelaySettings, resolver: Resolver) -> HttpTransport | AiohttpTransport:
-    bounds = Bounds(
-        connect_timeout=relay.http.connect_timeout,
-        exchange_timeout=relay.http.exchange_timeout,
-        idle_per_origin=relay.per_destination,
-        idle_in_all=2 * relay.concurrency,
-    )
-    if relay.http.proxy:
-        return AiohttpTransport(resolver, bounds, proxy=relay.http.proxy)
-    return HttpTransport(resolver, bounds)
 
 
 def _pointers(settings: Settings, outbox: SqliteOutbox) -> Pointers | None:

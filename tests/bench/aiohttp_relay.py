@@ -25,5 +25,4 @@ def by_aiohttp(relay: RelaySettings, resolver: Resolver) -> AiohttpTransport:
 if __name__ == "__main__":
     chosen = settings.read(None, os.environ)
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
-    app._transport = by_aiohttp
-    uvloop.run(app.run(chosen))
+    uvloop.run(app.run(chosen, by_aiohttp))
