@@ -111,7 +111,7 @@ class Jobs:
         if isinstance(request, Problem):
             raise Rejected(request)
         if request.callback:
-            name = "callback_config.url" if body.get("callback_config") else "callback_url"
+            name = "callback_url" if body.get("callback_url") == request.callback.url else "callback_config.url"
             await parts.judge(name, request.callback.url, must_resolve=True)
         return request
 

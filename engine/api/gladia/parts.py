@@ -100,7 +100,7 @@ class Parts:
 
     def base(self, http: web.Request) -> str:
         """The beginning of every URL that callers are given."""
-        return self.public_url.rstrip("/") or f"{http.scheme}://{http.host}"
+        return self.public_url.rstrip("/") or f"{http.scheme}://{http.headers.get('Host') or _address(http)}"
 
     async def json(self, http: web.Request) -> Any:
         """The decoded body. Strict: what JSON does not know (NaN, half of a surrogate pair) could not be sent on."""
@@ -116,6 +116,12 @@ class Parts:
                 raise Rejected(invalid(f"{field_name} must be a URL address that this server may call. {message}"))
             case Unresolved(detail=detail) if must_resolve:
                 raise Rejected(invalid(f"{field_name} must be a URL address that resolves. {detail}"))
+
+
+def _address(http: web.Request) -> str:
+    """Where the request came in, for the rare client that does not say what it called (aiohttp would ask the DNS)."""
+    host, port = http.get_extra_info("sockname")[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def answer(document: dict[str, Any], status: int = 200) -> web.Response:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+_MOST_ERRORS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -18,8 +20,9 @@ class Problem:
 
 
 def invalid(*validation_errors: str) -> Problem:
-    """A request whose fields cannot be read or honoured."""
-    return Problem(422, "Invalid parameter(s)", validation_errors)
+    """A request whose fields cannot be read or honoured. Of very many flaws the first are named: an answer does not
+    grow with the nonsense that it answers."""
+    return Problem(422, "Invalid parameter(s)", validation_errors[:_MOST_ERRORS])
 
 
 def render_problem(problem: Problem, *, path: str, request_id: str, now: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -318,6 +319,15 @@ async def test_behind_a_proxy_urls_begin_as_it_is_called_outside(tmp_path: Path,
         assert (await ask(client, "GET", JOBS))[1]["first"].startswith(f"{outside}{JOBS}?")
         job = await server.take()
         assert job.has_audio
+
+
+async def test_a_client_that_names_no_host_gets_the_address_that_it_called(server: Stage) -> None:
+    url, body = urlsplit(server.url), json.dumps({"audio_url": URL}).encode()
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(f"POST {JOBS} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    answer = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+    assert answer["result_url"].startswith(f"{server.url}{JOBS}/")
+    writer.close()
 
 
 async def test_the_setting_names_the_events_of_new_jobs(tmp_path: Path, database: Path) -> None:

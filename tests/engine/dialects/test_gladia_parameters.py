@@ -117,6 +117,10 @@ def test_fields_that_nobody_knows_are_refused_unless_switched_off() -> None:
     assert asked(zoom=False, other=None).warnings == ()
 
 
+def test_of_very_many_flaws_the_first_are_named() -> None:
+    assert len(flaws(**{f"f{number}": 1 for number in range(999)})) == 50
+
+
 @pytest.mark.parametrize(
     ("fields", "language", "languages"),
     [
