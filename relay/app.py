@@ -34,8 +34,9 @@ from relay.policy.destination import PRE_RECORDED, read
 from relay.policy.pointer import Pointers
 from relay.settings import RelaySettings, Settings
 from relay.telemetry.exposition import Check, measure_loop_lag, routes
-from relay.telemetry.log import AttemptLog
+from relay.telemetry.log import AttemptLog, count_lines
 from relay.telemetry.metrics import Metrics
+from relay.telemetry.store import WatchedOutbox
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
@@ -103,12 +104,14 @@ class House:
         self._kept = relay.retention.kept()
         self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
-        self._log = AttemptLog(relay.log.level, relay.log.format, "relay")
+        lines = count_lines()
+        self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
         self._wake = asyncio.Event()
         self._outbox = SqliteOutbox(settings.outbox.path, relay.lease_seconds)
         self._doorbell = Doorbell(settings.outbox.path, self._wake)
         self._transport = build(relay, Resolver(rules))
-        self._settler = Settler(self._outbox, self._tell, self._wake)
+        watched = WatchedOutbox(self._outbox, self.metrics.store)
+        self._settler = Settler(watched, self._tell, self._wake)
         courier = Courier(
             shelf=self._outbox,
             transport=self._transport,
@@ -119,7 +122,8 @@ class House:
             dice=random.Random().random,  # noqa: S311 (jitter is no secret)
         )
         slots = Slots(relay.concurrency, relay.per_destination)
-        self._dispatcher = Dispatcher(self._outbox, courier.deliver, self._settler, slots, self._wake)
+        self._slots = relay.per_destination
+        self._dispatcher = Dispatcher(watched, courier.deliver, self._settler, slots, self._wake)
         self.service = Service(
             self._dispatcher,
             self._settler,
@@ -131,6 +135,9 @@ class House:
             pace=Pace(renew=relay.lease_seconds / 3),
         )
         self.service.also("retention", _RETENTION_SECONDS, self._forget)
+        self.metrics.watch(
+            draining=lambda: self.service.draining, in_flight=lambda: self._dispatcher.in_flight, lines=lines
+        )
 
     async def open(self) -> None:
         """Take hold of sockets and files; the stack gives them back in reverse."""
@@ -147,24 +154,26 @@ class House:
 
     async def _expire(self) -> None:
         # Each slice is a transaction of its own, and between two of them claims have their turn.
-        while await self._outbox.expire(time.time() - self._patience):
-            continue
+        with self.metrics.store.watch("expire"):
+            while await self._outbox.expire(time.time() - self._patience):
+                continue
 
     async def _forget(self) -> None:
-        pruned = await prune(self._path, self._kept, time.time())
+        with self.metrics.store.watch("retention"):
+            pruned = await prune(self._path, self._kept, time.time())
         self.metrics.forgotten(pruned)
         if pruned != Pruned():
             log.info("retention.finished", **asdict(pruned))
 
     async def _take_stock(self) -> None:
-        self._dispatcher.share_with(await self._outbox.check_in())
-        self.metrics.counted(await self._outbox.snapshot())
-        self.metrics.working(
-            draining=self.service.draining,
-            in_flight=self._dispatcher.in_flight,
+        self.metrics.counted(
             stale=self._settler.take_stale(),
             lapsed=self._dispatcher.take_lapsed(),
+            ended=self._outbox.take_ended(),
         )
+        with self.metrics.store.watch("stats"):
+            self._dispatcher.share_with(await self._outbox.check_in())
+            self.metrics.stocked(await self._outbox.snapshot(self._slots))
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on. A failing receiver or a long backlog is no reason to be unready."""

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -26,8 +26,17 @@ _KILL_STREAM = statement("kill_stream")
 _KILL_FOLLOWERS = statement("kill_followers")
 
 
-def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> frozenset[Lease]:
-    """Write them; returns the leases that were stale, for which nothing was changed."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a batch: the leases that were `stale`, for which nothing was changed, and how many deliveries were
+    `killed` with their stream."""
+
+    stale: frozenset[Lease]
+    killed: int
+
+
+def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> Settled:
+    """Write them."""
     written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
     for attempt in attempts:
         if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:
@@ -36,10 +45,12 @@ def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> fro
     connection.executemany(_RECORD_ATTEMPT, map(_record, standing))
     for origin, of_one in _by_destination(standing).items():
         _learn(connection, origin, of_one)
+    killed = 0
     for attempt in standing:
         if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
-            step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
-    return frozenset(attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in written)
+            killed += step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
+    stale = (attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in written)
+    return Settled(frozenset(stale), killed)
 
 
 def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> set[int]:
@@ -54,13 +65,14 @@ def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) 
     return written
 
 
-def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, dead: bool) -> None:
-    """What the end of one delivery means for those behind it: the next is due, or all of them die."""
+def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, dead: bool) -> int:
+    """What the end of one delivery means for those behind it: the next is due, or all of them die; returns how many
+    did."""
     stream = {"stream_id": stream_id, "now": now}
     if dead and connection.execute(_KILL_STREAM, stream).rowcount:
-        connection.execute(_KILL_FOLLOWERS, stream)
-    else:
-        connection.execute(_ADVANCE_STREAM, stream)
+        return connection.execute(_KILL_FOLLOWERS, stream).rowcount
+    connection.execute(_ADVANCE_STREAM, stream)
+    return 0
 
 
 def _is_dead(attempt: Attempted) -> bool:

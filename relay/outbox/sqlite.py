@@ -6,17 +6,18 @@ import asyncio
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relay.model import Attempted, BodyLimits, Delivery, Lease
+from relay.model import Attempted, BodyLimits, Delivery, Lease, Reason
 from relay.outbox import settling
 from relay.outbox.claiming import Claimer
 from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.stock import Snapshot, take_stock
+from relay.outbox.stock import Snapshot, Stocktaker
 from relay.outbox.writer import Writer, store_errors
 from relay.policy.signing import SigningKey, parse_key
 
@@ -67,7 +68,8 @@ class SqliteOutbox:
         self._claimer = Claimer(lease)
         self._holder = secrets.token_hex(8)
         self._claims = 0
-        self._counted_to: int | None = None
+        self._stock = Stocktaker(path)
+        self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
         self._keys: dict[str, tuple[SigningKey, ...]] = {}
         self._keys_version: list[Any] = []
@@ -110,7 +112,9 @@ class SqliteOutbox:
         for attempt in attempts:  # what was refused or sent as a link never asked for its body
             self._bodies.pop(attempt.delivery.lease.seq, None)
         async with self._writer.transaction() as connection:
-            return settling.settle(connection, attempts)
+            settled = settling.settle(connection, attempts)
+        self._ended[Reason.STREAM_KILLED] += settled.killed
+        return settled.stale
 
     async def renew(self, leases: Iterable[Lease]) -> None:
         """Push the expiry of what this relay holds out by a whole lease."""
@@ -132,10 +136,18 @@ class SqliteOutbox:
         async with self._writer.transaction() as connection:
             values = {"before": before, "now": now, "slice": _EXPIRE_SLICE}
             streams = connection.execute(_EXPIRE, values).fetchall()
-            for (stream_id,) in streams:
-                if stream_id is not None:
-                    settling.step_stream(connection, stream_id, now, dead=True)
+            killed = sum(
+                settling.step_stream(connection, stream_id, now, dead=True)
+                for (stream_id,) in streams
+                if stream_id is not None
+            )
+        self._ended += Counter({Reason.EXPIRED: len(streams), Reason.STREAM_KILLED: killed})
         return len(streams)
+
+    def take_ended(self) -> Mapping[Reason, int]:
+        """Deliveries that this relay gave up without an attempt, since the last call."""
+        taken, self._ended = self._ended, Counter[Reason]()
+        return taken
 
     async def check_in(self) -> int:
         """Say that this relay is at work; returns how many are."""
@@ -182,11 +194,9 @@ class SqliteOutbox:
         due: float | None = self._read(_NEXT_DUE)[0][0]
         return due
 
-    async def snapshot(self) -> Snapshot:
-        """The gauges, counted in a thread on a connection of their own."""
-        snapshot = await asyncio.to_thread(take_stock, self._path, self._counted_to, self._clock())
-        self._counted_to = snapshot.high_water
-        return snapshot
+    async def snapshot(self, slots: int) -> Snapshot:
+        """The gauges, counted in a thread on a connection of their own. A destination has that many `slots`."""
+        return await asyncio.to_thread(self._stock.take, self._clock(), slots)
 
     async def close(self) -> None:
         """Close both connections."""

@@ -2,60 +2,186 @@
 
 from __future__ import annotations
 
+import heapq
+import shutil
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relay.model import Kind
 from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
 from relay.outbox.writer import store_errors
 
-_ADDED = statement("added")
+WORST = 10
+"""Destinations that are told apart: a label may not have as many values as there are receivers."""
+
 _SNAPSHOT = statement("snapshot")
+_ADDED = statement("added")
+_QUEUES = statement("queues")
+_STANDINGS = statement("standings")
+_LEFT_ALONE = statement("left_alone")
+_FULL = statement("full")
+_ACTS = statement("acts")
+_LAST_ACT = "SELECT coalesce(max(id), 0) FROM audit"
+
+_ACT_SECONDS = 600.0  # a bulk act goes through its slices in less
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """What is pending. `ready` is due and may go; `held` is due, but its destination is left alone or takes no more.
+
+    The ages are of the oldest in each, in seconds past due; 0 where there is none. `worst` has the destinations, by
+    id, for which most is pending.
+    """
+
+    ready: int
+    scheduled: int
+    held: int
+    ready_age: float
+    held_age: float
+    worst: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Bytes: of the database, of its log, and free on their disk."""
+
+    database: int
+    log: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What happened since the snapshot before, whoever did it: deliveries added, by kind; deliveries that operators
+    cancelled or replayed, these by the door they used; breakers that opened and closed."""
+
+    added: Mapping[Kind, int]
+    replayed: Mapping[str, int]
+    cancelled: int
+    opened: int
+    closed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The gauges at one moment. Ages are seconds, 0 when there is nothing to wait for; `added` counts the deliveries
-    that came since the snapshot before."""
+    """The gauges at one moment. Ages are in seconds, 0 when there is nothing to wait for.
+
+    `standings` counts destinations; `held_up` are the origins that are left alone or take no more for now. `key_age`
+    is that of the oldest key which signs, `backup_at` when the outbox was backed up last, in epoch seconds, or 0.
+    """
 
     taken_at: float
     took: float
-    ready: int
-    scheduled: int
+    queues: Queues
     in_flight: int
     dead: int
-    oldest_due_age: float
     oldest_undelivered_age: float
-    added: Mapping[Kind, int]
-    high_water: int
+    standings: Mapping[str, int]
+    held_up: frozenset[str]
+    files: Files
+    since: Since
+    key_age: float
+    backup_at: float
 
 
-def take_stock(path: Path, counted_to: int | None, now: float) -> Snapshot:
-    """Count. `counted_to` is the high-water mark of the snapshot before; without one nothing counts as added."""
-    began = time.perf_counter()
-    with store_errors(), closing(connect_read_only(path)) as connection:
-        ready, scheduled, leased, dead, due_at, created_at, last = connection.execute(
-            _SNAPSHOT, {"now": now}
-        ).fetchone()
-        # Up to `last`: what is added between the two reads belongs to the next snapshot.
-        since = {"after": last if counted_to is None else counted_to, "last": last}
-        added = connection.execute(_ADDED, since).fetchall()
-    return Snapshot(
-        taken_at=now,
-        took=time.perf_counter() - began,
-        ready=ready,
-        scheduled=scheduled,
-        in_flight=leased,
-        dead=dead,
-        oldest_due_age=_age(due_at, now),
-        oldest_undelivered_age=_age(created_at, now),
-        added={Kind(kind): count for kind, count in added},
-        high_water=last or 0,
+class Stocktaker:
+    """Counts, and remembers up to where it has counted. Nothing counts as new the first time. For one thread a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counted_to: int | None = None
+        self._open: frozenset[int] | None = None
+        self._acts = _Acts()
+
+    def take(self, now: float, slots: int) -> Snapshot:
+        """Count. A destination has that many `slots`. Raises StoreUnavailable."""
+        began = time.perf_counter()
+        with store_errors(), closing(connect_read_only(self._path)) as connection:
+            connection.execute("BEGIN")  # one moment for all of them
+            totals = connection.execute(_SNAPSHOT, {"now": now}).fetchone()
+            alone = connection.execute(_LEFT_ALONE).fetchall()
+            full = connection.execute(_FULL, {"now": now, "slots": slots}).fetchall()
+            held_up = frozenset([origin for _, origin, _ in alone] + [origin for (origin,) in full])
+            queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), held_up, now)
+            standings = dict(connection.execute(_STANDINGS).fetchall())
+            since = self._since(connection, totals[3] or 0, frozenset(id_ for id_, _, is_open in alone if is_open), now)
+        in_flight, dead, created_at, _, key_created_at, backup_at = totals
+        return Snapshot(
+            taken_at=now,
+            took=time.perf_counter() - began,
+            queues=queues,
+            in_flight=in_flight,
+            dead=dead,
+            oldest_undelivered_age=_age(created_at, now),
+            standings=standings,
+            held_up=held_up,
+            files=_files(self._path),
+            since=since,
+            key_age=_age(key_created_at, now),
+            backup_at=backup_at or 0.0,
+        )
+
+    def _since(self, connection: sqlite3.Connection, last: int, now_open: frozenset[int], now: float) -> Since:
+        values = {"after": last if self._counted_to is None else self._counted_to, "last": last}
+        added = {Kind(kind): count for kind, count in connection.execute(_ADDED, values)}
+        was_open = now_open if self._open is None else self._open
+        replayed, cancelled = self._acts.read(connection, now)
+        self._counted_to, self._open = last, now_open
+        return Since(added, replayed, cancelled, len(now_open - was_open), len(was_open - now_open))
+
+
+class _Acts:
+    """Bulk acts of operators, whose lines in the audit grow while they are at it."""
+
+    def __init__(self) -> None:
+        self._after: int | None = None
+        self._done: dict[int, int] = {}
+
+    def read(self, connection: sqlite3.Connection, now: float) -> tuple[Mapping[str, int], int]:
+        """Deliveries replayed, by source, and cancelled, since the last call."""
+        if self._after is None:
+            self._after = connection.execute(_LAST_ACT).fetchone()[0]
+        replayed, cancelled = Counter[str](), 0
+        for id_, at, act, source, done in connection.execute(_ACTS, {"after": self._after}).fetchall():
+            more = done - self._done.get(id_, 0)
+            self._done[id_] = done
+            if act == "delivery.replay":
+                replayed[source] += more
+            else:
+                cancelled += more
+            if at < now - _ACT_SECONDS:
+                self._after = max(self._after, id_)
+                del self._done[id_]
+        return replayed, cancelled
+
+
+def _queues(rows: Sequence[Any], held_up: frozenset[str], now: float) -> Queues:
+    """Folded here and not in SQL: there are as many rows as destinations with something pending."""
+    due = [row for row in rows if row[3]]
+    held = [row for row in due if row[1] in held_up]
+    free = [row for row in due if row[1] not in held_up]
+    worst = heapq.nlargest(WORST, rows, key=lambda row: row[2])
+    return Queues(
+        ready=sum(row[3] for row in free),
+        scheduled=sum(row[2] - row[3] for row in rows),
+        held=sum(row[3] for row in held),
+        ready_age=_age(min((row[4] for row in free), default=None), now),
+        held_age=_age(min((row[4] for row in held), default=None), now),
+        worst={row[0]: row[2] for row in worst},
     )
+
+
+def _files(path: Path) -> Files:
+    log = path.with_name(path.name + "-wal")
+    return Files(path.stat().st_size, log.stat().st_size if log.exists() else 0, shutil.disk_usage(path.parent).free)
 
 
 def _age(since: float | None, now: float) -> float:

@@ -9,7 +9,10 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
+
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class Series:
@@ -19,6 +22,7 @@ class Series:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
+        self._exemplars: dict[int, Exemplar] = {}
 
     def observe(self, values: Sequence[float]) -> None:
         """Count a batch of values."""
@@ -26,10 +30,21 @@ class Series:
             self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += sum(values)
 
-    def read(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative counts by upper bound, and the sum."""
+    def exemplify(self, value: float, trace_id: str, at: float) -> None:
+        """Let a trace stand for the values near this one, which was counted at `at`."""
+        self._exemplars[bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace_id}, value, at)
+
+    def read(self) -> tuple[list[Bucket], float]:
+        """Cumulative counts by upper bound, each with the last exemplar of its own, and the sum."""
         names = [*map(floatToGoString, self._bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
+        return [self._bucket(i, name, count) for i, (name, count) in enumerate(self._cumulative(names))], self._sum
+
+    def _cumulative(self, names: list[str]) -> Iterable[tuple[str, float]]:
+        return zip(names, map(float, accumulate(self._counts)), strict=True)
+
+    def _bucket(self, index: int, name: str, count: float) -> Bucket:
+        exemplar = self._exemplars.get(index)
+        return (name, count, exemplar) if exemplar else (name, count)
 
 
 class Histogram(Collector):

@@ -48,6 +48,25 @@ def configure(level: str, style: Literal["json", "console"], service: str) -> No
     )
 
 
+class Lines:
+    """Counts lines by level, wherever they come from."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("debug", "info", "warning", "error", "critical"), 0)
+
+    def __call__(self, _: object, method: str, event: Event) -> Event:
+        """Count one that structlog is about to write."""
+        self.counts["error" if method == "exception" else method] += 1
+        return event
+
+
+def count_lines() -> Lines:
+    """Count what this process writes from now on."""
+    lines = Lines()
+    structlog.configure(processors=[lines, *structlog.get_config()["processors"]])
+    return lines
+
+
 class _Unfailing:
     """Standard output that may be a closed pipe or stand on a full disk: that costs a line, and never a delivery."""
 
@@ -136,13 +155,15 @@ class AttemptLog:
 
     As JSON, the lines of a batch are rendered by msgspec alone and written at once, in the shape that structlog would
     give them: with thousands of attempts a second, its chain of processors would cost more than the deliveries.
+    Those are counted in `lines`, which hears of the others from structlog.
     """
 
-    def __init__(self, level: str, style: Literal["json", "console"], service: str) -> None:
+    def __init__(self, level: str, style: Literal["json", "console"], service: str, lines: Lines | None = None) -> None:
         self._log = structlog.get_logger()
         self._least = logging.getLevelNamesMapping()[level.upper()]
         self._service = service
         self._stream = _Unfailing(sys.stdout.buffer) if style == "json" else None
+        self._lines = lines or Lines()
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
         """Hear of a batch of settled attempts."""
@@ -166,6 +187,8 @@ class AttemptLog:
                 now,
                 self._service,
             )
+        for line in lines:
+            self._lines.counts[line.level or "info"] += 1
         stream.write(_rendered(lines))
         stream.flush()
 

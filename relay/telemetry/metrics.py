@@ -3,19 +3,25 @@ first appears with its first failure has no increase, so nobody would be alerted
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import version
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import distribution
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
-from relay.model import Attempted, Dead, Delivered, Kind, Outcome, Reason
+from relay.model import Attempted, Dead, Delivered, Outcome, Reason
 from relay.outbox.retention import Pruned
 from relay.outbox.stock import Snapshot
 from relay.telemetry.histogram import Histogram
+from relay.telemetry.log import Lines
+from relay.telemetry.stock import DESTINATION, HELD_BY, RELAY, StockMetrics
+from relay.telemetry.store import StoreMetrics
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 _LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -25,10 +31,11 @@ _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 _LOOPS = ("claim", "renew", "stats", "expire", "settle", "retention")
-_STATES = ("ready", "scheduled", "in_flight", "dead")
 _TABLES = ("deliveries", "bodies", "attempts", "audit", "keys")
 _RESULTS = ("success", "http_error", "transport_error")
-_ENDINGS = (("delivered", "none"), *(("dead", reason.value) for reason in Reason))
+_CANCELLED = ("cancelled", Reason.OPERATOR.value)
+_ENDINGS = (("delivered", "none"), _CANCELLED, *(("dead", reason.value) for reason in Reason))
+_REMEMBERED_SECONDS = 86400.0
 
 
 class Metrics:
@@ -39,10 +46,12 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        Info("relay_build", "What runs.", registry=registry).info({"version": version("outspoken")})
+        Info("relay_build", "What runs.", registry=registry).info(_build())
         self._attempts(registry)
-        self._outbox(registry)
         self._loops(registry)
+        self.store = StoreMetrics(registry)
+        self._stock = StockMetrics(registry)
+        self._held_up: dict[str, float] = {}
         limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)
         limit.set(concurrency)
 
@@ -52,12 +61,20 @@ class Metrics:
         self._duration = Histogram(
             "relay_delivery_attempt_duration_seconds", "The exchange.", _DURATION, registry, "result", _RESULTS
         )
-        self._lag = Histogram("relay_delivery_pickup_lag_seconds", "From due to started: our lateness.", _LAG, registry)
+        self._lag = Histogram(
+            "relay_delivery_pickup_lag_seconds",
+            "From due to started, by who held it up: only the relay's is lateness of ours.",
+            _LAG,
+            registry,
+            "held_by",
+            HELD_BY,
+        )
         self._finishing(registry)
         connections = Counter("relay_delivery_connections", "Connections used.", ["reused"], registry=registry)
         self._connections = {reused: connections.labels(str(reused).lower()) for reused in (False, True)}
         self._in_flight = Gauge("relay_delivery_attempts_in_flight", "Attempts under way.", registry=registry)
         self._stale = Counter("relay_settlements_stale", "Settlements whose lease had been lost.", registry=registry)
+        self._lapsed = Counter("relay_leases_expired", "Leases taken over.", registry=registry)
 
     def _finishing(self, registry: CollectorRegistry) -> None:
         self._end_to_end = Histogram(
@@ -77,23 +94,6 @@ class Metrics:
         )
         self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", _BODY, registry)
 
-    def _outbox(self, registry: CollectorRegistry) -> None:
-        enqueued = Counter(
-            "relay_deliveries_enqueued", "Deliveries added, seen since start.", ["kind"], registry=registry
-        )
-        self._enqueued = {kind: enqueued.labels(kind.value) for kind in Kind}
-        deliveries = Gauge("relay_outbox_deliveries", "Deliveries by state.", ["state"], registry=registry)
-        self._states = {state: deliveries.labels(state) for state in _STATES}
-        self._oldest_due = Gauge(
-            "relay_outbox_oldest_due_age_seconds", "How late the latest is; 0 when nothing is due.", registry=registry
-        )
-        self._oldest = Gauge(
-            "relay_outbox_oldest_undelivered_age_seconds", "Age of the oldest undelivered result.", registry=registry
-        )
-        self._stats_at = Gauge("relay_outbox_stats_timestamp_seconds", "When these were counted.", registry=registry)
-        self._stats_took = Gauge("relay_outbox_stats_duration_seconds", "What counting took.", registry=registry)
-        self._lapsed = Counter("relay_leases_expired", "Leases taken over.", registry=registry)
-
     def _loops(self, registry: CollectorRegistry) -> None:
         turns = Counter("relay_loop_iterations", "Turns of a loop.", ["loop"], registry=registry)
         errors = Counter("relay_loop_errors", "Turns that failed.", ["loop"], registry=registry)
@@ -112,12 +112,23 @@ class Metrics:
         """Hear of a batch of settled attempts."""
         delivered = [attempt for attempt in attempts if isinstance(attempt.verdict, Delivered)]
         failed = [attempt for attempt in attempts if not isinstance(attempt.verdict, Delivered)]
-        self._lag.observe([attempt.lag for attempt in attempts])
+        self._pick_up(attempts)
         self._bytes.observe([attempt.delivery.body_bytes for attempt in attempts])
         self._connect(attempts)
         self._succeed(delivered)
         for attempt in failed:
             self._fail(attempt)
+
+    def _pick_up(self, attempts: Sequence[Attempted]) -> None:
+        """Apart: those whose destination was seen left alone, or with all its slots taken, since they were due."""
+        ours: list[float] = []
+        theirs: list[float] = []
+        for attempt in attempts:
+            delivery = attempt.delivery
+            waited = self._held_up.get(delivery.destination, 0.0) >= delivery.due_at
+            (theirs if waited else ours).append(attempt.lag)
+        self._lag[RELAY].observe(ours)
+        self._lag[DESTINATION].observe(theirs)
 
     def _connect(self, attempts: Sequence[Attempted]) -> None:
         """Those that the guard refused, or that found no address, used none."""
@@ -132,6 +143,14 @@ class Metrics:
         self._tries["delivered"].observe([attempt.delivery.attempts + 1 for attempt in attempts])
         ages = [attempt.finished_at - attempt.delivery.created_at for attempt in attempts]
         self._end_to_end.observe([max(0.0, age) for age in ages])
+        if attempts:
+            self._exemplify(max(attempts, key=_duration))
+
+    def _exemplify(self, attempt: Attempted) -> None:
+        """The slowest of a batch is the one that somebody will want to see."""
+        if attempt.delivery.traceparent:
+            trace_id = attempt.delivery.traceparent.split("-")[1]
+            self._duration["success"].exemplify(attempt.answer.timing.total, trace_id, attempt.finished_at)
 
     def _fail(self, attempt: Attempted) -> None:
         result = "http_error" if attempt.answer.failure is None else "transport_error"
@@ -150,26 +169,54 @@ class Metrics:
         else:
             errors.inc()
 
-    def working(self, *, draining: bool, in_flight: int, stale: int, lapsed: int) -> None:
-        """Take over what the moving parts counted: attempts under way now, and since the last call stale
-        settlements and leases taken over."""
-        self._draining.set(draining)
-        self._in_flight.set(in_flight)
+    def watch(self, *, draining: Callable[[], bool], in_flight: Callable[[], int], lines: Lines) -> None:
+        """Ask these at every scrape."""
+        self._draining.set_function(draining)
+        self._in_flight.set_function(in_flight)
+        self.registry.register(_LinesCollector(lines))
+
+    def counted(self, *, stale: int, lapsed: int, ended: Mapping[Reason, int]) -> None:
+        """Take over what the moving parts counted since the last call: settlements that came too late, leases taken
+        over, and deliveries given up without an attempt."""
         self._stale.inc(stale)
         self._lapsed.inc(lapsed)
+        for reason, count in ended.items():
+            self._finished["dead", reason.value].inc(count)
+
+    def stocked(self, snapshot: Snapshot) -> None:
+        """Take over the outbox's gauges."""
+        self._stock(snapshot)
+        self._finished[_CANCELLED].inc(snapshot.since.cancelled)
+        since = snapshot.taken_at - _REMEMBERED_SECONDS
+        self._held_up = {origin: at for origin, at in self._held_up.items() if at > since}
+        self._held_up |= dict.fromkeys(snapshot.held_up, snapshot.taken_at)
 
     def forgotten(self, pruned: Pruned) -> None:
         """Hear of a pass of retention."""
         for table in _TABLES:
             self._deleted[table].inc(getattr(pruned, table))
 
-    def counted(self, snapshot: Snapshot) -> None:
-        """Take over the outbox's gauges."""
-        for state in _STATES:
-            self._states[state].set(getattr(snapshot, state))
-        for kind, count in snapshot.added.items():
-            self._enqueued[kind].inc(count)
-        self._oldest_due.set(snapshot.oldest_due_age)
-        self._oldest.set(snapshot.oldest_undelivered_age)
-        self._stats_at.set(snapshot.taken_at)
-        self._stats_took.set(snapshot.took)
+
+class _LinesCollector(Collector):
+    """Log lines by level, counted where they are written."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """What a scrape gets."""
+        family = CounterMetricFamily("relay_log_events", "Log lines by level.", labels=["level"])
+        for level, count in self._lines.counts.items():
+            family.add_metric([level], count)
+        yield family
+
+
+def _duration(attempt: Attempted) -> float:
+    return attempt.answer.timing.total
+
+
+def _build() -> dict[str, str]:
+    """The version, and the commit if the package was installed from a repository."""
+    installed = distribution("outspoken")
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    return {"version": installed.version, "revision": origin.get("vcs_info", {}).get("commit_id", "unknown")}

@@ -1,11 +1,11 @@
--- The gauges, each from a partial index and never over delivered history (hence INDEXED BY).
+-- The gauges that are no matter of one destination, each from a partial index and never over delivered history (hence
+-- INDEXED BY).
 SELECT
-    (SELECT count(*) FROM deliveries WHERE state = 'pending' AND due_at <= :now) AS ready,
-    (SELECT count(*) FROM deliveries WHERE state = 'pending' AND due_at > :now) AS scheduled,
     (SELECT count(*) FROM deliveries WHERE state = 'leased') AS in_flight,
     (SELECT count(*) FROM deliveries WHERE state = 'dead') AS dead,
-    (SELECT min(due_at) FROM deliveries WHERE state = 'pending') AS oldest_due_at,
     (SELECT created_at FROM deliveries WHERE seq = min(
         coalesce((SELECT min(seq) FROM deliveries INDEXED BY deliveries_due WHERE state = 'pending'), 9223372036854775807),
         coalesce((SELECT min(seq) FROM deliveries INDEXED BY deliveries_leased WHERE state = 'leased'), 9223372036854775807))) AS oldest_created_at,
-    (SELECT seq FROM sqlite_sequence WHERE name = 'deliveries') AS high_water
+    (SELECT seq FROM sqlite_sequence WHERE name = 'deliveries') AS high_water,
+    (SELECT min(created_at) FROM signing_keys WHERE retires_at IS NULL) AS key_created_at,
+    (SELECT max(at) FROM audit WHERE act = 'backup') AS backup_at

@@ -26,6 +26,7 @@ from relay.model import (
     Stream,
     Timing,
 )
+from relay.outbox.stock import Queues, Since
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
 from tests.relay.outbox.claims import START, Clock, Open, claim, end, ids, one_claimed
 
@@ -396,31 +397,33 @@ async def test_a_snapshot_counts_what_waits(database: Path, relays: Open, clock:
     await relay.settle([attempted(lost, answer(500), Dead(Reason.GONE)), attempted(done)])
     rows(database, "UPDATE deliveries SET created_at = ?", START - 50)
     rows(database, "UPDATE deliveries SET created_at = ? WHERE id = 'done'", 0.0)
-    snapshot = await relay.snapshot()
-    assert (snapshot.ready, snapshot.scheduled, snapshot.in_flight, snapshot.dead) == (2, 3, 1, 1)
-    assert (snapshot.oldest_due_age, snapshot.oldest_undelivered_age) == (7.0, 50.0)
+    snapshot = await relay.snapshot(16)
+    assert (snapshot.queues.ready, snapshot.queues.scheduled, snapshot.in_flight, snapshot.dead) == (2, 3, 1, 1)
+    assert (snapshot.queues.ready_age, snapshot.oldest_undelivered_age) == (7.0, 50.0)
     assert snapshot.taken_at == START
     assert snapshot.took > 0
 
 
 async def test_an_empty_outbox_has_nothing_late(relays: Open) -> None:
-    snapshot = await relays().snapshot()
-    assert (snapshot.ready, snapshot.scheduled, snapshot.in_flight, snapshot.dead) == (0, 0, 0, 0)
-    assert (snapshot.oldest_due_age, snapshot.oldest_undelivered_age, snapshot.added) == (0.0, 0.0, {})
+    snapshot = await relays().snapshot(16)
+    assert snapshot.queues == Queues(ready=0, scheduled=0, held=0, ready_age=0.0, held_age=0.0, worst={})
+    assert (snapshot.in_flight, snapshot.dead, snapshot.oldest_undelivered_age) == (0, 0, 0.0)
+    assert (snapshot.standings, snapshot.held_up) == ({}, frozenset())
+    assert snapshot.since == Since(added={}, replayed={}, cancelled=0, opened=0, closed=0)
 
 
 async def test_what_is_not_due_yet_is_not_late(database: Path, relays: Open) -> None:
     put(database, new(), due_at=START + 100)
-    assert (await relays().snapshot()).oldest_due_age == 0.0
+    assert (await relays().snapshot(16)).queues.ready_age == 0.0
 
 
 async def test_intake_is_counted_by_kind_since_the_last_snapshot(database: Path, relays: Open) -> None:
     put(database, new("before"))
     relay = relays()
-    assert (await relay.snapshot()).added == {}
+    assert (await relay.snapshot(16)).since.added == {}
     put(database, new("a"), new("b", kind=Kind.ERROR), new("c"))
-    assert (await relay.snapshot()).added == {Kind.FINAL: 2, Kind.ERROR: 1}
-    assert (await relay.snapshot()).added == {}
+    assert (await relay.snapshot(16)).since.added == {Kind.FINAL: 2, Kind.ERROR: 1}
+    assert (await relay.snapshot(16)).since.added == {}
 
 
 def put_one_by_one(database: Path, count: int) -> None:
@@ -430,14 +433,14 @@ def put_one_by_one(database: Path, count: int) -> None:
 
 async def test_intake_during_a_count_is_counted_once(database: Path, relays: Open) -> None:
     relay = relays()
-    await relay.snapshot()
+    await relay.snapshot(16)
     producer = threading.Thread(target=put_one_by_one, args=(database, 200))
     producer.start()
     seen = 0
     while producer.is_alive():
-        seen += sum((await relay.snapshot()).added.values())
+        seen += sum((await relay.snapshot(16)).since.added.values())
     producer.join()
-    seen += sum((await relay.snapshot()).added.values())
+    seen += sum((await relay.snapshot(16)).since.added.values())
     assert seen == 200
 
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from msgspec import structs
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.model import Dead, Failure, Kind, Outcome, Reason, Retry
-from relay.outbox.stock import Snapshot
+from relay.model import Attempted, Dead, Delivery, Failure, Kind, Outcome, Reason, Retry, Timing
+from relay.outbox.stock import Files, Queues, Since, Snapshot
+from relay.telemetry.log import Lines
 from relay.telemetry.metrics import Metrics
 from tests.relay.deliveries import answer, attempted, claimed
 
@@ -26,13 +32,14 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
     assert labels_of(metrics, "relay_delivery_attempts_total", "outcome") == outcomes
     assert labels_of(metrics, "relay_deliveries_finished_total", "result", "reason") == {
         ("delivered", "none"),
+        ("cancelled", "operator"),
         *(("dead", reason.value) for reason in Reason),
     }
     results = {("success",), ("http_error",), ("transport_error",)}
     assert labels_of(metrics, "relay_delivery_attempt_duration_seconds_count", "result") == results
     assert labels_of(metrics, "relay_delivery_attempts_per_delivery_count", "result") == {("delivered",), ("dead",)}
     assert labels_of(metrics, "relay_deliveries_enqueued_total", "kind") == {(kind.value,) for kind in Kind}
-    states = {("ready",), ("scheduled",), ("in_flight",), ("dead",)}
+    states = {("ready",), ("held",), ("scheduled",), ("in_flight",), ("dead",)}
     assert labels_of(metrics, "relay_outbox_deliveries", "state") == states
     loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",)}
     for name in ("iterations_total", "errors_total", "last_success_timestamp_seconds"):
@@ -60,7 +67,7 @@ def test_a_delivered_attempt_is_counted_where_it_belongs() -> None:
     assert value(metrics, "relay_delivery_attempts_total", outcome="success") == 1
     assert value(metrics, "relay_deliveries_finished_total", result="delivered", reason="none") == 1
     assert value(metrics, "relay_delivery_attempt_duration_seconds_sum", result="success") == 0.05
-    assert value(metrics, "relay_delivery_pickup_lag_seconds_sum") == 0.5
+    assert value(metrics, "relay_delivery_pickup_lag_seconds_sum", held_by="relay") == 0.5
     assert value(metrics, "relay_delivery_end_to_end_seconds_sum") == 10.0
     assert value(metrics, "relay_delivery_attempts_per_delivery_sum", result="delivered") == 3
     assert value(metrics, "relay_delivery_request_body_bytes_sum") == 2000
@@ -77,7 +84,7 @@ def test_a_batch_counts_each_of_its_attempts() -> None:
     assert value(metrics, "relay_delivery_attempts_total", outcome="http_5xx") == 2
     assert value(metrics, "relay_deliveries_finished_total", result="delivered", reason="none") == 2
     assert value(metrics, "relay_delivery_request_body_bytes_sum") == 40
-    assert value(metrics, "relay_delivery_pickup_lag_seconds_count") == 4
+    assert value(metrics, "relay_delivery_pickup_lag_seconds_count", held_by="relay") == 4
 
 
 @pytest.mark.parametrize("loop", ["claim", "renew", "stats", "expire", "settle", "retention"])
@@ -107,30 +114,130 @@ def test_a_dead_letter_is_counted_by_its_reason() -> None:
     assert value(metrics, "relay_delivery_connections_total", reused="false") == 0
 
 
+def snapshot(**fields: Any) -> Snapshot:
+    queues = Queues(ready=3, scheduled=4, held=5, ready_age=12.5, held_age=600.0, worst={7: 12})
+    since = Since(added={Kind.FINAL: 5, Kind.ERROR: 1}, replayed={"cli": 4}, cancelled=2, opened=1, closed=0)
+    plain = Snapshot(
+        taken_at=1700.0,
+        took=0.25,
+        queues=queues,
+        in_flight=2,
+        dead=1,
+        oldest_undelivered_age=99.0,
+        standings={"active": 8, "open": 1},
+        held_up=frozenset(),
+        files=Files(database=4096, log=8192, free=10**9),
+        since=since,
+        key_age=86400.0,
+        backup_at=1600.0,
+    )
+    return replace(plain, **fields)
+
+
 def test_the_outbox_is_shown_as_it_was_counted() -> None:
     metrics = Metrics(16)
-    counts = {Kind.FINAL: 5, Kind.ERROR: 1}
-    metrics.counted(Snapshot(1700.0, 0.25, 3, 4, 2, 1, 12.5, 99.0, counts, high_water=6))
-    metrics.counted(Snapshot(1705.0, 0.25, 3, 4, 2, 1, 17.5, 99.0, {Kind.FINAL: 2}, high_water=8))
-    shown = {s: value(metrics, "relay_outbox_deliveries", state=s) for s in ("ready", "scheduled", "in_flight", "dead")}
-    assert shown == {"ready": 3, "scheduled": 4, "in_flight": 2, "dead": 1}
-    assert value(metrics, "relay_deliveries_enqueued_total", kind="final") == 7
-    assert value(metrics, "relay_deliveries_enqueued_total", kind="error") == 1
-    assert value(metrics, "relay_outbox_oldest_due_age_seconds") == 17.5
+    metrics.stocked(snapshot(taken_at=1695.0))
+    metrics.stocked(snapshot())
+    states = ("ready", "held", "scheduled", "in_flight", "dead")
+    assert [value(metrics, "relay_outbox_deliveries", state=state) for state in states] == [3, 5, 4, 2, 1]
+    assert value(metrics, "relay_outbox_oldest_due_age_seconds", held_by="relay") == 12.5
+    assert value(metrics, "relay_outbox_oldest_due_age_seconds", held_by="destination") == 600.0
     assert value(metrics, "relay_outbox_oldest_undelivered_age_seconds") == 99.0
-    assert value(metrics, "relay_outbox_stats_timestamp_seconds") == 1705.0
+    assert value(metrics, "relay_outbox_stats_timestamp_seconds") == 1700.0
     assert value(metrics, "relay_outbox_stats_duration_seconds") == 0.25
+    sizes = [value(metrics, f"relay_outbox_{name}_bytes") for name in ("database", "wal", "disk_free")]
+    assert sizes == [4096, 8192, 10**9]
+    assert value(metrics, "relay_signing_key_age_seconds") == 86400
+    assert value(metrics, "relay_backup_last_success_timestamp_seconds") == 1600
+
+
+def test_destinations_are_counted_by_how_they_stand() -> None:
+    metrics = Metrics(16)
+    metrics.stocked(snapshot(standings={"active": 8, "open": 1}))
+    metrics.stocked(snapshot(standings={"active": 7, "disabled": 2}))
+    standings = ("active", "paused", "disabled", "open")
+    assert [value(metrics, "relay_destinations", state=standing) for standing in standings] == [7, 0, 2, 0]
+
+
+def test_what_happened_between_two_counts_adds_up() -> None:
+    metrics = Metrics(16)
+    metrics.stocked(snapshot())
+    metrics.stocked(snapshot())
+    assert value(metrics, "relay_deliveries_enqueued_total", kind="final") == 10
+    assert value(metrics, "relay_deliveries_enqueued_total", kind="error") == 2
+    assert value(metrics, "relay_deliveries_enqueued_total", kind="partial") == 0
+    assert value(metrics, "relay_replays_total", source="cli") == 8
+    assert value(metrics, "relay_deliveries_finished_total", result="cancelled", reason="operator") == 4
+    assert value(metrics, "relay_destination_breaker_transitions_total", to="open") == 2
+    assert value(metrics, "relay_destination_breaker_transitions_total", to="closed") == 0
+
+
+def test_a_destination_that_left_the_list_of_the_worst_has_no_series() -> None:
+    metrics = Metrics(16)
+    metrics.stocked(snapshot())
+    assert value(metrics, "relay_destination_backlog_top", destination="7") == 12
+    metrics.stocked(snapshot(queues=replace(snapshot().queues, worst={8: 3})))
+    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("8",)}
+
+
+def started(delivery: Delivery, at: float) -> Attempted:
+    return structs.replace(attempted(delivery), started_at=at, finished_at=at)
+
+
+def test_lateness_is_the_destinations_own_if_it_was_held_up_since_the_delivery_was_due() -> None:
+    metrics = Metrics(16)
+    metrics.stocked(snapshot(taken_at=1005.0, held_up=frozenset({claimed().destination})))
+    before, after = claimed(due_at=1000.0), claimed(due_at=1010.0)
+    elsewhere = claimed(due_at=1000.0, destination="https://well.example:443")
+    metrics([started(one, 1020.0) for one in (before, after, elsewhere)])
+    assert value(metrics, "relay_delivery_pickup_lag_seconds_sum", held_by="destination") == 20
+    assert value(metrics, "relay_delivery_pickup_lag_seconds_sum", held_by="relay") == 30
+
+
+def test_what_held_a_destination_up_is_forgotten_after_a_day() -> None:
+    metrics = Metrics(16)
+    metrics.stocked(snapshot(taken_at=1005.0, held_up=frozenset({claimed().destination})))
+    metrics.stocked(snapshot(taken_at=1005.0 + 86400))
+    metrics([started(claimed(due_at=1000.0), 1020.0)])
+    assert value(metrics, "relay_delivery_pickup_lag_seconds_count", held_by="destination") == 0
 
 
 def test_what_the_moving_parts_counted_adds_up() -> None:
     metrics = Metrics(16)
-    metrics.working(draining=False, in_flight=7, stale=1, lapsed=2)
-    metrics.working(draining=True, in_flight=3, stale=1, lapsed=0)
-    assert value(metrics, "relay_draining") == 1
-    assert value(metrics, "relay_delivery_attempts_in_flight") == 3
+    metrics.counted(stale=1, lapsed=2, ended={Reason.EXPIRED: 3})
+    metrics.counted(stale=1, lapsed=0, ended={Reason.EXPIRED: 1, Reason.STREAM_KILLED: 5})
     assert value(metrics, "relay_settlements_stale_total") == 2
     assert value(metrics, "relay_leases_expired_total") == 2
+    assert value(metrics, "relay_deliveries_finished_total", result="dead", reason="expired") == 4
+    assert value(metrics, "relay_deliveries_finished_total", result="dead", reason="stream_killed") == 5
     assert value(metrics, "relay_delivery_concurrency_limit") == 16
+
+
+def test_a_scrape_asks_what_is_under_way_now() -> None:
+    metrics, lines, under_way = Metrics(16), Lines(), [7]
+    metrics.watch(draining=lambda: len(under_way) > 1, in_flight=lambda: under_way[-1], lines=lines)
+    lines(None, "warning", {})
+    assert value(metrics, "relay_draining") == 0
+    under_way.append(3)
+    assert value(metrics, "relay_draining") == 1
+    assert value(metrics, "relay_delivery_attempts_in_flight") == 3
+    assert value(metrics, "relay_log_events_total", level="warning") == 1
+    assert value(metrics, "relay_log_events_total", level="error") == 0
+
+
+def test_the_slowest_of_a_batch_leads_to_its_trace() -> None:
+    metrics = Metrics(16)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    slow = attempted(claimed(traceparent=f"00-{trace}-00f067aa0ba902b7-01"), answer(200, timing=Timing(3.0)))
+    metrics([attempted(claimed()), slow])
+    exposed = openmetrics.generate_latest(metrics.registry).decode()  # type: ignore[no-untyped-call]
+    (line,) = (line for line in exposed.splitlines() if trace in line)
+    assert line.startswith('relay_delivery_attempt_duration_seconds_bucket{le="5.0",result="success"} 2.0 #')
+
+
+def test_the_build_is_named() -> None:
+    (labels,) = labels_of(Metrics(16), "relay_build_info", "version", "revision")
+    assert all(labels)
 
 
 def test_a_loop_that_fails_turns_without_success() -> None:

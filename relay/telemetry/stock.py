@@ -1,0 +1,124 @@
+"""The outbox's gauges, as they were counted last: a scrape reads memory and never the database.
+
+Of one outbox all relays count the same, so that a question takes the largest of theirs and not their sum.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from relay.model import Kind
+from relay.outbox.stock import Queues, Since, Snapshot
+
+RELAY: Final = "relay"
+DESTINATION: Final = "destination"
+HELD_BY = (RELAY, DESTINATION)
+"""Whose lateness it is: the relay's own, or of a destination that is left alone or has all its slots taken."""
+
+_STATES = ("ready", "held", "scheduled", "in_flight", "dead")
+_STANDINGS = ("active", "paused", "disabled", "open")
+_SOURCES = ("cli", "api", "console")
+
+
+class StockMetrics:
+    """What a Snapshot says, as metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        deliveries = Gauge(
+            "relay_outbox_deliveries",
+            "Deliveries by state: ready is due and may go, held is due and waits for its destination.",
+            ["state"],
+            registry=registry,
+        )
+        self._states = {state: deliveries.labels(state) for state in _STATES}
+        overdue = Gauge(
+            "relay_outbox_oldest_due_age_seconds",
+            "How late the latest is, by who holds it up; 0 when nothing is due.",
+            ["held_by"],
+            registry=registry,
+        )
+        self._oldest_due = {who: overdue.labels(who) for who in HELD_BY}
+        self._oldest = Gauge(
+            "relay_outbox_oldest_undelivered_age_seconds", "Age of the oldest undelivered result.", registry=registry
+        )
+        self._destinations(registry)
+        self._files(registry)
+        self._since(registry)
+
+    def _destinations(self, registry: CollectorRegistry) -> None:
+        destinations = Gauge(
+            "relay_destinations", "Destinations by state; open is the breaker.", ["state"], registry=registry
+        )
+        self._standings = {standing: destinations.labels(standing) for standing in _STANDINGS}
+        self._worst = Gauge(
+            "relay_destination_backlog_top",
+            "Pending deliveries of the ten destinations that have most, by id.",
+            ["destination"],
+            registry=registry,
+        )
+        transitions = Counter(
+            "relay_destination_breaker_transitions", "Breakers that opened and closed.", ["to"], registry=registry
+        )
+        self._opened, self._closed = transitions.labels("open"), transitions.labels("closed")
+
+    def _files(self, registry: CollectorRegistry) -> None:
+        self._database = Gauge("relay_outbox_database_bytes", "The database file.", registry=registry)
+        self._log = Gauge("relay_outbox_wal_bytes", "Its write-ahead log.", registry=registry)
+        self._free = Gauge("relay_outbox_disk_free_bytes", "What its disk has left.", registry=registry)
+        self._taken_at = Gauge("relay_outbox_stats_timestamp_seconds", "When these were counted.", registry=registry)
+        self._took = Gauge("relay_outbox_stats_duration_seconds", "What counting took.", registry=registry)
+        self._backup_at = Gauge(
+            "relay_backup_last_success_timestamp_seconds", "The last backup; 0 when there is none.", registry=registry
+        )
+        self._key_age = Gauge(
+            "relay_signing_key_age_seconds", "Age of the oldest key that signs; 0 when none does.", registry=registry
+        )
+
+    def _since(self, registry: CollectorRegistry) -> None:
+        enqueued = Counter(
+            "relay_deliveries_enqueued", "Deliveries added, seen since start.", ["kind"], registry=registry
+        )
+        self._enqueued = {kind: enqueued.labels(kind.value) for kind in Kind}
+        replays = Counter(
+            "relay_replays",
+            "Deliveries that operators sent again, by door.",
+            ["source"],
+            registry=registry,
+        )
+        self._replays = {source: replays.labels(source) for source in _SOURCES}
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot."""
+        self._queue(snapshot, snapshot.queues)
+        for standing in _STANDINGS:
+            self._standings[standing].set(snapshot.standings.get(standing, 0))
+        self._database.set(snapshot.files.database)
+        self._log.set(snapshot.files.log)
+        self._free.set(snapshot.files.free)
+        self._backup_at.set(snapshot.backup_at)
+        self._key_age.set(snapshot.key_age)
+        self._taken_at.set(snapshot.taken_at)
+        self._took.set(snapshot.took)
+        self._count(snapshot.since)
+
+    def _queue(self, snapshot: Snapshot, queues: Queues) -> None:
+        counts = (queues.ready, queues.held, queues.scheduled, snapshot.in_flight, snapshot.dead)
+        for state, count in zip(_STATES, counts, strict=True):
+            self._states[state].set(count)
+        self._oldest_due[RELAY].set(queues.ready_age)
+        self._oldest_due[DESTINATION].set(queues.held_age)
+        self._oldest.set(snapshot.oldest_undelivered_age)
+        self._worst.clear()  # those that left the list must not stay at their last value
+        for id_, waiting in queues.worst.items():
+            self._worst.labels(str(id_)).set(waiting)
+
+    def _count(self, since: Since) -> None:
+        for kind, count in since.added.items():
+            self._enqueued[kind].inc(count)
+        for source, count in since.replayed.items():
+            if source in self._replays:
+                self._replays[source].inc(count)
+        self._opened.inc(since.opened)
+        self._closed.inc(since.closed)

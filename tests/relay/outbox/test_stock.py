@@ -1,0 +1,145 @@
+"""What a count of stock says: whose lateness it is, who is left alone, and what happened since the count before."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from relay import outbox
+from relay.admin import operations
+from relay.admin.audit import Actor
+from relay.admin.backup import backup
+from relay.admin.operations import Selection
+from relay.model import Dead, OnDead, Reason, Stream
+from relay.outbox.stock import Snapshot, Stocktaker
+from relay.policy.breaker import THRESHOLD
+from tests.relay.deliveries import answer, attempted, many, new, put, rows
+from tests.relay.outbox.claims import START, Clock, Open, claim, end
+
+WELL, ILL = "http://well.example:80", "http://ill.example:80"
+OPERATOR = Actor("somebody", "cli")
+
+
+def count(database: Path, slots: int = 16) -> Snapshot:
+    return Stocktaker(database).take(START, slots)
+
+
+def two_destinations(database: Path) -> None:
+    put(database, *many(2, WELL, "well"), due_at=START - 3)
+    put(database, *many(3, ILL, "ill"), due_at=START - 900)
+
+
+def test_what_is_due_where_nobody_may_call_is_held_and_nobodys_lateness_but_theirs(database: Path) -> None:
+    two_destinations(database)
+    operations.pause(database, ILL, OPERATOR)
+    seen = count(database)
+    assert (seen.queues.ready, seen.queues.held, seen.queues.scheduled) == (2, 3, 0)
+    assert (seen.queues.ready_age, seen.queues.held_age) == (3.0, 900.0)
+    assert seen.held_up == {ILL}
+    assert seen.standings == {"active": 1, "paused": 1}
+
+
+async def test_a_destination_whose_slots_are_all_taken_holds_up_what_else_is_due_there(
+    database: Path, relays: Open
+) -> None:
+    put(database, *many(6, ILL), due_at=START - 9)
+    await claim(relays(), most=4)
+    assert (count(database, slots=5).queues.ready, count(database, slots=5).queues.held) == (2, 0)
+    full = count(database, slots=4)
+    assert (full.queues.ready, full.queues.held, full.in_flight, full.held_up) == (0, 2, 4, frozenset({ILL}))
+
+
+async def test_the_claims_of_a_relay_that_died_hold_nothing_up(database: Path, relays: Open) -> None:
+    put(database, *many(6, ILL), due_at=START - 9)
+    await claim(relays(), most=4)
+    rows(database, "UPDATE deliveries SET lease_until = ? WHERE state = 'leased'", START - 1)
+    assert count(database, slots=4).held_up == frozenset()
+
+
+async def test_what_waits_for_its_stream_is_scheduled(database: Path) -> None:
+    put(database, new("first", stream=Stream("s")), new("second", stream=Stream("s")))
+    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START - 1)
+    assert (count(database).queues.ready, count(database).queues.scheduled) == (1, 1)
+
+
+def test_the_destinations_with_most_that_waits_are_told_apart_and_no_others(database: Path) -> None:
+    for number in range(12):
+        put(database, *many(number + 1, f"http://h{number}.example/", f"h{number}-"), due_at=START + 5)
+    worst = count(database).queues.worst
+    assert sorted(worst.values()) == list(range(3, 13))
+    ((busiest,),) = rows(database, "SELECT id FROM destinations WHERE origin = 'http://h11.example:80'")
+    assert worst[busiest] == 12
+
+
+async def test_a_breaker_is_seen_to_open_and_to_close(database: Path, relays: Open, clock: Clock) -> None:
+    relay = relays()
+    put(database, *many(THRESHOLD + 1), due_at=START)
+    assert (await relay.snapshot(16)).standings == {"active": 1}
+    for delivery in await claim(relay, THRESHOLD):
+        await end(relay, delivery, answer(500))
+    opened = await relay.snapshot(16)
+    assert (opened.standings, opened.since.opened, opened.since.closed) == ({"open": 1}, 1, 0)
+    assert opened.queues.ready == 0
+    clock.now = START + 100
+    (probe,) = await claim(relay)
+    await end(relay, probe, at=START + 100)
+    closed = await relay.snapshot(16)
+    assert (closed.standings, closed.since.opened, closed.since.closed) == ({"active": 1}, 0, 1)
+
+
+def test_what_operators_did_is_counted_as_it_goes_on(database: Path) -> None:
+    put(database, *many(300, prefix="c"), *many(2, prefix="r"))
+    rows(database, "UPDATE deliveries SET state='dead', reason='gone', finished_at=1 WHERE id LIKE 'r%' RETURNING id")
+    taker = Stocktaker(database)
+    taker.take(START, 16)
+    pending = Selection(limit=300)
+    cancelling = operations.cancel(database, pending, operations.plan_cancel(database, pending), OPERATOR)
+    (first,) = islice(cancelling, 1)
+    assert first.done == 200
+    assert taker.take(START, 16).since.cancelled == 200
+    list(cancelling)
+    dead = Selection()
+    list(operations.replay(database, dead, operations.plan_replay(database, dead), Actor("somebody", "console")))
+    since = taker.take(START, 16).since
+    assert (since.cancelled, since.replayed) == (100, {"console": 2})
+    assert taker.take(START, 16).since.cancelled == 0
+
+
+def test_what_operators_did_before_the_first_count_is_history(database: Path) -> None:
+    put(database, new())
+    everything = Selection()
+    list(operations.cancel(database, everything, operations.plan_cancel(database, everything), OPERATOR))
+    taker = Stocktaker(database)
+    assert [taker.take(START, 16).since.cancelled for _ in range(2)] == [0, 0]
+
+
+async def test_what_was_given_up_without_an_attempt_is_told_once(database: Path, relays: Open) -> None:
+    stream = Stream("s", OnDead.KILL)
+    put(database, *(new(f"d{number}", stream=stream) for number in range(4)), due_at=None)
+    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
+    relay = relays()
+    (head,) = await claim(relay)
+    await relay.settle([attempted(head, answer(410), Dead(Reason.GONE))])
+    put(database, *many(2, ILL, "late"), due_at=1.0)
+    operations.pause(database, ILL, OPERATOR)
+    await relay.expire(before=2.0)
+    assert relay.take_ended() == {Reason.STREAM_KILLED: 3, Reason.EXPIRED: 2}
+    assert not any(relay.take_ended().values())
+
+
+def test_a_count_knows_files_keys_and_the_last_backup(database: Path, folder: Path) -> None:
+    before = count(database)
+    assert (before.key_age, before.backup_at) == (0.0, 0.0)
+    with closing(outbox.connect(database)) as connection:
+        connection.execute(
+            "INSERT INTO signing_keys (key, created_at, retires_at)"
+            " VALUES ('whsec_a', ?, 1e9), ('whsec_b', ?, NULL), ('whsec_c', ?, NULL)",
+            (START - 90, START - 60, START - 30),
+        )
+    backup(database, folder / "copy.db", OPERATOR)
+    after = count(database)
+    assert after.key_age == 60.0
+    assert after.backup_at > 0
+    assert after.files.database == database.stat().st_size
+    assert after.files.free > 0
