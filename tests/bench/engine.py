@@ -125,20 +125,20 @@ def speech(seconds: float) -> bytes:
 
 def pocketsphinx(scale: Scale) -> Result:
     """Submission to commit over the recogniser alone, and the seconds of both."""
-    return _overhead("pocketsphinx", "", "pocketsphinx", scale)
+    return _overhead("pocketsphinx", "", "pocketsphinx", scale.audio_seconds, turns=1)
 
 
 def whisper(scale: Scale) -> Result:
     """The same for Whisper."""
-    return _overhead("whisper", WHISPER, "tiny", scale)
+    return _overhead("whisper", WHISPER, "tiny", scale.audio_seconds, scale.turns)
 
 
-def _overhead(key: str, config: str, recogniser: str, scale: Scale) -> Result:
-    short, audio = speech(1.0), speech(scale.audio_seconds)
+def _overhead(key: str, config: str, recogniser: str, seconds: float, turns: int) -> Result:
+    short, audio = speech(1.0), speech(seconds)
     with engine(config) as running, _recogniser(running.spec(recogniser)) as alone:
         _served(running, short), alone.hear(short)  # both are warm from here on
-        turns = [(_served(running, audio), alone.hear(audio)) for _ in range(scale.turns)]
-    served, direct = (median(seconds) for seconds in zip(*turns, strict=True))
+        took = [(_served(running, audio), alone.hear(audio)) for _ in range(turns)]
+    served, direct = (median(times) for times in zip(*took, strict=True))
     return {
         f"engine.overhead.{key}": served / direct,
         f"engine.overhead.{key}.served_s": served,
