@@ -14,7 +14,10 @@ from relay.admin.access import reading
 
 _WRITE = "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, ?, ?, ?)"
 _REWRITE = "UPDATE audit SET detail = ? WHERE id = ?"
-_NEWEST = "SELECT * FROM audit WHERE (:act IS NULL OR act = :act) ORDER BY id DESC LIMIT :limit"
+_NEWEST = """
+SELECT * FROM audit WHERE id < :older AND (:act IS NULL OR act = :act) ORDER BY id DESC LIMIT :limit
+"""
+_FIRST_PAGE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,9 @@ def amend(connection: sqlite3.Connection, line: int, **detail: object) -> None:
     connection.execute(_REWRITE, (json.dumps(detail), line))
 
 
-def acts(path: Path, *, act: str | None = None, limit: int = 50) -> tuple[Act, ...]:
-    """The newest lines first, all or those of one kind of act."""
+def acts(path: Path, *, act: str | None = None, limit: int = 50, older: int | None = None) -> tuple[Act, ...]:
+    """The newest lines first, all or those of one kind of act; `older` is the id of the last one of the page before."""
+    values = {"act": act, "limit": limit, "older": _FIRST_PAGE if older is None else older}
     with reading(path) as connection:
-        rows = connection.execute(_NEWEST, {"act": act, "limit": limit}).fetchall()
+        rows = connection.execute(_NEWEST, values).fetchall()
     return tuple(Act(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows)

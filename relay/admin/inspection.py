@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from relay.model import Outcome, State
 from relay.outbox.queries import statement
 
 _LIST = statement("list", __package__)
+_REACH = statement("reach", __package__)
 _SHOW = statement("show", __package__)
 _HISTORY = statement("history", __package__)
 _RECENT = statement("recent_attempts", __package__)
@@ -24,7 +26,12 @@ _TAIL_MARK = statement("tail_mark", __package__)
 _HIGH_WATER = "SELECT coalesce(max(seq), 0) FROM deliveries"
 _BODY = "SELECT body FROM bodies JOIN deliveries USING (seq) WHERE id = ?"
 
-_NEWEST = 2**63 - 1
+_AT = "SELECT seq, created_at FROM deliveries WHERE seq >= ? ORDER BY seq LIMIT 1"
+
+NEWEST = 2**63 - 1
+# Transactions that overlap are not numbered exactly in the order of their clocks.
+_CLOCK_SLACK = 3600.0
+EFFORT = 10_000  # deliveries that one page looks at: some 50 ms
 _MOST_WATCHED = 50_000
 
 # The values that are worth seeing and are never secret; every other header is shown by its name.
@@ -76,6 +83,19 @@ class Summary:
     last_number: int | None
     last_outcome: str | None
     last_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some deliveries, the newest first. `older` is the cursor of the next page, None when there is none.
+
+    A page ends when it is full, or when enough was looked at: then there may be more although it is not full, and
+    `looked_back_to` is the time of the last delivery that was looked at.
+    """
+
+    found: tuple[Summary, ...]
+    older: int | None
+    looked_back_to: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +168,46 @@ class Happened:
 
 def deliveries(path: Path, wanted: Filter, *, limit: int = 50, older: int | None = None) -> tuple[Summary, ...]:
     """The newest first; `older` is the seq of the last one of the page before."""
-    values = {**asdict(wanted), "limit": limit, "older": _NEWEST if older is None else older}
+    found: tuple[Summary, ...] = ()
+    while len(found) < limit:
+        page = search(path, wanted, limit=limit - len(found), older=older)
+        found, older = found + page.found, page.older
+        if older is None:
+            break
+    return found
+
+
+def search(path: Path, wanted: Filter, *, limit: int = 50, older: int | None = None, effort: int = EFFORT) -> Page:
+    """One page, which costs the same however many deliveries there are: it looks at `effort` of them at most."""
     with reading(path) as connection:
-        rows = connection.execute(_LIST, values).fetchall()
-    return tuple(Summary(**{**dict(row), "state": State(row["state"])}) for row in rows)
+        floor, end = bounds(connection, wanted)
+        values = {**asdict(wanted), "limit": limit, "older": end if older is None else min(older, end)}
+        reach = {**values, "floor": floor, "effort": effort}
+        stop = connection.execute(_REACH, reach).fetchone()
+        rows = connection.execute(_LIST, {**values, "floor": stop["seq"] if stop else floor}).fetchall()
+        found = tuple(Summary(**{**dict(row), "state": State(row["state"])}) for row in rows)
+        if len(found) == limit:
+            return Page(found, found[-1].seq)
+        return Page(found, stop["seq"], _created_at(connection, stop["seq"])) if stop else Page(found, None)
+
+
+def bounds(connection: sqlite3.Connection, wanted: Filter) -> tuple[int, int]:
+    """From which seq, and before which, deliveries of the wanted time stand. A guess on the safe side."""
+    floor = 0 if wanted.since is None else seq_at(connection, wanted.since - _CLOCK_SLACK)
+    return floor, NEWEST if wanted.until is None else seq_at(connection, wanted.until + _CLOCK_SLACK)
+
+
+def seq_at(connection: sqlite3.Connection, at: float) -> int:
+    """The seq from which on deliveries were added at or after a time; NEWEST when there is none. Halves its way."""
+    low, high = 0, connection.execute(_HIGH_WATER).fetchone()[0] + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(_AT, (middle,)).fetchone()
+        if row is None or row[1] >= at:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low if connection.execute(_AT, (low,)).fetchone() else NEWEST
 
 
 def delivery(path: Path, id_: str, now: float, *, reveal: bool = False) -> Details:
@@ -235,6 +291,26 @@ def shown_url(url: str, origin: str, *, reveal: bool) -> str:
 def redacted(headers: Mapping[str, str]) -> dict[str, str]:
     """Names with the values that are known to hold no secret."""
     return {name: value if name.lower() in _OPEN_HEADERS else HIDDEN for name, value in headers.items()}
+
+
+def as_curl(one: Details) -> str:
+    """A command that sends the same, with placeholders for what must not be shown and what only a key can make."""
+    headers = {
+        "content-type": one.content_type,
+        "webhook-id": one.id,
+        "webhook-timestamp": "<seconds>",
+        "webhook-signature": "<relay sign>",
+        **one.headers,
+    }
+    parts = ["curl", "-X", one.method, one.url]
+    for name, value in headers.items():
+        parts += ["-H", f"{name}: {value}"]
+    return shlex.join([*parts, "--data-binary", "@body"])
+
+
+def _created_at(connection: sqlite3.Connection, seq: int) -> float:
+    at: float = connection.execute(_AT, (seq,)).fetchone()[1]
+    return at
 
 
 def _one(connection: sqlite3.Connection, id_: str) -> sqlite3.Row:

@@ -7,15 +7,16 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from relay.admin import audit
 from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
 from relay.admin.errors import NotFound, NothingMatched, Refused
-from relay.admin.inspection import EVERYTHING, Filter
+from relay.admin.inspection import EVERYTHING, Filter, bounds
 from relay.model import State
 from relay.outbox.queries import statement
 
@@ -64,6 +65,10 @@ class Plan:
         """How many deliveries it would touch."""
         return len(self.seqs)
 
+    def said(self) -> dict[str, Any]:
+        """The plan in numbers, without naming each delivery."""
+        return {name: value for name, value in asdict(self).items() if name != "seqs"} | {"count": self.count}
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -73,6 +78,21 @@ class Progress:
     run: str
     done: int
     planned: int
+
+
+def select(
+    ids: Sequence[str] = (), wanted: Filter = EVERYTHING, limit: int | None = None, *, everything: bool = False
+) -> Selection:
+    """What a bulk act is about, said on purpose. Raises ValueError for what contradicts itself, and Refused when
+    nothing narrows it and it was not said that all are meant."""
+    narrowed = bool(wanted.given())
+    if ids and (narrowed or everything or limit):
+        raise ValueError("name deliveries by id, or filter them: not both")
+    if everything and narrowed:
+        raise ValueError("all says that there is no filter, and there is one")
+    if not (ids or narrowed or everything):
+        raise Refused("this would be about every delivery: name some, filter them, or say all")
+    return Selection(tuple(ids), wanted, limit)
 
 
 def plan_replay(path: Path, selection: Selection) -> Plan:
@@ -170,7 +190,9 @@ def _selected(connection: sqlite3.Connection, selection: Selection, default: Sta
             raise NotFound(f"no delivery {', '.join(repr(id_) for id_ in sorted(missing)[:3])}")
         return rows
     limit = -1 if selection.limit is None else selection.limit
-    values = {**asdict(selection.wanted), "state": selection.wanted.state or default, "limit": limit}
+    floor, end = bounds(connection, selection.wanted)
+    narrowed = {"state": selection.wanted.state or default, "limit": limit, "floor": floor, "older": end}
+    values = {**asdict(selection.wanted), **narrowed}
     return connection.execute(_MATCHING, values).fetchall()
 
 

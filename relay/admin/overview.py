@@ -14,6 +14,7 @@ from relay.model import Outcome
 from relay.outbox.queries import statement
 
 _STATUS = statement("status", __package__)
+_DELIVERED_SINCE = statement("delivered_since", __package__)
 _DESTINATIONS = statement("destinations", __package__)
 _ATTEMPTS_SINCE = statement("attempts_since", __package__)
 
@@ -43,7 +44,8 @@ class Overview:
     """The queue at one moment.
 
     Of what is pending, `ready` is due, `scheduled` will be, `in_line` waits for its stream. Today began at midnight
-    UTC. `trouble` is one sentence about the worst that is wrong; None: nothing is.
+    UTC; `delivered_today` is None where it was not counted. `trouble` is one sentence about the worst that is wrong;
+    None: nothing is.
     """
 
     taken_at: float
@@ -52,7 +54,7 @@ class Overview:
     in_line: int
     in_flight: int
     dead: int
-    delivered_today: int
+    delivered_today: int | None
     dead_today: int
     oldest_due_age: float
     relays: int
@@ -80,11 +82,13 @@ class Tally:
     lag_p95: float
 
 
-def overview(path: Path, now: float) -> Overview:
-    """How things stand now."""
-    values = {"now": now, "midnight": now - now % _DAY, "seen_since": now - RELAY_SILENT_SECONDS}
+def overview(path: Path, now: float, *, history: bool = True) -> Overview:
+    """How things stand now. Without `history` it costs the same however much was delivered."""
+    midnight = now - now % _DAY
+    values = {"now": now, "midnight": midnight, "seen_since": now - RELAY_SILENT_SECONDS}
     with reading(path) as connection:
         row = dict(connection.execute(_STATUS, values).fetchone())
+        count = connection.execute(_DELIVERED_SINCE, {"since": midnight}).fetchone()[0] if history else None
         places = _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
     oldest, seen_at = row.pop("oldest_due_at"), row.pop("relay_seen_at")
     return Overview(
@@ -92,6 +96,7 @@ def overview(path: Path, now: float) -> Overview:
         oldest_due_age=max(0.0, now - oldest) if oldest is not None else 0.0,
         destinations=dict(Counter(place.state for place in places)),
         trouble=_trouble(row, places, None if seen_at is None else now - seen_at),
+        delivered_today=count,
         **row,
     )
 

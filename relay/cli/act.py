@@ -14,6 +14,7 @@ from relay.admin import operations
 from relay.admin.errors import Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Plan, Progress, Selection
+from relay.admin.times import size
 from relay.cli.look import IdPrefix, OutcomeOption
 from relay.cli.terminal import (
     Config,
@@ -29,7 +30,6 @@ from relay.cli.terminal import (
     print_json,
     say,
 )
-from relay.cli.times import size
 from relay.model import State
 
 commands = typer.Typer()
@@ -128,20 +128,18 @@ def enable(destination: DestinationArgument, config: Config = None) -> None:
 
 
 def _selection(ids: list[str] | None, wanted: Filter, limit: int | None, *, all_: bool) -> Selection:
-    narrowed = bool(wanted.given())
-    if ids and (narrowed or all_ or limit):
-        raise typer.BadParameter("name deliveries by id, or filter them: not both")
-    if all_ and narrowed:
-        raise typer.BadParameter("--all says that there is no filter, and there is one")
-    if not (ids or narrowed or all_):
-        raise Refused("this would be about every delivery: name some, filter them, or say --all")
-    return Selection(tuple(ids or ()), wanted, limit)
+    try:
+        return operations.select(ids or (), wanted, limit, everything=all_)
+    except ValueError as error:
+        raise typer.BadParameter(str(error).replace("all says", "--all says")) from None
+    except Refused as error:
+        raise Refused(str(error).replace("say all", "say --all")) from None
 
 
 def _agreed(verb: str, plan: Plan, selection: Selection, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
     """Whether to go on. Deliveries named by id need no further word."""
     if dry_run and as_json:
-        print_json({"dry_run": True, "confirm": _confirmation(), **_counted(plan)})
+        print_json({"dry_run": True, "confirm": _confirmation(), **plan.said()})
     elif dry_run:
         _describe(verb, plan)
         say(f"\nTo do it:  {_confirmation()}")
@@ -156,10 +154,6 @@ def _agreed(verb: str, plan: Plan, selection: Selection, *, dry_run: bool, yes: 
 def _confirmation() -> str:
     """The command as it was typed, made the one that acts."""
     return shlex.join(["relay", *(word for word in sys.argv[1:] if word != "--dry-run"), "--yes"])
-
-
-def _counted(plan: Plan) -> dict[str, object]:
-    return {name: value for name, value in asdict(plan).items() if name != "seqs"} | {"count": plan.count}
 
 
 def _describe(verb: str, plan: Plan) -> None:
@@ -183,7 +177,7 @@ def _carry_out(done: str, plan: Plan, steps: Iterator[Progress], *, as_json: boo
         for last in steps:
             bar.update(task, completed=last.done)
     if as_json:
-        print_json({**asdict(last), **_counted(plan)})
+        print_json({**asdict(last), **plan.said()})
         return
     say(f"{last.done} of {plan.count} {done}, {size(plan.bytes)} in all (run {last.run})")
     for origin, state in plan.held.items():

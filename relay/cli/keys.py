@@ -12,8 +12,9 @@ import typer
 from relay.admin import keys
 from relay.admin.errors import NothingMatched
 from relay.admin.keys import KeyInfo, NewKey
+from relay.admin.times import relative, spoken
 from relay.cli.terminal import Config, Destination, Json, Yes, database, operator, print_json, print_table, say
-from relay.cli.times import duration, relative, spoken
+from relay.cli.times import duration
 
 commands = typer.Typer(no_args_is_help=True, help="The keys that sign deliveries.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,8 +13,9 @@ import typer
 from relay.admin import audit as trail
 from relay.admin import inspection, overview
 from relay.admin.errors import NothingMatched
-from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail
+from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail, as_curl
 from relay.admin.overview import Group
+from relay.admin.times import relative, size, span, spoken
 from relay.cli.terminal import (
     Config,
     Destination,
@@ -29,7 +29,7 @@ from relay.cli.terminal import (
     safe,
     say,
 )
-from relay.cli.times import moment, relative, size, span, spoken
+from relay.cli.times import moment
 from relay.model import Outcome, State
 
 commands = typer.Typer()
@@ -115,14 +115,16 @@ def show(
     content = inspection.body(path, id_) if body else None
     if as_json:
         more = {"attempts_made": [asdict(attempt) for attempt in history]} if attempts else {}
-        print_json(asdict(one) | more | ({"body": content} if body else {}) | ({"curl": _curl(one)} if curl else {}))
+        print_json(
+            asdict(one) | more | ({"body": content} if body else {}) | ({"curl": safe(as_curl(one))} if curl else {})
+        )
         return
     print_pairs(_described(one, now))
     for attempt in history:
         say("")
         print_pairs(_attempt(attempt, now))
     if curl:
-        say(f"\n{_curl(one)}")
+        say(f"\n{safe(as_curl(one))}")
     if content is not None:
         say(f"\n{safe(content.decode(errors='replace'), lines=True)}")
 
@@ -298,21 +300,6 @@ def _attempt(one: AttemptRecord, now: float) -> dict[str, str | None]:
         "  answered": ", ".join(f"{name}: {value}" for name, value in one.answer_headers) or None,
         "  body": (excerpt[:_EXCERPT] + ("..." if len(excerpt) > _EXCERPT else "")) or None,
     }
-
-
-def _curl(one: Details) -> str:
-    """The request with placeholders for what must not be shown and what only a key can make."""
-    headers = {
-        "content-type": one.content_type,
-        "webhook-id": one.id,
-        "webhook-timestamp": "<seconds>",
-        "webhook-signature": "<relay sign>",
-        **one.headers,
-    }
-    parts = ["curl", "-X", one.method, one.url]
-    for name, value in headers.items():
-        parts += ["-H", f"{name}: {value}"]
-    return safe(shlex.join([*parts, "--data-binary", "@body"]))
 
 
 def _line(one: Happened) -> str:

@@ -1,7 +1,7 @@
 """What every command shares: exit codes, options, and how things are written to a terminal or a pipe.
 
-JSON has one object a line, field names as in the operation's dataclass, times (`..._at`, `at`) as UTC in RFC 3339,
-durations in seconds, sizes in bytes. What receivers and callers chose is never written as it came: a terminal obeys.
+JSON has one object a line, as `relay.admin.plain` writes it. What receivers and callers chose is never written as it
+came: a terminal obeys.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
@@ -25,7 +24,8 @@ from rich.text import Text
 from relay.admin.audit import Actor
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.origin import origin_of
-from relay.cli.times import iso, moment
+from relay.admin.plain import plain
+from relay.cli.times import moment
 from relay.configfile import CONFIG_VARIABLE
 from relay.errors import ConfigError, RelayError
 from relay.settings import Settings, read
@@ -119,7 +119,7 @@ def complain(text: str) -> None:
 def print_json(*records: object) -> None:
     """One line each."""
     for record in records:
-        print(json.dumps(_plain(record), ensure_ascii=False), flush=True)
+        print(json.dumps(plain(record), ensure_ascii=False), flush=True)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -152,15 +152,3 @@ def safe(text: str, *, lines: bool = False) -> str:
     """The text with everything that could steer a terminal written out; `lines` keeps line ends and tabs."""
     kept = "\n\t" if lines else ""
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
-
-
-def _plain(value: object, name: str = "") -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, str(key)) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return iso(value) if isinstance(value, float) and (name == "at" or name.endswith("_at")) else value

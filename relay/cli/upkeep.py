@@ -15,10 +15,11 @@ from typing import Annotated
 
 import typer
 
-from relay.admin import audit, doctor
 from relay.admin import backup as copies
-from relay.admin.access import acting, reading
+from relay.admin import doctor
 from relay.admin.doctor import Finding, Level
+from relay.admin.forgetting import forget
+from relay.admin.times import size, span
 from relay.cli.terminal import (
     Config,
     Exit,
@@ -32,11 +33,10 @@ from relay.cli.terminal import (
     say,
     settings,
 )
-from relay.cli.times import size, span
 from relay.errors import ConfigError, RelayError
 from relay.outbox import migrate as apply_migrations
 from relay.outbox import outbox_migrations
-from relay.outbox.retention import Pruned, prune, survey
+from relay.outbox.retention import Pruned
 from relay.policy.destination import Rules
 
 commands = typer.Typer()
@@ -88,13 +88,8 @@ def retention(
 ) -> None:
     """Forget what was kept long enough, now and not by and by. What is pending or in flight is never touched."""
     chosen = settings(config)
-    path, kept, now = chosen.outbox.path, chosen.relay.retention.kept(), time.time()
-    with reading(path):
-        pass  # says what is wrong with the file before anything is written
-    pruned = survey(path, kept, now) if dry_run else asyncio.run(prune(path, kept, now))
-    if not dry_run:
-        with acting(path) as connection:
-            audit.note(connection, operator(), "retention", **asdict(pruned))
+    kept = chosen.relay.retention.kept()
+    pruned = forget(chosen.outbox.path, kept, operator(), time.time(), dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, **asdict(pruned)})
     else:
