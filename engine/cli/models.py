@@ -10,7 +10,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -85,6 +85,8 @@ def remove(name: Name, force: Force = False, config: Config = None) -> None:
                 "or say --force, and the engine does not start until it is pulled again"
             )
         shutil.rmtree(found.path)
+        with suppress(OSError):  # of the same organisation there may be more
+            found.path.parent.rmdir()
         print(f"{found.name}: {decimal(found.size)} freed")
 
 

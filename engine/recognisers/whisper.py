@@ -126,7 +126,8 @@ class _Ear:
         self._whisper = whisper
         self._options = options
         self._stretches = Stretches(whisper.stretch_seconds, SAMPLE_RATE)
-        self._language, self._confidence = whisper_code(options.language), 1.0
+        self._asked = whisper_code(options.language)
+        self._language, self._confidence = self._asked, 1.0
         self._words: list[Word] = []
         self.heard = 0.0
 
@@ -146,16 +147,19 @@ class _Ear:
         for stretch in stretches:
             sound, end = stretch.samples, stretch.start + len(stretch.samples) / SAMPLE_RATE
             if parts := self._whisper.windows(sound):
-                for seconds, words in self._whisper.hear(sound, parts, self._known(sound, parts[0]), self._options):
+                language = self._known(sound, parts[0])
+                for seconds, words in self._whisper.hear(sound, parts, language, self._options):
                     moved = (_later(one, stretch.start) for one in words)
                     self._words += in_order(moved, self._latest(stretch.start), end)
                     self.heard = max(self.heard, min(stretch.start + seconds, end))
                     yield
+            if not self._words:
+                self._language = self._asked  # what was detected was no speech
             self.heard = end
             yield
 
     def _known(self, sound: Samples, first: tuple[int, int]) -> str:
-        """The language: the one that was asked for, or that of the first speech, from then on."""
+        """The language: the one that was asked for, or that of the first words, from then on."""
         if self._language is None:
             self._language, self._confidence = self._whisper.detect(sound[slice(*first)], self._options.languages)
         return self._language
