@@ -59,7 +59,9 @@ async def test_what_is_pulled_is_there_and_only_what_is_needed(engine: Engine, h
     folder = engine.folder / "var" / "models" / NAME
     assert f"in {folder.relative_to(engine.folder)}" in said.out
     assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == NEEDED
-    assert (await engine("models", "pull", NAME)).code == 0
+    again = await engine("models", "pull", NAME, terminal=True)
+    assert again.code == 0
+    assert "16/16 bytes" in again.err, "on a terminal a bar follows what lies on disk"
     assert sorted(hub.files_sent) == ["config.json", "model.bin", "tokenizer.json", "vocabulary.txt"], "sent once"
 
 
