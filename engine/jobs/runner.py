@@ -256,7 +256,7 @@ class Runner:
     async def _finish(self, job: Job, result: Result, started_at: float, *, crashed: bool = False) -> None:
         self._ending.add(job.seq)
         try:
-            delivery = emit(job.request, result.media, result.said) if job.request.callback else None
+            delivery = await self._delivery(job, result)
             if not await self._write(job, lambda: self._queue.finish(job, result, delivery, crashed=crashed)):
                 log.warning("job.lease.lost", **{"job.id": job.id})
                 return
@@ -264,6 +264,13 @@ class Runner:
             await self._work.forget(job)
         finally:
             self._ending.discard(job.seq)
+
+    @staticmethod
+    async def _delivery(job: Job, result: Result) -> NewDelivery | None:
+        if job.request.callback is None:
+            return None
+        # In a thread: to render hours of speech takes tenths of a second, for which no other request should wait.
+        return await asyncio.to_thread(emit, job.request, result.media, result.said)
 
     async def _retry(self, job: Job) -> None:
         if await self._write(job, lambda: self._queue.retry(job, self._pace.crash_pause)):
