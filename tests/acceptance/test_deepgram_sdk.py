@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
 
+DEMO = ROOT / "tests" / "clips" / "demo.flac"
 STEREO = ROOT / "tests" / "clips" / "stereo.flac"
 SPEECH = first_seconds(1.5)
 
@@ -59,7 +61,13 @@ class World:
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     callback_port, audio_port = free_callback_port(), free_port()
     ports = f"{callback_port}, {audio_port}"
-    stage = Stage(tmp_path_factory.mktemp("sdk"), callback_port, outbox__guard__ports=ports, engine__fetch__tries=1)
+    stage = Stage(
+        tmp_path_factory.mktemp("sdk"),
+        callback_port,
+        outbox__guard__ports=ports,
+        engine__fetch__tries=1,
+        engine__keep_alive_seconds=0.25,
+    )
     async with AsyncExitStack() as stack:
         await hosting(stack, audio_port)
         key = await a_key(stage)
@@ -213,6 +221,13 @@ async def test_silence_is_a_result_without_words(media: Media) -> None:
     quiet = await media.file(bytes(32000), encoding="linear16", request_options=also(sample_rate="16000"))
     assert words(quiet) == []
     assert (quiet.metadata.duration, quiet.results.channels[0].alternatives[0].confidence) == (1.0, 0.0)
+
+
+async def test_a_client_that_hangs_up_after_a_second_of_silence_gets_a_result_that_takes_longer(media: Media) -> None:
+    began = time.perf_counter()
+    result = await media.file(DEMO.read_bytes(), request_options={"timeout_in_seconds": 1, "max_retries": 0})
+    assert len(words(result)) > 10
+    assert time.perf_counter() - began > 1.0, "the clip is too short for this machine to prove anything"
 
 
 def also(**parameters: str) -> dict[str, Any]:
