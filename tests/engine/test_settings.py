@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from engine.recognisers.base import Spec
 from engine.settings import EngineSettings, RecogniserSettings, read
@@ -123,3 +124,13 @@ def test_a_model_that_is_not_there_is_an_error_with_the_key_and_the_command(tmp_
     engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(kind="whisper", model="turbo")})
     with pytest.raises(ConfigError, match=r"engine\.recognisers\.big\.model: .*`engine models pull turbo`"):
         engine.specs()
+
+
+def test_a_queue_has_room_for_the_largest_upload() -> None:
+    with pytest.raises(ValidationError, match=r"queue\.bytes: must be at least max_upload_bytes"):
+        EngineSettings.model_validate({"max_upload_bytes": 1000, "queue": {"bytes": 999}})
+
+
+def test_a_result_is_not_kept_longer_than_its_job() -> None:
+    with pytest.raises(ValidationError, match="results: cannot be kept longer than jobs"):
+        EngineSettings.model_validate({"retention": {"results": 100, "jobs": 99}})

@@ -1,0 +1,43 @@
+"""A database of the first release is brought up to date with what waits in it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from engine.jobs.archive import Archive, Selection
+from engine.jobs.folder import AudioFolder
+from engine.jobs.store import Backlog, JobStore, migrate
+from engine.record import State
+from engine.request import media_to_json, request_to_json
+from relay import outbox
+from tests.engine.jobs.conftest import HEARD, MEDIA, request
+
+KEY = "a" * 16
+JOB = (
+    "INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, state, finished_at) VALUES (?,?,?,1,1,1,?,?)"
+)
+
+
+async def test_jobs_of_the_first_release_are_counted_told_and_worked_on(tmp_path: Path) -> None:
+    path = tmp_path / "outspoken.db"
+    (first, *_) = outbox.migrations_of("engine.jobs", "jobs")
+    outbox.migrate(path, [outbox.outbox_migrations(), (first,)])
+    asked = request_to_json(request()).replace('"key_id":null', f'"key_id":"{KEY}"')
+    with closing(outbox.connect(path)) as connection:
+        for name, state in (("waiting-1", "queued"), ("waiting-2", "queued"), ("ended", "done")):
+            known = asked.replace('"job-1"', f'"{name}"')
+            ended_at = 2.0 if state == "done" else None
+            connection.execute(JOB, (name, known, media_to_json(MEDIA), state, ended_at))
+    migrate(path)
+    store, archive = JobStore(path, 60.0), Archive(path, AudioFolder(tmp_path))
+    assert store.backlog(KEY) == Backlog(jobs=2, bytes=2000, key_jobs=2, key_bound=None)
+    (job,) = await store.lease(1)
+    await store.finish(job, HEARD, None)
+    told = {record.request.id: record.state for record in await archive.list(Selection(KEY))}
+    assert told == {"waiting-1": State.DONE, "waiting-2": State.QUEUED, "ended": State.DONE}
+    record = archive.find("ended", KEY)
+    assert record
+    assert record.result is None, "its result was not kept then"
+    await archive.close()
+    await store.close()
