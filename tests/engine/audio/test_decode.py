@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import os
+import random
 import socket
 import tracemalloc
 import wave
@@ -250,6 +251,30 @@ def test_a_promise_that_the_bytes_do_not_keep_is_no_reason_to_refuse(tmp_path: P
     path = tmp_path / "cut.flac"
     path.write_bytes(whole[: int(len(whole) * bytes_kept)])
     assert seconds(path) == pytest.approx(DEMO_SECONDS * bytes_kept, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate", "sample_format"),
+    [
+        *((".mp3", "libmp3lame", 16000, "s16p"), (".m4a", "aac", 16000, "fltp"), (".mkv", "ac3", 48000, "fltp")),
+        *((".ogg", "libopus", 48000, "s16"), (".flac", "flac", 16000, "s16"), (".wav", "pcm_s16le", 16000, "s16")),
+    ],
+)
+def test_a_file_with_any_bytes_changed_is_heard_or_refused_and_nothing_else(
+    tmp_path: Path, suffix: str, codec: str, rate: int, sample_format: str
+) -> None:
+    whole = encode(tmp_path / f"clip{suffix}", codec, rate=rate, sample_format=sample_format).read_bytes()
+    dice, path, refused = random.Random(suffix), tmp_path / "damaged", 0
+    for reach in (64, 600, len(whole)) * 10:
+        damaged = bytearray(whole[: dice.choice((3000, len(whole)))])
+        for _ in range(dice.choice((1, 5, 50))):
+            damaged[dice.randrange(min(reach, len(damaged)))] = dice.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            seconds(path)
+        except AudioError:
+            refused += 1
+    assert 0 < refused < 30
 
 
 @pytest.mark.parametrize("size", [3, 40, 120])
