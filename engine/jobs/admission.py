@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from engine.jobs.runner import Ended
@@ -26,6 +28,14 @@ class Bounds:
     jobs: int = 10_000
     bytes: int = 64 * 1024**3
     per_key_jobs: int = 5_000
+
+
+class Bound(StrEnum):
+    """Which bound a request met, as a closed set: the label of a metric."""
+
+    JOBS = "jobs"
+    BYTES = "bytes"
+    KEY = "key"
 
 
 class QueueFull(Exception):
@@ -64,10 +74,14 @@ class Patience:
 class Admission:
     """The bounds, and the places taken by requests that are under way in this engine."""
 
-    def __init__(self, store: Store, bounds: Bounds, patience: Patience) -> None:
+    def __init__(
+        self, store: Store, bounds: Bounds, patience: Patience, tell: Callable[[Bound], None] = lambda _: None
+    ) -> None:
+        """`tell` hears of every request that is turned away."""
         self._store = store
         self._bounds = bounds
         self._patience = patience
+        self._tell = tell
         self._places: Counter[str] = Counter()
         self._bytes = 0
 
@@ -84,15 +98,16 @@ class Admission:
     def _judge_jobs(self, key: str, backlog: Backlog) -> None:
         most = self._bounds.per_key_jobs if backlog.key_bound is None else backlog.key_bound
         if backlog.key_jobs + self._places[key] >= most:
-            raise self._full(f"{most} requests of this key wait already, which is as many as may.")
+            raise self._full(Bound.KEY, f"{most} requests of this key wait already, which is as many as may.")
         if backlog.jobs + self._places.total() >= self._bounds.jobs:
-            raise self._full(f"{self._bounds.jobs} requests wait already, which is as many as may.")
+            raise self._full(Bound.JOBS, f"{self._bounds.jobs} requests wait already, which is as many as may.")
 
     def _judge_bytes(self, backlog: Backlog, size: int) -> None:
         if backlog.bytes + self._bytes + size > self._bounds.bytes:
-            raise self._full(f"With this audio more than {self._bounds.bytes} bytes of it would wait.")
+            raise self._full(Bound.BYTES, f"With this audio more than {self._bounds.bytes} bytes of it would wait.")
 
-    def _full(self, message: str) -> QueueFull:
+    def _full(self, bound: Bound, message: str) -> QueueFull:
+        self._tell(bound)
         return QueueFull(message, self._patience.seconds)
 
     def grow(self, place: Place, more: int) -> None:

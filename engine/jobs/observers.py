@@ -14,6 +14,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from engine.jobs.admission import Bound
 from engine.jobs.runner import Ended
 from engine.jobs.store import Snapshot
 from engine.request import Failed, FailureCode, Request
@@ -103,6 +104,11 @@ class Metrics:
     def _queue(self, registry: CollectorRegistry) -> None:
         jobs = Gauge("engine_queue_jobs", "Unfinished jobs by state.", ["state"], registry=registry)
         self._states = {state: jobs.labels(state) for state in _STATES}
+        self._bytes = Gauge("engine_queue_bytes", "Bytes of audio of unfinished jobs.", registry=registry)
+        away = Counter(
+            "engine_requests_turned_away", "Requests answered with 429, by bound.", ["bound"], registry=registry
+        )
+        self._away = {bound: away.labels(bound.value) for bound in Bound}
         self._oldest = Gauge(
             "engine_queue_oldest_due_age_seconds", "How late the latest is; 0 when nothing waits.", registry=registry
         )
@@ -123,9 +129,14 @@ class Metrics:
         """Hear of a recogniser process that ended at work."""
         self._deaths.inc()
 
+    def turned_away(self, bound: Bound) -> None:
+        """Hear of a request for which there was no room."""
+        self._away[bound].inc()
+
     def counted(self, snapshot: Snapshot) -> None:
         """Take over the queue's gauges."""
         self._states["queued"].set(snapshot.queued)
         self._states["leased"].set(snapshot.leased)
+        self._bytes.set(snapshot.bytes)
         self._oldest.set(snapshot.oldest_due_age)
         self._stats_at.set_to_current_time()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from engine.jobs.admission import Admission, Bounds, Patience, QueueFull
+from engine.jobs.admission import Admission, Bound, Bounds, Patience, QueueFull
 from engine.jobs.runner import Ended
 from engine.jobs.store import Backlog, Job, JobStore
 from tests.engine.jobs.conftest import HEARD, MEDIA, Rows, request
@@ -98,6 +98,14 @@ def test_the_time_to_come_again_is_when_a_worker_is_likely_free(took: float, wai
     with pytest.raises(QueueFull) as full:
         Admission(numbers(jobs=1), Bounds(jobs=1), patience).enter(KEY)
     assert full.value.wait == wait
+
+
+def test_who_is_turned_away_is_counted_by_the_bound_that_was_met() -> None:
+    met: list[Bound] = []
+    for bounds in (Bounds(jobs=1), Bounds(bytes=1), Bounds(per_key_jobs=1)):
+        with pytest.raises(QueueFull):
+            Admission(numbers(jobs=1, size=1, key_jobs=1), bounds, Patience(1), met.append).enter(KEY, 1)
+    assert met == [Bound.JOBS, Bound.BYTES, Bound.KEY]
 
 
 async def test_the_store_counts_what_waits_and_knows_a_keys_own_bound(store: JobStore, rows: Rows) -> None:

@@ -202,6 +202,13 @@ def test_no_query_of_the_live_queue_reads_finished_jobs(connection: sqlite3.Conn
     assert not [step for step in plan if step.startswith("SCAN jobs") and "INDEX" not in step]
 
 
+@pytest.mark.parametrize("name", ["standing", "attempts", "withdraw", "erase"])
+def test_asking_after_a_delivery_reads_one_row(connection: sqlite3.Connection, name: str) -> None:
+    sql = statement(name)
+    plan = [step[3] for step in connection.execute("EXPLAIN QUERY PLAN " + sql, values_of(sql))]
+    assert not [step for step in plan if step.startswith("SCAN")]
+
+
 @pytest.mark.parametrize("name", ["find", "list_own"])
 def test_asking_for_ones_own_jobs_costs_the_same_however_many_others_made(
     connection: sqlite3.Connection, name: str
