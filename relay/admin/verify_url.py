@@ -12,17 +12,49 @@ Besides the rules of `relay.policy.destination`, a judgement's rule is one of
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from relay.model import Refusal
-from relay.policy.destination import LIVE, PRE_RECORDED, Rules, public_name, read
-from relay.transports.resolver import Resolver, Unresolved
+from relay.policy.destination import (
+    ANYWHERE,
+    LIVE,
+    PRE_RECORDED,
+    Rules,
+    judge_address,
+    public_name,
+    read,
+    rulings,
+)
+from relay.transports.resolver import Addresses, Lookup, Resolver
 
 OK = "ok"
 UNRESOLVABLE = "unresolvable"
 NOT_A_JSON_STRING = "not_a_json_string"
+
+_HIDDEN = "***"
+
+Verdict = Literal["allow", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the guard says of one part: text, scheme, host, userinfo, port or address, of which there may be several.
+
+    `found` says what stands there; of a URL only its kind, of a resolved host the address. `message` is the remedy.
+    """
+
+    part: str
+    found: str
+    verdict: Verdict = "allow"
+    rule: str = OK
+    message: str = ""
+
+    def as_text(self) -> str:
+        """One line for a terminal."""
+        why = f"{self.rule}: {self.message}" if self.message else ""
+        return f"       {self.part:<9} {self.verdict:<5}  {self.found}{'  ' + why if why else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,41 +62,58 @@ class Judgement:
     """One URL as it was given, and what the guard says of it. The URL may hold credentials: this is never logged."""
 
     url: str
-    verdict: Literal["allow", "deny"]
+    verdict: Verdict
     rule: str
     message: str
+    checks: tuple[Check, ...] = ()
 
     @property
     def allowed(self) -> bool:
         """Whether the guard lets the URL through."""
         return self.verdict == "allow"
 
+    def told(self) -> dict[str, Any]:
+        """The keys url, verdict, rule and message. The URL comes back as it was given: it is what tells lines apart."""
+        told = asdict(self)
+        del told["checks"]
+        return told
+
     def as_json(self) -> str:
-        """One line of ASCII with the keys url, verdict, rule and message, whatever the URL holds."""
-        return json.dumps(asdict(self))
+        """One line of ASCII, whatever the URL holds."""
+        return json.dumps(self.told())
 
     def as_text(self) -> str:
-        """One line for a terminal. The URL is quoted, so that nothing in it can steer the terminal."""
-        return f"{self.verdict:<5}  {self.rule:<20}  {json.dumps(self.url)}  {self.message}"
+        """One line for a terminal. The URL is quoted, so that nothing in it can steer the terminal, and shown without
+        what may be a secret: a terminal's contents end up in tickets."""
+        return f"{self.verdict:<5}  {self.rule:<20}  {json.dumps(masked(self.url))}  {self.message}"
 
 
-async def verify(url: str, *, rules: Rules, resolver: Resolver | None = None, live: bool = False) -> Judgement:
-    """What the guard says of one URL. Without a resolver no name is looked up, and a well-formed public name is
-    allowed; `live` admits ws and wss. A resolver judges addresses by its own rules, which should be the same."""
-    target = read(url, rules, LIVE if live else PRE_RECORDED)
-    if isinstance(target, Refusal):
-        return Judgement(url, "deny", target.rule, target.message)
-    match public_name(target.host) if resolver is None else await resolver.resolve(target.host):
-        case Refusal(rule, message):
-            return Judgement(url, "deny", rule, message)
-        case Unresolved(detail):
-            return Judgement(url, "deny", UNRESOLVABLE, detail + " Correct the name, or try again later.")
-        case _:
-            return Judgement(url, "allow", OK, _allowed(resolver))
+def masked(url: str) -> str:
+    """A text that should be a URL, without credentials and query."""
+    target = read(url, ANYWHERE, LIVE)
+    if isinstance(target, Refusal):  # where they begin and end is anybody's guess
+        return url if frozenset("@?#").isdisjoint(url) else _HIDDEN
+    credentials = f"{_HIDDEN}@" if target.authorization else ""
+    path, mark, _ = target.path.partition("?")
+    return f"{target.scheme}://{credentials}{target.authority}{path}{mark and mark + _HIDDEN}"
+
+
+async def verify(url: str, *, rules: Rules, lookup: Lookup | None = None, live: bool = False) -> Judgement:
+    """What the guard says of one URL. Without a lookup no name is resolved, and a well-formed public name is allowed;
+    `live` admits ws and wss."""
+    schemes = LIVE if live else PRE_RECORDED
+    checks = [_check(one.part, one.found, one.refusal) for one in rulings(url, rules, schemes)]
+    target = read(url, rules, schemes)
+    if not isinstance(target, Refusal):
+        checks += [_by_name(target.host)] if lookup is None else await _by_addresses(target.host, rules, lookup)
+    denied = next((check for check in checks if check.verdict == "deny"), None)
+    if denied:
+        return Judgement(url, "deny", denied.rule, denied.message, tuple(checks))
+    return Judgement(url, "allow", OK, _allowed(lookup), tuple(checks))
 
 
 async def verify_lines(
-    lines: Iterable[str | bytes], *, rules: Rules, resolver: Resolver | None = None, live: bool = False
+    lines: Iterable[str | bytes], *, rules: Rules, lookup: Lookup | None = None, live: bool = False
 ) -> AsyncIterator[Judgement]:
     """One judgement for each line, in order, as it is read. A line holds a URL as a JSON string; any other is denied
     and echoed as it is. Bytes need not be UTF-8."""
@@ -74,7 +123,27 @@ async def verify_lines(
         if url is None:
             yield Judgement(text, "deny", NOT_A_JSON_STRING, 'Write one URL a line, as a JSON string: "https://...".')
         else:
-            yield await verify(url, rules=rules, resolver=resolver, live=live)
+            yield await verify(url, rules=rules, lookup=lookup, live=live)
+
+
+def _check(part: str, found: str, refusal: Refusal | None) -> Check:
+    return Check(part, found, "deny", refusal.rule, refusal.message) if refusal else Check(part, found)
+
+
+def _by_name(host: str) -> Check:
+    return _check("name", "not resolved", public_name(host))
+
+
+async def _by_addresses(host: str, rules: Rules, lookup: Lookup) -> Sequence[Check]:
+    """Every address of a host by itself: the guard's own resolver stops at the first that it refuses."""
+    match await Resolver(ANYWHERE, lookup).resolve(host):
+        case Addresses(addresses):
+            return [_check("address", address, judge_address(address, rules)) for address in addresses]
+        case Refusal() as refusal:
+            return [_check("address", "in a spelling of its own", refusal)]
+        case unresolved:
+            message = unresolved.detail + " Correct the name, or try again later."
+            return [Check("address", "none", "deny", UNRESOLVABLE, message)]
 
 
 def _json_string(text: str) -> str | None:
@@ -85,6 +154,6 @@ def _json_string(text: str) -> str | None:
         return None
 
 
-def _allowed(resolver: Resolver | None) -> str:
-    checked = "every address of its host is public or opened" if resolver else "its host was not resolved"
+def _allowed(lookup: Lookup | None) -> str:
+    checked = "every address of its host is public or opened" if lookup else "its host was not resolved"
     return f"The URL is allowed; {checked}."

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from relay.cli import act, configuration, keys, look, receivers, upkeep
+from relay.cli import act, configuration, keys, look, receivers, upkeep, urls
 from relay.cli.terminal import Exit, complain, exit_of
 from relay.errors import RelayError
 
 application = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
-for group in (look, act, upkeep, receivers):
+for group in (look, act, upkeep, receivers, urls):
     application.registered_commands += group.commands.registered_commands
 application.add_typer(keys.commands, name="keys")
 application.add_typer(configuration.commands, name="config")

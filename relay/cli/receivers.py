@@ -1,15 +1,13 @@
-"""Commands for the receiver's side: verify-url, listen, sign, verify.
+"""Commands for the receiver's side: listen, sign, verify.
 
 What takes long to import is imported where it is used: an operator who signs should not wait for an HTTP server.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +16,9 @@ import typer
 from relay.admin import keys, signatures
 from relay.admin.errors import NotFound
 from relay.admin.signatures import Verifier
-from relay.admin.verify_url import Judgement, verify_lines
-from relay.admin.verify_url import verify as judge
-from relay.cli.terminal import Config, Destination, Exit, Json, complain, database, print_json, safe, say, settings
+from relay.cli.terminal import Config, Destination, Exit, Json, complain, database, print_json, safe, say
 from relay.cli.times import moment
-from relay.policy.destination import Rules
 from relay.policy.signing import parse_key
-from relay.transports.resolver import Resolver
 
 commands = typer.Typer()
 
@@ -42,24 +36,6 @@ def _written(text: str) -> str:
 
 _KEY_HELP = "The key, or @FILE that holds it (an argument can be read by every user of this machine)."
 Key = Annotated[str | None, typer.Option("--key", parser=_written, metavar="KEY|@FILE", help=_KEY_HELP)]
-
-
-@commands.command("verify-url")
-def verify_url(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...|-", help="`-`: one JSON string a line from stdin.")],
-    as_json: Json = False,
-    live: Annotated[bool, typer.Option(help="Admit ws:// and wss:// too.")] = False,
-    offline: Annotated[bool, typer.Option(help="Judge without resolving names.")] = False,
-    config: Config = None,
-) -> None:
-    """Say whether the guard lets callback URLs through, and by which rule. Nothing is sent to them.
-
-    Exit code 5 when a URL given as an argument is denied; with `-` the verdicts are the output, and the code is 0.
-    """
-    rules = settings(config).outbox.guard.rules()
-    judgements = partial(_judgements, urls, rules=rules, resolver=None if offline else Resolver(rules), live=live)
-    allowed = asyncio.run(_print_judgements(judgements(), as_json))
-    raise typer.Exit(Exit.OK if allowed or urls == ["-"] else Exit.REFUSED)
 
 
 @commands.command()
@@ -169,22 +145,3 @@ def _parsed(lines: Sequence[str]) -> dict[str, str]:
     """Header lines; a request line and empty ones have no place in it."""
     pairs = (line.partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon and " " not in name.strip()}
-
-
-async def _judgements(
-    urls: list[str], *, rules: Rules, resolver: Resolver | None, live: bool
-) -> AsyncIterator[Judgement]:
-    if urls == ["-"]:
-        async for judgement in verify_lines(sys.stdin.buffer, rules=rules, resolver=resolver, live=live):
-            yield judgement
-        return
-    for url in urls:
-        yield await judge(url, rules=rules, resolver=resolver, live=live)
-
-
-async def _print_judgements(judgements: AsyncIterator[Judgement], as_json: bool) -> bool:
-    allowed = True
-    async for judgement in judgements:
-        print(judgement.as_json() if as_json else judgement.as_text(), flush=True)
-        allowed = allowed and judgement.allowed
-    return allowed

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Awaitable
-from ipaddress import ip_network
 from typing import overload
 
 import aiosqlite
@@ -14,12 +13,8 @@ import aiosqlite
 from relay.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
 from relay.model import NewDelivery, Refusal
 from relay.outbox.queries import statement
-from relay.policy import destination
+from relay.policy.destination import ANYWHERE, LIVE, read
 
-# Whether a callback may be called is the guard's question; here a URL only has to name a destination.
-_ANYWHERE = destination.Rules(
-    ports=frozenset(range(1, 65536)), networks=(ip_network("0.0.0.0/0"), ip_network("::/0")), max_url_bytes=65536
-)
 _LONGEST_NAME = 128
 _SCHEDULES = (None, "fixed", "exponential")
 
@@ -114,7 +109,7 @@ def _check_fields(delivery: NewDelivery) -> None:
 
 
 def _origin(url: str) -> str:
-    target = destination.read(url, _ANYWHERE, destination.LIVE)
+    target = read(url, ANYWHERE, LIVE)
     if isinstance(target, Refusal):
         raise InvalidDelivery(f"url: {target.message}")
     return target.origin

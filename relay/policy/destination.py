@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -69,6 +69,24 @@ class Rules:
     networks: tuple[Network, ...] = ()
     nat64: bool = False
     max_url_bytes: int = 4096
+
+
+ANYWHERE = Rules(
+    ports=frozenset(range(1, 65536)),
+    networks=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")),
+    max_url_bytes=65536,
+)
+"""For a URL that only has to name a destination: whether it may be called is asked elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the guard says of one part of a URL. `found` describes the part without repeating any of it: where another
+    part is refused, what looks like a host may be half a password."""
+
+    part: str
+    found: str
+    refusal: Refusal | None = None
 
 
 _IPV4_DENIED = {
@@ -143,6 +161,18 @@ def read(url: str, rules: Rules, schemes: frozenset[str] = PRE_RECORDED) -> Targ
     return Target(scheme, host, int(port), path, _basic(parts["userinfo"]))
 
 
+def rulings(url: str, rules: Rules, schemes: frozenset[str] = PRE_RECORDED) -> tuple[Ruling, ...]:
+    """The guard's word on every part that can be made out, in the order in which `read` asks: the first refusal among
+    them is the one that `read` returns."""
+    text = Ruling("text", "printable ASCII of acceptable length", _judge_text(url, rules))
+    if text.refusal:
+        return (text,)
+    parts = _PARTS.fullmatch(url)
+    if parts is None:
+        return text, Ruling("scheme", "none", _forbidden_scheme(schemes))
+    return text, *_rulings_on(parts, rules, schemes)
+
+
 def judge_address(address: str, rules: Rules) -> Refusal | None:
     """The address rule, for one IPv4 or IPv6 address without brackets; anything else is refused as ambiguous."""
     try:
@@ -179,6 +209,24 @@ def public_name(host: str) -> Refusal | None:
 def is_address(host: str) -> bool:
     """Whether a host is an IPv4 or IPv6 address rather than a name."""
     return ":" in host or _NUMERIC_END.fullmatch(host) is not None
+
+
+def _rulings_on(parts: re.Match[str], rules: Rules, schemes: frozenset[str]) -> Iterator[Ruling]:
+    scheme, host = parts["scheme"].lower(), _canonical(parts["host"])
+    admitted = scheme in schemes
+    yield Ruling("scheme", scheme if admitted else "another", None if admitted else _forbidden_scheme(schemes))
+    if host is None:
+        yield Ruling("host", "neither a name nor an address", _MALFORMED_HOST)
+    else:
+        yield Ruling("host", "an address" if is_address(host) else "a name")
+    userinfo = parts["userinfo"]
+    sent_as = "none" if userinfo is None else "credentials, sent as a Basic Authorization header"
+    yield Ruling("userinfo", sent_as, _judge_userinfo(userinfo))
+    if host is not None and is_address(host):
+        yield Ruling("address", "the host itself", _judge_host(host, rules))
+    port = _DEFAULT_PORT.get(scheme) if parts["port"] is None else parts["port"]
+    if port is not None:
+        yield Ruling("port", "the scheme's own" if parts["port"] is None else "a number", _judge_port(port, rules))
 
 
 def _judge_text(url: str, rules: Rules) -> Refusal | None:

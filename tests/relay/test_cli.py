@@ -86,9 +86,12 @@ def test_live_admits_web_sockets(relay: Relay) -> None:
 
 def test_for_a_person_there_is_a_line_with_the_rule_and_a_denial_is_an_exit_code(relay: Relay) -> None:
     done = relay("verify-url", "--offline", "https://a.example.com/", "http://127.0.0.1/")
-    allowed, denied = done.stdout.splitlines()
+    allowed, denied = (line for line in done.stdout.splitlines() if not line.startswith(" "))
     assert allowed.split()[:3] == ["allow", "ok", '"https://a.example.com/"']
     assert denied.split()[:2] == ["deny", "forbidden_address"]
+    parts = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith(" ")]
+    passed = [["text", "allow"], ["scheme", "allow"], ["host", "allow"], ["userinfo", "allow"]]
+    assert parts == [*passed, ["port", "allow"], ["name", "allow"], *passed, ["address", "deny"], ["port", "allow"]]
     assert done.returncode == 5
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -297,6 +298,39 @@ def test_a_listening_receiver_says_whether_a_key_signed(relay: Operator) -> None
         first, second = (json.loads(receiver.stdout.readline()) for _ in range(2))
     assert (first["signature"], first["status"]) == ("valid", 200)
     assert (second["signature"].split(":")[0], second["status"]) == ("invalid", 200)
+
+
+def test_a_probe_is_sent_only_when_it_is_asked_for_and_tells_what_came_of_it(relay: Operator) -> None:
+    relay("keys", "add")
+    with started(relay, "listen", "--port", "0", "--json", "--max-body", "1000") as receiver:
+        assert receiver.stderr
+        assert receiver.stdout
+        url = json.loads(receiver.stderr.readline())["url"]
+        ask = partial(
+            relay,
+            "verify-url",
+            OUTSPOKEN_OUTBOX__GUARD__ALLOW_NETWORKS="127.0.0.0/8",
+            OUTSPOKEN_OUTBOX__GUARD__PORTS=url.split(":")[2].split("/")[0],
+        )
+        assert ask(url).code == 0
+        done = ask("--probe", f"{url}?SECRET")
+        assert (done.code, done.out.splitlines()[-1].split()) == (0, ["delivery", "would", "be", "delivered"])
+        large = ask("--probe", "--bytes", "2000", "--method", "PUT", "--json", url)
+        assert (large.code, large.json[0]["probe"]["outcome"], large.json[0]["verdict"]) == (1, "http_413", "allow")
+        first, second = (json.loads(receiver.stdout.readline()) for _ in range(2))
+        assert [one["method"] for one in (first, second)] == ["POST", "PUT"]  # and nothing came before
+    denied = relay("verify-url", "--probe", "--json", url)
+    assert (denied.code, "probe" in denied.json[0]) == (5, False)
+    assert "SECRET" not in done.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--probe", "-"), ("--probe", "--live", "ws://x.example/"), ("--probe", "--offline", "http://x.example/")]
+    + [("--bytes", "1000", "http://x.example/"), ("--method", "PUT", "http://x.example/")],
+)
+def test_a_probe_that_could_not_be_meant_is_wrong_usage(relay: Operator, words: tuple[str, ...]) -> None:
+    assert relay("verify-url", *words).code == 2
 
 
 def test_the_outbox_is_kept_well(relay: Operator, database: Path) -> None:

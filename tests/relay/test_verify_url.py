@@ -7,16 +7,16 @@ import pytest
 
 from relay.admin.verify_url import Judgement, verify, verify_lines
 from relay.policy.destination import Rules
-from relay.transports.resolver import Resolver
+from relay.transports.resolver import Lookup
 
 RULES = Rules()
 
 
-def resolver(*addresses: str) -> Resolver:
+def resolving_to(*addresses: str) -> Lookup:
     async def lookup(host: str) -> Sequence[str]:
         return addresses
 
-    return Resolver(RULES, lookup)
+    return lookup
 
 
 async def judge_lines(*lines: str | bytes) -> list[Judgement]:
@@ -47,8 +47,47 @@ async def test_offline_a_url_is_judged_by_what_it_says(url: str, live: bool, rul
     [(["8.8.8.8"], "ok"), (["8.8.8.8", "10.0.0.1"], "forbidden_address"), ([], "unresolvable")],
 )
 async def test_online_a_url_is_judged_by_what_its_host_resolves_to(addresses: list[str], rule: str) -> None:
-    judgement = await verify("http://receiver.internal/", rules=RULES, resolver=resolver(*addresses))
+    judgement = await verify("http://receiver.internal/", rules=RULES, lookup=resolving_to(*addresses))
     assert judgement.rule == rule
+
+
+async def test_every_part_of_a_url_and_every_address_of_its_host_is_told_with_its_verdict() -> None:
+    lookup = resolving_to("8.8.8.8", "10.0.0.1", "2606:4700::1111")
+    judgement = await verify("https://u:p@receiver.example:25/x?y", rules=RULES, lookup=lookup)
+    assert [(check.part, check.rule) for check in judgement.checks] == [
+        ("text", "ok"),
+        ("scheme", "ok"),
+        ("host", "ok"),
+        ("userinfo", "ok"),
+        ("port", "forbidden_port"),
+    ]
+    judgement = await verify("https://receiver.example/", rules=RULES, lookup=lookup)
+    assert [(check.found, check.rule) for check in judgement.checks if check.part == "address"] == [
+        ("8.8.8.8", "ok"),
+        ("10.0.0.1", "forbidden_address"),
+        ("2606:4700::1111", "ok"),
+    ]
+    assert (judgement.verdict, judgement.rule) == ("deny", "forbidden_address")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.com/hook", "https://example.com/hook"),
+        ("https://SECRET:SECRET@example.com/hook?SECRET#SECRET", "https://***@example.com/hook?***"),
+        ("https://example.com/?to=SECRET@SECRET", "https://example.com/?***"),
+        ("http://SECRET:SECRET/SECRET@example.com/", "***"),
+        ("http://SECRET:SECRET@SECRET@example.com/", "***"),
+        ("SECRET:SECRET@example.com", "***"),
+        ("http://example.com/?SECRET\nSECRET@SECRET?", "***"),
+        ("http://127.1/#SECRET", "***"),
+        ("http://127.1/hook", "http://127.1/hook"),
+    ],
+)
+async def test_neither_credentials_nor_queries_are_shown_to_a_terminal(url: str, shown: str) -> None:
+    text = (await verify(url, rules=RULES)).as_text()
+    assert "SECRET" not in text
+    assert json.dumps(shown) in text
 
 
 async def test_a_judgement_is_one_json_line_with_four_keys() -> None:

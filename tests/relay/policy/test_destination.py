@@ -17,6 +17,7 @@ from relay.policy.destination import (
     judge_addresses,
     public_name,
     read,
+    rulings,
 )
 from tests.relay.policy.destinations import ADDRESSES, DENIED_RANGES, PUBLIC_NAMES, URLS
 
@@ -47,6 +48,25 @@ def test_a_url_is_decided_by_the_rule_in_the_table(url: str, rule: str) -> None:
 @pytest.mark.parametrize(("address", "rule"), ADDRESSES)
 def test_an_address_is_decided_by_the_rule_in_the_table(address: str, rule: str) -> None:
     assert rule_of(judge_address(address, RULES)) == rule
+
+
+@pytest.mark.parametrize(("url", "rule"), URLS)
+def test_of_the_rulings_on_a_url_the_first_refusal_decides(url: str, rule: str) -> None:
+    refusals = [ruling.refusal for ruling in rulings(url, RULES) if ruling.refusal]
+    judged = read(url, RULES)
+    assert refusals[:1] == ([judged] if isinstance(judged, Refusal) else [])
+
+
+def test_a_url_with_several_faults_is_told_all_of_them() -> None:
+    told = {ruling.part: rule_of(ruling.refusal) for ruling in rulings("ftp://a:%zz@10.0.0.1:25/", RULES)}
+    assert told == {
+        "text": "ok",
+        "scheme": "forbidden_scheme",
+        "host": "ok",
+        "userinfo": "malformed_userinfo",
+        "address": "forbidden_address",
+        "port": "forbidden_port",
+    }
 
 
 @pytest.mark.parametrize(("before", "first", "last", "after"), DENIED_RANGES)
@@ -183,6 +203,7 @@ def test_a_refusal_repeats_no_part_of_the_url() -> None:
         refusal = read(url, RULES)
         assert isinstance(refusal, Refusal)
         assert "secret" not in refusal.message.lower()
+        assert "secret" not in repr(rulings(url, RULES)).lower()
 
 
 def test_a_refusal_of_an_address_names_the_range_and_the_remedy_but_not_the_address() -> None:
@@ -214,6 +235,8 @@ _NUMERIC = st.lists(_NUMBER, min_size=1, max_size=5).map(lambda numbers: "http:/
 @example("http://[fe80::1%" + "\U0010ffff")
 def test_reading_never_raises_and_never_yields_a_forbidden_address(url: str) -> None:
     judged = read(url, RULES)
+    refusals = [ruling.refusal for ruling in rulings(url, RULES) if ruling.refusal]
+    assert refusals[:1] == ([judged] if isinstance(judged, Refusal) else [])
     if isinstance(judged, Target):
         assert judged.path.startswith("/")
         assert judged.port in RULES.ports
