@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -186,7 +187,8 @@ class Listen:
 
     async def _transcribe(self, http: web.Request, request: Request, media: Media, path: Path) -> web.StreamResponse:
         async def listen(_: web.Request) -> web.Response:
-            return _result(request, media, await self._parts.listener.transcribe(request, path, media))
+            result = await self._parts.listener.transcribe(request, path, media)
+            return await asyncio.to_thread(_result, request, media, result)  # hours of speech take tenths of a second
 
         return await patiently(http, listen, self._parts.limits.pause)
 
