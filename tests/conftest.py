@@ -8,7 +8,13 @@ import signal
 
 import pytest
 
-INSTALL = {"nginx": "apt-get install nginx-light", "npm": "apt-get install nodejs npm"}
+INSTALL = {
+    "nginx": "apt-get install nginx-light",
+    "npm": "apt-get install nodejs npm",
+    "prometheus": "apt-get install prometheus",
+    "promtool": "apt-get install prometheus",
+    "prometheus-alertmanager": "apt-get install prometheus-alertmanager",
+}
 
 
 def pytest_configure() -> None:

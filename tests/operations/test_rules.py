@@ -1,0 +1,97 @@
+"""Every rule that is shipped: sound, proved, and of help to whoever is called by it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from relay.cli import application
+from tests.acceptance.stage import ROOT
+from tests.operations.questions import PROMETHEUS, RULES, faults, rules
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+PROOF = yaml.safe_load((PROMETHEUS / "alerts.test.yml").read_text("utf-8"))
+COMMAND = re.compile(r"`relay ([^`]+)`")
+SETTING = re.compile(r"\b(?:relay|engine|outbox)(?:\.[a-z_]+)+\b")
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def name(rule: dict[str, Any]) -> str:
+    return str(rule.get("alert") or rule["record"]) + str(rule.get("labels", {}).get("window", ""))
+
+
+@pytest.mark.needs("promtool")
+def test_prometheus_accepts_the_rules_and_the_example_that_loads_them() -> None:
+    run("promtool", "check", "rules", "--lint=all", "--lint-fatal", *(path.name for path in RULES))
+    assert f"{len(RULES)} rule files found" in run("promtool", "check", "config", "prometheus.yml")
+
+
+@pytest.mark.needs("promtool")
+def test_every_alert_fires_when_it_should_and_is_silent_otherwise() -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", "alerts.test.yml")
+
+
+@pytest.mark.needs("prometheus-alertmanager")
+def test_alertmanager_accepts_its_example() -> None:
+    assert "3 receivers" in run("amtool", "check-config", "alertmanager.yml")
+
+
+def proved() -> set[tuple[str, str]]:
+    samples = [
+        sample["labels"]
+        for group in PROOF["tests"]
+        for question in group["promql_expr_test"]
+        for sample in question.get("exp_samples") or ()
+    ]
+    named = {(alert, "") for text in samples for alert in re.findall(r'alertname="(\w+)"', text)}
+    return named | {
+        ("RelayPickupBudgetBurn", window) for text in samples for window in re.findall(r'window="(\w+)"', text)
+    }
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=name)
+def test_an_alert_is_proved_by_a_case_of_its_own(alert: dict[str, Any]) -> None:
+    assert (alert["alert"], alert["labels"].get("window", "")) in proved()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=name)
+def test_an_alert_says_how_bad_it_is_what_is_the_matter_and_where_to_look(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in {"page", "ticket", "none"}
+    assert set(alert["annotations"]) == {"summary", "runbook"}
+    for sentence in alert["annotations"].values():
+        assert sentence.endswith(".")
+        assert len(sentence) > 20
+
+
+@pytest.mark.parametrize("rule", rules(), ids=name)
+def test_a_rule_asks_for_nothing_that_the_daemons_do_not_serve(rule: dict[str, Any]) -> None:
+    assert faults(rule["expr"]) == []
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=name)
+def test_the_commands_of_a_runbook_exist(alert: dict[str, Any]) -> None:
+    group: Any = typer.main.get_command(application)
+    for line in COMMAND.findall(alert["annotations"]["runbook"]):
+        verb, *words = line.split()
+        options = {option for one in group.commands[verb].params for option in one.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=name)
+def test_the_settings_of_a_runbook_exist(alert: dict[str, Any]) -> None:
+    configuration = tomllib.loads((ROOT / "config" / "outspoken.toml").read_text("utf-8"))
+    for setting in SETTING.findall(alert["annotations"]["runbook"]):
+        value: Any = configuration
+        for key in setting.split("."):
+            value = value[key]
