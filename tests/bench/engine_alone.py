@@ -6,16 +6,18 @@ python -m tests.bench.engine_alone SPEC
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
 from engine.audio.decode import decode
 from engine.recognisers.base import Options, Spec
-from engine.recognisers.worker import load
+from engine.recognisers.worker import NICENESS, load
 
 
 def main(spec: Spec) -> None:
-    """Until the input ends."""
+    """Until the input ends. As polite as a worker: what else runs on the machine shall slow both alike."""
+    os.nice(NICENESS)
     recogniser = load(spec)
     for line in sys.stdin:
         began = time.perf_counter()

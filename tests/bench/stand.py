@@ -47,7 +47,7 @@ class Scale:
     samples: int = 300
     seconds: float = 5.0
     audio_seconds: float = 60.0
-    turns: int = 3
+    turns: int = 5
     uploads: int = 200
     queued: int = 1000
 
@@ -170,6 +170,7 @@ def relay_environment(path: Path, port: int, **settings: object) -> dict[str, st
         "OUTSPOKEN_OUTBOX__GUARD__ALLOW_NETWORKS": "127.0.0.0/8",
         "OUTSPOKEN_OUTBOX__GUARD__PORTS": str(port),
         "OUTSPOKEN_RELAY__PORT": "0",
+        "OUTSPOKEN_RELAY__ADMIN__PORT": "0",
         **{f"OUTSPOKEN_{name.upper()}": str(value) for name, value in settings.items()},
     }
 
