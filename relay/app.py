@@ -14,12 +14,18 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import lru_cache, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 import structlog
 from aiohttp import web
 
 from relay.admin import keys
+from relay.admin.auth import Gate, token_of
+from relay.admin.desk import Desk
+from relay.admin.pulse import Pulse
+from relay.admin.site import application
+from relay.configfile import Setting
 from relay.delivery.courier import Courier, Transport
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
@@ -44,6 +50,7 @@ from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
 _RETENTION_SECONDS = 3600.0
+_GOODBYE_SECONDS = 1.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE_BLOCK = 8 * 1024 * 1024
 _COLLECT_AFTER = 20_000  # objects that a cycle could hide
@@ -76,8 +83,9 @@ def build_transport(relay: RelaySettings, resolver: Resolver) -> ClosableTranspo
     return HttpTransport(resolver, bounds)
 
 
-async def run(settings: Settings, build: TransportFactory = build_transport) -> None:
-    """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once."""
+async def run(settings: Settings, build: TransportFactory = build_transport, in_force: Sequence[Setting] = ()) -> None:
+    """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
+    at."""
     path, relay = settings.outbox.path, settings.relay
     _announce(settings)
     applied = migrate(path, [outbox_migrations()])
@@ -88,7 +96,8 @@ async def run(settings: Settings, build: TransportFactory = build_transport) -> 
         _warn_if_unsigned(settings)
         _obey_signals(house.service)
         address = await _serve(stack, relay, house)
-        log.info("relay.ready", metrics=f"http://{address}/metrics")
+        admin = await _serve_operators(stack, settings, house, in_force)
+        log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _settle_in()
         await house.service.run(relay.drain_seconds)
     log.info("relay.stopped")
@@ -104,6 +113,7 @@ class House:
         self._kept = relay.retention.kept()
         self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
+        self.pulse = Pulse(time.time())
         lines = count_lines()
         self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
         self._wake = asyncio.Event()
@@ -151,6 +161,7 @@ class House:
     def _tell(self, attempts: Sequence[Attempted]) -> None:
         self._log(attempts)
         self.metrics(attempts)
+        self.pulse(attempts)
 
     async def _expire(self) -> None:
         # Each slice is a transaction of its own, and between two of them claims have their turn.
@@ -174,6 +185,11 @@ class House:
         with self.metrics.store.watch("stats"):
             self._dispatcher.share_with(await self._outbox.check_in())
             self.metrics.stocked(await self._outbox.snapshot(self._slots))
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way."""
+        return self._dispatcher.in_flight
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on. A failing receiver or a long backlog is no reason to be unready."""
@@ -247,17 +263,42 @@ def _obey_signals(service: Service) -> None:
 
 async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> str:
     """Metrics and health; returns the address that is bound."""
-    application = web.Application()
-    application.add_routes(routes(house.metrics.registry, house.checks()))
-    runner = web.AppRunner(application, access_log=None)
+    site = web.Application()
+    site.add_routes(routes(house.metrics.registry, house.checks()))
+    return await _listen(stack, site, relay.host, relay.port, "relay")
+
+
+async def _serve_operators(stack: AsyncExitStack, settings: Settings, house: House, in_force: Sequence[Setting]) -> str:
+    """The admin API and the console; returns the address that is bound."""
+    admin, path = settings.relay.admin, settings.outbox.path
+    file = Path(admin.token_file or path.with_suffix(".admin-token"))
+    gate = Gate(token_of(admin.token.get_secret_value(), file))
+    desk = Desk(
+        path=path,
+        rules=settings.outbox.guard.rules(),
+        kept=settings.relay.retention.kept(),
+        pulse=house.pulse,
+        version=version("outspoken"),
+        concurrency=settings.relay.concurrency,
+        in_flight=lambda: house.in_flight,
+        environ=os.environ,
+        settings=in_force,
+    )
+    if not admin.token.get_secret_value():
+        log.info("admin.token", file=str(file))
+    return await _listen(stack, application(desk, gate), admin.host, admin.port, "relay.admin")
+
+
+async def _listen(stack: AsyncExitStack, site: web.Application, host: str, port: int, section: str) -> str:
+    # A stream of attempts has no end of its own: it is not waited for.
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, relay.host, relay.port)
     try:
-        await site.start()
+        await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        place = _authority(relay.host, relay.port)
-        raise ConfigError(f"relay.host, relay.port: cannot listen on {place}: {error.strerror or error}") from error
+        place, reason = _authority(host, port), error.strerror or error
+        raise ConfigError(f"{section}.host, {section}.port: cannot listen on {place}: {reason}") from error
     return _authority(*runner.addresses[0][:2])
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from relay.configfile import load
+from relay.configfile import Setting, load, origins
 from relay.outbox.retention import Retention
 from relay.outbox.settings import OutboxSettings, Section
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 
 OTHER_SECTIONS = frozenset({"engine"})
+
+_CREDENTIALS = re.compile(r"//[^/]*@")
 
 
 class ExponentialSettings(Section):
@@ -76,6 +79,15 @@ class LogSettings(Section):
     format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
 
 
+class AdminSettings(Section):
+    """[relay.admin]: the admin API and the console."""
+
+    host: str = Field("127.0.0.1", description="Where they are served; elsewhere than here, behind a proxy with TLS.")
+    port: int = Field(9465, ge=0, le=65535, description="0 takes any free port, which the log names.")
+    token: SecretStr = Field(SecretStr(""), description="What opens them; empty: the one in token_file.")
+    token_file: str = Field("", description="Made at the first start; empty: beside the database.")
+
+
 class RelaySettings(Section):
     """[relay]: the delivery daemon."""
 
@@ -91,6 +103,7 @@ class RelaySettings(Section):
     retention: RetentionSettings = RetentionSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+    admin: AdminSettings = AdminSettings()
 
 
 class Settings(Section):
@@ -111,3 +124,22 @@ class Settings(Section):
 def read(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings from file and environment. Raises ConfigError, which names the key and the remedy."""
     return load(Settings, path, environ, OTHER_SECTIONS)
+
+
+def in_force(settings: Settings, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
+    """Every setting with its value and where it comes from: file, environment or default. Secrets are masked."""
+    sources = origins(path, environ, frozenset(Settings.model_fields) | OTHER_SECTIONS)
+    values = _dotted(settings.model_dump(mode="json"))
+    return tuple(Setting(name, _shown(value), sources.get(name, "default")) for name, value in values)
+
+
+def _dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _shown(value: object) -> object:
+    return _CREDENTIALS.sub("//***@", value) if isinstance(value, str) else value

@@ -1,22 +1,17 @@
-"""`relay config` and `relay completion`: what the settings are and where they come from; words for the shell."""
+"""`relay config`: what the settings are and where they come from."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from relay.cli.terminal import Config, Json, config_file, print_json, print_table, say, settings
-from relay.configfile import origins
-from relay.settings import OTHER_SECTIONS, Settings
+from relay.settings import in_force
 
 commands = typer.Typer(no_args_is_help=True, help="The settings, and where they come from.")
-
-_CREDENTIALS = re.compile(r"//[^/]*@")
 
 
 @commands.command()
@@ -33,27 +28,13 @@ def show(
     config: Config = None,
 ) -> None:
     """Every setting with the value that is in force. Credentials are not shown."""
-    values = dict(_dotted(settings(config).model_dump(mode="json")))
-    sources = origins(config_file(config), os.environ, frozenset(Settings.model_fields) | OTHER_SECTIONS)
-    rows = [(name, _shown(value), sources.get(name, "default")) for name, value in values.items()]
+    rows = in_force(settings(config), config_file(config), os.environ)
     if as_json:
-        print_json(*({"setting": name, "value": value, "origin": source} for name, value, source in rows))
+        print_json(*rows)
         return
     headings = ("SETTING", "VALUE", "FROM") if origin else ("SETTING", "VALUE")
-    print_table(headings, [(name, _written(value), source)[: len(headings)] for name, value, source in rows])
-
-
-def _dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{above}{name}.")
-        else:
-            yield above + name, value
+    print_table(headings, [(row.setting, _written(row.value), row.origin)[: len(headings)] for row in rows])
 
 
 def _written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _shown(value: object) -> object:
-    return _CREDENTIALS.sub("//***@", value) if isinstance(value, str) else value

@@ -48,12 +48,13 @@ def run(config: Config = None) -> None:
     import uvloop
 
     from relay import app
+    from relay.settings import in_force
     from relay.telemetry.log import configure
 
     chosen = settings(config)
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
     try:
-        uvloop.run(app.run(chosen))
+        uvloop.run(app.run(chosen, in_force=in_force(chosen, config_file(config), os.environ)))
     except (RelayError, OSError) as error:
         complain(str(error))
         raise typer.Exit(Exit.FAILED) from None

@@ -147,6 +147,7 @@ class Stage:
             "OUTSPOKEN_ENGINE__AUDIO_DIR": str(folder / "audio"),
             "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),
             "OUTSPOKEN_RELAY__PORT": str(self.relay_port),
+            "OUTSPOKEN_RELAY__ADMIN__PORT": "0",
             **{f"OUTSPOKEN_{name.upper()}": str(value) for name, value in settings.items()},
         }
 

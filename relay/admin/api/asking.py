@@ -1,0 +1,222 @@
+"""What can be asked of the admin API: one model for each question, its fields from path, query or JSON body."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from relay.admin import times
+from relay.admin.inspection import Filter
+from relay.admin.operations import REPLAYABLE, Selection, select
+from relay.admin.origin import origin_of
+from relay.admin.overview import Group
+from relay.errors import RelayError
+from relay.model import Outcome, State
+
+
+def _read(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Values that are written as text, and nothing else."""
+
+    def read(value: object) -> Any:
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "expected a string")
+        try:
+            return parse(value)
+        except RelayError as error:
+            raise ValueError(str(error).removeprefix("destination: ")) from None
+
+    return BeforeValidator(read)
+
+
+def _groups(text: str) -> tuple[Group, ...]:
+    try:
+        return tuple(dict.fromkeys(Group(name.strip()) for name in text.split(",")))
+    except ValueError:
+        raise ValueError(f"expected any of {', '.join(Group)}, with commas") from None
+
+
+def _flag(value: object) -> object:
+    """A query parameter comes as text."""
+    return {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+
+
+def _text(description: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": description, "examples": list(examples)})
+
+
+Moment = Annotated[
+    float,
+    _read(lambda text: times.moment(text, time.time())),
+    _text("How long ago, or a UTC time.", "1h", "2026-03-01T12:30"),
+]
+Span = Annotated[float, _read(times.duration), _text("A duration.", "24h", "15m")]
+Origin = Annotated[
+    str, _read(origin_of), _text("An origin, or a URL of that destination.", "https://receiver.example:443")
+]
+Groups = Annotated[
+    tuple[Group, ...],
+    _read(_groups),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^(destination|outcome|status)(,(destination|outcome|status))*$",
+            "examples": ["destination,outcome"],
+        }
+    ),
+]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Id = Annotated[str, Field(min_length=1, max_length=128, description="A delivery's id.")]
+Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many.")]
+Seq = Annotated[int, Field(ge=1, lt=2**63, description="A cursor: `older` of the page before.")]
+
+
+class Question(BaseModel):
+    """A misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Question):
+    """Nothing to say."""
+
+
+class Sieve(Question):
+    """Which deliveries."""
+
+    outcome: Outcome | None = Field(None, description="What its last attempt came to.")
+    destination: Origin | None = None
+    id_prefix: str | None = Field(None, min_length=1, max_length=128, description="How its id begins.")
+    since: Moment | None = None
+    until: Moment | None = None
+
+    def filter(self, state: State | None) -> Filter:
+        """The operations' own form."""
+        return Filter(state, self.outcome, self.destination, self.id_prefix, self.since, self.until)
+
+
+class ListAsked(Sieve):
+    """A page of deliveries."""
+
+    state: State | None = Field(None, description="Where it stands.")
+    limit: Limit = 50
+    older: Seq | None = None
+
+
+class ShowAsked(Question):
+    """One delivery."""
+
+    id: Id
+    reveal: Flag = Field(
+        False, description="Show path and query of its URL and its headers, which may be tokens. Audited."
+    )
+
+
+class OneAsked(Question):
+    """Something of one delivery."""
+
+    id: Id
+
+
+class TailAsked(Question):
+    """Attempts, as they happened."""
+
+    outcome: Outcome | None = None
+    destination: Origin | None = None
+    limit: Annotated[int, Field(ge=0, le=1000, description="The last so many.")] = 10
+
+
+class StatsAsked(Question):
+    """Attempts, counted."""
+
+    by: Groups = (Group.DESTINATION, Group.OUTCOME)
+    since: Moment | None = Field(None, description="An hour ago, unless it is said.")
+
+
+class Selected(Sieve):
+    """What a bulk act is about: ids, or a filter, or `all`."""
+
+    ids: list[Id] = Field([], max_length=1000, description="Deliveries by id; then nothing else may filter.")
+    limit: Annotated[int, Field(ge=1, lt=2**63, description="The oldest so many.")] | None = None
+    all: bool = Field(False, description="Without any filter.")
+    dry_run: bool = Field(False, description="Only say what would be done.")
+
+    def selection(self, state: State | None = None) -> Selection:
+        """The operations' own form. Raises ValueError or Refused."""
+        return select(self.ids, self.filter(state), self.limit, everything=self.all)
+
+
+class ReplayAsked(Selected):
+    """Deliveries to send again: dead ones, unless `state` says otherwise."""
+
+    state: Annotated[State, Field(json_schema_extra={"enum": sorted(REPLAYABLE)})] | None = None
+    rate: (
+        Annotated[float, Field(ge=0.001, le=1e6, description="So many a second; without it all are due now.")] | None
+    ) = None
+
+
+class DestinationAsked(Question):
+    """A destination to do something to."""
+
+    destination: Origin
+
+
+class KeyAsked(Question):
+    """A key to sign with: a new one is made unless one is given."""
+
+    destination: Origin | None = Field(None, description="For one destination; without it, for all others.")
+    ed25519: bool = Field(False, description="A key pair (v1a) instead of a shared secret (v1).")
+    key: str | None = Field(None, repr=False, max_length=512, description="One that exists: whsec_ or whsk_.")
+
+
+class RotateAsked(KeyAsked):
+    """A key to sign with instead."""
+
+    overlap: Span | None = Field(None, description="How long the old ones sign too; 24h unless it is said.")
+
+
+class RetireAsked(Question):
+    """A key to sign with no more."""
+
+    id: Annotated[int, Field(ge=1, lt=2**63, description="Its number.")]
+    after: Span | None = Field(None, description="From now; without it, at once.")
+    force: bool = Field(False, description="Although it is the last one of its scope.")
+
+
+class UrlAsked(Question):
+    """A URL to be judged."""
+
+    url: str = Field(repr=False, max_length=65536)
+    live: bool = Field(False, description="Admit ws and wss too.")
+    offline: bool = Field(False, description="Judge without resolving the name.")
+
+
+class DoctorAsked(Question):
+    """What to look over."""
+
+    egress: Flag = Field(
+        False, description="Resolve and connect to the destinations that wait, too; nothing is sent to them."
+    )
+
+
+class AuditAsked(Question):
+    """A page of the audit."""
+
+    act: str | None = Field(None, min_length=1, max_length=64, examples=["delivery.replay"])
+    limit: Limit = 50
+    older: Seq | None = None
+
+
+class RetentionAsked(Question):
+    """Whether to forget, or only to say what would be forgotten."""
+
+    dry_run: bool = False
+
+
+class BackupAsked(Question):
+    """What the copy is called. It lies in `backups`, beside the outbox: a token opens no other folder."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", examples=["outspoken-2026-03-01.db"])

@@ -1,0 +1,192 @@
+"""Serves the endpoints: reads a question, has it carried out in a thread, and writes what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import ValidationError
+
+from relay.admin.api.answers import Failed, Flaw, Problem
+from relay.admin.api.asking import Question, TailAsked
+from relay.admin.api.endpoints import ENDPOINTS, Endpoint
+from relay.admin.api.openapi import PREFIX, document
+from relay.admin.audit import Actor
+from relay.admin.auth import proper_name
+from relay.admin.desk import Desk
+from relay.admin.errors import NotFound, NothingMatched, Refused
+from relay.admin.inspection import Happened, Tail
+from relay.admin.plain import plain
+from relay.errors import RelayError, StoreUnavailable
+
+ACTOR_HEADER = "x-relay-actor"
+_POLL_SECONDS = 0.5
+_STREAMS = 8  # each asks the outbox twice a second
+_STATUSES = ((NotFound, 404, "not_found"), (NothingMatched, 404, "nothing_matched"), (Refused, 409, "refused"))
+
+log = structlog.get_logger()
+
+
+def routes(desk: Desk) -> list[web.RouteDef]:
+    """Every endpoint, the stream of attempts, and the document that describes them."""
+    served = [_route(endpoint, _serve(desk, endpoint)) for endpoint in ENDPOINTS]
+
+    async def described(_: web.Request) -> web.Response:
+        return web.json_response(document(desk.version))
+
+    # Before /deliveries/{id} and the like: a name of its own wins over one that could be anything.
+    return [
+        web.get(f"{PREFIX}/openapi.json", described),
+        web.get(f"{PREFIX}/attempts/stream", _streaming(desk)),
+        *served,
+    ]
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Everything that goes wrong under the API's prefix, in the API's own form."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        if not request.path.startswith(f"{PREFIX}/"):
+            raise
+        return _why_not(error)
+
+
+def _why_not(error: Exception) -> web.Response:
+    match error:
+        case ValidationError():
+            return _invalid(error)
+        case RelayError():
+            return _refused(error)
+        case web.HTTPException():
+            return _http(error)
+        case ValueError():
+            return failed(400, Problem("invalid", str(error)))
+    log.error("admin.failed", exc_info=error)
+    return failed(500, Problem("internal", "the relay failed at this, and its log says how"))
+
+
+def failed(status: int, problem: Problem) -> web.Response:
+    """An answer that is no success."""
+    return web.json_response(plain(Failed(problem)), status=status)
+
+
+def actor_of(request: web.Request) -> Actor:
+    """Who asks, as they say; the token is one for all."""
+    return Actor(proper_name(request.headers.get(ACTOR_HEADER, ""), "api"), "api")
+
+
+def _route(endpoint: Endpoint, handler: Handler) -> web.RouteDef:
+    if endpoint.method == "GET":
+        return web.get(PREFIX + endpoint.path, handler)
+    return web.post(PREFIX + endpoint.path, handler)
+
+
+def _serve(desk: Desk, endpoint: Endpoint) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        asked = await _asked(request, endpoint.asked)
+        answer = await asyncio.to_thread(endpoint.carry_out, desk, actor_of(request), asked)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/octet-stream")
+        return web.json_response(plain(answer))
+
+    return handle
+
+
+async def _asked(request: web.Request, model: type[Question]) -> Any:
+    if request.method != "POST":
+        return model.model_validate(_query(request) | dict(request.match_info))
+    document = _document(await request.read())
+    for name, text in request.match_info.items():
+        if name in document:
+            raise ValueError(f"{name}: it stands in the path")
+        document[name] = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+    # By way of JSON, whose strictness knows that an enum comes as a string.
+    return model.model_validate_json(json.dumps(document), strict=True)
+
+
+def _query(request: web.Request) -> dict[str, Any]:
+    twice = [name for name in request.query if len(request.query.getall(name)) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]}: it is given twice; give it once")
+    return dict(request.query)
+
+
+def _document(raw: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise ValueError("the body is not JSON: send an object, {} for none of the fields") from None
+    if not isinstance(document, dict):
+        raise ValueError("the body is no JSON object: send one, {} for none of the fields")  # noqa: TRY004
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _invalid(error: ValidationError) -> web.Response:
+    """include_input=False: a value may be a secret."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    flaws = tuple(Flaw(".".join(str(part) for part in fault["loc"]), _said(fault)) for fault in faults)
+    message = "; ".join(f"{flaw.field}: {flaw.message}" for flaw in flaws)
+    return failed(400, Problem("invalid", message, flaws))
+
+
+def _said(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "no such field (misspelt?)"
+    text: str = fault["msg"]
+    return text.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _refused(error: RelayError) -> web.Response:
+    for kind, status, code in _STATUSES:
+        if isinstance(error, kind):
+            return failed(status, Problem(code, str(error)))
+    code = "store_unavailable" if isinstance(error, StoreUnavailable) else "unavailable"
+    return failed(503, Problem(code, str(error)))
+
+
+def _http(error: web.HTTPException) -> web.Response:
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    answer = failed(error.status, Problem(codes.get(error.status, "invalid"), error.reason))
+    if "Allow" in error.headers:
+        answer.headers["Allow"] = error.headers["Allow"]
+    return answer
+
+
+def _streaming(desk: Desk) -> Handler:
+    room = asyncio.Semaphore(_STREAMS)
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        asked: TailAsked = await _asked(request, TailAsked)
+        if room.locked():
+            raise Refused(f"{_STREAMS} streams are open already: close one")
+        async with room:
+            return await _tell(request, Tail(desk.path, asked.outcome, asked.destination), asked.limit)
+
+    return stream
+
+
+async def _tell(request: web.Request, tail: Tail, limit: int) -> web.StreamResponse:
+    recent = await asyncio.to_thread(tail.recent, limit)
+    answer = web.StreamResponse(headers={"content-type": "application/x-ndjson", "cache-control": "no-store"})
+    await answer.prepare(request)
+    await answer.write(_lines(recent))
+    while request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(_POLL_SECONDS)
+        if news := await asyncio.to_thread(tail.news):
+            await answer.write(_lines(news))
+    return answer
+
+
+def _lines(happened: tuple[Happened, ...]) -> bytes:
+    return b"".join(json.dumps(plain(one)).encode() + b"\n" for one in happened)

@@ -1,0 +1,290 @@
+"""Serves the console: pages are GETs and change nothing, acts are POSTs from its own pages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import ValidationError
+
+from relay.admin import audit, inspection, keys, operations
+from relay.admin.access import acting
+from relay.admin.api.asking import AuditAsked, DestinationAsked, ListAsked, ReplayAsked, RotateAsked
+from relay.admin.audit import Actor
+from relay.admin.auth import SESSION_SECONDS, Gate, proper_name
+from relay.admin.console import pages, rendering
+from relay.admin.console.pages import Facts
+from relay.admin.desk import Desk
+from relay.admin.errors import NotFound, NothingMatched, Refused
+from relay.admin.keys import NewKey
+from relay.admin.operations import Selection
+from relay.errors import RelayError
+
+COOKIE = "relay_session"
+_STATIC = Path(__file__).with_name("static")
+_OPEN = ("/login", "/static/")
+_SECURE = "https"
+_ACTS: dict[str, Callable[[Path, str, Actor], bool]] = {
+    "pause": operations.pause,
+    "resume": operations.resume,
+    "disable": operations.disable,
+    "enable": operations.enable,
+}
+_STATUSES = ((NotFound, 404), (NothingMatched, 404), (Refused, 409))
+
+log = structlog.get_logger()
+
+
+def is_open(path: str) -> bool:
+    """Whether a page is shown to whoever asks."""
+    return path == _OPEN[0] or path.startswith(_OPEN[1])
+
+
+def sign_in_first(request: web.Request) -> web.HTTPSeeOther:
+    """To the sign-in page, and back afterwards if it was a page that was wanted."""
+    wanted = request.path_qs if request.method == "GET" else "/"
+    return web.HTTPSeeOther("/login?" + urlencode({"next": wanted}) if wanted != "/" else "/login")
+
+
+def furnish(site: web.Application, desk: Desk, gate: Gate) -> None:
+    """Add the pages, the acts and the files beside them."""
+    console = Console(desk, gate)
+    site.add_routes(
+        [
+            web.get("/", console.now),
+            web.get("/deliveries", console.deliveries),
+            web.get("/deliveries/replay", console.preview),
+            web.get("/deliveries/{id}", console.delivery),
+            web.get("/destinations", console.destinations),
+            web.get("/destination", console.destination),
+            web.get("/audit", console.trail),
+            web.get("/login", console.login_page),
+            web.post("/login", console.login),
+            web.post("/logout", console.logout),
+            web.post("/deliveries/replay", console.replay),
+            web.post("/deliveries/{id}/cancel", console.cancel),
+            web.post("/deliveries/{id}/reveal", console.reveal),
+            web.post("/destination/{act}", console.act),
+            web.post("/keys/rotate", console.rotate),
+            web.static("/static", _STATIC),
+        ]
+    )
+    site["page"] = console.page
+
+
+@web.middleware
+async def errors_as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What went wrong, as a page with the way back."""
+    try:
+        return await handler(request)
+    except (RelayError, ValidationError, ValueError) as error:
+        if request.path.startswith("/api/"):
+            raise
+        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 503)
+        status = 400 if isinstance(error, ValueError) else status
+        facts = {"status": status, "message": _said(error)}
+        page: web.Response = await request.app["page"](request, "problem.html", facts, status=status)
+        return page
+
+
+class Console:
+    """The pages of one relay."""
+
+    def __init__(self, desk: Desk, gate: Gate) -> None:
+        self._desk = desk
+        self._gate = gate
+        self._templates = rendering.environment()
+
+    async def page(
+        self, request: web.Request, template: str, facts: Facts | Callable[[], Facts], status: int = 200
+    ) -> web.Response:
+        """A page, gathered and rendered in a thread: neither may hold up a delivery."""
+        around = {"path": request.path, "visitor": request.get("visitor"), "note": _note(request)}
+
+        def render() -> str:
+            gathered = facts() if callable(facts) else facts
+            return self._templates.get_template(template).render(around | gathered)
+
+        return web.Response(text=await asyncio.to_thread(render), content_type="text/html", status=status)
+
+    async def now(self, request: web.Request) -> web.Response:
+        return await self.page(request, "now.html", lambda: pages.now(self._desk))
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        given = _given(request.query)
+        try:
+            asked = ListAsked.model_validate({name: text for name, text in given.items() if name != "note"})
+        except ValidationError as error:
+            facts = {"at": time.time(), "page": None, "given": given, "flaws": _flaws(error), **pages.choices()}
+            return await self.page(request, "deliveries.html", facts, status=400)
+        return await self.page(request, "deliveries.html", lambda: pages.deliveries(self._desk, asked, given))
+
+    async def delivery(self, request: web.Request) -> web.Response:
+        id_ = request.match_info["id"]
+        return await self.page(request, "delivery.html", lambda: pages.delivery(self._desk, id_))
+
+    async def destinations(self, request: web.Request) -> web.Response:
+        given = _given(request.query)
+        start = int(given["from"]) if given.get("from", "").isdecimal() and len(given["from"]) < 10 else 0
+        return await self.page(
+            request,
+            "destinations.html",
+            lambda: pages.destinations(self._desk, given.get("text", ""), given.get("state", ""), start),
+        )
+
+    async def destination(self, request: web.Request) -> web.Response:
+        origin = DestinationAsked.model_validate({"destination": request.query.get("origin", "")}).destination
+        return await self.page(request, "destination.html", lambda: pages.destination(self._desk, origin))
+
+    async def trail(self, request: web.Request) -> web.Response:
+        given = _given(request.query)
+        asked = AuditAsked.model_validate(given)
+        return await self.page(request, "audit.html", lambda: pages.trail(self._desk, asked, given))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        asked, fields = _replay_asked(list(request.query.items()))
+        return await self.page(request, "replay.html", lambda: pages.preview(self._desk, asked, fields))
+
+    async def replay(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        asked, _ = _replay_asked([(name, str(text)) for name, text in form.items()])
+        selection, actor = asked.selection(asked.state), _actor(request)
+
+        def carry_out() -> int:
+            plan = operations.plan_replay(self._desk.path, selection)
+            return deque(operations.replay(self._desk.path, selection, plan, actor, rate=asked.rate), maxlen=1)[0].done
+
+        done = await asyncio.to_thread(carry_out)
+        if len(selection.ids) == 1:
+            raise web.HTTPSeeOther(f"/deliveries/{quote(selection.ids[0], safe='')}?note=replayed")
+        raise web.HTTPSeeOther(f"/deliveries?note=replayed-{done}")
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        id_, actor = request.match_info["id"], _actor(request)
+
+        def carry_out() -> None:
+            selection = Selection((id_,))
+            plan = operations.plan_cancel(self._desk.path, selection)
+            deque(operations.cancel(self._desk.path, selection, plan, actor), maxlen=0)
+
+        await asyncio.to_thread(carry_out)
+        raise web.HTTPSeeOther(f"/deliveries/{quote(id_, safe='')}?note=cancelled")
+
+    async def reveal(self, request: web.Request) -> web.Response:
+        """The page with what is masked otherwise. Nobody can link to it, and the audit says who looked."""
+        id_, actor = request.match_info["id"], _actor(request)
+
+        def gather() -> Facts:
+            kept = inspection.delivery(self._desk.path, id_, time.time()).body_kept
+            body = inspection.body(self._desk.path, id_) if kept else None
+            with acting(self._desk.path) as connection:
+                audit.note(connection, actor, "delivery.reveal", id=id_, what="body and headers")
+            return pages.delivery(self._desk, id_, reveal=True, body=body)
+
+        return await self.page(request, "delivery.html", gather)
+
+    async def act(self, request: web.Request) -> web.Response:
+        name = request.match_info["act"]
+        if name not in _ACTS:
+            raise NotFound(f"there is no act called {name!r}")
+        form = await request.post()
+        origin = DestinationAsked.model_validate({"destination": form.get("origin", "")}).destination
+        await asyncio.to_thread(_ACTS[name], self._desk.path, origin, _actor(request))
+        raise web.HTTPSeeOther("/destination?" + urlencode({"origin": origin, "note": name}))
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        asked = RotateAsked.model_validate({name: text for name, text in form.items() if text})
+        actor, overlap = _actor(request), keys.OVERLAP if asked.overlap is None else asked.overlap
+
+        def rotated() -> NewKey:
+            key = keys.generate(ed25519=asked.ed25519)
+            return keys.rotate(self._desk.path, key, asked.destination, actor, time.time(), overlap)
+
+        facts = {"new": await asyncio.to_thread(rotated), "overlap": overlap}
+        return await self.page(request, "key.html", facts)
+
+    async def login_page(self, request: web.Request) -> web.Response:
+        facts = {"next": _inside(request.query.get("next", "/")), "wrong": False, "name": ""}
+        return await self.page(request, "login.html", facts)
+
+    async def login(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        token, name = str(form.get("token", "")).strip(), str(form.get("name", ""))
+        wanted = _inside(str(form.get("next", "/")))
+        if not self._gate.admits(token):
+            log.warning("admin.login.refused", peer=request.remote)
+            facts = {"next": wanted, "wrong": True, "name": name}
+            return await self.page(request, "login.html", facts, status=403)
+        answer = web.HTTPSeeOther(wanted)
+        session = self._gate.session(proper_name(name, "operator"), time.time())
+        answer.set_cookie(
+            COOKIE,
+            session,
+            max_age=int(SESSION_SECONDS),
+            httponly=True,
+            samesite="Strict",
+            secure=request.scheme == _SECURE,
+        )
+        raise answer
+
+    async def logout(self, _: web.Request) -> web.Response:
+        answer = web.HTTPSeeOther("/login")
+        answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
+        raise answer
+
+
+def _actor(request: web.Request) -> Actor:
+    return Actor(str(request["visitor"]), "console")
+
+
+def _given(query: Mapping[str, str]) -> dict[str, str]:
+    """What a form sends for a field that was left alone is no wish."""
+    return {name: text.strip() for name, text in query.items() if text.strip()}
+
+
+def _replay_asked(sent: Sequence[tuple[str, str]]) -> tuple[ReplayAsked, list[tuple[str, str]]]:
+    """What is to be sent again, and the same as the fields of a form."""
+    ids = [text for name, text in sent if name == "id"]
+    given = {name: text for name, text in sent if text.strip() and name not in ("id", "older", "note")}
+    if not ids:
+        given.setdefault("limit", str(pages.MOST_REPLAYED))
+    fields = [("id", id_) for id_ in ids] + list(given.items())
+    return ReplayAsked.model_validate(given | {"ids": ids}), fields
+
+
+def _note(request: web.Request) -> str | None:
+    """What was just done, from a closed set: a link could say anything else."""
+    name, _, count = request.query.get("note", "").partition("-")
+    number = f"{int(count)}" if count.isdecimal() and len(count) < 10 else "0"
+    return {
+        "replayed": f"{number} deliveries go out again." if count else "It goes out again.",
+        "cancelled": "It was given up. Sending it again brings it back.",
+        "pause": "The destination is paused.",
+        "resume": "The destination is called again.",
+        "disable": "The destination is disabled.",
+        "enable": "The destination is called again, its breaker closed.",
+    }.get(name)
+
+
+def _inside(path: str) -> str:
+    """A path of this console: a link that signs somebody in must not lead elsewhere."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
+
+
+def _flaws(error: ValidationError) -> dict[str, str]:
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return {str(fault["loc"][0]): fault["msg"].removeprefix("Value error, ") for fault in faults if fault["loc"]}
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{name}: {message}" for name, message in _flaws(error).items())
+    return str(error)

@@ -1,0 +1,89 @@
+// What pages gain from JavaScript. Everything works without it too: charts are drawn, links lead, forms are sent.
+"use strict";
+
+(() => {
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
+
+  // What stands under the pointer, in words.
+  function tip(good, bad) {
+    const box = document.createElement("div");
+    box.className = "tip";
+    box.hidden = true;
+    const say = (chart) => {
+      const { idx, left } = chart.cursor;
+      box.hidden = idx === null || idx === undefined || left < 0;
+      if (box.hidden) return;
+      box.textContent = `${clock.format(chart.data[0][idx] * 1000)} UTC: ${good[idx]} delivered, ${bad[idx]} failed`;
+      box.style.left = `${Math.max(0, Math.min(chart.over.clientWidth - box.offsetWidth, left + 12))}px`;
+    };
+    return { hooks: { init: (chart) => chart.over.append(box), setCursor: say } };
+  }
+
+  // Bars that stand on each other: their sum is drawn first, and the lower part over it.
+  function options(plot, plugin) {
+    const bars = uPlot.paths.bars({ size: [0.78, 40] });
+    const axis = { stroke: colour("--quiet"), font: "12px Inter, sans-serif", ticks: { show: false } };
+    const numbers = (_, marks) => marks.map((mark) => (Number.isInteger(mark) ? mark.toLocaleString("en-GB") : ""));
+    const part = (name) => ({ fill: colour(name), width: 0, paths: bars, points: { show: false } });
+    return {
+      width: plot.clientWidth,
+      height: plot.clientHeight,
+      padding: [8, 8, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
+      scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.08)] } },
+      axes: [
+        { ...axis, grid: { show: false }, size: 28, values: (_, marks) => marks.map((mark) => clock.format(mark * 1000)) },
+        { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: 48, values: numbers },
+      ],
+      series: [{}, part("--bar-bad"), part("--bar-good")],
+      plugins: [plugin],
+    };
+  }
+
+  function draw(plot) {
+    const [at, good, bad] = JSON.parse(plot.querySelector("script").textContent);
+    const stacked = [at, good.map((count, index) => count + bad[index]), good];
+    plot.setAttribute("role", "img");
+    plot.setAttribute("aria-label", plot.querySelector("svg").getAttribute("aria-label"));
+    const settled = options(plot, tip(good, bad));
+    plot.replaceChildren();
+    const chart = new uPlot(settled, stacked, plot);
+    new ResizeObserver(() => chart.setSize({ width: plot.clientWidth, height: plot.clientHeight })).observe(plot);
+  }
+
+  function offerCopy(text) {
+    const around = document.createElement("div");
+    around.className = "copied";
+    text.replaceWith(around);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "plain";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    });
+    around.append(text, button);
+  }
+
+  function offerAll(cell) {
+    const boxes = () => cell.closest("table").querySelectorAll("tbody input[name=id]");
+    const all = document.createElement("input");
+    all.type = "checkbox";
+    all.setAttribute("aria-label", "Select all on this page");
+    all.addEventListener("change", () => boxes().forEach((box) => (box.checked = all.checked)));
+    cell.replaceChildren(all);
+  }
+
+  function enhance() {
+    document.querySelectorAll(".plot:has(> svg)").forEach(draw);
+    document.querySelectorAll("pre.copy").forEach((text) => text.closest(".copied") || offerCopy(text));
+    document.querySelectorAll("th.pick:not(:has(input))").forEach(offerAll);
+  }
+
+  enhance();
+  document.addEventListener("htmx:after:swap", enhance);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
+})();

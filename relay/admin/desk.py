@@ -1,0 +1,27 @@
+"""What the admin API and the console have before them: the outbox, the rules in force, and the relay's pulse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.admin.pulse import Pulse
+from relay.configfile import Setting
+from relay.outbox.retention import Retention
+from relay.policy.destination import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most."""
+
+    path: Path
+    rules: Rules
+    kept: Retention
+    pulse: Pulse
+    version: str
+    concurrency: int
+    in_flight: Callable[[], int]
+    environ: Mapping[str, str]
+    settings: Sequence[Setting] = ()

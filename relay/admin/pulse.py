@@ -1,0 +1,148 @@
+"""What the attempts of the last day came to, minute by minute and destination by destination, as this relay heard it.
+
+An observer, kept in memory: an index on the time of attempts would be paid for by every one of them. It begins anew
+with the process; Prometheus remembers longer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from relay.model import Attempted, Outcome
+
+MINUTE = 60.0
+HOUR = 3600.0
+_MINUTES = 24 * 60
+_HOURS = 24
+_PLACES = 2000  # the ones heard of last; any more would let callers fill the memory
+_DURATIONS = 200  # of each destination, for the quantiles
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """The attempts that ended in one minute, by outcome. `at` is its beginning."""
+
+    at: float
+    outcomes: Mapping[Outcome, int]
+
+    @property
+    def delivered(self) -> int:
+        """How many arrived."""
+        return self.outcomes.get(Outcome.SUCCESS, 0)
+
+    @property
+    def failed(self) -> int:
+        """How many did not."""
+        return sum(self.outcomes.values()) - self.delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The attempts at one destination in one hour."""
+
+    at: float
+    delivered: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One destination of late. `p95` is seconds, of its last successful attempts; None before there was one."""
+
+    hours: tuple[Hour, ...]
+    delivered_at: float | None
+    failed_at: float | None
+    p95: float | None
+
+    @property
+    def delivered(self) -> int:
+        """How many arrived."""
+        return sum(hour.delivered for hour in self.hours)
+
+    @property
+    def failed(self) -> int:
+        """How many did not."""
+        return sum(hour.failed for hour in self.hours)
+
+
+SILENT = Beat((), None, None, None)
+
+
+@dataclass(slots=True)
+class _Place:
+    hours: dict[int, list[int]] = field(default_factory=dict)
+    delivered_at: float | None = None
+    failed_at: float | None = None
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=_DURATIONS))
+
+
+class Pulse:
+    """Hears batches of attempts in one thread, and may be asked in any: each look is one step of the interpreter."""
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self._minutes: OrderedDict[int, Counter[Outcome]] = OrderedDict()
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+
+    def __call__(self, attempts: Sequence[Attempted]) -> None:
+        """Hear of a batch of settled attempts."""
+        for attempt in attempts:
+            self._count(attempt)
+            self._note(attempt)
+
+    def minutes(self, now: float, count: int = 60) -> tuple[Minute, ...]:
+        """The last minutes, the oldest first, the one that runs among them; quiet ones too."""
+        last = int(now // MINUTE)
+        return tuple(
+            Minute(number * MINUTE, dict(self._minutes.get(number, {}))) for number in range(last - count + 1, last + 1)
+        )
+
+    def beat(self, origin: str, now: float) -> Beat:
+        """One destination, hour by hour, the oldest first."""
+        place = self._places.get(origin)
+        if place is None:
+            return SILENT
+        last = int(now // HOUR)
+        hours = (Hour(number * HOUR, *place.hours.get(number, (0, 0))) for number in range(last - _HOURS + 1, last + 1))
+        return Beat(tuple(hours), place.delivered_at, place.failed_at, _p95(place.durations))
+
+    def _count(self, attempt: Attempted) -> None:
+        number = int(attempt.finished_at // MINUTE)
+        minute = self._minutes.get(number)
+        if minute is None:
+            minute = self._minutes[number] = Counter()
+            while len(self._minutes) > _MINUTES:
+                self._minutes.popitem(last=False)
+        minute[attempt.outcome] += 1
+
+    def _note(self, attempt: Attempted) -> None:
+        place = self._place(attempt.delivery.destination)
+        number = int(attempt.finished_at // HOUR)
+        hour = place.hours.get(number)
+        if hour is None:
+            hour = place.hours[number] = [0, 0]
+            for old in [other for other in place.hours if other <= number - _HOURS]:
+                del place.hours[old]
+        if attempt.outcome is Outcome.SUCCESS:
+            hour[0] += 1
+            place.delivered_at = attempt.finished_at
+            place.durations.append(attempt.answer.timing.total)
+        else:
+            hour[1] += 1
+            place.failed_at = attempt.finished_at
+
+    def _place(self, origin: str) -> _Place:
+        place = self._places.get(origin)
+        if place is None:
+            place = self._places[origin] = _Place()
+            if len(self._places) > _PLACES:
+                self._places.popitem(last=False)
+        self._places.move_to_end(origin)
+        return place
+
+
+def _p95(durations: Sequence[float]) -> float | None:
+    ordered = sorted(durations)
+    return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else None

@@ -1,0 +1,88 @@
+"""The one HTTP door of operators: the admin API for programs, the console for browsers, and what keeps others out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from relay.admin.api import serving as api
+from relay.admin.api.answers import Problem
+from relay.admin.api.openapi import PREFIX
+from relay.admin.auth import Gate
+from relay.admin.console import serving as console
+from relay.admin.desk import Desk
+
+_LARGEST_REQUEST = 1 << 20
+_HEADERS = {
+    # Everything comes from here, and nothing stands inline: a payload that got into a page could do nothing in it.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Server": "relay",
+}
+
+
+def application(desk: Desk, gate: Gate) -> web.Application:
+    """What is served on the admin port."""
+    site = web.Application(
+        client_max_size=_LARGEST_REQUEST, middlewares=[_keep_out(gate), api.errors_as_json, console.errors_as_pages]
+    )
+    site.add_routes(api.routes(desk))
+    console.furnish(site, desk, gate)
+    site.on_response_prepare.append(_harden)
+    return site
+
+
+async def _harden(request: web.Request, answer: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        answer.headers[name] = value
+    if request.path.startswith("/static/"):
+        answer.headers["Cache-Control"] = "no-cache"  # asked for again, and mostly answered with 304
+
+
+def _keep_out(gate: Gate) -> Any:
+    @web.middleware
+    async def keep_out(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(f"{PREFIX}/"):
+            return await handler(request) if _holds_token(request, gate) else _unauthorized()
+        if request.method not in ("GET", "HEAD") and not _from_here(request):
+            raise web.HTTPForbidden(text="This came from another site, and was not done.")
+        request["visitor"] = gate.visitor(request.cookies.get(console.COOKIE, ""), time.time())
+        if request["visitor"] is None and not console.is_open(request.path):
+            raise console.sign_in_first(request)
+        return await handler(request)
+
+    return keep_out
+
+
+def _holds_token(request: web.Request, gate: Gate) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and gate.admits(token.strip())
+
+
+def _unauthorized() -> web.Response:
+    problem = Problem(
+        "unauthorized", "send the admin token: Authorization: Bearer TOKEN; the relay's log names its file"
+    )
+    answer = api.failed(401, problem)
+    answer.headers["WWW-Authenticate"] = 'Bearer realm="relay"'
+    return answer
+
+
+def _from_here(request: web.Request) -> bool:
+    """A cookie is not enough: to a browser, every port of this machine is the same site."""
+    said = request.headers.get("Sec-Fetch-Site")
+    if said is not None:
+        return said == "same-origin"
+    origin = request.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] == request.host
