@@ -147,15 +147,20 @@ class Archive:
     async def delete(self, job_id: str, key_id: str | None) -> bool:
         """Forget a job with its result and its audio; a callback that is pending is cancelled, and work under way is
         abandoned. False when there is none, or another key made it."""
-        async with self._writer.transaction() as connection:
+
+        def forget(connection: sqlite3.Connection) -> bool:
             row = connection.execute(_LOCATE, {"id": job_id, "key_id": key_id}).fetchone()
             if row is None:
                 return False
             connection.execute(_FORGET_RESULT, {"seq": row[0]})
             connection.execute(_FORGET_JOB, {"seq": row[0]})
             withdraw(connection, job_id, self._clock())
-        await self._folder.remove(job_id)
-        return True
+            return True
+
+        forgotten = await self._writer.run(forget)
+        if forgotten:
+            await self._folder.remove(job_id)
+        return forgotten
 
     async def add_upload(self, upload: Upload, received: Path) -> None:
         """Keep the file at `received`, which is moved away. Durable on return.
@@ -163,8 +168,9 @@ class Archive:
         Raises StorageFull or StoreUnavailable, with nothing kept.
         """
         await self._folder.keep(received, upload.id)
-        async with self._folder.unkept_without_its_row(upload.id), self._writer.transaction() as connection:
-            connection.execute(_ADD_UPLOAD, asdict(upload) | {"key_id": upload.key_id or NO_KEY})
+        values = asdict(upload) | {"key_id": upload.key_id or NO_KEY}
+        async with self._folder.unkept_without_its_row(upload.id):
+            await self._writer.run(lambda connection: connection.execute(_ADD_UPLOAD, values))
 
     def upload(self, upload_id: str, key_id: str | None) -> Upload | None:
         """An upload; None when there is none, when it was forgotten, and also when another key sent it."""

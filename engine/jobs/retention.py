@@ -70,10 +70,10 @@ async def prune(path: Path, folder: AudioFolder, wanted: Wanted, kept: Retention
 async def _forget(writer: Writer, sql: str, before: float) -> list[str]:
     """The ids of what was forgotten, all of it, in slices."""
     forgotten: list[str] = []
+    values = {"before": before, "slice": _SLICE}
     for pause in _pauses():
         await asyncio.sleep(pause)
-        async with writer.transaction() as connection:
-            slice_ = connection.execute(sql, {"before": before, "slice": _SLICE}).fetchall()
+        slice_ = await writer.run(lambda connection: connection.execute(sql, values).fetchall())
         forgotten += [id_ for (id_,) in slice_]
         if len(slice_) < _SLICE:
             break

@@ -133,8 +133,7 @@ class JobStore:
             "bytes": media.size,
             "audio_kept": request.keeps_audio,
         }
-        async with self._writer.transaction() as connection:
-            connection.execute(_ACCEPT, values)
+        await self._writer.run(lambda connection: connection.execute(_ACCEPT, values))
 
     async def lease(self, room: int) -> tuple[Job, ...]:
         """At most `room` due jobs, of the keys in turn and of each the oldest; those of engines that went quiet among
@@ -144,12 +143,14 @@ class JobStore:
             return ()
         self._leases += 1
         token = f"{self._holder}.{self._leases}"
-        async with self._writer.transaction() as connection:
+        values = {"token": token, "until": now + self._lease_seconds, "now": now}
+
+        def lease(connection: sqlite3.Connection) -> list[Any]:
             connection.execute(_SWEEP, {"now": now})
-            seqs = _choose(connection, room, now)
-            values = {"token": token, "until": now + self._lease_seconds, "seqs": json.dumps(seqs), "now": now}
-            rows = connection.execute(_LEASE, values).fetchall()
-        return tuple(_readable(rows, token))
+            seqs = json.dumps(_choose(connection, room, now))
+            return connection.execute(_LEASE, values | {"seqs": seqs}).fetchall()
+
+        return tuple(_readable(await self._writer.run(lease), token))
 
     def _anything(self, now: float) -> bool:
         return bool(self._read(_WAITING, {"now": now})[0][0])
@@ -162,14 +163,13 @@ class JobStore:
         """Push the expiry of running jobs out by a whole lease. Returns the seqs of those that are still held: the
         others were deleted, or taken over."""
         values = {"leases": _leases(jobs), "until": self._clock() + self._lease_seconds}
-        async with self._writer.transaction() as connection:
-            return frozenset(seq for (seq,) in connection.execute(_RENEW, values).fetchall())
+        held = await self._writer.run(lambda connection: connection.execute(_RENEW, values).fetchall())
+        return frozenset(seq for (seq,) in held)
 
     async def fetched(self, job: Job, media: Media) -> bool:
         """The audio behind the job's URL is durable in the folder now. False when the lease is stale."""
         values = {"seq": job.seq, "token": job.token, "media": media_to_json(media), "bytes": media.size}
-        async with self._writer.transaction() as connection:
-            return connection.execute(_FETCHED, values).rowcount == 1
+        return await self._changes(_FETCHED, values)
 
     async def finish(self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
         """End the job, keep its result and add its delivery, if it has one: all or nothing. False, and nothing changed,
@@ -178,12 +178,16 @@ class JobStore:
         `crashed` counts the recogniser's death that made the result a failure.
         """
         values = _ending(job, result) | {"crashed": crashed, "now": self._clock()}
-        async with self._writer.transaction() as connection:
+
+        def finish(connection: sqlite3.Connection) -> bool:
             stood = connection.execute(_FINISH, values).rowcount == 1
             if stood:
                 connection.execute(_KEEP_RESULT, values)
             if stood and delivery:
                 outbox.add(connection, delivery)
+            return stood
+
+        stood = await self._writer.run(finish)
         if stood and delivery:
             self._bell.ring()
         return stood
@@ -191,13 +195,16 @@ class JobStore:
     async def retry(self, job: Job, pause: float) -> bool:
         """Count a crash and queue the job again, due in `pause` seconds. False when the lease is stale."""
         values = {"seq": job.seq, "token": job.token, "due_at": self._clock() + pause}
-        async with self._writer.transaction() as connection:
-            return connection.execute(_RETRY, values).rowcount == 1
+        return await self._changes(_RETRY, values)
 
     async def release(self, jobs: Iterable[Job]) -> None:
         """Give unfinished jobs back as they were."""
-        async with self._writer.transaction() as connection:
-            connection.execute(_RELEASE, {"leases": _leases(jobs)})
+        values = {"leases": _leases(jobs)}
+        await self._writer.run(lambda connection: connection.execute(_RELEASE, values))
+
+    async def _changes(self, sql: str, values: Mapping[str, object]) -> bool:
+        """Whether a statement changed its one row."""
+        return await self._writer.run(lambda connection: connection.execute(sql, values).rowcount) == 1
 
     async def need_audio(self, ids: Sequence[str]) -> Mapping[str, bool]:
         """Of these ids, those that are jobs or uploads, and whether each still needs its audio."""

@@ -1,4 +1,9 @@
-"""Which deliveries go next: inside one write transaction, fair between destinations, flat in their backlogs."""
+"""Which deliveries go next: inside one write transaction, fair between destinations, flat in their backlogs.
+
+The transaction runs in the writer's thread beside a busy event loop. Each row that a statement returns there costs a
+turn at the interpreter lock, so statements gather what they find into one JSON value; what was claimed is read row by
+row afterwards, in the loop.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +47,10 @@ class Claimer:
     def due(self, connection: sqlite3.Connection, room: int, now: float) -> dict[int, bool]:
         """Destinations with something due, and whether they are on probation. A ring: on from the one served last."""
         after = {"after": self._last_served, "until": _LAST_ID, "room": room, "now": now}
-        rows = connection.execute(_DUE_DESTINATIONS, after).fetchall()
-        before = {"after": 0, "until": self._last_served, "room": room - len(rows), "now": now}
-        rows += connection.execute(_DUE_DESTINATIONS, before).fetchall()
-        return {id_: open_until is not None for id_, open_until in rows}
+        due = _json(connection, _DUE_DESTINATIONS, after)
+        before = {"after": 0, "until": self._last_served, "room": room - len(due), "now": now}
+        due += _json(connection, _DUE_DESTINATIONS, before) if self._last_served else []
+        return {id_: bool(on_probation) for id_, on_probation in due}
 
     def choose(
         self, connection: sqlite3.Connection, room: int, free: Mapping[str, int], most: int, now: float
@@ -72,11 +77,20 @@ class Claimer:
         busy = dict(connection.execute(_IN_FLIGHT).fetchall())
         return {id_: 0 if busy.get(id_) else 1 for id_, on_probation in due.items() if on_probation}
 
-    def lease(self, connection: sqlite3.Connection, seqs: list[int], token: str, now: float) -> list[Claimed]:
-        """Claim them, in the order in which they were due."""
-        values = {"token": token, "until": now + self._lease, "seqs": json.dumps(seqs)}
-        connection.execute(_LEASE, values)
-        rows = connection.execute(_CLAIMED, {"seqs": values["seqs"], "small": _SMALL})
+    def lease(
+        self, connection: sqlite3.Connection, room: int, free: Mapping[str, int], most: int, token: str, now: float
+    ) -> list[int]:
+        """Choose, and claim what was chosen under a token; returns the seqs."""
+        seqs = self.choose(connection, room, free, most, now)
+        if seqs:
+            connection.execute(_LEASE, {"token": token, "until": now + self._lease, "seqs": json.dumps(seqs)})
+        return seqs
+
+    def claimed(self, connection: sqlite3.Connection, seqs: list[int], token: str) -> list[Claimed]:
+        """What was leased under a token, in the order in which it was due."""
+        if not seqs:
+            return []
+        rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL})
         return [self._claimed(connection, row, token) for row in rows]
 
     def _claimed(self, connection: sqlite3.Connection, row: Sequence[Any], token: str) -> Claimed:
@@ -109,13 +123,17 @@ class Claimer:
         return frozenset(self._origins[id_] for (id_,) in rows)
 
 
+def _json(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> Any:
+    """The one value of a statement that gathers all it finds: a row for each would cost a turn of the interpreter."""
+    return json.loads(connection.execute(sql, values).fetchone()[0])
+
+
 def _candidates(connection: sqlite3.Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:
     """The heads of the queues of some destinations, at least as deep as asked."""
     queues: dict[int, list[int]] = {}
     for cap, destinations in _by_power_of_four(depths).items():
         values = {"destinations": json.dumps(destinations), "cap": cap, "now": now}
-        for destination, seqs in connection.execute(_CANDIDATES, values):
-            queues[destination] = json.loads(seqs)
+        queues |= {int(id_): seqs for id_, seqs in _json(connection, _CANDIDATES, values).items()}
     return queues
 
 

@@ -109,18 +109,21 @@ async def prune_slice(
     It ends early once `budget` seconds have passed: large bodies take longer than small ones. With the last slice go
     old audit rows and retired keys. Raises StoreUnavailable.
     """
-    async with writer.transaction() as connection:
-        give_up = time.perf_counter() + budget
-        pruned, seen = Pruned(), 0
-        while seen < size:
-            rows = _read(connection, after, _READ)
-            pruned += _forget_all(connection, rows, kept, now)
-            if not _goes_on(rows, kept, now, _READ):
-                return Slice(pruned + _forget_the_rest(connection, kept, now), None)
-            seen, after = seen + len(rows), rows[-1].seq
-            if time.perf_counter() > give_up:
-                break
-        return Slice(pruned, after)
+    return await writer.run(lambda connection: _prune(connection, kept, now, after, size, budget))
+
+
+def _prune(connection: sqlite3.Connection, kept: Retention, now: float, after: int, size: int, budget: float) -> Slice:
+    give_up = time.perf_counter() + budget
+    pruned, seen = Pruned(), 0
+    while seen < size:
+        rows = _read(connection, after, _READ)
+        pruned += _forget_all(connection, rows, kept, now)
+        if not _goes_on(rows, kept, now, _READ):
+            return Slice(pruned + _forget_the_rest(connection, kept, now), None)
+        seen, after = seen + len(rows), rows[-1].seq
+        if time.perf_counter() > give_up:
+            break
+    return Slice(pruned, after)
 
 
 async def prune(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
@@ -153,12 +156,15 @@ async def _shrink(writer: Writer) -> None:
 
 async def shrink_slice(writer: Writer, pages: int = _VACUUM_PAGES) -> bool:
     """Give a few free pages back to the disk; returns whether there are more."""
-    async with writer.transaction() as connection:
-        free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        # One page a call: the sqlite3 module steps such a pragma once, whatever number it is given.
-        for _ in range(min(free, pages)):
-            connection.execute("PRAGMA incremental_vacuum(1)")
-        left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return await writer.run(lambda connection: _shrink_by(connection, pages))
+
+
+def _shrink_by(connection: sqlite3.Connection, pages: int) -> bool:
+    free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    # One page a call: the sqlite3 module steps such a pragma once, whatever number it is given.
+    for _ in range(min(free, pages)):
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
     return 0 < left < free  # a file that was made without incremental vacuum keeps its free pages
 
 

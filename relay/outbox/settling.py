@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,12 @@ from relay.policy.sealing import redacted
 
 _DELIVER = statement("deliver")
 _SETTLE = statement("settle")
-_RECORD_ATTEMPT = statement("record_attempt")
+_RECORD_ATTEMPT = statement("record_attempt").strip()
+_ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
+_MOST_AT_ONCE = 64
+_STILL_LEASED = statement("still_leased")
+_THRIVE = statement("thrive")
+_EXPIRE = statement("expire")
 _LEARNT = statement("learnt")
 _LEARN = statement("learn")
 _ADVANCE_STREAM = statement("advance_stream")
@@ -42,9 +47,8 @@ def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> Set
         if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:
             written.add(attempt.delivery.lease.seq)
     standing = [attempt for attempt in attempts if attempt.delivery.lease.seq in written]
-    connection.executemany(_RECORD_ATTEMPT, map(_record, standing))
-    for origin, of_one in _by_destination(standing).items():
-        _learn(connection, origin, of_one)
+    _record_all(connection, standing)
+    _learn_all(connection, standing)
     killed = 0
     for attempt in standing:
         if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
@@ -61,8 +65,33 @@ def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) 
     written: set[int] = set()
     for token, seqs in by_token.items():
         values = {"token": token, "seqs": json.dumps(seqs), "finished_at": attempts[-1].finished_at}
-        written.update(seq for (seq,) in connection.execute(_DELIVER, values))
+        standing = connection.execute(_STILL_LEASED, values).fetchone()[0]
+        connection.execute(_DELIVER, values | {"seqs": standing})
+        written.update(json.loads(standing))
     return written
+
+
+def _record_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+    """In slices whose sizes are powers of two, so that a handful of statements is prepared once and for all."""
+    start = 0
+    while start < len(attempts):
+        size = min(_MOST_AT_ONCE, 1 << (len(attempts) - start).bit_length() - 1)
+        values = [value for attempt in attempts[start : start + size] for value in _record(attempt)]
+        connection.execute(_RECORD_ATTEMPT + _ANOTHER * (size - 1), values)
+        start += size
+
+
+def _learn_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+    """One statement for all destinations of which nothing but successes came; the others one by one."""
+    well: dict[str, int] = {}
+    for origin, of_one in _by_destination(attempts).items():
+        sizes = [a.delivery.body_bytes for a in of_one if a.outcome is Outcome.SUCCESS and not a.delivery.pointer]
+        if len(sizes) == len(of_one):
+            well[origin] = max(sizes)
+        else:
+            _learn(connection, origin, of_one)
+    if well:
+        connection.execute(_THRIVE, {"well": json.dumps(well)})
 
 
 def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, dead: bool) -> int:
@@ -73,6 +102,13 @@ def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, d
         return connection.execute(_KILL_FOLLOWERS, stream).rowcount
     connection.execute(_ADVANCE_STREAM, stream)
     return 0
+
+
+def expire(connection: sqlite3.Connection, values: Mapping[str, Any]) -> tuple[int, int]:
+    """Give up a slice of what was due `before`; returns how many expired, and how many died with their stream."""
+    streams = connection.execute(_EXPIRE, values).fetchall()
+    dead = [stream_id for (stream_id,) in streams if stream_id is not None]
+    return len(streams), sum(step_stream(connection, stream_id, values["now"], dead=True) for stream_id in dead)
 
 
 def _is_dead(attempt: Attempted) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,6 @@ _SWEEP = statement("sweep")
 _RENEW = statement("renew")
 _RELEASE = statement("release")
 _GIVE_BACK = statement("give_back")
-_EXPIRE = statement("expire")
 _NEXT_DUE = statement("next_due")
 _BODY = statement("body")
 _LEARNT = statement("learnt")
@@ -87,10 +87,15 @@ class SqliteOutbox:
     async def _lease_due(
         self, room: int, free: Mapping[str, int], most: int, now: float
     ) -> tuple[int, tuple[Delivery, ...]]:
-        async with self._writer.transaction() as connection:
+        token = self._token()
+
+        def lease(connection: sqlite3.Connection) -> tuple[int, list[int]]:
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
-            seqs = self._claimer.choose(connection, room, free, most, now)
-            claimed = self._claimer.lease(connection, seqs, self._token(), now) if seqs else []
+            return lapsed, self._claimer.lease(connection, room, free, most, token, now)
+
+        lapsed, seqs = await self._writer.run(lease)
+        with store_errors():
+            claimed = self._claimer.claimed(self._reader, seqs, token)
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         return lapsed, tuple(delivery for delivery, _ in claimed)
@@ -111,8 +116,7 @@ class SqliteOutbox:
         """Write the ends of some attempts; returns the leases that were stale, for which nothing was changed."""
         for attempt in attempts:  # what was refused or sent as a link never asked for its body
             self._bodies.pop(attempt.delivery.lease.seq, None)
-        async with self._writer.transaction() as connection:
-            settled = settling.settle(connection, attempts)
+        settled = await self._writer.run(lambda connection: settling.settle(connection, attempts))
         self._ended[Reason.STREAM_KILLED] += settled.killed
         return settled.stale
 
@@ -120,29 +124,22 @@ class SqliteOutbox:
         """Push the expiry of what this relay holds out by a whole lease."""
         seqs = json.dumps([lease.seq for lease in leases])
         values = {"seqs": seqs, "until": self._clock() + self._lease, "holder": self._holder}
-        async with self._writer.transaction() as connection:
-            connection.execute(_RENEW, values)
+        await self._writer.run(lambda connection: connection.execute(_RENEW, values))
 
     async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
         """Give claims back. Those that may have been `sent` in part get a fresh number next time."""
-        async with self._writer.transaction() as connection:
-            for lease in leases:
-                self._bodies.pop(lease.seq, None)
-                connection.execute(_RELEASE if sent else _GIVE_BACK, {"seq": lease.seq, "token": lease.token})
+        values: list[dict[str, object]] = []
+        for lease in leases:
+            self._bodies.pop(lease.seq, None)
+            values.append({"seq": lease.seq, "token": lease.token})
+        await self._writer.run(lambda connection: connection.executemany(_RELEASE if sent else _GIVE_BACK, values))
 
     async def expire(self, before: float) -> int:
         """Give up deliveries that have been due since `before`, a slice at a time; returns how many."""
-        now = self._clock()
-        async with self._writer.transaction() as connection:
-            values = {"before": before, "now": now, "slice": _EXPIRE_SLICE}
-            streams = connection.execute(_EXPIRE, values).fetchall()
-            killed = sum(
-                settling.step_stream(connection, stream_id, now, dead=True)
-                for (stream_id,) in streams
-                if stream_id is not None
-            )
-        self._ended += Counter({Reason.EXPIRED: len(streams), Reason.STREAM_KILLED: killed})
-        return len(streams)
+        values = {"before": before, "now": self._clock(), "slice": _EXPIRE_SLICE}
+        expired, killed = await self._writer.run(lambda connection: settling.expire(connection, values))
+        self._ended += Counter({Reason.EXPIRED: expired, Reason.STREAM_KILLED: killed})
+        return expired
 
     def take_ended(self) -> Mapping[Reason, int]:
         """Deliveries that this relay gave up without an attempt, since the last call."""
@@ -152,11 +149,14 @@ class SqliteOutbox:
     async def check_in(self) -> int:
         """Say that this relay is at work; returns how many are."""
         now = self._clock()
-        async with self._writer.transaction() as connection:
+
+        def check_in(connection: sqlite3.Connection) -> int:
             connection.execute(_SEEN, {"holder": self._holder, "now": now})
             connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
             count: int = connection.execute(_RELAYS, {"since": now - _GONE_SECONDS}).fetchone()[0]
-        return count
+            return count
+
+        return await self._writer.run(check_in)
 
     def body(self, delivery: Delivery) -> bytes:
         """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""

@@ -1,22 +1,25 @@
-"""One connection that writes without holding up the event loop.
+"""One connection that writes without holding up the event loop: its transactions run in a thread of their own.
 
-Statements run inline (microseconds, and no other thread to fight for the interpreter lock), the commit with its
-fsync runs in a thread. A locked database is asked again every millisecond: SQLite's own busy handler backs off to
-100 ms and starves behind a steady producer.
+A locked database is asked again every millisecond: SQLite's own busy handler backs off to 100 ms and starves behind a
+steady producer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from relay.errors import StoreUnavailable
 from relay.outbox.database import BUSY_SECONDS, connect
+
+T = TypeVar("T")
 
 _ASK_AGAIN_SECONDS = 0.001
 # What the statement or its values did, not the store: trying the same again would never succeed.
@@ -34,44 +37,47 @@ class Writer:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-commit")
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[sqlite3.Connection]:
-        """A write transaction: durable once the block is left, undone if it raises. The block must not await.
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a write transaction, in the writer's thread; durable on return, undone if it raises.
 
-        Raises StoreUnavailable when the database stays locked, or the disk is full or broken.
+        Each step of a statement gives the interpreter lock away and waits to get it back: `work` does best with few
+        statements, each for a whole batch. Raises StoreUnavailable when the database stays locked, or the disk is full
+        or broken.
         """
         async with self._turn:
-            with store_errors():
-                try:
-                    await self._begin()
-                    yield self._connection
-                    await self._run("COMMIT")
-                finally:
-                    if self._connection.in_transaction:
-                        await self._run("ROLLBACK")
+            # Shielded: a transaction that was begun ends before anybody else may touch the connection. How it ended is
+            # of no more interest to a caller who was cancelled, and must not hide the cancellation from it.
+            abandoned = threading.Event()
+            written = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work, abandoned)
+            try:
+                return await asyncio.shield(written)
+            except asyncio.CancelledError:
+                abandoned.set()
+                while not written.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([written])
+                raise
 
-    async def _begin(self) -> None:
+    def _transact(self, work: Callable[[sqlite3.Connection], T], abandoned: threading.Event) -> T:
+        with store_errors():
+            try:
+                self._begin(abandoned)
+                result = work(self._connection)
+                self._connection.execute("COMMIT")
+                return result
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _begin(self, abandoned: threading.Event) -> None:
         give_up = time.monotonic() + self._busy_seconds
         while True:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if error_kind(error) != "busy" or time.monotonic() >= give_up:
+                if error_kind(error) != "busy" or time.monotonic() >= give_up or abandoned.wait(_ASK_AGAIN_SECONDS):
                     raise
-            await asyncio.sleep(_ASK_AGAIN_SECONDS)
-
-    async def _run(self, sql: str) -> None:
-        # Shielded: a commit that was begun ends before anybody else may touch the connection. How it ended is of no
-        # more interest to a caller who was cancelled, and must not hide the cancellation from it.
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.execute, sql)
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            while not work.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([work])
-            raise
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""

@@ -2,4 +2,3 @@
 UPDATE deliveries
 SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'leased' AND lease_token = :token
-RETURNING seq

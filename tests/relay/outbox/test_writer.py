@@ -25,9 +25,7 @@ async def writer(database: Path) -> AsyncIterator[Writer]:
 
 
 async def write(writer: Writer, *changes: Write) -> None:
-    async with writer.transaction() as connection:
-        for change in changes:
-            change(connection)
+    await writer.run(lambda connection: [change(connection) for change in changes])
 
 
 def add(id_: str) -> Write:
