@@ -28,6 +28,7 @@ VALUES: dict[str, object] = {
     "destinations": "[1]",
     "seqs": "[1]",
     "last": 10**6,
+    "well": '{"http://h:80": 1}',
     "slots": 16,
     "seq": 1,
     "holder": "h",
@@ -38,7 +39,18 @@ VALUES: dict[str, object] = {
 
 # The claim and everything else that an attempt costs; a count of stock may read the live queue, every few seconds.
 CLAIM = ("anything_to_do", "sweep", "in_flight", "due_destinations", "candidates", "lease", "claimed", "next_due")
-SETTLE = ("settle", "deliver", "record_attempt", "learnt", "learn", "renew", "release", "give_back")
+SETTLE = (
+    "settle",
+    "deliver",
+    "still_leased",
+    "thrive",
+    "record_attempt",
+    "learnt",
+    "learn",
+    "renew",
+    "release",
+    "give_back",
+)
 SEAL = ("body", "signing_keys", "keys_version", "secret", "result")
 STREAM = ("add_stream", "advance_stream", "kill_stream", "kill_followers", "expire")
 ADD = ("add_destination", "add_delivery", "add_body")
