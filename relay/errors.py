@@ -27,3 +27,7 @@ class StoreUnavailable(RelayError):
 
 class StreamKilled(RelayError):
     """The stream of this delivery was killed: by a dead delivery, or by the end of its socket."""
+
+
+class StreamEnded(RelayError):
+    """The stream of this delivery was ended: by its producer, or because its producer was taken for dead."""

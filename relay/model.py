@@ -132,10 +132,50 @@ class OnDead(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Deliveries that go strictly one after another, in the order in which they were added."""
+    """Deliveries that go strictly one after another, in the order in which they were added.
+
+    To http and https each is a request of its own. To ws and wss they are the messages of one WebSocket that is opened
+    once: if it drops, the stream is killed, whatever `on_dead` says.
+
+    `live_until` makes it a live stream, which must be ended: the producer promises to end it, or to push that time out,
+    before it has passed. Otherwise it is taken for dead, and the stream ends with what is there.
+    """
 
     key: str
     on_dead: OnDead = OnDead.SKIP
+    live_until: float | None = None
+
+
+class StreamState(StrEnum):
+    """Where a stream stands."""
+
+    OPEN = "open"
+    ENDED = "ended"  # its last message is in, or its producer was taken for dead
+    CLOSED = "closed"  # ended, and nothing of it waits; its socket was closed in order
+    KILLED = "killed"  # what waited is dead
+
+
+class KillReason(StrEnum):
+    """Why a stream was killed."""
+
+    DELIVERY = "delivery_dead"  # one of its deliveries was given up, and its `on_dead` says that this kills it
+    FORBIDDEN = "forbidden_destination"  # the guard refused it
+    LEFT_ALONE = "destination_left_alone"  # paused, disabled, or its breaker is open
+    REFUSED = "not_opened"  # no connection, no TLS, or another answer than the WebSocket
+    DROPPED = "connection_lost"  # the receiver closed it, or it broke
+    SILENT = "not_answering"  # the receiver answered no ping
+    MISBEHAVED = "protocol"  # the receiver broke the protocol, or a bound
+    RELAY = "relay_gone"  # the relay that held the socket stopped or died
+    INTERNAL = "internal"  # our own fault
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """What a producer may want to know of its stream: `reason` of a killed one, and how many deliveries wait."""
+
+    state: StreamState
+    reason: KillReason | None
+    undelivered: int
 
 
 @dataclass(frozen=True, slots=True)

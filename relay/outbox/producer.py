@@ -1,22 +1,31 @@
-"""The producer's side: add a delivery on the caller's own connection, inside the caller's own transaction."""
+"""The producer's side: add deliveries on the caller's own connection, inside the caller's own transaction.
+
+A live stream (one with `live_until`) takes four calls: `add` for every message, `keep_streams` from time to time,
+`end_stream` after the last one, and `watch_streams` to hear that it was killed. `begin_stream` before the first message
+opens a WebSocket early, so that a callback which cannot be reached is known before anything was said.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import overload
 
 import aiosqlite
 
-from relay.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
-from relay.model import NewDelivery, Refusal
+from relay.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
+from relay.model import KillReason, NewDelivery, Refusal, Stream, StreamState, StreamStatus, Target
+from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.policy.destination import ANYWHERE, LIVE, read
+from relay.policy.destination import ANYWHERE, LIVE, PRE_RECORDED, read
 
 _LONGEST_NAME = 128
 _SCHEDULES = (None, "fixed", "exponential")
+_SOCKETS = LIVE - PRE_RECORDED
 
 
 @overload
@@ -28,9 +37,12 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
 
     On sqlite3 the work is done at once; on aiosqlite the returned awaitable does it. Ring the bell after the commit;
     without the ring the relay notices within 250 ms. Raises DuplicateDelivery if the id is taken (an id names one
-    result, forever), StreamKilled if its stream was killed, and InvalidDelivery if a field cannot be kept, the URL
-    names no destination, or the connection is in autocommit mode and was told no BEGIN. Whether the URL may be called
-    is the guard's question, which the relay asks again at every attempt.
+    result, forever), StreamKilled or StreamEnded if nothing can join its stream any more, and InvalidDelivery if a
+    field cannot be kept, the URL names no destination, or the connection is in autocommit mode and was told no BEGIN.
+    Whether the URL may be called is the guard's question, which the relay asks again at every attempt.
+
+    A delivery to ws:// or wss:// is one message of its stream's WebSocket: it needs a stream, all of whose deliveries
+    go to the same URL, and its body is text. The handshake carries the headers of the first.
     """
     if isinstance(connection, aiosqlite.Connection):
         return _add_async(connection, delivery)
@@ -38,12 +50,65 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
     return None
 
 
+def begin_stream(
+    connection: sqlite3.Connection, stream: Stream, url: str, headers: Mapping[str, str] | None = None
+) -> None:
+    """Make a stream before its first delivery: to ws and wss its socket is opened as soon as this is committed.
+
+    `headers` go with the handshake. Raises StreamKilled, StreamEnded and InvalidDelivery as `add` does.
+    """
+    target = _target(url)
+    _check_name("stream", stream.key)
+    _require_transaction(connection)
+    connection.execute(statement("add_destination"), {"origin": target.origin})
+    values = _stream_values(stream, url, target, headers or {}, count=0)
+    if connection.execute(statement("add_stream"), values).rowcount == 0:
+        raise _why_not(connection.execute(statement("stream_end"), values).fetchone(), stream)
+
+
+def end_stream(connection: sqlite3.Connection, key: str) -> None:
+    """The last message is in: what waits is delivered, then the stream is closed, its WebSocket with 1000.
+
+    Does nothing to a stream that has come to its end already, or that there never was. Ring the bell after the commit.
+    """
+    connection.execute(statement("end_stream"), {"key": key, "now": time.time()})
+
+
+def keep_streams(connection: sqlite3.Connection, keys: Iterable[str], until: float) -> None:
+    """Push out, to `until` in epoch seconds, when the producer of these open live streams would be taken for dead."""
+    connection.execute(statement("keep_streams"), {"keys": json.dumps(list(keys)), "until": until})
+
+
+def watch_streams(where: sqlite3.Connection | Path, keys: Iterable[str]) -> dict[str, StreamStatus]:
+    """How these streams stand, by key, in one read; those that never had a delivery, or are forgotten, are left out.
+
+    `where` is a connection or the database's path. Cheap enough to be asked every 250 ms for a hundred streams.
+    """
+    values = {"keys": json.dumps(list(keys)), "now": time.time()}
+    with _reading(where) as connection:
+        rows = connection.execute(statement("stream_statuses"), values).fetchall()
+    return {
+        key: StreamStatus(StreamState(state), reason and KillReason(reason), count)
+        for key, state, reason, count in rows
+    }
+
+
+@contextmanager
+def _reading(where: sqlite3.Connection | Path) -> Iterator[sqlite3.Connection]:
+    if isinstance(where, Path):
+        with closing(connect_read_only(where)) as connection:
+            yield connection
+    else:
+        yield where
+
+
 def _add(connection: sqlite3.Connection, delivery: NewDelivery) -> None:
     values = _values(delivery, time.time())
     _require_transaction(connection)
     try:
         for step in _steps(delivery):
-            _check(step, connection.execute(statement(step), values).rowcount, delivery)
+            if connection.execute(statement(step), values).rowcount == 0 and step == "add_stream" and delivery.stream:
+                raise _why_not(connection.execute(statement("stream_end"), values).fetchone(), delivery.stream)
     except sqlite3.IntegrityError as error:
         raise _meaning(error, delivery.id) from error
 
@@ -53,7 +118,10 @@ async def _add_async(connection: aiosqlite.Connection, delivery: NewDelivery) ->
     _require_transaction(connection)
     try:
         for step in _steps(delivery):
-            _check(step, (await connection.execute(statement(step), values)).rowcount, delivery)
+            changed = (await connection.execute(statement(step), values)).rowcount
+            if changed == 0 and step == "add_stream" and delivery.stream:
+                found = await connection.execute(statement("stream_end"), values)
+                raise _why_not(await found.fetchone(), delivery.stream)
     except sqlite3.IntegrityError as error:
         raise _meaning(error, delivery.id) from error
 
@@ -71,9 +139,14 @@ def _steps(delivery: NewDelivery) -> tuple[str, ...]:
     return (*stream, "add_destination", "add_delivery", "add_body")
 
 
-def _check(step: str, changed: int, delivery: NewDelivery) -> None:
-    if step == "add_stream" and changed == 0 and delivery.stream:
-        raise StreamKilled(f"stream {delivery.stream.key} was killed: nothing can be added to it")
+def _why_not(found: Iterable[object] | None, stream: Stream) -> RelayError:
+    """Why nothing joins this stream, by its row."""
+    state, same = found or (StreamState.KILLED, True)
+    if not same:
+        return InvalidDelivery(f"stream: {stream.key} leads to another URL: one socket, one place")
+    if state == StreamState.KILLED:
+        return StreamKilled(f"stream {stream.key} was killed: nothing can be added to it")
+    return StreamEnded(f"stream {stream.key} has ended: nothing can be added to it")
 
 
 def _meaning(error: sqlite3.IntegrityError, delivery_id: str) -> Exception:
@@ -82,10 +155,11 @@ def _meaning(error: sqlite3.IntegrityError, delivery_id: str) -> Exception:
 
 
 def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
-    _check_fields(delivery)
+    target = _target(delivery.url)
+    _check_fields(delivery, target)
     return {
         "id": delivery.id,
-        "origin": _origin(delivery.url),
+        "origin": target.origin,
         "url": delivery.url,
         "method": delivery.method.value,
         "kind": delivery.kind.value,
@@ -94,22 +168,59 @@ def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
         "traceparent": delivery.traceparent,
         "body": delivery.body,
         "schedule": delivery.schedule,
-        "stream": delivery.stream.key if delivery.stream else None,
-        "on_dead": delivery.stream.on_dead.value if delivery.stream else None,
         "now": now,
+        **_stream_of(delivery, target),
     }
 
 
-def _check_fields(delivery: NewDelivery) -> None:
-    for field, text in (("id", delivery.id), ("stream", delivery.stream.key if delivery.stream else None)):
-        if text is not None and not 1 <= len(text) <= _LONGEST_NAME:
-            raise InvalidDelivery(f"{field}: expected 1 to {_LONGEST_NAME} characters, got {len(text)}")
+def _stream_of(delivery: NewDelivery, target: Target) -> dict[str, object]:
+    if delivery.stream is None:
+        return {"stream": None}
+    traced = {"traceparent": delivery.traceparent} if delivery.traceparent else {}
+    return _stream_values(delivery.stream, delivery.url, target, {**traced, **delivery.headers}, count=1)
+
+
+def _stream_values(
+    stream: Stream, url: str, target: Target, headers: Mapping[str, str], *, count: int
+) -> dict[str, object]:
+    socket = target.scheme in _SOCKETS
+    return {
+        "stream": stream.key,
+        "on_dead": stream.on_dead.value,
+        "live_until": stream.live_until,
+        "transport": "ws" if socket else "http",
+        "stream_url": url if socket else None,
+        "handshake": json.dumps(dict(headers)) if socket else "{}",
+        "count": count,
+    }
+
+
+def _check_fields(delivery: NewDelivery, target: Target) -> None:
+    _check_name("id", delivery.id)
+    if delivery.stream:
+        _check_name("stream", delivery.stream.key)
     if delivery.schedule not in _SCHEDULES:
         raise InvalidDelivery('schedule: expected "fixed", "exponential" or None')
+    if target.scheme in _SOCKETS:
+        _check_message(delivery)
 
 
-def _origin(url: str) -> str:
+def _check_name(field: str, text: str) -> None:
+    if not 1 <= len(text) <= _LONGEST_NAME:
+        raise InvalidDelivery(f"{field}: expected 1 to {_LONGEST_NAME} characters, got {len(text)}")
+
+
+def _check_message(delivery: NewDelivery) -> None:
+    if delivery.stream is None:
+        raise InvalidDelivery("stream: a delivery to a WebSocket is one message of a stream: name it")
+    try:
+        delivery.body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidDelivery("body: a WebSocket's message is text: it has to be UTF-8") from error
+
+
+def _target(url: str) -> Target:
     target = read(url, ANYWHERE, LIVE)
     if isinstance(target, Refusal):
         raise InvalidDelivery(f"url: {target.message}")
-    return target.origin
+    return target

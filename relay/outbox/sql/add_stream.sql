@@ -1,3 +1,7 @@
--- A stream appears with its first delivery, and counts what is added to it. Nothing joins a killed one.
-INSERT INTO streams (key, on_dead, position) VALUES (:stream, :on_dead, 1)
-ON CONFLICT (key) DO UPDATE SET position = position + 1 WHERE state = 'open'
+-- A stream appears with its first delivery, and counts what is added to it. Nothing joins one that has come to its end,
+-- and one socket leads to one place.
+INSERT INTO streams (key, on_dead, transport, url, headers, producer_until, position)
+VALUES (:stream, :on_dead, :transport, :stream_url, :handshake, :live_until, :count)
+ON CONFLICT (key) DO UPDATE
+SET position = position + :count, producer_until = max(coalesce(producer_until, :live_until), coalesce(:live_until, 0))
+WHERE state = 'open' AND transport = :transport AND url IS :stream_url
