@@ -10,6 +10,7 @@ import pytest
 
 INSTALL = {
     "nginx": "apt-get install nginx-light",
+    "node": "apt-get install nodejs",
     "npm": "apt-get install nodejs npm",
     "prometheus": "apt-get install prometheus",
     "promtool": "apt-get install prometheus",
