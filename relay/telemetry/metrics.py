@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from importlib.metadata import distribution
 
 import prometheus_client
@@ -31,7 +32,7 @@ _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 _LOOPS = ("claim", "renew", "stats", "expire", "settle", "retention")
-_TABLES = ("deliveries", "bodies", "attempts", "audit", "keys")
+_TABLES = tuple(field.name for field in fields(Pruned) if field.name != "body_bytes")
 _RESULTS = ("success", "http_error", "transport_error")
 _CANCELLED = ("cancelled", Reason.OPERATOR.value)
 _ENDINGS = (("delivered", "none"), _CANCELLED, *(("dead", reason.value) for reason in Reason))

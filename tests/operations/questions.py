@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import promql_parser
@@ -50,17 +51,20 @@ def _walk(node: Any) -> Iterator[Selector]:
         yield from _walk(child)
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     """Every rule that is shipped, alerts and recordings."""
     files = (yaml.safe_load(path.read_text("utf-8")) for path in RULES)
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
+@cache
 def recorded() -> frozenset[str]:
     """The names under which rules record."""
     return frozenset(rule["record"] for rule in rules() if "record" in rule)
 
 
+@cache
 def series() -> Mapping[str, Exposed]:
     """Every series of the daemons by name."""
     return {name: one for one in exposed() for name in one.series()}
