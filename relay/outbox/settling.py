@@ -47,14 +47,19 @@ def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> Set
         if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:
             written.add(attempt.delivery.lease.seq)
     standing = [attempt for attempt in attempts if attempt.delivery.lease.seq in written]
-    _record_all(connection, standing)
-    _learn_all(connection, standing)
+    note(connection, standing)
     killed = 0
     for attempt in standing:
         if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
             killed += step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
     stale = (attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in written)
     return Settled(frozenset(stale), killed)
+
+
+def note(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+    """Keep a record of attempts whose deliveries were written, and what they say of their destinations."""
+    _record_all(connection, attempts)
+    learn(connection, attempts)
 
 
 def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> set[int]:
@@ -81,7 +86,7 @@ def _record_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -
         start += size
 
 
-def _learn_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+def learn(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
     """One statement for all destinations of which nothing but successes came; the others one by one."""
     well: dict[str, int] = {}
     for origin, of_one in _by_destination(attempts).items():
