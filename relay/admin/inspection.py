@@ -37,7 +37,7 @@ _MOST_WATCHED = 50_000
 # The values that are worth seeing and are never secret; every other header is shown by its name.
 _OPEN_HEADERS = frozenset(
     {"content-type", "content-length", "user-agent", "date", "server", "retry-after", "location", "traceparent"}
-    | {"webhook-id", "webhook-timestamp", "webhook-attempt"}
+    | {"webhook-id", "webhook-timestamp", "webhook-attempt", "webhook-stream", "webhook-sequence"}
 )
 HIDDEN = "***"
 

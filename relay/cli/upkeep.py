@@ -134,5 +134,6 @@ async def _collect(path: Path, rules: Rules, now: float) -> list[Finding]:
 def _forgotten(pruned: Pruned, verb: str) -> str:
     return (
         f"{verb} {pruned.deliveries} deliveries, {pruned.bodies} bodies ({size(pruned.body_bytes)}), "
-        f"{pruned.attempts} attempts, {pruned.audit} lines of the audit and {pruned.keys} retired keys"
+        f"{pruned.attempts} attempts, {pruned.streams} streams, {pruned.audit} lines of the audit "
+        f"and {pruned.keys} retired keys"
     )

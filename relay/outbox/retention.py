@@ -2,6 +2,13 @@
 
 Nothing that is pending or leased is ever touched. A walk goes through the deliveries in the order in which they were
 added; each slice is a transaction of a few milliseconds.
+
+A stream is forgotten with the last of its deliveries, whether it came to its end or fell silent: names of sessions are
+not used twice, and would pile up for ever. A producer that does use a key again, after so long, begins another stream.
+Its positions start at 1, as those of any new stream must, or its receiver would wait for what was never sent. What
+tells the two apart is the stream's own number, which is never given out again and goes with every request as
+`webhook-stream`: positions are to be compared within one such number. The two cannot overlap, because nothing of the
+first is left to be sent or replayed.
 """
 
 from __future__ import annotations
@@ -9,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +34,9 @@ _FORGET_ATTEMPTS = statement("forget_attempts")
 _FORGET_BODY = statement("forget_body")
 _FORGET_DELIVERY = statement("forget_delivery")
 _COUNT = statement("retention_count")
+_STREAM_SLICE = statement("stream_slice")
+_STREAM_SIZES = statement("stream_sizes")
+_FORGET_STREAMS = statement("forget_streams")
 _FORGET_AUDIT = statement("forget_audit")
 _FORGET_KEYS = statement("forget_keys")
 
@@ -63,6 +74,7 @@ class Pruned:
     attempts: int = 0
     audit: int = 0
     keys: int = 0
+    streams: int = 0
 
     def __add__(self, other: Pruned) -> Pruned:
         return Pruned(
@@ -72,6 +84,7 @@ class Pruned:
             self.attempts + other.attempts,
             self.audit + other.audit,
             self.keys + other.keys,
+            self.streams + other.streams,
         )
 
 
@@ -90,6 +103,7 @@ class _Row:
     created_at: float
     finished_at: float | None
     body_bytes: int
+    stream_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +140,35 @@ def _prune(connection: sqlite3.Connection, kept: Retention, now: float, after: i
     return Slice(pruned, after)
 
 
+async def stream_slice(writer: Writer, kept: Retention, now: float, after: int = 0, *, size: int = 500) -> Slice:
+    """Forget those of the next `size` streams behind id `after` that have no delivery left, in one transaction."""
+    return await writer.run(lambda connection: _forget_streams(connection, now - kept.delivered, after, size))
+
+
+def _forget_streams(connection: sqlite3.Connection, before: float, after: int, size: int) -> Slice:
+    last, seen = connection.execute(_STREAM_SLICE, {"after": after, "slice": size}).fetchone()
+    streams = connection.execute(_FORGET_STREAMS, {"after": after, "last": last, "before": before}).rowcount
+    return Slice(Pruned(streams=streams), last if seen == size else None)
+
+
 async def prune(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
     """One whole pass on a connection of its own, with a pause between slices; then free pages go back to the disk."""
     writer = Writer(path)
     try:
-        pruned = await _walk(writer, kept, now, size)
+        pruned = await _walk(lambda after: prune_slice(writer, kept, now, after, size=size))
+        pruned += await _walk(lambda after: stream_slice(writer, kept, now, after, size=size))
         await _shrink(writer)
         return pruned
     finally:
         await writer.close()
 
 
-async def _walk(writer: Writer, kept: Retention, now: float, size: int) -> Pruned:
-    done = await prune_slice(writer, kept, now, size=size)
+async def _walk(step: Callable[[int], Awaitable[Slice]]) -> Pruned:
+    done = await step(0)
     total = done.pruned
     while done.after is not None:
         await asyncio.sleep(_PAUSE_SECONDS)
-        done = await prune_slice(writer, kept, now, done.after, size=size)
+        done = await step(done.after)
         total += done.pruned
     return total
 
@@ -170,15 +196,24 @@ def _shrink_by(connection: sqlite3.Connection, pages: int) -> bool:
 
 def survey(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
     """What a pass would forget now, without forgetting it."""
-    total, after = Pruned(), 0
+    total, after, going = Pruned(), 0, Counter[int]()
     with store_errors(), closing(connect_read_only(path)) as connection:
         while True:
             rows = _read(connection, after, size)
             for row in rows:
-                total += _count(connection, row, _due(row, kept, now))
+                due = _due(row, kept, now)
+                total += _count(connection, row, due)
+                if due and due.delivery and row.stream_id is not None:
+                    going[row.stream_id] += 1
             if not _goes_on(rows, kept, now, size):
-                return total + _rest(connection, kept, now)
+                return total + _rest(connection, kept, now) + _emptied(connection, going, now - kept.delivered)
             after = rows[-1].seq
+
+
+def _emptied(connection: sqlite3.Connection, going: Counter[int], before: float) -> Pruned:
+    """The streams of which nothing would be left."""
+    sizes = connection.execute(_STREAM_SIZES, {"before": before})
+    return Pruned(streams=sum(going[id_] == left for id_, left in sizes))
 
 
 def _read(connection: sqlite3.Connection, after: int, size: int) -> list[_Row]:

@@ -48,7 +48,8 @@ def redacted(headers: Headers) -> Headers:
 def _add_ours(sent: list[tuple[str, str]], delivery: Delivery) -> None:
     sent += (("webhook-id", delivery.id), ("webhook-attempt", str(delivery.number)))
     if delivery.position is not None:
-        sent.append(("webhook-sequence", str(delivery.position)))
+        # A key may be used again once its stream is forgotten: the stream's number says which one the position is of.
+        sent += (("webhook-stream", str(delivery.stream_id)), ("webhook-sequence", str(delivery.position)))
     if delivery.traceparent:
         sent.append(("traceparent", delivery.traceparent))
     sent += delivery.headers.items()

@@ -3,6 +3,6 @@ UPDATE deliveries SET due_at = :due_at
 WHERE seq = (SELECT seq FROM deliveries WHERE stream_id = :stream_id AND state IN ('pending', 'leased')
              ORDER BY position LIMIT 1)
   AND due_at IS NULL
-  AND NOT EXISTS (SELECT 1 FROM deliveries AS other
+  AND NOT EXISTS (SELECT 1 FROM deliveries AS other INDEXED BY deliveries_stream
                   WHERE other.stream_id = :stream_id AND other.state IN ('pending', 'leased')
                     AND other.due_at IS NOT NULL)

@@ -197,7 +197,7 @@ def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(
 def test_nothing_is_replayed_into_a_killed_stream(database: Path) -> None:
     put(database, *in_stream("s1", on_dead=OnDead.KILL))
     ended(database, "s1")
-    change(database, "UPDATE streams SET state = 'killed'")
+    change(database, "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
     with pytest.raises(Refused, match="stream was killed"):
         operations.plan_replay(database, Selection(ids=("s1",)))
 

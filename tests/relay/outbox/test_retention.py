@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 from relay import outbox
-from relay.outbox.retention import DAY, Pruned, Retention, prune, prune_slice, survey
+from relay.model import NewDelivery, OnDead, Stream
+from relay.outbox.queries import statement
+from relay.outbox.retention import DAY, Pruned, Retention, prune, prune_slice, stream_slice, survey
 from relay.outbox.writer import Writer
 from tests.relay.admin.past import change, ended
-from tests.relay.deliveries import many, new, put, rows
+from tests.relay.deliveries import URL, many, new, put, rows
 
 KEPT = Retention(delivered=7 * DAY, bodies=3 * DAY, dead=30 * DAY, attempts=5 * DAY, audit=9 * DAY)
 
@@ -116,6 +120,84 @@ async def test_the_file_shrinks_and_a_producer_hardly_waits(database: Path) -> N
     assert rows(database, "PRAGMA page_count")[0][0] < before / 10
     assert max(waits) < 0.5
     assert len(left(database)[0]) == len(waits) > 1
+
+
+def of_stream(key: str, *ids: str, on_dead: OnDead = OnDead.SKIP) -> list[NewDelivery]:
+    return [new(id_, stream=Stream(key, on_dead)) for id_ in ids]
+
+
+def streams(database: Path) -> set[str]:
+    return {key for (key,) in rows(database, "SELECT key FROM streams")}
+
+
+async def test_a_stream_is_forgotten_with_the_last_of_its_deliveries(database: Path) -> None:
+    now = time.time()
+    put(database, *of_stream("over", "o1", "o2"), *of_stream("half", "h1", "h2"), *of_stream("waiting", "w1"))
+    put(database, *of_stream("killed", "k1", "k2", on_dead=OnDead.KILL), new("alone"))
+    killed = "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = ? WHERE key = 'killed'"
+    change(database, killed, now - 31 * DAY)
+    added_long_ago(database)
+    for id_, state, days in (("o1", "delivered", 8), ("o2", "dead", 31), ("h1", "delivered", 8), ("h2", "dead", 8)):
+        ended(database, id_, state, at=now - days * DAY)
+    for id_ in ("k1", "k2"):
+        ended(database, id_, at=now - 31 * DAY)
+    counted = survey(database, KEPT, now)
+    assert await prune(database, KEPT, now) == counted
+    assert (counted.streams, streams(database)) == (2, {"half", "waiting"})
+    assert (await prune(database, KEPT, now)).streams == 0
+
+
+async def test_a_stream_that_somebody_looks_after_or_may_ask_for_stays(database: Path) -> None:
+    now = time.time()
+    with closing(outbox.connect(database)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for key, url in (("socket", "wss://receiver.example/"), ("live", URL), ("just over", URL), ("long over", URL)):
+            outbox.begin_stream(connection, Stream(key, live_until=now + 60), url)
+        for key in ("just over", "long over"):
+            outbox.end_stream(connection, key)
+        connection.execute("UPDATE streams SET finished_at = 1 WHERE key = 'long over'")
+        connection.execute("COMMIT")
+    assert survey(database, KEPT, now).streams == 1
+    assert (await prune(database, KEPT, now)).streams == 1
+    assert streams(database) == {"socket", "live", "just over"}
+
+
+async def test_a_key_that_is_used_again_later_names_another_stream_and_counts_from_one(database: Path) -> None:
+    put(database, *of_stream("session", "s1", "s2"))
+    (before,) = rows(database, "SELECT id FROM streams")[0]
+    added_long_ago(database)
+    for id_ in ("s1", "s2"):
+        ended(database, id_, "delivered")
+    await prune(database, KEPT, time.time())
+    put(database, *of_stream("session", "s3", "s4"))
+    assert rows(database, "SELECT stream_id > ?, position FROM deliveries ORDER BY seq", before) == [(1, 1), (1, 2)]
+
+
+async def test_streams_are_walked_through_in_slices_that_read_no_other_delivery(database: Path) -> None:
+    put(database, *(new(f"d{number}", stream=Stream(f"s{number}")) for number in range(1, 51)))
+    change(database, "UPDATE deliveries SET stream_id = NULL, position = NULL WHERE seq > 10")
+    writer = Writer(database)
+    first = await stream_slice(writer, KEPT, 1.0, size=20)
+    second = await stream_slice(writer, KEPT, 1.0, 20, size=40)
+    await writer.close()
+    assert (first.pruned.streams, first.after) == (10, 20)
+    assert (second.pruned.streams, second.after) == (30, None)
+    forget = statement("forget_streams")
+    with closing(outbox.connect(database)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {forget}", {"after": 0, "last": 500, "before": 1}).fetchall()
+        assert not [detail for *_, detail in plan if detail.startswith("SCAN")]
+        # SQLite itself looks for what refers to a stream: by the index too, or each would read all deliveries.
+        connection.execute("INSERT INTO streams (key) VALUES ('last')")
+        assert steps_of(connection, "DELETE FROM streams WHERE key = 'last'") < 100
+
+
+def steps_of(connection: sqlite3.Connection, sql: str) -> int:
+    """How many instructions of SQLite's virtual machine it takes."""
+    taken = Counter[str]()
+    connection.set_progress_handler(lambda: taken.update(["step"]), 1)
+    connection.execute(sql)
+    connection.set_progress_handler(None, 1)
+    return taken["step"]
 
 
 async def test_a_retired_key_is_a_secret_no_longer_kept(database: Path) -> None:

@@ -41,9 +41,10 @@ def test_with_a_key_the_request_is_signed() -> None:
     assert sealed["webhook-signature"] == KEY.sign(b"id-1.1000.", b"{}")
 
 
-def test_only_a_delivery_of_a_stream_has_a_sequence() -> None:
-    assert dict(headers(claimed(stream_id=1, position=7), PLAIN))["webhook-sequence"] == "7"
-    assert "webhook-sequence" not in dict(headers(claimed(), PLAIN))
+def test_only_a_delivery_of_a_stream_has_a_place_in_one() -> None:
+    in_turn = dict(headers(claimed(stream_id=3, position=7), PLAIN))
+    assert (in_turn["webhook-stream"], in_turn["webhook-sequence"]) == ("3", "7")
+    assert {"webhook-stream", "webhook-sequence"}.isdisjoint(dict(headers(claimed(), PLAIN)))
 
 
 def test_what_is_kept_of_the_headers_holds_no_secret() -> None:
