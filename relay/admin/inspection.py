@@ -251,14 +251,19 @@ def body(path: Path, id_: str) -> bytes:
 class Tail:
     """Attempts as they happen: `recent` first, then `news` again and again.
 
-    With more than 50,000 deliveries waiting, attempts of those that are due last may be missed.
+    Attempts are not indexed by their time, which every one of them would pay for. What is looked at again is what was
+    seen waiting or was added since. That misses nothing, but for two cases in which `gap` says so: more than `most`
+    deliveries wait, or one was replayed and attempted between two calls.
     """
 
-    def __init__(self, path: Path, outcome: Outcome | None = None, destination: str | None = None) -> None:
+    def __init__(
+        self, path: Path, outcome: Outcome | None = None, destination: str | None = None, *, most: int = _MOST_WATCHED
+    ) -> None:
         self._path = path
         self._wanted = {"outcome": outcome, "destination": destination}
-        self._mark = "[]"
-        self._high_water = 0
+        self._most = most
+        self._mark: dict[str, Any] = {"mark": "[]", "crowded": 0, "replay": 0, "high_water": 0}
+        self.gap: str | None = None
 
     def recent(self, limit: int) -> tuple[Happened, ...]:
         """The last attempts until now, oldest first."""
@@ -268,17 +273,24 @@ class Tail:
         return tuple(_happened(row) for row in rows)
 
     def news(self) -> tuple[Happened, ...]:
-        """Those since the call before."""
-        values = {**self._wanted, "mark": self._mark, "high_water": self._high_water}
+        """Those since the call before. Afterwards `gap` is a sentence if some may be missing."""
+        before = self._mark
         with reading(self._path) as connection:
-            rows = connection.execute(_TAIL, values).fetchall()
+            rows = connection.execute(_TAIL, {**self._wanted, **before}).fetchall()
             self._move(connection)
+        self.gap = self._missing(before)
         return tuple(_happened(row) for row in rows)
 
     def _move(self, connection: sqlite3.Connection) -> None:
         """In the same snapshot as the question, so that nothing falls between two of them."""
-        self._mark = connection.execute(_TAIL_MARK, {"limit": _MOST_WATCHED}).fetchone()[0]
-        self._high_water = connection.execute(_HIGH_WATER).fetchone()[0]
+        self._mark = dict(connection.execute(_TAIL_MARK, {"limit": self._most}).fetchone())
+
+    def _missing(self, before: Mapping[str, Any]) -> str | None:
+        if before["crowded"]:
+            return f"{self._most} deliveries or more wait: attempts of those that are due last are not shown"
+        if self._mark["replay"] > before["replay"]:
+            return "a replay has begun: what it led to at once may not be shown"
+        return None
 
 
 def shown_url(url: str, origin: str, *, reveal: bool) -> str:

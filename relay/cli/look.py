@@ -22,6 +22,7 @@ from relay.cli.terminal import (
     Json,
     Since,
     Until,
+    complain,
     database,
     print_json,
     print_pairs,
@@ -150,9 +151,13 @@ def tail(
 
     tell(watched.recent(lines))
     with suppress(KeyboardInterrupt):
+        gap = None
         while follow:
             time.sleep(_POLL_SECONDS)
             tell(watched.news())
+            if watched.gap and watched.gap != gap:
+                complain(f"tail: {watched.gap}")
+            gap = watched.gap
 
 
 @commands.command()

@@ -10,9 +10,10 @@ from relay import outbox
 from relay.admin import inspection
 from relay.admin.errors import NotFound
 from relay.admin.inspection import EVERYTHING, Filter, Tail
+from relay.admin.operations import Selection, plan_replay, replay
 from relay.errors import SchemaError, StoreUnavailable
 from relay.model import Outcome, State
-from tests.relay.admin.past import attempt, change, ended
+from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import many, new, put
 
 SECRET_URL = "https://user:pa55word@receiver.example/hook/t0ken?sig=s3cret"
@@ -138,6 +139,39 @@ def test_a_tail_can_be_about_one_outcome_at_one_destination(database: Path) -> N
     assert watched.news() == ()
     happen(database, "d2", 2, 11.0, "dns")
     assert [(one.id, one.outcome) for one in watched.news()] == [("d2", "dns")]
+
+
+def test_a_tail_says_when_it_may_have_missed_something(database: Path) -> None:
+    put(database, *many(3))
+    watched = Tail(database, most=3)
+    watched.recent(0)
+    put(database, new("d4"))
+    watched.news()
+    assert watched.gap
+    assert watched.gap.startswith("3 deliveries or more wait")
+    ended(database, "d1", at=10.0)
+    ended(database, "d2", at=10.0)
+    assert [one.id for one in watched.news()] == ["d1", "d2"]
+    assert watched.gap  # the mark was taken while four waited
+    watched.news()
+    assert watched.gap is None
+
+
+def test_a_tail_says_that_what_was_replayed_may_have_escaped_it(database: Path) -> None:
+    put(database, *many(2))
+    ended(database, "d1")
+    watched = Tail(database)
+    watched.recent(0)
+    selection = Selection(ids=("d1",))
+    for _ in replay(database, selection, plan_replay(database, selection), OPERATOR):
+        pass
+    happen(database, "d1", 2, 20.0)
+    assert watched.news() == ()
+    assert watched.gap
+    assert "replay" in watched.gap
+    happen(database, "d1", 4, 21.0)
+    assert [(one.id, one.number) for one in watched.news()] == [("d1", 4)]
+    assert watched.gap is None
 
 
 def test_looking_needs_a_database_with_a_schema_that_is_known(folder: Path, database: Path) -> None:
