@@ -109,12 +109,8 @@ def _store() -> list[Panel]:
             "What it refuses",
             "Operations that failed, by kind. Locks pass; a full or broken disk does not.",
             units.OpsPerSecond,
-            Ask(
-                "sum by (operation, kind) (rate(relay_store_errors_total{@}[$__rate_interval])) > 0",
-                "{{operation}}: {{kind}}",
-            ),
-            Ask("sum(rate(relay_store_errors_total{@}[$__rate_interval]))", "all"),
-            colours={"all": RED},
+            Ask("sum by (kind) (rate(relay_store_errors_total{@}[$__rate_interval]))", "{{kind}}"),
+            stacked=True,
         ),
         graph(
             "The files",

@@ -1,0 +1,226 @@
+"""A quarter of a minute in the life of relay and engine, with most that can go wrong with receivers in it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from relay import outbox
+from relay.admin import operations
+from relay.admin.audit import Actor
+from relay.admin.operations import Selection
+from relay.model import Kind, NewDelivery, OnDead, Stream
+from relay.outbox.sqlite import SqliteOutbox
+from tests.acceptance.receiver import Arrival, Reply, callback, receiving
+from tests.acceptance.speech import first_seconds
+from tests.acceptance.stage import Stage, free_port
+from tests.operations.watchers import Watchers, fetch, until
+from tests.relay.deliveries import put, rows
+
+SECONDS = 5.0
+OPERATOR = Actor("operator", "cli")
+STATUSES = {4: 500, 5: 413, 6: 410, 7: 404, 8: 429, 9: 302}
+SILENT, PAUSED, LATE = 10, 11, 12
+PATIENCE = 3600.0
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@dataclass
+class Observed:
+    """What Prometheus saw between `start` and `end`; what the relay exposed at the end, and what its outbox holds."""
+
+    watchers: Watchers
+    start: float
+    end: float = 0.0
+    samples: Samples = field(default_factory=dict)
+    database: Path = Path()
+
+    def count(self, name: str, **labels: str) -> float:
+        """One sample of the last scrape."""
+        return self.samples[name, frozenset(labels.items())]
+
+    def total(self, name: str) -> float:
+        """All samples of that name together."""
+        return sum(value for (known, _), value in self.samples.items() if known == name)
+
+    def of_outbox(self, sql: str) -> Any:
+        """What the outbox says, as rows."""
+        return rows(self.database, sql)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the receivers are: one that minds its manners, one that talks nonsense, one that hangs up, and nobody."""
+
+    port: int
+    nonsense: int
+    rude: int
+    nobody: int
+
+    def url(self, destination: int) -> str:
+        """The n-th destination of the well-mannered one."""
+        return callback(self.port, destination)
+
+    def faulty(self) -> tuple[str, ...]:
+        """Where no exchange gets as far as a status; the last is forbidden."""
+        return (
+            f"http://127.0.2.1:{self.nonsense}/",
+            f"http://127.0.2.2:{self.rude}/",
+            f"http://127.0.2.3:{self.nobody}/",
+            f"https://127.0.2.4:{self.nonsense}/",
+            "http://169.254.169.254/latest/meta-data",
+        )
+
+    def ports(self) -> str:
+        """As the guard wants them."""
+        return f"80, 443, {self.port}, {self.nonsense}, {self.rude}, {self.nobody}"
+
+
+@asynccontextmanager
+async def places() -> AsyncIterator[Places]:
+    """Receivers of every kind."""
+
+    async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"HELO there\r\n\r\n")
+        writer.close()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.transport.abort()
+
+    nonsense = await asyncio.start_server(talk_nonsense, "0.0.0.0", 0)
+    rude = await asyncio.start_server(hang_up, "0.0.0.0", 0)
+    async with nonsense, rude, receiving(answer) as port:
+        yield Places(port, _port(nonsense), _port(rude), free_port())
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+def answer(arrival: Arrival, reply: Reply) -> None:
+    """By the destination that stands in the id; the silent one never answers."""
+    destination = int(arrival.id.split("-")[0])
+    if destination != SILENT:
+        reply(STATUSES.get(destination, 200))
+
+
+def stage(folder: Path, found: Places) -> Stage:
+    """Relay and engine that lose patience quickly."""
+    return Stage(
+        folder,
+        found.port,
+        outbox__guard__ports=found.ports(),
+        relay__retry__retries=1,
+        relay__retry__delay=0.5,
+        relay__retry__patience=PATIENCE,
+        relay__http__exchange_timeout=0.6,
+        relay__http__connect_timeout=0.5,
+        engine__workers=1,
+    )
+
+
+async def play(found: Places, scene: Stage, watchers: Watchers) -> Observed:
+    """Run both daemons under load, then let them come to rest, and leave."""
+    await _before(scene, found)
+    observed = Observed(watchers, time.time(), database=scene.database)
+    relay, engine = await asyncio.gather(scene.relay(), scene.engine())
+    await asyncio.to_thread(until, lambda: len(watchers.now("up == 1")) == 2)
+    speech = asyncio.create_task(asyncio.to_thread(_transcribe, scene))
+    await _load(scene, found)
+    await speech
+    await asyncio.to_thread(_operate, scene.database)
+    await asyncio.to_thread(until, lambda: _at_rest(scene, observed))
+    await asyncio.to_thread(until, lambda: bool(watchers.now("increase(relay_replays_total[1m]) > 0")))
+    observed.end = time.time() + 1  # a question over time is answered for whole seconds since its start
+    await asyncio.gather(relay.stop(), engine.stop())
+    return observed
+
+
+async def _before(scene: Stage, found: Places) -> None:
+    """What the relay finds: a claim of one that died, and what has waited too long for a paused destination."""
+    outbox.migrate(scene.database, [outbox.outbox_migrations()])
+    put(scene.database, NewDelivery("0-lost", found.url(0), b"{}"), due_at=1.0)
+    dead = SqliteOutbox(scene.database, lease=0.001)
+    assert (await dead.claim(1, {}, 1)).deliveries
+    await dead.close()
+    put(scene.database, *_some(LATE, found, 3), due_at=time.time() - PATIENCE - 60)
+    put(scene.database, *_some(PAUSED, found, 5))
+    for destination in (LATE, PAUSED):
+        operations.pause(scene.database, _origin(found, destination), OPERATOR)
+
+
+def _origin(found: Places, destination: int) -> str:
+    return found.url(destination).removesuffix("/callback")
+
+
+def _some(destination: int, found: Places, count: int, body: bytes = b'{"text":"hello"}') -> Iterable[NewDelivery]:
+    stamp = time.monotonic_ns()
+    kinds = (Kind.FINAL, Kind.FINAL, Kind.ERROR)
+    return [
+        NewDelivery(f"{destination}-{stamp}-{n}", found.url(destination), body, kind=kinds[n % 3]) for n in range(count)
+    ]
+
+
+async def _load(scene: Stage, found: Places) -> None:
+    put(scene.database, *_killed(found))
+    put(scene.database, *(NewDelivery(f"99-{n}", url, b"{}") for n, url in enumerate(found.faulty())))
+    put(scene.database, *_some(SILENT, found, 2), *_some(1, found, 4, body=bytes(1_200_000)))
+    started = time.monotonic()
+    while time.monotonic() < started + SECONDS:
+        put(scene.database, *(one for destination in (0, 1, 2, 3) for one in _some(destination, found, 10)))
+        put(scene.database, *(one for destination in STATUSES for one in _some(destination, found, 1)))
+        await asyncio.sleep(0.2)  # the pace of the load
+    operations.resume(scene.database, _origin(found, PAUSED), OPERATOR)
+
+
+def _killed(found: Places) -> Iterable[NewDelivery]:
+    stream = Stream("a-stream", OnDead.KILL)
+    return [NewDelivery(f"6-stream-{n}", found.url(6), b"{}", stream=stream) for n in range(3)]
+
+
+def _transcribe(scene: Stage) -> None:
+    request = urllib.request.Request(
+        f"{scene.engine_url}/v1/listen?callback={scene.callback_url}",
+        data=first_seconds(2.0),
+        headers={"Content-Type": "audio/wav"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as accepted:
+        assert accepted.status == 200
+    until(lambda: 'engine_jobs_total{result="done"} 1.0' in fetch(f"{scene.engine_url}/metrics"))
+
+
+def _operate(database: Path) -> None:
+    """An operator brings some of the dead back, and gives up what waits for one destination."""
+    dead = Selection(limit=2)
+    list(operations.replay(database, dead, operations.plan_replay(database, dead), OPERATOR))
+    pending = Selection(limit=1)
+    list(operations.cancel(database, pending, operations.plan_cancel(database, pending), OPERATOR))
+
+
+def _at_rest(scene: Stage, observed: Observed) -> bool:
+    """All that may be attempted was, the metrics have heard of it, and the outbox was counted since."""
+    still = "SELECT count(*) FROM deliveries WHERE state = 'leased' OR (state = 'pending' AND destination_id IN"
+    still += " (SELECT id FROM destinations WHERE state = 'active' AND open_until IS NULL))"
+    ((waiting,),) = rows(scene.database, still)
+    ((attempts, last),) = rows(scene.database, "SELECT count(*), max(started_at + duration) FROM attempts")
+    observed.samples = read(fetch(scene.metrics_url))
+    counted = observed.count("relay_outbox_stats_timestamp_seconds") > last
+    return not waiting and counted and observed.total("relay_delivery_attempts_total") == attempts
+
+
+def read(text: str) -> Samples:
+    """An exposition as samples by name and labels."""
+    families = text_string_to_metric_families(text)
+    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
