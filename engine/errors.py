@@ -17,6 +17,10 @@ class RecogniserUnavailable(Exception):
     """The recogniser cannot be loaded: too large for the memory it may take, broken, or no longer configured."""
 
 
+class Busy(Exception):
+    """No more live sessions now: as many as may be are under way. Another try later can succeed."""
+
+
 class StorageFull(Exception):
     """The disk is full: nothing of what was to be stored is kept."""
 

@@ -1,0 +1,1 @@
+"""Live speech: sessions, and where their messages go."""

@@ -1,0 +1,1 @@
+"""What hears speech while it is spoken, inside a worker process."""
