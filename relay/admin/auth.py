@@ -42,7 +42,7 @@ class Gate:
     def visitor(self, session: str, now: float) -> str | None:
         """The name that the session was opened for; None for a forged, foreign or expired one."""
         said, _, signature = session.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(said).encode()):
+        if not hmac.compare_digest(signature.encode(errors="replace"), self._sign(said).encode()):
             return None
         until, _, name = said.partition(".")
         with suppress(ValueError, binascii.Error):
@@ -67,10 +67,9 @@ def token_of(configured: str, file: Path) -> str:
     """
     if configured:
         return _long_enough(configured, "relay.admin.token")
-    with suppress(FileNotFoundError):
-        return _read(file)
     try:
-        _make(file)
+        if not file.exists():
+            _make(file)
         return _read(file)
     except OSError as error:
         raise ConfigError(

@@ -12,6 +12,7 @@ from relay.admin.inspection import AttemptRecord, Details, Happened
 from relay.admin.keys import KeyInfo
 from relay.admin.overview import Destination, Tally
 from relay.configfile import Setting
+from relay.outbox.retention import Pruned
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +116,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Rows that were forgotten, or with `dry_run` would be."""
+    """What was forgotten, or with `dry_run` would be."""
 
     dry_run: bool
-    deliveries: int
-    bodies: int
-    body_bytes: int
-    attempts: int
-    audit: int
-    keys: int
+    forgotten: Pruned
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from relay.admin import audit, backup, diagnosis, doctor, forgetting, inspection, keys, operations, overview
@@ -173,7 +173,7 @@ def _settings(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Settings:
 
 def _retention(desk: Desk, actor: Actor, asked: asking.RetentionAsked) -> answers.Forgotten:
     pruned = forgetting.forget(desk.path, desk.kept, actor, time.time(), dry_run=asked.dry_run)
-    return answers.Forgotten(dry_run=asked.dry_run, **asdict(pruned))
+    return answers.Forgotten(asked.dry_run, pruned)
 
 
 def _backup(desk: Desk, actor: Actor, asked: asking.BackupAsked) -> Backup:
@@ -190,8 +190,8 @@ ENDPOINTS = (
     Endpoint("GET", "/deliveries/{id}", "One delivery", asking.ShowAsked, answers.Shown, _show),
     Endpoint("GET", "/deliveries/{id}/attempts", "Its attempts", asking.OneAsked, answers.Attempts, _attempts),
     Endpoint("GET", "/deliveries/{id}/body", "Its body, which may be personal. Audited", asking.OneAsked, bytes, _body),
-    Endpoint("POST", "/deliveries/replay", "Send deliveries again", asking.ReplayAsked, answers.Done, _replay),
-    Endpoint("POST", "/deliveries/cancel", "Give up what is pending", asking.Selected, answers.Done, _cancel),
+    Endpoint("POST", "/replay", "Send deliveries again", asking.ReplayAsked, answers.Done, _replay),
+    Endpoint("POST", "/cancel", "Give up what is pending", asking.Selected, answers.Done, _cancel),
     Endpoint("GET", "/attempts", "The last attempts", asking.TailAsked, answers.Happenings, _tail),
     Endpoint("GET", "/stats", "Attempts by group", asking.StatsAsked, answers.Tallies, _stats),
     Endpoint("GET", "/destinations", "Where deliveries go", asking.Nothing, answers.Destinations, _destinations),

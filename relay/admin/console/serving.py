@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -28,6 +28,7 @@ from relay.admin.operations import Selection
 from relay.errors import RelayError
 
 COOKIE = "relay_session"
+PAGE: web.AppKey[Callable[..., Awaitable[web.Response]]] = web.AppKey("page")
 _STATIC = Path(__file__).with_name("static")
 _OPEN = ("/login", "/static/")
 _SECURE = "https"
@@ -60,7 +61,7 @@ def furnish(site: web.Application, desk: Desk, gate: Gate) -> None:
         [
             web.get("/", console.now),
             web.get("/deliveries", console.deliveries),
-            web.get("/deliveries/replay", console.preview),
+            web.get("/replay", console.preview),
             web.get("/deliveries/{id}", console.delivery),
             web.get("/destinations", console.destinations),
             web.get("/destination", console.destination),
@@ -68,7 +69,7 @@ def furnish(site: web.Application, desk: Desk, gate: Gate) -> None:
             web.get("/login", console.login_page),
             web.post("/login", console.login),
             web.post("/logout", console.logout),
-            web.post("/deliveries/replay", console.replay),
+            web.post("/replay", console.replay),
             web.post("/deliveries/{id}/cancel", console.cancel),
             web.post("/deliveries/{id}/reveal", console.reveal),
             web.post("/destination/{act}", console.act),
@@ -76,7 +77,7 @@ def furnish(site: web.Application, desk: Desk, gate: Gate) -> None:
             web.static("/static", _STATIC),
         ]
     )
-    site["page"] = console.page
+    site[PAGE] = console.page
 
 
 @web.middleware
@@ -84,14 +85,29 @@ async def errors_as_pages(request: web.Request, handler: Handler) -> web.StreamR
     """What went wrong, as a page with the way back."""
     try:
         return await handler(request)
-    except (RelayError, ValidationError, ValueError) as error:
+    except web.HTTPException as error:
+        if error.status < 400 or request.path.startswith("/api/"):
+            raise
+        status, message = error.status, error.reason
+    except Exception as error:
         if request.path.startswith("/api/"):
             raise
-        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 503)
-        status = 400 if isinstance(error, ValueError) else status
-        facts = {"status": status, "message": _said(error)}
-        page: web.Response = await request.app["page"](request, "problem.html", facts, status=status)
-        return page
+        status, message = _why_not(error)
+    facts = {"status": status, "message": message}
+    page: web.Response = await request.app[PAGE](request, "problem.html", facts, status=status)
+    return page
+
+
+def _why_not(error: Exception) -> tuple[int, str]:
+    match error:
+        case RelayError():
+            return next((status for kind, status in _STATUSES if isinstance(error, kind)), 503), str(error)
+        case ValidationError():
+            return 400, "; ".join(f"{name}: {message}" for name, message in _flaws(error).items())
+        case ValueError():
+            return 400, str(error)
+    log.error("admin.failed", exc_info=error)
+    return 500, "The relay failed at this, and its log says how."
 
 
 class Console:
@@ -282,9 +298,3 @@ def _inside(path: str) -> str:
 def _flaws(error: ValidationError) -> dict[str, str]:
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     return {str(fault["loc"][0]): fault["msg"].removeprefix("Value error, ") for fault in faults if fault["loc"]}
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{name}: {message}" for name, message in _flaws(error).items())
-    return str(error)

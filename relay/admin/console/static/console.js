@@ -21,7 +21,7 @@
   }
 
   // Bars that stand on each other: their sum is drawn first, and the lower part over it.
-  function options(plot, plugin) {
+  function options(plot, plugin, step) {
     const bars = uPlot.paths.bars({ size: [0.78, 40] });
     const axis = { stroke: colour("--quiet"), font: "12px Inter, sans-serif", ticks: { show: false } };
     const numbers = (_, marks) => marks.map((mark) => (Number.isInteger(mark) ? mark.toLocaleString("en-GB") : ""));
@@ -32,7 +32,7 @@
       padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
-      scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.08)] } },
+      scales: { x: { range: (_, first, last) => [first - step / 2, last + step / 2] }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.08)] } },
       axes: [
         { ...axis, grid: { show: false }, size: 28, values: (_, marks) => marks.map((mark) => clock.format(mark * 1000)) },
         { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: 48, values: numbers },
@@ -47,7 +47,7 @@
     const stacked = [at, good.map((count, index) => count + bad[index]), good];
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", plot.querySelector("svg").getAttribute("aria-label"));
-    const settled = options(plot, tip(good, bad));
+    const settled = options(plot, tip(good, bad), at[1] - at[0]);
     plot.replaceChildren();
     const chart = new uPlot(settled, stacked, plot);
     new ResizeObserver(() => chart.setSize({ width: plot.clientWidth, height: plot.clientHeight })).observe(plot);
@@ -83,7 +83,7 @@
     document.querySelectorAll("th.pick:not(:has(input))").forEach(offerAll);
   }
 
-  enhance();
+  document.fonts.load("12px Inter").then(enhance, enhance);
   document.addEventListener("htmx:after:swap", enhance);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
 })();

@@ -1,0 +1,63 @@
+"""The admin port of a relay, served for real, in a thread of its own: browsers are asked without a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from relay.admin.auth import Gate
+from relay.admin.desk import Desk
+from relay.admin.pulse import Pulse
+from relay.admin.site import application
+from relay.configfile import Setting
+from relay.outbox.retention import Retention
+from relay.policy.destination import Rules
+
+TOKEN = "a-token-that-opens-everything"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def desk(database: Path, pulse: Pulse | None = None) -> Desk:
+    """What stands before operators of this outbox."""
+    return Desk(
+        path=database,
+        rules=Rules(ports=frozenset({443}), networks=(ip_network("192.0.2.0/24"),)),
+        kept=Retention(),
+        pulse=pulse or Pulse(time.time()),
+        version="1.2.3",
+        concurrency=256,
+        in_flight=lambda: 3,
+        environ={},
+        settings=(Setting("relay.port", 9464, "default"),),
+    )
+
+
+@contextmanager
+def served(of: Desk) -> Iterator[str]:
+    """Its address, for as long as the block lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def do(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+
+    runner = web.AppRunner(application(of, Gate(TOKEN)), access_log=None, shutdown_timeout=0.1)
+    try:
+        do(runner.setup())
+        do(web.TCPSite(runner, "127.0.0.1", 0).start())
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        do(runner.cleanup())
+        do(loop.shutdown_default_executor())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

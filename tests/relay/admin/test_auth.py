@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from relay.admin.auth import SESSION_SECONDS, Gate, proper_name, token_of
+from relay.errors import ConfigError
+
+
+def test_a_token_is_made_once_and_only_its_owner_reads_it(folder: Path) -> None:
+    file = folder / "var" / "token"
+    token = token_of("", file)
+    assert len(token) >= 40
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert token_of("", file) == token
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_configured_token_needs_no_file(folder: Path) -> None:
+    assert token_of("configured-by-hand", folder / "token") == "configured-by-hand"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_a_token_that_others_may_read_is_refused(folder: Path, mode: int) -> None:
+    file = folder / "token"
+    token_of("", file)
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        token_of("", file)
+
+
+def test_a_short_token_is_refused_wherever_it_stands(folder: Path) -> None:
+    file = folder / "token"
+    file.write_text("short\n")
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"relay\.admin\.token: a token has at least 16") as configured:
+        token_of("short", file)
+    assert "short" not in str(configured.value)
+    with pytest.raises(ConfigError, match="token_file"):
+        token_of("", file)
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
+    (folder / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"relay\.admin\.token_file: .*name a file that can be written"):
+        token_of("", folder / "file" / "token")
+
+
+def test_only_the_token_is_admitted() -> None:
+    gate = Gate("the-token-itself-and-nothing-else")
+    assert gate.admits("the-token-itself-and-nothing-else")
+    for other in ("", "the-token-itself-and-nothing-els", "the-token-itself-and-nothing-elsE", "\udc80"):
+        assert not gate.admits(other)
+
+
+def test_a_session_holds_until_its_time_is_over_and_for_its_token_alone() -> None:
+    gate = Gate("the-token-itself-and-nothing-else")
+    session = gate.session("Ada Löwe", 1000.0)
+    assert gate.visitor(session, 1000.0 + SESSION_SECONDS - 1) == "Ada Löwe"
+    assert gate.visitor(session, 1000.0 + SESSION_SECONDS + 1) is None
+    assert Gate("another-token-and-not-this-one").visitor(session, 1000.0) is None
+
+
+@pytest.mark.parametrize("change", ["later", "other name", "no signature", "nothing", "not even text"])
+def test_a_forged_session_opens_nothing(change: str) -> None:
+    gate = Gate("the-token-itself-and-nothing-else")
+    until, name, signature = gate.session("Ada", 1000.0).split(".")
+    forged = {
+        "later": f"{int(until) + 10**6}.{name}.{signature}",
+        "other name": f"{until}.{name}x.{signature}",
+        "no signature": f"{until}.{name}",
+        "nothing": "",
+        "not even text": "\udc80.\udc80",
+    }[change]
+    assert gate.visitor(forged, 1000.0) is None
+
+
+@pytest.mark.parametrize(("said", "known_as"), [("Ada", "Ada"), ("", "api"), ("a\x1b[2J", "api"), ("x" * 65, "api")])
+def test_a_name_is_printable_or_not_taken(said: str, known_as: str) -> None:
+    assert proper_name(said, "api") == known_as

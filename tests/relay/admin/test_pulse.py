@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from relay.admin.pulse import HOUR, MINUTE, SILENT, Pulse
+from relay.model import Answer, Attempted, Outcome, Timing
+from tests.relay.deliveries import answer, attempted, claimed
+
+NOW = 1_000_000 * MINUTE
+HERE = "https://receiver.example:443"
+
+
+def heard(at: float, came: Answer | None = None, origin: str = HERE) -> Attempted:
+    return replace(attempted(claimed(destination=origin), came), finished_at=at)
+
+
+def test_minutes_tell_what_arrived_and_what_did_not_and_the_quiet_ones_stand_between() -> None:
+    pulse = Pulse(NOW)
+    pulse([heard(NOW - 2 * MINUTE), heard(NOW + 1), heard(NOW + 2, answer(503))])
+    before, quiet, now = pulse.minutes(NOW + 30, count=3)
+    assert (before.at, before.delivered, before.failed) == (NOW - 2 * MINUTE, 1, 0)
+    assert (quiet.delivered, quiet.failed) == (0, 0)
+    assert now.outcomes == {Outcome.SUCCESS: 1, Outcome.HTTP_5XX: 1}
+
+
+def test_what_is_older_than_a_day_is_forgotten() -> None:
+    pulse = Pulse(NOW)
+    pulse([heard(NOW + minute * MINUTE) for minute in range(24 * 60 + 5)])
+    last = NOW + (24 * 60 + 4) * MINUTE
+    assert sum(minute.delivered for minute in pulse.minutes(last, count=3000)) == 24 * 60
+    assert pulse.beat(HERE, last).delivered <= 24 * 60
+
+
+def test_a_destination_has_its_hours_its_last_times_and_its_slowest() -> None:
+    pulse = Pulse(NOW)
+    pulse([heard(NOW - HOUR), *(heard(NOW, Answer(Timing(took / 100), 200)) for took in range(1, 101))])
+    pulse([heard(NOW + 1, answer(500)), heard(NOW + 2, origin="https://other.example:443")])
+    beat = pulse.beat(HERE, NOW + 5)
+    assert len(beat.hours) == 24
+    assert [(hour.delivered, hour.failed) for hour in beat.hours[-2:]] == [(1, 0), (100, 1)]
+    assert (beat.delivered_at, beat.failed_at, beat.p95) == (NOW, NOW + 1, 0.95)
+
+
+def test_only_so_many_destinations_are_remembered_and_those_heard_of_last() -> None:
+    pulse = Pulse(NOW)
+    pulse([heard(NOW, origin=f"https://r{number}.example:443") for number in range(2001)])
+    assert pulse.beat("https://r0.example:443", NOW) is SILENT
+    assert pulse.beat("https://r2000.example:443", NOW).delivered == 1
