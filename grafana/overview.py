@@ -192,6 +192,17 @@ def _times() -> list[Panel]:
             ),
             stacked=True,
         ),
+        graph(
+            "Live streams",
+            "WebSockets to receivers that stand, and those that were killed, by reason: each ended a caller's session.",
+            units.Short,
+            Ask("sum(relay_streams_held{@})", "under way"),
+            Ask(
+                'sum by (reason) (increase(relay_streams_finished_total{@,reason!="none"}[$__rate_interval])) > 0',
+                "{{reason}}",
+            ),
+            colours={"under way": GREEN},
+        ),
     ]
 
 

@@ -144,8 +144,8 @@ def _loops() -> list[Panel]:
             "A dead loop in a living process. Retention turns once an hour, expiry once a minute.",
             units.Seconds,
             Ask(
-                """time() - min by (loop) (relay_loop_last_success_timestamp_seconds{@,loop=~"claim|stats|renew|expire"}
-                > 0)""",
+                """time() - min by (loop) (
+                relay_loop_last_success_timestamp_seconds{@,loop=~"claim|stats|renew|expire|stream_hold"} > 0)""",
                 "{{loop}}",
             ),
             lines=[(60, GREY)],

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -30,13 +31,16 @@ from relay.delivery.courier import Courier, Transport
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
+from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.errors import ConfigError, StoreUnavailable
-from relay.model import Attempted
+from relay.model import Attempted, KillReason, Target
 from relay.outbox.doorbell import Doorbell
 from relay.outbox.migrate import migrate, outbox_migrations
 from relay.outbox.retention import Pruned, prune
 from relay.outbox.sqlite import SqliteOutbox
-from relay.policy.destination import PRE_RECORDED, read
+from relay.outbox.streams import HeldStream, LiveStreams
+from relay.policy import sealing
+from relay.policy.destination import LIVE, PRE_RECORDED, read
 from relay.policy.pointer import Pointers
 from relay.settings import RelaySettings, Settings
 from relay.telemetry.exposition import Check, measure_loop_lag, routes
@@ -47,6 +51,7 @@ from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
 from relay.transports.resolver import Resolver
+from relay.transports.websocket import SocketBounds, WebSocketTransport
 
 _STALLED_SECONDS = 30.0
 _RETENTION_SECONDS = 3600.0
@@ -54,6 +59,7 @@ _GOODBYE_SECONDS = 1.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE_BLOCK = 8 * 1024 * 1024
 _COLLECT_AFTER = 20_000  # objects that a cycle could hide
+_USER_AGENT = f"Outspoken/{version('outspoken')}"
 _URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
 
 log = structlog.get_logger()
@@ -94,12 +100,12 @@ async def run(settings: Settings, build: TransportFactory = build_transport, in_
         house = House(settings, stack, build)
         await house.open()
         _warn_if_unsigned(settings)
-        _obey_signals(house.service)
+        _obey_signals(house)
         address = await _serve(stack, relay, house)
         admin = await _serve_operators(stack, settings, house, in_force)
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _settle_in()
-        await house.service.run(relay.drain_seconds)
+        await house.run(relay.drain_seconds)
     log.info("relay.stopped")
 
 
@@ -117,18 +123,20 @@ class House:
         lines = count_lines()
         self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
         self._wake = asyncio.Event()
+        self._wake_carrier = asyncio.Event()
         self._outbox = SqliteOutbox(settings.outbox.path, relay.lease_seconds)
-        self._doorbell = Doorbell(settings.outbox.path, self._wake)
+        self._streams = LiveStreams(settings.outbox.path, relay.streams.hold_seconds)
+        self._doorbell = Doorbell(settings.outbox.path, self._wake, self._wake_carrier)
         self._transport = build(relay, Resolver(rules))
         watched = WatchedOutbox(self._outbox, self.metrics.store)
-        self._settler = Settler(watched, self._tell, self._wake)
+        self._settler = Settler(watched, self.attempted, self._wake)
         courier = Courier(
             shelf=self._outbox,
             transport=self._transport,
             read=lru_cache(_URLS)(partial(read, rules=rules, schemes=PRE_RECORDED)),
             rulebook=relay.retry.rulebook(),
             pointers=_pointers(settings, self._outbox),
-            user_agent=f"Outspoken/{version('outspoken')}",
+            user_agent=_USER_AGENT,
             dice=random.Random().random,  # noqa: S311 (jitter is no secret)
         )
         slots = Slots(relay.concurrency, relay.per_destination)
@@ -145,23 +153,61 @@ class House:
             pace=Pace(renew=relay.lease_seconds / 3),
         )
         self.service.also("retention", _RETENTION_SECONDS, self._forget)
+        self._carrier = self._make_carrier(relay, Resolver(rules))
         self.metrics.watch(
             draining=lambda: self.service.draining, in_flight=lambda: self._dispatcher.in_flight, lines=lines
         )
 
+    def _make_carrier(self, relay: RelaySettings, resolver: Resolver) -> StreamCarrier:
+        chosen = relay.streams
+        bounds = SocketBounds(
+            open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
+        )
+        self.metrics.streams.watch(lambda: self._carrier.held)
+        return StreamCarrier(
+            self._streams,
+            WebSocketTransport(resolver, bounds, proxy=relay.http.proxy or None),
+            read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
+            seal=self._seal,
+            observer=self,
+            clockwork=self.metrics,
+            wake=self._wake_carrier,
+            sockets=chosen.sockets,
+            pace=StreamPace(hold=chosen.hold_seconds),
+        )
+
+    def _seal(self, stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+        keys = self._outbox.keys(stream.origin)
+        return sealing.handshake(stream.id, stream.key, target, _USER_AGENT, stream.headers, keys, now)
+
+    async def run(self, drain_seconds: float) -> None:
+        """Deliver until `stop`."""
+        await asyncio.gather(self.service.run(drain_seconds), self._carrier.run(drain_seconds))
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when what is under way has ended."""
+        self.service.stop()
+        self._carrier.stop()
+
     async def open(self) -> None:
         """Take hold of sockets and files; the stack gives them back in reverse."""
         self._stack.push_async_callback(self._outbox.close)
+        self._stack.push_async_callback(self._streams.close)
         self._stack.push_async_callback(self._transport.aclose)
         self._doorbell.open()
         self._stack.callback(self._doorbell.close)
         lag = asyncio.create_task(measure_loop_lag(self.metrics.loop_lag), name="loop lag")
         self._stack.callback(lag.cancel)
 
-    def _tell(self, attempts: Sequence[Attempted]) -> None:
+    def attempted(self, attempts: Sequence[Attempted]) -> None:
+        """Tell the observers of attempts that are durable."""
         self._log(attempts)
         self.metrics(attempts)
         self.pulse(attempts)
+
+    def finished(self, reason: KillReason | None) -> None:
+        """Tell them of a stream that came to its end."""
+        self.metrics.streams.finished(reason)
 
     async def _expire(self) -> None:
         # Each slice is a transaction of its own, and between two of them claims have their turn.
@@ -180,7 +226,7 @@ class House:
         self.metrics.counted(
             stale=self._settler.take_stale(),
             lapsed=self._dispatcher.take_lapsed(),
-            ended=self._outbox.take_ended(),
+            ended=Counter(self._outbox.take_ended()) + Counter(self._carrier.take_ended()),
         )
         with self.metrics.store.watch("stats"):
             self._dispatcher.share_with(await self._outbox.check_in())
@@ -248,14 +294,14 @@ def _keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE_BLOCK)
 
 
-def _obey_signals(service: Service) -> None:
+def _obey_signals(house: House) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
-        if service.draining:
+        if house.service.draining:
             log.warning("relay.stopped", reason="second signal")
             os._exit(128 + number)
-        service.stop()
+        house.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, obey, number)

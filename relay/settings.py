@@ -72,6 +72,16 @@ class HttpSettings(Section):
     proxy: str = Field("", repr=False, description="The URL of a forward proxy; empty for none.")
 
 
+class StreamsSettings(Section):
+    """[relay.streams]: live results to a WebSocket (ws:// and wss://), one socket for each session."""
+
+    sockets: int = Field(1000, ge=1, le=100000, description="Sockets held at once; streams beyond them wait.")
+    open_timeout: float = Field(10.0, gt=0, le=300, description="Seconds for name, connection, TLS and upgrade.")
+    ping_seconds: float = Field(20.0, gt=0, le=3600, description="Seconds between two pings to a silent receiver.")
+    pong_timeout: float = Field(20.0, gt=0, le=3600, description="Seconds after which an unanswered ping ends it.")
+    hold_seconds: float = Field(10.0, ge=1, le=600, description="How long a dead relay's streams stay held.")
+
+
 class LogSettings(Section):
     """[relay.log]: lines on standard output."""
 
@@ -102,6 +112,7 @@ class RelaySettings(Section):
     retry: RetrySettings = RetrySettings()
     retention: RetentionSettings = RetentionSettings()
     http: HttpSettings = HttpSettings()
+    streams: StreamsSettings = StreamsSettings()
     log: LogSettings = LogSettings()
     admin: AdminSettings = AdminSettings()
 

@@ -60,9 +60,9 @@ class Bell:
 
 
 class Doorbell:
-    """The hearing side, one per relay process. A ring sets `heard`; whoever acts on it clears it."""
+    """The hearing side, one per relay process. A ring sets all of `heard`; whoever acts on one of them clears it."""
 
-    def __init__(self, database: Path, heard: asyncio.Event) -> None:
+    def __init__(self, database: Path, *heard: asyncio.Event) -> None:
         self._heard = heard
         # A process id would not do: two containers that share a volume may both be process 1.
         self._path = _folder(database) / f"{secrets.token_hex(8)}.sock"
@@ -93,7 +93,8 @@ class Doorbell:
         with suppress(BlockingIOError):
             while True:
                 self._socket.recv(1)
-                self._heard.set()
+                for event in self._heard:
+                    event.set()
 
 
 def _remove_if_dead(path: Path) -> None:

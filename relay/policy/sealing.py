@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
@@ -29,6 +29,29 @@ def headers(
     if not (delivery.method is Method.PUT and is_presigned(target)):
         _add_ours(sent, delivery)
         _add_signature(sent, delivery.id, body, keys, int(now))
+    return tuple(sent)
+
+
+def handshake(
+    stream: int,
+    key: str,
+    target: Target,
+    user_agent: str,
+    asked: Mapping[str, str],
+    keys: Sequence[SigningKey],
+    now: float,
+) -> Headers:
+    """The headers that open a stream's WebSocket: its number, its key as the id, and what its producer `asked` for.
+
+    The signature is over the id, the time and no body: it proves who calls. The messages that follow need none, since
+    they come over the connection that it opened.
+    """
+    sent = [("user-agent", user_agent)]
+    if target.authorization:
+        sent.append(("authorization", target.authorization))
+    sent += (("webhook-id", key), ("webhook-attempt", "1"), ("webhook-stream", str(stream)))
+    sent += asked.items()
+    _add_signature(sent, key, b"", keys, int(now))
     return tuple(sent)
 
 

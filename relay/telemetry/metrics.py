@@ -23,6 +23,7 @@ from relay.telemetry.histogram import Histogram
 from relay.telemetry.log import Lines
 from relay.telemetry.stock import DESTINATION, HELD_BY, RELAY, StockMetrics
 from relay.telemetry.store import StoreMetrics
+from relay.telemetry.streams import StreamMetrics
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 _LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -31,7 +32,10 @@ _ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
-_LOOPS = ("claim", "renew", "stats", "expire", "settle", "retention")
+_LOOPS = (
+    *("claim", "renew", "stats", "expire", "settle", "retention"),
+    *("stream_news", "stream_hold", "stream_settle"),
+)
 _TABLES = tuple(field.name for field in fields(Pruned) if field.name != "body_bytes")
 _RESULTS = ("success", "http_error", "transport_error")
 _CANCELLED = ("cancelled", Reason.OPERATOR.value)
@@ -51,6 +55,7 @@ class Metrics:
         self._attempts(registry)
         self._loops(registry)
         self.store = StoreMetrics(registry)
+        self.streams = StreamMetrics(registry)
         self._stock = StockMetrics(registry)
         self._held_up: dict[str, float] = {}
         limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)

@@ -79,6 +79,16 @@ def malformed(reason: str) -> Fault:
     return Fault(Failure.PROTOCOL, f"The answer is not acceptable HTTP: {reason}.")
 
 
+def misspoke(reason: str) -> Fault:
+    """The receiver does not keep to the rules of a WebSocket, or to ours."""
+    return Fault(Failure.PROTOCOL, f"The receiver is no acceptable WebSocket: {reason}.")
+
+
+def unanswered(seconds: float) -> Fault:
+    """The WebSocket stands, and nobody is at its other end."""
+    return Fault(Failure.READ_TIMEOUT, f"The receiver answered no ping within {seconds:g} s.")
+
+
 def ours(reason: str) -> Fault:
     """The request could not be made; the receiver has no part in it."""
     return Fault(Failure.INTERNAL, f"The request was not sent: {reason}.")

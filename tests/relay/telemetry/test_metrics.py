@@ -9,7 +9,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.model import Attempted, Dead, Delivery, Failure, Kind, Outcome, Reason, Retry, Timing
+from relay.model import Attempted, Dead, Delivery, Failure, KillReason, Kind, Outcome, Reason, Retry, Timing
 from relay.outbox.stock import Files, Queues, Since, Snapshot
 from relay.telemetry.log import Lines
 from relay.telemetry.metrics import Metrics
@@ -42,11 +42,23 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
     states = {("ready",), ("held",), ("scheduled",), ("in_flight",), ("dead",)}
     assert labels_of(metrics, "relay_outbox_deliveries", "state") == states
     loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",)}
+    loops |= {("stream_news",), ("stream_hold",), ("stream_settle",)}
     for name in ("iterations_total", "errors_total", "last_success_timestamp_seconds"):
         assert labels_of(metrics, f"relay_loop_{name}", "loop") == loops
     assert labels_of(metrics, "relay_delivery_connections_total", "reused") == {("true",), ("false",)}
     assert value(metrics, "relay_leases_expired_total") == 0
     assert value(metrics, "relay_settlements_stale_total") == 0
+
+
+def test_every_end_of_a_stream_finds_its_series() -> None:
+    metrics = Metrics(16)
+    metrics.streams.watch(lambda: 7)
+    reasons = [None, *(reason for reason in KillReason if reason is not KillReason.DELIVERY)]
+    for reason in reasons:
+        metrics.streams.finished(reason)
+    assert value(metrics, "relay_streams_held") == 7
+    for reason in reasons:
+        assert value(metrics, "relay_streams_finished_total", reason=reason or "none") == 1
 
 
 def test_every_outcome_and_verdict_finds_its_series() -> None:

@@ -16,7 +16,8 @@ CREATE TABLE streams (
     state          TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'ended', 'closed', 'killed')),
     reason         TEXT,     -- why it was killed (relay.model.KillReason)
     position       INTEGER NOT NULL DEFAULT 0 CHECK (position >= 0),  -- of the delivery added last
-    producer_until REAL,     -- when its producer is taken for dead; NULL: it may live as long as it likes
+    -- When its producer is taken for dead; NULL: it promised nothing, or has ended the stream.
+    producer_until REAL,
     url            TEXT,     -- where its socket leads
     headers        TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(headers) = 'object'),  -- of its handshake
     holder         TEXT,     -- the relay that holds its socket
@@ -41,4 +42,4 @@ DROP TABLE streams_numbered;
 
 -- Those that somebody has to look after, however many others are open or kept. A query must spell the same conditions.
 CREATE INDEX streams_live ON streams (transport, state)
-    WHERE state IN ('open', 'ended') AND (transport = 'ws' OR producer_until IS NOT NULL);
+    WHERE state IN ('open', 'ended') AND (transport = 'ws' OR state = 'ended' OR producer_until IS NOT NULL);
