@@ -9,6 +9,7 @@ import signal
 import pytest
 
 INSTALL = {
+    "chromium": "apt-get install chromium",
     "nginx": "apt-get install nginx-light",
     "node": "apt-get install nodejs",
     "npm": "apt-get install nodejs npm",

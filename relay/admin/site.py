@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
@@ -57,8 +56,7 @@ def _keep_out(gate: Gate) -> Any:
             return await handler(request) if _holds_token(request, gate) else _unauthorized()
         if request.method not in ("GET", "HEAD") and not _from_here(request):
             raise web.HTTPForbidden(text="This came from another site, and was not done.")
-        request["visitor"] = gate.visitor(request.cookies.get(console.COOKIE, ""), time.time())
-        if request["visitor"] is None and not console.is_open(request.path):
+        if console.visitor(request, gate) is None and not console.is_open(request.path):
             raise console.sign_in_first(request)
         return await handler(request)
 

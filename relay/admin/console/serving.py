@@ -48,6 +48,11 @@ def is_open(path: str) -> bool:
     return path == _OPEN[0] or path.startswith(_OPEN[1])
 
 
+def visitor(request: web.Request, gate: Gate) -> str | None:
+    """The name of whoever signed in; None for a stranger."""
+    return gate.visitor(request.cookies.get(COOKIE, ""), time.time())
+
+
 def sign_in_first(request: web.Request) -> web.HTTPSeeOther:
     """To the sign-in page, and back afterwards if it was a page that was wanted."""
     wanted = request.path_qs if request.method == "GET" else "/"
@@ -122,7 +127,7 @@ class Console:
         self, request: web.Request, template: str, facts: Facts | Callable[[], Facts], status: int = 200
     ) -> web.Response:
         """A page, gathered and rendered in a thread: neither may hold up a delivery."""
-        around = {"path": request.path, "visitor": request.get("visitor"), "note": _note(request)}
+        around = {"path": request.path, "visitor": visitor(request, self._gate), "note": _note(request)}
 
         def render() -> str:
             gathered = facts() if callable(facts) else facts
@@ -171,7 +176,7 @@ class Console:
     async def replay(self, request: web.Request) -> web.Response:
         form = await request.post()
         asked, _ = _replay_asked([(name, str(text)) for name, text in form.items()])
-        selection, actor = asked.selection(asked.state), _actor(request)
+        selection, actor = asked.selection(asked.state), self._actor(request)
 
         def carry_out() -> int:
             plan = operations.plan_replay(self._desk.path, selection)
@@ -183,7 +188,7 @@ class Console:
         raise web.HTTPSeeOther(f"/deliveries?note=replayed-{done}")
 
     async def cancel(self, request: web.Request) -> web.Response:
-        id_, actor = request.match_info["id"], _actor(request)
+        id_, actor = request.match_info["id"], self._actor(request)
 
         def carry_out() -> None:
             selection = Selection((id_,))
@@ -195,7 +200,7 @@ class Console:
 
     async def reveal(self, request: web.Request) -> web.Response:
         """The page with what is masked otherwise. Nobody can link to it, and the audit says who looked."""
-        id_, actor = request.match_info["id"], _actor(request)
+        id_, actor = request.match_info["id"], self._actor(request)
 
         def gather() -> Facts:
             kept = inspection.delivery(self._desk.path, id_, time.time()).body_kept
@@ -212,13 +217,13 @@ class Console:
             raise NotFound(f"there is no act called {name!r}")
         form = await request.post()
         origin = DestinationAsked.model_validate({"destination": form.get("origin", "")}).destination
-        await asyncio.to_thread(_ACTS[name], self._desk.path, origin, _actor(request))
+        await asyncio.to_thread(_ACTS[name], self._desk.path, origin, self._actor(request))
         raise web.HTTPSeeOther("/destination?" + urlencode({"origin": origin, "note": name}))
 
     async def rotate(self, request: web.Request) -> web.Response:
         form = await request.post()
         asked = RotateAsked.model_validate({name: text for name, text in form.items() if text})
-        actor, overlap = _actor(request), keys.OVERLAP if asked.overlap is None else asked.overlap
+        actor, overlap = self._actor(request), keys.OVERLAP if asked.overlap is None else asked.overlap
 
         def rotated() -> NewKey:
             key = keys.generate(ed25519=asked.ed25519)
@@ -256,9 +261,8 @@ class Console:
         answer.del_cookie(COOKIE, httponly=True, samesite="Strict")
         raise answer
 
-
-def _actor(request: web.Request) -> Actor:
-    return Actor(str(request["visitor"]), "console")
+    def _actor(self, request: web.Request) -> Actor:
+        return Actor(visitor(request, self._gate) or "", "console")
 
 
 def _given(query: Mapping[str, str]) -> dict[str, str]:

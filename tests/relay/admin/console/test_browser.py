@@ -1,0 +1,282 @@
+"""The console in a real browser: quiet, at home, legible in both colour schemes, by keyboard, without JavaScript, and
+deaf to what payloads would have it do."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from msgspec.structs import replace
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from relay import outbox
+from relay.admin.auth import Gate
+from relay.admin.console.serving import COOKIE
+from relay.admin.pulse import Pulse
+from tests.acceptance.stage import ROOT
+from tests.relay.admin.past import attempt, change, ended
+from tests.relay.admin.served import TOKEN, desk, served
+from tests.relay.deliveries import answer, attempted, claimed, many, new, put, states
+
+ORIGIN = "https://receiver.example:443"
+CANARY = "<img src=x onerror=window.sang=1><script>window.sang=1</script>\"'`{{7*7}}</script>"
+PAGES = {
+    "Now": "/",
+    "Deliveries": "/deliveries",
+    "Delivery": "/deliveries/canary",
+    "Destinations": "/destinations",
+    "Destination": f"/destination?origin={ORIGIN}",
+    "Audit": "/audit",
+    "Send again": "/replay?state=dead",
+    "Nothing": "/deliveries?outcome=blocked",
+    "Problem": "/deliveries/nobody",
+}
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+AXE = ROOT / "build" / "axe"
+
+pytestmark = pytest.mark.needs("chromium")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        expect.set_options(timeout=20_000)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script that looks for what people cannot read or reach; installed into build/ once."""
+    script = AXE / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        shutil.copytree(Path(__file__).with_name("axe"), AXE, dirs_exist_ok=True)
+        npm = ("npm", "install", "--prefix", str(AXE), "--no-package-lock", "--no-audit", "--no-fund")
+        subprocess.run(npm, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    return script.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Deliveries of every kind, and a canary wherever a stranger may write: body, headers, URL, answer."""
+    database, now = tmp_path_factory.mktemp("console") / "outspoken.db", time.time()
+    outbox.migrate(database, [outbox.outbox_migrations()])
+    put(database, *many(8))
+    put(database, new(CANARY, "https://other.example/"))
+    put(
+        database,
+        new("canary", f"https://receiver.example/{quote(CANARY)}", body=CANARY.encode(), headers={"x-song": CANARY}),
+    )
+    ended(database, "d1", at=now - 60)
+    ended(database, "d2", "delivered", at=now - 50, outcome="success", status=200)
+    ended(database, "d3", "cancelled", at=now - 40)
+    change(database, "UPDATE destinations SET failures = 5, open_until = ? WHERE origin = ?", now + 100, ORIGIN)
+    change(database, "UPDATE destinations SET state = 'paused' WHERE origin LIKE '%other%'")
+    change(database, "UPDATE deliveries SET attempts = 1, due_at = ? WHERE id = 'canary'", now + 500)
+    with closing(outbox.connect(database)) as connection:
+        attempt(connection, "canary", 1, now - 10, "http_5xx", 500, CANARY)
+        connection.execute(
+            "UPDATE attempts SET answer_headers = ?, request_headers = ?, excerpt = ?, timing = ? WHERE detail <> ''",
+            (json.dumps([["server", CANARY]]), json.dumps([[CANARY, CANARY]]), CANARY.encode(), '{"dns": 0.1}'),
+        )
+        connection.execute(
+            "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, 'api', 'delivery.replay', ?)",
+            (now, CANARY, json.dumps({"ids": [CANARY]})),
+        )
+    return database
+
+
+@pytest.fixture(scope="module")
+def pulse() -> Pulse:
+    pulse, now = Pulse(time.time() - 7200), time.time()
+    for minute in range(60):
+        for came in (answer(200), answer(200), answer(503)):
+            heard = attempted(claimed(destination=ORIGIN), came)
+            pulse([replace(heard, finished_at=now - 60 * minute)])
+    return pulse
+
+
+@pytest.fixture(scope="module")
+def address(outbox_with_a_past: Path, pulse: Pulse) -> Iterator[str]:
+    with served(desk(outbox_with_a_past, pulse)) as address:
+        yield address
+
+
+@pytest.fixture
+def alone(database: Path) -> Iterator[str]:
+    """The console of an outbox of this test's own."""
+    with served(desk(database)) as address:
+        yield address
+
+
+@contextmanager
+def signed_in(chromium: Browser, address: str, **wishes: object) -> Iterator[Page]:
+    """A page on which nothing may go wrong: no error, no word in the console, no request that leaves the address."""
+    context: BrowserContext = chromium.new_context(**wishes)  # type: ignore[arg-type]
+    context.set_default_timeout(15_000)
+    page, wrong = context.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("console", lambda said: said.type in ("error", "warning") and wrong.append(f"console: {said.text}"))
+    page.on("request", lambda asked: asked.url.startswith(address) or wrong.append(f"left for {asked.url}"))
+    session = Gate(TOKEN).session("Ada", time.time())
+    context.add_cookies([{"name": COOKIE, "value": session, "url": address, "sameSite": "Strict"}])
+    page.goto(address)
+    yield page
+    # The browser also tells the status of a page that is not there.
+    assert [one for one in wrong if "responded with a status of 40" not in one] == []
+    context.close()
+
+
+@pytest.mark.needs("npm")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_quiet_stays_at_home_and_can_be_read_by_everybody(
+    chromium: Browser, address: str, axe: str, scheme: str
+) -> None:
+    # The audit is put past the policy that keeps strangers' scripts out.
+    with signed_in(chromium, address, color_scheme=scheme, bypass_csp=True) as page:
+        flaws = {}
+        for name, path in PAGES.items():
+            page.goto(address + path)
+            if name == "Delivery":
+                page.get_by_text("Request and answer").click()
+            flaws[name] = look_over(page, axe, scheme)
+        page.get_by_role("button", name="Sign out").click()
+        flaws["Sign in"] = look_over(page, axe, scheme)
+        assert not any(flaws.values()), json.dumps(flaws, indent=2)
+
+
+def look_over(page: Page, axe: str, scheme: str) -> list[str]:
+    """What is wrong. Of the dark scheme only what colours decide: all else was looked over in the light one."""
+    page.evaluate(axe)
+    rules = "{runOnly: ['color-contrast', 'link-in-text-block']}" if scheme == "dark" else "{}"
+    violations = page.evaluate(f"axe.run({rules}).then(found => found.violations)")
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in violations]
+
+
+def test_the_policy_is_kept_with_everything_that_the_pages_do(chromium: Browser, address: str) -> None:
+    with signed_in(chromium, address) as page:
+        for path in PAGES.values():
+            page.goto(address + path)
+        page.goto(address)
+        expect(page.locator(".plot canvas")).to_be_visible()
+        page.locator(".plot").hover()
+        expect(page.locator(".tip")).to_contain_text("delivered")
+
+
+def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, database: Path) -> None:
+    put(database, new())
+    with signed_in(chromium, alone) as page:
+        expect(page.get_by_role("heading", level=1)).to_contain_text("1 deliveries are due")
+        change(database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is late, and nothing is wrong.")
+        expect(page.locator(".plot canvas")).to_be_visible()
+
+
+def test_a_filter_changes_the_list_and_the_url_without_another_page(chromium: Browser, address: str) -> None:
+    with signed_in(chromium, address) as page:
+        page.goto(f"{address}/deliveries")
+        page.evaluate("window.same = true")
+        page.get_by_label("State").select_option("dead")
+        page.wait_for_url("**/deliveries?state=dead*")
+        expect(page.locator("tbody tr")).to_have_count(1)
+        assert page.evaluate("window.same") is True
+
+
+def test_a_canary_in_body_header_and_url_never_sings(chromium: Browser, address: str) -> None:
+    with signed_in(chromium, address) as page:
+        paths = [*PAGES.values(), f"/deliveries/{quote(CANARY, safe='')}"]
+        paths += [f"{where}={quote(CANARY)}" for where in ("/deliveries?id_prefix", "/destinations?text", "/audit?act")]
+        for path in paths:
+            page.goto(address + path)
+            assert page.evaluate("window.sang") is None, path
+        page.goto(f"{address}/deliveries/canary")
+        page.get_by_role("button", name="Reveal").click()
+        expect(page.locator("section:has(#body) pre")).to_have_text(CANARY)
+        expect(page.locator("main")).to_contain_text("x-song")
+        assert page.evaluate("window.sang") is None
+        assert page.locator("main img, main script:not([type='application/json'])").count() == 0
+
+
+def test_everything_can_be_done_by_keyboard_alone(chromium: Browser, alone: str, database: Path) -> None:
+    put(database, *many(2))
+    ended(database, "d1")
+    ended(database, "d2")
+    with signed_in(chromium, alone) as page:
+        page.goto(f"{alone}/deliveries?state=dead")
+        page.keyboard.press("Tab")
+        assert focused(page) == "Skip to the page"
+        page.keyboard.press("Enter")
+        press_until(page, "Tab", "Select d1")
+        page.keyboard.press("Space")
+        press_until(page, "Tab", "Send selected again…")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Send again")
+        press_until(page, "Tab", "Send 1 again")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_have_text("It goes out again.")
+        assert states(database) == {"d1": "pending", "d2": "dead"}
+        page.goto(f"{alone}/destination?origin={ORIGIN}")
+        press_until(page, "Tab", f"Pause {ORIGIN}")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_have_text("The destination is paused.")
+
+
+def press_until(page: Page, key: str, name: str) -> None:
+    for _ in range(60):
+        page.keyboard.press(key)
+        if focused(page) == name:
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", name
+            return
+    raise AssertionError(f"no key press leads to {name!r}")
+
+
+def focused(page: Page) -> str:
+    named = "(e => e.getAttribute('aria-label') || e.textContent)(document.activeElement)"
+    return re.sub(r"\s+", " ", str(page.evaluate(named))).strip()
+
+
+def test_without_javascript_everything_is_there_and_works(chromium: Browser, alone: str, database: Path) -> None:
+    put(database, *many(3))
+    ended(database, "d1")
+    with signed_in(chromium, alone, java_script_enabled=False) as page:
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_label("Admin token").fill(TOKEN)
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator(".plot svg")).to_be_visible()
+        page.get_by_role("link", name="Deliveries", exact=True).click()
+        page.get_by_label("State").select_option("dead")
+        page.get_by_role("button", name="Filter").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        page.get_by_label("Select d1").check()
+        page.get_by_role("button", name="Send selected again…").click()
+        page.get_by_role("button", name="Send 1 again").click()
+        expect(page.get_by_role("status")).to_have_text("It goes out again.")
+        page.get_by_role("link", name=ORIGIN).click()
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("status")).to_have_text("The destination is paused.")
+        page.get_by_role("button", name="Resume").click()
+        page.get_by_role("button", name="Make a key").click()
+        expect(page.locator("pre")).to_contain_text("whsec_")
+        page.get_by_role("link", name="Audit").click()
+        expect(page.locator("main")).to_contain_text("Ada console key.rotate", use_inner_text=True)
+    assert states(database)["d1"] == "pending"
+
+
+def test_a_narrow_screen_has_no_sideways_scrolling(chromium: Browser, address: str) -> None:
+    with signed_in(chromium, address, viewport={"width": 390, "height": 800}) as page:
+        for path in PAGES.values():
+            page.goto(address + path)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

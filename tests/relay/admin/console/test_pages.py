@@ -1,0 +1,306 @@
+"""The pages as they are served: who may see them, what stands on them, and what their forms do."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from msgspec.structs import replace
+
+from relay import outbox
+from relay.admin import audit
+from relay.admin.auth import Gate
+from relay.admin.pulse import Pulse
+from relay.admin.site import application
+from relay.model import Stream
+from tests.relay.admin.past import attempt, change, ended
+from tests.relay.admin.served import TOKEN, desk
+from tests.relay.deliveries import attempted, claimed, many, new, put, states
+
+ORIGIN = "https://receiver.example:443"
+HERE = {"Sec-Fetch-Site": "same-origin"}
+PAGES = ("/", "/deliveries", "/destinations", "/audit", "/replay?state=dead", f"/destination?origin={ORIGIN}")
+
+
+class Visitor:
+    """A browser without any cleverness."""
+
+    def __init__(self, client: TestClient[Any, Any]) -> None:
+        self.client = client
+
+    async def see(self, path: str, status: int = 200) -> str:
+        async with self.client.get(path, allow_redirects=False) as answer:
+            assert answer.status == status, await answer.text()
+            return str(await answer.text())
+
+    async def text(self, path: str) -> str:
+        """What a person reads."""
+        page = (await self.see(path)).partition("<main")[2]
+        return " ".join(html.unescape(re.sub(r"<script.*?</script>|<[^>]*>", " ", page, flags=re.S)).split())
+
+    async def send(self, path: str, status: int = 303, headers: dict[str, str] | None = None, **form: Any) -> str:
+        """Where the answer leads, or the page."""
+        sent = self.client.post(path, data=form, headers=HERE if headers is None else headers, allow_redirects=False)
+        async with sent as answer:
+            assert answer.status == status, await answer.text()
+            return answer.headers.get("Location", "") or str(await answer.text())
+
+
+@pytest.fixture
+def pulse() -> Pulse:
+    return Pulse(time.time() - 3600)
+
+
+@pytest.fixture
+async def stranger(database: Path, pulse: Pulse) -> AsyncIterator[Visitor]:
+    async with TestClient(TestServer(application(desk(database, pulse), Gate(TOKEN)))) as client:
+        yield Visitor(client)
+
+
+@pytest.fixture
+async def visitor(stranger: Visitor) -> Visitor:
+    await stranger.send("/login", token=TOKEN, name="Ada")
+    return stranger
+
+
+async def test_a_stranger_is_asked_to_sign_in_and_then_gets_the_page_that_was_wanted(stranger: Visitor) -> None:
+    async with stranger.client.get("/deliveries?state=dead", allow_redirects=False) as answer:
+        wanted = answer.headers["Location"]
+        assert (answer.status, wanted) == (303, "/login?next=/deliveries?state%3Ddead")
+    assert 'value="/deliveries?state=dead"' in await stranger.see(wanted)
+    assert await stranger.send("/login", token=TOKEN, next="/deliveries?state=dead") == "/deliveries?state=dead"
+    assert "Sign out" in await stranger.see("/deliveries?state=dead")
+    assert await stranger.send("/logout") == "/login"
+    await stranger.see("/", status=303)
+
+
+async def test_the_cookie_is_for_this_site_and_no_script_s(stranger: Visitor) -> None:
+    async with stranger.client.post("/login", data={"token": TOKEN}, headers=HERE, allow_redirects=False) as answer:
+        cookie = answer.headers["Set-Cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"))
+    assert TOKEN not in cookie
+
+
+async def test_a_wrong_token_is_refused_and_a_sign_in_leads_nowhere_else(stranger: Visitor) -> None:
+    assert "That is not the token." in await stranger.send("/login", token="x", status=403)
+    for elsewhere in ("//evil.example/", "https://evil.example/", "/\\evil.example", "/a\r\nb"):
+        assert await stranger.send("/login", token=TOKEN, next=elsewhere) == "/"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+    ],
+)
+async def test_what_another_site_sends_changes_nothing(
+    visitor: Visitor, database: Path, headers: dict[str, str]
+) -> None:
+    put(database, new())
+    ended(database, "d1")
+    for path, form in (
+        ("/replay", {"id": "d1"}),
+        ("/destination/pause", {"origin": ORIGIN}),
+        ("/keys/rotate", {}),
+        ("/deliveries/d1/cancel", {}),
+        ("/deliveries/d1/reveal", {}),
+        ("/logout", {}),
+        ("/login", {"token": TOKEN}),
+    ):
+        await visitor.send(path, status=403, headers=headers, **form)
+    assert states(database) == {"d1": "dead"}
+    assert audit.acts(database) == ()
+
+
+async def test_an_old_browser_says_by_origin_where_it_comes_from(visitor: Visitor) -> None:
+    here = {"Origin": f"http://127.0.0.1:{visitor.client.port}"}
+    assert await visitor.send("/logout", headers=here) == "/login"
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/login", "/deliveries/none", "/static/console.css", "/nowhere"])
+async def test_every_answer_is_armoured(visitor: Visitor, path: str) -> None:
+    async with visitor.client.get(path) as answer:
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Cache-Control"] == ("no-cache" if "/static/" in path else "no-store")
+        assert "aiohttp" not in answer.headers["Server"]
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if "origin" not in path])
+async def test_an_empty_outbox_has_every_page(visitor: Visitor, path: str) -> None:
+    assert "<h1" in await visitor.see(path)
+
+
+async def test_now_says_what_is_late_whose_it_is_and_what_to_do(visitor: Visitor, database: Path, pulse: Pulse) -> None:
+    now = time.time()
+    put(database, *many(3), due_at=now - 300)
+    put(database, new("gone", "https://other.example/"))
+    ended(database, "gone", at=now)
+    change(database, "INSERT INTO relays VALUES ('h', ?)", now)
+    change(database, "UPDATE destinations SET failures = 6, open_until = ?", now + 45)
+    change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
+    with closing(outbox.connect(database)) as connection:
+        attempt(connection, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
+    pulse([attempted(claimed(destination=ORIGIN))])
+    text = await visitor.text("/")
+    assert f"{ORIGIN} keeps failing, and 3 deliveries wait until it answers again" in text
+    assert "Oldest overdue 5 min" in text
+    assert "In flight 3 of 256" in text
+    assert "Given up today 1" in text
+    assert "No answer to our connections: the machine is off, or a firewall drops them." in text
+    assert re.search(r"3 waiting, the oldest due for 5 min · 6 failures in a row · next probe in 4\d s", text)
+    assert "Try again now" in text
+
+
+async def test_a_list_keeps_every_state_in_its_url(visitor: Visitor, database: Path) -> None:
+    put(database, *many(60))
+    change(database, "UPDATE deliveries SET due_at = ? WHERE id = 'd60'", time.time() + 90)
+    page = await visitor.see(f"/deliveries?state=pending&destination={ORIGIN}")
+    assert re.search(r"in 8\d s|in 90 s", page)
+    assert "d60" in page
+    assert ">d10<" not in page
+    older = html.unescape(re.findall(r'href="(/deliveries\?[^"]*older[^"]*)"', page)[0])
+    assert "state=pending" in older
+    following = await visitor.see(older)
+    assert ">d10<" in following
+    assert ">d60<" not in following
+
+
+async def test_a_filter_that_cannot_be_read_says_so_beside_the_field(visitor: Visitor) -> None:
+    page = await visitor.see("/deliveries?since=yesterday", status=400)
+    assert "expected how long ago (1h)" in html.unescape(page)
+    assert 'aria-invalid="true"' in page
+
+
+async def test_a_delivery_shows_its_attempts_and_the_next_one_and_masks_what_may_be_secret(
+    visitor: Visitor, database: Path
+) -> None:
+    put(database, new("d1", "https://u:pa55@receiver.example/t0ken?sig=s3cret", headers={"x-key": "k3y"}))
+    change(database, "UPDATE deliveries SET attempts = 1, due_at = ?", time.time() + 3600)
+    with closing(outbox.connect(database)) as connection:
+        attempt(connection, "d1", 1, time.time() - 5, "http_5xx", 503, "the receiver answered 503")
+    text = await visitor.text("/deliveries/d1")
+    assert re.search(r"The next attempt is in (60 min|1 h)", text)
+    assert "#1 http 5xx 503" in text
+    assert "the receiver answered 503" in text
+    assert "sorry \\x1b[2J" in text
+    for secret in ("pa55", "t0ken", "s3cret", "k3y", '{"text"'):
+        assert secret not in text
+
+
+async def test_revealing_shows_body_and_url_and_is_audited(visitor: Visitor, database: Path) -> None:
+    put(database, new("d/1", "https://u:pa55@receiver.example/t0ken"))
+    page = html.unescape(await visitor.send("/deliveries/d%2F1/reveal", status=200))
+    assert '{"text":"hello"}' in page
+    assert "t0ken" in page
+    assert "pa55" not in page
+    (act,) = audit.acts(database)
+    assert (act.actor, act.source, act.act) == ("Ada", "console", "delivery.reveal")
+
+
+async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, database: Path) -> None:
+    put(database, *many(3), new("held", "https://held.example/"))
+    for id_ in ("d1", "d2", "held"):
+        ended(database, id_)
+    change(database, "UPDATE destinations SET state = 'paused' WHERE origin LIKE '%held%'")
+    text = await visitor.text("/replay?id=d1&id=d3&id=held")
+    assert "2 deliveries, 32 B, to 2 destinations" in text
+    assert "paused: they will wait" in text
+    assert "Not 1: it is pending" in text
+    assert states(database)["d1"] == "dead"
+    assert await visitor.send("/replay", id="d1") == "/deliveries/d1?note=replayed"
+    assert await visitor.send("/replay", state="dead", limit="5000") == "/deliveries?note=replayed-2"
+    assert "2 deliveries go out again." in await visitor.text("/deliveries?note=replayed-2")
+    assert set(states(database).values()) == {"pending"}
+    assert [(act.actor, act.source) for act in audit.acts(database)] == [("Ada", "console")] * 2
+
+
+async def test_nothing_is_replayed_by_a_form_without_a_selection(visitor: Visitor, database: Path) -> None:
+    put(database, new())
+    ended(database, "d1")
+    assert "every delivery" in await visitor.text("/replay")
+    await visitor.send("/replay", status=409)
+    assert states(database) == {"d1": "dead"}
+
+
+async def test_a_pending_delivery_is_given_up(visitor: Visitor, database: Path) -> None:
+    put(database, *(new(f"s{number}", stream=Stream("live")) for number in range(2)))
+    assert "the one before it in its stream" in await visitor.text("/deliveries/s1")
+    assert await visitor.send("/deliveries/s0/cancel") == "/deliveries/s0?note=cancelled"
+    assert states(database)["s0"] == "cancelled"
+
+
+async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Visitor, database: Path) -> None:
+    put(database, new())
+    for act, words in (
+        ("pause", "An operator paused it"),
+        ("resume", "Nothing is the matter with it."),
+        ("disable", "nothing goes out until somebody enables it"),
+        ("enable", "Nothing is the matter with it."),
+    ):
+        assert words in await visitor.text(await visitor.send(f"/destination/{act}", origin=ORIGIN))
+    assert audit.acts(database)[0].act == "destination.enable"
+    await visitor.send("/destination/erase", status=404, origin=ORIGIN)
+    await visitor.send("/destination/pause", status=400, origin="nonsense")
+
+
+async def test_destinations_are_filtered_and_come_in_pages(visitor: Visitor, database: Path, pulse: Pulse) -> None:
+    put(database, *(new(f"d{n}", f"https://r{n}.example/") for n in range(103)))
+    pulse([replace(attempted(claimed(destination="https://r7.example:443")), finished_at=time.time())])
+    text = await visitor.text("/destinations")
+    assert "Destinations 103" in text
+    assert "100.0 %" in text
+    assert "r102" not in text
+    assert "r102" in await visitor.text("/destinations?from=100")
+    assert "Destinations 1 " in await visitor.text("/destinations?text=R55&state=active")
+    assert "No destination matches." in await visitor.text("/destinations?state=paused")
+
+
+async def test_a_new_key_is_shown_once_and_not_by_its_url(visitor: Visitor, database: Path) -> None:
+    put(database, new())
+    page = await visitor.send("/keys/rotate", status=200, destination=ORIGIN, overlap="1h")
+    secret = re.findall(r"whsec_[A-Za-z0-9+/=]+", html.unescape(page))[0]
+    for path in (f"/destination?origin={ORIGIN}", "/audit"):
+        assert secret not in html.unescape(await visitor.see(path))
+    assert "its own" in await visitor.text(f"/destination?origin={ORIGIN}")
+    assert [act.act for act in audit.acts(database)] == ["key.rotate"]
+
+
+async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Path) -> None:
+    put(database, *many(2))
+    await visitor.send("/destination/pause", origin=ORIGIN)
+    await visitor.send("/deliveries/d1/cancel")
+    text = await visitor.text("/audit")
+    assert "Ada console destination.pause" in text
+    assert "ids d1" in text
+    assert "destination.pause" not in await visitor.text("/audit?act=delivery.cancel")
+    assert "relay.port 9464 default" in text
+
+
+async def test_what_went_wrong_is_a_page(visitor: Visitor, database: Path) -> None:
+    assert "no delivery" in await visitor.see("/deliveries/none", status=404)
+    assert "Not there" in await visitor.see("/nowhere", status=404)
+    await visitor.see("/destination?origin=https://none.example", status=404)
+    await visitor.see("/audit?older=x", status=400)
+    database.unlink()
+    assert "no database there" in html.unescape(await visitor.see("/", status=503))
+
+
+@pytest.mark.parametrize("note", ["replayed-<b>", "replayed-²", "<script>", "pause-now-at-evil.example"])
+async def test_a_link_cannot_put_words_into_the_relay_s_mouth(visitor: Visitor, note: str) -> None:
+    page = (await visitor.see("/deliveries?note=" + note)).partition("<main")[2]
+    assert note not in html.unescape(page).replace("value", "")
