@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,23 @@ _START_SECONDS = 60.0
 
 
 class Process:
-    """One command of this project, and the JSON lines that it printed."""
+    """One command of this project, and the JSON lines that it printed. `ended` are the deliveries that it has said to
+    have come to their end, which it says once that is durable."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, news: asyncio.Condition) -> None:
         self.name = name
         self.lines: list[Line] = []
         self.words: list[str] = []
+        self.ended: set[str] = set()
         self._process = process
-        self._news = asyncio.Condition()
+        self._news = news
         self._ears = [asyncio.create_task(self._hear(stream)) for stream in (process.stdout, process.stderr) if stream]
 
     @classmethod
-    async def start(cls, *command: str, env: Mapping[str, str] | None = None) -> Process:
-        """Run a console script of this virtual environment."""
+    async def start(
+        cls, *command: str, env: Mapping[str, str] | None = None, news: asyncio.Condition | None = None
+    ) -> Process:
+        """Run a console script of this virtual environment. Whoever waits on `news` is woken by every line."""
         program = Path(sys.executable).with_name(command[0])
         process = await asyncio.create_subprocess_exec(
             str(program),
@@ -44,7 +49,7 @@ class Process:
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 28,
         )
-        return cls(" ".join(command[:2]), process)
+        return cls(" ".join(command[:2]), process, news or asyncio.Condition())
 
     @property
     def pid(self) -> int:
@@ -62,25 +67,41 @@ class Process:
             self.words.append(text)
             with suppress(json.JSONDecodeError):
                 if isinstance(line := json.loads(text), dict):
-                    self.lines.append(line)
+                    self._note(line)
             async with self._news:
                 self._news.notify_all()
         async with self._news:
             self._news.notify_all()
 
+    def _note(self, line: Line) -> None:
+        self.lines.append(line)
+        if line.get("event") == "delivery.attempt.finished" and line["verdict"] != "retry":
+            self.ended.add(line["delivery.id"])
+
     async def said(self, wanted: Callable[[Line], bool], within: float = _START_SECONDS) -> Line:
         """The first line that fits, waited for. Raises AssertionError with the last words if it never comes."""
-        try:
+        found: Line | None = None
+        heard = 0
+
+        def look() -> bool:
+            nonlocal found, heard
+            found = found or next(filter(wanted, islice(self.lines, heard, None)), None)
+            heard = len(self.lines)
+            return found is not None
+
+        await self.until(look, within)
+        assert found is not None
+        return found
+
+    async def until(self, done: Callable[[], bool], within: float = _START_SECONDS) -> None:
+        """Ask this after every line, until it is so. Raises AssertionError with the last words if it never is."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(within), self._news:
-                await self._news.wait_for(lambda: any(map(wanted, self.lines)) or self._silent())
-        except TimeoutError:
-            pass
-        for line in self.lines:
-            if wanted(line):
-                return line
-        raise AssertionError(
-            f"{self.name} never said it (exit code {self.returncode}):\n" + "\n".join(self.words[-20:])
-        )
+                await self._news.wait_for(lambda: done() or self._silent())
+        if not done():
+            raise AssertionError(
+                f"{self.name} never said it (exit code {self.returncode}):\n" + "\n".join(self.words[-20:])
+            )
 
     async def event(self, name: str, within: float = _START_SECONDS) -> Line:
         """The first log line with this event name."""
@@ -179,9 +200,9 @@ class Stage:
         await process.event("engine.ready")
         return process
 
-    async def relay(self) -> Process:
+    async def relay(self, news: asyncio.Condition | None = None) -> Process:
         """A running relay."""
-        process = await Process.start("relay", "run", env=self.env)
+        process = await Process.start("relay", "run", env=self.env, news=news)
         await process.event("relay.ready")
         return process
 

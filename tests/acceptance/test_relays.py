@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,39 +54,41 @@ class Troupe:
     stage: Stage
     relays: list[Process] = field(default_factory=list)
     first: str = ""
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def enter(self) -> None:
-        self.relays.append(await self.stage.relay())
-        self.first = (await self._names())[0]
-        self.relays += await asyncio.gather(*(self.stage.relay() for _ in range(RELAYS - 1)))
-
-    async def _names(self) -> list[str]:
-        while not (rows := self.ask("SELECT holder FROM relays")):
-            await asyncio.sleep(0.01)
-        return [name for (name,) in rows]
+        self.relays.append(await self.stage.relay(self.news))
+        ((self.first,),) = await self._check_ins(1, since=0.0)
+        self.relays += await asyncio.gather(*(self.stage.relay(self.news) for _ in range(RELAYS - 1)))
 
     async def know_each_other(self) -> None:
-        """Until each has checked in once more: from then on they share a destination's cap."""
-        then = time.time()
-        async with asyncio.timeout(30):
-            while self.ask("SELECT count(*) FROM relays WHERE seen_at > ?", then)[0][0] < RELAYS:
-                await asyncio.sleep(0.05)
+        """Until each has checked in when all were there: from then on they share a destination's cap."""
+        await self._check_ins(RELAYS, since=0.0)
+        await self._check_ins(RELAYS, since=time.time())
 
-    def queue(self, count: int, destinations: int) -> None:
-        """Deliveries whose bodies name their destination, in one transaction."""
+    async def _check_ins(self, count: int, since: float) -> list[tuple[Any, ...]]:
+        """The names of so many that checked in: they write that down, and say nothing."""
+        async with asyncio.timeout(30):
+            while len(rows := self.ask("SELECT holder FROM relays WHERE seen_at > ?", since)) < count:
+                await asyncio.sleep(0.02)
+        return rows
+
+    def queue(self, count: int, destinations: int) -> list[str]:
+        """Deliveries whose bodies name their destination, in one transaction; returns their ids."""
         with closing(outbox.connect(self.stage.database)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for number in range(count):
                 url = callback(self.stage.callback_port, number % destinations)
                 outbox.add(connection, NewDelivery(f"delivery-{number}", url, url.encode()))
             connection.execute("COMMIT")
+        return [f"delivery-{number}" for number in range(count)]
 
-    async def all_delivered(self, also: str = "true", within: float = 60.0) -> None:
-        """Until the deliveries of this condition are: another process does that, and only the file tells."""
-        question = f"SELECT count(*) FROM deliveries WHERE state <> 'delivered' AND {also}"
-        async with asyncio.timeout(within):
-            while self.ask(question)[0][0]:
-                await asyncio.sleep(0.02)
+    async def settled(self, ids: Collection[str], by: Sequence[Process]) -> None:
+        """Until these relays have said of each of these deliveries that it has come to its end."""
+        await by[0].until(lambda: sum(len(one.ended) for one in by) >= len(ids) and set(ids) <= self._ended(by))
+
+    def _ended(self, by: Sequence[Process]) -> set[str]:
+        return set[str]().union(*(process.ended for process in by))
 
     def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.stage.database)) as connection:
@@ -112,8 +114,7 @@ async def test_four_relays_share_the_work_without_delivering_twice_or_beyond_a_c
     receiver = Counting(seconds=0.01)
     async with troupe(tmp_path, receiver) as four:
         await four.know_each_other()
-        four.queue(4000, destinations=8)
-        await four.all_delivered()
+        await four.settled(four.queue(4000, destinations=8), four.relays)
         await _stop(four)  # they write their last lines
 
         assert len(receiver.seen) == 4000
@@ -129,20 +130,22 @@ async def test_four_relays_share_the_work_without_delivering_twice_or_beyond_a_c
 async def test_what_a_killed_relay_held_goes_on_elsewhere_once_its_leases_end(tmp_path: Path) -> None:
     receiver = Counting(seconds=0.01)
     async with troupe(tmp_path, receiver, relay__lease_seconds=LEASE) as four:
-        its = ("state = 'leased' AND lease_token LIKE ?", f"{four.first}.%")
+        killed, *survivors = four.relays
         four.queue(4000, destinations=8)
-        while not four.ask(f"SELECT 1 FROM deliveries WHERE {its[0]} LIMIT 1", its[1]):
-            await asyncio.sleep(0)
-        await four.relays[0].kill()
+        await killed.event("delivery.attempt.finished")
+        await killed.kill()
         killed_at = time.monotonic()
-        orphans = [str(seq) for (seq,) in four.ask(f"SELECT seq FROM deliveries WHERE {its[0]}", its[1])]
-        await four.all_delivered(f"seq IN ({', '.join(orphans)})")
+        its = ("SELECT id FROM deliveries WHERE state = 'leased' AND lease_token LIKE ?", f"{four.first}.%")
+        orphans = [id_ for (id_,) in four.ask(*its)]
+        await four.settled(orphans, survivors)
         taken_over_in = time.monotonic() - killed_at
-        await four.all_delivered()
+        left = [id_ for (id_,) in four.ask("SELECT id FROM deliveries WHERE state <> 'delivered'")]
+        await four.settled(left, survivors)
 
         assert orphans
         assert taken_over_in < 2 * LEASE
         assert len(receiver.seen) == 4000
+        assert four.ask("SELECT DISTINCT state FROM deliveries") == [("delivered",)]
 
 
 def _finished(process: Process) -> int:
