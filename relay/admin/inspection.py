@@ -103,7 +103,7 @@ class Details:
     """One delivery with all that is known of it but its body and its attempts.
 
     `url` is the origin alone, unless it was revealed; credentials never are. `waits_for` is a sentence: what keeps a
-    pending delivery.
+    pending delivery. `stream_reason` says why its stream was killed.
     """
 
     seq: int
@@ -126,6 +126,7 @@ class Details:
     schedule: str | None
     pointer: bool
     stream: str | None
+    stream_reason: str | None
     position: int | None
     body_kept: bool
     waits_for: str | None
@@ -215,7 +216,7 @@ def delivery(path: Path, id_: str, now: float, *, reveal: bool = False) -> Detai
     with reading(path) as connection:
         row = dict(_one(connection, id_))
     waits_for = _waits_for(row, now)
-    del row["destination_state"], row["open_until"]
+    del row["destination_state"], row["open_until"], row["transport"]
     headers = json.loads(row["headers"])
     return Details(
         **row
@@ -338,7 +339,7 @@ def _waits_for(row: Mapping[str, Any], now: float) -> str | None:
     if row["destination_state"] != "active":
         return f"its destination is {row['destination_state']}"
     if row["due_at"] is None:
-        return "the one before it in its stream"
+        return "its WebSocket" if row["transport"] == "ws" else "the one before it in its stream"
     if row["open_until"] is not None:
         return "its destination's breaker, which is open"
     return "its time" if row["due_at"] > now else "a relay"

@@ -201,6 +201,8 @@ def _why_not_replay(row: sqlite3.Row) -> str | None:
         return f"it is {row['state']}: only what is dead, delivered or cancelled can be replayed"
     if not row["body"]:
         return "its body is no longer kept"
+    if row["stream_transport"] == "ws":
+        return "it is a message of a WebSocket, which is opened once"
     return "its stream was killed" if row["stream_state"] == "killed" else None
 
 

@@ -287,6 +287,7 @@ def _described(one: Details, now: float) -> dict[str, str | None]:
         "traceparent": one.traceparent,
         "schedule": one.schedule,
         "stream": stream,
+        "stream killed": one.stream_reason,
     }
 
 

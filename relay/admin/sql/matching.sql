@@ -19,6 +19,7 @@ WITH looked (seq) AS (
 )
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
        destinations.state AS destination_state, streams.state AS stream_state,
+       streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM chosen
 JOIN deliveries ON deliveries.seq = chosen.seq

@@ -1,6 +1,7 @@
 -- The same of deliveries named in a JSON array of ids.
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
        destinations.state AS destination_state, streams.state AS stream_state,
+       streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM json_each(:ids) AS wanted
 JOIN deliveries ON deliveries.id = wanted.value

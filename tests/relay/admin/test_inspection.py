@@ -12,7 +12,7 @@ from relay.admin.errors import NotFound
 from relay.admin.inspection import EVERYTHING, Filter, Tail
 from relay.admin.operations import Selection, plan_replay, replay
 from relay.errors import SchemaError, StoreUnavailable
-from relay.model import Outcome, State
+from relay.model import Outcome, State, Stream
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import many, new, put
 
@@ -83,6 +83,13 @@ def test_a_pending_delivery_says_what_it_waits_for(database: Path, sql: str, wai
     put(database, new())
     change(database, sql)
     assert inspection.delivery(database, "d1", time.time()).waits_for == waits_for
+
+
+def test_a_message_waits_for_its_socket_and_tells_why_that_was_lost(database: Path) -> None:
+    put(database, new("m1", "wss://receiver.example/live", stream=Stream("session")))
+    assert inspection.delivery(database, "m1", time.time()).waits_for == "its WebSocket"
+    change(database, "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
+    assert inspection.delivery(database, "m1", time.time()).stream_reason == "connection_lost"
 
 
 def test_the_history_has_every_attempt_from_the_first(database: Path) -> None:

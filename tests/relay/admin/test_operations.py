@@ -202,6 +202,23 @@ def test_nothing_is_replayed_into_a_killed_stream(database: Path) -> None:
         operations.plan_replay(database, Selection(ids=("s1",)))
 
 
+def messages(*ids: str) -> list[Any]:
+    return [new(id_, "wss://receiver.example/live", stream=Stream("session")) for id_ in ids]
+
+
+def test_a_message_of_a_socket_is_not_replayed(database: Path) -> None:
+    put(database, *messages("m1"))
+    ended(database, "m1")
+    with pytest.raises(Refused, match="a message of a WebSocket"):
+        operations.plan_replay(database, Selection(ids=("m1",)))
+
+
+def test_a_cancelled_message_makes_no_other_one_due(database: Path) -> None:
+    put(database, *messages("m1", "m2"))
+    assert cancelled(database, Selection(ids=("m1",))).done == 1
+    assert due(database) == set()
+
+
 def test_only_what_is_pending_is_cancelled(database: Path) -> None:
     put(database, *many(3))
     ended(database, "d1", "delivered")
