@@ -24,6 +24,7 @@ from rich.table import Table
 from tests.acceptance.stage import ROOT
 from tests.bench import engine
 from tests.bench.big import big, unsigned
+from tests.bench.console import console
 from tests.bench.drain import hundred, one, one_by_aiohttp
 from tests.bench.fair import fair
 from tests.bench.growth import growth
@@ -80,6 +81,7 @@ BENCHES = (
     Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
     Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
     Bench(idle, {"relay.idle.cpu_percent": "< 0.5"}),
+    Bench(console, {"relay.console.page_max_ms": "< 300"}),
 )
 
 Summary = dict[str, float]

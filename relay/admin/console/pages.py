@@ -12,7 +12,7 @@ from relay.admin.console.rendering import Bar
 from relay.admin.desk import Desk
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
-from relay.admin.pulse import Beat
+from relay.admin.pulse import MINUTE, Beat
 from relay.model import Outcome, State
 
 Facts = dict[str, Any]
@@ -21,12 +21,13 @@ PER_PAGE = 50
 PLACES_PER_PAGE = 100
 MOST_REPLAYED = 5000
 _RECENT_MINUTES = 5
+_LEAST_MINUTES, _MOST_MINUTES = 15, 60
 
 
 def now(desk: Desk) -> Facts:
     """Now: is anything late, whose fault is it, what to do."""
     at = time.time()
-    minutes = desk.pulse.minutes(at)
+    minutes = desk.pulse.minutes(at, count=_shown_minutes(desk.pulse.since, at))
     recent = minutes[-_RECENT_MINUTES:]
     delivered, failed = sum(m.delivered for m in recent), sum(m.failed for m in recent)
     seen = overview.overview(desk.path, at, history=False)
@@ -42,6 +43,11 @@ def now(desk: Desk) -> Facts:
         "success": delivered / (delivered + failed) if delivered + failed else None,
         "since": desk.pulse.since,
     }
+
+
+def _shown_minutes(since: float, at: float) -> int:
+    """An hour, or less while there was less."""
+    return max(_LEAST_MINUTES, min(_MOST_MINUTES, int(at // MINUTE) - int(since // MINUTE) + 1))
 
 
 def deliveries(desk: Desk, asked: ListAsked, given: dict[str, str]) -> Facts:

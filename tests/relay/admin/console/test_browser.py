@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from msgspec.structs import replace
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from relay import outbox
 from relay.admin.auth import Gate
@@ -126,10 +126,19 @@ def signed_in(chromium: Browser, address: str, **wishes: object) -> Iterator[Pag
     """A page on which nothing may go wrong: no error, no word in the console, no request that leaves the address."""
     context: BrowserContext = chromium.new_context(**wishes)  # type: ignore[arg-type]
     context.set_default_timeout(15_000)
-    page, wrong = context.new_page(), []
+    page, wrong = context.new_page(), list[str]()
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            wrong.append(f"console: {said.text}")
+
+    def follow(asked: Request) -> None:
+        if not asked.url.startswith(f"{address}/"):
+            wrong.append(f"left for {asked.url}")
+
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-    page.on("console", lambda said: said.type in ("error", "warning") and wrong.append(f"console: {said.text}"))
-    page.on("request", lambda asked: asked.url.startswith(address) or wrong.append(f"left for {asked.url}"))
+    page.on("console", hear)
+    page.on("request", follow)
     session = Gate(TOKEN).session("Ada", time.time())
     context.add_cookies([{"name": COOKIE, "value": session, "url": address, "sameSite": "Strict"}])
     page.goto(address)
