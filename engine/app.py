@@ -38,6 +38,7 @@ from relay.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results
 from relay.telemetry import exposition
 from relay.telemetry.exposition import Check, measure_loop_lag
+from relay.telemetry.supervisor import Supervisor
 from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
@@ -60,6 +61,9 @@ async def run(settings: Settings) -> None:
         _obey_signals(house.runner)
         address = await _serve(stack, house.application, settings.engine)
         log.info("engine.ready", address=address)
+        supervisor = Supervisor(os.environ)
+        supervisor.ready()
+        stack.callback(asyncio.create_task(supervisor.feed(lambda: house.runner.turns)).cancel)
         # While jobs drain, health and metrics are still answered, and what is submitted is kept for the next start.
         await house.runner.run()
     log.info("engine.stopped")

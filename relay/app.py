@@ -47,6 +47,7 @@ from relay.telemetry.exposition import Check, measure_loop_lag, routes
 from relay.telemetry.log import AttemptLog, count_lines
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.store import WatchedOutbox
+from relay.telemetry.supervisor import Supervisor
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
@@ -105,6 +106,9 @@ async def run(settings: Settings, build: TransportFactory = build_transport, in_
         admin = await _serve_operators(stack, settings, house, in_force)
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _settle_in()
+        supervisor = Supervisor(os.environ)
+        supervisor.ready()
+        stack.callback(asyncio.create_task(supervisor.feed(lambda: house.service.turns)).cancel)
         await house.run(relay.drain_seconds)
     log.info("relay.stopped")
 

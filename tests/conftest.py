@@ -12,6 +12,7 @@ INSTALL = {
     "chromium": "apt-get install chromium",
     "nginx": "apt-get install nginx-light",
     "node": "apt-get install nodejs",
+    "systemd-analyze": "apt-get install systemd",
     "npm": "apt-get install nodejs npm",
     "prometheus": "apt-get install prometheus",
     "promtool": "apt-get install prometheus",

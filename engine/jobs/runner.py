@@ -121,6 +121,7 @@ class Runner:
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
         self.turned_at = time.monotonic()
+        self.turns = 0  # of the loop that takes jobs, whether they brought any or failed
 
     def wake(self) -> None:
         """There is something to do."""
@@ -153,6 +154,7 @@ class Runner:
     async def run_once(self) -> int:
         """Start as many due jobs as there is room for; returns how many."""
         self._awake.clear()
+        self.turns += 1
         try:
             jobs = await self._queue.lease(self._workers - len(self._running))
         except StoreUnavailable as error:

@@ -79,6 +79,7 @@ class Service:
         ]
         self._stopping = asyncio.Event()
         self.claimed_at = time.monotonic()
+        self.turns = 0  # of the claim loop, whether they brought anything or failed
 
     @property
     def draining(self) -> bool:
@@ -108,6 +109,7 @@ class Service:
 
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
+            self.turns += 1
             self._wake.clear()
             claimed = await self._turn("claim", self._dispatcher.run_once)
             if claimed is not None:

@@ -1,0 +1,98 @@
+"""The examples that operators start from, each held against the tool that it is written for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.stage import ROOT, Process
+
+UNITS = sorted((ROOT / "config" / "systemd").glob("*.service"))
+SAFE = 2.0  # of 10, as systemd-analyze rates exposure: "OK" begins above that
+
+
+def told(*command: str) -> str:
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
+
+
+@pytest.fixture(params=UNITS, ids=lambda path: path.stem)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit whose program is there, since systemd looks for it."""
+    text = request.param.read_text("utf-8")
+    program = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)
+    assert program
+    path = tmp_path / request.param.name
+    path.write_text(text.replace(program[1], "/bin/true").replace("file:/opt/outspoken/README.md", "man:true"))
+    return path
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_a_unit_is_one_that_systemd_takes(unit: Path) -> None:
+    complaints = [
+        line for line in told("systemd-analyze", "verify", "--man=no", str(unit)).splitlines() if unit.name in line
+    ]
+    assert complaints == []
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_a_unit_leaves_little_exposed(unit: Path) -> None:
+    report = told("systemd-analyze", "security", "--offline=true", str(unit))
+    rating = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
+    assert rating, report
+    assert float(rating[1]) <= SAFE, report
+
+
+@pytest.mark.needs("nginx")
+def test_the_proxy_is_one_that_nginx_takes(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    told(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=speech.example.com"),
+        *("-keyout", str(key), "-out", str(certificate)),
+    )
+    text = (ROOT / "config" / "nginx" / "outspoken.conf").read_text("utf-8")
+    text = text.replace("/etc/ssl/outspoken.crt", str(certificate)).replace("/etc/ssl/outspoken.key", str(key))
+    (tmp_path / "outspoken.conf").write_text(text)
+    whole = tmp_path / "nginx.conf"
+    whole.write_text(f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ include {tmp_path}/outspoken.conf; }}")
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    subprocess.run(["nginx", "-t", "-c", str(whole), "-p", str(tmp_path)], check=True, env=os.environ | {"PATH": path})
+
+
+def test_what_the_composition_mounts_and_copies_is_there() -> None:
+    folder = ROOT / "config" / "docker"
+    mounts = re.findall(r"^\s*- (\.\./\S+?):/", (folder / "compose.yaml").read_text("utf-8"), re.MULTILINE)
+    copied = re.findall(r"^COPY (?!--)(.+) \S+$", (folder / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    paths = [folder / mount for mount in mounts] + [ROOT / name for line in copied for name in line.split()]
+    assert len(paths) >= 8
+    assert [path for path in paths if not path.exists()] == []
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("daemon", ["relay", "engine"])
+async def test_a_daemon_tells_its_service_manager_how_it_is(daemon: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        environment = {
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "WATCHDOG_USEC": "900000",
+            "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{tmp_path}/outspoken.db",
+            "OUTSPOKEN_ENGINE__AUDIO_DIR": str(tmp_path / "audio"),
+            "OUTSPOKEN_ENGINE__PORT": "0",
+            "OUTSPOKEN_RELAY__PORT": "0",
+            "OUTSPOKEN_RELAY__ADMIN__PORT": "0",
+        }
+        process = await Process.start(daemon, "run", env=environment)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(30):
+            heard = [(await loop.sock_recv(manager, 100)).decode() for _ in range(3)]
+        assert heard == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+        assert await process.stop() == 0
