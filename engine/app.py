@@ -221,8 +221,8 @@ async def _broken_off(task: asyncio.Task[None]) -> None:
 
 
 def _moved(moved: Moved) -> None:
-    event = "recogniser.loading" if moved.why == "needed" else "recogniser.unloaded"
-    log.info(event, recogniser=moved.recogniser, memory_bytes=moved.memory, reason=moved.why)
+    said = {"recogniser": moved.recogniser, "memory_bytes": moved.memory, "reason": moved.why}
+    log.info("recogniser.loading" if moved.why == "needed" else "recogniser.unloaded", **said)
 
 
 def _fetch_limits(engine: EngineSettings) -> FetchLimits:
