@@ -9,7 +9,9 @@ from grafana.panels import (
     GREEN,
     GREY,
     ORANGE,
+    OUTCOMES,
     PURPLE,
+    REASONS,
     RED,
     YELLOW,
     Ask,
@@ -84,6 +86,7 @@ def _standing() -> list[Panel]:
             units.Short,
             Ask('sum(increase(relay_delivery_attempts_total{@,outcome="http_413"}[24h]))', "413"),
             steps=[(1, YELLOW)],
+            decimals=0,
         ),
         number(
             "Forbidden, 24 h",
@@ -91,6 +94,7 @@ def _standing() -> list[Panel]:
             units.Short,
             Ask('sum(increase(relay_delivery_attempts_total{@,outcome="blocked"}[24h]))', "blocked"),
             steps=[(1, ORANGE)],
+            decimals=0,
         ),
     ]
 
@@ -134,7 +138,7 @@ def _answers() -> list[Panel]:
             Ask("sum by (outcome) (rate(relay_delivery_attempts_total{@}[$__rate_interval])) > 0", "{{outcome}}"),
             stacked=True,
             width=12,
-            colours={"success": GREEN},
+            colours=OUTCOMES | {"success": GREEN},
         ),
         graph(
             "How long they take",
@@ -195,6 +199,8 @@ def _endings() -> list[Panel]:
                 "{{reason}}",
             ),
             stacked=True,
+            columns=True,
+            colours=REASONS,
         ),
         graph(
             "What operators did",
@@ -210,6 +216,18 @@ def _endings() -> list[Panel]:
                 "cancelled",
             ),
             stacked=True,
+            columns=True,
         ),
-        words("Who is it?", "Where to ask for one receiver.", _WHERE),
+        graph(
+            "Live streams that were killed, by reason",
+            "Each of them ended a caller's session. What receivers closed is theirs, relay_gone and internal are ours.",
+            units.Short,
+            Ask(
+                'sum by (reason) (increase(relay_streams_finished_total{@,reason!="none"}[$__rate_interval]))',
+                "{{reason}}",
+            ),
+            stacked=True,
+            columns=True,
+        ),
+        words("Who is it?", "Where to ask for one receiver.", _WHERE, width=24, height=8),
     ]

@@ -10,7 +10,9 @@ from grafana.panels import (
     GREEN,
     GREY,
     ORANGE,
+    OUTCOMES,
     PURPLE,
+    REASONS,
     RED,
     YELLOW,
     Ask,
@@ -86,6 +88,7 @@ def _promise() -> list[Panel]:
             units.Short,
             Ask('sum(increase(relay_deliveries_finished_total{@,result="dead"}[1h]))', "given up"),
             steps=[(1, ORANGE)],
+            decimals=0,
         ),
         number(
             "Error budget left",
@@ -113,6 +116,7 @@ def _flow() -> list[Panel]:
                 "delivered",
             ),
             Ask('sum(rate(relay_deliveries_finished_total{@,result="dead"}[$__rate_interval]))', "given up"),
+            width=6,
             colours={"came in": BLUE, "delivered": GREEN, "given up": RED},
         ),
         graph(
@@ -124,6 +128,8 @@ def _flow() -> list[Panel]:
                 "{{outcome}}",
             ),
             stacked=True,
+            width=6,
+            colours=OUTCOMES,
         ),
         graph(
             "Attempts",
@@ -134,7 +140,21 @@ def _flow() -> list[Panel]:
                 'sum(rate(relay_delivery_attempts_total{@,outcome="success"}[$__rate_interval]))',
                 "succeeded",
             ),
+            width=6,
             colours={"attempts": BLUE, "succeeded": GREEN},
+        ),
+        graph(
+            "Given up, by reason",
+            "Dead letters. Reasons that did not happen are left out.",
+            units.Short,
+            Ask(
+                'sum by (reason) (increase(relay_deliveries_finished_total{@,result="dead"}[$__rate_interval])) > 0',
+                "{{reason}}",
+            ),
+            stacked=True,
+            columns=True,
+            width=6,
+            colours=REASONS,
         ),
     ]
 
@@ -175,6 +195,7 @@ def _times() -> list[Panel]:
             Ask("max(job:relay_pickup_lag:error_ratio_rate1h{%}) / 0.005", "1 h"),
             Ask("max(job:relay_pickup_lag:error_ratio_rate6h{%}) / 0.005", "6 h"),
             lines=[(1, GREY), (6, ORANGE), (14.4, RED)],
+            least=16,
         ),
         bars(
             "Where most waits",
@@ -183,25 +204,12 @@ def _times() -> list[Panel]:
             Ask("sort_desc(max by (destination) (relay_destination_backlog_top{@}))", "{{destination}}"),
         ),
         graph(
-            "Given up, by reason",
-            "Dead letters. Reasons that did not happen are left out.",
-            units.Short,
-            Ask(
-                'sum by (reason) (increase(relay_deliveries_finished_total{@,result="dead"}[$__rate_interval])) > 0',
-                "{{reason}}",
-            ),
-            stacked=True,
-        ),
-        graph(
             "Live streams",
-            "WebSockets to receivers that stand, and those that were killed, by reason: each ended a caller's session.",
+            "WebSockets to receivers that stand, and those that were killed: each of these ended a caller's session.",
             units.Short,
             Ask("sum(relay_streams_held{@})", "under way"),
-            Ask(
-                'sum by (reason) (increase(relay_streams_finished_total{@,reason!="none"}[$__rate_interval])) > 0',
-                "{{reason}}",
-            ),
-            colours={"under way": GREEN},
+            Ask('sum(increase(relay_streams_finished_total{@,reason!="none"}[$__rate_interval]))', "killed"),
+            colours={"under way": BLUE, "killed": RED},
         ),
     ]
 
@@ -210,9 +218,9 @@ def _engine() -> list[Panel]:
     return [
         graph(
             "Jobs",
-            "Transcriptions that ended, by result; those that did not happen are left out.",
+            "Transcriptions that ended, by result.",
             units.EventsPerSecond,
-            Ask("sum by (result) (rate(engine_jobs_total{@}[$__rate_interval])) > 0", "{{result}}"),
+            Ask("sum by (result) (rate(engine_jobs_total{@}[$__rate_interval]))", "{{result}}"),
             stacked=True,
             width=6,
             colours={"done": GREEN},

@@ -9,9 +9,11 @@ from typing import Any
 from grafana_foundation_sdk.builders import bargauge, common, prometheus, stat, text, timeseries
 from grafana_foundation_sdk.builders import dashboard as frame
 from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
+    GraphDrawStyle,
     GraphThresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
@@ -40,6 +42,37 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "outspoken"
 GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "#8e8e8e"
 
+# Warm is what receivers should mend, purple what the guard or an operator said, and never green.
+OUTCOMES = {
+    "http_3xx": "#f2cc0c",
+    "http_4xx": "#ff9830",
+    "http_410": "#8e8e8e",
+    "http_413": "#fade2a",
+    "http_429": "#ffb357",
+    "http_5xx": "#f2495c",
+    "connect": "#c4162a",
+    "connect_timeout": "#ad0317",
+    "dns": "#8f3bb8",
+    "tls": "#5794f2",
+    "read_timeout": "#e02f44",
+    "reset": "#fa6400",
+    "protocol": "#3274d9",
+    "blocked": "#b877d9",
+    "internal": "#ffffff",
+}
+REASONS = {
+    "exhausted": "#f2495c",
+    "expired": "#ff9830",
+    "too_large": "#fade2a",
+    "gone": "#8e8e8e",
+    "forbidden_destination": "#b877d9",
+    "operator": "#5794f2",
+    "stream_killed": "#c4162a",
+}
+
+_COUNTS = frozenset(
+    {units.Short, units.EventsPerSecond, units.OpsPerSecond, units.RequestsPerSecond, units.RowsPerSecond}
+)
 _TARGET = 'job=~"$job",instance=~"$instance"'
 _BUILDS = '{__name__=~"(relay|engine)_build_info"}'
 
@@ -84,9 +117,18 @@ def ours(expression: str) -> str:
 
 
 def number(
-    title: str, description: str, unit: str, ask: Ask, *, steps: Steps = (), width: int = 4, base: str = GREEN
+    title: str,
+    description: str,
+    unit: str,
+    ask: Ask,
+    *,
+    steps: Steps = (),
+    width: int = 4,
+    base: str = GREEN,
+    decimals: int | None = None,
+    nothing: str = "",
 ) -> Panel:
-    """One number, coloured by how bad it is."""
+    """One number, coloured by how bad it is; the word for `nothing` stands where there is none."""
     panel = (
         stat.Panel()
         .color_mode(BigValueColorMode.VALUE)
@@ -94,6 +136,10 @@ def number(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .thresholds(_thresholds(steps, base))
     )
+    if nothing:
+        panel = panel.no_value(nothing)
+    if decimals is not None:
+        panel = panel.decimals(decimals)
     return _common(panel, title, description, unit, [ask], width, 4)
 
 
@@ -104,11 +150,14 @@ def graph(
     *asks: Ask,
     width: int = 8,
     stacked: bool = False,
+    columns: bool = False,
     lines: Steps = (),
     colours: Mapping[str, str] | None = None,
+    least: float | None = None,
     greatest: float | None = None,
 ) -> Panel:
-    """Values over time. `lines` are drawn across, `colours` belong to legends."""
+    """Values over time, as lines, areas or columns. `lines` are drawn across, `colours` belong to legends;
+    the axis goes up to `least` at least, which for counts and rates is one, and to `greatest` at most."""
     panel = (
         timeseries.Panel()
         .line_width(1)
@@ -119,11 +168,15 @@ def graph(
     )
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    if columns:
+        panel = panel.draw_style(GraphDrawStyle.BARS).fill_opacity(80)
     if lines:
         style = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
         panel = panel.thresholds(_thresholds(lines, "transparent")).thresholds_style(style)
     if greatest is not None:
         panel = panel.max(greatest)
+    if least is not None or unit in _COUNTS:
+        panel = panel.axis_soft_max(least or 1)
     for legend, colour in (colours or {}).items():
         panel = panel.override_by_name(legend, [DynamicConfigValue("color", _fixed(colour))])
     return _common(panel, title, description, unit, asks, width, 8)

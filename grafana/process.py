@@ -58,23 +58,29 @@ def _standing() -> list[Panel]:
         ),
         number(
             "Last backup",
-            "How old the last `relay backup` is. Decades: there has never been one.",
+            "How old the last `relay backup` is.",
             units.Seconds,
-            Ask("time() - max(relay_backup_last_success_timestamp_seconds{@})", "age"),
+            Ask("time() - max(relay_backup_last_success_timestamp_seconds{@} > 0)", "age"),
             steps=[(93600, ORANGE)],
+            nothing="never",
         ),
         number(
             "Oldest signing key",
             "Age of the oldest key that signs; 0: nothing is signed. `relay keys rotate` makes a new one.",
             units.Seconds,
             Ask("max(relay_signing_key_age_seconds{@})", "age"),
-            steps=[(365 * 86400, YELLOW)],
+            steps=[(1, GREEN), (365 * 86400, YELLOW)],
+            base=ORANGE,
         ),
         number(
             "Gauges counted",
-            "How old what is said about the outbox is. It is counted every 5 s, and not when Prometheus asks.",
+            "How old what is said of outbox and queue is. They are counted every 5 s, and not when Prometheus asks.",
             units.Seconds,
-            Ask("time() - min(relay_outbox_stats_timestamp_seconds{@})", "age"),
+            Ask(
+                """time() - min({__name__=~"relay_outbox_stats_timestamp_seconds|engine_queue_stats_timestamp_seconds",
+                job=~"$job",instance=~"$instance"})""",
+                "age",
+            ),
             steps=[(30, YELLOW), (120, RED)],
         ),
         number(
@@ -141,11 +147,11 @@ def _loops() -> list[Panel]:
     return [
         graph(
             "Since each loop last turned well",
-            "A dead loop in a living process. Retention turns once an hour, expiry once a minute.",
+            "A dead loop in a living process. Claims turn all the time, renewals with the leases.",
             units.Seconds,
             Ask(
                 """time() - min by (loop) (
-                relay_loop_last_success_timestamp_seconds{@,loop=~"claim|stats|renew|expire|stream_hold"} > 0)""",
+                relay_loop_last_success_timestamp_seconds{@,loop=~"claim|stats|renew|stream_hold"} > 0)""",
                 "{{loop}}",
             ),
             lines=[(60, GREY)],
@@ -196,6 +202,7 @@ def _engine() -> list[Panel]:
             Ask("sum by (status) (rate(engine_http_requests_total{@}[$__rate_interval])) > 0", "{{status}}"),
             stacked=True,
             colours={"2xx": GREEN, "4xx": YELLOW, "5xx": RED},
+            width=6,
         ),
         graph(
             "How long a request takes",
@@ -203,6 +210,7 @@ def _engine() -> list[Panel]:
             units.Seconds,
             quantile(0.5, "engine_http_request_duration_seconds", "p50"),
             quantile(0.95, "engine_http_request_duration_seconds", "p95"),
+            width=6,
         ),
         graph(
             "Turned away",
@@ -210,6 +218,7 @@ def _engine() -> list[Panel]:
             units.RequestsPerSecond,
             Ask("sum by (bound) (rate(engine_requests_turned_away_total{@}[$__rate_interval]))", "{{bound}}"),
             stacked=True,
+            width=6,
         ),
         graph(
             "Audio that came in",
@@ -217,7 +226,23 @@ def _engine() -> list[Panel]:
             units.BytesIEC,
             quantile(0.5, "engine_http_upload_bytes", "p50"),
             quantile(0.95, "engine_http_upload_bytes", "p95"),
-            Ask("max(engine_queue_bytes{@})", "waits on disk"),
+            width=6,
+        ),
+        graph(
+            "Audio on disk",
+            "Of all unfinished jobs; engine.queue.bytes bounds it.",
+            units.BytesIEC,
+            Ask("max(engine_queue_bytes{@})", "waits"),
+            width=6,
+        ),
+        graph(
+            "How long jobs wait",
+            "From accepted to a recogniser.",
+            units.Seconds,
+            quantile(0.5, "engine_job_queue_lag_seconds", "p50"),
+            quantile(0.95, "engine_job_queue_lag_seconds", "p95"),
+            quantile(0.99, "engine_job_queue_lag_seconds", "p99"),
+            width=6,
         ),
         graph(
             "Recognisers",
@@ -226,13 +251,15 @@ def _engine() -> list[Panel]:
             Ask("sum(engine_workers{@})", "may run"),
             Ask("sum(increase(engine_worker_deaths_total{@}[$__rate_interval]))", "died"),
             colours={"may run": BLUE, "died": RED},
+            width=6,
         ),
         graph(
             "Event loop lag of the engine",
-            "How late a timer fires in it, and how old its count of the queue is.",
+            "How late a timer fires in it.",
             units.Seconds,
+            quantile(0.5, "engine_event_loop_lag_seconds", "p50"),
             quantile(0.99, "engine_event_loop_lag_seconds", "p99"),
-            Ask("time() - min(engine_queue_stats_timestamp_seconds{@})", "queue counted"),
+            width=6,
         ),
     ]
 

@@ -39,7 +39,7 @@ def build() -> Dashboard:
 
 def _promise() -> list[Panel]:
     return [
-        words("What is promised", "The objective, and what is no part of it.", _PROMISE, width=12, height=8),
+        words("What is promised", "The objective, and what is no part of it.", _PROMISE, width=24, height=5),
         *(_in_time(window) for window in ("1h", "1d", "30d")),
         _left(),
         _lasts(),
@@ -102,6 +102,7 @@ def _budget() -> list[Panel]:
             *(Ask(f"max(job:relay_pickup_lag:error_ratio_rate{span}{{%}}) / 0.005", span) for span in _WINDOWS),
             width=12,
             lines=[(1, GREY), (6, ORANGE), (14.4, RED)],
+            least=16,
         ),
         graph(
             "Budget left over time",

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay import outbox
 from relay.admin import operations
 from relay.admin.audit import Actor
+from relay.admin.backup import backup
 from relay.admin.operations import Selection
 from relay.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite import SqliteOutbox
@@ -110,10 +111,10 @@ def _port(server: asyncio.Server) -> int:
 
 
 def answer(arrival: Arrival, reply: Reply) -> None:
-    """By the destination that stands in the id; the silent one never answers."""
-    destination = int(arrival.id.split("-")[0])
-    if destination != SILENT:
-        reply(STATUSES.get(destination, 200))
+    """By the destination that stands in the id; the silent one never answers. The engine's have ids of its own."""
+    destination, _, _ = arrival.id.partition("-")
+    if destination != str(SILENT):
+        reply({str(known): status for known, status in STATUSES.items()}.get(destination, 200))
 
 
 def stage(folder: Path, found: Places) -> Stage:
@@ -157,6 +158,7 @@ async def _before(scene: Stage, found: Places) -> None:
     await dead.close()
     put(scene.database, *_some(LATE, found, 3), due_at=time.time() - PATIENCE - 60)
     put(scene.database, *_some(PAUSED, found, 5))
+    backup(scene.database, scene.folder / "backup.db", OPERATOR)
     for destination in (LATE, PAUSED):
         operations.pause(scene.database, _origin(found, destination), OPERATOR)
 
