@@ -39,6 +39,7 @@ _HEADERS = 256
 _UNASKED = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 _PING, _PONG = aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG
 _CLOSE, _ERROR = aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR
+_GOODBYE = (1000).to_bytes(2, "big")
 _GONE = (aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
 
@@ -107,7 +108,8 @@ class Socket:
                 unasked = 0
                 await self._heard()
             elif reason := _last_word(message.type, message.data):
-                self.lose(reason)
+                await self._part(reason)
+                return
             else:
                 unasked += 1
                 await self._bear(message.type, message.data, unasked)
@@ -124,6 +126,13 @@ class Socket:
             self.lose(fault.misspoke("it sends more than anybody asked for"))
         elif kind is _PING:
             await self._write(self._handle.pong, data)
+
+    async def _part(self, reason: Fault) -> None:
+        """Answer the receiver's goodbye, if it was one; aiohttp would wait for another where it gave no code."""
+        if reason.failure is Failure.RESET and not self._closing:
+            with suppress(OSError, aiohttp.ClientError):
+                await self._handle.send_frame(_GOODBYE, _CLOSE)
+        self.lose(reason)
 
     def beat(self) -> None:
         """Nothing was said for a while: ask whether anybody is there."""
@@ -252,6 +261,7 @@ class WebSocketTransport:
             URL(target.origin + target.path, encoded=True),
             headers=headers,
             proxy=self._proxy,
+            autoclose=False,
             autoping=False,
             max_msg_size=self._bounds.frame_bytes,
             timeout=aiohttp.ClientWSTimeout(ws_close=self._bounds.close_timeout),

@@ -49,7 +49,8 @@ TRANSPORTS: dict[str, type[HttpTransport] | type[AiohttpTransport]] = {
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Function) -> dict[str, LoopFactory]:
     """Every test of a transport runs on both event loops, every other on asyncio's."""
-    return LOOPS if "transport_name" in item.fixturenames else {"asyncio": LOOPS["asyncio"]}
+    on_both = {"transport_name", "open_socket"}.intersection(item.fixturenames)
+    return LOOPS if on_both else {"asyncio": LOOPS["asyncio"]}
 
 
 @pytest.fixture(params=TRANSPORTS)
