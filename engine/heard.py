@@ -16,8 +16,8 @@ from engine.transcript import Word
 class LiveOptions:
     """How to listen. What a recogniser cannot do it leaves be.
 
-    `raw` is None for audio in a container. Without `multichannel` the channels are mixed to one; without `interim` there
-    are no Partials. `endpointing` is the silence that ends an utterance (None: a Final never says speech_final),
+    `raw` is None for audio in a container. Without `multichannel` the channels are mixed to one; without `interim`
+    there are no Partials. `endpointing` is the silence that ends an utterance (None: a Final never says speech_final),
     `utterance_end` the silence after the last word that is worth UtteranceEnded (None: never), both in seconds.
     `vad_events` asks for SpeechStarted. `languages` are candidates where `language` is None (none: any).
     """

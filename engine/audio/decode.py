@@ -7,12 +7,13 @@ refuses. The file's name is kept from FFmpeg, so that contents alone decide what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from types import MappingProxyType
+from typing import IO, Any, NoReturn, Protocol
 
 import av
 from av.audio.frame import AudioFrame
@@ -33,8 +34,8 @@ BLOCK_SECONDS = 0.5
 DEMUXERS = (
     "aa,aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,aptx,asf,au,avi,caf,codec2,dsf,dss,dts,dtshd,dv,eac3,f32le,"
     "flac,flv,g722,g723_1,g726,g729,gsm,gxf,iamf,iff,ilbc,ircam,lc3,live_flv,loas,matroska,webm,mlp,mmf,mov,"
-    "mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nsv,nut,ogg,oma,osq,paf,pvf,qcp,qoa,rm,s16le,sbc,sds,shn,"
-    "smjpeg,sox,spdif,swf,tak,truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
+    "mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nsv,nut,ogg,oma,osq,paf,pvf,qcp,qoa,rm,s16le,s24le,s32le,sbc,sds,"
+    "shn,smjpeg,sox,spdif,swf,tak,truehd,tta,u8,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
 )
 
 # Containers that know how long their audio is, and do not guess from a bit rate: they are refused without decoding.
@@ -58,6 +59,15 @@ class AudioInfo:
     container: str
 
 
+class Source(Protocol):
+    """Bytes as FFmpeg reads them: it seeks where there is a `seek`, too."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def read(self) -> Callable[[int], bytes]: ...
+
+
 class Decoding:
     """One pass over a file's audio: iterate for blocks, each a tuple with the s16le bytes of every output channel.
 
@@ -65,8 +75,19 @@ class Decoding:
     when the audio turns out longer, faster or wider than we decode.
     """
 
-    def __init__(self, container: InputContainer, *, split: bool, sample_rate: int, max_seconds: float) -> None:
-        """Find the audio and decode its first frame: what cannot be decoded fails here, before anything is promised."""
+    def __init__(
+        self,
+        container: InputContainer,
+        *,
+        split: bool,
+        sample_rate: int,
+        max_seconds: float,
+        block_seconds: float | None = BLOCK_SECONDS,
+    ) -> None:
+        """Find the audio and decode its first frame: what cannot be decoded fails here, before anything is promised.
+
+        Without `block_seconds` a block is whatever one frame gives, at once.
+        """
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise AudioError("the file has no audio track; send one that has")
@@ -76,11 +97,12 @@ class Decoding:
             raise AudioError(
                 f"the file holds no audio that can be decoded ({_codec(stream)}); send one with sound in it"
             )
-        _check(self._first)
+        check(self._first)
         if _promised(container, stream) > max_seconds:
-            raise _too_long(max_seconds)
+            raise too_long(max_seconds)
         self._split = split
         self._max_seconds = max_seconds
+        self._block_seconds = block_seconds
         self._seconds = Fraction(0)
         self.sample_rate = sample_rate
         self.info = _info(container, stream, self._first)
@@ -93,11 +115,11 @@ class Decoding:
         return float(self._seconds)
 
     def __iter__(self) -> Iterator[tuple[bytes, ...]]:
-        resampler: _Resampler | None = None
+        resampler: Resampler | None = None
         for frame in self._checked():
             if resampler is None or not resampler.fits(frame):
                 yield from resampler.flush() if resampler else ()
-                resampler = _Resampler(frame, self.channels, self.sample_rate)
+                resampler = Resampler(frame, self.channels, self.sample_rate, self._block_seconds)
             yield from resampler.push(frame)
         yield from resampler.flush() if resampler else ()
 
@@ -105,14 +127,14 @@ class Decoding:
         """The frames, first one included, each counted and held against the limits."""
         frame, self._first = self._first, None
         while frame is not None:
-            _check(frame)
+            check(frame)
             if self._split and frame.layout.nb_channels != self.source_channels:
                 raise AudioError(
                     "multichannel: the audio changes its channel count on the way; send it without multichannel"
                 )
             self._seconds += Fraction(frame.samples, frame.sample_rate)
             if self._seconds > self._max_seconds:
-                raise _too_long(self._max_seconds)
+                raise too_long(self._max_seconds)
             yield frame
             frame = next(self._frames, None)
 
@@ -145,14 +167,23 @@ def _open(file: IO[bytes], raw: RawFormat | None) -> InputContainer:
     if not head:
         raise AudioError("the audio is empty: 0 bytes came")
     file.seek(0)
-    headerless = None if raw is None or pcm.has_header(head) else raw
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none", "max_probe_packets": _PROBE_PACKETS}
+    return opened(_Nameless(file), None if raw is None or pcm.has_header(head) else raw)
+
+
+def opened(
+    source: Source, headerless: RawFormat | None, hurry: Mapping[str, str] = MappingProxyType({})
+) -> InputContainer:
+    """The audio behind FFmpeg's fences: in a container, or `headerless`. Raises AudioError where it is neither.
+
+    `hurry` has options that make less of the probing.
+    """
+    fences = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none", "max_probe_packets": _PROBE_PACKETS}
     try:
         return av.open(
-            _Nameless(file),
+            source,
             "r",
             format=pcm.demuxer(headerless) if headerless else None,
-            options=options | (_raw_options(headerless) if headerless else {}),
+            options={**hurry, **(_raw_options(headerless) if headerless else {}), **fences},
             io_open=_refuse,
             metadata_errors="replace",
         )
@@ -198,7 +229,8 @@ def _packets(container: InputContainer, stream: AudioStream) -> Iterator[av.Pack
         return  # recordings are often cut off: what came before the break counts
 
 
-def _check(frame: AudioFrame) -> None:
+def check(frame: AudioFrame) -> None:
+    """Raises AudioError for more channels, or another rate, than we take."""
     if frame.layout.nb_channels > pcm.MAX_CHANNELS:
         raise AudioError(f"the audio has {frame.layout.nb_channels} channels; send at most {pcm.MAX_CHANNELS}")
     if not pcm.MIN_RATE <= frame.sample_rate <= pcm.MAX_RATE:
@@ -212,7 +244,8 @@ def _promised(container: InputContainer, stream: AudioStream) -> float:
     return float(stream.duration * stream.time_base)
 
 
-def _too_long(max_seconds: float) -> AudioError:
+def too_long(max_seconds: float) -> AudioError:
+    """What to raise for audio of more seconds than that."""
     most = f"{max_seconds / 3600:g} hours" if max_seconds >= 3600 else f"{max_seconds:g} seconds"
     return AudioError(f"the audio is longer than {most}; send it in parts")
 
@@ -239,10 +272,10 @@ def _codec(stream: AudioStream) -> str:
     return stream.codec_context.name if stream.codec_context else "unknown codec"
 
 
-class _Resampler:
-    """FFmpeg's filter graph from frames of one shape to blocks of 16 bit PCM."""
+class Resampler:
+    """FFmpeg's filter graph from frames of one shape to blocks of 16 bit PCM: `block_seconds` long, or as they come."""
 
-    def __init__(self, frame: AudioFrame, channels: int, sample_rate: int) -> None:
+    def __init__(self, frame: AudioFrame, channels: int, sample_rate: int, block_seconds: float | None) -> None:
         self._shape = _shape(frame)
         self._channels = channels
         self._graph = Graph()
@@ -255,16 +288,16 @@ class _Resampler:
         filters = [
             self._graph.add("aresample", str(sample_rate)),
             self._graph.add("aformat", "sample_fmts=s16"),
-            self._graph.add("asetnsamples", f"n={int(sample_rate * BLOCK_SECONDS)}:p=0"),
-            self._graph.add("abuffersink"),
         ]
+        if block_seconds is not None:
+            filters.append(self._graph.add("asetnsamples", f"n={int(sample_rate * block_seconds)}:p=0"))
         if channels == 1 and frame.layout.nb_channels > 1:
             # In floating point: the filter's 16 bit arithmetic rounds its weights up, and wraps at full scale.
             filters[:0] = [
                 self._graph.add("aformat", "sample_fmts=fltp"),
                 self._graph.add("pan", _average(frame.layout.nb_channels)),
             ]
-        self._graph.link_nodes(source, *filters).configure()
+        self._graph.link_nodes(source, *filters, self._graph.add("abuffersink")).configure()
 
     def fits(self, frame: AudioFrame) -> bool:
         """Whether the frame has the shape that this graph was made for: streams may change it on the way."""

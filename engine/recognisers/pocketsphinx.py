@@ -16,7 +16,7 @@ NAME = "pocketsphinx-en-us"
 SAMPLE_RATE = 16000
 _FRAMES_PER_SECOND = 100
 
-_SEARCH = {
+SEARCH = {
     # The language model's weight against the sound. The defaults (6.5, 8.5, 9.5) guess likely sentences; these erred
     # less on the six read sentences they were chosen by (20 wrong of 92 words, not 25). At 4.5 it was worse: 33.
     "lw": 5.5,
@@ -32,7 +32,7 @@ class PocketSphinx:
     def __init__(self) -> None:
         release = version("pocketsphinx")
         self.model = Model(id=model_id(NAME, release), name=NAME, version=release, arch="pocketsphinx")
-        self._decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **_SEARCH)
+        self._decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **SEARCH)
 
     def transcribe(
         self,
@@ -54,25 +54,30 @@ class PocketSphinx:
         channels = tuple(Channel(tuple(segments)) for segments in heard)
         return Transcript(self.model, audio.duration, audio.source_channels, channels)
 
-    def _segments(self, pieces: Iterator[Piece]) -> Iterator[Segment]:
-        for piece in pieces:
-            words = tuple(self._words(piece))
-            if words:
-                yield Segment(words)
-
-    def _words(self, piece: Piece) -> Iterator[Word]:
+    def hear(self, piece: Piece) -> tuple[Word, ...]:
+        """The words of one stretch of speech."""
         self._decoder.start_utt()
         self._decoder.process_raw(piece.pcm, full_utt=True)
         self._decoder.end_utt()
-        for entry in self._decoder.seg() if self._decoder.hyp() else ():
-            text = spoken(entry.word)
-            if text:
-                yield Word(
-                    text=text,
-                    start=round(piece.start + entry.start_frame / _FRAMES_PER_SECOND, 3),
-                    end=round(piece.start + (entry.end_frame + 1) / _FRAMES_PER_SECOND, 3),
-                    confidence=round(min(1.0, max(0.0, entry.prob)), 4),
-                )
+        return tuple(words(self._decoder, piece.start))
+
+    def _segments(self, pieces: Iterator[Piece]) -> Iterator[Segment]:
+        for piece in pieces:
+            if heard := self.hear(piece):
+                yield Segment(heard)
+
+
+def words(decoder: Decoder, start: float) -> Iterator[Word]:
+    """What a decoder has understood so far, of an utterance that starts at `start` seconds."""
+    for entry in decoder.seg() if decoder.hyp() else ():
+        text = spoken(entry.word)
+        if text:
+            yield Word(
+                text=text,
+                start=round(start + entry.start_frame / _FRAMES_PER_SECOND, 3),
+                end=round(start + (entry.end_frame + 1) / _FRAMES_PER_SECOND, 3),
+                confidence=round(min(1.0, max(0.0, entry.prob)), 4),
+            )
 
 
 def spoken(entry: str) -> str:

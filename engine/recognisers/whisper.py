@@ -88,18 +88,23 @@ class Whisper:
         return code, float(likelihood)
 
     def hear(
-        self, sound: Samples, parts: Sequence[tuple[int, int]], language: str, options: Options
+        self,
+        sound: Samples,
+        parts: Sequence[tuple[int, int]],
+        language: str,
+        hotwords: Iterable[str],
+        beam_size: int | None = None,
     ) -> Iterator[tuple[float, list[Word]]]:
         """Seconds done and the words in them, times from the start of the sound, a batch of windows at a time."""
         heard, _ = BatchedInferencePipeline(self._whisper).transcribe(
             sound,
             language=language,
-            beam_size=self._spec.beam_size,
+            beam_size=beam_size or self._spec.beam_size,
             batch_size=self._spec.batch_size,
             word_timestamps=True,
             clip_timestamps=[{"start": start / SAMPLE_RATE, "end": end / SAMPLE_RATE} for start, end in parts],
             initial_prompt=self._spec.prompt or None,
-            hotwords=", ".join(self._fitting(options.hotwords)) or None,
+            hotwords=", ".join(self._fitting(hotwords)) or None,
         )
         for segment in heard:
             yield float(segment.end), list(_words(segment))
@@ -148,8 +153,8 @@ class _Ear:
             sound, end = stretch.samples, stretch.start + len(stretch.samples) / SAMPLE_RATE
             if parts := self._whisper.windows(sound):
                 language = self._known(sound, parts[0])
-                for seconds, words in self._whisper.hear(sound, parts, language, self._options):
-                    moved = (_later(one, stretch.start) for one in words)
+                for seconds, words in self._whisper.hear(sound, parts, language, self._options.hotwords):
+                    moved = (later(one, stretch.start) for one in words)
                     self._words += in_order(moved, self._latest(stretch.start), end)
                     self.heard = max(self.heard, min(stretch.start + seconds, end))
                     yield
@@ -185,5 +190,6 @@ def _words(segment: Any) -> Iterator[Word]:
             yield known
 
 
-def _later(one: Word, seconds: float) -> Word:
+def later(one: Word, seconds: float) -> Word:
+    """The word, moved."""
     return Word(one.text, round(one.start + seconds, 3), round(one.end + seconds, 3), one.confidence, one.written)

@@ -27,7 +27,7 @@ _PROGRESS_SECONDS = 1.0
 Say = Callable[[wire.Answer | wire.Heard], None]
 
 
-class _Unloadable(Exception):
+class Unloadable(Exception):
     """The recogniser cannot be loaded."""
 
 
@@ -48,7 +48,7 @@ class Worker:
                     return self._transcribe(task)
         except AudioError as error:
             return wire.Unusable(str(error))
-        except _Unloadable as error:
+        except Unloadable as error:
             # Paths and devices are the operator's business: they go to the log, and not to the caller.
             print(f"engine: recogniser not loaded: {error}", file=sys.stderr, flush=True)
             return wire.Unloadable()
@@ -77,7 +77,10 @@ class Worker:
 
 
 def load(spec: Spec) -> Recogniser:
-    """Load a recogniser; the imports wait until here because models and their libraries are large."""
+    """Load a recogniser; the imports wait until here because models and their libraries are large.
+
+    Raises Unloadable.
+    """
     match spec.kind:
         case "pocketsphinx":
             from engine.recognisers.pocketsphinx import PocketSphinx
@@ -91,7 +94,7 @@ def load(spec: Spec) -> Recogniser:
             # What CTranslate2 and the tokenizer raise for broken files, a device that is not there, or numbers that it
             # cannot compute with: no second try mends that.
             except (EngineError, OSError, RuntimeError, ValueError) as error:
-                raise _Unloadable(f"{spec.name}: {error}") from error
+                raise Unloadable(f"{spec.name}: {error}") from error
 
 
 def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
@@ -113,7 +116,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "--nice" in sys.argv:
         os.nice(NICENESS)
-    serve(sys.stdin.buffer, _private_stdout())
+    serve(sys.stdin.buffer, private_stdout())
 
 
 def die_with_parent() -> None:
@@ -125,7 +128,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
-def _private_stdout() -> IO[bytes]:
+def private_stdout() -> IO[bytes]:
     """The real standard output, for frames alone: whatever a library prints goes to standard error instead."""
     private = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

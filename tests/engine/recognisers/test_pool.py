@@ -257,7 +257,7 @@ async def readable(descriptor: int) -> None:
 def test_what_libraries_print_does_not_reach_the_pool() -> None:
     noisy = (
         "import os, sys\nfrom engine.recognisers import worker\n"
-        "answers = worker._private_stdout()\nprint('noise', flush=True)\nos.write(1, b'more noise')\n"
+        "answers = worker.private_stdout()\nprint('noise', flush=True)\nos.write(1, b'more noise')\n"
         "worker.serve(sys.stdin.buffer, answers)\n"
     )
     task = wire.pack_task(wire.Look(str(DEMO), None))

@@ -1,0 +1,158 @@
+"""What the engine and a worker that listens say to each other, many sessions on one pipe. Pure.
+
+A frame is its length, four bytes big endian, the number of its session, four more, a byte that says what it is, and
+then that many bytes: audio as it came, or JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+import orjson
+
+from engine import heard
+from engine.heard import Heard, LiveOptions
+from engine.recognisers.base import Spec
+from engine.request import FailureCode, RawFormat
+from engine.transcript import Model, Word
+
+_HEAD = Struct("!IIc")
+HEAD_BYTES = _HEAD.size
+_AUDIO, _JSON = b"a", b"j"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin the session: answered by Opened or Unloadable."""
+
+    spec: Spec
+    options: LiveOptions
+    max_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """More bytes of it."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finalize:
+    """What came so far is final, on one channel or all."""
+
+    channel: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """No more audio comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Forget the session; not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The recogniser is there."""
+
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Unloadable:
+    """The recogniser could not be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Some work was done: `taken` bytes of audio were heard and leave room for more, and this is what was said in them.
+
+    `duration` is seconds decoded so far, on `channels`.
+    """
+
+    taken: int
+    duration: float
+    channels: int
+    heard: tuple[Heard, ...]
+
+
+Message = Open | Audio | Finalize | Finish | Close
+Answer = Opened | Unloadable | Step
+
+_HEARD: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (heard.SpeechStarted, heard.Partial, heard.Final, heard.UtteranceEnded, heard.Finished, heard.Broken)
+}
+
+
+def head(data: bytes) -> tuple[int, int, bytes]:
+    """The length of the body, the number of the session, and what the body is."""
+    length, session, kind = _HEAD.unpack(data)
+    return length, session, kind
+
+
+def pack_message(session: int, message: Message) -> bytes:
+    if isinstance(message, Audio):
+        return _HEAD.pack(len(message.data), session, _AUDIO) + message.data
+    return _framed(session, message)
+
+
+def unpack_message(kind: bytes, body: bytes) -> Message:
+    if kind == _AUDIO:
+        return Audio(body)
+    ((name, fields),) = orjson.loads(body).items()
+    match name:
+        case Open.__name__:
+            return Open(Spec(**fields["spec"]), _options(fields["options"]), fields["max_seconds"])
+        case Finalize.__name__:
+            return Finalize(**fields)
+        case Finish.__name__:
+            return Finish()
+        case _:
+            return Close()
+
+
+def pack_answer(session: int, answer: Answer) -> bytes:
+    if not isinstance(answer, Step):
+        return _framed(session, answer)
+    named = [{type(one).__name__: one} for one in answer.heard]
+    fields = {"taken": answer.taken, "duration": answer.duration, "channels": answer.channels, "heard": named}
+    body = orjson.dumps({Step.__name__: fields})
+    return _HEAD.pack(len(body), session, _JSON) + body
+
+
+def unpack_answer(body: bytes) -> Answer:
+    ((name, fields),) = orjson.loads(body).items()
+    match name:
+        case Opened.__name__:
+            return Opened(Model(**fields["model"]))
+        case Unloadable.__name__:
+            return Unloadable()
+        case _:
+            return Step(**fields | {"heard": tuple(map(_heard, fields["heard"]))})
+
+
+def _framed(session: int, value: Message | Answer) -> bytes:
+    body = orjson.dumps({type(value).__name__: value})
+    return _HEAD.pack(len(body), session, _JSON) + body
+
+
+def _options(fields: dict[str, Any]) -> LiveOptions:
+    raw = RawFormat(**fields["raw"]) if fields["raw"] else None
+    lists = {name: tuple(fields[name]) for name in ("languages", "hotwords")}
+    return LiveOptions(**fields | lists | {"raw": raw})
+
+
+def _heard(named: dict[str, Any]) -> Heard:
+    ((name, fields),) = named.items()
+    if "words" in fields:
+        fields["words"] = tuple(Word(**word) for word in fields["words"])
+    if "code" in fields:
+        fields["code"] = FailureCode(fields["code"])
+    found: Heard = _HEARD[name](**fields)
+    return found
