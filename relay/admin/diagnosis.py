@@ -20,11 +20,13 @@ from relay.outbox.queries import statement
 from relay.policy.outcome import remedy_for_413
 
 _EVIDENCE = statement("evidence", __package__)
+_RETRIED = statement("retried", __package__)
 _ID = "SELECT id FROM destinations WHERE origin = ?"
 
 _LOOKED_AT = 20  # the last attempts say what is the matter now
 _EFFORT = 500
 _FRESH_SECONDS = 3600.0
+_OFTEN = 3  # a failure or two are nobody's business: the schedule is there for them
 _LARGE = 64 * 1024
 
 
@@ -56,7 +58,9 @@ class Trouble:
 def troubled(path: Path, now: float, limit: int = 5) -> tuple[Trouble, ...]:
     """The destinations that need attention, the worst first."""
     with reading(path) as connection:
-        suspects = sorted((p for p in destinations(path, now) if _is_suspect(p)), key=_badness, reverse=True)
+        retried = dict(map(tuple, connection.execute(_RETRIED, {"effort": 4 * _EFFORT})))
+        places = (place for place in destinations(path, now) if _is_suspect(place, retried.get(place.origin, 0)))
+        suspects = sorted(places, key=_badness, reverse=True)
         return tuple(_trouble(connection, place, now) for place in suspects[:limit])
 
 
@@ -65,7 +69,7 @@ def trouble(path: Path, place: Destination, now: float) -> Trouble | None:
     with reading(path) as connection:
         found = _trouble(connection, place, now)
     recent = found.failing_since is not None
-    return found if _is_suspect(place) or recent else None
+    return found if _is_suspect(place, 0) or recent else None
 
 
 def diagnose(place: Destination, evidence: Sequence[Evidence]) -> str:
@@ -87,8 +91,10 @@ def diagnose(place: Destination, evidence: Sequence[Evidence]) -> str:
     return _sentence(Outcome(outcome), next(one for one in evidence if one.outcome == outcome))
 
 
-def _is_suspect(place: Destination) -> bool:
-    return place.failures > 0 or place.open_until is not None or (place.state != "active" and place.waiting > 0)
+def _is_suspect(place: Destination, retried: int) -> bool:
+    """A destination that fails for some bodies only has a breaker that stays closed: its retries tell."""
+    held = place.state != "active" and place.waiting > 0
+    return held or place.open_until is not None or max(place.failures, retried) >= _OFTEN
 
 
 def _badness(place: Destination) -> tuple[bool, int, int]:

@@ -77,6 +77,15 @@ class _Place:
     failed_at: float | None = None
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_DURATIONS))
 
+    def hour(self, number: int) -> list[int]:
+        """The counters of one hour; those of the day before are dropped when it begins."""
+        hour = self.hours.get(number)
+        if hour is None:
+            hour = self.hours[number] = [0, 0]
+            for old in [other for other in self.hours if other <= number - _HOURS]:
+                del self.hours[old]
+        return hour
+
 
 class Pulse:
     """Hears batches of attempts in one thread, and may be asked in any: each look is one step of the interpreter."""
@@ -87,10 +96,15 @@ class Pulse:
         self._places: OrderedDict[str, _Place] = OrderedDict()
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
-        """Hear of a batch of settled attempts."""
+        """Hear of a batch of attempts, which were settled together: at the end of the last one."""
+        groups: dict[tuple[str, Outcome], list[float]] = {}
         for attempt in attempts:
-            self._count(attempt)
-            self._note(attempt)
+            group = (attempt.delivery.destination, attempt.outcome)
+            groups.setdefault(group, []).append(attempt.answer.timing.total)
+        at = attempts[-1].finished_at if attempts else 0.0
+        for (origin, outcome), durations in groups.items():
+            self._minute(at)[outcome] += len(durations)
+            self._note(origin, outcome, durations, at)
 
     def minutes(self, now: float, count: int = 60) -> tuple[Minute, ...]:
         """The last minutes, the oldest first, the one that runs among them; quiet ones too."""
@@ -108,30 +122,25 @@ class Pulse:
         hours = (Hour(number * HOUR, *place.hours.get(number, (0, 0))) for number in range(last - _HOURS + 1, last + 1))
         return Beat(tuple(hours), place.delivered_at, place.failed_at, _p95(place.durations))
 
-    def _count(self, attempt: Attempted) -> None:
-        number = int(attempt.finished_at // MINUTE)
+    def _minute(self, at: float) -> Counter[Outcome]:
+        number = int(at // MINUTE)
         minute = self._minutes.get(number)
         if minute is None:
             minute = self._minutes[number] = Counter()
             while len(self._minutes) > _MINUTES:
                 self._minutes.popitem(last=False)
-        minute[attempt.outcome] += 1
+        return minute
 
-    def _note(self, attempt: Attempted) -> None:
-        place = self._place(attempt.delivery.destination)
-        number = int(attempt.finished_at // HOUR)
-        hour = place.hours.get(number)
-        if hour is None:
-            hour = place.hours[number] = [0, 0]
-            for old in [other for other in place.hours if other <= number - _HOURS]:
-                del place.hours[old]
-        if attempt.outcome is Outcome.SUCCESS:
-            hour[0] += 1
-            place.delivered_at = attempt.finished_at
-            place.durations.append(attempt.answer.timing.total)
+    def _note(self, origin: str, outcome: Outcome, durations: Sequence[float], at: float) -> None:
+        place = self._place(origin)
+        hour = place.hour(int(at // HOUR))
+        if outcome is Outcome.SUCCESS:
+            hour[0] += len(durations)
+            place.delivered_at = at
+            place.durations.extend(durations)
         else:
-            hour[1] += 1
-            place.failed_at = attempt.finished_at
+            hour[1] += len(durations)
+            place.failed_at = at
 
     def _place(self, origin: str) -> _Place:
         place = self._places.get(origin)

@@ -72,7 +72,7 @@ def test_the_worst_destinations_come_first_with_a_delivery_to_look_at(database: 
     now = time.time()
     put(database, *many(3), new("other", "https://well.example/"), new("slow", "https://slow.example/"))
     change(database, "UPDATE destinations SET failures = 6, open_until = ? WHERE origin = ?", now + 60, ORIGIN)
-    change(database, "UPDATE destinations SET failures = 1 WHERE origin LIKE '%slow%'")
+    change(database, "UPDATE destinations SET failures = 3 WHERE origin LIKE '%slow%'")
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id IN ('d1', 'd2')")
     with closing(outbox.connect(database)) as connection:
         attempt(connection, "d1", 1, now - 20, "connect", detail="refused")
@@ -82,6 +82,19 @@ def test_the_worst_destinations_come_first_with_a_delivery_to_look_at(database: 
     assert first.sentence.startswith("Nothing accepts connections there")
     assert first.failing_since == pytest.approx(now - 20)
     assert second.sentence == "It fails, and no attempt of it is kept: send one again to see why."
+
+
+def test_a_destination_that_fails_for_large_bodies_only_is_known_by_its_retries(database: Path) -> None:
+    now = time.time()
+    put(database, *many(3), new("once", "https://once.example/"), due_at=now + 20)
+    change(database, "UPDATE deliveries SET attempts = 1")
+    change(database, "UPDATE destinations SET largest_accepted = 20000")
+    with closing(outbox.connect(database)) as connection:
+        for id_ in ("d1", "d2", "d3", "once"):
+            attempt(connection, id_, 1, now - 5, "http_413", 413)
+    (found,) = troubled(database, now)
+    assert (found.destination.origin, found.destination.failures) == (ORIGIN, 0)
+    assert "as too large" in found.sentence
 
 
 def test_dead_letters_are_evidence_too_and_a_well_destination_has_no_trouble(database: Path) -> None:

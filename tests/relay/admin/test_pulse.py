@@ -16,7 +16,9 @@ def heard(at: float, came: Answer | None = None, origin: str = HERE) -> Attempte
 
 def test_minutes_tell_what_arrived_and_what_did_not_and_the_quiet_ones_stand_between() -> None:
     pulse = Pulse(NOW)
-    pulse([heard(NOW - 2 * MINUTE), heard(NOW + 1), heard(NOW + 2, answer(503))])
+    pulse([heard(NOW - 2 * MINUTE)])
+    pulse([heard(NOW + 1), heard(NOW + 2, answer(503))])
+    pulse([])
     before, quiet, now = pulse.minutes(NOW + 30, count=3)
     assert (before.at, before.delivered, before.failed) == (NOW - 2 * MINUTE, 1, 0)
     assert (quiet.delivered, quiet.failed) == (0, 0)
@@ -25,7 +27,8 @@ def test_minutes_tell_what_arrived_and_what_did_not_and_the_quiet_ones_stand_bet
 
 def test_what_is_older_than_a_day_is_forgotten() -> None:
     pulse = Pulse(NOW)
-    pulse([heard(NOW + minute * MINUTE) for minute in range(24 * 60 + 5)])
+    for minute in range(24 * 60 + 5):
+        pulse([heard(NOW + minute * MINUTE)])
     last = NOW + (24 * 60 + 4) * MINUTE
     assert sum(minute.delivered for minute in pulse.minutes(last, count=3000)) == 24 * 60
     assert pulse.beat(HERE, last).delivered <= 24 * 60
@@ -33,8 +36,9 @@ def test_what_is_older_than_a_day_is_forgotten() -> None:
 
 def test_a_destination_has_its_hours_its_last_times_and_its_slowest() -> None:
     pulse = Pulse(NOW)
-    pulse([heard(NOW - HOUR), *(heard(NOW, Answer(Timing(took / 100), 200)) for took in range(1, 101))])
-    pulse([heard(NOW + 1, answer(500)), heard(NOW + 2, origin="https://other.example:443")])
+    pulse([heard(NOW - HOUR)])
+    pulse([heard(NOW, Answer(Timing(took / 100), 200)) for took in range(1, 101)])
+    pulse([heard(NOW + 2, origin="https://other.example:443"), heard(NOW + 1, answer(500))])
     beat = pulse.beat(HERE, NOW + 5)
     assert len(beat.hours) == 24
     assert [(hour.delivered, hour.failed) for hour in beat.hours[-2:]] == [(1, 0), (100, 1)]

@@ -112,6 +112,7 @@ def steps(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -
         ("status", {}),
         ("destinations", {}),
         ("evidence", {}),
+        ("retried", {}),
         ("show", {}),
         ("history", {}),
         ("named", {}),

@@ -43,14 +43,20 @@
   }
 
   function draw(plot) {
-    const [at, good, bad] = JSON.parse(plot.querySelector("script").textContent);
+    const [at, good, bad] = plot.series;
     const stacked = [at, good.map((count, index) => count + bad[index]), good];
-    plot.setAttribute("role", "img");
-    plot.setAttribute("aria-label", plot.querySelector("svg").getAttribute("aria-label"));
     const settled = options(plot, tip(good, bad), at[1] - at[0]);
     plot.replaceChildren();
     const chart = new uPlot(settled, stacked, plot);
     new ResizeObserver(() => chart.setSize({ width: plot.clientWidth, height: plot.clientHeight })).observe(plot);
+  }
+
+  // The drawing that came with the page makes room for one that answers the pointer.
+  function take(plot) {
+    plot.series = JSON.parse(plot.querySelector("script").textContent);
+    plot.setAttribute("role", "img");
+    plot.setAttribute("aria-label", plot.querySelector("svg").getAttribute("aria-label"));
+    draw(plot);
   }
 
   function offerCopy(text) {
@@ -78,12 +84,14 @@
   }
 
   function enhance() {
-    document.querySelectorAll(".plot:has(> svg)").forEach(draw);
+    document.querySelectorAll(".plot:has(> svg)").forEach(take);
     document.querySelectorAll("pre.copy").forEach((text) => text.closest(".copied") || offerCopy(text));
     document.querySelectorAll("th.pick:not(:has(input))").forEach(offerAll);
   }
 
   document.fonts.load("12px Inter").then(enhance, enhance);
   document.addEventListener("htmx:after:swap", enhance);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    document.querySelectorAll(".plot:not(:has(> svg))").forEach(draw);
+  });
 })();
