@@ -117,6 +117,13 @@ class QueueSettings(Section):
     )
 
 
+class LiveSettings(Section):
+    """[engine.live]: speech that is heard while it is spoken."""
+
+    workers: int = Field(1, ge=1, le=1024, description="Processes that listen, each with recognisers of its own.")
+    sessions: int = Field(16, ge=1, le=100_000, description="Live sessions at once, over all of them.")
+
+
 class RetentionSettings(Section):
     """[engine.retention]: how long what is finished is kept, in seconds."""
 
@@ -174,6 +181,7 @@ class EngineSettings(Section):
     )
     fetch: FetchSettings = FetchSettings()
     queue: QueueSettings = QueueSettings()
+    live: LiveSettings = LiveSettings()
     retention: RetentionSettings = RetentionSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()

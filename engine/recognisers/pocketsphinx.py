@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 from pocketsphinx import Decoder, Vad
@@ -43,7 +43,7 @@ class PocketSphinx:
         """One Channel per channel, a Segment per stretch of speech; a silent channel has none."""
         assert audio.sample_rate == SAMPLE_RATE
         self._decoder.reinit_feat()  # forget the voice and the noise heard before: equal audio gives equal words
-        cutters = [Cutter(_vad(), SAMPLE_RATE) for _ in range(audio.channels)]
+        cutters = [Cutter(vad(), SAMPLE_RATE) for _ in range(audio.channels)]
         heard: list[list[Segment]] = [[] for _ in cutters]
         for block in audio:
             for cutter, pcm, segments in zip(cutters, block, heard, strict=True):
@@ -85,5 +85,9 @@ def spoken(entry: str) -> str:
     return "" if entry[:1] in "<[+" else re.sub(r"\(\d+\)$", "", entry)
 
 
-def _vad() -> Vad:
-    return Vad(mode=Vad.MEDIUM_STRICT, sample_rate=SAMPLE_RATE, frame_length=FRAME_SECONDS).is_speech
+def vad() -> Callable[[bytes], bool]:
+    """A judge of consecutive frames of one channel."""
+    judge: Callable[[bytes], bool] = Vad(
+        mode=Vad.MEDIUM_STRICT, sample_rate=SAMPLE_RATE, frame_length=FRAME_SECONDS
+    ).is_speech
+    return judge

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from pocketsphinx import Vad
+from collections.abc import Callable, Iterator
 
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.heard import Final, Heard, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.cutting import FRAME_SECONDS, PAUSE, Cutter, Piece
+from engine.recognisers.pocketsphinx import vad
 from engine.recognisers.streaming.base import Guess, Hearer
 from engine.transcript import Word
 
@@ -32,12 +31,14 @@ PARTIAL_SECONDS = 0.25
 class Ear:
     """Push PCM, at most a tenth of a second or so at once, and get what is heard."""
 
-    def __init__(self, number: int, hearer: Hearer, options: LiveOptions) -> None:
+    def __init__(
+        self, number: int, hearer: Hearer, options: LiveOptions, is_speech: Callable[[bytes], bool] | None = None
+    ) -> None:
         self._number = number
         self._hearer = hearer
         self._options = options
         self._pause = _pause(options.endpointing)
-        self._cutter = Cutter(_vad(), SAMPLE_RATE, self._pause, LONGEST)
+        self._cutter = Cutter(is_speech or vad(), SAMPLE_RATE, self._pause, LONGEST)
         self._told: tuple[str, ...] = ()  # the words of the last Partial
         self._told_at = -PARTIAL_SECONDS
         self._announced = False  # SpeechStarted was said of this stretch
@@ -142,7 +143,3 @@ def _pause(endpointing: float | None) -> int:
 
 def _ms(seconds: float) -> float:
     return round(seconds, 3)
-
-
-def _vad() -> Vad:
-    return Vad(mode=Vad.MEDIUM_STRICT, sample_rate=SAMPLE_RATE, frame_length=FRAME_SECONDS).is_speech
