@@ -5,12 +5,14 @@ import os
 import sqlite3
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from relay import outbox
 from relay.errors import SchemaError, StoreUnavailable
+from relay.model import Stream
 from relay.outbox.migrate import Migration
 from tests.relay.deliveries import new, put, rows
 
@@ -126,6 +128,53 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
     (folder / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         outbox.migrate(folder / "file" / "outspoken.db", [(FIRST,)])
+
+
+FIRST_RELEASE = outbox.outbox_migrations()[:1]
+WITH_STREAMS = """
+INSERT INTO destinations (origin) VALUES ('http://h:80');
+INSERT INTO streams (id, key, on_dead, state, position)
+VALUES (1, 'forgotten', 'skip', 'open', 1), (4, 'open', 'skip', 'open', 3), (5, 'killed', 'kill', 'killed', 2),
+       (9, 'forgotten too', 'skip', 'open', 1);
+INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at, stream_id, position, state, attempts,
+                        finished_at, reason)
+VALUES ('a', 1, 'http://h/', 2, 1, 1, 4, 1, 'delivered', 1, 2, NULL), ('b', 1, 'http://h/', 2, 1, 1, 4, 2, 'pending', 0,
+        NULL, NULL), ('c', 1, 'http://h/', 2, 1, NULL, 4, 3, 'pending', 0, NULL, NULL),
+       ('x', 1, 'http://h/', 2, 1, 1, 5, 2, 'dead', 1, 2, 'stream_killed'),
+       ('alone', 1, 'http://h/', 2, 1, 1, NULL, NULL, 'pending', 0, NULL, NULL);
+INSERT INTO bodies SELECT seq, x'7b7d' FROM deliveries;
+DELETE FROM streams WHERE key LIKE 'forgotten%';
+"""
+
+
+def test_a_database_of_the_first_release_keeps_its_streams_and_what_is_in_them(folder: Path) -> None:
+    path = folder / "old.db"
+    outbox.migrate(path, [FIRST_RELEASE])
+    with closing(outbox.connect(path)) as connection:
+        connection.executescript(WITH_STREAMS)
+    assert outbox.migrate(path, [outbox.outbox_migrations()]) == outbox.outbox_migrations()[1:]
+    assert rows(path, "PRAGMA foreign_key_check") == []
+    assert rows(
+        path, "SELECT id, key, on_dead, transport, state, reason, position, finished_at > 1e9 FROM streams"
+    ) == [
+        (4, "open", "skip", "http", "open", None, 3, None),
+        (5, "killed", "kill", "http", "killed", "delivery_dead", 2, 1),
+    ]
+    put(path, new("e", "http://h/", stream=Stream("another")), new("d", "http://h/", stream=Stream("open")))
+    assert rows(path, "SELECT id, stream_id, position FROM deliveries WHERE stream_id IS NOT NULL ORDER BY seq") == [
+        *(("a", 4, 1), ("b", 4, 2), ("c", 4, 3), ("x", 5, 2)),
+        *(("e", 10, 1), ("d", 4, 4)),
+    ]
+    with pytest.raises(sqlite3.IntegrityError):
+        rows(path, "DELETE FROM streams WHERE key = 'open'")
+
+
+def test_a_new_database_and_one_that_was_brought_up_to_date_are_the_same(folder: Path, database: Path) -> None:
+    path = folder / "old.db"
+    outbox.migrate(path, [FIRST_RELEASE])
+    outbox.migrate(path, [outbox.outbox_migrations()])
+    schema = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
+    assert rows(path, schema) == rows(database, schema)
 
 
 IMPOSSIBLE = [

@@ -54,6 +54,8 @@ SETTLE = (
 SEAL = ("body", "signing_keys", "keys_version", "secret", "result")
 STREAM = ("add_stream", "advance_stream", "kill_stream", "kill_followers", "expire")
 ADD = ("add_destination", "add_delivery", "add_body")
+LIVE = ("end_stream", "stream_statuses", "streams_to_tend", "streams_with_news", "messages", "close_streams")
+MESSAGES = ("still_held", "end_messages")
 REST = ("snapshot", "queues", "full", "added", "origin", "blocked", "seen", "relays")
 PARTIAL = re.compile(r"deliveries USING (COVERING )?INDEX deliveries_(due|next|leased|dead|stream)\b")
 ONE_ROW = re.compile(
@@ -78,7 +80,7 @@ def plan(connection: sqlite3.Connection, name: str) -> list[str]:
     return [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values_of(sql))]
 
 
-@pytest.mark.parametrize("name", [*CLAIM, *SETTLE, *SEAL, *STREAM, *ADD, *REST])
+@pytest.mark.parametrize("name", [*CLAIM, *SETTLE, *SEAL, *STREAM, *LIVE, *MESSAGES, *ADD, *REST])
 def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connection, name: str) -> None:
     touching = [line for line in plan(connection, name) if re.search(r"\bdeliveries\b", line)]
     assert [line for line in touching if not (PARTIAL.search(line) or ONE_ROW.search(line))] == []
@@ -98,6 +100,10 @@ def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connectio
         ("add_delivery", "deliveries_stream (stream_id=?)"),
         ("advance_stream", "deliveries_stream (stream_id=?)"),
         ("kill_followers", "deliveries_stream (stream_id=?)"),
+        ("streams_with_news", "deliveries_stream (stream_id=? AND position>?)"),
+        ("messages", "deliveries_stream (stream_id=? AND position>?)"),
+        *((name, "streams_live") for name in ("streams_to_tend", "take_streams", "abandon_streams", "close_streams")),
+        ("orphaned_streams", "streams_live"),
     ],
 )
 def test_a_claim_seeks_in_the_partial_index_made_for_it(connection: sqlite3.Connection, name: str, index: str) -> None:
