@@ -49,7 +49,7 @@ def build() -> Dashboard:
         [
             ("How they stand", _standing()),
             ("What waits for them", _waiting()),
-            ("What they answer", _answers()),
+            ("What they answer", [*_answers(), *_bodies()]),
             ("What was given up, and brought back", _endings()),
         ],
     )
@@ -152,6 +152,11 @@ def _answers() -> list[Panel]:
             width=12,
             colours={"success": GREEN, "http error": YELLOW, "transport error": RED},
         ),
+    ]
+
+
+def _bodies() -> list[Panel]:
+    return [
         graph(
             "Bodies",
             "How large the results are that go out. Receivers refuse from 100 kB (Express) and 1 MB (nginx) on.",

@@ -34,9 +34,9 @@ def build() -> Dashboard:
         "Outspoken / Overview",
         "What is late, whose fault it is, and what fails.",
         [
-            ("Is anything late?", _promise()),
-            ("What comes, what goes, what receivers say", _flow()),
-            ("How long it takes, and what waits", _times()),
+            ("Is anything late?", [*_promise(), *_losses()]),
+            ("What comes, what goes, what receivers say", [*_flow(), *_attempts()]),
+            ("How long it takes, and what waits", [*_times(), *_waiting()]),
             ("Speech to text", _engine()),
             ("Have the processes room?", _room()),
         ],
@@ -70,6 +70,11 @@ def _promise() -> list[Panel]:
             ),
             steps=[(60, YELLOW), (600, RED)],
         ),
+    ]
+
+
+def _losses() -> list[Panel]:
+    return [
         number(
             "Attempts that succeed",
             "Of all attempts. Low is as often the receivers' fault as ours: the outcomes below tell which.",
@@ -131,6 +136,11 @@ def _flow() -> list[Panel]:
             width=6,
             colours=OUTCOMES,
         ),
+    ]
+
+
+def _attempts() -> list[Panel]:
+    return [
         graph(
             "Attempts",
             "All attempts, and those among them that succeeded. The gap between the two is what is tried again.",
@@ -188,6 +198,11 @@ def _times() -> list[Panel]:
             stacked=True,
             colours={"ready": ORANGE, "held": PURPLE, "scheduled": GREY, "in flight": BLUE},
         ),
+    ]
+
+
+def _waiting() -> list[Panel]:
+    return [
         graph(
             "Burn rate",
             "How fast the error budget is spent: at 1 it lasts 30 days. A page at 14.4 over an hour, or 6 over six.",

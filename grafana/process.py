@@ -35,7 +35,7 @@ def build() -> Dashboard:
             ("How it stands", _standing()),
             ("The outbox as a database", _store()),
             ("The relay's loops", _loops()),
-            ("The engine", _engine()),
+            ("The engine", [*_engine(), *_recognition()]),
             ("The machine", _machine()),
         ],
     )
@@ -228,6 +228,11 @@ def _engine() -> list[Panel]:
             quantile(0.95, "engine_http_upload_bytes", "p95"),
             width=6,
         ),
+    ]
+
+
+def _recognition() -> list[Panel]:
+    return [
         graph(
             "Audio on disk",
             "Of all unfinished jobs; engine.queue.bytes bounds it.",
