@@ -45,13 +45,13 @@ commands = typer.Typer()
 @commands.command()
 def run(config: Config = None) -> None:
     """Deliver until SIGTERM; then let attempts under way finish, and leave."""
+    chosen = settings(config)  # what is wrong with them is said before anything large is imported
     import uvloop
 
     from relay import app
     from relay.settings import in_force
     from relay.telemetry.log import configure
 
-    chosen = settings(config)
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
     try:
         uvloop.run(app.run(chosen, in_force=in_force(chosen, config_file(config), os.environ)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -19,6 +20,8 @@ Line = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 CALLBACK_PORTS = (8080, 8443)
 _START_SECONDS = 60.0
+_MOST_WORKERS = 16
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS
 
 
 class Process:
@@ -136,20 +139,25 @@ def _environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that nobody is given by chance before it is used: it lies below those that
+    the system hands out, and of several pytest workers each has its own."""
+    while True:
+        port = random.randrange(10_000, 30_000, _MOST_WORKERS) + _WORKER
+        if _is_free(port):
+            return port
 
 
 def free_callback_port() -> int:
     """A free port that callbacks may use by default, or else any free one, which has to be opened by setting."""
-    for port in CALLBACK_PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    return free_port()
+    own = CALLBACK_PORTS[_WORKER : _WORKER + 1] if "PYTEST_XDIST_WORKER" in os.environ else CALLBACK_PORTS
+    return next(filter(_is_free, own), None) or free_port()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 class Stage:

@@ -8,6 +8,7 @@ import random
 import sqlite3
 from collections import Counter
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -61,7 +62,7 @@ class Chaos:
         """Each time after a few more callbacks have come, however many the dice say."""
         for _ in range(KILLS):
             seen = len(self.receiver.lines) + self.dice.randint(1, 12)
-            await self.receiver.said(lambda _, seen=seen: len(self.receiver.lines) >= seen)  # type: ignore[misc]
+            await self.receiver.until(partial(self._seen, seen))
             victim = self.dice.choice(("engine", "relay"))
             await self.running[victim].kill()
             self.killed[victim] += 1
@@ -69,7 +70,10 @@ class Chaos:
 
     async def all_delivered(self) -> None:
         """Until every accepted job was answered with 200."""
-        await self.receiver.said(lambda _: self.accepted.keys() <= delivered(self.receiver.lines).keys(), within=120)
+        await self.receiver.until(lambda: self.accepted.keys() <= delivered(self.receiver.lines).keys(), within=120)
+
+    def _seen(self, count: int) -> bool:
+        return len(self.receiver.lines) >= count
 
     async def stop(self) -> None:
         for process in self.running.values():

@@ -368,9 +368,9 @@ def test_settings_come_with_their_origin(relay: Operator) -> None:
 
 
 def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator, database: Path) -> None:
-    put(database, *many(3000))
+    put(database, *many(1000))
     done = relay.shell(
-        "relay list --limit 3000 | head -1; relay list --json --limit 3000 | head -1; true | relay status | true"
+        "relay list --limit 1000 | head -1; relay list --json --limit 1000 | head -1; true | relay status | true"
     )
     assert (len(done.out.splitlines()), done.err) == (2, "")
 
