@@ -22,8 +22,10 @@ import structlog
 from aiohttp import web
 
 from relay.admin import keys
+from relay.admin import probe as probing
 from relay.admin.auth import Gate, token_of
 from relay.admin.desk import Desk
+from relay.admin.probe import Probed
 from relay.admin.pulse import Pulse
 from relay.admin.site import application
 from relay.configfile import Setting
@@ -33,7 +35,7 @@ from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.errors import ConfigError, StoreUnavailable
-from relay.model import Attempted, KillReason, Target
+from relay.model import Attempted, KillReason, Method, Target
 from relay.outbox.doorbell import Doorbell
 from relay.outbox.migrate import migrate, outbox_migrations
 from relay.outbox.retention import Pruned, prune
@@ -48,6 +50,7 @@ from relay.telemetry.log import AttemptLog, count_lines
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.store import WatchedOutbox
 from relay.telemetry.supervisor import Supervisor
+from relay.telemetry.traces import AttemptSpans, Spans
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
@@ -124,6 +127,7 @@ class House:
         self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
         self.pulse = Pulse(time.time())
+        self._spans = _spans(relay.traces.endpoint, stack)
         lines = count_lines()
         self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
         self._wake = asyncio.Event()
@@ -208,6 +212,7 @@ class House:
         self._log(attempts)
         self.metrics(attempts)
         self.pulse(attempts)
+        self._spans(attempts)
 
     def finished(self, reason: KillReason | None) -> None:
         """Tell them of a stream that came to its end."""
@@ -260,6 +265,14 @@ class House:
 
     async def _not_draining(self) -> str | None:
         return "draining" if self.service.draining else None
+
+
+def _spans(endpoint: str, stack: AsyncExitStack) -> Callable[[Sequence[Attempted]], None]:
+    if not endpoint:
+        return lambda _: None
+    spans = Spans(endpoint, "relay")
+    stack.push_async_callback(asyncio.to_thread, spans.close)
+    return AttemptSpans(spans)
 
 
 def _pointers(settings: Settings, outbox: SqliteOutbox) -> Pointers | None:
@@ -332,11 +345,25 @@ async def _serve_operators(stack: AsyncExitStack, settings: Settings, house: Hou
         concurrency=settings.relay.concurrency,
         in_flight=lambda: house.in_flight,
         environ=os.environ,
+        probe=partial(probe, settings),
         settings=in_force,
     )
     if not admin.token.get_secret_value():
         log.info("admin.token", file=str(file))
     return await _listen(stack, application(desk, gate), admin.host, admin.port, "relay.admin")
+
+
+async def probe(settings: Settings, url: str, method: Method, size: int) -> Probed:
+    """One signed test request, on a connection of its own, and what a delivery like it would come to."""
+    rules = settings.outbox.guard.rules()
+    transport = build_transport(settings.relay, Resolver(rules))
+    try:
+        sent = probing.prepared(settings.outbox.path, url, method, size, time.time())
+        return await probing.send(
+            sent, transport, rules, settings.relay.retry.rulebook(), f"Outspoken/{version('outspoken')}"
+        )
+    finally:
+        await transport.aclose()
 
 
 async def _listen(stack: AsyncExitStack, site: web.Application, host: str, port: int, section: str) -> str:

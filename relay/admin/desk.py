@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.admin.probe import Probed
 from relay.admin.pulse import Pulse
 from relay.configfile import Setting
+from relay.model import Method
 from relay.outbox.retention import Retention
 from relay.policy.destination import Rules
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most."""
+    """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most;
+    `probe` sends a test request to a URL, in the event loop of whoever awaits it."""
 
     path: Path
     rules: Rules
@@ -24,4 +27,5 @@ class Desk:
     concurrency: int
     in_flight: Callable[[], int]
     environ: Mapping[str, str]
+    probe: Callable[[str, Method, int], Awaitable[Probed]]
     settings: Sequence[Setting] = ()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -20,7 +18,7 @@ from relay.admin.verify_url import Judgement, verify, verify_lines
 from relay.cli.terminal import Config, Exit, Json, safe, settings
 from relay.model import Method
 from relay.settings import Settings
-from relay.transports.resolver import Lookup, Resolver, system_lookup
+from relay.transports.resolver import Lookup, system_lookup
 
 commands = typer.Typer()
 
@@ -70,17 +68,9 @@ async def _judge_lines(chosen: Settings, lookup: Lookup | None, *, live: bool, a
 
 
 async def _probe(chosen: Settings, url: str, method: Method, bytes_: int) -> Probed:
-    from relay.app import build_transport
+    from relay import app
 
-    rules = chosen.outbox.guard.rules()
-    transport = build_transport(chosen.relay, Resolver(rules))
-    try:
-        sent = probing.prepared(chosen.outbox.path, url, method, bytes_, time.time())
-        return await probing.send(
-            sent, transport, rules, chosen.relay.retry.rulebook(), f"Outspoken/{version('outspoken')}"
-        )
-    finally:
-        await transport.aclose()
+    return await app.probe(chosen, url, method, bytes_)
 
 
 def _code(judgement: Judgement, probed: Probed | None) -> Exit:

@@ -14,8 +14,9 @@ from relay.admin.inspection import Filter
 from relay.admin.operations import REPLAYABLE, Selection, select
 from relay.admin.origin import origin_of
 from relay.admin.overview import Group
+from relay.admin.probe import LARGEST, SMALLEST
 from relay.errors import RelayError
-from relay.model import Outcome, State
+from relay.model import Method, Outcome, State
 
 
 def _read(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -192,6 +193,14 @@ class UrlAsked(Question):
     url: str = Field(repr=False, max_length=65536)
     live: bool = Field(False, description="Admit ws and wss too.")
     offline: bool = Field(False, description="Judge without resolving the name.")
+
+
+class ProbeAsked(Question):
+    """A URL to send one signed test request to, where the guard allows it."""
+
+    url: str = Field(repr=False, max_length=65536)
+    method: Method = Field(Method.POST, description="A PUT may be stored by who gets it.")
+    bytes: int = Field(SMALLEST, ge=SMALLEST, le=LARGEST, description="How large its body is.")
 
 
 class DoctorAsked(Question):

@@ -20,10 +20,12 @@ from relay.admin.audit import Actor
 from relay.admin.backup import Backup
 from relay.admin.desk import Desk
 from relay.admin.doctor import Finding
+from relay.admin.errors import Refused
 from relay.admin.inspection import Page, Tail
 from relay.admin.keys import NewKey
 from relay.admin.operations import Plan, Progress
 from relay.admin.overview import Overview
+from relay.admin.probe import Probed
 from relay.admin.verify_url import Judgement
 from relay.transports.resolver import system_lookup
 
@@ -150,6 +152,17 @@ def _verify_url(desk: Desk, _: Actor, asked: asking.UrlAsked) -> Judgement:
     return asyncio.run(judging.verify(asked.url, rules=desk.rules, lookup=lookup, live=asked.live))
 
 
+def _probe(desk: Desk, _: Actor, asked: asking.ProbeAsked) -> Probed:
+    judgement = asyncio.run(judging.verify(asked.url, rules=desk.rules, lookup=system_lookup))
+    if not judgement.allowed:
+        raise Refused(f"url: {judgement.message}")
+    return asyncio.run(_sent(desk, asked))
+
+
+async def _sent(desk: Desk, asked: asking.ProbeAsked) -> Probed:
+    return await desk.probe(asked.url, asked.method, asked.bytes)
+
+
 def _doctor(desk: Desk, _: Actor, asked: asking.DoctorAsked) -> answers.Findings:
     now = time.time()
     found = list(doctor.examine(desk.path, desk.rules, desk.environ, now))
@@ -232,6 +245,7 @@ ENDPOINTS = (
     Endpoint("POST", "/keys/rotate", "Sign with a new key instead", asking.RotateAsked, answers.Handover, _rotate_key),
     Endpoint("POST", "/keys/{id}/retire", "Sign with a key no more", asking.RetireAsked, keys.KeyInfo, _retire_key),
     Endpoint("POST", "/verify-url", "What the guard says of a URL", asking.UrlAsked, Judgement, _verify_url),
+    Endpoint("POST", "/probe", "Send one signed test request", asking.ProbeAsked, Probed, _probe),
     Endpoint("GET", "/doctor", "Look the installation over", asking.DoctorAsked, answers.Findings, _doctor),
     Endpoint("GET", "/audit", "What operators did, the last first", asking.AuditAsked, answers.Acts, _audit),
     Endpoint("GET", "/settings", "Every setting as it is in force", asking.Nothing, answers.Settings, _settings),

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,30 @@ from relay.admin.auth import Gate
 from relay.admin.desk import Desk
 from relay.admin.pulse import Pulse
 from relay.admin.site import application
+from relay.app import probe
 from relay.configfile import Setting
 from relay.outbox.retention import Retention
-from relay.policy.destination import Rules
+from relay.outbox.settings import GuardSettings, OutboxSettings
+from relay.settings import Settings
 
+GUARD = GuardSettings(ports=frozenset({443}), allow_networks=(ip_network("127.0.0.0/8"), ip_network("192.0.2.0/24")))
 TOKEN = "a-token-that-opens-everything"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def desk(database: Path, pulse: Pulse | None = None) -> Desk:
     """What stands before operators of this outbox."""
+    settings = Settings(outbox=OutboxSettings(url=f"sqlite:///{database}", guard=GUARD))
     return Desk(
         path=database,
-        rules=Rules(ports=frozenset({443}), networks=(ip_network("192.0.2.0/24"),)),
+        rules=GUARD.rules(),
         kept=Retention(),
         pulse=pulse or Pulse(time.time()),
         version="1.2.3",
         concurrency=256,
         in_flight=lambda: 3,
         environ={},
+        probe=partial(probe, settings),
         settings=(Setting("relay.port", 9464, "default"),),
     )
 

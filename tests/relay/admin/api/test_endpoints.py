@@ -198,6 +198,13 @@ async def test_the_rest_of_the_command_line_is_there_too(api: Api, database: Pat
     assert [act["act"] for act in (await api.get("/audit"))["acts"]] == ["backup"]
 
 
+async def test_a_probe_is_judged_sent_and_told(api: Api) -> None:
+    refused = await api.error("POST", "/probe", 409, json={"url": "https://10.0.0.1/"})
+    assert refused["message"].startswith("url: ")
+    probed = await api.post("/probe", url="https://127.0.0.1/nobody-listens", bytes=1000)
+    assert (probed["bytes"], probed["outcome"], probed["verdict"]) == (1000, "connect", "retried")
+
+
 @pytest.mark.parametrize("name", ["../up.db", "/etc/passwd", "", ".hidden", "a/b"])
 async def test_a_backup_goes_to_its_own_folder_and_nowhere_else(api: Api, name: str) -> None:
     error = await api.error("POST", "/backup", 400, json={"name": name})
