@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from engine.jobs.admission import Admission, Bounds, Patience
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
-from engine.jobs.observers import JobLog, Metrics
+from engine.jobs.observers import JobLog, JobSpans, Metrics
 from engine.jobs.recognition import Recognition
 from engine.jobs.runner import Ended, Pace, Runner
 from engine.jobs.store import JobStore, migrate
@@ -39,6 +40,7 @@ from relay.outbox.results import Results
 from relay.telemetry import exposition
 from relay.telemetry.exposition import Check, measure_loop_lag
 from relay.telemetry.supervisor import Supervisor
+from relay.telemetry.traces import Spans
 from relay.transports.resolver import Resolver
 
 _STALLED_SECONDS = 30.0
@@ -79,6 +81,7 @@ class House:
         self._path = path
         self._metrics = Metrics(engine.workers)
         self._log = JobLog(rules)
+        self._spans = _spans(engine.traces.endpoint, stack)
         self._resolver = Resolver(rules)
         self._keys = Keys(path, open_without_keys=engine.on_loopback)
         self._store = JobStore(path, engine.lease_seconds)
@@ -175,6 +178,7 @@ class House:
         self._log(ended)
         self._metrics(ended)
         self._patience(ended)
+        self._spans(ended)
 
     async def _prune_regularly(self) -> None:
         kept = retention.Retention(**self._engine.retention.model_dump())
@@ -223,6 +227,14 @@ async def _broken_off(task: asyncio.Task[None]) -> None:
 def _moved(moved: Moved) -> None:
     said = {"recogniser": moved.recogniser, "memory_bytes": moved.memory, "reason": moved.why}
     log.info("recogniser.loading" if moved.why == "needed" else "recogniser.unloaded", **said)
+
+
+def _spans(endpoint: str, stack: AsyncExitStack) -> Callable[[Ended], None]:
+    if not endpoint:
+        return lambda _: None
+    spans = Spans(endpoint, "engine")
+    stack.push_async_callback(asyncio.to_thread, spans.close)
+    return JobSpans(spans)
 
 
 def _fetch_limits(engine: EngineSettings) -> FetchLimits:

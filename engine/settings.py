@@ -139,6 +139,12 @@ class RetentionSettings(Section):
         return self
 
 
+class TraceSettings(Section):
+    """[engine.traces]: spans for OpenTelemetry."""
+
+    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
+
+
 class LogSettings(Section):
     """[engine.log]: lines on standard output."""
 
@@ -185,6 +191,7 @@ class EngineSettings(Section):
     retention: RetentionSettings = RetentionSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
 
     @property
     def on_loopback(self) -> bool:

@@ -82,6 +82,12 @@ class StreamsSettings(Section):
     hold_seconds: float = Field(10.0, ge=1, le=600, description="How long a dead relay's streams stay held.")
 
 
+class TraceSettings(Section):
+    """[relay.traces]: spans for OpenTelemetry."""
+
+    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
+
+
 class LogSettings(Section):
     """[relay.log]: lines on standard output."""
 
@@ -114,6 +120,7 @@ class RelaySettings(Section):
     http: HttpSettings = HttpSettings()
     streams: StreamsSettings = StreamsSettings()
     log: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
     admin: AdminSettings = AdminSettings()
 
 

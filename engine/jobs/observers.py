@@ -21,6 +21,7 @@ from engine.request import Failed, FailureCode, Request
 from engine.transcript import Transcript
 from relay.model import Refusal
 from relay.policy.destination import Rules, read
+from relay.telemetry.traces import Spans
 
 DONE = "done"
 _STATES = ("queued", "leased")
@@ -29,6 +30,29 @@ _WAIT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 log = structlog.get_logger()
+
+
+class JobSpans:
+    """Makes one span of each job that ended, in the trace of its request."""
+
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+
+    def __call__(self, ended: Ended) -> None:
+        """Hear of one job."""
+        from opentelemetry.trace import SpanKind
+
+        request, said = ended.job.request, ended.result.said
+        attributes: dict[str, str | int] = {
+            "outspoken.job.id": request.id,
+            "outspoken.model": request.model,
+            "outspoken.recogniser": request.recogniser,
+            "outspoken.audio.bytes": ended.result.media.size,
+            "outspoken.crashes": ended.job.crashes,
+        }
+        error = said.code.value if isinstance(said, Failed) else None
+        times = (ended.started_at, ended.finished_at)
+        self._spans.add("transcribe", SpanKind.CONSUMER, request.traceparent, times, attributes, error)
 
 
 class JobLog:
