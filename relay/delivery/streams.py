@@ -48,7 +48,6 @@ from relay.policy.sealing import Headers, redacted
 _WINDOW = 128  # messages of one stream that were read and are not confirmed
 _GATHER_SECONDS = 0.02
 _AGAIN_SECONDS = 0.5
-_GOODBYE_SECONDS = 6.0
 _DONE, _GOING_AWAY = 1000, 1001
 
 log = structlog.get_logger()
@@ -110,10 +109,12 @@ class Observer(Protocol):
 @dataclass(frozen=True, slots=True)
 class StreamPace:
     """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell; `hold` is how
-    long a stream stays held without a word, which is said three times as often."""
+    long a stream stays held without a word, which is said three times as often; `goodbye` is what receivers have to
+    answer one when the relay stops."""
 
     poll: float = 0.25
     hold: float = 10.0
+    goodbye: float = 6.0
 
 
 class _Line:
@@ -401,14 +402,21 @@ class StreamCarrier:
         if self._tasks():
             log.info("streams.draining", held=self.held)
             await asyncio.wait(self._tasks(), timeout=seconds)
-        for line in self._lines.values():
-            line.leave()
-        if self._tasks():
-            await asyncio.wait(self._tasks(), timeout=_GOODBYE_SECONDS)
+        await self._leave()
         try:
             await self.write_once()
         except StoreUnavailable as error:  # who finds them overdue kills them
             log.error("store.error", operation="stream_settle", kind=str(error), held=self.held)
+
+    async def _leave(self) -> None:
+        for line in self._lines.values():
+            line.leave()
+        if self._tasks():
+            await asyncio.wait(self._tasks(), timeout=self._pace.goodbye)
+        for line in self._lines.values():
+            if line.task and not line.task.done():  # it waits for a receiver that reads nothing
+                line.task.cancel()
+                self._enter(self._killed(line, KillReason.RELAY, "This relay stops."))
 
     async def _loop(self, name: str, ring: asyncio.Event, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
         """Turn whenever the event was set, and every so many seconds. A loop outlives its failures."""

@@ -311,6 +311,7 @@ class _Handle(aiohttp.ClientWebSocketResponse[Literal[True]]):
         connection = self._response.connection
         if connection is not None and connection.transport is not None:
             connection.transport.abort()
+        self._response.close()
 
 
 class _Redirected(aiohttp.ClientError):

@@ -1,0 +1,402 @@
+"""Streams carried over real sockets from a real outbox: the loops are turned by hand, or run as a relay runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import outbox
+from relay.delivery.streams import StreamCarrier, StreamPace
+from relay.model import Attempted, KillReason, NewDelivery, Outcome, Stream, StreamState, StreamStatus
+from relay.outbox.doorbell import Doorbell
+from relay.outbox.streams import LiveStreams
+from relay.policy import sealing
+from relay.policy.destination import Rules, read
+from relay.transports.resolver import Resolver
+from relay.transports.websocket import SocketBounds, WebSocketTransport
+from tests.acceptance.sockets import Conversation, Receiver, receiving
+from tests.relay.deliveries import new, put, rows, states
+from tests.relay.delivery.surroundings import full_disk
+from tests.relay.transports.peers import deaf
+from tests.relay.transports.receivers import receiving as listening
+
+Log = list[MutableMapping[str, Any]]
+
+
+class Told:
+    """What observers heard."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempted] = []
+        self.ends: list[KillReason | None] = []
+        self.failed: list[str] = []
+        self.news = asyncio.Event()
+
+    def attempted(self, attempts: Sequence[Attempted]) -> None:
+        self.attempts += attempts
+        self.news.set()
+
+    def finished(self, reason: KillReason | None) -> None:
+        self.ends.append(reason)
+        self.news.set()
+
+    def turned(self, loop: str, *, ok: bool) -> None:
+        if not ok:
+            self.failed.append(loop)
+            self.news.set()
+
+    async def until(self, ready: Callable[[Told], bool]) -> None:
+        """Wait until they have heard enough."""
+        async with asyncio.timeout(10):
+            while not ready(self):
+                self.news.clear()
+                await self.news.wait()
+
+
+class Place:
+    """One outbox, and the relays that carry its streams."""
+
+    def __init__(self, database: Path, port: int) -> None:
+        self.database = database
+        self.port = port
+        self.producer = outbox.connect(database)
+        self.bell = outbox.Bell(database)
+
+    def message(self, number: int, key: str = "s", live_until: float | None = None) -> NewDelivery:
+        """The n-th of a stream."""
+        url = f"ws://u:p@127.0.0.1:{self.port}/live"
+        body = b'{"key":"%s","n":%d}' % (key.encode(), number)
+        return new(
+            f"{key}-{number}", url, body=body, stream=Stream(key, live_until=live_until), headers={"dg-token": "t"}
+        )
+
+    def add(self, *numbers: int, key: str = "s", live_until: float | None = None) -> None:
+        put(self.database, *(self.message(number, key, live_until) for number in numbers))
+        self.bell.ring()
+
+    def end(self, key: str = "s") -> None:
+        outbox.end_stream(self.producer, key)
+        self.bell.ring()
+
+    def status(self, key: str = "s") -> StreamStatus:
+        return outbox.watch_streams(self.producer, [key])[key]
+
+    @asynccontextmanager
+    async def relay(
+        self,
+        told: Told,
+        *,
+        rules: Rules | None = None,
+        sockets: int = 100,
+        bounds: SocketBounds | None = None,
+        hold: float = 10.0,
+        drain: float = 0.0,
+    ) -> AsyncIterator[StreamCarrier]:
+        """One that runs until the block ends, and drains then."""
+        rules = rules or Rules(ports=frozenset({self.port}), networks=(IPv4Network("127.0.0.0/8"),))
+        store, wake = LiveStreams(self.database, hold), asyncio.Event()
+        doorbell = Doorbell(self.database, wake)
+        doorbell.open()
+        carrier = StreamCarrier(
+            store,
+            WebSocketTransport(Resolver(rules), bounds or SocketBounds(close_timeout=0.5)),
+            read=partial(read, rules=rules, schemes=frozenset({"ws", "wss"})),
+            seal=lambda stream, target, now: sealing.handshake(
+                stream.id, stream.key, target, "tests", stream.headers, (), now
+            ),
+            observer=told,
+            clockwork=told,
+            wake=wake,
+            sockets=sockets,
+            pace=StreamPace(hold=hold, goodbye=0.5),
+        )
+        running = asyncio.create_task(carrier.run(drain))
+        try:
+            yield carrier
+        finally:
+            carrier.stop()
+            await running
+            doorbell.close()
+            await store.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """One that hears everything."""
+    async with receiving() as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(database: Path, receiver: Receiver) -> Iterator[Place]:
+    """An outbox whose streams lead there."""
+    opened = Place(database, receiver.port)
+    yield opened
+    opened.bell.close()
+    opened.producer.close()
+
+
+def texts(key: str, count: int) -> list[str]:
+    return [f'{{"key":"{key}","n":{number}}}' for number in range(count)]
+
+
+async def test_messages_arrive_in_order_over_one_socket_which_is_closed_after_the_last(
+    place: Place, receiver: Receiver
+) -> None:
+    told = Told()
+    place.add(*range(5))
+    async with place.relay(told):
+        conversation = await receiver.next()
+        for number in range(5, 20):
+            place.add(number)
+        place.end()
+        assert await conversation.closed() == 1000
+        await told.until(lambda it: it.ends == [None])
+    assert conversation.texts == texts("s", 20)
+    assert receiver.opened.empty()
+    assert place.status() == StreamStatus(StreamState.CLOSED, None, 0)
+    assert set(states(place.database).values()) == {"delivered"}
+    assert [one.delivery.id for one in told.attempts] == [f"s-{number}" for number in range(20)]
+    assert {one.outcome for one in told.attempts} == {Outcome.SUCCESS}
+    assert [one.answer.reused for one in told.attempts] == [False] + [True] * 19
+    assert all(0 <= one.lag < 10 for one in told.attempts)
+
+
+async def test_the_handshake_names_the_stream_and_carries_credentials_and_headers(
+    place: Place, receiver: Receiver
+) -> None:
+    told = Told()
+    place.add(1)
+    async with place.relay(told):
+        headers = {name.lower(): value for name, value in (await receiver.next()).headers.items()}
+        await told.until(lambda it: len(it.attempts) == 1)
+    assert headers["authorization"] == "Basic dTpw"
+    assert (headers["webhook-id"], headers["webhook-stream"], headers["dg-token"]) == ("s", "1", "t")
+    assert "content-type" not in headers
+    ((kept,),) = rows(place.database, "SELECT request_headers FROM attempts")
+    assert "dTpw" not in kept
+    assert '["authorization","[redacted]"]' in kept
+
+
+async def test_a_backlog_arrives_whole(place: Place, receiver: Receiver) -> None:
+    told = Told()
+    place.add(*range(1000))
+    place.end()
+    async with place.relay(told):
+        conversation = await receiver.next()
+        assert await conversation.closed() == 1000
+    assert conversation.texts == texts("s", 1000)
+
+
+async def test_a_hundred_streams_go_at_once(place: Place, receiver: Receiver) -> None:
+    told = Told()
+    keys = [f"k{number}" for number in range(100)]
+    async with place.relay(told) as carrier:
+        for number in range(3):
+            put(place.database, *(place.message(number, key) for key in keys))
+            place.bell.ring()
+        conversations = [await receiver.next() for _ in keys]
+        assert carrier.held == 100
+        for key in keys:
+            place.end(key)
+        assert [await conversation.closed() for conversation in conversations] == [1000] * 100
+        await told.until(lambda it: len(it.ends) == 100)
+    assert sorted(conversation.texts for conversation in conversations) == sorted(texts(key, 3) for key in keys)
+
+
+async def test_a_stream_begins_with_its_socket(place: Place, receiver: Receiver) -> None:
+    place.producer.execute("BEGIN IMMEDIATE")
+    outbox.begin_stream(place.producer, Stream("s"), f"ws://127.0.0.1:{place.port}/", {"dg-token": "t"})
+    place.producer.execute("COMMIT")
+    async with place.relay(Told()):
+        conversation = await receiver.next()
+        place.end()
+        assert await conversation.closed() == 1000
+    assert conversation.texts == []
+    assert conversation.headers["dg-token"] == "t"
+
+
+@pytest.mark.parametrize("drop", [Conversation.drop, lambda it: asyncio.ensure_future(it.socket.close(code=1000))])
+async def test_a_socket_that_drops_kills_its_stream_within_a_second_and_no_other(
+    place: Place, receiver: Receiver, drop: Callable[[Conversation], object], log: Log
+) -> None:
+    told = Told()
+    async with place.relay(told):
+        place.add(0)
+        conversation = await receiver.next()
+        await conversation.heard(1)
+        await told.until(lambda it: len(it.attempts) == 1)
+        place.add(0, key="other")
+        other = await receiver.next()
+        began = time.monotonic()
+        drop(conversation)
+        await told.until(lambda it: it.ends == [KillReason.DROPPED])
+        assert time.monotonic() - began < 1.0
+        assert place.status() == StreamStatus(StreamState.KILLED, KillReason.DROPPED, 0)
+        place.add(1, key="other")
+        assert await other.heard(2) == texts("other", 2)
+        assert receiver.opened.empty()
+    (killed,) = [line for line in log if line["event"] == "stream.killed" and line["stream"] == "s"]
+    assert (killed["reason"], killed["delivered"]) == ("connection_lost", 1)
+
+
+async def test_what_waits_behind_a_lost_socket_is_dead(place: Place) -> None:
+    told, bounds = Told(), SocketBounds(pong_timeout=0.3, close_timeout=0.1)
+    async with listening(deaf(reads=True)) as receiver:
+        place.port = receiver.port
+        async with place.relay(told, bounds=bounds):
+            place.add(*range(300))
+            await told.until(lambda it: it.ends == [KillReason.SILENT])
+        assert set(rows(place.database, "SELECT state, reason FROM deliveries")) == {("dead", "stream_killed")}
+    assert {one.outcome for one in told.attempts} == {Outcome.READ_TIMEOUT}
+    assert 0 < len(told.attempts) < 300
+    assert rows(place.database, "SELECT count(*) FROM attempts") == [(len(told.attempts),)]
+
+
+async def test_a_slow_receiver_holds_up_its_own_stream_only(place: Place, receiver: Receiver) -> None:
+    rules = Rules(ports=frozenset(range(1, 65536)), networks=(IPv4Network("127.0.0.0/8"),))
+    async with listening(deaf(reads=False)) as stuck, place.relay(Told(), rules=rules):
+        put(
+            place.database,
+            new("slow", f"ws://127.0.0.1:{stuck.port}/", body=b"x" * 30_000_000, stream=Stream("slow")),
+        )
+        place.bell.ring()
+        await stuck.reached.wait()
+        place.add(0)
+        conversation = await receiver.next()
+        assert await conversation.heard(1, within=2.0) == texts("s", 1)
+    assert place.status("slow") == StreamStatus(StreamState.KILLED, KillReason.RELAY, 0)
+
+
+async def test_a_receiver_that_refuses_kills_the_stream_and_is_asked_once(place: Place) -> None:
+    from aiohttp import web
+
+    told = Told()
+    async with receiving(answer=lambda _: web.Response(status=401)) as refusing:
+        place.port = refusing.port
+        place.add(0, 1)
+        async with place.relay(told):
+            await told.until(lambda it: it.ends == [KillReason.REFUSED])
+        assert refusing.refused.qsize() == 1
+    assert rows(place.database, "SELECT status, outcome, detail FROM attempts") == [
+        (401, "http_4xx", "the receiver answered 401")
+    ]
+    assert set(states(place.database).values()) == {"dead"}
+
+
+async def test_a_forbidden_address_is_never_dialled(place: Place, receiver: Receiver) -> None:
+    told = Told()
+    place.add(0, 1)
+    async with place.relay(told, rules=Rules(ports=frozenset({place.port}))):
+        await told.until(lambda it: it.ends == [KillReason.FORBIDDEN])
+    assert receiver.opened.empty()
+    assert rows(place.database, "SELECT reason FROM deliveries ORDER BY seq") == [
+        ("forbidden_destination",),
+        ("stream_killed",),
+    ]
+
+
+async def test_a_destination_that_is_left_alone_gets_no_new_socket_and_keeps_its_old_one(
+    place: Place, receiver: Receiver
+) -> None:
+    told = Told()
+    async with place.relay(told):
+        place.add(0)
+        conversation = await receiver.next()
+        await conversation.heard(1)
+        rows(place.database, "UPDATE destinations SET state = 'paused'")
+        place.add(1)
+        place.add(0, key="late")
+        await told.until(lambda it: it.ends == [KillReason.LEFT_ALONE])
+        assert await conversation.heard(2) == texts("s", 2)
+    assert receiver.opened.empty()
+    assert place.status("late") == StreamStatus(StreamState.KILLED, KillReason.LEFT_ALONE, 0)
+
+
+async def test_what_a_producer_left_behind_is_delivered_and_then_the_socket_is_closed(
+    place: Place, receiver: Receiver
+) -> None:
+    told = Told()
+    place.add(0, 1, live_until=time.time() + 0.3)
+    async with place.relay(told):
+        conversation = await receiver.next()
+        assert await conversation.closed() == 1001
+        await told.until(lambda it: it.ends == [None])
+    assert conversation.texts == texts("s", 2)
+    assert place.status() == StreamStatus(StreamState.CLOSED, None, 0)
+
+
+async def test_streams_beyond_the_bound_wait_for_one_that_ends(place: Place, receiver: Receiver) -> None:
+    place.add(0, key="a")
+    place.add(0, key="b")
+    async with place.relay(Told(), sockets=1) as carrier:
+        first = await receiver.next()
+        assert await first.heard(1) == texts("a", 1)
+        assert carrier.held == 1
+        place.end("a")
+        second = await receiver.next()
+        assert first.close_code == 1000
+        assert await second.heard(1) == texts("b", 1)
+
+
+async def test_a_relay_that_stops_lets_streams_end_and_kills_the_rest(place: Place, receiver: Receiver) -> None:
+    told = Told()
+    async with AsyncExitStack() as stack:
+        carrier = await stack.enter_async_context(place.relay(told, drain=0.5))
+        place.add(0, key="ending")
+        place.add(0, key="lasting")
+        by_key = {}
+        for _ in range(2):
+            conversation = await receiver.next()
+            by_key[(await conversation.heard(1))[0]] = conversation
+        ending, lasting = by_key[texts("ending", 1)[0]], by_key[texts("lasting", 1)[0]]
+        carrier.stop()
+        place.add(1, key="ending")
+        place.add(0, key="new")
+        place.end("ending")
+        assert await ending.closed() == 1000
+        assert await lasting.closed() == 1001
+    assert ending.texts == texts("ending", 2)
+    assert place.status("lasting").reason is KillReason.RELAY
+    assert place.status("new") == StreamStatus(StreamState.OPEN, None, 1)
+
+
+async def test_a_full_disk_holds_no_message_up_and_loses_no_end(place: Place, receiver: Receiver, log: Log) -> None:
+    told = Told()
+    async with place.relay(told):
+        place.add(0)
+        conversation = await receiver.next()
+        await told.until(lambda it: len(it.attempts) == 1)
+        put(place.database, place.message(1))
+        with full_disk():
+            place.bell.ring()
+            await conversation.heard(2)
+            await told.until(lambda it: "stream_settle" in it.failed)
+        await told.until(lambda it: len(it.attempts) == 2)
+        place.end()
+        assert await conversation.closed() == 1000
+    assert set(states(place.database).values()) == {"delivered"}
+    assert any(line["event"] == "store.error" for line in log)
+
+
+async def test_a_stream_that_somebody_else_ended_is_let_go(place: Place, receiver: Receiver) -> None:
+    async with place.relay(Told()) as carrier:
+        place.add(0)
+        conversation = await receiver.next()
+        await conversation.heard(1)
+        rows(
+            place.database,
+            "UPDATE streams SET state = 'killed', reason = 'relay_gone', finished_at = 1, holder = NULL,"
+            " holder_until = NULL",
+        )
+        place.bell.ring()
+        await conversation.closed()
+        assert carrier.held == 0
