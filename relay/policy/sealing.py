@@ -7,6 +7,7 @@ from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from relay.model import Delivery, Method, Target
+from relay.policy.redaction import without_secrets
 from relay.policy.signing import SigningKey, signature
 
 Headers = tuple[tuple[str, str], ...]
@@ -65,7 +66,7 @@ def is_presigned(target: Target) -> bool:
 
 def redacted(headers: Headers) -> Headers:
     """The same headers, fit to be kept: credentials, cookies and signatures by name only."""
-    return tuple((name, "[redacted]" if name.lower() in _SECRET else value) for name, value in headers)
+    return tuple((name, "[redacted]" if name.lower() in _SECRET else without_secrets(value)) for name, value in headers)
 
 
 def _add_ours(sent: list[tuple[str, str]], delivery: Delivery) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
@@ -18,13 +17,13 @@ from msgspec import Struct
 
 from relay.model import Attempted, Dead, Delivered, Method, Outcome, Retry, Verdict
 from relay.policy.outcome import remedy_for_413
+from relay.policy.redaction import without_secrets
 
 Event = MutableMapping[str, Any]
 
 _SECRET_KEYS = frozenset(
     {"authorization", "api_key", "key", "secret", "token", "password", "url", "callback", "signature"}
 )
-_USERINFO_OR_QUERY = re.compile(r"(?P<scheme>\b\w+://)(?:[^\s/?#]*@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
 
 
 def configure(level: str, style: Literal["json", "console"], service: str) -> None:
@@ -105,11 +104,6 @@ def redact(_: object, __: str, event: Event) -> Event:
         elif isinstance(value, str):
             event[key] = without_secrets(value)
     return event
-
-
-def without_secrets(text: str) -> str:
-    """The same text, userinfo and query of every URL in it left out."""
-    return _USERINFO_OR_QUERY.sub(r"\g<scheme>\g<rest>", text) if "://" in text else text
 
 
 _FINISHED = "delivery.attempt.finished"
