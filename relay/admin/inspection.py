@@ -66,8 +66,8 @@ EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """One delivery in a list. `seq` is the cursor for the older ones; `attempts` counts since it was last replayed."""
+class Standing:
+    """What is told of a delivery wherever it is told of. `attempts` counts since it was last replayed."""
 
     seq: int
     id: str
@@ -80,6 +80,12 @@ class Summary:
     reason: str | None
     body_bytes: int
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary(Standing):
+    """One delivery in a list. `seq` is the cursor for the older ones."""
+
     last_number: int | None
     last_outcome: str | None
     last_status: int | None
@@ -99,24 +105,13 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
+class Details(Standing):
     """One delivery with all that is known of it but its body and its attempts.
 
     `url` is the origin alone, unless it was revealed; credentials never are. `waits_for` is a sentence: what keeps a
     pending delivery. `stream_reason` says why its stream was killed.
     """
 
-    seq: int
-    id: str
-    state: State
-    destination: str
-    kind: str
-    created_at: float
-    due_at: float | None
-    finished_at: float | None
-    reason: str | None
-    body_bytes: int
-    attempts: int
     lapses: int
     url: str
     method: str

@@ -2,6 +2,8 @@
 
 Attack and peace take turns, so that whatever else the machine does falls on both, and each attack is held against the
 peace right before it. The median of the rounds counts: one round that a busy machine spoilt, either way, says nothing.
+The slowest twentieth gets more grace than the rest: it is those who wait for this test's own transactions of 2 MB rows,
+and for forty handshakes at once on as few cores as there are.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ ROUNDS = 3
 ATTEMPTS = 2  # of a delivery. Two deliveries to a destination fail four times at most: its breaker stays closed.
 EVERY = 0.01
 SAMPLE = 100  # healthy deliveries that a measure rests on, at least
-NOISE = 0.005  # below this, a p95 says more about the machine than about the relay
+NOISE = {50: 0.005, 95: 0.03}  # seconds; below them, a percentile says more about the machine than about the relay
 GROWTH = 20 * 2**20
 BAD_NEWS = {"delivery.attempt.crashed", "loop.failed", "observer.failed", "store.error"}
 
@@ -180,7 +182,7 @@ class Siege:
         with closing(sqlite3.connect(self.stage.database)) as connection:
             return connection.execute(question, values).fetchall()
 
-    def p95(self, since: float, until: float) -> float:
+    def percentiles(self, since: float, until: float) -> dict[int, float]:
         """Seconds from the producer's transaction to the answer, for healthy deliveries begun in that time."""
         took = self.ask(
             "SELECT started_at - created_at + duration FROM deliveries JOIN attempts USING (seq)"
@@ -188,8 +190,8 @@ class Siege:
             since,
             until,
         )
-        p95: float = quantiles((seconds for (seconds,) in took), n=20)[-1]
-        return p95
+        cuts = quantiles((seconds for (seconds,) in took), n=100)
+        return {percent: cuts[percent - 1] for percent in NOISE}
 
     async def gives_back_what_it_took(self) -> None:
         """Its memory is what it was, and so are its descriptors as soon as it has heard that the attackers are gone."""
@@ -200,10 +202,14 @@ class Siege:
                 await asyncio.sleep(0.05)
 
     def healthy_was_served_throughout(self) -> None:
-        pairs = [(self.p95(one.peace, one.attack), self.p95(one.attack, one.end)) for one in self.rounds]
-        for peace, attack in pairs:
-            print(f"healthy p95: {peace * 1e3:.1f} ms undisturbed, {attack * 1e3:.1f} ms under attack")
-        assert median(attack / max(peace, NOISE) for peace, attack in pairs) < 2
+        for percent, noise in NOISE.items():
+            ratios = []
+            for one in self.rounds:
+                peace = self.percentiles(one.peace, one.attack)[percent]
+                attack = self.percentiles(one.attack, one.end)[percent]
+                ratios.append(attack / max(peace, noise))
+                print(f"healthy p{percent}: {peace * 1e3:.1f} ms undisturbed, {attack * 1e3:.1f} ms under attack")
+            assert median(ratios) < 2
         assert self.ask("SELECT DISTINCT state FROM deliveries WHERE id GLOB 'healthy*'") == [("delivered",)]
         assert self.ask("SELECT max(attempts) FROM deliveries WHERE id GLOB 'healthy*'") == [(1,)]
 
