@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,13 +14,13 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from engine.api import deepgram, gladia, requests, results, server
+from engine.api import deepgram, deepgram_live, gladia, requests, results, server
 from engine.api.body import Limits
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
 from engine.audio.fetch import Limits as FetchLimits
-from engine.audio.pcm import raw_format
+from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.jobs import retention
 from engine.jobs.admission import Admission, Bounds, Patience
 from engine.jobs.archive import Archive
@@ -32,11 +32,18 @@ from engine.jobs.runner import Ended, Pace, Runner
 from engine.jobs.store import JobStore, migrate
 from engine.jobs.work import Workshop
 from engine.keys import Keys
+from engine.live.observers import LiveLog, LiveMetrics
+from engine.live.outlet import Outlet
+from engine.live.session import Limits as LiveLimits
+from engine.live.sessions import Sessions
+from engine.recognisers.base import Spec
+from engine.recognisers.listening import Listening
 from engine.recognisers.pool import Pool
 from engine.recognisers.residence import Moved
-from engine.settings import EngineSettings, Settings
+from engine.settings import EngineSettings, LiveSettings, Settings
 from relay.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results
+from relay.policy.destination import Rules
 from relay.telemetry import exposition
 from relay.telemetry.exposition import Check, measure_loop_lag
 from relay.telemetry.supervisor import Supervisor
@@ -102,6 +109,8 @@ class House:
             memory=engine.models_memory_bytes,
             tell=_moved,
         )
+        self._live_metrics = LiveMetrics(self._metrics.registry)
+        self._listening, self._outlet, self._sessions = self._live_rooms(specs, rules)
         self._recognition = Recognition(self._pool, self._metrics, engine.max_work_seconds)
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
@@ -109,14 +118,29 @@ class House:
         self._intake = Intake(self._store, self._folder, self.runner.wake)
         self._limits = Limits(engine.max_upload_bytes, engine.upload_stall_seconds, engine.keep_alive_seconds)
         self._http = HttpMetrics(self._metrics.registry, server.ROUTES)
+        gladia_parts = self._gladia(settings.outbox.public_url)
+        self._gladia_live = gladia.Live(gladia_parts, self._gladia_live_parts())
         self.application = server.build(
             self._http,
             deepgram.routes(self._deepgram()),
-            gladia.routes(self._gladia(settings.outbox.public_url)),
+            deepgram_live.routes(self._deepgram_live()),
+            gladia.routes(gladia_parts),
+            gladia.live_routes(self._gladia_live),
             requests.routes(requests.Parts(self._keys, self._archive, self._results)),
             results.routes(self._results),
             exposition.routes(self._metrics.registry, self._checks()),
         )
+        self.application.on_shutdown.append(self._finish_sessions)
+
+    def _live_rooms(self, specs: Mapping[str, Spec], rules: Rules) -> tuple[Listening, Outlet, Sessions]:
+        live, metrics = self._engine.live, self._live_metrics
+        listening = Listening(
+            specs, workers=live.workers, sessions=live.sessions, max_seconds=self._engine.max_audio_seconds
+        )
+        outlet = Outlet(self._path, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed)
+        sessions = Sessions(listening, outlet, LiveLog(rules), metrics)
+        metrics.count(lambda: len(sessions))
+        return listening, outlet, sessions
 
     def _make_runner(self) -> Runner:
         engine = self._engine
@@ -157,6 +181,36 @@ class House:
             event_names=self._engine.gladia.event_names,
         )
 
+    def _deepgram_live(self) -> deepgram_live.Parts:
+        return deepgram_live.Parts(
+            keys=self._keys,
+            catalogue=self._catalogue,
+            raw_format=raw_format,
+            byte_rate=bytes_per_second,
+            resolver=self._resolver,
+            sessions=self._sessions,
+            limits=_live_limits(self._engine.live, self._engine.live.idle_seconds),
+            max_message=self._engine.live.max_message_bytes,
+            mirror=self._engine.live.mirror,
+            refused=self._live_metrics.refused,
+        )
+
+    def _gladia_live_parts(self) -> gladia.LiveParts:
+        return gladia.LiveParts(
+            sessions=self._sessions,
+            raw_format=raw_format,
+            integers=integers,
+            byte_rate=bytes_per_second,
+            limits=_live_limits(self._engine.live, self._engine.live.resume_seconds),
+            max_message=self._engine.live.max_message_bytes,
+            refused=self._live_metrics.refused,
+        )
+
+    async def _finish_sessions(self, _: web.Application) -> None:
+        """Before the server waits for its handlers, which wait for their sessions."""
+        await self._sessions.stop(self._engine.drain_seconds)
+        await self._gladia_live.close()
+
     async def open(self) -> None:
         """Take hold of files and processes; the stack gives them back in reverse. Raises ConfigError, OSError."""
         self._stack.push_async_callback(self._store.close)
@@ -170,6 +224,10 @@ class House:
         log.info("audio.tidied", files=await self._folder.tidy(self._store.need_audio))
         self._stack.push_async_callback(self._pool.stop)
         await self._pool.start()
+        self._stack.push_async_callback(self._listening.stop)
+        await self._listening.start()
+        self._stack.push_async_callback(self._outlet.stop)
+        await self._outlet.start()
         lag = measure_loop_lag(self._metrics.loop_lag)
         for work in (lag, self._take_stock_regularly(), self._prune_regularly()):
             self._stack.push_async_callback(_broken_off, asyncio.create_task(work))
@@ -240,6 +298,16 @@ def _spans(endpoint: str, stack: AsyncExitStack) -> Callable[[Ended], None]:
 def _fetch_limits(engine: EngineSettings) -> FetchLimits:
     fetch = engine.fetch
     return FetchLimits(engine.max_upload_bytes, fetch.connect_timeout, fetch.total_timeout, fetch.redirects)
+
+
+def _live_limits(live: LiveSettings, idle: float) -> LiveLimits:
+    return LiveLimits(
+        length=live.max_seconds,
+        idle=idle,
+        finishing=live.finish_seconds,
+        speed=live.max_speed,
+        burst=live.burst_seconds,
+    )
 
 
 def _refuse_strangers(engine: EngineSettings, keys: Keys) -> None:

@@ -23,7 +23,7 @@ class Dialect(Protocol):
     def callback_headers(self, request: Request) -> dict[str, str]: ...
 
 
-_DIALECTS: Mapping[str, Dialect] = {"deepgram": deepgram, "gladia": gladia}
+_DIALECTS: Mapping[str, Dialect] = {"deepgram": deepgram, "gladia": gladia, gladia.LIVE: gladia}
 
 
 def emit(request: Request, media: Media, result: Transcript | Failed) -> NewDelivery:

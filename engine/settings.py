@@ -122,6 +122,27 @@ class LiveSettings(Section):
 
     workers: int = Field(1, ge=1, le=1024, description="Processes that listen, each with recognisers of its own.")
     sessions: int = Field(16, ge=1, le=100_000, description="Live sessions at once, over all of them.")
+    max_seconds: float = Field(4 * 3600.0, gt=0, description="How long one session may last.")
+    idle_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Seconds without audio or KeepAlive that end a session: Deepgram's 10."
+    )
+    resume_seconds: float = Field(
+        30.0, gt=0, le=3600, description="The same for Gladia's, whose callers may come back after a broken connection."
+    )
+    finish_seconds: float = Field(30.0, gt=0, le=600, description="How long the last results may take.")
+    max_speed: float = Field(4.0, ge=1, le=1000, description="How much faster than spoken audio may come.")
+    burst_seconds: float = Field(30.0, gt=0, le=3600, description="Seconds of audio that may come at once.")
+    max_message_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024**2, description="Bytes of one message.")
+    mirror: bool = Field(
+        False, description="Show Deepgram's callers what goes to their callbacks, and not only the last message."
+    )
+    backlog: int = Field(1000, ge=1, description="Messages that may wait for one session's callback.")
+    liveness_seconds: float = Field(
+        10.0,
+        ge=1,
+        le=300,
+        description="Silence after which the relay takes this engine for dead, and ends its streams.",
+    )
 
 
 class RetentionSettings(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol
 
 from aiohttp import web
@@ -35,6 +36,20 @@ async def authenticate(request: web.Request, keys: Keys) -> str | None:
     return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}))
 
 
+async def authenticate_socket(request: web.Request, keys: Keys) -> str | None:
+    """The same for a WebSocket: a browser cannot send the header, and names scheme and key as subprotocols."""
+    if "Authorization" in request.headers:
+        return await authenticate(request, keys)
+    secret = _secret(" ".join(_subprotocols(request)[:2]))
+    return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}))
+
+
+def session_id(request: web.Request) -> str:
+    """What Deepgram's clients call themselves; empty where they do not."""
+    protocols = dict(pairwise(_subprotocols(request)))
+    return (request.headers.get("x-deepgram-session-id") or protocols.get("x-deepgram-session-id", ""))[:128]
+
+
 async def authenticate_gladia(request: web.Request, keys: Keys) -> str | None:
     """The same for a key that is sent as Gladia's clients do."""
     return await _known(request.headers.get("x-gladia-key", "").strip(), keys, Rejected(_NOT_FOUND))
@@ -45,6 +60,10 @@ async def _known(secret: str, keys: Keys, otherwise: Rejected) -> str | None:
     if key_id is None and keys.required:
         raise otherwise
     return key_id
+
+
+def _subprotocols(request: web.Request) -> list[str]:
+    return [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
 
 
 def _secret(authorization: str) -> str:

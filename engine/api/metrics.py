@@ -43,12 +43,14 @@ class HttpMetrics:
 
     @property
     def middleware(self) -> Middleware:
-        """Counts every request, whatever becomes of it."""
+        """Counts every request, whatever becomes of it; but not WebSockets, which are counted as sessions."""
 
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
             started = time.perf_counter()
             response = await handler(request)
+            if isinstance(response, web.WebSocketResponse):
+                return response
             route = self._route(request)
             self._requests.labels(route, f"{response.status // 100}xx").inc()
             self._seconds.labels(route).observe(time.perf_counter() - started)

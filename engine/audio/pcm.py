@@ -41,10 +41,28 @@ HEADERLESS = {
 }
 """Encodings by the name that callers use. `linear32` is floating point, as Deepgram documents it."""
 
+_DEPTHS = {
+    8: Headerless("pcm_u8", "u8"),
+    16: HEADERLESS["linear16"],
+    24: Headerless("pcm_s24le", "s24le"),
+    32: Headerless("pcm_s32le", "s32le"),
+}
+"""Integer samples by their bits, as a WAV has them: with 8 they have no sign."""
+
+_SAMPLE_SIZES = {
+    "pcm_s16le": 2,
+    "pcm_f32le": 4,
+    "pcm_mulaw": 1,
+    "pcm_alaw": 1,
+    "pcm_u8": 1,
+    "pcm_s24le": 3,
+    "pcm_s32le": 4,
+}
+
 SELF_DESCRIBING = frozenset({"flac", "opus", "ogg-opus", "speex"})
 """Encodings that a stored file always carries in a container, so that the bytes say all that there is to know."""
 
-_DEMUXERS = {entry.codec: entry.demuxer for entry in HEADERLESS.values()}
+_DEMUXERS = {entry.codec: entry.demuxer for entry in (*HEADERLESS.values(), *_DEPTHS.values())}
 _MAGIC = (b"OggS", b"fLaC", b"#!AMR", b".snd", b"caff", b"ID3", b"\x1aE\xdf\xa3")
 
 
@@ -61,6 +79,19 @@ def raw_format(encoding: str, sample_rate: int | None = None, channels: int | No
         raise AudioError(f"encoding: {encoding[:40]!r} is not supported; use one of {known}, or leave it out")
     entry = HEADERLESS[name]
     return RawFormat(entry.codec, _rate(name, entry, sample_rate), _channels(name, entry, channels))
+
+
+def integers(bit_depth: int, sample_rate: int, channels: int) -> RawFormat:
+    """Integer PCM of 8, 16, 24 or 32 bits; within the bounds of `raw_format`, which raises the same for others."""
+    entry = _DEPTHS[bit_depth]
+    return RawFormat(entry.codec, _rate("pcm", entry, sample_rate), _channels("pcm", entry, channels))
+
+
+def bytes_per_second(raw: RawFormat | None) -> float | None:
+    """How many bytes are a second of this audio; None where the bytes do not tell, as a speech codec's or a
+    container's."""
+    size = _SAMPLE_SIZES.get(raw.codec) if raw else None
+    return float(size * raw.sample_rate * raw.channels) if raw and size else None
 
 
 def demuxer(raw: RawFormat) -> str:

@@ -22,8 +22,8 @@ import structlog
 
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import NO_KEY
-from engine.record import Delivered, Record, State, result_from_json
-from engine.request import media_from_json, request_from_json
+from engine.record import Delivered, Record, State, result_from_json, result_to_json
+from engine.request import Failed, media_from_json, media_to_json, request_from_json, request_to_json
 from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
 from relay.outbox.results import PastAttempt, attempts, standing, withdraw
@@ -37,6 +37,8 @@ _FORGET_RESULT = statement("forget_result", __package__)
 _FORGET_JOB = statement("forget_job", __package__)
 _ADD_UPLOAD = statement("add_upload", __package__)
 _UPLOAD = statement("upload", __package__)
+_ADD_SESSION = statement("add_session", __package__)
+_KEEP_RESULT = statement("keep_result", __package__)
 
 _STATES = {"queued": State.QUEUED, "leased": State.PROCESSING, "done": State.DONE, "failed": State.FAILED}
 _STORED = {state: stored for stored, state in _STATES.items()}
@@ -162,6 +164,17 @@ class Archive:
             await self._folder.remove(job_id)
         return forgotten
 
+    async def add_session(self, record: Record) -> None:
+        """Keep a live session that has ended: a job that was never queued, and whose audio is not kept. Durable on
+        return."""
+        values = _session(record)
+
+        def add(connection: sqlite3.Connection) -> None:
+            seq = connection.execute(_ADD_SESSION, values).lastrowid
+            connection.execute(_KEEP_RESULT, values | {"seq": seq})
+
+        await self._writer.run(add)
+
     async def add_upload(self, upload: Upload, received: Path) -> None:
         """Keep the file at `received`, which is moved away. Durable on return.
 
@@ -183,6 +196,26 @@ class Archive:
         self._lists.shutdown()
         self._reader.close()
         await self._writer.close()
+
+
+def _session(record: Record) -> dict[str, object]:
+    request, result = record.request, record.result
+    assert result is not None
+    return {
+        "id": request.id,
+        "request": request_to_json(request),
+        "media": media_to_json(record.media),
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "now": record.finished_at,
+        "state": _STORED[record.state],
+        "error_code": result.code.value if isinstance(result, Failed) else None,
+        "key_id": request.key_id or NO_KEY,
+        "dialect": request.dialect,
+        "bytes": record.media.size,
+        "duration": record.duration,
+        "result": result_to_json(result),
+    }
 
 
 def _filters(selection: Selection) -> dict[str, object]:

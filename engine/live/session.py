@@ -1,1 +1,234 @@
-"""A live session: what the caller may say, what it is told, and when it ends. Pure."""
+"""A live session: what the caller may say, what it is told, and when it ends. Pure: `now` is an argument, in seconds.
+
+    LISTENING --finish, idle, too long, left, behind, stopping--> FINISHING --finished--> ENDED
+        \\------------- undecodable, failed, callback lost, or not finished in time ---------^
+
+A session that ends for any reason but its own death is finished first: what was heard becomes final, and is told. What
+happens to a session that has ended does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Goodbye, KeepAlive, Message, Said
+from engine.heard import Broken, Finished, Heard
+from engine.request import FailureCode
+
+
+class Voice(Protocol):
+    """A vendor's side of one session: its client's messages in, its documents out. Remembers what was said."""
+
+    def opening(self, now: float) -> Sequence[Message]:
+        """What is said first, once."""
+
+    def understand(self, data: bytes | str, now: float) -> Said:
+        """What one message of the caller means."""
+
+    def tell(self, heard: Heard, channels: int, now: float) -> Sequence[Message]:
+        """What was heard, of so many channels."""
+
+    def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
+        """What is said last of a session that ends before all of it was heard."""
+
+    def goodbye(self, ending: Ending, detail: str) -> Goodbye:
+        """How the caller's socket is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may take, in seconds: by the clock, without audio or a sign of life, and to finish.
+
+    Audio may come `speed` times as fast as it was spoken, and `burst` seconds of it at once; a faster caller is slowed
+    down. After `flaws` messages that nobody understands it is left.
+    """
+
+    length: float = 4 * 3600.0
+    idle: float = 10.0
+    finishing: float = 30.0
+    speed: float = 4.0
+    burst: float = 30.0
+    flaws: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Hand bytes to the recogniser, and say `taken` when it has them."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Have the recogniser make final what it has, of one channel or of all."""
+
+    channel: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Tell the recogniser that no more comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a message to whom it concerns."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Close everything: the last action there is."""
+
+    ending: Ending
+    goodbye: Goodbye
+
+
+Action = Push | Flush | Conclude | Tell | End
+
+
+class _State(Enum):
+    LISTENING = auto()
+    FINISHING = auto()
+    ENDED = auto()
+
+
+_FATAL = frozenset({Ending.UNDECODABLE, Ending.FAILED, Ending.CALLBACK_LOST})
+_CALLERS_FAULT = frozenset({FailureCode.AUDIO, FailureCode.TOO_LARGE})
+
+
+class Session:
+    """One session, from its first moment to its last. Every method takes what happened, and returns what to do now."""
+
+    def __init__(self, voice: Voice, limits: Limits, now: float, byte_rate: float | None = None) -> None:
+        """`byte_rate` is how many bytes are a second of audio; None where only the recogniser finds out."""
+        self._voice = voice
+        self._limits = limits
+        self._byte_rate = byte_rate
+        self._state = _State.LISTENING
+        self._ending = Ending.DONE
+        self._detail = ""
+        self._began = self._sign_of_life = self._finishing_since = now
+        self._pushing = 0
+        self._flaws = 0
+        self._bytes = 0
+        self._seconds = 0.0
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether more audio may come."""
+        return self._state is _State.LISTENING
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens."""
+        return self._state is _State.ENDED
+
+    @property
+    def audio_bytes(self) -> int:
+        """How many bytes of audio came."""
+        return self._bytes
+
+    def begin(self, now: float) -> tuple[Action, ...]:
+        """The first moment."""
+        return tuple(Tell(message) for message in self._voice.opening(now))
+
+    def receive(self, data: bytes | str, now: float) -> tuple[Action, ...]:
+        """The caller sent a message. What comes behind its last word is not read."""
+        if self._state is not _State.LISTENING:
+            return ()
+        match self._voice.understand(data, now):
+            case Audio(data=audio, answers=answers):
+                return (*self._push(audio), *map(Tell, answers))
+            case Finish(answers=answers):
+                return (*map(Tell, answers), *self._finish(Ending.DONE, "", now))
+            case Finalize(channel=channel):
+                return (Flush(channel),)
+            case KeepAlive():
+                return self._keep_alive(now)
+            case Answered(answers=answers, flawed=flawed):
+                return (*map(Tell, answers), *(self._endure(now) if flawed else ()))
+
+    def taken(self, seconds: float, now: float) -> None:
+        """The recogniser took what was pushed; it has decoded so many seconds of audio in all."""
+        self._pushing -= 1
+        self._seconds = self._bytes / self._byte_rate if self._byte_rate else seconds
+        self._sign_of_life = now + self.pause(now)  # while it is slowed down, a caller cannot be heard
+
+    def pause(self, now: float) -> float:
+        """For how many seconds a caller that is too fast is not listened to."""
+        limits = self._limits
+        ahead = self._seconds - limits.burst - limits.speed * (now - self._began)
+        return max(0.0, ahead / limits.speed)
+
+    def hear(self, heard: Heard, channels: int, now: float) -> tuple[Action, ...]:
+        """The recogniser said something."""
+        if self._state is _State.ENDED:
+            return ()
+        match heard:
+            case Broken(code=code, message=message):
+                return self.end(Ending.UNDECODABLE if code in _CALLERS_FAULT else Ending.FAILED, message, now)
+            case Finished():
+                return (*self._told(heard, channels, now), self._end(self._ending, self._detail))
+            case _:
+                return self._told(heard, channels, now)
+
+    def end(self, ending: Ending, detail: str, now: float) -> tuple[Action, ...]:
+        """Something else wants it to end. `detail` is for the caller, without secrets."""
+        if ending in _FATAL and self._state is not _State.ENDED:
+            return (*map(Tell, self._voice.parting(ending, detail, now)), self._end(ending, detail))
+        return self._finish(ending, detail, now) if self._state is _State.LISTENING else ()
+
+    def tick(self, now: float) -> tuple[Action, ...]:
+        """Time went by."""
+        if now < self.deadline or self._state is _State.ENDED:
+            return ()
+        if self._state is _State.FINISHING:
+            return self.end(Ending.FAILED, "The recogniser did not finish in time.", now)
+        return self._finish(Ending.TOO_LONG if now >= self._last_moment else Ending.IDLE, "", now)
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` has something to do, if nothing happens before."""
+        if self._state is _State.FINISHING:
+            return self._finishing_since + self._limits.finishing
+        if self._pushing:
+            return self._last_moment
+        return min(self._sign_of_life + self._limits.idle, self._last_moment)
+
+    @property
+    def _last_moment(self) -> float:
+        return self._began + self._limits.length
+
+    def _push(self, audio: bytes) -> tuple[Action, ...]:
+        if not audio:
+            return ()
+        self._pushing += 1
+        self._bytes += len(audio)
+        return (Push(audio),)
+
+    def _keep_alive(self, now: float) -> tuple[Action, ...]:
+        """Counts from the first audio on: before that, nothing is kept alive."""
+        if self._bytes:
+            self._sign_of_life = max(self._sign_of_life, now)
+        return ()
+
+    def _endure(self, now: float) -> tuple[Action, ...]:
+        self._flaws += 1
+        return self._finish(Ending.NONSENSE, "", now) if self._flaws >= self._limits.flaws else ()
+
+    def _finish(self, ending: Ending, detail: str, now: float) -> tuple[Action, ...]:
+        self._state = _State.FINISHING
+        self._ending, self._detail, self._finishing_since = ending, detail, now
+        return (Conclude(),)
+
+    def _told(self, heard: Heard, channels: int, now: float) -> tuple[Action, ...]:
+        return tuple(Tell(message) for message in self._voice.tell(heard, channels, now))
+
+    def _end(self, ending: Ending, detail: str) -> End:
+        self._state = _State.ENDED
+        return End(ending, self._voice.goodbye(ending, detail))

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import orjson
 from aiohttp import web
 
 from engine.api.auth import authenticate_gladia
 from engine.api.door import enter
 from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.gladia.listing import page, rendered
 from engine.api.gladia.parts import MAX_JSON, Parts, answer
 from engine.api.gladia.uploads import file_of
 from engine.api.trace import traceparent
 from engine.dialects.gladia import (
-    Listing,
     Problem,
     filename_of,
     invalid,
     job,
     parse,
-    parse_listing,
     started,
     upload_id_of,
     upload_url,
 )
-from engine.jobs.archive import Selection
 from engine.record import Record
 from engine.request import Media, Request
 
@@ -61,17 +55,11 @@ class Jobs:
     async def get(self, http: web.Request) -> web.Response:
         """A job as it stands now, with its result once there is one."""
         record = await self._find(http)
-        return await _rendered(lambda: job(record))
+        return await rendered(lambda: job(record))
 
     async def index(self, http: web.Request) -> web.Response:
         """The caller's jobs, the newest first, results included."""
-        key_id = await authenticate_gladia(http, self._parts.keys)
-        listing = parse_listing(list(http.rel_url.query.items()))
-        if isinstance(listing, Problem):
-            raise Rejected(listing)
-        records, more = await self._page(listing, key_id)
-        links = self._links(http, listing, more=more)
-        return await _rendered(lambda: links | {"items": [job(record) for record in records]})
+        return await page(self._parts, http, DIALECT, "pre-recorded", job)
 
     async def delete(self, http: web.Request) -> web.Response:
         """Forget a job, its result and its audio; what is under way is abandoned."""
@@ -134,39 +122,6 @@ class Jobs:
         if record is None or record.request.dialect != DIALECT:
             raise Rejected(_NO_JOB)
         return record
-
-    async def _page(self, listing: Listing, key_id: str | None) -> tuple[list[Record], bool]:
-        if listing.nothing:
-            return [], False
-        selection = Selection(
-            key_id=key_id,
-            dialect=DIALECT,
-            states=listing.states,
-            since=listing.since,
-            before=listing.before,
-            metadata=listing.metadata,
-            offset=listing.offset,
-            limit=listing.limit,
-        )
-        page = await self._parts.archive.page(selection, with_results=True)
-        return page.records, page.next is not None
-
-    def _links(self, http: web.Request, listing: Listing, *, more: bool) -> dict[str, Any]:
-        """The first page, this one and the next one, under the filters that were sent."""
-        filters = [(name, value) for name, value in http.rel_url.query.items() if name not in {"offset", "limit"}]
-
-        def link(offset: int) -> str:
-            query = urlencode([("offset", offset), ("limit", listing.limit), *filters])
-            return f"{self._parts.base(http)}{http.path}?{query}"
-
-        following = link(listing.offset + listing.limit) if more else None
-        return {"first": link(0), "current": link(listing.offset), "next": following}
-
-
-async def _rendered(render: Callable[[], dict[str, Any]]) -> web.Response:
-    """A document made in a thread: hours of words are no business of the event loop."""
-    body = await asyncio.to_thread(lambda: orjson.dumps(render()))
-    return web.Response(body=body, content_type="application/json")
 
 
 def _filename(record: Record) -> str:

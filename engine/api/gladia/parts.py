@@ -71,6 +71,9 @@ class Archive(Protocol):
     async def delete(self, job_id: str, key_id: str | None) -> bool:
         """Forget a job, whatever its state; False where there is none of this key."""
 
+    async def add_session(self, record: Record) -> None:
+        """Keep a live session that is over."""
+
     async def add_upload(self, upload: Upload, received: Path) -> None:
         """Keep the file at `received`, durably."""
 

@@ -1,17 +1,22 @@
-"""Deepgram's pre-recorded API, in and out: query parameters become a Request, a Transcript the vendor's document."""
+"""Deepgram's API, in and out: query parameters become a Request, a Transcript the vendor's document, and what is heard
+live its messages."""
 
+from engine.dialects.deepgram.live import DeepgramVoice
+from engine.dialects.deepgram.live_parameters import parse_live
 from engine.dialects.deepgram.parameters import RawReader, parse
 from engine.dialects.deepgram.render import acknowledge, callback_headers, failure_reply, render, render_failure
 from engine.dialects.deepgram.reply import BadRequest, invalid_callback, unresolved_callback
 
 __all__ = [
     "BadRequest",
+    "DeepgramVoice",
     "RawReader",
     "acknowledge",
     "callback_headers",
     "failure_reply",
     "invalid_callback",
     "parse",
+    "parse_live",
     "render",
     "render_failure",
     "unresolved_callback",

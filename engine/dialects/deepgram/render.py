@@ -20,7 +20,7 @@ from engine.dialects.words import (
     written,
 )
 from engine.request import Failed, FailureCode, Media, Request
-from engine.transcript import Channel, Segment, Transcript, Word
+from engine.transcript import Channel, Model, Segment, Transcript, Word
 
 Document = dict[str, Any]
 
@@ -41,18 +41,18 @@ def render(request: Request, media: Media, transcript: Transcript) -> Document:
     options = _options(request)
     channels = [worded(channel, options) for channel in transcript.channels]
     shown = zip(transcript.channels, channels, strict=True)
-    results: Document = {"channels": [_channel(heard, channel, options) for heard, channel in shown]}
+    results: Document = {"channels": [channel_document(heard, channel, options) for heard, channel in shown]}
     if options.get("utterances"):
         found = utterances(channels, options.get("utt_split", UTT_SPLIT))
         results["utterances"] = [_utterance(item, index, request, options) for index, item in enumerate(found)]
-    return {"metadata": _metadata(request, media, transcript), "results": results}
+    return {"metadata": metadata(request, media, transcript), "results": results}
 
 
 def render_failure(request: Request, failed: Failed) -> Document:
     """The body of a failure callback, which has no `results`: a superset that old and new consumers can tell apart."""
     reply = failure_reply(failed)
-    metadata = {"request_id": request.id, **_echo(request)}
-    return {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request.id, "metadata": metadata}
+    known = {"request_id": request.id, **echo(request)}
+    return {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request.id, "metadata": known}
 
 
 def failure_reply(failed: Failed) -> BadRequest:
@@ -75,9 +75,10 @@ def _options(request: Request) -> Options:
     return cast(Options, request.options)
 
 
-def _metadata(request: Request, media: Media, transcript: Transcript) -> Document:
+def metadata(request: Request, media: Media, transcript: Transcript) -> Document:
+    """What is known besides the words."""
     model = transcript.model
-    metadata: Document = {
+    document: Document = {
         "transaction_key": "deprecated",
         "request_id": request.id,
         "sha256": media.sha256,
@@ -85,25 +86,31 @@ def _metadata(request: Request, media: Media, transcript: Transcript) -> Documen
         "duration": round(transcript.duration, 6),
         "channels": transcript.source_channels,
         "models": [model.id],
-        "model_info": {model.id: {"name": model.name, "version": model.version, "arch": model.arch}},
-        **_echo(request),
+        "model_info": {model.id: model_info(model)},
+        **echo(request),
     }
     if request.warnings:
-        metadata["warnings"] = [dict(warning) for warning in request.warnings]
-    return metadata
+        document["warnings"] = [dict(warning) for warning in request.warnings]
+    return document
 
 
-def _echo(request: Request) -> Document:
+def echo(request: Request) -> Document:
     """Tags and extra, which callers use to recognise their request; only when they were sent."""
     options = _options(request)
     return {name: value for name in ("tags", "extra") if (value := options.get(name))}
+
+
+def model_info(model: Model) -> Document:
+    """What a model says of itself."""
+    return {"name": model.name, "version": model.version, "arch": model.arch}
 
 
 def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _channel(heard: Channel, channel: Channel, options: Options) -> Document:
+def channel_document(heard: Channel, channel: Channel, options: Options) -> Document:
+    """What was said on one channel: as it was heard, which is searched, and as it is worded, which is shown."""
     document: Document = {"alternatives": [_alternative(channel, options)]}
     if options.get("detect_language"):
         document["detected_language"] = channel.language

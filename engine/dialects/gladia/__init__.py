@@ -1,15 +1,21 @@
-"""Gladia's pre-recorded API, in and out: a JSON body becomes a Request, a Transcript the vendor's documents."""
+"""Gladia's API, in and out: a JSON body becomes a Request, a Transcript the vendor's documents, and what is heard live
+its messages."""
 
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.listing import Listing, parse_listing
+from engine.dialects.gladia.live import GladiaVoice, live_job, live_started, running_job
+from engine.dialects.gladia.live_parameters import DIALECT as LIVE
+from engine.dialects.gladia.live_parameters import parse_live
 from engine.dialects.gladia.names import clean_filename, extension_of, filename_of, upload_id_of, upload_url
 from engine.dialects.gladia.parameters import File, parse
 from engine.dialects.gladia.render import callback_headers, job, render, render_failure, result, started, uploaded
 from engine.dialects.gladia.reply import Problem, invalid, render_problem
 
 __all__ = [
+    "LIVE",
     "Fields",
     "File",
+    "GladiaVoice",
     "Listing",
     "Problem",
     "callback_headers",
@@ -18,12 +24,16 @@ __all__ = [
     "filename_of",
     "invalid",
     "job",
+    "live_job",
+    "live_started",
     "parse",
     "parse_listing",
+    "parse_live",
     "render",
     "render_failure",
     "render_problem",
     "result",
+    "running_job",
     "started",
     "upload_id_of",
     "upload_url",

@@ -34,8 +34,8 @@ class Listing:
     nothing: bool = False
 
 
-def parse_listing(pairs: Sequence[tuple[str, str]]) -> Listing | Problem:
-    """What a decoded query string asks for, or everything that is wrong with it."""
+def parse_listing(pairs: Sequence[tuple[str, str]], kind: str = "pre-recorded") -> Listing | Problem:
+    """What a decoded query string asks of a list of this kind, or everything that is wrong with it."""
     flaws = [flaw for name in dict.fromkeys(name for name, _ in pairs) if (flaw := _stranger(name, pairs))]
     once = {name: value for name, value in pairs if name in _ONCE}
     statuses = [value for name, value in pairs if name == "status"]
@@ -48,7 +48,7 @@ def parse_listing(pairs: Sequence[tuple[str, str]]) -> Listing | Problem:
         before=before,
         states=tuple(_STATES[status] for status in _chosen("status", statuses, tuple(_STATES), flaws)),
         metadata={found["key"]: value for name, value in pairs if (found := _METADATA.fullmatch(name))},
-        nothing=bool(kinds) and "pre-recorded" not in _chosen("kind", kinds, _KINDS, flaws),
+        nothing=bool(kinds) and kind not in _chosen("kind", kinds, _KINDS, flaws),
     )
     return invalid(*flaws) if flaws else listing
 

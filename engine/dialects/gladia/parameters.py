@@ -13,7 +13,7 @@ import orjson
 
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.gladia.fields import Fields
-from engine.dialects.gladia.phrases import phrases
+from engine.dialects.gladia.phrases import Phrases, phrases
 from engine.dialects.gladia.reply import Problem, invalid
 from engine.dialects.subtitles import DEFAULT
 from engine.request import Callback, Request
@@ -22,8 +22,10 @@ MAX_METADATA = 2000
 """Characters of `custom_metadata` as JSON: Gladia's limit."""
 
 _MAX_DEPTH = 32
-_MAX_URL = 64 * 1024
-_REFUSED = {
+MAX_URL = 64 * 1024
+"""Characters of a URL, which the guard judges."""
+
+REFUSED = {
     "diarization": "tell speakers apart",
     "translation": "translate",
     "summarization": "summarise",
@@ -38,8 +40,10 @@ _REFUSED = {
     "display_mode": "reorder utterances",
     "context_prompt": "take a context; send custom_vocabulary instead",
 }
+"""What nobody gets, and how a refusal says so."""
+
 _OFF: tuple[object, ...] = (None, False, "", [], {})
-_SWITCHED = ("callback", "subtitles", "custom_vocabulary", "custom_spelling", *_REFUSED)
+_SWITCHED = ("callback", "subtitles", "custom_vocabulary", "custom_spelling", *REFUSED)
 _KNOWN = (
     *("audio_url", "custom_metadata", "language_config", "model", "sentences", "punctuation_enhanced"),
     # What these fields were called before; word times always come.
@@ -104,12 +108,12 @@ def parse(
     if not isinstance(body, dict):
         return Problem(400, 'The body is not a JSON object. Send {"audio_url": "https://..."}.')
     fields = Fields(body)
-    request = _Reader(fields, catalogue).request(request_id, key_id, traceparent, event_names)
+    request = _Recorded(fields, catalogue).request(request_id, key_id, traceparent, event_names)
     return invalid(*fields.flaws) if fields.flaws else request
 
 
-class _Reader:
-    """Reads one body. Flaws are noted on the way; with any of them, what it makes is worth nothing."""
+class Reader:
+    """Reads what every body has. Flaws are noted on the way; with any of them, what it makes is worth nothing."""
 
     def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
         self._fields = fields
@@ -118,12 +122,48 @@ class _Reader:
         self._params: dict[str, Any] = {}
         self._warnings: list[Mapping[str, str]] = []
 
-    def request(self, request_id: str, key_id: str | None, traceparent: str | None, event_names: str) -> Request:
-        self._refuse()
-        languages = self._languages()
-        spoken = phrases(self._fields)
+    def _languages(self) -> tuple[str, ...]:
+        config = self._fields.inner("language_config")
+        config.only("languages", "code_switching")
+        codes = config.texts("languages") or _old_languages(self._fields)
+        known = self._abilities.languages
+        languages = tuple(dict.fromkeys(_code(code, known) for code in codes))
+        if not {code.partition("-")[0] for code in languages} <= known:
+            config.flaw("languages", f"hold only languages that the model knows: {', '.join(sorted(known))}")
+        switching = config.flag("code_switching") or self._fields.flag("enable_code_switching")
+        self._params["language_config"] = {"languages": list(languages), "code_switching": switching}
+        if len(languages) != 1 and len(known) > 1:
+            self._soft("code_switching", switching, "code_switching")
+            self._soft("language_config", True, "detect_language")
+        return languages
+
+    def _phrases(self, fields: Fields) -> Phrases:
+        spoken = phrases(fields)
         self._soft("custom_vocabulary", bool(spoken.listen), "keyterm")
         self._soft("intensity", spoken.weighed, "intensity")
+        return spoken
+
+    def _refuse(self, fields: Fields) -> None:
+        for name, ability in REFUSED.items():
+            if fields.raw(name) not in _OFF:
+                fields.flaw(name, f"be left out: this server does not {ability}")
+
+    def _soft(self, name: str, asked: bool, ability: str) -> None:
+        if asked and ability not in self._abilities.honours:
+            message = f"Accepted, but recogniser {self._recogniser} cannot do it."
+            self._warn(name, "unsupported_parameter", message)
+
+    def _warn(self, parameter: str, kind: str, message: str) -> None:
+        self._warnings.append({"parameter": parameter, "type": kind, "message": message})
+
+
+class _Recorded(Reader):
+    """Reads a body that asks for the transcription of a recording."""
+
+    def request(self, request_id: str, key_id: str | None, traceparent: str | None, event_names: str) -> Request:
+        self._judge()
+        languages = self._languages()
+        spoken = self._phrases(self._fields)
         self._params |= spoken.params
         options = self._options(event_names, spoken.replace)
         return Request(
@@ -145,35 +185,18 @@ class _Reader:
             keeps_audio=True,
         )
 
-    def _refuse(self) -> None:
+    def _judge(self) -> None:
         fields = self._fields
-        for name, ability in _REFUSED.items():
-            if fields.raw(name) not in _OFF:
-                fields.flaw(name, f"be left out: this server does not {ability}")
+        self._refuse(fields)
         for name in _SWITCHED:
             if f"{name}_config" in fields and name not in fields:
                 self._warn(f"{name}_config", "unused_parameter", f"Not read, because {name} is not true.")
         fields.only(*_KNOWN)
 
-    def _languages(self) -> tuple[str, ...]:
-        config = self._fields.inner("language_config")
-        config.only("languages", "code_switching")
-        codes = config.texts("languages") or _old_languages(self._fields)
-        known = self._abilities.languages
-        languages = tuple(dict.fromkeys(_code(code, known) for code in codes))
-        if not {code.partition("-")[0] for code in languages} <= known:
-            config.flaw("languages", f"hold only languages that the model knows: {', '.join(sorted(known))}")
-        switching = config.flag("code_switching") or self._fields.flag("enable_code_switching")
-        self._params["language_config"] = {"languages": list(languages), "code_switching": switching}
-        if len(languages) != 1 and len(known) > 1:
-            self._soft("code_switching", switching, "code_switching")
-            self._soft("language_config", True, "detect_language")
-        return languages
-
     def _options(self, event_names: str, replace: list[list[str]]) -> Options:
         fields = self._fields
         options = Options(event_names=event_names, params=self._params)
-        if metadata := _metadata(fields):
+        if metadata := custom_metadata(fields):
             options["custom_metadata"] = metadata
         if replace:
             options["replace"] = replace
@@ -199,14 +222,6 @@ class _Reader:
         }
         return subtitles
 
-    def _soft(self, name: str, asked: bool, ability: str) -> None:
-        if asked and ability not in self._abilities.honours:
-            message = f"Accepted, but recogniser {self._recogniser} cannot do it."
-            self._warn(name, "unsupported_parameter", message)
-
-    def _warn(self, parameter: str, kind: str, message: str) -> None:
-        self._warnings.append({"parameter": parameter, "type": kind, "message": message})
-
 
 def _model(fields: Fields, catalogue: Catalogue) -> tuple[str, str]:
     name = fields.text("model") or catalogue.default
@@ -219,7 +234,7 @@ def _model(fields: Fields, catalogue: Catalogue) -> tuple[str, str]:
 def _audio_url(fields: Fields) -> str | None:
     if "audio_url" not in fields:
         fields.flaw("audio_url", "be a URL address")
-    return fields.text("audio_url", _MAX_URL)
+    return fields.text("audio_url", MAX_URL)
 
 
 def _code(code: str, known: frozenset[str]) -> str:
@@ -236,12 +251,12 @@ def _old_languages(fields: Fields) -> list[str]:
 
 
 def _callback(fields: Fields) -> Callback | None:
-    wanted, old = fields.flag("callback"), fields.text("callback_url", _MAX_URL)
+    wanted, old = fields.flag("callback"), fields.text("callback_url", MAX_URL)
     config = fields.inner("callback_config")
     if not wanted:
         return Callback(old) if old else None
     config.only("url", "method")
-    url = config.text("url", _MAX_URL) or old
+    url = config.text("url", MAX_URL) or old
     if url is None:
         config.flaw("url", "be a URL address where callback is true")
         return None
@@ -257,7 +272,8 @@ def _method(config: Fields) -> str:
     return method
 
 
-def _metadata(fields: Fields) -> dict[str, Any]:
+def custom_metadata(fields: Fields) -> dict[str, Any]:
+    """What the caller wants to find again in the answers."""
     value = fields.raw("custom_metadata")
     if value is None:
         return {}

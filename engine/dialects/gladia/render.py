@@ -32,7 +32,7 @@ _OFF = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Utterance:
+class Utterance:
     """One segment of one channel."""
 
     channel: int
@@ -156,7 +156,7 @@ def _transcription(spoken: Sequence[tuple[int, Channel]], options: Options) -> D
     document: Document = {
         "full_transcript": " ".join(prose(utterance.words, punctuate=True) for utterance in utterances),
         "languages": _languages(utterances),
-        "utterances": [_utterance(utterance) for utterance in utterances],
+        "utterances": [utterance_document(utterance) for utterance in utterances],
     }
     if options.get("sentences"):
         document["sentences"] = [_addon(_sentences([channel for _, channel in spoken]))]
@@ -165,17 +165,15 @@ def _transcription(spoken: Sequence[tuple[int, Channel]], options: Options) -> D
     return document
 
 
-def _utterances(spoken: Sequence[tuple[int, Channel]]) -> list[_Utterance]:
+def _utterances(spoken: Sequence[tuple[int, Channel]]) -> list[Utterance]:
     """Every segment of every channel, in the order of time."""
     found = [
-        _Utterance(number, channel.language, segment.words)
-        for number, channel in spoken
-        for segment in channel.segments
+        Utterance(number, channel.language, segment.words) for number, channel in spoken for segment in channel.segments
     ]
     return sorted(found, key=lambda utterance: (utterance.words[0].start, utterance.channel))
 
 
-def _languages(utterances: Sequence[_Utterance]) -> list[str]:
+def _languages(utterances: Sequence[Utterance]) -> list[str]:
     """The languages heard, from the most words to the fewest."""
     counted: Counter[str] = Counter()
     for utterance in utterances:
@@ -183,7 +181,8 @@ def _languages(utterances: Sequence[_Utterance]) -> list[str]:
     return [language for language, _ in counted.most_common()]
 
 
-def _utterance(utterance: _Utterance) -> Document:
+def utterance_document(utterance: Utterance) -> Document:
+    """One utterance with its words, of which there is at least one."""
     return {
         **_span(utterance.words),
         "confidence": confidence(utterance.words),

@@ -1,0 +1,202 @@
+"""`/v2/live`: begin a session, connect to it and come back to it, look at what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+
+from engine.api.auth import authenticate_gladia
+from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.gladia.listing import page, rendered
+from engine.api.gladia.parts import Parts, answer
+from engine.api.socket import Socket, refusal
+from engine.api.trace import traceparent
+from engine.dialects.gladia import (
+    LIVE,
+    GladiaVoice,
+    Problem,
+    callback_headers,
+    live_job,
+    live_started,
+    parse_live,
+    running_job,
+)
+from engine.dialects.gladia.live_parameters import ByteRate, Integers, RawReader
+from engine.dialects.live import Ending, Goodbye, LiveRequest
+from engine.errors import Busy, RecogniserUnavailable, WorkerDied
+from engine.live.conversation import Conversation, Ended
+from engine.live.lobby import Guest, Lobby
+from engine.live.session import Limits
+from engine.live.sessions import Sessions
+from engine.record import Record, State
+from engine.request import Failed, FailureCode
+from engine.transcript import Model
+from relay.errors import StoreUnavailable
+
+_NO_SESSION = Problem(404, "There is no such session: it was deleted, or is no longer kept, or another key made it.")
+_NO_FILE = Problem(404, "The audio of live sessions is not kept.")
+_UNDER_WAY = Problem(409, "The session is under way. Send stop_recording on its WebSocket first.")
+_NO_TOKEN = Problem(401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes.")
+_OVER = Goodbye(4403, "The session has ended. Start another.")
+_FAILED = {Ending.UNDECODABLE: FailureCode.AUDIO, Ending.FAILED: FailureCode.INTERNAL}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParts:
+    """What the endpoints work with besides. `max_message` is in bytes."""
+
+    sessions: Sessions
+    raw_format: RawReader
+    integers: Integers
+    byte_rate: ByteRate
+    limits: Limits = field(default_factory=Limits)
+    max_message: int = 1024 * 1024
+    refused: Callable[[], None] = lambda: None
+
+
+class Live:
+    """The endpoints, one method each."""
+
+    def __init__(self, parts: Parts, live: LiveParts) -> None:
+        self._parts = parts
+        self._live = live
+        self._lobby = Lobby()
+        self._savings: set[asyncio.Task[None]] = set()
+
+    async def create(self, http: web.Request) -> web.Response:
+        """Admit a session, and say where to connect."""
+        asked = await self._read(http)
+        if asked.request.callback:
+            await self._parts.judge("callback_config.url", asked.request.callback.url, must_resolve=True)
+        now = self._parts.clock()
+        try:
+            token = self._lobby.admit(asked, now)
+        except Busy as error:
+            raise refusal(error) from None
+        base = self._parts.base(http)
+        return answer(live_started(asked.request, now, f"ws{base.removeprefix('http')}/v2/live?token={token}"), 201)
+
+    async def connect(self, http: web.Request) -> web.StreamResponse:
+        """A socket for a session, its first or another; without a token, the list of those that ended."""
+        token = http.query.get("token")
+        if token is None:
+            return await self._index(http)
+        socket = Socket(http, self._live.max_message)
+        guest = self._lobby.by_token(token)
+        if guest is None:
+            raise Rejected(_NO_TOKEN)
+        async with guest.turn:
+            conversation = guest.conversation or await self._begin(guest)
+        await socket.open()
+        if conversation.is_over:
+            await socket.close(_OVER)
+        else:
+            guest.comes_back()
+            await conversation.attend(socket)
+        return socket.response
+
+    async def get(self, http: web.Request) -> web.Response:
+        """A session as it stands now, with its result once it is over."""
+        key_id = await authenticate_gladia(http, self._parts.keys)
+        if guest := self._lobby.by_id(http.match_info["id"], key_id):
+            begun = guest.conversation is not None
+            return answer(running_job(guest.asked.request, guest.created_at, has_begun=begun))
+        record = await self._find(http, key_id)
+        return await rendered(lambda: live_job(record))
+
+    async def delete(self, http: web.Request) -> web.Response:
+        """Forget a session that is over."""
+        key_id = await authenticate_gladia(http, self._parts.keys)
+        if self._lobby.by_id(http.match_info["id"], key_id):
+            raise Rejected(_UNDER_WAY)
+        record = await self._find(http, key_id)
+        if not await self._parts.archive.delete(record.request.id, key_id):
+            raise Rejected(_NO_SESSION)  # somebody else was faster
+        return web.Response(status=202)
+
+    async def file(self, http: web.Request) -> web.Response:
+        """There is none."""
+        await self._find(http, await authenticate_gladia(http, self._parts.keys))
+        raise Rejected(_NO_FILE)
+
+    async def close(self) -> None:
+        """Wait until every session that is over has been written down."""
+        if self._savings:
+            await asyncio.wait(self._savings)
+
+    async def _index(self, http: web.Request) -> web.Response:
+        return await page(self._parts, http, LIVE, "live", live_job)
+
+    async def _read(self, http: web.Request) -> LiveRequest:
+        parts = self._parts
+        key_id = await authenticate_gladia(http, parts.keys)
+        asked = parse_live(
+            await parts.json(http),
+            request_id=http[REQUEST_ID],
+            catalogue=parts.catalogue,
+            raw_format=self._live.raw_format,
+            integers=self._live.integers,
+            byte_rate=self._live.byte_rate,
+            key_id=key_id,
+            traceparent=traceparent(http),
+        )
+        if isinstance(asked, Problem):
+            raise Rejected(asked)
+        return asked
+
+    async def _begin(self, guest: Guest) -> Conversation:
+        made: list[GladiaVoice] = []
+
+        def voice(model: Model, now: float) -> GladiaVoice:
+            made.append(GladiaVoice(guest.asked, model, now))
+            return made[0]
+
+        def ended(record: Ended) -> None:
+            saving = asyncio.create_task(self._save(guest, made[0], record))
+            self._savings.add(saving)
+            saving.add_done_callback(self._savings.discard)
+
+        headers = callback_headers(guest.asked.request)
+        try:
+            guest.conversation = await self._live.sessions.open(
+                guest.asked, self._live.limits, voice, headers, ended, resumable=True
+            )
+        except (Busy, RecogniserUnavailable, WorkerDied) as error:
+            self._live.refused()
+            raise refusal(error) from None
+        guest.comes_back = made[0].reconnected
+        return guest.conversation
+
+    async def _save(self, guest: Guest, voice: GladiaVoice, ended: Ended) -> None:
+        try:
+            await self._parts.archive.add_session(_record(guest, voice, ended))
+        except StoreUnavailable as error:
+            log.error("store.error", operation="live.keep", kind=str(error))
+        guest.ended_at = ended.ended_at
+
+    async def _find(self, http: web.Request, key_id: str | None) -> Record:
+        record = self._parts.archive.find(http.match_info["id"], key_id)
+        if record is None or record.request.dialect != LIVE:
+            raise Rejected(_NO_SESSION)
+        return record
+
+
+def _record(guest: Guest, voice: GladiaVoice, ended: Ended) -> Record:
+    code = _FAILED.get(ended.ending)
+    transcript = voice.transcript()
+    return Record(
+        request=guest.asked.request,
+        media=voice.media,
+        state=State.FAILED if code else State.DONE,
+        created_at=guest.created_at,
+        started_at=ended.began_at,
+        finished_at=ended.ended_at,
+        duration=transcript.duration,
+        result=Failed(code, voice.goodbye(ended.ending, "").reason) if code else transcript,
+    )

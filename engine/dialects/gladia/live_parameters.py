@@ -1,0 +1,210 @@
+"""Every field of the body that begins a live session, and what this engine does with it, as for recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.dialects.catalogue import Catalogue
+from engine.dialects.gladia.fields import Fields
+from engine.dialects.gladia.parameters import MAX_URL, REFUSED, Options, Reader, custom_metadata
+from engine.dialects.gladia.phrases import Phrases
+from engine.dialects.gladia.reply import Problem, invalid
+from engine.dialects.live import LiveRequest
+from engine.heard import LiveOptions
+from engine.request import Callback, RawFormat, Request
+
+DIALECT = "gladia-live"
+"""The dialect of a live session's record. Lists of recordings leave it out."""
+
+ENDPOINTING = 0.05
+"""Seconds of silence that end an utterance, unless `endpointing` says otherwise."""
+
+# What is sent where nothing else is asked for, by the vendor's documentation.
+MESSAGES = {
+    "receive_partial_transcripts": False,
+    "receive_final_transcripts": True,
+    "receive_speech_events": True,
+    "receive_pre_processing_events": True,
+    "receive_realtime_processing_events": True,
+    "receive_post_processing_events": True,
+    "receive_acknowledgments": True,
+    "receive_errors": True,
+    "receive_lifecycle_events": False,
+}
+CALLBACK_MESSAGES = MESSAGES | {
+    "receive_speech_events": False,
+    "receive_acknowledgments": False,
+    "receive_errors": False,
+    "receive_lifecycle_events": True,
+}
+
+_KNOWN = (
+    *("encoding", "bit_depth", "sample_rate", "channels", "custom_metadata", "model", "endpointing"),
+    *("maximum_duration_without_endpointing", "language_config", "pre_processing", "realtime_processing"),
+    *("post_processing", "messages_config", "callback", "callback_config"),
+)
+_COMPANDED = {"wav/alaw": "alaw", "wav/ulaw": "mulaw"}
+_ENCODINGS = ("wav/pcm", *_COMPANDED)
+_RATES = (8000, 16000, 32000, 44100, 48000)
+_DEPTHS = (8, 16, 24, 32)
+_MOST_CHANNELS = 8
+
+RawReader = Callable[[str, int | None, int | None], RawFormat | None]
+"""The name of an encoding, sample rate and channels to the format of such audio."""
+
+Integers = Callable[[int, int, int], RawFormat]
+"""Bits of a sample, sample rate and channels to the format of such PCM."""
+
+ByteRate = Callable[[RawFormat | None], float | None]
+"""How many bytes are a second of such audio."""
+
+
+class LiveOptionsKept(Options, total=False):
+    """What rendering needs to know of a live session: besides the rest, who gets which messages."""
+
+    messages: dict[str, bool]
+    callback_messages: dict[str, bool]
+
+
+def parse_live(
+    body: object,
+    *,
+    request_id: str,
+    catalogue: Catalogue,
+    raw_format: RawReader,
+    integers: Integers,
+    byte_rate: ByteRate,
+    key_id: str | None = None,
+    traceparent: str | None = None,
+) -> LiveRequest | Problem:
+    """The session that a decoded JSON body asks for, or everything that is wrong with it. URLs are not judged here."""
+    if not isinstance(body, dict):
+        return Problem(400, 'The body is not a JSON object. Send {"encoding": "wav/pcm", "sample_rate": 16000}.')
+    fields = Fields(body)
+    reader = _Live(fields, catalogue)
+    raw = reader.raw(raw_format, integers)
+    request = reader.request(request_id, key_id, traceparent, raw)
+    options = LiveOptions(
+        language=request.language,
+        languages=request.languages,
+        hotwords=request.hotwords,
+        multichannel=True,
+        raw=raw,
+        interim=any(wish["receive_partial_transcripts"] for wish in reader.wishes),
+        endpointing=reader.endpointing,
+        vad_events=any(wish["receive_speech_events"] for wish in reader.wishes),
+    )
+    return invalid(*fields.flaws) if fields.flaws else LiveRequest(request, options, byte_rate(raw))
+
+
+class _Live(Reader):
+    """Reads one body."""
+
+    def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
+        super().__init__(fields, catalogue)
+        self._callback = _callback(fields)
+        self._messages = _wishes(fields.inner("messages_config"), MESSAGES)
+        self._callback_messages = _wishes(fields.inner("callback_config"), CALLBACK_MESSAGES, "url")
+        endpointing = fields.number("endpointing", 0.01, 10)
+        self.endpointing = ENDPOINTING if endpointing is None else endpointing
+
+    @property
+    def wishes(self) -> list[dict[str, bool]]:
+        """What each of those who listen wants to hear."""
+        return [self._messages, *([self._callback_messages] if self._callback else [])]
+
+    def raw(self, raw_format: RawReader, integers: Integers) -> RawFormat | None:
+        """The audio's format; of flawed fields that of their defaults."""
+        fields = self._fields
+        encoding = fields.choice("encoding", _ENCODINGS) or "wav/pcm"
+        depth = _one_of(fields, "bit_depth", _DEPTHS) or 16
+        rate = _one_of(fields, "sample_rate", _RATES) or 16000
+        channels = fields.whole("channels", 1, _MOST_CHANNELS) or 1
+        self._params |= {"encoding": encoding, "bit_depth": depth, "sample_rate": rate, "channels": channels}
+        if encoding == "wav/pcm":
+            return integers(depth, rate, channels)
+        return raw_format(_COMPANDED[encoding], rate, channels)
+
+    def request(self, request_id: str, key_id: str | None, traceparent: str | None, raw: RawFormat | None) -> Request:
+        """The request; what the callback is sent is in its options."""
+        languages = self._languages()
+        spoken = self._processing()
+        return Request(
+            id=request_id,
+            dialect=DIALECT,
+            model=self._model,
+            recogniser=self._recogniser,
+            language=languages[0] if len(languages) == 1 else None,
+            languages=languages if len(languages) > 1 else (),
+            multichannel=True,
+            raw=raw,
+            hotwords=spoken.listen,
+            callback=self._callback,
+            key_id=key_id,
+            traceparent=traceparent,
+            options=dict(self._options(spoken.replace)),
+            warnings=tuple(self._warnings),
+        )
+
+    def _processing(self) -> Phrases:
+        """What is done to the audio, to the words as they are heard, and to all of them."""
+        fields = self._fields
+        fields.only(*_KNOWN)
+        before, meanwhile, after = (fields.inner(f"{name}_processing") for name in ("pre", "realtime", "post"))
+        before.only("audio_enhancer", "speech_threshold")
+        self._soft("audio_enhancer", before.flag("audio_enhancer"), "audio_enhancer")
+        self._soft("speech_threshold", before.number("speech_threshold", 0, 1) is not None, "speech_threshold")
+        longest = fields.number("maximum_duration_without_endpointing", 0.1)
+        self._soft("maximum_duration_without_endpointing", longest is not None, "maximum_duration")
+        self._refuse(meanwhile)
+        meanwhile.only(
+            *("custom_vocabulary", "custom_vocabulary_config", "custom_spelling", "custom_spelling_config"),
+            *("translation_config", *REFUSED),
+        )
+        after.flag("chapterization")  # the vendor ignores it too
+        if after.flag("summarization"):
+            after.flaw("summarization", "be left out: this server does not summarise")
+        after.only("summarization", "summarization_config", "chapterization")
+        spoken = self._phrases(meanwhile)
+        self._params["realtime_processing"] = spoken.params
+        return spoken
+
+    def _options(self, replace: list[list[str]]) -> LiveOptionsKept:
+        params: dict[str, Any] = self._params | {
+            "model": self._model,
+            "endpointing": self.endpointing,
+            "messages_config": self._messages,
+            "callback": self._callback is not None,
+        }
+        options = LiveOptionsKept(params=params, messages=self._messages)
+        if self._callback:
+            options["callback_messages"] = self._callback_messages
+        if metadata := custom_metadata(self._fields):
+            options["custom_metadata"] = metadata
+        if replace:
+            options["replace"] = replace
+        return options
+
+
+def _callback(fields: Fields) -> Callback | None:
+    if not fields.flag("callback"):
+        return None
+    config = fields.inner("callback_config")
+    url = config.text("url", MAX_URL)
+    if url is None:
+        config.flaw("url", "be a URL address where callback is true")
+    return Callback(url or "")
+
+
+def _wishes(config: Fields, defaults: dict[str, bool], *others: str) -> dict[str, bool]:
+    config.only(*defaults, *others)
+    return {name: config.flag(name) if name in config else wanted for name, wanted in defaults.items()}
+
+
+def _one_of(fields: Fields, name: str, allowed: tuple[int, ...]) -> int | None:
+    value = fields.whole(name, allowed[0], allowed[-1])
+    if value is not None and value not in allowed:
+        fields.flaw(name, f"be one of {', '.join(map(str, allowed))}")
+        return None
+    return value

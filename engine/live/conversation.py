@@ -1,0 +1,272 @@
+"""One live session between its ends: the caller's socket, the recogniser, the outbox, and the clock.
+
+What happens is told to the pure session; what it answers is done. The recogniser is asked in turn, so that a slow one
+slows the caller's socket down; what is heard goes out past whoever waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from engine.dialects.live import Ending, Goodbye, LiveRequest, Message
+from engine.heard import Heard
+from engine.live.outlet import Behind, Lost, Tap, Trouble
+from engine.live.session import Action, Conclude, End, Flush, Push, Session, Tell
+from engine.transcript import Model
+
+_TICK_SECONDS = 0.5
+_MOST_UNREAD = 1024 * 1024
+
+log = structlog.get_logger()
+
+
+class Hearing(Protocol):
+    """What a recogniser hears of one session. `duration` is in seconds of audio decoded."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def duration(self) -> float: ...
+    @property
+    def channels(self) -> int: ...
+    async def push(self, data: bytes) -> None: ...
+    async def finalize(self, channel: int | None = None) -> None: ...
+    async def finish(self) -> None: ...
+    async def close(self) -> None: ...
+    def __aiter__(self) -> AsyncIterator[Heard]: ...
+
+
+class Caller(Protocol):
+    """The caller's socket: iterate for its messages until it is closed, by whomever."""
+
+    @property
+    def farewell(self) -> Ending | None:
+        """Why it was closed, if the caller does not mean to come back; known once iterating has ended."""
+
+    async def send(self, text: str) -> None:
+        """Write a message; waits, but not for ever, while the caller does not read. ConnectionError where there is no
+        caller any more."""
+
+    async def close(self, goodbye: Goodbye) -> None:
+        """Say goodbye, and wait for a moment for the answer."""
+
+    def __aiter__(self) -> AsyncIterator[bytes | str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The record of one session, the same for every observer. Times are in epoch seconds, `audio` in seconds."""
+
+    asked: LiveRequest
+    ending: Ending
+    began_at: float
+    ended_at: float
+    audio: float
+    audio_bytes: int
+    told_caller: int
+    told_callback: int
+
+
+class Conversation:
+    """One session. `resumable`: whether a caller whose connection broke may come back to it."""
+
+    def __init__(
+        self,
+        asked: LiveRequest,
+        session: Session,
+        hearing: Hearing,
+        tap: Tap | None,
+        clock: Callable[[], float],
+        tell: Callable[[Ended], None],
+        *,
+        resumable: bool = False,
+    ) -> None:
+        """`clock` is in epoch seconds and never goes back."""
+        self.asked = asked
+        self.began_at = clock()
+        self._session = session
+        self._hearing = hearing
+        self._tap = tap
+        self._clock = clock
+        self._tell_observers = tell
+        self._resumable = resumable
+        self._turn = asyncio.Lock()
+        self._unread: deque[str] = deque()
+        self._unread_size = 0
+        self._news = asyncio.Event()
+        self._goodbye: Goodbye | None = None
+        self._over = asyncio.Event()
+        self._caller: Caller | None = None
+        self._told_caller = self._told_callback = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        if tap:
+            tap.tell = self._in_trouble
+
+    def start(self) -> None:
+        """Begin to listen, and to look at the clock."""
+        self._do(self._session.begin(self._clock()))
+        self._spawn(self._listen())
+        self._spawn(self._watch_the_clock())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended."""
+        return self._over.is_set()
+
+    async def over(self) -> None:
+        """Wait until the session has ended, and everything of it was given back."""
+        await self._over.wait()
+        while others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    def end(self, ending: Ending, detail: str = "") -> None:
+        """Have it end, for a reason of somebody else's."""
+        self._do(self._session.end(ending, detail, self._clock()))
+
+    async def attend(self, caller: Caller) -> None:
+        """Serve one socket of the caller's, until either ends. A new one takes the place of an old one."""
+        former, self._caller = self._caller, caller
+        if former:
+            await former.close(Goodbye(1001, "Connected anew."))
+        speaking = asyncio.create_task(self._speak(caller))
+        try:
+            async for data in caller:
+                await self._perform(self._session.receive(data, self._clock()))
+                await self._slow_down()
+            self._left(caller)
+        finally:
+            if not self.is_over:
+                speaking.cancel()
+            await asyncio.wait({speaking})
+
+    def _left(self, caller: Caller) -> None:
+        if self._caller is not caller:
+            return
+        self._caller = None
+        if caller.farewell or not self._resumable:
+            self.end(caller.farewell or Ending.LEFT)
+
+    async def _slow_down(self) -> None:
+        if pause := self._session.pause(self._clock()):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), pause)
+
+    async def _listen(self) -> None:
+        try:
+            async for heard in self._hearing:
+                self._do(self._session.hear(heard, self._hearing.channels, self._clock()))
+        except Exception as error:  # whatever broke, the caller must not wait for ever
+            log.error("live.failed", request_id=self.asked.request.id, exc_info=error)
+        self.end(Ending.FAILED, "The recogniser stopped listening.")
+
+    async def _watch_the_clock(self) -> None:
+        while not self.is_over:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _TICK_SECONDS)
+            self._do(self._session.tick(self._clock()))
+
+    def _in_trouble(self, trouble: Trouble) -> None:
+        match trouble:
+            case Lost(reason=reason):
+                self.end(Ending.CALLBACK_LOST, f"({reason})")
+            case Behind(waiting=waiting):
+                self.end(Ending.CALLBACK_BEHIND, f"({waiting} wait)")
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        """Where nobody waits for the recogniser."""
+        for action in actions:
+            match action:
+                case Tell(message=message):
+                    self._say(message)
+                case End():
+                    self._close(action)
+                case _:
+                    self._spawn(self._ask(action))
+
+    async def _perform(self, actions: Sequence[Action]) -> None:
+        """Where the caller waits for the recogniser: what follows is said when it has taken what came."""
+        for action in actions:
+            if isinstance(action, Push | Flush | Conclude):
+                await self._ask(action)
+            else:
+                self._do((action,))
+
+    async def _ask(self, action: Push | Flush | Conclude) -> None:
+        """Of the recogniser, in the order in which it was wanted."""
+        async with self._turn:
+            match action:
+                case Push(data=data):
+                    await self._hearing.push(data)
+                    self._session.taken(self._hearing.duration, self._clock())
+                case Flush(channel=channel):
+                    await self._hearing.finalize(channel)
+                case Conclude():
+                    await self._hearing.finish()
+
+    def _say(self, message: Message) -> None:
+        if message.to_callback and self._tap:
+            self._told_callback += 1
+            self._tap.put(orjson.dumps(message.to_callback), partial=message.partial)
+        if message.to_caller:
+            self._told_caller += 1
+            self._leave(orjson.dumps(message.to_caller).decode())
+
+    def _leave(self, text: str) -> None:
+        """For the caller to read, now or when it is back."""
+        self._unread.append(text)
+        self._unread_size += len(text)
+        self._news.set()
+        if self._unread_size > _MOST_UNREAD:
+            self._unread.clear()
+            self._unread_size = 0
+            self.end(Ending.LEFT)
+
+    async def _speak(self, caller: Caller) -> None:
+        """Everything that is there to be read, and at the end goodbye."""
+        with suppress(ConnectionError):
+            while self._goodbye is None:
+                await self._news.wait()
+                self._news.clear()
+                await self._read_out(caller)
+            await self._read_out(caller)
+        if self._goodbye:
+            await caller.close(self._goodbye)
+
+    async def _read_out(self, caller: Caller) -> None:
+        while self._unread:
+            await caller.send(self._unread[0])
+            self._unread_size -= len(self._unread.popleft())
+
+    def _close(self, end: End) -> None:
+        self._goodbye = end.goodbye
+        self._over.set()
+        self._news.set()
+        if self._tap:
+            self._tap.end()
+        self._spawn(self._hearing.close())
+        self._tell_observers(self._record(end.ending))
+
+    def _record(self, ending: Ending) -> Ended:
+        return Ended(
+            self.asked,
+            ending,
+            self.began_at,
+            self._clock(),
+            self._hearing.duration,
+            self._session.audio_bytes,
+            self._told_caller,
+            self._told_callback,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

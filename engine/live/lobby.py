@@ -1,0 +1,73 @@
+"""Sessions that were asked for ahead of their sockets, each by a token of its own; and how long a token stays good.
+
+A session that has ended is remembered for a while, so that a client that comes back to it can be told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.dialects.live import LiveRequest
+from engine.errors import Busy
+from engine.live.conversation import Conversation
+
+TOKEN_SECONDS = 600.0
+_MOST = 10_000
+
+
+@dataclass(slots=True)
+class Guest:
+    """One session: before its socket, with it, and for a while after its end. `turn` is held while it begins."""
+
+    asked: LiveRequest
+    created_at: float
+    conversation: Conversation | None = None
+    comes_back: Callable[[], None] = lambda: None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended_at: float | None = None
+
+
+class Lobby:
+    """Who may come in, by token and by id. `now` is in epoch seconds."""
+
+    def __init__(self) -> None:
+        # By the hash of the token, so that looking one up tells nothing of those that are near it.
+        self._by_token: dict[bytes, Guest] = {}
+
+    def admit(self, asked: LiveRequest, now: float) -> str:
+        """The token of a new session. Raises Busy where too many wait."""
+        self._forget(now)
+        if len(self._by_token) >= _MOST:
+            raise Busy("too many sessions were begun and never connected")
+        token = secrets.token_urlsafe(32)
+        self._by_token[_hash(token)] = Guest(asked, now)
+        return token
+
+    def by_token(self, token: str) -> Guest | None:
+        """The session that a token opens."""
+        return self._by_token.get(_hash(token))
+
+    def by_id(self, request_id: str, key_id: str | None) -> Guest | None:
+        """A session of this key that is not over; None is whoever asks where no key is required."""
+        for guest in self._by_token.values():
+            request = guest.asked.request
+            if request.id == request_id and key_id in {None, request.key_id} and guest.ended_at is None:
+                return guest
+        return None
+
+    def _forget(self, now: float) -> None:
+        self._by_token = {token: guest for token, guest in self._by_token.items() if not _is_stale(guest, now)}
+
+
+def _is_stale(guest: Guest, now: float) -> bool:
+    if guest.conversation is None:
+        return now - guest.created_at > TOKEN_SECONDS
+    return guest.ended_at is not None and now - guest.ended_at > TOKEN_SECONDS
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

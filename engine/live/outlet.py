@@ -1,0 +1,281 @@
+"""Where the messages of live sessions leave for their callbacks: the outbox, in groups.
+
+While one group is being committed the next one gathers, so that a hundred sessions cost little more than one, and an
+idle database commits at once. What the relay finds out about a stream is asked for all of them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from relay import outbox
+from relay.errors import DuplicateDelivery, InvalidDelivery, StoreUnavailable, StreamEnded, StreamKilled
+from relay.model import Kind, NewDelivery, OnDead, Stream, StreamState, StreamStatus
+from relay.outbox.database import connect_read_only
+from relay.outbox.writer import Writer, store_errors
+
+_WATCH_SECONDS = 0.25
+_AGAIN_SECONDS = 0.1
+_LAST_COMMIT_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Nothing of the stream arrives any more. `reason` is a word without secrets."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """So many messages wait for the receiver that no more may be added."""
+
+    waiting: int
+
+
+Trouble = Lost | Behind
+
+
+class Tap:
+    """One session's stream. Messages go out in the order in which they were put in."""
+
+    def __init__(
+        self, outlet: Outlet, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None
+    ) -> None:
+        self.key = key
+        self.url = url
+        self.headers = headers
+        self.traceparent = traceparent
+        self.tell: Callable[[Trouble], None] = _unheard
+        self.is_over = False
+        self._outlet = outlet
+        self._count = 0
+
+    def put(self, body: bytes, *, partial: bool) -> None:
+        """One message. Returns at once; it is durable a few milliseconds later."""
+        if not self.is_over:
+            self._count += 1
+            kind = Kind.PARTIAL if partial else Kind.FINAL
+            self._outlet.enqueue(Put(self, f"{self.key}-{self._count}", body, kind))
+
+    def end(self) -> None:
+        """The last message is in; what waits is delivered still."""
+        if not self.is_over:
+            self.is_over = True
+            self._outlet.enqueue(Finish(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A message to be committed."""
+
+    tap: Tap
+    id: str
+    body: bytes
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A stream to be ended."""
+
+    tap: Tap
+
+
+Task = Put | Finish
+
+
+class Outlet:
+    """All streams of this engine. They are ended by the relay if the engine falls silent for `liveness` seconds; a
+    stream of which more than `backlog` messages wait is in trouble."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        backlog: int = 1000,
+        liveness: float = 10.0,
+        clock: Callable[[], float] = time.time,
+        committed: Callable[[int, float], None] = lambda _count, _seconds: None,
+    ) -> None:
+        """`committed` hears of every group: how many messages, and for how many seconds the first of them waited."""
+        self._backlog = backlog
+        self._liveness = liveness
+        self._clock = clock
+        self._committed = committed
+        self._writer = Writer(path)
+        self._reader = connect_read_only(path, any_thread=True)
+        self._bell = outbox.Bell(path)
+        self._taps: dict[str, Tap] = {}
+        self._tasks: list[Task] = []
+        self._first_at = 0.0
+        self._something = asyncio.Event()
+        self._stopping = False
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to commit and to watch."""
+        works = (self._commit_forever(), self._watch_forever(), self._renew_forever())
+        self._workers = [asyncio.create_task(work) for work in works]
+
+    async def stop(self) -> None:
+        """Commit what is there, if that can be, then close."""
+        self._stopping = True
+        self._something.set()
+        committing, *others = self._workers
+        await asyncio.wait({committing}, timeout=_LAST_COMMIT_SECONDS)
+        for worker in (committing, *others):
+            worker.cancel()
+        await asyncio.wait(self._workers)
+        await self._writer.close()
+        self._reader.close()
+        self._bell.close()
+
+    async def open(self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None) -> Tap:
+        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. Raises StoreUnavailable."""
+        handshake = {**({"traceparent": traceparent} if traceparent else {}), **headers}
+        await self._writer.run(lambda connection: outbox.begin_stream(connection, self._stream(key), url, handshake))
+        self._bell.ring()
+        self._taps[key] = tap = Tap(self, key, url, headers, traceparent)
+        return tap
+
+    def enqueue(self, task: Task) -> None:
+        """Have a task done with the next group."""
+        if not self._tasks:
+            self._first_at = time.perf_counter()
+        self._tasks.append(task)
+        self._something.set()
+
+    async def commit_once(self) -> None:
+        """Commit what has gathered. What the database refuses for now keeps its place."""
+        tasks, self._tasks = self._tasks, []
+        began = self._first_at
+        try:
+            failures = await self._writer.run(partial(self._write, tasks))
+        except StoreUnavailable as error:
+            log.error("store.error", operation="live", kind=str(error))
+            self._tasks = tasks + self._tasks
+            self._first_at = began
+            self._stop_those_who_wait()
+            return
+        self._bell.ring()
+        self._committed(sum(isinstance(task, Put) for task in tasks), time.perf_counter() - began)
+        for task in tasks:
+            if isinstance(task, Finish):
+                self._taps.pop(task.tap.key, None)
+        for tap, reason in failures.items():
+            self._lose(tap, reason)
+
+    async def watch_once(self) -> None:
+        """Ask how the streams stand, and tell those that are in trouble."""
+        keys = tuple(self._taps)
+        statuses = await asyncio.to_thread(self._statuses, keys) if keys else {}
+        for key in keys:
+            if tap := self._taps.get(key):
+                self._judge(tap, statuses.get(key))
+
+    async def renew_once(self) -> None:
+        """Say that this engine lives."""
+        if keys := tuple(self._taps):
+            until = self._clock() + self._liveness
+            await self._writer.run(lambda connection: outbox.keep_streams(connection, keys, until))
+
+    def _statuses(self, keys: Sequence[str]) -> Mapping[str, StreamStatus]:
+        with store_errors():
+            return outbox.watch_streams(self._reader, keys)
+
+    def _judge(self, tap: Tap, status: StreamStatus | None) -> None:
+        match status:
+            case StreamStatus(state=StreamState.KILLED, reason=reason):
+                self._lose(tap, reason.value if reason else "killed")
+            case None | StreamStatus(state=StreamState.ENDED | StreamState.CLOSED) if not tap.is_over:
+                self._lose(tap, "ended")
+            case StreamStatus(undelivered=waiting) if waiting >= self._backlog and not tap.is_over:
+                tap.tell(Behind(waiting))
+            case _:
+                pass
+
+    def _lose(self, tap: Tap, reason: str) -> None:
+        tap.is_over = True
+        self._taps.pop(tap.key, None)
+        tap.tell(Lost(reason))
+
+    def _stop_those_who_wait(self) -> None:
+        """While nothing can be committed, no session may fill the memory."""
+        for tap, count in Counter(task.tap for task in self._tasks).items():
+            if count >= self._backlog and not tap.is_over:
+                tap.tell(Behind(count))
+
+    def _write(self, tasks: Sequence[Task], connection: sqlite3.Connection) -> Mapping[Tap, str]:
+        """In one transaction. A stream that takes nothing more holds up nobody else; the answer says which and why."""
+        failures: dict[Tap, str] = {}
+        for task in tasks:
+            try:
+                if task.tap not in failures:
+                    self._do(task, connection)
+            except (StreamKilled, StreamEnded, InvalidDelivery, DuplicateDelivery) as error:
+                log.warning("live.message.refused", detail=str(error))
+                failures[task.tap] = "killed" if isinstance(error, StreamKilled) else "ended"
+        return failures
+
+    def _do(self, task: Task, connection: sqlite3.Connection) -> None:
+        if isinstance(task, Finish):
+            outbox.end_stream(connection, task.tap.key)
+        else:
+            outbox.add(connection, self._delivery(task))
+
+    def _delivery(self, put: Put) -> NewDelivery:
+        return NewDelivery(
+            id=put.id,
+            url=put.tap.url,
+            body=put.body,
+            kind=put.kind,
+            headers=put.tap.headers,
+            traceparent=put.tap.traceparent,
+            stream=self._stream(put.tap.key),
+        )
+
+    def _stream(self, key: str) -> Stream:
+        return Stream(key, OnDead.SKIP, live_until=self._clock() + self._liveness)
+
+    async def _commit_forever(self) -> None:
+        while self._tasks or not self._stopping:
+            await self._something.wait()
+            self._something.clear()
+            if self._tasks:
+                await self.commit_once()
+            if self._tasks and not self._something.is_set():  # the database refused them
+                await asyncio.sleep(_AGAIN_SECONDS)
+                self._something.set()
+
+    async def _watch_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            await _unless_unavailable("live.watch", self.watch_once())
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._liveness / 4)
+            await _unless_unavailable("live.renew", self.renew_once())
+
+
+async def _unless_unavailable(operation: str, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except StoreUnavailable as error:
+        log.error("store.error", operation=operation, kind=str(error))
+
+
+def _unheard(trouble: Trouble) -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,107 @@
+"""All live sessions of this engine: how one begins, how many there are, and how they end when the engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from engine.dialects.live import Ending, LiveRequest
+from engine.errors import Busy
+from engine.heard import LiveOptions
+from engine.live.conversation import Conversation, Ended, Hearing
+from engine.live.outlet import Tap
+from engine.live.session import Limits, Session, Voice
+from engine.transcript import Model
+
+_LAST_SECONDS = 1.0
+
+
+class Ears(Protocol):
+    """Who hears sessions."""
+
+    async def open(self, recogniser: str, options: LiveOptions) -> Hearing:
+        """Begin to hear one. Raises Busy, RecogniserUnavailable, WorkerDied."""
+
+
+class Outbox(Protocol):
+    """Who takes messages for callbacks."""
+
+    async def open(self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None) -> Tap:
+        """Begin a stream. Raises StoreUnavailable."""
+
+
+MakeVoice = Callable[[Model, float], Voice]
+"""The vendor's side of a session, by the model that hears it and the moment at which it begins."""
+
+Observer = Callable[[Ended], None]
+
+
+class Sessions:
+    """Begins sessions, tells observers of those that ended, and ends those that are left."""
+
+    def __init__(self, ears: Ears, outbox: Outbox, *observers: Observer) -> None:
+        self._ears = ears
+        self._outbox = outbox
+        self._observers = observers
+        self._under_way: set[Conversation] = set()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    async def open(
+        self,
+        asked: LiveRequest,
+        limits: Limits,
+        make_voice: MakeVoice,
+        headers: Mapping[str, str],
+        *observers: Observer,
+        resumable: bool = False,
+    ) -> Conversation:
+        """Begin a session. `headers` go with each message to its callback. Raises Busy where there is no room for it,
+        RecogniserUnavailable, WorkerDied, StoreUnavailable."""
+        if self._stopping:
+            raise Busy("the server is stopping")
+        hearing = await self._ears.open(asked.request.recogniser, asked.options)
+        try:
+            tap = await self._tap(asked, headers)
+        except BaseException:
+            await hearing.close()
+            raise
+
+        def tell(ended: Ended) -> None:
+            self._under_way.discard(conversation)
+            for observer in (*self._observers, *observers):
+                observer(ended)
+
+        clock = _steady_clock()
+        session = Session(make_voice(hearing.model, clock()), limits, clock(), asked.byte_rate)
+        conversation = Conversation(asked, session, hearing, tap, clock, tell, resumable=resumable)
+        self._under_way.add(conversation)
+        conversation.start()
+        return conversation
+
+    async def _tap(self, asked: LiveRequest, headers: Mapping[str, str]) -> Tap | None:
+        request = asked.request
+        if request.callback is None:
+            return None
+        return await self._outbox.open(request.id, request.callback.url, headers, request.traceparent)
+
+    async def stop(self, seconds: float) -> None:
+        """Begin no more, and let those under way finish for so long; what is left then is broken off."""
+        self._stopping = True
+        for ending, patience in ((Ending.STOPPING, seconds), (Ending.FAILED, _LAST_SECONDS)):
+            waiting = {asyncio.create_task(conversation.over()) for conversation in self._under_way}
+            for conversation in tuple(self._under_way):
+                conversation.end(ending)
+            late = (await asyncio.wait(waiting, timeout=patience))[1] if waiting else ()
+            for task in late:
+                task.cancel()
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Epoch seconds that no correction of the wall clock can turn back."""
+    offset = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset
