@@ -9,13 +9,13 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from itertools import count
 
 from engine.audio.decode import MAX_SECONDS
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
 from engine.heard import Broken, Finished, Heard, LiveOptions
 from engine.recognisers.base import Spec
+from engine.recognisers.process import ended
 from engine.recognisers.streaming import wire
 from engine.request import FailureCode
 from engine.transcript import Model
@@ -265,8 +265,6 @@ class _Worker:
         finally:
             if self._process is process:
                 self._kill()
-            with suppress(ProcessLookupError):
-                process.kill()
             await process.wait()
 
     async def _read(self, answers: asyncio.StreamReader) -> None:
@@ -298,6 +296,5 @@ class _Worker:
             hearing.fail()
         if self._unloading:
             self._unloading.cancel()
-        if process:
-            with suppress(ProcessLookupError):
-                process.kill()
+        if process and not ended(process):
+            process.kill()

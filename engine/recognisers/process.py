@@ -70,7 +70,7 @@ class Worker:
     async def _living(self) -> Process:
         if self._stopped:
             raise WorkerDied("the workers were stopped")
-        if self._process and _ended(self._process):
+        if self._process and ended(self._process):
             self._kill()  # it died while it was idle, and nobody's work with it
         if self._process is None:
             await self.start()
@@ -94,7 +94,7 @@ async def _read(answers: asyncio.StreamReader) -> wire.Answer | wire.Heard:
     return await asyncio.to_thread(wire.unpack_answer, body)  # megabytes for hours of audio
 
 
-def _ended(process: Process) -> bool:
+def ended(process: Process) -> bool:
     """Ask the kernel, because the event loop may not have heard of it yet; the child is left for the loop to reap."""
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
