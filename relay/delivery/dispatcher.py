@@ -156,7 +156,7 @@ class Dispatcher:
         while self._turns:
             line = self._turns.popleft()
             line.waits = False
-            if line.ahead:
+            if line.ahead and line.busy < self._cap:  # the cap may have shrunk since
                 return line
         return None
 
