@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from relay.errors import StoreUnavailable
-from relay.model import Attempted, Lease
+from relay.model import Answer, Attempted, Failure, Lease, Timing
 
 _GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 0.5
@@ -99,12 +100,13 @@ class Settler:
         return [attempt for attempt in batch if attempt.delivery.lease not in stale]
 
     async def _isolate(self, batch: list[Attempted], error: Exception) -> list[Attempted]:
-        """One attempt that cannot be written must not hold up the others: write them one by one. Its lease expires,
-        and whoever reads the log finds the fault."""
+        """One attempt that cannot be written must not hold up the others: write them one by one. Its own end is written
+        without the details, or it would be sent again at the end of every lease; if not even that can be, it is."""
         if len(batch) > 1:
             return [attempt for one in batch for attempt in await self._write([one])]
         log.error("delivery.attempt.crashed", **{"delivery.id": batch[0].delivery.id}, exc_info=error)
-        return []
+        bare = _bare(batch[0])
+        return batch if batch[0] != bare and await self._write([bare]) else []
 
     def _tell_all(self, durable: list[Attempted]) -> None:
         try:
@@ -117,3 +119,15 @@ class Settler:
         if not self.failing:
             log.error("store.error", operation="settle", kind=str(error), held=held, remedy="free the disk or the lock")
         self.failing = True
+
+
+def _bare(attempt: Attempted) -> Attempted:
+    """What became of an attempt, and nothing that a receiver or a clock may have put into its record."""
+    answer = Answer(Timing(0.0), failure=Failure.INTERNAL)
+    return replace(
+        attempt,
+        answer=answer,
+        diagnosis="the record of this attempt could not be written",
+        started_at=attempt.finished_at,
+        request_headers=(),
+    )
