@@ -48,6 +48,7 @@ from relay.policy.sealing import Headers, redacted
 _WINDOW = 128  # messages of one stream that were read and are not confirmed
 _GATHER_SECONDS = 0.02
 _AGAIN_SECONDS = 0.5
+_ORPHANED = "The relay that held its socket is gone, and the socket with it."
 _DONE, _GOING_AWAY = 1000, 1001
 
 log = structlog.get_logger()
@@ -233,7 +234,11 @@ class StreamCarrier:
 
     async def tend_once(self) -> None:
         """Hold what is held, end what is overdue, take what nobody holds."""
-        self._ended[Reason.STREAM_KILLED] += await self._store.tend(self._lines)
+        tended = await self._store.tend(self._lines)
+        self._ended[Reason.STREAM_KILLED] += tended.killed
+        for key in tended.orphans:
+            log.warning("stream.killed", stream=key, reason=KillReason.RELAY.value, diagnosis=_ORPHANED)
+            self._observer.finished(KillReason.RELAY)
         if (room := self._room()) > 0 and self._store.tasks().waiting:
             for stream in await self._store.take(room):
                 self._start(stream)

@@ -63,6 +63,14 @@ class Tasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Tended:
+    """The keys of streams whose holder was overdue, and how many messages died with them without having been sent."""
+
+    orphans: tuple[str, ...] = ()
+    killed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """What has changed about the streams that a relay holds: which got messages; which have ended, and whether by
     their producer's silence; which are not its own any more."""
@@ -114,17 +122,18 @@ class LiveStreams:
         rows = await self._writer.run(lambda connection: connection.execute(_TAKE, values).fetchall())
         return tuple(HeldStream(id_, key, _origin(url), url, json.loads(headers)) for id_, key, url, headers in rows)
 
-    async def tend(self, held: Iterable[int]) -> int:
-        """Keep what is held, end what is overdue; returns how many messages died with their streams."""
+    async def tend(self, held: Iterable[int]) -> Tended:
+        """Keep what is held, end what is overdue."""
         now = self._clock()
         values = {"ids": json.dumps(list(held)), "holder": self._holder, "until": now + self._lease, "now": now}
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: sqlite3.Connection) -> Tended:
             connection.execute(_HOLD, values)
             connection.execute(_ABANDON, values)
             connection.execute(_CLOSE, values)
             orphans = connection.execute(_ORPHANED, values).fetchall()
-            return sum(_finish(connection, Finish(id_, KillReason.RELAY), holder, now) for id_, holder in orphans)
+            killed = [_finish(connection, Finish(id_, KillReason.RELAY), holder, now) for id_, _, holder in orphans]
+            return Tended(tuple(key for _, key, _ in orphans), sum(killed))
 
         return await self._writer.run(work)
 

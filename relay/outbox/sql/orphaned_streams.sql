@@ -1,4 +1,4 @@
 -- Their holder is overdue, and their socket is gone with it.
-SELECT id, holder FROM streams INDEXED BY streams_live
+SELECT id, key, holder FROM streams INDEXED BY streams_live
 WHERE state IN ('open', 'ended') AND (transport = 'ws' OR state = 'ended' OR producer_until IS NOT NULL)
   AND holder_until <= :now

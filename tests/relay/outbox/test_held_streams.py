@@ -25,7 +25,7 @@ from relay.model import (
     StreamState,
     Timing,
 )
-from relay.outbox.streams import Finish, HeldStream, LiveStreams, News, Tasks, Written
+from relay.outbox.streams import Finish, HeldStream, LiveStreams, News, Tasks, Tended, Written
 from tests.relay.deliveries import new, put, rows, states
 from tests.relay.outbox.claims import START, Clock, Open, claim, end, ids
 
@@ -199,7 +199,7 @@ async def test_a_relay_that_died_took_its_sockets_with_it(database: Path, holder
     await survivor.tend([k.id])
     clock.now = START + 10
     assert survivor.tasks().overdue
-    assert await survivor.tend([k.id]) == 2
+    assert await survivor.tend([k.id]) == Tended(("s",), 2)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
     assert rows(database, "SELECT state, holder IS NULL FROM streams ORDER BY id") == [("killed", 1), ("open", 0)]
     assert dead.news([s.id], {s.id: 0}).lost == {s.id}
