@@ -46,6 +46,7 @@ from relay.policy.outcome import classify, diagnose
 from relay.policy.sealing import Headers, redacted
 
 _WINDOW = 128  # messages of one stream that were read and are not confirmed
+_NOWHERE = 2**62
 _GATHER_SECONDS = 0.02
 _AGAIN_SECONDS = 0.5
 _ORPHANED = "The relay that held its socket is gone, and the socket with it."
@@ -143,10 +144,18 @@ class _Line:
         """Whether the last message was confirmed."""
         return self.close_code is not None and not self.to_send and not self.sent
 
-    def take(self, messages: Sequence[Message]) -> None:
-        """Have these sent next."""
+    @property
+    def reads_from(self) -> int:
+        """The position behind which there may be news; where there is no room, behind every one."""
+        return self.read_up_to if self.room > 0 else _NOWHERE
+
+    def take(self, messages: Sequence[Message], grown_to: int) -> None:
+        """Have these sent next. Where they did not fill the room, all up to a position was read: what is not among
+        them was cancelled, or never added."""
+        filled = len(messages) == self.room
         self.to_send += messages
-        self.read_up_to = messages[-1][0].position or 0
+        last = messages[-1][0].position or 0 if messages else 0
+        self.read_up_to = last if filled else max(last, grown_to)
         self.stir.set()
 
     def end(self, *, abandoned: bool) -> None:
@@ -229,8 +238,7 @@ class StreamCarrier:
         if tasks.overdue or (tasks.waiting and self._room() > 0):
             self._tend.set()
         if self._lines:
-            reading = {id_: line.read_up_to for id_, line in self._lines.items() if line.room > 0}
-            self._hand_out(self._store.news(self._lines, reading), reading)
+            self._hand_out(self._store.news({id_: line.reads_from for id_, line in self._lines.items()}))
 
     async def tend_once(self) -> None:
         """Hold what is held, end what is overdue, take what nobody holds."""
@@ -260,17 +268,16 @@ class StreamCarrier:
         self._lines[stream.id] = line = _Line(stream)
         line.task = asyncio.create_task(self._carry(line))
 
-    def _hand_out(self, news: News, reading: Collection[int]) -> None:
+    def _hand_out(self, news: News) -> None:
         self._let_go(news.lost)
-        for id_ in news.grown - news.lost:
+        for id_, position in news.grown.items():
             line = self._lines[id_]
-            if messages := self._store.messages(line.stream, line.read_up_to, line.room):
-                line.take(messages)
+            line.take(self._store.messages(line.stream, line.read_up_to, line.room), position)
         for id_, abandoned in news.ended.items():
-            if id_ in reading and id_ not in news.grown:
-                self._lines[id_].end(abandoned=abandoned)
-            elif id_ in news.grown:  # whether that was all, the next turn will see
+            if id_ in news.grown:  # whether that was all, the next turn will see
                 self._wake.set()
+            elif self._lines[id_].room > 0:
+                self._lines[id_].end(abandoned=abandoned)
 
     def _let_go(self, ids: Collection[int]) -> None:
         """Streams that are not ours any more, or cannot be written: whoever finds them overdue kills them."""

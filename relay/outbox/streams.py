@@ -33,7 +33,6 @@ _ORPHANED = statement("orphaned_streams")
 _FINISH = statement("finish_stream")
 _KILL_FOLLOWERS = statement("kill_followers")
 _CHANGED = statement("changed_streams")
-_WITH_NEWS = statement("streams_with_news")
 _MESSAGES = statement("messages")
 _STILL_HELD = statement("still_held")
 _END_MESSAGES = statement("end_messages")
@@ -72,10 +71,10 @@ class Tended:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What has changed about the streams that a relay holds: which got messages; which have ended, and whether by
-    their producer's silence; which are not its own any more."""
+    """What has changed about the streams that a relay holds: which got messages, and up to which position; which have
+    ended, and whether by their producer's silence; which are not its own any more."""
 
-    grown: frozenset[int]
+    grown: Mapping[int, int]
     ended: Mapping[int, bool]
     lost: frozenset[int]
 
@@ -137,15 +136,13 @@ class LiveStreams:
 
         return await self._writer.run(work)
 
-    def news(self, held: Iterable[int], read_up_to: Mapping[int, int]) -> News:
-        """What has changed about held streams; of those that are read from, by the position of the last message."""
-        changed = self._read(_CHANGED, ids=json.dumps(list(held)), holder=self._holder)
-        # After the states: what is there once a stream has ended is all that it will ever have.
-        grown = self._read(_WITH_NEWS, held=json.dumps(list(read_up_to.items())))
+    def news(self, read_up_to: Mapping[int, int]) -> News:
+        """What has changed about these held streams, each with the position up to which it was read."""
+        rows = self._read(_CHANGED, known=json.dumps(read_up_to), holder=self._holder)
         return News(
-            frozenset(id_ for (id_,) in grown),
-            {id_: bool(abandoned) for id_, is_ended, abandoned in changed if is_ended},
-            frozenset(id_ for id_, is_ended, _ in changed if not is_ended),
+            {id_: position for id_, position, held, _, _ in rows if held and position},
+            {id_: bool(abandoned) for id_, _, held, ended, abandoned in rows if held and ended},
+            frozenset(id_ for id_, _, held, _, _ in rows if not held),
         )
 
     def messages(self, stream: HeldStream, after: int, room: int) -> tuple[Message, ...]:

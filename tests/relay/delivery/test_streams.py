@@ -186,6 +186,17 @@ async def test_the_handshake_names_the_stream_and_carries_credentials_and_header
     assert '["authorization","[redacted]"]' in kept
 
 
+async def test_what_was_cancelled_is_left_out_and_holds_nothing_up(place: Place, receiver: Receiver) -> None:
+    place.add(*range(6))
+    rows(place.database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1 WHERE id IN ('s-2', 's-5')")
+    rows(place.database, "UPDATE streams SET position = 9")
+    place.end()
+    async with place.relay(Told()):
+        conversation = await receiver.next()
+        assert await conversation.closed() == 1000
+    assert conversation.texts == [text for text in texts("s", 5) if text != texts("s", 3)[2]]
+
+
 async def test_a_backlog_arrives_whole(place: Place, receiver: Receiver) -> None:
     told = Told()
     place.add(*range(1000))

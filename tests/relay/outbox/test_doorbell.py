@@ -54,6 +54,16 @@ async def test_every_relay_on_the_database_hears_a_ring(database: Path, bell: Be
         await hears(second)
 
 
+async def test_a_ring_wakes_every_loop_of_a_relay(database: Path, bell: Bell) -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    doorbell = Doorbell(database, first, second)
+    doorbell.open()
+    bell.ring()
+    await hears(first)
+    assert second.is_set()
+    doorbell.close()
+
+
 async def test_a_relay_on_another_database_hears_nothing(database: Path, bell: Bell) -> None:
     with listening(database) as here, listening(database.with_name("other.db")) as elsewhere:
         bell.ring()

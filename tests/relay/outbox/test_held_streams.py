@@ -104,10 +104,10 @@ async def test_news_are_of_what_was_not_read_yet(database: Path, holders: Relays
     put(database, *messages("m1"), *messages("k1", key="k"))
     relay = holders()
     s, k = await relay.take(10)
-    assert relay.news([s.id, k.id], {s.id: 0, k.id: 1}).grown == {s.id}
-    assert relay.news([s.id, k.id], {}).grown == frozenset()
+    assert relay.news({s.id: 0, k.id: 1}) == News({s.id: 1}, {}, frozenset())
+    assert relay.news({s.id: 1, k.id: 1}) == relay.news({}) == News({}, {}, frozenset())
     put(database, *messages("k2", key="k"))
-    assert relay.news([s.id, k.id], {s.id: 1, k.id: 1}).grown == {k.id}
+    assert relay.news({s.id: 1, k.id: 1}) == News({k.id: 2}, {}, frozenset())
 
 
 async def test_room_is_for_the_oldest(database: Path, holders: Relays) -> None:
@@ -152,8 +152,7 @@ async def test_an_ended_stream_is_closed_by_its_holder(database: Path, holders: 
     end_stream(database)
     relay = holders()
     stream = await take(relay)
-    news = relay.news([stream.id], {stream.id: 0})
-    assert news == News(frozenset({stream.id}), {stream.id: False}, frozenset())
+    assert relay.news({stream.id: 0}) == News({stream.id: 1}, {stream.id: False}, frozenset())
     await relay.write([attempt(one) for one in read(relay, stream)], [Finish(stream.id)])
     assert state(database) == (StreamState.CLOSED, None)
     assert relay.tasks() == Tasks(waiting=False, overdue=False)
@@ -168,7 +167,7 @@ async def test_a_producer_that_is_overdue_has_ended_its_stream(database: Path, h
     clock.now = START + 5
     assert relay.tasks().overdue
     await relay.tend([stream.id])
-    assert relay.news([stream.id], {}).ended == {stream.id: True}
+    assert relay.news({stream.id: 1}).ended == {stream.id: True}
     assert state(database, "http") == (StreamState.ENDED, None)
     assert relay.tasks() == Tasks(waiting=False, overdue=False)
 
@@ -202,7 +201,7 @@ async def test_a_relay_that_died_took_its_sockets_with_it(database: Path, holder
     assert await survivor.tend([k.id]) == Tended(("s",), 2)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
     assert rows(database, "SELECT state, holder IS NULL FROM streams ORDER BY id") == [("killed", 1), ("open", 0)]
-    assert dead.news([s.id], {s.id: 0}).lost == {s.id}
+    assert dead.news({s.id: 0}) == News({}, {}, frozenset({s.id}))
 
 
 async def test_a_relay_that_was_taken_for_dead_changes_nothing_any_more(

@@ -4,8 +4,8 @@ import pytest
 
 from relay.model import Delivery, Method, Target
 from relay.policy import sealing
-from relay.policy.sealing import Headers, is_presigned, redacted
-from relay.policy.signing import parse_key
+from relay.policy.sealing import Headers, handshake, is_presigned, redacted
+from relay.policy.signing import parse_key, signature
 from tests.relay.deliveries import claimed
 
 KEY = parse_key("whsec_" + "a" * 32)
@@ -96,3 +96,18 @@ def test_another_put_carries_everything(path: str) -> None:
     target = Target("https", "receiver.example", 443, path)
     assert not is_presigned(target)
     assert "webhook-attempt" in dict(headers(claimed(method=Method.PUT), target))
+
+
+def test_a_handshake_is_signed_over_the_key_of_its_stream_and_no_body() -> None:
+    target = Target("wss", "h.example", 443, "/live?k=v", "Basic dTpw")
+    sent = dict(handshake(7, "session", target, "Outspoken/1", {"dg-token": "t"}, (KEY,), 1000.9))
+    assert sent == {
+        "user-agent": "Outspoken/1",
+        "authorization": "Basic dTpw",
+        "webhook-id": "session",
+        "webhook-attempt": "1",
+        "webhook-stream": "7",
+        "dg-token": "t",
+        "webhook-timestamp": "1000",
+        "webhook-signature": signature((KEY,), "session", 1000, b""),
+    }
