@@ -1,0 +1,312 @@
+"""Deepgram's live API: every query parameter, every message in, and every message out as its client reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from deepgram.listen.v1.types.listen_v1configure_failure import ListenV1ConfigureFailure
+from deepgram.listen.v1.types.listen_v1configure_success import ListenV1ConfigureSuccess
+from deepgram.listen.v1.types.listen_v1error import ListenV1Error
+from deepgram.listen.v1.types.listen_v1metadata import ListenV1Metadata
+from deepgram.listen.v1.types.listen_v1results import ListenV1Results
+from deepgram.listen.v1.types.listen_v1speech_started import ListenV1SpeechStarted
+from deepgram.listen.v1.types.listen_v1utterance_end import ListenV1UtteranceEnd
+
+from engine.audio.pcm import bytes_per_second, raw_format
+from engine.dialects.catalogue import Catalogue
+from engine.dialects.deepgram import BadRequest, DeepgramVoice, parse_live
+from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, KeepAlive, LiveRequest, Message
+from engine.heard import Final, Finished, Heard, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.request import Callback, RawFormat
+from engine.transcript import Model, Word
+
+from .conftest import REQUEST_ID
+
+MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+WORDS = (Word("twenty", 1.0, 1.25, 0.5, "Twenty"), Word("three", 1.25, 1.5, 1.0, "three."))
+CALLBACK = ("callback", "wss://user:pass@example.com/live")
+TYPES: dict[str, Any] = {
+    "Results": ListenV1Results,
+    "Metadata": ListenV1Metadata,
+    "SpeechStarted": ListenV1SpeechStarted,
+    "UtteranceEnd": ListenV1UtteranceEnd,
+    "Error": ListenV1Error,
+    "ConfigureSuccess": ListenV1ConfigureSuccess,
+    "ConfigureFailure": ListenV1ConfigureFailure,
+}
+
+
+def read(catalogue: Catalogue, *pairs: tuple[str, str]) -> LiveRequest | BadRequest:
+    return parse_live(
+        pairs, request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, byte_rate=bytes_per_second
+    )
+
+
+def asked(catalogue: Catalogue, *pairs: tuple[str, str]) -> LiveRequest:
+    request = read(catalogue, *pairs)
+    assert isinstance(request, LiveRequest), request
+    return request
+
+
+def voice(catalogue: Catalogue, *pairs: tuple[str, str], mirror: bool = False) -> DeepgramVoice:
+    return DeepgramVoice(asked(catalogue, *pairs), MODEL, 1763672314.1234, mirror=mirror)
+
+
+def told(speaker: DeepgramVoice, heard: Heard, channels: int = 1) -> Message:
+    (message,) = speaker.tell(heard, channels, 0.0)
+    return message
+
+
+def document(message: Message) -> dict[str, Any]:
+    """What the caller gets, once the vendor's own types have accepted it."""
+    found = json.loads(json.dumps(message.to_caller))
+    TYPES[found["type"]].model_validate(found, strict=True)
+    return dict(found)
+
+
+def answered(speaker: DeepgramVoice, text: str) -> dict[str, Any]:
+    said = speaker.understand(text, 0.0)
+    assert isinstance(said, Answered)
+    (message,) = said.answers
+    assert message.to_callback is None
+    return document(message)
+
+
+def test_a_bare_session_hears_a_container_and_tells_finals_only(catalogue: Catalogue) -> None:
+    request = asked(catalogue, ("model", "nova-3"))
+    assert request.options == LiveOptions(endpointing=0.01)
+    assert request.byte_rate is None
+
+
+def test_the_query_an_sdk_sends_is_read_whole(catalogue: Catalogue) -> None:
+    request = asked(
+        catalogue,
+        *(CALLBACK, ("callback_method", "POST"), ("channels", "2"), ("encoding", "linear16"), ("endpointing", "300")),
+        *(("extra", "k:v"), ("interim_results", "true"), ("model", "large"), ("sample_rate", "16000"), ("tag", "a")),
+        *(("utterance_end_ms", "1000"), ("vad_events", "true"), ("multichannel", "true"), ("keyterm", "Outspoken")),
+        ("language", "de"),
+    )
+    assert request.options == LiveOptions(
+        language="de",
+        hotwords=("Outspoken",),
+        multichannel=True,
+        raw=RawFormat("pcm_s16le", 16000, 2),
+        interim=True,
+        endpointing=0.3,
+        utterance_end=1.0,
+        vad_events=True,
+    )
+    assert request.byte_rate == 64000
+    assert request.request.callback == Callback(CALLBACK[1])
+    assert (request.request.options["tags"], request.request.options["extra"]) == (["a"], {"k": "v"})
+    assert request.request.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "endpointing"), [("false", None), ("true", 0.01), ("10", 0.01), ("0", 0.001), ("2500", 2.5)]
+)
+def test_endpointing_is_milliseconds_or_off(catalogue: Catalogue, value: str, endpointing: float | None) -> None:
+    assert asked(catalogue, ("endpointing", value)).options.endpointing == endpointing
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named"),
+    [
+        ([("endpointing", "soon")], "endpointing"),
+        ([("utterance_end_ms", "999"), ("interim_results", "true")], "utterance_end_ms"),
+        ([("utterance_end_ms", "1000")], "interim_results=true"),
+        ([("interim_results", "yes")], "interim_results"),
+        ([("detect_language", "true")], "detect_language"),
+        ([("callback_method", "BREW")], "callback_method"),
+        ([("encoding", "linear16")], "sample_rate"),
+        ([("diarize", "true")], "diarize"),
+        ([("redact", "pii")], "redact"),
+        ([("model", "nova-9")], "nova-9"),
+        ([("vad_events", "true"), ("vad_events", "true")], "vad_events"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(catalogue: Catalogue, pairs: list[tuple[str, str]], named: str) -> None:
+    refused = read(catalogue, *pairs)
+    assert isinstance(refused, BadRequest)
+    assert refused.status == 400
+    assert named in refused.err_msg
+
+
+def test_what_is_for_recordings_only_is_accepted_with_a_warning(catalogue: Catalogue) -> None:
+    request = asked(catalogue, ("paragraphs", "true"), ("utterances", "false"), ("callback_method", "put")).request
+    assert [warning["parameter"] for warning in request.warnings] == ["paragraphs", "callback_method"]
+
+
+def test_messages_of_the_caller_are_understood(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue)
+    assert speaker.understand(b"sound", 0.0) == Audio(b"sound")
+    assert speaker.understand(b"", 0.0) == Finish()
+    assert speaker.understand('{"type": "KeepAlive"}', 0.0) == KeepAlive()
+    assert speaker.understand('{"type":"CloseStream"}', 0.0) == Finish()
+    assert speaker.understand('{"type":"Finalize"}', 0.0) == Finalize()
+    assert speaker.understand('{"type":"Finalize","channel":1}', 0.0) == Finalize(1)
+    assert speaker.understand('{"type":"Finalize","channel":[1,2]}', 0.0) == Finalize(1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "KeepAlive", "[]", "null", "3", "{}", '{"type": 3}', '{"type":["KeepAlive"]}', '{"type":"keepalive"}'),
+        *('{"type":"Finalize","channel":-1}', '{"type":"Finalize","channel":true}', '{"type":"Finalize","channel":[]}'),
+        *(
+            '{"type":"Configure","features":{"numerals":1}}',
+            '{"type":"Configure","features":{"magic":true}}',
+            "[" * 9999,
+        ),
+    ],
+)
+def test_what_nobody_understands_is_answered_with_the_message_itself(catalogue: Catalogue, text: str) -> None:
+    speaker = voice(catalogue)
+    error = answered(speaker, text)
+    assert (error["type"], error["variant"], error["message"]) == ("Error", "SchemaError", text[:256])
+    said = speaker.understand(text, 0.0)
+    assert isinstance(said, Answered)
+    assert said.flawed
+
+
+def test_results_say_everything_that_clients_look_for(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue, ("punctuate", "true"), ("extra", "k:v"), ("search", "three"))
+    result = document(told(speaker, Final(1, 1.0, 0.75, WORDS, speech_final=True, from_finalize=True), 2))
+    assert result == {
+        "type": "Results",
+        "channel_index": [1, 2],
+        "duration": 0.75,
+        "start": 1.0,
+        "is_final": True,
+        "speech_final": True,
+        "from_finalize": True,
+        "channel": {
+            "alternatives": [
+                {
+                    "transcript": "Twenty three.",
+                    "confidence": 0.75,
+                    "words": [
+                        {"word": "twenty", "start": 1.0, "end": 1.25, "confidence": 0.5, "punctuated_word": "Twenty"},
+                        {"word": "three", "start": 1.25, "end": 1.5, "confidence": 1.0, "punctuated_word": "three."},
+                    ],
+                }
+            ],
+            "search": [
+                {"query": "three", "hits": [{"confidence": 1.0, "start": 1.25, "end": 1.5, "snippet": "three"}]}
+            ],
+        },
+        "metadata": {
+            "request_id": REQUEST_ID,
+            "model_info": {"name": "pocketsphinx-en-us", "version": "5.1.1", "arch": "pocketsphinx"},
+            "model_uuid": MODEL.id,
+            "extra": {"k": "v"},
+        },
+    }
+
+
+def test_silence_has_an_alternative_too(catalogue: Catalogue) -> None:
+    result = document(told(voice(catalogue), Final(0, 0.0, 1.0, (), from_finalize=True)))
+    assert result["channel"]["alternatives"] == [{"transcript": "", "confidence": 0.0, "words": []}]
+
+
+def test_a_partial_is_neither_final_nor_kept_apart(catalogue: Catalogue) -> None:
+    message = told(voice(catalogue), Partial(0, 1.0, 0.5, WORDS))
+    assert message.partial
+    result = document(message)
+    assert (result["is_final"], result["speech_final"], result["from_finalize"]) == (False, False, False)
+
+
+def test_events_are_told_as_the_vendor_does(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue)
+    started = document(told(speaker, SpeechStarted(1, 9.54), 2))
+    assert started == {"type": "SpeechStarted", "channel": [1], "timestamp": 9.54}
+    ended = document(told(speaker, UtteranceEnded(0, 2.395), 2))
+    assert ended == {"type": "UtteranceEnd", "channel": [0, 2], "last_word_end": 2.395}
+
+
+def test_the_last_message_is_the_metadata_with_its_warnings(catalogue: Catalogue) -> None:
+    last = document(told(voice(catalogue, ("paragraphs", "true"), ("tag", "a")), Finished(27.3, 1, "ab" * 32)))
+    assert last.pop("warnings")[0]["parameter"] == "paragraphs"
+    assert last == {
+        "type": "Metadata",
+        "transaction_key": "deprecated",
+        "request_id": REQUEST_ID,
+        "sha256": "ab" * 32,
+        "created": "2025-11-20T20:58:34.123Z",
+        "duration": 27.3,
+        "channels": 1,
+        "models": [MODEL.id],
+        "model_info": {MODEL.id: {"name": MODEL.name, "version": "5.1.1", "arch": "pocketsphinx"}},
+        "tags": ["a"],
+    }
+
+
+def test_with_a_callback_the_caller_gets_the_last_message_only(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue, CALLBACK)
+    for heard in (Partial(0, 0.0, 1.0, WORDS), SpeechStarted(0, 1.0), Final(0, 0.0, 1.0, WORDS)):
+        message = told(speaker, heard)
+        assert message.to_caller is None
+        assert message.to_callback
+    last = told(speaker, Finished(1.0, 1, ""))
+    assert last.to_caller == last.to_callback
+    assert last.to_caller
+
+
+def test_a_mirror_shows_the_caller_everything(catalogue: Catalogue) -> None:
+    message = told(voice(catalogue, CALLBACK, mirror=True), Final(0, 0.0, 1.0, WORDS))
+    assert message.to_caller == message.to_callback
+    assert message.to_caller
+
+
+def test_formatting_is_configured_on_the_way(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue)
+    assert (
+        document(told(speaker, Final(0, 0.0, 1.0, WORDS)))["channel"]["alternatives"][0]["transcript"] == "twenty three"
+    )
+    reply = answered(speaker, '{"type":"Configure","keyterms":null,"features":{"smart_format":true}}')
+    assert reply == {"type": "ConfigureSuccess", "request_id": REQUEST_ID}
+    assert document(told(speaker, Final(0, 0.0, 1.0, WORDS)))["channel"]["alternatives"][0]["transcript"] == "23."
+
+
+def test_keyterms_cannot_be_replaced_and_nothing_else_is_then(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue)
+    reply = answered(speaker, '{"type":"Configure","keyterms":["x"],"features":{"numerals":true}}')
+    assert (reply["type"], reply["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERMS_NOT_SUPPORTED")
+    assert (
+        document(told(speaker, Final(0, 0.0, 1.0, WORDS)))["channel"]["alternatives"][0]["transcript"] == "twenty three"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "begins"),
+    [
+        (Ending.DONE, 1000, ""),
+        (Ending.IDLE, 1011, "NET-0001"),
+        (Ending.UNDECODABLE, 1008, "DATA-0000"),
+        (Ending.FAILED, 1011, "NET-0000"),
+        (Ending.CALLBACK_LOST, 1011, "Callback lost"),
+        (Ending.CALLBACK_BEHIND, 1011, "Callback too slow"),
+        (Ending.STOPPING, 1001, "The server is stopping"),
+    ],
+)
+def test_sockets_are_closed_with_the_vendors_codes(
+    catalogue: Catalogue, ending: Ending, code: int, begins: str
+) -> None:
+    goodbye = voice(catalogue).goodbye(ending, "(connection_lost)")
+    assert goodbye.code == code
+    assert goodbye.reason.startswith(begins)
+
+
+def test_every_goodbye_fits_into_a_close_frame(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue)
+    assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in Ending)
+
+
+def test_an_error_goes_to_caller_and_callback_but_not_to_one_that_is_lost(catalogue: Catalogue) -> None:
+    speaker = voice(catalogue, CALLBACK)
+    (error,) = speaker.parting(Ending.UNDECODABLE, "not audio", 0.0)
+    assert document(error)["variant"] == "AudioError"
+    assert error.to_callback == error.to_caller
+    assert speaker.parting(Ending.CALLBACK_LOST, "", 0.0) == ()
