@@ -100,7 +100,7 @@ class Cutter:
         self._speech.append(speech)
         self._quiet = 0 if speech else self._quiet + 1
         if self._quiet >= self._pause:
-            yield from self._cut(len(self._frames) - self._pause // 2, paused=True)
+            yield from self._cut(max(0, len(self._frames) - self._pause // 2), paused=True)  # some may be forgotten
         elif len(self._frames) >= self._longest:
             yield from self._cut(self._quietest())
 

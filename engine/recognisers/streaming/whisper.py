@@ -81,7 +81,7 @@ class Hearer:
 
     def _hear(self, start: float, pcm: bytes, beam_size: int | None = None) -> tuple[Word, ...]:
         sound = samples(pcm)
-        if not (parts := self._whisper.windows(sound)):
+        if not len(sound) or not (parts := self._whisper.windows(sound)):
             return ()
         language = self._language(sound[slice(*parts[0])])
         heard = self._whisper.hear(sound, parts, language, self._options.hotwords, beam_size)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.heard import Final, Heard, LiveOptions, Partial, SpeechStarted, UtteranceEnded
@@ -137,6 +137,16 @@ def test_settled_words_of_a_long_utterance_are_final_before_its_end() -> None:
     assert last.speech_final
 
 
+def test_silence_that_a_settled_word_reached_into_ends_the_utterance_all_the_same() -> None:
+    heard = listen(
+        sound((LOUD, LONG_SECONDS - 0.5), (QUIET, 2), (LOUD, 1)), replace(OPTIONS, endpointing=0.8), settles=True
+    )
+    told = finals(heard)
+    assert [one.speech_final for one in told] == [False, True, False]
+    assert told[0].start + told[0].duration <= told[1].start
+    assert told[1].start + told[1].duration <= told[2].start
+
+
 def test_the_end_of_an_utterance_is_told_once_when_no_word_follows() -> None:
     heard = listen(sound((LOUD, 1), (QUIET, 4), (LOUD, 1), (QUIET, 4)), replace(OPTIONS, utterance_end=1))
     ended = [one for one in heard if isinstance(one, UtteranceEnded)]
@@ -173,6 +183,7 @@ def test_speech_goes_on_after_finalizing() -> None:
 spoken = st.lists(st.tuples(st.sampled_from([LOUD, QUIET]), st.floats(0.03, 4)), max_size=8)
 
 
+@settings(max_examples=40, deadline=None)
 @given(spoken, st.booleans(), st.sampled_from([None, 0.01, 0.8]))
 def test_finals_never_overlap_and_nothing_comes_after_the_audio(
     parts: list[tuple[bytes, float]], settles: bool, endpointing: float | None
