@@ -20,8 +20,10 @@ pytestmark = pytest.mark.acceptance
 
 TOKEN = "canary-admin-token-7d1f5a2e8b3c4960"
 PAGES = ("/", "/deliveries", "/deliveries/{id}", "/destinations", "/destination?origin={origin}", "/audit")
-CALLS = ("/api/v1/deliveries", "/api/v1/deliveries/{id}", "/api/v1/deliveries/{id}/attempts", "/api/v1/settings")
-CALLS += ("/api/v1/destinations", "/api/v1/keys", "/api/v1/attempts", "/api/v1/doctor", "/api/v1/audit")
+CALLS = (
+    *("/api/v1/deliveries", "/api/v1/deliveries/{id}", "/api/v1/deliveries/{id}/attempts", "/api/v1/settings"),
+    *("/api/v1/destinations", "/api/v1/keys", "/api/v1/attempts", "/api/v1/doctor", "/api/v1/audit"),
+)
 COMMANDS = (("list", "--json"), ("show", "{id}", "--attempts", "--json"), ("config", "show"), ("doctor",), ("audit",))
 
 
