@@ -29,7 +29,7 @@ def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     text = request.param.read_text("utf-8")
     program = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)
     assert program
-    path = tmp_path / request.param.name
+    path: Path = tmp_path / request.param.name
     path.write_text(text.replace(program[1], "/bin/true").replace("file:/opt/outspoken/README.md", "man:true"))
     return path
 
