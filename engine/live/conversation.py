@@ -233,9 +233,9 @@ class Conversation:
         """Everything that is there to be read, and at the end goodbye."""
         with suppress(ConnectionError):
             while self._goodbye is None:
-                await self._news.wait()
-                self._news.clear()
                 await self._read_out(caller)
+                self._news.clear()
+                await self._news.wait()
             await self._read_out(caller)
         if self._goodbye:
             await caller.close(self._goodbye)

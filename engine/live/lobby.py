@@ -21,13 +21,15 @@ _MOST = 10_000
 
 @dataclass(slots=True)
 class Guest:
-    """One session: before its socket, with it, and for a while after its end. `turn` is held while it begins."""
+    """One session: before its socket, with it, and for a while after its end. `turn` is held while it begins, and
+    `saved` set once what became of it is written down."""
 
     asked: LiveRequest
     created_at: float
     conversation: Conversation | None = None
     comes_back: Callable[[], None] = lambda: None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    saved: asyncio.Event = field(default_factory=asyncio.Event)
     ended_at: float | None = None
 
 
@@ -52,10 +54,10 @@ class Lobby:
         return self._by_token.get(_hash(token))
 
     def by_id(self, request_id: str, key_id: str | None) -> Guest | None:
-        """A session of this key that is not over; None is whoever asks where no key is required."""
+        """A session of this key; None is whoever asks where no key is required."""
         for guest in self._by_token.values():
             request = guest.asked.request
-            if request.id == request_id and key_id in {None, request.key_id} and guest.ended_at is None:
+            if request.id == request_id and key_id in {None, request.key_id}:
                 return guest
         return None
 

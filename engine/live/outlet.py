@@ -20,7 +20,7 @@ import structlog
 from relay import outbox
 from relay.errors import DuplicateDelivery, InvalidDelivery, StoreUnavailable, StreamEnded, StreamKilled
 from relay.model import Kind, NewDelivery, OnDead, Stream, StreamState, StreamStatus
-from relay.outbox.database import connect_read_only
+from relay.outbox.database import BUSY_SECONDS, connect_read_only
 from relay.outbox.writer import Writer, store_errors
 
 _WATCH_SECONDS = 0.25
@@ -108,13 +108,15 @@ class Outlet:
         liveness: float = 10.0,
         clock: Callable[[], float] = time.time,
         committed: Callable[[int, float], None] = lambda _count, _seconds: None,
+        busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        """`committed` hears of every group: how many messages, and for how many seconds the first of them waited."""
+        """`committed` hears of every group: how many messages, and for how many seconds the first of them waited. A
+        database that is locked is waited for, for `busy_seconds`, before that is a trouble."""
         self._backlog = backlog
         self._liveness = liveness
         self._clock = clock
         self._committed = committed
-        self._writer = Writer(path)
+        self._writer = Writer(path, busy_seconds)
         self._reader = connect_read_only(path, any_thread=True)
         self._bell = outbox.Bell(path)
         self._taps: dict[str, Tap] = {}

@@ -119,11 +119,6 @@ class Session:
         self._seconds = 0.0
 
     @property
-    def is_listening(self) -> bool:
-        """Whether more audio may come."""
-        return self._state is _State.LISTENING
-
-    @property
     def has_ended(self) -> bool:
         """Whether nothing more happens."""
         return self._state is _State.ENDED

@@ -104,7 +104,7 @@ class Live:
     async def get(self, http: web.Request) -> web.Response:
         """A session as it stands now, with its result once it is over."""
         key_id = await authenticate_gladia(http, self._parts.keys)
-        if guest := self._lobby.by_id(http.match_info["id"], key_id):
+        if guest := await self._under_way(http, key_id):
             begun = guest.conversation is not None
             return answer(running_job(guest.asked.request, guest.created_at, has_begun=begun))
         record = await self._find(http, key_id)
@@ -113,7 +113,7 @@ class Live:
     async def delete(self, http: web.Request) -> web.Response:
         """Forget a session that is over."""
         key_id = await authenticate_gladia(http, self._parts.keys)
-        if self._lobby.by_id(http.match_info["id"], key_id):
+        if await self._under_way(http, key_id):
             raise Rejected(_UNDER_WAY)
         record = await self._find(http, key_id)
         if not await self._parts.archive.delete(record.request.id, key_id):
@@ -178,7 +178,17 @@ class Live:
             await self._parts.archive.add_session(_record(guest, voice, ended))
         except StoreUnavailable as error:
             log.error("store.error", operation="live.keep", kind=str(error))
-        guest.ended_at = ended.ended_at
+        finally:
+            guest.ended_at = ended.ended_at
+            guest.saved.set()
+
+    async def _under_way(self, http: web.Request, key_id: str | None) -> Guest | None:
+        """The session, unless it is over: then it has been written down once this returns."""
+        guest = self._lobby.by_id(http.match_info["id"], key_id)
+        if guest is None or guest.conversation is None or not guest.conversation.is_over:
+            return guest
+        await guest.saved.wait()
+        return None
 
     async def _find(self, http: web.Request, key_id: str | None) -> Record:
         record = self._parts.archive.find(http.match_info["id"], key_id)

@@ -105,13 +105,22 @@ def test_the_body_an_sdk_sends_is_read_whole(catalogue: Catalogue) -> None:
     request = asked(
         catalogue,
         {
-            "encoding": "wav/pcm", "bit_depth": 24, "sample_rate": 48000, "channels": 2, "model": "large",
-            "custom_metadata": {"user": "J"}, "endpointing": 0.3, "language_config": {"languages": ["de"]},
+            "encoding": "wav/pcm",
+            "bit_depth": 24,
+            "sample_rate": 48000,
+            "channels": 2,
+            "model": "large",
+            "custom_metadata": {"user": "J"},
+            "endpointing": 0.3,
+            "language_config": {"languages": ["de"]},
             "pre_processing": {"audio_enhancer": False, "speech_threshold": None},
             "realtime_processing": {
-                "custom_vocabulary": True, "custom_vocabulary_config": {"vocabulary": ["Outspoken"]},
-                "custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": {"Jon": ["john"]}},
-                "translation": False, "named_entity_recognition": None,
+                "custom_vocabulary": True,
+                "custom_vocabulary_config": {"vocabulary": ["Outspoken"]},
+                "custom_spelling": True,
+                "custom_spelling_config": {"spelling_dictionary": {"Jon": ["john"]}},
+                "translation": False,
+                "named_entity_recognition": None,
             },
             "post_processing": {"summarization": False, "chapterization": True},
             "messages_config": {"receive_partial_transcripts": True, "receive_acknowledgments": True},
@@ -242,7 +251,12 @@ def test_a_transcript_keeps_its_id_until_it_is_final(catalogue: Catalogue) -> No
     assert first[0]["data"]["id"] == final[0]["data"]["id"] == "00-00000000"
     assert following["data"]["id"] == "00-00000001"
     assert final[0]["data"]["utterance"] == {
-        "start": 1.0, "end": 2.0, "confidence": 0.75, "channel": 0, "text": "Hello, doctor.", "language": "en",
+        "start": 1.0,
+        "end": 2.0,
+        "confidence": 0.75,
+        "channel": 0,
+        "text": "Hello, doctor.",
+        "language": "en",
         "words": [
             {"word": "Hello,", "start": 1.0, "end": 1.5, "confidence": 0.5},
             {"word": "doctor.", "start": 1.5, "end": 2.0, "confidence": 1.0},
@@ -342,7 +356,11 @@ def test_a_session_that_is_over_has_its_result_or_its_error(catalogue: Catalogue
     request, media = asked(catalogue, CALLBACK).request, speaker.media
     ended = Record(request, media, State.DONE, NOW, NOW, NOW + 1, 1.0, speaker.transcript())
     done = LiveV2Response.from_dict(live_job(ended))
+    assert done.result
+    assert done.result.transcription
     assert (done.status, done.result.transcription.full_transcript) == ("done", "Hello, doctor.")
+    assert done.request_params
+    assert done.request_params.callback_config
     assert done.request_params.callback_config.url == "https://user:pass@example.com/hook"
     failure = Failed(FailureCode.AUDIO, "not audio")
     failed = LiveV2Response.from_dict(live_job(Record(request, media, State.FAILED, NOW, NOW, NOW, 0.0, failure)))

@@ -1,0 +1,268 @@
+"""Gladia's live sessions over real sockets: begun, connected, broken off and taken up again, ended and looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from engine.heard import Broken, Final
+from engine.live.session import Limits
+from engine.request import FailureCode
+from relay import outbox
+from tests.engine.live.ears import HELLO
+
+from .live_stage import Stage, stage
+
+HEADERS = {"x-gladia-key": "s3cret"}
+STOP = '{"type": "stop_recording"}'
+
+
+@pytest.fixture
+async def server(tmp_path: Path, database: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, database) as running:
+        running.keys.required = True
+        yield running
+
+
+async def asked(server: Stage, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    headers = options.pop("headers", HEADERS)
+    async with server.http.request(method, f"{server.url}{path}", headers=headers, **options) as answer:
+        body = await answer.read()
+        return answer.status, json.loads(body) if body else None
+
+
+async def begun(server: Stage, **body: Any) -> tuple[str, str]:
+    """The id of a new session, and the path to connect to."""
+    status, session = await asked(server, "POST", "/v2/live", json=body)
+    assert status == 201
+    assert session["url"].startswith("ws://127.0.0.1:")
+    return session["id"], session["url"].partition(":")[2].partition("/v2")[2]
+
+
+def connect(server: Stage, path: str) -> Any:
+    return server.http.ws_connect(f"{server.url}/v2{path}")
+
+
+async def ended(socket: aiohttp.ClientWebSocketResponse) -> tuple[list[dict[str, Any]], int | None]:
+    """What still came, and the code by which it was closed."""
+    found = []
+    while (message := await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+        found.append(json.loads(message.data))
+    return found, socket.close_code
+
+
+async def acknowledged(socket: aiohttp.ClientWebSocketResponse, audio: bytes) -> list[int]:
+    await socket.send_bytes(audio)
+    message = await socket.receive_json(timeout=5)
+    assert message["type"] == "audio_chunk"
+    range_: list[int] = message["data"]["byte_range"]
+    return range_
+
+
+async def test_a_session_from_its_beginning_to_its_result(server: Stage) -> None:
+    session_id, path = await begun(server, custom_metadata={"user": "J"})
+    assert (await asked(server, "GET", f"/v2/live/{session_id}"))[1]["status"] == "queued"
+    async with connect(server, path) as socket:
+        hearing = await server.hearing()
+        assert await acknowledged(socket, bytes(16000)) == [0, 16000]
+        assert await acknowledged(socket, bytes(16000)) == [16000, 32000]
+        assert (await asked(server, "GET", f"/v2/live/{session_id}"))[1]["status"] == "processing"
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        await socket.send_str(STOP)
+        said, code = await ended(socket)
+    assert ([message["type"] for message in said], code) == (
+        ["transcript", "stop_recording", "post_transcript", "post_final_transcript"],
+        1000,
+    )
+    assert {message["session_id"] for message in said} == {session_id}
+    status, job = await asked(server, "GET", f"/v2/live/{session_id}")
+    assert (status, job["status"], job["kind"], job["custom_metadata"]) == (200, "done", "live", {"user": "J"})
+    assert job["result"]["transcription"]["full_transcript"] == "Hello, there."
+    assert job["result"]["metadata"]["audio_duration"] == 1.0
+
+
+async def test_a_session_that_is_over_is_listed_once_and_deleted_for_good(server: Stage) -> None:
+    session_id, path = await begun(server)
+    async with connect(server, path) as socket:
+        status, _ = await asked(server, "DELETE", f"/v2/live/{session_id}")
+        assert status == 409
+        await socket.send_str(STOP)
+        await ended(socket)
+    await over(server, session_id)
+    _, page = await asked(server, "GET", "/v2/live?limit=5&status=done")
+    assert [item["id"] for item in page["items"]] == [session_id]
+    assert page["next"] is None
+    status, problem = await asked(server, "GET", f"/v2/live/{session_id}/file")
+    assert (status, problem["message"]) == (404, "The audio of live sessions is not kept.")
+    assert (await asked(server, "DELETE", f"/v2/live/{session_id}"))[0] == 202
+    assert (await asked(server, "GET", f"/v2/live/{session_id}"))[0] == 404
+    assert (await asked(server, "GET", "/v2/live"))[1]["items"] == []
+
+
+async def over(server: Stage, session_id: str) -> dict[str, Any]:
+    """The session, once it is written down."""
+    async with asyncio.timeout(5):
+        while (job := (await asked(server, "GET", f"/v2/live/{session_id}"))[1])["status"] in {"queued", "processing"}:
+            await asyncio.sleep(0.01)
+    return dict(job)
+
+
+async def test_a_broken_connection_is_taken_up_where_it_broke(server: Stage) -> None:
+    session_id, path = await begun(server)
+    chunks = [bytes([n]) * 1600 for n in range(5)]
+    async with connect(server, path) as socket:
+        hearing = await server.hearing()
+        for chunk in chunks[:3]:
+            await acknowledged(socket, chunk)
+        assert socket._response.connection
+        socket._response.connection.transport.abort()
+    await noticed(server)
+    hearing.heard.put_nowait(Final(0, 0.0, 0.1, HELLO))  # nobody is there to be told
+    async with connect(server, path) as socket:
+        told = await socket.receive_json(timeout=5)
+        # The acknowledgement of the last chunk was lost: it comes again, with what was spoken meanwhile.
+        assert await acknowledged(socket, b"".join(chunks[2:])) == [3200, 8000]
+        await socket.send_str(STOP)
+        _, code = await ended(socket)
+    assert told["type"] == "transcript"
+    assert code == 1000
+    assert hearing.taken == b"".join(chunks)
+    assert (await over(server, session_id))["result"]["transcription"]["full_transcript"] == "Hello, there."
+
+
+async def noticed(server: Stage) -> None:
+    """Until the server knows that its caller is gone: what it wrote before that is lost with the connection."""
+    (conversation,) = server.sessions._under_way
+    async with asyncio.timeout(5):
+        while conversation._caller:
+            await asyncio.sleep(0)
+
+
+async def test_a_second_socket_takes_the_place_of_the_first(server: Stage) -> None:
+    _, path = await begun(server)
+    async with connect(server, path) as first:
+        await acknowledged(first, b"one.")
+        async with connect(server, path) as second:
+            _, code = await ended(first)
+            assert await acknowledged(second, b"two.") == [4, 8]
+    assert code == 1001
+
+
+async def test_a_caller_who_says_goodbye_does_not_come_back(server: Stage) -> None:
+    session_id, path = await begun(server)
+    async with connect(server, path) as socket:
+        await acknowledged(socket, bytes(3200))
+        await socket.close(code=1001)
+    assert (await over(server, session_id))["status"] == "done"
+    async with connect(server, path) as again:
+        _, code = await ended(again)
+    assert code == 4403
+
+
+async def test_a_session_that_nobody_comes_back_to_ends(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, limits=Limits(idle=0.2)) as server:
+        session_id, path = await begun(server)
+        async with connect(server, path) as socket:
+            await acknowledged(socket, bytes(3200))
+            assert socket._response.connection
+            socket._response.connection.transport.abort()
+        assert (await over(server, session_id))["status"] == "done"
+
+
+async def test_audio_that_cannot_be_decoded_is_an_error_of_the_job(server: Stage) -> None:
+    session_id, path = await begun(server)
+    async with connect(server, path) as socket:
+        (await server.hearing()).heard.put_nowait(Broken(FailureCode.AUDIO, "not audio"))
+        _, code = await ended(socket)
+    assert code == 4400
+    job = await over(server, session_id)
+    assert (job["status"], job["error_code"], job["result"]) == ("error", 400, None)
+
+
+async def test_the_callback_gets_its_own_messages_and_the_caller_too(server: Stage) -> None:
+    callback = {"callback": True, "callback_config": {"url": "http://127.0.0.1:8080/hook"}}
+    _, path = await begun(server, **callback)
+    async with connect(server, path) as socket:
+        await acknowledged(socket, bytes(3200))
+        (await server.hearing()).heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        await socket.send_str(STOP)
+        said, _ = await ended(socket)
+    assert "transcript" in [message["type"] for message in said]
+    async with asyncio.timeout(5):
+        while "live.end_session" not in (events := called_back(server.database)):
+            await asyncio.sleep(0.01)
+    assert events == [
+        *("live.start_session", "live.start_recording", "live.transcript", "live.end_recording"),
+        *("live.post_transcript", "live.post_final_transcript", "live.end_session"),
+    ]
+
+
+def called_back(database: Path) -> list[str]:
+    with closing(outbox.connect(database)) as connection:
+        return [json.loads(body)["event"] for (body,) in connection.execute("SELECT body FROM bodies ORDER BY seq")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        ({"encoding": "mp3"}, 422, "encoding"),
+        ({"callback": True, "callback_config": {"url": "ws://127.0.0.1:8080/x"}}, 422, "callback_config.url"),
+        ({"callback": True, "callback_config": {"url": "http://10.0.0.1:8080/x"}}, 422, "callback_config.url"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_the_start(
+    server: Stage, body: dict[str, Any], status: int, named: str
+) -> None:
+    answer, problem = await asked(server, "POST", "/v2/live", json=body)
+    assert answer == status
+    assert problem["validation_errors"][0].startswith(named)
+
+
+async def test_sessions_belong_to_their_keys(server: Stage) -> None:
+    server.keys.secrets["other"] = "key-2"
+    session_id, path = await begun(server)
+    for secret, expected in (("other", 404), ("wrong", 401), ("s3cret", 200)):
+        status, _ = await asked(server, "GET", f"/v2/live/{session_id}", headers={"x-gladia-key": secret})
+        assert status == expected
+    async with connect(server, path) as socket:
+        await socket.send_str(STOP)
+        await ended(socket)
+    await over(server, session_id)
+    status, _ = await asked(server, "GET", f"/v2/live/{session_id}", headers={"x-gladia-key": "other"})
+    assert status == 404
+
+
+async def test_a_token_that_nobody_gave_out_opens_nothing(server: Stage) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await connect(server, "/live?token=guessed")
+    assert refused.value.status == 401
+
+
+async def test_without_room_the_socket_is_refused_and_may_be_tried_again(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, places=0) as server:
+        _, path = await begun(server)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await connect(server, path)
+        assert refused.value.status == 429
+        server.ears.places = 1
+        async with connect(server, path) as socket:
+            assert await acknowledged(socket, b"now") == [0, 3]
+
+
+async def test_what_became_of_a_session_is_told_by_requests_too(server: Stage) -> None:
+    session_id, path = await begun(server)
+    async with connect(server, path) as socket:
+        (await server.hearing()).heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        await socket.send_str(STOP)
+        await ended(socket)
+    await over(server, session_id)
+    record = server.archive.find(session_id, "key-1")
+    assert record
+    assert (record.state.value, record.duration, record.request.dialect) == ("done", 0.0, "gladia-live")

@@ -1,0 +1,358 @@
+"""GET /v1/listen over real sockets: what is refused, what is said, and how every session ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import pytest
+
+from engine.dialects.live import Ending
+from engine.heard import Broken, Final, LiveOptions, Partial
+from engine.live.session import Limits
+from engine.request import FailureCode, RawFormat
+from relay import outbox
+from tests.engine.live.ears import HELLO
+
+from .live_stage import Stage, messages, next_message, stage
+
+RAW = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
+CALLBACK = f"{RAW}&interim_results=true&callback=ws%3A%2F%2Fuser%3Apass%40127.0.0.1%3A8080%2Flive"
+CLOSE = '{"type": "CloseStream"}'
+
+
+@pytest.fixture
+async def server(tmp_path: Path, database: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, database) as running:
+        yield running
+
+
+async def refused(server: Stage, path: str, **options: Any) -> aiohttp.ClientResponse:
+    """The answer instead of an upgrade."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    headers = upgrade | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} | options.pop("headers", {})
+    answer: aiohttp.ClientResponse = await server.http.get(f"{server.url}{path}", headers=headers, **options)
+    await answer.read()
+    return answer
+
+
+async def closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[list[dict[str, Any]], int | None, str]:
+    """What still came, and how it was closed."""
+    found: list[dict[str, Any]] = []
+    while True:
+        message = await socket.receive(timeout=5)
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            return found, socket.close_code, str(message.extra or "")
+        found.append(json.loads(message.data))
+
+
+def kill(database: Path) -> None:
+    """As the relay writes down that the receiver's socket dropped."""
+    with closing(outbox.connect(database)) as connection:
+        connection.execute("UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
+
+
+def called_back(database: Path) -> list[dict[str, Any]]:
+    with closing(outbox.connect(database)) as connection:
+        return [json.loads(body) for (body,) in connection.execute("SELECT body FROM bodies ORDER BY seq")]
+
+
+def states(database: Path) -> list[str]:
+    with closing(outbox.connect(database)) as connection:
+        return [state for (state,) in connection.execute("SELECT state FROM streams")]
+
+
+async def test_audio_goes_in_and_what_is_heard_comes_out(server: Stage) -> None:
+    async with server.connect(RAW + "&interim_results=true") as socket:
+        hearing = await server.hearing()
+        assert hearing.options == LiveOptions(raw=RawFormat("pcm_s16le", 16000, 1), interim=True, endpointing=0.01)
+        await socket.send_bytes(bytes(32000))
+        hearing.heard.put_nowait(Partial(0, 0.0, 0.5, HELLO[:1]))
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO, speech_final=True))
+        assert (await next_message(socket))["is_final"] is False
+        final = await next_message(socket)
+        assert final["channel"]["alternatives"][0]["transcript"] == "hello there"
+        await socket.send_str(CLOSE)
+        last, code, reason = await closed(socket)
+    assert [message["type"] for message in last] == ["Metadata"]
+    assert (code, reason) == (1000, "")
+    assert hearing.taken == bytes(32000)
+    assert hearing.closed.is_set()
+    assert UUID(last[0]["request_id"])
+    (ended,) = server.ended
+    assert (ended.ending, ended.audio, ended.audio_bytes, ended.told_caller) == (Ending.DONE, 1.0, 32000, 3)
+
+
+async def test_the_upgrade_names_the_request(server: Stage) -> None:
+    async with server.connect(RAW) as socket:
+        request_id = socket._response.headers["dg-request-id"]
+        await socket.send_str(CLOSE)
+        (metadata,) = await messages(socket)
+    assert metadata["request_id"] == request_id
+
+
+@pytest.mark.parametrize("scheme", ["token", "Token", "bearer"])
+async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_back(server: Stage, scheme: str) -> None:
+    server.keys.required = True
+    offered = (scheme, "s3cret", "x-deepgram-session-id", "9b2e")
+    async with server.connect(RAW, protocols=offered) as socket:
+        assert socket._response.headers["Sec-WebSocket-Protocol"] == scheme
+        await socket.send_str(CLOSE)
+        await messages(socket)
+    assert server.ended[0].asked.request.key_id == "key-1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Token wrong"},
+        {"Sec-WebSocket-Protocol": "token, wrong"},
+        {"Sec-WebSocket-Protocol": "token"},
+        {"Authorization": "Token wrong", "Sec-WebSocket-Protocol": "token, s3cret"},
+    ],
+)
+async def test_a_stranger_is_refused_before_the_upgrade(server: Stage, headers: dict[str, str]) -> None:
+    server.keys.required = True
+    answer = await refused(server, RAW, headers=headers)
+    assert answer.status == 401
+    assert (await answer.json())["err_code"] == "INVALID_AUTH"
+    assert UUID(answer.headers["dg-request-id"])
+    assert "Invalid credentials" in answer.headers["dg-error"]
+    assert server.ears.opened.empty()
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("&utterance_end_ms=1", "utterance_end_ms"),
+        ("&redact=pii", "redact"),
+        ("&callback=ftp%3A%2F%2F127.0.0.1%3A8080%2F", "Invalid callback url"),
+        ("&callback=ws%3A%2F%2F10.0.0.1%3A8080%2F", "Invalid callback url"),
+        ("&callback=wss%3A%2F%2F127.0.0.1%3A25%2F", "Invalid callback url"),
+        ("&callback=ws%3A%2F%2Fnowhere.example%2F", "Failed to resolve callback"),
+    ],
+)
+async def test_a_bad_request_is_refused_before_the_upgrade(server: Stage, query: str, named: str) -> None:
+    answer = await refused(server, RAW + query)
+    assert answer.status == 400
+    assert named in (await answer.json())["err_msg"]
+    assert server.ears.opened.empty()
+    assert states(server.database) == []
+
+
+async def test_what_is_no_websocket_is_told_to_become_one(server: Stage) -> None:
+    answer = await server.http.get(server.url + RAW)
+    assert answer.status == 426
+    assert (await answer.json())["err_code"] == "UPGRADE_REQUIRED"
+
+
+async def test_without_room_a_session_is_refused_with_a_time_to_come_back(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, places=0) as server:
+        answer = await refused(server, RAW)
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+
+
+async def test_finalize_is_handed_on_and_answered(server: Stage) -> None:
+    async with server.connect(RAW) as socket:
+        hearing = await server.hearing()
+        await socket.send_bytes(bytes(3200))
+        await socket.send_str('{"type":"Finalize","channel":0}')
+        assert (await next_message(socket))["from_finalize"] is True
+        assert await hearing.flushed.get() == 0
+
+
+async def test_an_empty_message_ends_the_stream_as_it_used_to(server: Stage) -> None:
+    async with server.connect(RAW) as socket:
+        await socket.send_bytes(b"")
+        last, code, _ = await closed(socket)
+    assert (len(last), code) == (1, 1000)
+
+
+async def test_text_behind_the_last_word_changes_nothing(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, stuck=True) as server, server.connect(RAW) as socket:
+        hearing = await server.hearing()
+        await socket.send_str(CLOSE)
+        for text in (CLOSE, "nonsense", '{"type":"Finalize"}'):
+            await socket.send_str(text)
+        await socket.send_bytes(bytes(3200))
+        await socket.ping()
+        hearing.stuck = False
+        await hearing.finish()
+        last, code, _ = await closed(socket)
+    assert ([message["type"] for message in last], code) == (["Metadata"], 1000)
+    assert hearing.taken == b""
+    assert hearing.flushed.empty()
+
+
+async def test_nonsense_is_bounded(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, limits=Limits(flaws=3)) as server, server.connect(RAW) as socket:
+        for _ in range(3):
+            await socket.send_str("nonsense")
+        said, code, _ = await closed(socket)
+    assert [message["type"] for message in said] == ["Error", "Error", "Error", "Metadata"]
+    assert code == 1008
+
+
+async def test_a_silent_caller_is_left_with_the_vendors_code(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, limits=Limits(idle=0.2)) as server, server.connect(RAW) as socket:
+        said, code, reason = await closed(socket)
+    assert [message["type"] for message in said] == ["Metadata"]
+    assert code == 1011
+    assert reason.startswith("NET-0001")
+
+
+async def test_a_message_that_is_too_large_is_refused(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, max_message=1000) as server, server.connect(RAW) as socket:
+        hearing = await server.hearing()
+        await socket.send_bytes(bytes(2000))
+        _, code, _ = await closed(socket)
+        await hearing.closed.wait()
+    assert code == 1009
+    assert [ended.ending for ended in server.ended] == [Ending.TOO_LARGE]
+
+
+async def test_what_is_no_audio_is_said_to_be_none(server: Stage) -> None:
+    async with server.connect(RAW) as socket:
+        hearing = await server.hearing()
+        hearing.heard.put_nowait(Broken(FailureCode.AUDIO, "not audio"))
+        said, code, reason = await closed(socket)
+    assert [(message["type"], message["description"]) for message in said] == [("Error", "not audio")]
+    assert (code, reason[:9]) == (1008, "DATA-0000")
+
+
+async def test_a_recogniser_that_dies_ends_the_session_and_nothing_else(server: Stage) -> None:
+    async with server.connect(RAW) as socket, server.connect(RAW) as other:
+        first, second = await server.hearing(), await server.hearing()
+        first.heard.put_nowait(Broken(FailureCode.INTERNAL, "the recogniser ended"))
+        _, code, reason = await closed(socket)
+        second.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        assert (await next_message(other))["is_final"] is True
+    assert (code, reason[:8]) == (1011, "NET-0000")
+
+
+async def test_a_slow_recogniser_slows_the_caller_down_and_not_what_is_heard(server: Stage) -> None:
+    async with server.connect(RAW) as socket:
+        hearing = await server.hearing()
+        hearing.room.clear()
+        await socket.send_bytes(bytes(3200))
+        await socket.send_str(CLOSE)
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        assert (await next_message(socket))["is_final"] is True
+        assert hearing.taken == b""
+        hearing.room.set()
+        _, code, _ = await closed(socket)
+    assert (hearing.taken, code) == (bytes(3200), 1000)
+
+
+async def test_a_caller_faster_than_speech_is_held_back(tmp_path: Path, database: Path) -> None:
+    limits = Limits(burst=1.0, speed=2.0, idle=60.0)
+    async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW) as socket:
+        hearing = await server.hearing()
+        began = asyncio.get_running_loop().time()
+        for _ in range(4):
+            await socket.send_bytes(bytes(16000))
+        await socket.send_str(CLOSE)
+        await closed(socket)
+        took = asyncio.get_running_loop().time() - began
+    assert hearing.duration == 2.0
+    assert took >= 0.49  # a second at once, the other one at twice the speed
+
+
+async def test_a_caller_that_leaves_has_its_results_finished(server: Stage) -> None:
+    async with server.connect(CALLBACK) as socket:
+        hearing = await server.hearing()
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        assert socket._response.connection
+        socket._response.connection.transport.abort()
+        await hearing.closed.wait()
+    await until_committed(server, 2)
+    assert [message["type"] for message in called_back(server.database)] == ["Results", "Metadata"]
+    assert states(server.database) == ["ended"]
+    assert server.ended[0].ending is Ending.LEFT
+
+
+async def until_committed(server: Stage, count: int) -> None:
+    """The outlet commits within milliseconds; how it is woken is its own business."""
+    async with asyncio.timeout(5):
+        while len(called_back(server.database)) < count or states(server.database) == ["open"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_with_a_callback_the_caller_gets_the_metadata_and_the_callback_everything(server: Stage) -> None:
+    async with server.connect(CALLBACK) as socket:
+        hearing = await server.hearing()
+        hearing.heard.put_nowait(Partial(0, 0.0, 0.5, HELLO[:1]))
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        await socket.send_str(CLOSE)
+        said, code, _ = await closed(socket)
+    assert ([message["type"] for message in said], code) == (["Metadata"], 1000)
+    await until_committed(server, 3)
+    assert [message["type"] for message in called_back(server.database)] == ["Results", "Results", "Metadata"]
+
+
+async def test_a_mirror_shows_the_caller_what_goes_to_the_callback(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database, mirror=True) as server, server.connect(CALLBACK) as socket:
+        hearing = await server.hearing()
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        await socket.send_str(CLOSE)
+        said, _, _ = await closed(socket)
+    assert [message["type"] for message in said] == ["Results", "Metadata"]
+
+
+async def test_a_lost_callback_closes_the_caller_within_a_second(server: Stage) -> None:
+    async with server.connect(CALLBACK) as socket:
+        hearing = await server.hearing()
+        kill(server.database)
+        began = asyncio.get_running_loop().time()
+        said, code, reason = await closed(socket)
+        assert asyncio.get_running_loop().time() - began < 1.0
+        await hearing.closed.wait()
+    assert (said, code) == ([], 1011)
+    assert reason == "Callback lost: nothing would arrive there any more. (connection_lost)"
+
+
+async def test_a_client_that_opens_again_what_was_killed_is_told_to_wait(server: Stage) -> None:
+    headers = {"x-deepgram-session-id": "9b2e"}
+    async with server.connect(CALLBACK, headers=headers) as socket:
+        kill(server.database)
+        await closed(socket)
+    answer = await refused(server, CALLBACK, headers=headers)
+    assert answer.status == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 30
+    async with server.connect(CALLBACK, headers={"x-deepgram-session-id": "another"}) as socket:
+        await socket.send_str(CLOSE)
+        assert (await closed(socket))[1] == 1000
+
+
+async def test_a_callback_too_slow_for_its_results_ends_the_session_with_a_reason(
+    tmp_path: Path, database: Path
+) -> None:
+    async with stage(tmp_path, database, backlog=3) as server, server.connect(CALLBACK) as socket:
+        hearing = await server.hearing()
+        for _ in range(3):
+            hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        said, code, reason = await closed(socket)
+        assert ([message["type"] for message in said], code) == (["Metadata"], 1011)
+        assert reason.startswith("Callback too slow")
+        await until_committed(server, 4)
+    assert states(database) == ["ended"]
+
+
+async def test_a_stopping_server_finishes_its_sessions_first(tmp_path: Path, database: Path) -> None:
+    async with stage(tmp_path, database) as server:
+        socket = await server.connect(RAW)
+        hearing = await server.hearing()
+        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        stopping = asyncio.create_task(server.sessions.stop(5.0))
+        said, code, _ = await closed(socket)
+        await stopping
+        answer = await refused(server, RAW)
+    assert [message["type"] for message in said] == ["Results", "Metadata"]
+    assert (code, answer.status) == (1001, 429)
