@@ -57,13 +57,14 @@ class Slots:
 class _Line:
     """Deliveries to one destination: claimed and waiting, how many are under way, how many it took since last asked."""
 
-    __slots__ = ("ahead", "busy", "finished", "origin", "waits")
+    __slots__ = ("ahead", "busy", "finished", "low", "origin", "waits")
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.ahead: deque[Delivery] = deque()
         self.busy = 0
         self.finished = 0
+        self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
         self.waits = False  # for a slot, in the queue of those whose turn comes
 
     @property
@@ -114,6 +115,8 @@ class Dispatcher:
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
             self._queue_up(delivery)
+        for line in self._lines.values():
+            line.low = len(line.ahead) // 2
         await self._leave_alone(claims.blocked)
         self._start_all()
         return len(claims.deliveries)
@@ -195,7 +198,7 @@ class Dispatcher:
     def _leave(self, line: _Line) -> None:
         line.busy -= 1
         self._take_turn(line)
-        if len(line.ahead) <= line.busy:
+        if len(line.ahead) <= max(line.busy, line.low):
             self._wake.set()
 
     async def _leave_alone(self, blocked: Iterable[str]) -> None:

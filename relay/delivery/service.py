@@ -48,7 +48,7 @@ class Pace:
     renew: float = 20.0
     stats: float = 5.0
     expire: float = 60.0
-    claims: float = 0.012
+    claims: float = 0.005
 
 
 class Service:
