@@ -77,8 +77,8 @@ class GladiaVoice:
         return Media(self._finished.sha256 if self._finished else "", self._receipts.count, self._created)
 
     def opening(self, now: float) -> Sequence[Message]:
-        """The session, for whoever asked for its lifecycle."""
-        return self._messages({"type": "start_session"}, _LIFECYCLE, now)
+        """The session, for a callback that asked for its lifecycle: its client has made its own by then."""
+        return self._called_back({"type": "start_session"}, now)
 
     def understand(self, data: bytes | str, now: float) -> Said:
         """Bytes are audio; text is JSON with a type, and may hold audio too."""
@@ -111,8 +111,7 @@ class GladiaVoice:
 
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
         """The end, for the callback; the caller's socket is closed with the reason."""
-        wanted = ending is not Ending.CALLBACK_LOST and self._wants("callback_messages", _LIFECYCLE)
-        return (self._for_callback({"type": "end_session"}, now),) if wanted else ()
+        return () if ending is Ending.CALLBACK_LOST else self._called_back({"type": "end_session"}, now)
 
     def goodbye(self, ending: Ending, detail: str) -> Goodbye:
         """A code by which the vendor's clients know whether to come back."""
@@ -188,8 +187,11 @@ class GladiaVoice:
         to_callback = self._wrapped(document) if self._wants("callback_messages", wish) else None
         return (Message(to_caller, to_callback, partial),) if to_caller or to_callback else ()
 
-    def _for_callback(self, message: Document, now: float) -> Message:
-        return Message(to_callback=self._wrapped(self._dated(message, now)))
+    def _called_back(self, message: Document, now: float) -> tuple[Message, ...]:
+        """A step of the session's life, for the callback alone."""
+        if not self._wants("callback_messages", _LIFECYCLE):
+            return ()
+        return (Message(to_callback=self._wrapped(self._dated(message, now))),)
 
     def _wants(self, who: str, wish: str) -> bool:
         return bool(cast(Document, self._options).get(who, {}).get(wish, False))

@@ -298,7 +298,7 @@ def test_a_whole_session_in_the_vendors_order(catalogue: Catalogue) -> None:
         *told(speaker, Finished(3.0, 1, "ab" * 32)),
     ]
     assert types(messages) == [
-        *("start_session", "start_recording", "audio_chunk", "speech_start", "transcript", "speech_end"),
+        *("start_recording", "audio_chunk", "speech_start", "transcript", "speech_end"),
         *("end_recording", "post_transcript", "post_final_transcript", "end_session"),
     ]
     post, final = shown(messages)[-3:-1]

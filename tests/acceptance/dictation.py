@@ -1,0 +1,154 @@
+"""Speech spoken into the vendors' own live clients, unmodified, at the pace at which it was spoken."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from deepgram import AsyncDeepgramClient, DeepgramClient
+from deepgram.core.events import EventType
+from deepgram.environment import DeepgramClientEnvironment
+from gladiaio_sdk import GladiaClient
+from websockets.exceptions import ConnectionClosed
+
+from tests.acceptance.speech import RATE
+
+CHUNK_SECONDS = 0.1
+CHUNK = int(RATE * CHUNK_SECONDS) * 2
+SECOND = RATE * 2
+AUDIO: dict[str, Any] = {"encoding": "linear16", "sample_rate": RATE}
+
+
+@dataclass
+class Heard:
+    """What a client was told, when, and how its connection ended."""
+
+    messages: list[Any] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    code: int | None = None
+    reason: str = ""
+    ended_at: float = 0.0
+
+    def tell(self, message: Any) -> None:
+        self.messages.append(message)
+        self.times.append(time.monotonic())
+
+    def end(self, code: int | None, reason: str | None) -> None:
+        self.code, self.reason, self.ended_at = code, reason or "", time.monotonic()
+
+    def of(self, type_: str) -> list[Any]:
+        return [message for message in self.messages if message.type == type_]
+
+    @property
+    def words(self) -> list[str]:
+        """The final words of a Deepgram session."""
+        finals = [message for message in self.of("Results") if message.is_final]
+        return " ".join(message.channel.alternatives[0].transcript for message in finals).split()
+
+
+def environment(url: str) -> DeepgramClientEnvironment:
+    socket = url.replace("http", "ws", 1)
+    return DeepgramClientEnvironment(base=url, production=socket, agent=socket, agent_rest=url)
+
+
+def deepgram(url: str, key: str, sound: bytes, heard: Heard, *, stop: bool = True, **options: Any) -> Heard:
+    """With the synchronous client, to the end; without `stop` it only waits for the connection to end."""
+    client = DeepgramClient(api_key=key, environment=environment(url))
+    with client.listen.v1.connect(model="nova-3", **AUDIO | options) as live:
+        live.on(EventType.MESSAGE, heard.tell)
+        listening = threading.Thread(target=live.start_listening)
+        listening.start()
+        _speak(sound, live.send_media)
+        if stop:
+            live.send_close_stream()
+        listening.join()
+        heard.end(live._websocket.close_code, live._websocket.close_reason)
+    return heard
+
+
+def _speak(sound: bytes, send: Callable[[bytes], None]) -> None:
+    """In real time, until nobody listens any more."""
+    began = time.monotonic()
+    for number, start in enumerate(range(0, len(sound), CHUNK), 1):
+        try:
+            send(sound[start : start + CHUNK])
+        except ConnectionClosed:
+            return
+        time.sleep(max(0.0, began + number * CHUNK_SECONDS - time.monotonic()))
+
+
+@asynccontextmanager
+async def deepgram_session(url: str, key: str, heard: Heard, **options: Any) -> AsyncIterator[Any]:
+    """The asynchronous client, connected; it has heard everything when the block ends by itself."""
+    client = AsyncDeepgramClient(api_key=key, environment=environment(url))
+    async with client.listen.v1.connect(model="nova-3", **AUDIO | options) as live:
+        live.on(EventType.MESSAGE, heard.tell)
+        listening = asyncio.create_task(live.start_listening())
+        yield live
+        await listening
+        heard.end(live._websocket.close_code, live._websocket.close_reason)
+
+
+async def speak(live: Any, sound: bytes) -> None:
+    """In real time, until nobody listens any more."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for number, start in enumerate(range(0, len(sound), CHUNK), 1):
+        try:
+            await live.send_media(sound[start : start + CHUNK])
+        except ConnectionClosed:
+            return
+        await asyncio.sleep(began + number * CHUNK_SECONDS - loop.time())
+
+
+async def deepgram_async(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> Heard:
+    """With the asynchronous client, to the end."""
+    async with deepgram_session(url, key, heard, **options) as live:
+        await speak(live, sound)
+        await live.send_close_stream()
+    return heard
+
+
+def gladia(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> Heard:
+    """With Gladia's synchronous client, to the end."""
+    client = GladiaClient(api_key=key, api_url=url).live_v2()
+    session = client.start_session(GLADIA | options)
+    session.on("message", heard.tell)
+    session.on("ended", lambda ended: heard.end(ended.code, ended.reason))
+    assert session.wait_until_ready(30)
+    _speak(sound, session.send_audio)
+    session.stop_recording()
+    assert session.join(60)
+    client._http_client.close()
+    return heard
+
+
+async def gladia_async(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> Heard:
+    """With Gladia's asynchronous client, to the end."""
+    connected, over = asyncio.Event(), asyncio.Event()
+
+    def ended(ending: Any) -> None:
+        heard.end(ending.code, ending.reason)
+        over.set()
+
+    client = GladiaClient(api_key=key, api_url=url).live_v2_async()
+    session = client.start_session(GLADIA | options)
+    session.on("message", heard.tell)
+    session.on("connected", lambda _: connected.set())
+    session.on("ended", ended)
+    await asyncio.wait_for(connected.wait(), 30)
+    for start in range(0, len(sound), CHUNK):
+        session.send_audio(sound[start : start + CHUNK])
+        await asyncio.sleep(CHUNK_SECONDS)
+    session.stop_recording()
+    await asyncio.wait_for(over.wait(), 60)
+    await client._http_client.close()
+    return heard
+
+
+GLADIA: dict[str, Any] = {"encoding": "wav/pcm", "bit_depth": 16, "sample_rate": RATE, "channels": 1}
