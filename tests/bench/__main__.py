@@ -77,6 +77,14 @@ BENCHES = (
             "engine.overhead.pocketsphinx.direct_s": "",
         },
     ),
+    Bench(
+        engine.whisper,
+        {
+            "engine.overhead.whisper": "<= 1.10",
+            "engine.overhead.whisper.served_s": "",
+            "engine.overhead.whisper.direct_s": "",
+        },
+    ),
     Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
     Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
     Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
