@@ -217,7 +217,7 @@ class Siege:
         for attack in self.attacks:
             told = self.ask("SELECT outcome FROM deliveries JOIN attempts USING (seq) WHERE url = ?", attack.url)
             outcomes = {outcome for (outcome,) in told}
-            # On a machine that is busy besides, a handshake may not have its turn within the short timeout of this test.
+            # On a machine that is busy besides, a handshake may not have its turn within this short timeout.
             assert attack.outcomes <= outcomes <= attack.outcomes | {"connect_timeout"}, attack.name
 
     def failures_were_tried_again_and_then_given_up(self) -> None:
