@@ -37,6 +37,7 @@ from engine.live.outlet import Outlet
 from engine.live.session import Limits as LiveLimits
 from engine.live.sessions import Sessions
 from engine.recognisers.base import Spec
+from engine.recognisers.listening import WORKER as LIVE_WORKER
 from engine.recognisers.listening import Listening
 from engine.recognisers.pool import Pool
 from engine.recognisers.residence import Moved
@@ -57,15 +58,16 @@ _PRUNE_SECONDS = 3600.0
 log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, live_worker: str = LIVE_WORKER) -> None:
     """Take requests and jobs until SIGTERM or SIGINT, then drain. A second signal leaves at once.
 
-    Raises ConfigError, SchemaError or OSError when the engine cannot start.
+    `live_worker` is the module whose processes hear live sessions. Raises ConfigError, SchemaError or OSError when the
+    engine cannot start.
     """
     _announce(settings)
     migrate(settings.outbox.path)
     async with AsyncExitStack() as stack:
-        house = House(settings, stack)
+        house = House(settings, stack, live_worker)
         await house.open()
         _obey_signals(house.runner)
         address = await _serve(stack, house.application, settings.engine)
@@ -81,7 +83,7 @@ async def run(settings: Settings) -> None:
 class House:
     """The rooms of one engine, wired."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, live_worker: str = LIVE_WORKER) -> None:
         engine, path, rules = settings.engine, settings.outbox.path, settings.outbox.guard.rules()
         self._stack = stack
         self._engine = engine
@@ -110,7 +112,7 @@ class House:
             tell=_moved,
         )
         self._live_metrics = LiveMetrics(self._metrics.registry)
-        self._listening, self._outlet, self._sessions = self._live_rooms(specs, rules)
+        self._listening, self._outlet, self._sessions = self._live_rooms(specs, rules, live_worker)
         self._recognition = Recognition(self._pool, self._metrics, engine.max_work_seconds)
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
@@ -132,10 +134,15 @@ class House:
         )
         self.application.on_shutdown.append(self._finish_sessions)
 
-    def _live_rooms(self, specs: Mapping[str, Spec], rules: Rules) -> tuple[Listening, Outlet, Sessions]:
+    def _live_rooms(self, specs: Mapping[str, Spec], rules: Rules, worker: str) -> tuple[Listening, Outlet, Sessions]:
         live, metrics = self._engine.live, self._live_metrics
         listening = Listening(
-            specs, workers=live.workers, sessions=live.sessions, max_seconds=self._engine.max_audio_seconds
+            specs,
+            workers=live.workers,
+            sessions=live.sessions,
+            max_seconds=self._engine.max_audio_seconds,
+            idle_seconds=self._engine.models_idle_seconds,
+            worker=worker,
         )
         outlet = Outlet(self._path, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed)
         sessions = Sessions(listening, outlet, LiveLog(rules), metrics)

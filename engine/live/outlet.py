@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Put:
 
     tap: Tap
     id: str
-    body: bytes
+    body: bytes = field(repr=False)
     kind: Kind
 
 

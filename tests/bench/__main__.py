@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench import engine
+from tests.bench import engine, live
 from tests.bench.big import big, unsigned
 from tests.bench.console import console
 from tests.bench.drain import hundred, one, one_by_aiohttp
@@ -87,6 +87,8 @@ BENCHES = (
     ),
     Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
     Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
+    Bench(live.caller, {"live.caller.p99_ms": "< 20", "live.memory_per_session_mib": "< 1"}),
+    Bench(live.callback, {"live.callback.p99_ms": "< 50"}),
     Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
     Bench(idle, {"relay.idle.cpu_percent": "< 0.5"}),
     Bench(console, {"relay.console.page_max_ms": "< 300"}),

@@ -50,6 +50,7 @@ class Scale:
     turns: int = 5
     uploads: int = 200
     queued: int = 1000
+    sessions: int = 100
 
 
 @dataclass(frozen=True, slots=True)

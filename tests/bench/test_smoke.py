@@ -21,6 +21,7 @@ TINY = Scale(
     turns=1,
     uploads=3,
     queued=10,
+    sessions=3,
 )
 
 pytestmark = pytest.mark.acceptance
