@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Metric
 from engine.api import server
 from engine.api.metrics import HttpMetrics
 from engine.jobs.observers import Metrics as EngineMetrics
+from engine.live.observers import LiveMetrics
 from relay.telemetry.log import Lines
 from relay.telemetry.metrics import Metrics as RelayMetrics
 
@@ -39,6 +40,7 @@ def exposed() -> tuple[Exposed, ...]:
     relay, engine = RelayMetrics(16), EngineMetrics(2)
     relay.watch(draining=lambda: False, in_flight=lambda: 0, lines=Lines())
     HttpMetrics(engine.registry, server.ROUTES)
+    LiveMetrics(engine.registry)
     found = [*_read(relay.registry), *_read(engine.registry)]
     return tuple(sorted(found, key=lambda one: one.name))
 

@@ -36,6 +36,7 @@ def build() -> Dashboard:
             ("The outbox as a database", _store()),
             ("The relay's loops", _loops()),
             ("The engine", [*_engine(), *_recognition()]),
+            ("Live speech", _live()),
             ("The machine", _machine()),
         ],
     )
@@ -264,6 +265,48 @@ def _recognition() -> list[Panel]:
             units.Seconds,
             quantile(0.5, "engine_event_loop_lag_seconds", "p50"),
             quantile(0.99, "engine_event_loop_lag_seconds", "p99"),
+            width=6,
+        ),
+    ]
+
+
+def _live() -> list[Panel]:
+    return [
+        graph(
+            "Sessions",
+            "Under way, and turned away because no more fit in.",
+            units.Short,
+            Ask("sum(engine_live_sessions{@})", "under way"),
+            Ask("sum(increase(engine_live_sessions_refused_total{@}[$__rate_interval]))", "turned away"),
+            colours={"under way": BLUE, "turned away": RED},
+            width=6,
+        ),
+        graph(
+            "How sessions end",
+            "By why: done is the caller's own word.",
+            units.Short,
+            Ask(
+                "sum by (ending) (increase(engine_live_sessions_ended_total{@}[$__rate_interval])) > 0",
+                "{{ending}}",
+            ),
+            stacked=True,
+            colours={"done": GREEN, "failed": RED, "callback_lost": ORANGE},
+            width=6,
+        ),
+        graph(
+            "Messages to whom",
+            "Of sessions that have ended.",
+            units.Short,
+            Ask("sum by (to) (rate(engine_live_messages_total{@}[$__rate_interval]))", "{{to}} a second"),
+            Ask("sum(rate(engine_live_audio_seconds_total{@}[$__rate_interval]))", "seconds of audio a second"),
+            width=6,
+        ),
+        graph(
+            "How long it takes",
+            "A session in all, and a message for a callback until it is committed.",
+            units.Seconds,
+            quantile(0.5, "engine_live_session_duration_seconds", "session, p50"),
+            quantile(0.99, "engine_live_commit_seconds", "commit, p99"),
             width=6,
         ),
     ]

@@ -30,6 +30,7 @@ PIECE_SECONDS = 0.25
 PIECE = bytes(int(32000 * PIECE_SECONDS))
 _STAMP = re.compile(r'"transcript":"(\d+)"')
 _WARM_UP_SECONDS = 1.0
+_LAST_SECONDS = 2 * PIECE_SECONDS
 _POLL_SECONDS = 0.02
 _MIB = 1024
 
@@ -74,7 +75,7 @@ async def _caller(scale: Scale) -> Result:
         url = f"http://127.0.0.1:{port}"
         await _speak(url, 1, 2 * PIECE_SECONDS, "", Watch(), _unheard)
         before = _resident(process.pid)
-        seconds = scale.seconds + _WARM_UP_SECONDS
+        seconds = _WARM_UP_SECONDS + scale.seconds + _LAST_SECONDS
         speaking = asyncio.create_task(_speak(url, scale.sessions, seconds, "", watch, watch.see))
         await asyncio.sleep(_WARM_UP_SECONDS + scale.seconds * 0.9)
         grown = _resident(process.pid) - before
@@ -90,7 +91,8 @@ async def _callback(scale: Scale) -> Result:
         async with _receiving(receiver_port, watch.see):
             query = f"&callback=ws://127.0.0.1:{receiver_port}/live"
             url = f"http://127.0.0.1:{port}"
-            await _speak(url, scale.sessions, scale.seconds + _WARM_UP_SECONDS, query, watch, _unheard)
+            seconds = _WARM_UP_SECONDS + scale.seconds + _LAST_SECONDS
+            await _speak(url, scale.sessions, seconds, query, watch, _unheard)
     return {"live.callback.p99_ms": watch.p99}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay import outbox
@@ -139,8 +140,9 @@ async def play(found: Places, scene: Stage, watchers: Watchers) -> Observed:
     relay, engine = await asyncio.gather(scene.relay(), scene.engine())
     await asyncio.to_thread(until, lambda: len(watchers.now("up == 1")) == 2)
     speech = asyncio.create_task(asyncio.to_thread(_transcribe, scene))
+    dictation = asyncio.create_task(_dictate(scene))
     await _load(scene, found)
-    await speech
+    await asyncio.gather(speech, dictation)
     await asyncio.to_thread(_operate, scene.database)
     await asyncio.to_thread(until, lambda: _at_rest(scene, observed))
     await asyncio.to_thread(until, lambda: bool(watchers.now("increase(relay_replays_total[1m]) > 0")))
@@ -201,6 +203,15 @@ def _transcribe(scene: Stage) -> None:
     with urllib.request.urlopen(request, timeout=30) as accepted:
         assert accepted.status == 200
     until(lambda: 'engine_jobs_total{result="done"} 1.0' in fetch(f"{scene.engine_url}/metrics"))
+
+
+async def _dictate(scene: Stage) -> None:
+    """A live session, heard to its end."""
+    url = f"{scene.engine_url}/v1/listen?callback={scene.callback_url}"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
+        await socket.send_bytes(first_seconds(1.0))
+        await socket.send_str('{"type":"CloseStream"}')
+        assert [message.json()["type"] async for message in socket] == ["Metadata"]
 
 
 def _operate(database: Path) -> None:
