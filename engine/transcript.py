@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word, lower case as spoken; `written` is the punctuated, cased form where the recogniser knows one."""
+    """One word, lower case as spoken; `written` is the punctuated, cased form where the recogniser knows one, `spaced`
+    whether a space stands before it in running text: not in Chinese."""
 
     text: str
     start: float
     end: float
     confidence: float
     written: str = ""
+    spaced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram.parameters import parse
 from engine.dialects.deepgram.render import render
 from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.words import prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import Options
 from engine.request import Media, Request
@@ -190,7 +191,7 @@ def _text(form: Format, request: Request, file: Path, heard: Transcript) -> str:
 def _lines(channels: Sequence[Channel]) -> list[str]:
     """A line for each segment in the order of time, the channel before it where there are several."""
     said = [
-        (segment.words[0].start, number, " ".join(word.written or word.text for word in segment.words))
+        (segment.words[0].start, number, prose(segment.words, punctuate=True))
         for number, channel in enumerate(channels)
         for segment in channel.segments
     ]

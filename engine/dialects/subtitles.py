@@ -91,11 +91,12 @@ def _held(caption: Caption, until: float | None, layout: Layout) -> Caption:
 
 def _wrap(words: Sequence[Word], characters: int) -> list[str]:
     rows: list[str] = []
-    for text in filter(None, map(_text, words)):
-        if rows and len(rows[-1]) + 1 + len(text) <= characters:
-            rows[-1] += " " + text
+    for word in filter(_text, words):
+        longer = rows[-1] + " " * word.spaced + _text(word) if rows else ""
+        if rows and len(longer) <= characters:
+            rows[-1] = longer
         else:
-            rows.append(text)
+            rows.append(_text(word))
     return rows
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
+from engine.dialects.scripts import parts
 from engine.transcript import Channel, Segment, Word
 
 PARAGRAPH_PAUSE = 2.0
@@ -37,7 +38,7 @@ def written(word: Word, punctuate: bool) -> str:
 
 def prose(words: Sequence[Word], punctuate: bool) -> str:
     """Words as running text."""
-    return " ".join(written(word, punctuate) for word in words)
+    return "".join(" " * (word.spaced and number > 0) + written(word, punctuate) for number, word in enumerate(words))
 
 
 def substitute(channel: Channel, pairs: Sequence[Sequence[str]]) -> Channel:
@@ -52,16 +53,15 @@ def substitute(channel: Channel, pairs: Sequence[Sequence[str]]) -> Channel:
 
 
 def matches(words: Sequence[Word], phrase: str) -> Iterator[tuple[int, int]]:
-    """Where a phrase stands among words, as half-open ranges that do not overlap; case and punctuation do not count."""
-    wanted, heard = [_key(part) for part in phrase.split()], [_key(word.text) for word in words]
+    """Where a phrase stands among words, as half-open ranges that do not overlap; case, punctuation and hyphens do not
+    count, nor how a script without spaces was cut into words."""
+    wanted, heard = _keys(phrase), [_keys(word.text) for word in words]
     start = 0
-    while wanted and start + len(wanted) <= len(heard):
-        end = start + len(wanted)
-        if heard[start:end] == wanted:
+    while wanted and start < len(heard):
+        end = _end_of_match(wanted, heard, start)
+        if end is not None:
             yield start, end
-            start = end
-        else:
-            start += 1
+        start = end or start + 1
 
 
 def utterances(channels: Sequence[Channel], split: float) -> list[Utterance]:
@@ -130,8 +130,19 @@ def _merged(words: Sequence[Word], text: str) -> Word:
     """One word for several. The punctuation behind them stays: it ends a sentence, whatever its last word is."""
     last = words[-1].written
     tail = last[len(last.rstrip(_PUNCTUATION)) :] if text.rstrip(_PUNCTUATION) == text else ""
-    return Word(text, words[0].start, words[-1].end, confidence(words), text + tail)
+    return Word(text, words[0].start, words[-1].end, confidence(words), text + tail, words[0].spaced)
 
 
-def _key(text: str) -> str:
-    return text.strip(_PUNCTUATION).casefold()
+def _end_of_match(wanted: Sequence[str], heard: Sequence[Sequence[str]], start: int) -> int | None:
+    """Where the phrase ends whose first word is this one; None where it is not said here in whole words."""
+    end, matched = start, 0
+    while matched < len(wanted):
+        if end == len(heard) or not heard[end] or wanted[matched : matched + len(heard[end])] != heard[end]:
+            return None
+        matched += len(heard[end])
+        end += 1
+    return end
+
+
+def _keys(text: str) -> list[str]:
+    return [key for part in parts(text) if (key := part.strip(_PUNCTUATION).casefold())]

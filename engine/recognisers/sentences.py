@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from math import fsum
+from typing import Protocol
 
+from engine.dialects.scripts import has_unspaced
 from engine.transcript import Segment, Word
 
 PAUSE = 0.6
@@ -13,6 +17,41 @@ PAUSE = 0.6
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "।", "؟")  # noqa: RUF001 (those of other scripts)
 _CLOSING = "\"'”’»)]"  # noqa: RUF001
 _SPOKEN_SIGNS = "%&@#"
+
+
+class Piece(Protocol):
+    """What faster-whisper calls a word: `word` has the space before it, where one is written; times in seconds."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+def whole_words(pieces: Iterable[Piece]) -> Iterator[Word]:
+    """The words that pieces make up. faster-whisper cuts at punctuation, and so within `twenty-three` and `l'eau`; and
+    between any two tokens in a language without spaces."""
+    held: list[Piece] = []
+    spaced = True
+    for piece in pieces:
+        before = "".join(one.word for one in held)
+        apart = piece.word[:1].isspace() or before[-1:].isspace()
+        if held and (apart or has_unspaced(before + piece.word)):
+            yield from _whole(held, spaced=spaced)
+            held = []
+        if not held:
+            spaced = apart or not has_unspaced(before + piece.word)
+        held.append(piece)
+    yield from _whole(held, spaced=spaced)
+
+
+def _whole(pieces: Sequence[Piece], *, spaced: bool) -> Iterator[Word]:
+    if not pieces:
+        return
+    confidence = fsum(piece.probability for piece in pieces) / len(pieces)
+    found = word("".join(piece.word for piece in pieces), float(pieces[0].start), float(pieces[-1].end), confidence)
+    if found:
+        yield replace(found, spaced=spaced)
 
 
 def word(written: str, start: float, end: float, confidence: float) -> Word | None:
@@ -29,7 +68,7 @@ def in_order(words: Iterable[Word], earliest: float, latest: float) -> Iterator[
     for one in words:
         start = min(max(one.start, earliest), latest)
         end = min(max(one.end, start), latest)
-        yield Word(one.text, start, end, one.confidence, one.written)
+        yield replace(one, start=start, end=end)
         earliest = start
 
 

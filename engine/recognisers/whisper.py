@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from engine.audio.pcm import SAMPLE_RATE
 from engine.recognisers import shelf
 from engine.recognisers.base import Audio, Options, Progress, Spec, model_id, untold
 from engine.recognisers.languages import most_probable, public_code, whisper_code
-from engine.recognisers.sentences import in_order, segments, word
+from engine.recognisers.sentences import in_order, segments, whole_words
 from engine.recognisers.stretches import Samples, Stretch, Stretches, everything, windows
 from engine.transcript import Channel, Model, Transcript, Word
 
@@ -184,12 +185,9 @@ def placement(device: str, compute_type: str, *, cuda: bool) -> tuple[str, str]:
 def _words(segment: Any) -> Iterator[Word]:
     if segment.no_speech_prob > _NO_SPEECH and segment.avg_logprob < _UNLIKELY:
         return
-    for heard in segment.words or ():
-        known = word(heard.word, float(heard.start), float(heard.end), float(heard.probability))
-        if known:
-            yield known
+    yield from whole_words(segment.words or ())
 
 
 def later(one: Word, seconds: float) -> Word:
     """The word, moved."""
-    return Word(one.text, round(one.start + seconds, 3), round(one.end + seconds, 3), one.confidence, one.written)
+    return replace(one, start=round(one.start + seconds, 3), end=round(one.end + seconds, 3))

@@ -143,7 +143,7 @@ def _merged(words: Sequence[Word], value: int) -> Word:
     digits = str(value)
     before, after = _edges(words[0].written)[0], _edges(words[-1].written)[1]
     confidence = fsum(word.confidence for word in words) / len(words)
-    return Word(digits, words[0].start, words[-1].end, confidence, f"{before}{digits}{after}")
+    return Word(digits, words[0].start, words[-1].end, confidence, f"{before}{digits}{after}", words[0].spaced)
 
 
 def _edges(written: str) -> tuple[str, str]:

@@ -142,7 +142,7 @@ def _span(words: Sequence[Word]) -> Document:
 
 
 def _paragraphs(groups: Sequence[Sequence[Segment]], punctuate: bool) -> Document:
-    texts = [" ".join(prose(segment.words, punctuate) for segment in group) for group in groups]
+    texts = [prose([word for segment in group for word in segment.words], punctuate) for group in groups]
     return {
         "transcript": "\n" + "\n\n".join(texts) if texts else "",
         "paragraphs": [_paragraph(group, punctuate) for group in groups],

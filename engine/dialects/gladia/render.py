@@ -154,7 +154,7 @@ def _same(left: Sequence[Word], right: Sequence[Word]) -> bool:
 def _transcription(spoken: Sequence[tuple[int, Channel]], options: Options) -> Document:
     utterances = _utterances(spoken)
     document: Document = {
-        "full_transcript": " ".join(prose(utterance.words, punctuate=True) for utterance in utterances),
+        "full_transcript": prose([word for utterance in utterances for word in utterance.words], punctuate=True),
         "languages": _languages(utterances),
         "utterances": [utterance_document(utterance) for utterance in utterances],
     }
