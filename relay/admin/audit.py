@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from relay.admin.access import reading
+from relay.outbox.store import Connection, Database
 
-_WRITE = "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, ?, ?, ?)"
+_WRITE = "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, ?, ?, ?) RETURNING id"
 _REWRITE = "UPDATE audit SET detail = ? WHERE id = ?"
 _NEWEST = """
 SELECT * FROM audit WHERE id < :older AND (:act IS NULL OR act = :act) ORDER BY id DESC LIMIT :limit
@@ -40,20 +38,21 @@ class Act:
     detail: Mapping[str, Any]
 
 
-def note(connection: sqlite3.Connection, actor: Actor, act: str, **detail: object) -> int:
+def note(connection: Connection, actor: Actor, act: str, now: float, /, **detail: object) -> int:
     """Write a line on the act's own transaction; returns its id."""
-    values = (time.time(), actor.name, actor.source, act, json.dumps(detail))
-    return connection.execute(_WRITE, values).lastrowid or 0
+    values = (now, actor.name, actor.source, act, json.dumps(detail))
+    line: int = connection.execute(_WRITE, values).fetchone()[0]
+    return line
 
 
-def amend(connection: sqlite3.Connection, line: int, **detail: object) -> None:
+def amend(connection: Connection, line: int, **detail: object) -> None:
     """Bring a line up to date, for an act of many transactions."""
     connection.execute(_REWRITE, (json.dumps(detail), line))
 
 
-def acts(path: Path, *, act: str | None = None, limit: int = 50, older: int | None = None) -> tuple[Act, ...]:
+def acts(database: Database, *, act: str | None = None, limit: int = 50, older: int | None = None) -> tuple[Act, ...]:
     """The newest lines first, all or those of one kind of act; `older` is the id of the last one of the page before."""
     values = {"act": act, "limit": limit, "older": _FIRST_PAGE if older is None else older}
-    with reading(path) as connection:
+    with reading(database) as connection:
         rows = connection.execute(_NEWEST, values).fetchall()
     return tuple(Act(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows)

@@ -1,4 +1,4 @@
-"""A whole, checked copy of the outbox while engine and relay write to it."""
+"""A whole, checked copy of the outbox while engine and relay write to it. What is not a file has tools of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
 from relay.admin.errors import Refused
 from relay.errors import StoreUnavailable
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 
 ACT = "backup"
 
@@ -28,52 +30,60 @@ class Backup:
     took: float
 
 
-def backup(path: Path, target: Path, actor: Actor) -> Backup:
+def backup(database: Database, target: Path, actor: Actor) -> Backup:
     """Copy the outbox to `target`, which is replaced at the end, all at once or not at all.
 
     Readable by its owner only. The audit gets a line, from which the age of the last backup follows. Raises Refused
-    for a target that cannot be one, and StoreUnavailable when the copy cannot be written or is damaged.
+    for a target that cannot be one and for an outbox that is no file, and StoreUnavailable when the copy cannot be
+    written or is damaged.
     """
     began = time.monotonic()
-    _require_target(path, target)
+    _require_target(file_of(database), target)
     # Beside the target, because a rename is atomic only within one file system.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _copy(path, temporary)
+        _copy(database, temporary)
         _check(temporary)
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
     except OSError as error:
-        raise StoreUnavailable(f"{target}: {error.strerror or error}") from error
+        raise StoreUnavailable("io", f"{target}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
     done = Backup(str(target), target.stat().st_size, time.monotonic() - began)
-    with acting(path) as connection:
-        audit.note(connection, actor, ACT, path=done.path, bytes=done.bytes, took=round(done.took, 3))
+    with acting(database) as connection:
+        audit.note(connection, actor, ACT, database.now(), path=done.path, bytes=done.bytes, took=round(done.took, 3))
     return done
 
 
-def last_backup_at(path: Path) -> float | None:
+def file_of(database: Database) -> Path:
+    """The file of an outbox in SQLite. Raises Refused for any other, with the remedy."""
+    if not isinstance(database, SqliteDatabase):
+        raise Refused(f"{database.name}: is not a file; copy it with pg_dump, which does not hold it up")
+    return database.path
+
+
+def last_backup_at(database: Database) -> float | None:
     """When the last copy was finished, in epoch seconds."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         at: float | None = connection.execute("SELECT max(at) FROM audit WHERE act = ?", (ACT,)).fetchone()[0]
     return at
 
 
-def _require_target(path: Path, target: Path) -> None:
+def _require_target(file: Path, target: Path) -> None:
     if target.is_dir():
         raise Refused(f"{target}: is a folder; name a file in it")
     if not target.parent.is_dir():
         raise Refused(f"{target.parent}: no such folder")
-    if target.exists() and target.samefile(path):
+    if target.exists() and target.samefile(file):
         raise Refused(f"{target}: is the outbox itself")
 
 
-def _copy(path: Path, temporary: Path) -> None:
+def _copy(database: Database, temporary: Path) -> None:
     # VACUUM INTO takes an empty file as it is, with its mode: a new one would be readable by all until it is changed.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    with reading(path) as connection:
+    with reading(database) as connection:
         connection.execute("COMMIT")  # it takes its own snapshot
         connection.execute("VACUUM INTO ?", (str(temporary),))
 
@@ -82,7 +92,7 @@ def _check(copy: Path) -> None:
     with closing(sqlite3.connect(f"{copy.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
-        raise StoreUnavailable(f"the copy is damaged, and so may be the outbox: {found}")
+        raise StoreUnavailable("corrupt", f"the copy is damaged, and so may be the outbox: {found}")
 
 
 def _sync(path: Path) -> None:

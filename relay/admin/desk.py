@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from relay.admin.probe import Probed
 from relay.admin.pulse import Pulse
 from relay.configfile import Setting
 from relay.model import Method
 from relay.outbox.retention import Retention
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 
 
@@ -19,7 +19,7 @@ class Desk:
     """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most;
     `probe` sends a test request to a URL, in the event loop of whoever awaits it."""
 
-    path: Path
+    database: Database
     rules: Rules
     kept: Retention
     pulse: Pulse

@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from relay.admin.access import reading
 from relay.admin.overview import Destination, destinations
 from relay.admin.times import size
 from relay.model import Outcome
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
 from relay.policy.outcome import remedy_for_413
 
 _EVIDENCE = statement("evidence", __package__)
@@ -55,18 +55,19 @@ class Trouble:
     example: str | None
 
 
-def troubled(path: Path, now: float, limit: int = 5) -> tuple[Trouble, ...]:
+def troubled(database: Database, now: float, limit: int = 5) -> tuple[Trouble, ...]:
     """The destinations that need attention, the worst first."""
-    with reading(path) as connection:
+    places = destinations(database, now)
+    with reading(database) as connection:
         retried = dict(map(tuple, connection.execute(_RETRIED, {"effort": 4 * _EFFORT})))
-        places = (place for place in destinations(path, now) if _is_suspect(place, retried.get(place.origin, 0)))
-        suspects = sorted(places, key=_badness, reverse=True)
+        suspects = [place for place in places if _is_suspect(place, retried.get(place.origin, 0))]
+        suspects.sort(key=_badness, reverse=True)
         return tuple(_trouble(connection, place, now) for place in suspects[:limit])
 
 
-def trouble(path: Path, place: Destination, now: float) -> Trouble | None:
+def trouble(database: Database, place: Destination, now: float) -> Trouble | None:
     """What is the matter with one destination, if anything."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         found = _trouble(connection, place, now)
     recent = found.failing_since is not None
     return found if _is_suspect(place, 0) or recent else None
@@ -101,7 +102,7 @@ def _badness(place: Destination) -> tuple[bool, int, int]:
     return place.state != "active", place.ready, place.failures
 
 
-def _trouble(connection: sqlite3.Connection, place: Destination, now: float) -> Trouble:
+def _trouble(connection: Connection, place: Destination, now: float) -> Trouble:
     id_ = connection.execute(_ID, (place.origin,)).fetchone()[0]
     rows = connection.execute(_EVIDENCE, {"destination_id": id_, "effort": _EFFORT, "limit": _LOOKED_AT}).fetchall()
     evidence = [one for one in map(_read, rows) if one.outcome != Outcome.SUCCESS]
@@ -116,7 +117,7 @@ def _trouble(connection: sqlite3.Connection, place: Destination, now: float) -> 
     )
 
 
-def _read(row: sqlite3.Row) -> Evidence:
+def _read(row: Any) -> Evidence:
     headers = {str(name).lower(): value for name, value in json.loads(row["answer_headers"])}
     return Evidence(
         row["id"],

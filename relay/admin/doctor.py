@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 import ssl
 import stat
 import time
@@ -17,15 +16,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from relay.admin.access import reading, schema
+from relay.admin.access import is_missing, reading
 from relay.admin.backup import last_backup_at
 from relay.admin.keys import keys
 from relay.admin.overview import RELAY_SILENT_SECONDS, destinations
-from relay.errors import RelayError
+from relay.errors import RelayError, StoreUnavailable
 from relay.model import Refusal
-from relay.outbox.database import connect_read_only
+from relay.outbox.migrations import OUTBOX
+from relay.outbox.queries import statement
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from relay.policy.destination import LIVE, Rules, read
 from relay.transports.resolver import Addresses, Resolver, Unresolved
+
+_VERSION = statement("version", __package__)
 
 _MIB = 1 << 20
 _LARGE_WAL = 64 * _MIB
@@ -56,41 +60,43 @@ class Finding:
     remedy: str = ""
 
 
-def examine(path: Path, rules: Rules, environ: Mapping[str, str], now: float) -> Iterator[Finding]:
+def examine(database: Database, rules: Rules, environ: Mapping[str, str], now: float) -> Iterator[Finding]:
     """Everything that can be seen from here. A check that cannot be made is a finding too."""
-    yield _schema(path)
-    if path.exists():
-        yield from _files(path)
-        yield _disk(path)
-    yield from _contents(path, now)
+    yield _schema(database)
+    if isinstance(database, SqliteDatabase) and database.path.exists():
+        yield from _files(database.path)
+        yield _disk(database.path)
+    yield from _contents(database, now)
     yield _certificates()
     yield _proxies(environ)
     yield _guard(rules)
 
 
-async def egress(path: Path, rules: Rules, now: float) -> AsyncIterator[Finding]:
+async def egress(database: Database, rules: Rules, now: float) -> AsyncIterator[Finding]:
     """Whether the destinations with the most to do can be resolved and connected to."""
     resolver = Resolver(rules)
-    places = [place.origin for place in destinations(path, now) if place.waiting][:_DESTINATIONS_TRIED]
+    found = await asyncio.to_thread(destinations, database, now)
+    places = [place.origin for place in found if place.waiting][:_DESTINATIONS_TRIED]
     if not places:
         yield Finding("egress", Level.OK, "no destination has anything waiting, so none was tried")
     for origin in places:
         yield await _reach(origin, resolver)
 
 
-def _schema(path: Path) -> Finding:
-    if not path.exists():
-        return Finding("schema", Level.FAIL, f"no database at {path}", "start `relay run`, or run `relay migrate`")
+def _schema(database: Database) -> Finding:
+    if is_missing(database):
+        remedy = "start `relay run`, or run `relay migrate`"
+        return Finding("schema", Level.FAIL, f"no database at {database.name}", remedy)
     try:
-        connection = connect_read_only(path)
-        try:
-            found, known = schema(connection)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        return Finding("schema", Level.FAIL, f"{path} cannot be read: {error}", "name the right file in outbox.url")
+        with database.reading() as connection:
+            found, known = database.schema(connection, OUTBOX)
+            product = connection.execute(_VERSION).fetchone()[0]
+    except StoreUnavailable as error:
+        why = str(error).removeprefix(f"outbox.url: {database.name}: ")
+        remedy = "name the right database in outbox.url"
+        return Finding("schema", Level.FAIL, f"{database.name} cannot be read: {why}", remedy)
     if found == known:
-        return Finding("schema", Level.OK, f"version {found}, SQLite {sqlite3.sqlite_version}")
+        return Finding("schema", Level.OK, f"version {found}, {product}")
     remedy = "run `relay migrate`" if found < known else "install a newer Outspoken"
     return Finding("schema", Level.FAIL, f"version {found}, this program needs {known}", remedy)
 
@@ -120,19 +126,20 @@ def _disk(path: Path) -> Finding:
     return Finding("disk", Level.FAIL if free < _NO_DISK else Level.WARN, message, "free some, or `relay retention`")
 
 
-def _contents(path: Path, now: float) -> Iterator[Finding]:
+def _contents(database: Database, now: float) -> Iterator[Finding]:
     """What can only be said of a database that can be read."""
     try:
-        yield _clock(path, now)
-        yield _relays(path, now)
-        yield _backup(path, now)
-        yield _keys(path, now)
+        yield _clock(database, now)
+        yield _relays(database, now)
+        if isinstance(database, SqliteDatabase):  # a server's copies are made by tools that leave no line in the audit
+            yield _backup(database, now)
+        yield _keys(database, now)
     except RelayError as error:
         yield Finding("contents", Level.FAIL, str(error), "mend what stands above, then look again")
 
 
-def _clock(path: Path, now: float) -> Finding:
-    with reading(path) as connection:
+def _clock(database: Database, now: float) -> Finding:
+    with reading(database) as connection:
         newest = connection.execute(
             "SELECT max(at) FROM (SELECT created_at AS at FROM deliveries ORDER BY seq DESC LIMIT 1)"
         )
@@ -145,8 +152,8 @@ def _clock(path: Path, now: float) -> Finding:
     return Finding("clock", Level.OK, time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now)))
 
 
-def _relays(path: Path, now: float) -> Finding:
-    with reading(path) as connection:
+def _relays(database: Database, now: float) -> Finding:
+    with reading(database) as connection:
         alive = connection.execute("SELECT count(*) FROM relays WHERE seen_at >= ?", (now - RELAY_SILENT_SECONDS,))
         count = alive.fetchone()[0]
     if count:
@@ -154,16 +161,16 @@ def _relays(path: Path, now: float) -> Finding:
     return Finding("relays", Level.WARN, "no relay is at work on this database", "start `relay run`")
 
 
-def _backup(path: Path, now: float) -> Finding:
-    at = last_backup_at(path)
+def _backup(database: Database, now: float) -> Finding:
+    at = last_backup_at(database)
     if at is not None and now - at <= _OLD_BACKUP:
         return Finding("backup", Level.OK, f"the last one is {(now - at) / 3600:.1f} h old")
     message = "there is none" if at is None else f"the last one is {(now - at) / 86400:.0f} days old"
     return Finding("backup", Level.WARN, message, "run `relay backup PATH` by a timer")
 
 
-def _keys(path: Path, now: float) -> Finding:
-    signing = [key for key in keys(path) if key.signs(now)]
+def _keys(database: Database, now: float) -> Finding:
+    signing = [key for key in keys(database) if key.signs(now)]
     if any(key.destination is None for key in signing):
         return Finding("signing", Level.OK, f"{len(signing)} keys sign")
     message = f"{len(signing)} keys sign, none of them for all" if signing else "callbacks go out unsigned"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from relay.admin.access import reading
 from relay.admin.errors import NotFound
 from relay.model import Outcome, State
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
 
 _LIST = statement("list", __package__)
 _REACH = statement("reach", __package__)
@@ -162,20 +161,22 @@ class Happened:
     detail: str
 
 
-def deliveries(path: Path, wanted: Filter, *, limit: int = 50, older: int | None = None) -> tuple[Summary, ...]:
+def deliveries(database: Database, wanted: Filter, *, limit: int = 50, older: int | None = None) -> tuple[Summary, ...]:
     """The newest first; `older` is the seq of the last one of the page before."""
     found: tuple[Summary, ...] = ()
     while len(found) < limit:
-        page = search(path, wanted, limit=limit - len(found), older=older)
+        page = search(database, wanted, limit=limit - len(found), older=older)
         found, older = found + page.found, page.older
         if older is None:
             break
     return found
 
 
-def search(path: Path, wanted: Filter, *, limit: int = 50, older: int | None = None, effort: int = EFFORT) -> Page:
+def search(
+    database: Database, wanted: Filter, *, limit: int = 50, older: int | None = None, effort: int = EFFORT
+) -> Page:
     """One page, which costs the same however many deliveries there are: it looks at `effort` of them at most."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         floor, end = bounds(connection, wanted)
         values = {**asdict(wanted), "limit": limit, "older": end if older is None else min(older, end)}
         reach = {**values, "floor": floor, "effort": effort}
@@ -187,13 +188,13 @@ def search(path: Path, wanted: Filter, *, limit: int = 50, older: int | None = N
         return Page(found, stop["seq"], _created_at(connection, stop["seq"])) if stop else Page(found, None)
 
 
-def bounds(connection: sqlite3.Connection, wanted: Filter) -> tuple[int, int]:
+def bounds(connection: Connection, wanted: Filter) -> tuple[int, int]:
     """From which seq, and before which, deliveries of the wanted time stand. A guess on the safe side."""
     floor = 0 if wanted.since is None else seq_at(connection, wanted.since - _CLOCK_SLACK)
     return floor, NEWEST if wanted.until is None else seq_at(connection, wanted.until + _CLOCK_SLACK)
 
 
-def seq_at(connection: sqlite3.Connection, at: float) -> int:
+def seq_at(connection: Connection, at: float) -> int:
     """The seq from which on deliveries were added at or after a time; NEWEST when there is none. Halves its way."""
     low, high = 0, connection.execute(_HIGH_WATER).fetchone()[0] + 1
     while low < high:
@@ -206,9 +207,9 @@ def seq_at(connection: sqlite3.Connection, at: float) -> int:
     return low if connection.execute(_AT, (low,)).fetchone() else NEWEST
 
 
-def delivery(path: Path, id_: str, now: float, *, reveal: bool = False) -> Details:
+def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) -> Details:
     """All of one delivery; `reveal` shows the path and query of its URL and its headers. Raises NotFound."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         row = dict(_one(connection, id_))
     waits_for = _waits_for(row, now)
     del row["destination_state"], row["open_until"], row["transport"]
@@ -226,16 +227,16 @@ def delivery(path: Path, id_: str, now: float, *, reveal: bool = False) -> Detai
     )
 
 
-def history(path: Path, id_: str) -> tuple[AttemptRecord, ...]:
+def history(database: Database, id_: str) -> tuple[AttemptRecord, ...]:
     """The attempts of one delivery, as far as they are kept, from the first. Raises NotFound."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         seq = _one(connection, id_)["seq"]
         return tuple(_attempt(row) for row in connection.execute(_HISTORY, {"seq": seq}))
 
 
-def body(path: Path, id_: str) -> bytes:
+def body(database: Database, id_: str) -> bytes:
     """The bytes of one delivery. Raises NotFound, also when they were pruned."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         _one(connection, id_)
         row = connection.execute(_BODY, (id_,)).fetchone()
     if row is None:
@@ -253,9 +254,14 @@ class Tail:
     """
 
     def __init__(
-        self, path: Path, outcome: Outcome | None = None, destination: str | None = None, *, most: int = _MOST_WATCHED
+        self,
+        database: Database,
+        outcome: Outcome | None = None,
+        destination: str | None = None,
+        *,
+        most: int = _MOST_WATCHED,
     ) -> None:
-        self._path = path
+        self._database = database
         self._wanted = {"outcome": outcome, "destination": destination}
         self._most = most
         self._mark: dict[str, Any] = {"mark": "[]", "crowded": 0, "replay": 0, "high_water": 0}
@@ -263,7 +269,7 @@ class Tail:
 
     def recent(self, limit: int) -> tuple[Happened, ...]:
         """The last attempts until now, oldest first."""
-        with reading(self._path) as connection:
+        with reading(self._database) as connection:
             rows = connection.execute(_RECENT, {**self._wanted, "limit": limit}).fetchall()
             self._move(connection)
         return tuple(_happened(row) for row in rows)
@@ -271,13 +277,13 @@ class Tail:
     def news(self) -> tuple[Happened, ...]:
         """Those since the call before. Afterwards `gap` is a sentence if some may be missing."""
         before = self._mark
-        with reading(self._path) as connection:
+        with reading(self._database) as connection:
             rows = connection.execute(_TAIL, {**self._wanted, **before}).fetchall()
             self._move(connection)
         self.gap = self._missing(before)
         return tuple(_happened(row) for row in rows)
 
-    def _move(self, connection: sqlite3.Connection) -> None:
+    def _move(self, connection: Connection) -> None:
         """In the same snapshot as the question, so that nothing falls between two of them."""
         self._mark = dict(connection.execute(_TAIL_MARK, {"limit": self._most}).fetchone())
 
@@ -316,13 +322,13 @@ def as_curl(one: Details) -> str:
     return shlex.join([*parts, "--data-binary", "@body"])
 
 
-def _created_at(connection: sqlite3.Connection, seq: int) -> float:
+def _created_at(connection: Connection, seq: int) -> float:
     at: float = connection.execute(_AT, (seq,)).fetchone()[1]
     return at
 
 
-def _one(connection: sqlite3.Connection, id_: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = connection.execute(_SHOW, {"id": id_}).fetchone()
+def _one(connection: Connection, id_: str) -> Any:
+    row = connection.execute(_SHOW, {"id": id_}).fetchone()
     if row is None:
         raise NotFound(f"no delivery {id_!r}")
     return row
@@ -340,7 +346,7 @@ def _waits_for(row: Mapping[str, Any], now: float) -> str | None:
     return "its time" if row["due_at"] > now else "a relay"
 
 
-def _attempt(row: sqlite3.Row) -> AttemptRecord:
+def _attempt(row: Any) -> AttemptRecord:
     return AttemptRecord(
         **dict(row)
         | {
@@ -351,5 +357,5 @@ def _attempt(row: sqlite3.Row) -> AttemptRecord:
     )
 
 
-def _happened(row: sqlite3.Row) -> Happened:
+def _happened(row: Any) -> Happened:
     return Happened(**{**dict(row), "state": State(row["state"])})

@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-import sqlite3
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 from relay.admin import audit
 from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
 from relay.admin.errors import NotFound, Refused
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
 from relay.policy.signing import PrivateKey, SigningKey, parse_key
 
 _KEYS = statement("keys", __package__)
@@ -25,7 +25,7 @@ _RETIRE = statement("retire_key", __package__)
 _ADD_DESTINATION = statement("add_destination")
 _INSERT = """
 INSERT INTO signing_keys (destination_id, key, created_at)
-VALUES ((SELECT id FROM destinations WHERE origin = :origin), :key, :now)
+VALUES ((SELECT id FROM destinations WHERE origin = :origin), :key, :now) RETURNING id
 """
 
 OVERLAP = 86400.0
@@ -66,29 +66,31 @@ def generate(*, ed25519: bool = False) -> str:
     return ("whsk_" if ed25519 else "whsec_") + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def keys(path: Path) -> tuple[KeyInfo, ...]:
+def keys(database: Database) -> tuple[KeyInfo, ...]:
     """All keys that are kept, the oldest first."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         return tuple(_info(row) for row in connection.execute(_KEYS))
 
 
-def active(path: Path, origin: str | None, now: float) -> tuple[SigningKey, ...]:
+def active(database: Database, origin: str | None, now: float) -> tuple[SigningKey, ...]:
     """The keys themselves that sign for a destination now: its own, or else the global ones."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         rows = [row for row in connection.execute(_KEYS) if _info(row).signs(now)]
     own = [row for row in rows if origin and row["destination"] == origin]
     return tuple(parse_key(row["key"]) for row in own or [row for row in rows if row["destination"] is None])
 
 
-def add(path: Path, key: str, origin: str | None, actor: Actor, now: float) -> NewKey:
+def add(database: Database, key: str, origin: str | None, actor: Actor, now: float) -> NewKey:
     """Sign with one more key. Raises Refused for a malformed one, or one that signs there already."""
-    with acting(path) as connection:
+    with acting(database) as connection:
         return _add(connection, key, origin, actor, now, "key.add")
 
 
-def rotate(path: Path, key: str, origin: str | None, actor: Actor, now: float, overlap: float = OVERLAP) -> NewKey:
+def rotate(
+    database: Database, key: str, origin: str | None, actor: Actor, now: float, overlap: float = OVERLAP
+) -> NewKey:
     """Sign with a new key, and for `overlap` seconds with those it replaces: the ones of the same scope and kind."""
-    with acting(path) as connection:
+    with acting(database) as connection:
         before = tuple(_info(row) for row in connection.execute(_KEYS))
         new = _add(connection, key, origin, actor, now, "key.rotate")
         replaced = [
@@ -99,10 +101,12 @@ def rotate(path: Path, key: str, origin: str | None, actor: Actor, now: float, o
         return NewKey(new.info, new.handover, tuple(replaced))
 
 
-def retire(path: Path, id_: int, actor: Actor, now: float, *, after: float = 0.0, force: bool = False) -> KeyInfo:
+def retire(
+    database: Database, id_: int, actor: Actor, now: float, *, after: float = 0.0, force: bool = False
+) -> KeyInfo:
     """Let a key sign no more after so many seconds. Raises NotFound, and Refused for the last one of its scope unless
     forced: what receivers verify would come unsigned, or signed by other keys."""
-    with acting(path) as connection:
+    with acting(database) as connection:
         infos = [_info(row) for row in connection.execute(_KEYS)]
         info = next((info for info in infos if info.id == id_), None)
         if info is None:
@@ -111,11 +115,11 @@ def retire(path: Path, id_: int, actor: Actor, now: float, *, after: float = 0.0
         if not others and not force:
             raise Refused(f"key {id_} is the last one that signs there: `relay keys rotate` replaces it")
         connection.execute(_RETIRE, {"id": id_, "at": now + after})
-        audit.note(connection, actor, "key.retire", key=id_, fingerprint=info.fingerprint, at=now + after)
+        audit.note(connection, actor, "key.retire", now, key=id_, fingerprint=info.fingerprint, at=now + after)
         return next(_info(row) for row in connection.execute(_KEYS) if row["id"] == id_)
 
 
-def _add(connection: sqlite3.Connection, key: str, origin: str | None, actor: Actor, now: float, act: str) -> NewKey:
+def _add(connection: Connection, key: str, origin: str | None, actor: Actor, now: float, act: str) -> NewKey:
     try:
         parsed = parse_key(key)
     except ValueError as error:
@@ -125,13 +129,13 @@ def _add(connection: sqlite3.Connection, key: str, origin: str | None, actor: Ac
         raise Refused("key: it signs there already")
     if origin:  # a key may be there before the first delivery
         connection.execute(_ADD_DESTINATION, {"origin": origin})
-    id_ = connection.execute(_INSERT, {"origin": origin, "key": key, "now": now}).lastrowid
-    audit.note(connection, actor, act, key=id_, fingerprint=_fingerprint(key), destination=origin)
+    id_ = connection.execute(_INSERT, {"origin": origin, "key": key, "now": now}).fetchone()[0]
+    audit.note(connection, actor, act, now, key=id_, fingerprint=_fingerprint(key), destination=origin)
     info = next(_info(row) for row in connection.execute(_KEYS) if row["id"] == id_)
     return NewKey(info, parsed.public if isinstance(parsed, PrivateKey) else key)
 
 
-def _info(row: sqlite3.Row) -> KeyInfo:
+def _info(row: Any) -> KeyInfo:
     key = parse_key(row["key"])
     return KeyInfo(
         row["id"],

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from relay.admin import audit
@@ -19,6 +16,7 @@ from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import EVERYTHING, Filter, bounds
 from relay.model import State
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
 
 _MATCHING = statement("matching", __package__)
 _NAMED = statement("named", __package__)
@@ -33,8 +31,8 @@ _SLICE = 200  # deliveries in one transaction: a few milliseconds
 _IDS_IN_AUDIT = 100
 REPLAYABLE = frozenset({State.DEAD, State.DELIVERED, State.CANCELLED})
 
-WhyNot = Callable[[sqlite3.Row], str | None]
-One = Callable[[sqlite3.Connection, int, int], bool]
+WhyNot = Callable[[Any], str | None]
+One = Callable[[Connection, int, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,76 +93,75 @@ def select(
     return Selection(tuple(ids), wanted, limit)
 
 
-def plan_replay(path: Path, selection: Selection) -> Plan:
+def plan_replay(database: Database, selection: Selection) -> Plan:
     """What `replay` would send again: dead deliveries, unless others are named by id or by state.
 
     Raises NotFound for an id that there is none of, NothingMatched, and Refused when none of them can be replayed.
     """
-    return _plan(path, selection, State.DEAD, _why_not_replay)
+    return _plan(database, selection, State.DEAD, _why_not_replay)
 
 
-def plan_cancel(path: Path, selection: Selection) -> Plan:
+def plan_cancel(database: Database, selection: Selection) -> Plan:
     """What `cancel` would give up: pending deliveries. Raises as `plan_replay` does."""
-    return _plan(path, selection, State.PENDING, _why_not_cancel)
+    return _plan(database, selection, State.PENDING, _why_not_cancel)
 
 
 def replay(
-    path: Path, selection: Selection, plan: Plan, actor: Actor, *, rate: float | None = None
+    database: Database, selection: Selection, plan: Plan, actor: Actor, *, rate: float | None = None
 ) -> Iterator[Progress]:
     """Send again what was planned: same id and body, fresh schedule and signature, due now or `rate` a second.
 
     Goes slice by slice, each with its progress; what was done stays done if it is cut short.
     """
-    started = time.time()
+    started = database.now()
 
-    def act(connection: sqlite3.Connection, seq: int, index: int) -> bool:
+    def act(connection: Connection, seq: int, index: int) -> bool:
         due_at = started + index / rate if rate else started
         return _apply(connection, _REPLAY, {"seq": seq, "due_at": due_at})
 
-    return _in_slices(path, "delivery.replay", selection, plan, actor, act)
+    return _in_slices(database, "delivery.replay", selection, plan, actor, act)
 
 
-def cancel(path: Path, selection: Selection, plan: Plan, actor: Actor) -> Iterator[Progress]:
+def cancel(database: Database, selection: Selection, plan: Plan, actor: Actor) -> Iterator[Progress]:
     """Give up what was planned and is still pending. In a stream, the next one may go."""
 
-    def act(connection: sqlite3.Connection, seq: int, _: int) -> bool:
-        now = time.time()
+    def act(connection: Connection, seq: int, _: int) -> bool:
+        now = database.now()
         return _apply(connection, _CANCEL, {"seq": seq, "now": now, "due_at": now})
 
-    return _in_slices(path, "delivery.cancel", selection, plan, actor, act)
+    return _in_slices(database, "delivery.cancel", selection, plan, actor, act)
 
 
-def pause(path: Path, origin: str, actor: Actor) -> bool:
+def pause(database: Database, origin: str, actor: Actor) -> bool:
     """Call a destination no more until it is resumed; False when it was paused already."""
-    return _set_state(path, origin, "paused", actor, "destination.pause", refuse="disabled")
+    return _set_state(database, origin, "paused", actor, "destination.pause", refuse="disabled")
 
 
-def resume(path: Path, origin: str, actor: Actor) -> bool:
+def resume(database: Database, origin: str, actor: Actor) -> bool:
     """Call a paused destination again; False when it was active already. Raises Refused for a disabled one."""
-    return _set_state(path, origin, "active", actor, "destination.resume", refuse="disabled")
+    return _set_state(database, origin, "active", actor, "destination.resume", refuse="disabled")
 
 
-def disable(path: Path, origin: str, actor: Actor) -> bool:
+def disable(database: Database, origin: str, actor: Actor) -> bool:
     """Call a destination no more until it is enabled, as a 410 does; False when it was disabled already."""
-    return _set_state(path, origin, "disabled", actor, "destination.disable")
+    return _set_state(database, origin, "disabled", actor, "destination.disable")
 
 
-def enable(path: Path, origin: str, actor: Actor) -> bool:
+def enable(database: Database, origin: str, actor: Actor) -> bool:
     """Call a destination again whatever stood in the way, and close its breaker; False when nothing did."""
-    with acting(path) as connection:
+    with acting(database) as connection:
         id_, state = _destination(connection, origin)
         closed = connection.execute(_CLOSE_BREAKER + " AND (failures > 0 OR open_until IS NOT NULL)", (id_,)).rowcount
         connection.execute(_SET_STATE, ("active", id_))
         changed = state != "active" or bool(closed)
         if changed:
-            audit.note(
-                connection, actor, "destination.enable", destination=origin, was=state, breaker_closed=bool(closed)
-            )
+            said = {"destination": origin, "was": state, "breaker_closed": bool(closed)}
+            audit.note(connection, actor, "destination.enable", database.now(), **said)
         return changed
 
 
-def _plan(path: Path, selection: Selection, default: State, why_not: WhyNot) -> Plan:
-    with reading(path) as connection:
+def _plan(database: Database, selection: Selection, default: State, why_not: WhyNot) -> Plan:
+    with reading(database) as connection:
         rows = _selected(connection, selection, default)
     if not rows:
         raise NothingMatched("nothing matches")
@@ -182,7 +179,7 @@ def _plan(path: Path, selection: Selection, default: State, why_not: WhyNot) -> 
     )
 
 
-def _selected(connection: sqlite3.Connection, selection: Selection, default: State) -> list[sqlite3.Row]:
+def _selected(connection: Connection, selection: Selection, default: State) -> list[Any]:
     if selection.ids:
         rows = connection.execute(_NAMED, {"ids": json.dumps(selection.ids)}).fetchall()
         missing = set(selection.ids) - {row["id"] for row in rows}
@@ -196,7 +193,7 @@ def _selected(connection: sqlite3.Connection, selection: Selection, default: Sta
     return connection.execute(_MATCHING, values).fetchall()
 
 
-def _why_not_replay(row: sqlite3.Row) -> str | None:
+def _why_not_replay(row: Any) -> str | None:
     if row["state"] not in REPLAYABLE:
         return f"it is {row['state']}: only what is dead, delivered or cancelled can be replayed"
     if not row["body"]:
@@ -206,21 +203,23 @@ def _why_not_replay(row: sqlite3.Row) -> str | None:
     return "its stream was killed" if row["stream_state"] == "killed" else None
 
 
-def _why_not_cancel(row: sqlite3.Row) -> str | None:
+def _why_not_cancel(row: Any) -> str | None:
     if row["state"] == State.LEASED:
         return "it is being attempted right now: pause its destination, then cancel it"
     return None if row["state"] == State.PENDING else f"it is {row['state']}: only what is pending can be cancelled"
 
 
-def _in_slices(path: Path, act: str, selection: Selection, plan: Plan, actor: Actor, one: One) -> Iterator[Progress]:
+def _in_slices(
+    database: Database, act: str, selection: Selection, plan: Plan, actor: Actor, one: One
+) -> Iterator[Progress]:
     run, line, done = secrets.token_hex(6), 0, 0
     said = {"run": run, "planned": plan.count, **_said(selection)}
     for start in range(0, plan.count, _SLICE):
-        with acting(path) as connection:
+        with acting(database) as connection:
             slice_ = enumerate(plan.seqs[start : start + _SLICE], start)
             done += sum(one(connection, seq, index) for index, seq in slice_)
             # One line, true after every slice.
-            line = line or audit.note(connection, actor, act)
+            line = line or audit.note(connection, actor, act, database.now())
             audit.amend(connection, line, **said, done=done)
         yield Progress(run, done, plan.count)
 
@@ -231,7 +230,7 @@ def _said(selection: Selection) -> dict[str, object]:
     return {"filter": selection.wanted.given(), "limit": selection.limit}
 
 
-def _apply(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> bool:
+def _apply(connection: Connection, sql: str, values: Mapping[str, object]) -> bool:
     rows = connection.execute(sql, values).fetchall()
     for row in rows:
         if row["stream_id"] is not None:
@@ -239,19 +238,19 @@ def _apply(connection: sqlite3.Connection, sql: str, values: Mapping[str, object
     return bool(rows)
 
 
-def _set_state(path: Path, origin: str, state: str, actor: Actor, act: str, refuse: str | None = None) -> bool:
-    with acting(path) as connection:
+def _set_state(database: Database, origin: str, state: str, actor: Actor, act: str, refuse: str | None = None) -> bool:
+    with acting(database) as connection:
         id_, was = _destination(connection, origin)
         if was == refuse:
             raise Refused(f"{origin} is {was}: `relay enable {origin}` makes it active")
         if was == state:
             return False
         connection.execute(_SET_STATE, (state, id_))
-        audit.note(connection, actor, act, destination=origin, was=was)
+        audit.note(connection, actor, act, database.now(), destination=origin, was=was)
         return True
 
 
-def _destination(connection: sqlite3.Connection, origin: str) -> tuple[int, str]:
+def _destination(connection: Connection, origin: str) -> tuple[int, str]:
     row = connection.execute(_STATE_OF, (origin,)).fetchone()
     if row is None:
         raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")

@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from relay.admin.access import reading
 from relay.model import Outcome
 from relay.outbox.queries import statement
+from relay.outbox.store import Database
 
 _STATUS = statement("status", __package__)
 _DELIVERED_SINCE = statement("delivered_since", __package__)
@@ -82,11 +82,11 @@ class Tally:
     lag_p95: float
 
 
-def overview(path: Path, now: float, *, history: bool = True) -> Overview:
+def overview(database: Database, now: float, *, history: bool = True) -> Overview:
     """How things stand now. Without `history` it costs the same however much was delivered."""
     midnight = now - now % _DAY
     values = {"now": now, "midnight": midnight, "seen_since": now - RELAY_SILENT_SECONDS}
-    with reading(path) as connection:
+    with reading(database) as connection:
         row = dict(connection.execute(_STATUS, values).fetchone())
         count = connection.execute(_DELIVERED_SINCE, {"since": midnight}).fetchone()[0] if history else None
         places = _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
@@ -101,16 +101,16 @@ def overview(path: Path, now: float, *, history: bool = True) -> Overview:
     )
 
 
-def destinations(path: Path, now: float) -> tuple[Destination, ...]:
+def destinations(database: Database, now: float) -> tuple[Destination, ...]:
     """All destinations, those with most that is due first."""
-    with reading(path) as connection:
+    with reading(database) as connection:
         return _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
 
 
-def stats(path: Path, since: float, by: Sequence[Group]) -> tuple[Tally, ...]:
+def stats(database: Database, since: float, by: Sequence[Group]) -> tuple[Tally, ...]:
     """The attempts that started since then, counted by group, the largest first."""
     groups: dict[tuple[str, ...], list[tuple[str, float, float]]] = defaultdict(list)
-    with reading(path) as connection:
+    with reading(database) as connection:
         for row in connection.execute(_ATTEMPTS_SINCE, {"since": since}):
             key = tuple("none" if row[name.value] is None else str(row[name.value]) for name in by)
             groups[key].append((row["outcome"], row["duration"], row["lag"]))

@@ -12,10 +12,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from relay.admin import keys
-from relay.admin.access import reading
+from relay.admin.access import is_missing, reading
 from relay.admin.errors import Refused
 from relay.admin.origin import origin_of
 from relay.delivery.courier import Courier, Transport
@@ -34,6 +33,7 @@ from relay.model import (
     Timing,
 )
 from relay.outbox.queries import statement
+from relay.outbox.store import Database
 from relay.policy.destination import Rules, read
 from relay.policy.outcome import Rulebook
 from relay.policy.signing import SigningKey
@@ -88,15 +88,15 @@ class Probed:
         return self.verdict == "delivered"
 
 
-def prepared(path: Path, url: str, method: Method, size: int, now: float) -> Probe:
+def prepared(database: Database, url: str, method: Method, size: int, now: float) -> Probe:
     """A probe with the keys that sign for its destination now; unsigned without an outbox. Raises StoreUnavailable."""
-    if not path.exists():
+    if is_missing(database):
         return Probe(url, method, size)
     origin = origin_of(url)
-    with reading(path) as connection:
+    with reading(database) as connection:
         row = connection.execute(_LEARNT, {"origin": origin}).fetchone()
     limits = BodyLimits(row["largest_accepted"], row["smallest_refused"]) if row else NOTHING_LEARNT
-    return Probe(url, method, size, keys.active(path, origin, now), limits)
+    return Probe(url, method, size, keys.active(database, origin, now), limits)
 
 
 async def send(probe: Probe, transport: Transport, rules: Rules, rulebook: Rulebook, user_agent: str) -> Probed:
@@ -119,13 +119,13 @@ class _Shelf:
     probe: Probe
     content: bytes
 
-    def body(self, _: Delivery) -> bytes:
+    async def body(self, _: Delivery) -> bytes:
         return self.content
 
-    def keys(self, _: str) -> tuple[SigningKey, ...]:
+    async def keys(self, _: str) -> tuple[SigningKey, ...]:
         return self.probe.signing
 
-    def body_limits(self, _: str) -> BodyLimits:
+    async def body_limits(self, _: str) -> BodyLimits:
         return self.probe.limits
 
 

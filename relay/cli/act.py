@@ -69,10 +69,10 @@ def replay(
     if state is not None and state not in operations.REPLAYABLE:
         raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
     selection = _selection(ids, Filter(state, outcome, destination, id_prefix, since, until), limit, all_=all_)
-    path = database(config)
-    plan = operations.plan_replay(path, selection)
+    outbox = database(config)
+    plan = operations.plan_replay(outbox, selection)
     if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
-        steps = operations.replay(path, selection, plan, operator(), rate=rate)
+        steps = operations.replay(outbox, selection, plan, operator(), rate=rate)
         _carry_out("replayed", plan, steps, as_json=as_json)
 
 
@@ -93,10 +93,10 @@ def cancel(
 ) -> None:
     """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
     selection = _selection(ids, Filter(None, outcome, destination, id_prefix, since, until), limit, all_=all_)
-    path = database(config)
-    plan = operations.plan_cancel(path, selection)
+    outbox = database(config)
+    plan = operations.plan_cancel(outbox, selection)
     if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
-        _carry_out("cancelled", plan, operations.cancel(path, selection, plan, operator()), as_json=as_json)
+        _carry_out("cancelled", plan, operations.cancel(outbox, selection, plan, operator()), as_json=as_json)
 
 
 @commands.command()

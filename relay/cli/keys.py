@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -31,8 +30,8 @@ def add(
     config: Config = None,
 ) -> None:
     """Sign with one more key: for one destination, or for all that have none of their own."""
-    key = _key(ed25519=ed25519, stdin=stdin)
-    _hand_over(keys.add(database(config), key, destination, operator(), time.time()), as_json=as_json)
+    outbox, key = database(config), _key(ed25519=ed25519, stdin=stdin)
+    _hand_over(keys.add(outbox, key, destination, operator(), outbox.now()), as_json=as_json)
 
 
 @commands.command()
@@ -48,14 +47,16 @@ def rotate(
     config: Config = None,
 ) -> None:
     """Sign with a new key from now on, and with the old ones too until receivers have had time to change."""
-    key, kept = _key(ed25519=ed25519, stdin=stdin), keys.OVERLAP if overlap is None else overlap
-    _hand_over(keys.rotate(database(config), key, destination, operator(), time.time(), kept), as_json=as_json)
+    outbox, key = database(config), _key(ed25519=ed25519, stdin=stdin)
+    kept = keys.OVERLAP if overlap is None else overlap
+    _hand_over(keys.rotate(outbox, key, destination, operator(), outbox.now(), kept), as_json=as_json)
 
 
 @commands.command("list")
 def list_(as_json: Json = False, config: Config = None) -> None:
     """The keys, without their secrets."""
-    found, now = keys.keys(database(config)), time.time()
+    outbox = database(config)
+    found, now = keys.keys(outbox), outbox.now()
     if not found:
         raise NothingMatched("no keys: callbacks go out unsigned")
     if as_json:
@@ -76,11 +77,12 @@ def retire(
     config: Config = None,
 ) -> None:
     """Sign with a key no more. The last one of its scope needs --yes."""
-    info = keys.retire(database(config), key, operator(), time.time(), after=after or 0.0, force=yes)
+    outbox = database(config)
+    info = keys.retire(outbox, key, operator(), outbox.now(), after=after or 0.0, force=yes)
     if as_json:
         print_json(info)
     else:
-        say(f"key {info.id} signs until {spoken(info.retires_at or 0.0, time.time())}")
+        say(f"key {info.id} signs until {spoken(info.retires_at or 0.0, outbox.now())}")
 
 
 def _key(*, ed25519: bool, stdin: bool) -> str:

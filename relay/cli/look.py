@@ -48,8 +48,8 @@ Reveal = Annotated[bool, typer.Option(help="Show path and query of the URL, and 
 @commands.command()
 def status(as_json: Json = False, config: Config = None) -> None:
     """How the queue stands, and what is wrong, if anything."""
-    now = time.time()
-    seen = overview.overview(database(config), now)
+    outbox = database(config)
+    seen = overview.overview(outbox, outbox.now())
     if as_json:
         print_json(seen)
         return
@@ -87,13 +87,14 @@ def list_(
 ) -> None:
     """Deliveries, the newest first."""
     wanted = Filter(state, outcome, destination, id_prefix, since, until)
-    found = inspection.deliveries(database(config), wanted, limit=limit, older=older)
+    outbox = database(config)
+    found = inspection.deliveries(outbox, wanted, limit=limit, older=older)
     if not found:
         raise NothingMatched("no delivery matches")
     if as_json:
         print_json(*found)
         return
-    now = time.time()
+    now = outbox.now()
     print_table(("ID", "STATE", "DESTINATION", "ADDED", "ATTEMPTS", "LAST", "NEXT"), [_row(one, now) for one in found])
     if len(found) == limit:
         say(f"\nOlder ones: --older {found[-1].seq}")
@@ -110,10 +111,11 @@ def show(
     config: Config = None,
 ) -> None:
     """One delivery. Credentials are never shown; path and query of its URL only with --reveal: they may be tokens."""
-    path, now = database(config), time.time()
-    one = inspection.delivery(path, id_, now, reveal=reveal)
-    history = inspection.history(path, id_) if attempts else ()
-    content = inspection.body(path, id_) if body else None
+    outbox = database(config)
+    now = outbox.now()
+    one = inspection.delivery(outbox, id_, now, reveal=reveal)
+    history = inspection.history(outbox, id_) if attempts else ()
+    content = inspection.body(outbox, id_) if body else None
     if as_json:
         more = {"attempts_made": [asdict(attempt) for attempt in history]} if attempts else {}
         print_json(
@@ -170,8 +172,8 @@ def stats(
     config: Config = None,
 ) -> None:
     """How many attempts there were, by destination and outcome, and how long they took."""
-    groups = _groups(by)
-    found = overview.stats(database(config), time.time() - _HOUR if since is None else since, groups)
+    groups, outbox = _groups(by), database(config)
+    found = overview.stats(outbox, outbox.now() - _HOUR if since is None else since, groups)
     if not found:
         raise NothingMatched("no attempt since then")
     if as_json:
@@ -197,8 +199,8 @@ def stats(
 @commands.command()
 def destinations(as_json: Json = False, config: Config = None) -> None:
     """Where deliveries go: what waits there, who is left alone, and how large a body may be."""
-    now = time.time()
-    found = overview.destinations(database(config), now)
+    outbox = database(config)
+    found = overview.destinations(outbox, outbox.now())
     if not found:
         raise NothingMatched("no destination yet")
     if as_json:
@@ -228,13 +230,14 @@ def audit(
     config: Config = None,
 ) -> None:
     """What operators did, the last first."""
-    found = trail.acts(database(config), limit=limit)
+    outbox = database(config)
+    found = trail.acts(outbox, limit=limit)
     if not found:
         raise NothingMatched("nobody did anything yet")
     if as_json:
         print_json(*found)
         return
-    now = time.time()
+    now = outbox.now()
     rows = [(spoken(one.at, now), one.actor, one.source, one.act, json.dumps(one.detail)) for one in found]
     print_table(("WHEN", "WHO", "BY", "ACT", "DETAIL"), rows)
 

@@ -18,7 +18,7 @@ from relay.admin.errors import NotFound
 from relay.admin.signatures import Verifier
 from relay.cli.terminal import Config, Destination, Exit, Json, complain, database, print_json, safe, say
 from relay.cli.times import moment
-from relay.policy.signing import parse_key
+from relay.policy.signing import SigningKey, parse_key
 
 commands = typer.Typer()
 
@@ -81,7 +81,7 @@ def sign(
     """
     body = sys.stdin.buffer.read()
     if key is None:
-        signing = keys.active(database(config), destination, time.time())
+        signing = _signing(destination, config)
         if not signing:
             raise NotFound("no key signs there: `relay keys add`, or name one with --key")
     else:
@@ -131,7 +131,12 @@ def verify(
 def _verifiers(key: str | None, destination: str | None, config: Path | None) -> Sequence[Verifier]:
     if key is not None:
         return [_verifier("--key", key)]
-    return [signatures.verifier(own) for own in keys.active(database(config), destination, time.time())]
+    return [signatures.verifier(own) for own in _signing(destination, config)]
+
+
+def _signing(destination: str | None, config: Path | None) -> tuple[SigningKey, ...]:
+    outbox = database(config)
+    return keys.active(outbox, destination, outbox.now())
 
 
 def _verifier(option: str, key: str) -> Verifier:

@@ -28,6 +28,7 @@ from relay.admin.plain import plain
 from relay.cli.times import moment
 from relay.configfile import CONFIG_VARIABLE
 from relay.errors import ConfigError, RelayError
+from relay.outbox.store import Database
 from relay.settings import Settings, read
 
 DEFAULT_CONFIG = Path("config/outspoken.toml")
@@ -90,9 +91,9 @@ def config_file(config: Path | None) -> Path | None:
     return config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
 
-def database(config: Path | None) -> Path:
+def database(config: Path | None) -> Database:
     """The outbox that the settings name."""
-    return settings(config).outbox.path
+    return settings(config).outbox.database
 
 
 def operator() -> Actor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -34,9 +33,9 @@ from relay.cli.terminal import (
     settings,
 )
 from relay.errors import ConfigError, RelayError
-from relay.outbox import migrate as apply_migrations
-from relay.outbox import outbox_migrations
+from relay.outbox import OUTBOX
 from relay.outbox.retention import Pruned
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 
 commands = typer.Typer()
@@ -63,7 +62,7 @@ def run(config: Config = None) -> None:
 @commands.command()
 def migrate(config: Config = None) -> None:
     """Make the outbox, or bring it up to date. `relay run` does it too; the engine brings its own tables."""
-    applied = apply_migrations(database(config), [outbox_migrations()])
+    applied = database(config).migrate([OUTBOX])
     say("\n".join(f"applied {one.number:04}_{one.name}" for one in applied) or "up to date")
 
 
@@ -89,8 +88,8 @@ def retention(
 ) -> None:
     """Forget what was kept long enough, now and not by and by. What is pending or in flight is never touched."""
     chosen = settings(config)
-    kept = chosen.relay.retention.kept()
-    pruned = forget(chosen.outbox.path, kept, operator(), time.time(), dry_run=dry_run)
+    outbox, kept = chosen.outbox.database, chosen.relay.retention.kept()
+    pruned = forget(outbox, kept, operator(), outbox.now(), dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, **asdict(pruned)})
     else:
@@ -121,14 +120,15 @@ def _findings(config: Path | None, *, egress: bool) -> Iterable[Finding]:
         yield Finding("config", Level.FAIL, str(error), "correct it; `relay config check` says when it is right")
         return
     yield Finding("config", Level.OK, str(config_file(config) or "defaults, no file"))
-    path, rules, now = chosen.outbox.path, chosen.outbox.guard.rules(), time.time()
-    yield from doctor.examine(path, rules, os.environ, now)
+    outbox, rules = chosen.outbox.database, chosen.outbox.guard.rules()
+    now = outbox.now()
+    yield from doctor.examine(outbox, rules, os.environ, now)
     if egress:
-        yield from asyncio.run(_collect(path, rules, now))
+        yield from asyncio.run(_collect(outbox, rules, now))
 
 
-async def _collect(path: Path, rules: Rules, now: float) -> list[Finding]:
-    return [finding async for finding in doctor.egress(path, rules, now)]
+async def _collect(outbox: Database, rules: Rules, now: float) -> list[Finding]:
+    return [finding async for finding in doctor.egress(outbox, rules, now)]
 
 
 def _forgotten(pruned: Pruned, verb: str) -> str:

@@ -14,13 +14,15 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay import outbox
 from relay.admin import operations
 from relay.admin.audit import Actor
 from relay.admin.backup import backup
 from relay.admin.operations import Selection
 from relay.model import Kind, NewDelivery, OnDead, Stream
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox import OUTBOX
+from relay.outbox.relaying import Outbox
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Stage, free_port
@@ -41,10 +43,10 @@ class Observed:
     """What Prometheus saw between `start` and `end`; what the relay exposed at the end, and what its outbox holds."""
 
     watchers: Watchers
+    database: Database
     start: float
     end: float = 0.0
     samples: Samples = field(default_factory=dict)
-    database: Path = Path()
 
     def count(self, name: str, **labels: str) -> float:
         """One sample of the last scrape."""
@@ -135,15 +137,16 @@ def stage(folder: Path, found: Places) -> Stage:
 
 async def play(found: Places, scene: Stage, watchers: Watchers) -> Observed:
     """Run both daemons under load, then let them come to rest, and leave."""
-    await _before(scene, found)
-    observed = Observed(watchers, time.time(), database=scene.database)
+    database = SqliteDatabase(scene.database)
+    await _before(scene, database, found)
+    observed = Observed(watchers, database, time.time())
     relay, engine = await asyncio.gather(scene.relay(), scene.engine())
     await asyncio.to_thread(until, lambda: len(watchers.now("up == 1")) == 2)
     speech = asyncio.create_task(asyncio.to_thread(_transcribe, scene))
     dictation = asyncio.create_task(_dictate(scene))
-    await _load(scene, found)
+    await _load(database, found)
     await asyncio.gather(speech, dictation)
-    await asyncio.to_thread(_operate, scene.database)
+    await asyncio.to_thread(_operate, database)
     await asyncio.to_thread(until, lambda: _at_rest(scene, observed))
     await asyncio.to_thread(until, lambda: bool(watchers.now("increase(relay_replays_total[1m]) > 0")))
     observed.end = time.time() + 1  # a question over time is answered for whole seconds since its start
@@ -151,18 +154,18 @@ async def play(found: Places, scene: Stage, watchers: Watchers) -> Observed:
     return observed
 
 
-async def _before(scene: Stage, found: Places) -> None:
+async def _before(scene: Stage, database: Database, found: Places) -> None:
     """What the relay finds: a claim of one that died, and what has waited too long for a paused destination."""
-    outbox.migrate(scene.database, [outbox.outbox_migrations()])
-    put(scene.database, NewDelivery("0-lost", found.url(0), b"{}"), due_at=1.0)
-    dead = SqliteOutbox(scene.database, lease=0.001)
+    database.migrate([OUTBOX])
+    put(database, NewDelivery("0-lost", found.url(0), b"{}"), due_at=1.0)
+    dead = Outbox(database, lease=0.001)
     assert (await dead.claim(1, {}, 1)).deliveries
     await dead.close()
-    put(scene.database, *_some(LATE, found, 3), due_at=time.time() - PATIENCE - 60)
-    put(scene.database, *_some(PAUSED, found, 5))
-    backup(scene.database, scene.folder / "backup.db", OPERATOR)
+    put(database, *_some(LATE, found, 3), due_at=time.time() - PATIENCE - 60)
+    put(database, *_some(PAUSED, found, 5))
+    backup(database, scene.folder / "backup.db", OPERATOR)
     for destination in (LATE, PAUSED):
-        operations.pause(scene.database, _origin(found, destination), OPERATOR)
+        operations.pause(database, _origin(found, destination), OPERATOR)
 
 
 def _origin(found: Places, destination: int) -> str:
@@ -177,16 +180,16 @@ def _some(destination: int, found: Places, count: int, body: bytes = b'{"text":"
     ]
 
 
-async def _load(scene: Stage, found: Places) -> None:
-    put(scene.database, *_killed(found))
-    put(scene.database, *(NewDelivery(f"99-{n}", url, b"{}") for n, url in enumerate(found.faulty())))
-    put(scene.database, *_some(SILENT, found, 2), *_some(1, found, 4, body=bytes(1_200_000)))
+async def _load(database: Database, found: Places) -> None:
+    put(database, *_killed(found))
+    put(database, *(NewDelivery(f"99-{n}", url, b"{}") for n, url in enumerate(found.faulty())))
+    put(database, *_some(SILENT, found, 2), *_some(1, found, 4, body=bytes(1_200_000)))
     started = time.monotonic()
     while time.monotonic() < started + SECONDS:
-        put(scene.database, *(one for destination in (0, 1, 2, 3) for one in _some(destination, found, 10)))
-        put(scene.database, *(one for destination in STATUSES for one in _some(destination, found, 1)))
+        put(database, *(one for destination in (0, 1, 2, 3) for one in _some(destination, found, 10)))
+        put(database, *(one for destination in STATUSES for one in _some(destination, found, 1)))
         await asyncio.sleep(0.2)  # the pace of the load
-    operations.resume(scene.database, _origin(found, PAUSED), OPERATOR)
+    operations.resume(database, _origin(found, PAUSED), OPERATOR)
 
 
 def _killed(found: Places) -> Iterable[NewDelivery]:
@@ -214,7 +217,7 @@ async def _dictate(scene: Stage) -> None:
         assert [message.json()["type"] async for message in socket] == ["Metadata"]
 
 
-def _operate(database: Path) -> None:
+def _operate(database: Database) -> None:
     """An operator brings some of the dead back, and gives up what waits for one destination."""
     dead = Selection(limit=2)
     list(operations.replay(database, dead, operations.plan_replay(database, dead), OPERATOR))
@@ -226,8 +229,8 @@ def _at_rest(scene: Stage, observed: Observed) -> bool:
     """All that may be attempted was, the metrics have heard of it, and the outbox was counted since."""
     still = "SELECT count(*) FROM deliveries WHERE state = 'leased' OR (state = 'pending' AND destination_id IN"
     still += " (SELECT id FROM destinations WHERE state = 'active' AND open_until IS NULL))"
-    ((waiting,),) = rows(scene.database, still)
-    ((attempts, last),) = rows(scene.database, "SELECT count(*), max(started_at + duration) FROM attempts")
+    ((waiting,),) = rows(observed.database, still)
+    ((attempts, last),) = rows(observed.database, "SELECT count(*), max(started_at + duration) FROM attempts")
     observed.samples = read(fetch(scene.metrics_url))
     counted = observed.count("relay_outbox_stats_timestamp_seconds") > last
     return not waiting and counted and observed.total("relay_delivery_attempts_total") == attempts

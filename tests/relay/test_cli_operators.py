@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from relay import outbox
 from relay.cli import main
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import many, new, put, rows, states
 
@@ -41,12 +42,12 @@ class Done(NamedTuple):
 class Operator:
     """Somebody with a shell, in the folder of a database."""
 
-    def __init__(self, database: Path) -> None:
-        self.database = database
+    def __init__(self, path: Path) -> None:
+        self.path = path
         clean = {
             name: text for name, text in os.environ.items() if not name.startswith(("OUTSPOKEN_", "NO_COLOR", "PYTHON"))
         }
-        self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": f"sqlite:///{database}", "TERM": "xterm-256color"}
+        self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": f"sqlite:///{path}", "TERM": "xterm-256color"}
 
     def __call__(self, *words: str, stdin: bytes = b"", **environ: str) -> Done:
         """The command in this process, which spares the start of another."""
@@ -54,7 +55,7 @@ class Operator:
         try:
             sys.argv, sys.stdin = ["relay", *words], TextIOWrapper(BytesIO(stdin))
             self._enter(self.environ | environ)
-            with chdir(self.database.parent), redirect_stdout(out), redirect_stderr(err):
+            with chdir(self.path.parent), redirect_stdout(out), redirect_stderr(err):
                 code = _exit_code(main)
         finally:
             sys.argv, sys.stdin = before[:2]
@@ -70,7 +71,7 @@ class Operator:
         done = subprocess.run(
             ["bash", "-c", script],
             capture_output=True,
-            cwd=self.database.parent,
+            cwd=self.path.parent,
             env=self.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"},
             timeout=60,
             check=False,
@@ -81,7 +82,7 @@ class Operator:
         """Exit code and what the terminal saw."""
         child, master = pty.fork()
         if child == 0:  # pragma: no cover
-            os.chdir(self.database.parent)
+            os.chdir(self.path.parent)
             os.execve(PROGRAM, [str(PROGRAM), *words], self.environ | {"COLUMNS": "200"} | environ)
         os.write(master, answer)
         seen = b"".join(_until_closed(master))
@@ -109,16 +110,16 @@ def _until_closed(master: int) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def relay(database: Path) -> Operator:
-    return Operator(database)
+def relay(path: Path) -> Operator:
+    return Operator(path)
 
 
-def dead(database: Path, count: int) -> None:
+def dead(database: Database, count: int) -> None:
     put(database, *many(count))
     change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1, attempts = 11")
 
 
-def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, database: Path) -> None:
+def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, database: Database) -> None:
     put(database, *many(2))
     text = relay("status")
     assert text.code == 0
@@ -129,7 +130,7 @@ def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, databas
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["taken_at"])
 
 
-def test_a_list_in_a_pipe_is_plain_text_and_its_json_has_documented_fields(relay: Operator, database: Path) -> None:
+def test_a_list_in_a_pipe_is_plain_text_and_its_json_has_documented_fields(relay: Operator, database: Database) -> None:
     put(database, new("d1", "https://user:hunter2@receiver.example/t0ken?sig=s3cret"), new("d2"))
     ended(database, "d1", attempts=3)
     text = relay.shell("relay list | cat")
@@ -170,7 +171,7 @@ def test_without_a_database_that_is_said_in_one_line(relay: Operator, folder: Pa
     assert (done.code, done.err.count("\n"), "no database there" in done.err) == (1, 1, True)
 
 
-def test_show_explains_a_delivery_and_never_its_credentials(relay: Operator, database: Path) -> None:
+def test_show_explains_a_delivery_and_never_its_credentials(relay: Operator, database: Database) -> None:
     put(database, new("d1", "https://user:hunter2@receiver.example/t0ken?sig=s3cret", body=b'{"text":"a\x1b[2J\nb"}'))
     ended(database, "d1", attempts=2, detail="the receiver answered 500")
     plain = relay("show", "d1", "--curl")
@@ -188,7 +189,7 @@ def test_show_explains_a_delivery_and_never_its_credentials(relay: Operator, dat
     assert "hunter2" not in plain.out + full.out + json.dumps(told)
 
 
-def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, database: Path) -> None:
+def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, database: Database) -> None:
     dead(database, 3)
     unsure = relay("replay", "--destination", "https://receiver.example/any/path")
     assert unsure.code == 5
@@ -204,7 +205,7 @@ def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, dat
     assert relay("cancel", "--all", "--yes").out.startswith("3 of 3 cancelled")
 
 
-def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Path) -> None:
+def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Database) -> None:
     dead(database, 1000)
     done = relay.shell("relay replay --all --rate 100 --yes --json </dev/null")
     (told,) = done.json
@@ -216,14 +217,14 @@ def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Path) -> N
     assert (line["act"], line["source"], line["detail"]["run"]) == ("delivery.replay", "cli", told["run"])
 
 
-def test_named_deliveries_need_no_further_word(relay: Operator, database: Path) -> None:
+def test_named_deliveries_need_no_further_word(relay: Operator, database: Database) -> None:
     dead(database, 2)
     assert relay("replay", "d1").out.startswith("1 of 1 replayed")
     assert relay("replay", "d1").code == 5
     assert states(database) == {"d1": "pending", "d2": "dead"}
 
 
-def test_destinations_are_paused_and_enabled_by_any_url_of_theirs(relay: Operator, database: Path) -> None:
+def test_destinations_are_paused_and_enabled_by_any_url_of_theirs(relay: Operator, database: Database) -> None:
     put(database, new())
     assert relay("pause", "https://user:hunter2@Receiver.example/t0ken").out == f"{ORIGIN} is paused\n"
     assert relay("pause", ORIGIN).out == f"{ORIGIN} was paused already\n"
@@ -243,13 +244,13 @@ def started(relay: Operator, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_tail_follows_until_it_is_interrupted(relay: Operator, database: Path) -> None:
+def test_a_tail_follows_until_it_is_interrupted(relay: Operator, database: Database) -> None:
     put(database, *many(2))
     ended(database, "d1")
     with started(relay, "tail", "-f", "--json") as tail:
         assert tail.stdout
         assert json.loads(tail.stdout.readline())["id"] == "d1"
-        with closing(outbox.connect(database)) as connection:
+        with database.writing() as connection:
             attempt(connection, "d2", 1, time.time(), "dns", detail="no such name")
         told = json.loads(tail.stdout.readline())
         assert (told["id"], told["outcome"], told["detail"], told["number"]) == ("d2", "dns", "no such name", 1)
@@ -257,7 +258,7 @@ def test_a_tail_follows_until_it_is_interrupted(relay: Operator, database: Path)
         assert (tail.wait(10), tail.stderr and tail.stderr.read()) == (0, "")
 
 
-def test_stats_count_attempts_by_group(relay: Operator, database: Path) -> None:
+def test_stats_count_attempts_by_group(relay: Operator, database: Database) -> None:
     put(database, new())
     ended(database, "d1", attempts=3, at=time.time())
     (told, other) = relay("stats", "--by", "outcome", "--since", "15m", "--json").json
@@ -270,9 +271,9 @@ def test_keys_sign_what_verify_accepts_and_secrets_are_shown_once(relay: Operato
     (made,) = relay("keys", "add", "--json").json
     body = b'{"text": "hello"}'
     signed = relay("sign", "--id", "d1", stdin=body)
-    (relay.database.parent / "headers").write_text(f"POST /hook HTTP/1.1\n{signed.out}")
+    (relay.path.parent / "headers").write_text(f"POST /hook HTTP/1.1\n{signed.out}")
     assert relay("verify", "--headers", "headers", stdin=body).out == "the signature holds\n"
-    (relay.database.parent / "secret").write_text(made["handover"] + "\n")
+    (relay.path.parent / "secret").write_text(made["handover"] + "\n")
     again = relay("verify", "--headers", "headers", "--key", "@secret", stdin=b'{"text":"hello"}')
     assert (again.code, again.out.split(":")[0]) == (1, "reserialised")
     (late,) = relay("verify", "--headers", "headers", "--at", "2020-01-01", "--json", stdin=body).json
@@ -333,7 +334,7 @@ def test_a_probe_that_could_not_be_meant_is_wrong_usage(relay: Operator, words: 
     assert relay("verify-url", *words).code == 2
 
 
-def test_the_outbox_is_kept_well(relay: Operator, database: Path) -> None:
+def test_the_outbox_is_kept_well(relay: Operator, database: Database) -> None:
     put(database, *many(3))
     change(database, "UPDATE deliveries SET created_at = 1")
     ended(database, "d1", at=1.0)
@@ -342,32 +343,32 @@ def test_the_outbox_is_kept_well(relay: Operator, database: Path) -> None:
     assert relay("retention").out.startswith("forgot 1 deliveries")
     assert states(database) == {"d2": "pending", "d3": "pending"}
     (copy,) = relay("backup", "copy.db", "--json").json
-    assert (copy["path"], states(database.with_name("copy.db"))) == ("copy.db", states(database))
+    assert (copy["path"], states(SqliteDatabase(relay.path.with_name("copy.db")))) == ("copy.db", states(database))
     assert relay("migrate").out == "up to date\n"
     assert [line["act"] for line in relay("audit", "--json").json] == ["backup", "retention"]
 
 
-def test_the_doctor_fails_when_something_does(relay: Operator, database: Path) -> None:
+def test_the_doctor_fails_when_something_does(relay: Operator) -> None:
     assert relay("doctor").code == 0
-    database.chmod(0o640)
+    relay.path.chmod(0o640)
     findings = {one["check"]: one for one in relay("doctor", "--json").json}
     assert (findings["permissions"]["level"], findings["config"]["level"]) == ("fail", "ok")
     assert relay("doctor", OUTSPOKEN_RELAY__PROT="1").code == 1
 
 
 def test_settings_come_with_their_origin(relay: Operator) -> None:
-    (relay.database.parent / "mine.toml").write_text("[relay]\nport = 9999\n[engine]\nport = 1\n")
+    (relay.path.parent / "mine.toml").write_text("[relay]\nport = 9999\n[engine]\nport = 1\n")
     shown = relay("config", "show", "--origin", "--json", "--config", "mine.toml").json
     origins = {one["setting"]: (one["value"], one["origin"]) for one in shown}
     assert origins["relay.port"] == (9999, "mine.toml")
     assert origins["relay.retry.retries"] == (10, "default")
-    assert origins["outbox.url"] == (f"sqlite:///{relay.database}", "environment")
+    assert origins["outbox.url"] == (f"sqlite:///{relay.path}", "environment")
     assert relay("config", "check").code == 0
     bad = relay("config", "check", OUTSPOKEN_RELAY__RETRY__DELAY="soon")
     assert (bad.code, bad.err.startswith("relay: environment: relay.retry.delay: ")) == (78, True)
 
 
-def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator, database: Path) -> None:
+def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator, database: Database) -> None:
     put(database, *many(1000))
     done = relay.shell(
         "relay list --limit 1000 | head -1; relay list --json --limit 1000 | head -1; true | relay status | true"
@@ -375,7 +376,7 @@ def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator,
     assert (len(done.out.splitlines()), done.err) == (2, "")
 
 
-def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Operator, database: Path) -> None:
+def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Operator, database: Database) -> None:
     dead(database, 2)
     code, seen = relay.in_a_terminal("list")
     assert (code, "\x1b[31mdead" in seen) == (0, True)

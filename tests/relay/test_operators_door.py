@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, CookieJar, request
 
+from relay.outbox.sqlite import SqliteDatabase
 from tests.acceptance.stage import Process, Stage, free_port
 from tests.relay.deliveries import new, put
 
@@ -24,7 +25,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
 
 
 async def test_a_relay_makes_its_token_serves_api_and_console_and_never_logs_it(stage: Stage) -> None:
-    put(stage.database, new("d1", f"http://127.0.0.1:{stage.callback_port}/t0ken"))
+    put(SqliteDatabase(stage.database), new("d1", f"http://127.0.0.1:{stage.callback_port}/t0ken"))
     relay = await stage.relay()
     made = Path((await relay.event("admin.token"))["file"])
     token = made.read_text().strip()

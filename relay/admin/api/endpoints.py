@@ -6,7 +6,6 @@ They run in a thread, one event loop away from deliveries: they may block, and t
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,55 +47,55 @@ class Endpoint:
 
 
 def _status(desk: Desk, _: Actor, __: asking.Nothing) -> Overview:
-    return overview.overview(desk.path, time.time())
+    return overview.overview(desk.database, desk.database.now())
 
 
 def _list(desk: Desk, _: Actor, asked: asking.ListAsked) -> Page:
-    return inspection.search(desk.path, asked.filter(asked.state), limit=asked.limit, older=asked.older)
+    return inspection.search(desk.database, asked.filter(asked.state), limit=asked.limit, older=asked.older)
 
 
 def _show(desk: Desk, actor: Actor, asked: asking.ShowAsked) -> answers.Shown:
-    one = inspection.delivery(desk.path, asked.id, time.time(), reveal=asked.reveal)
+    one = inspection.delivery(desk.database, asked.id, desk.database.now(), reveal=asked.reveal)
     if asked.reveal:
         _note_reveal(desk, actor, asked.id, "headers")
     return answers.Shown(one, inspection.as_curl(one))
 
 
 def _attempts(desk: Desk, _: Actor, asked: asking.OneAsked) -> answers.Attempts:
-    return answers.Attempts(inspection.history(desk.path, asked.id))
+    return answers.Attempts(inspection.history(desk.database, asked.id))
 
 
 def _body(desk: Desk, actor: Actor, asked: asking.OneAsked) -> bytes:
-    body = inspection.body(desk.path, asked.id)
+    body = inspection.body(desk.database, asked.id)
     _note_reveal(desk, actor, asked.id, "body")
     return body
 
 
 def _note_reveal(desk: Desk, actor: Actor, id_: str, what: str) -> None:
-    with acting(desk.path) as connection:
-        audit.note(connection, actor, "delivery.reveal", id=id_, what=what)
+    with acting(desk.database) as connection:
+        audit.note(connection, actor, "delivery.reveal", desk.database.now(), id=id_, what=what)
 
 
 def _tail(desk: Desk, _: Actor, asked: asking.TailAsked) -> answers.Happenings:
-    return answers.Happenings(Tail(desk.path, asked.outcome, asked.destination).recent(asked.limit))
+    return answers.Happenings(Tail(desk.database, asked.outcome, asked.destination).recent(asked.limit))
 
 
 def _stats(desk: Desk, _: Actor, asked: asking.StatsAsked) -> answers.Tallies:
-    since = time.time() - _HOUR if asked.since is None else asked.since
-    return answers.Tallies(since, overview.stats(desk.path, since, asked.by))
+    since = desk.database.now() - _HOUR if asked.since is None else asked.since
+    return answers.Tallies(since, overview.stats(desk.database, since, asked.by))
 
 
 def _replay(desk: Desk, actor: Actor, asked: asking.ReplayAsked) -> answers.Done:
     selection = asked.selection(asked.state)
-    plan = operations.plan_replay(desk.path, selection)
-    steps = operations.replay(desk.path, selection, plan, actor, rate=asked.rate)
+    plan = operations.plan_replay(desk.database, selection)
+    steps = operations.replay(desk.database, selection, plan, actor, rate=asked.rate)
     return _done(plan, steps, dry_run=asked.dry_run)
 
 
 def _cancel(desk: Desk, actor: Actor, asked: asking.Selected) -> answers.Done:
     selection = asked.selection()
-    plan = operations.plan_cancel(desk.path, selection)
-    return _done(plan, operations.cancel(desk.path, selection, plan, actor), dry_run=asked.dry_run)
+    plan = operations.plan_cancel(desk.database, selection)
+    return _done(plan, operations.cancel(desk.database, selection, plan, actor), dry_run=asked.dry_run)
 
 
 def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> answers.Done:
@@ -107,34 +106,34 @@ def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> answers.Do
 
 
 def _destinations(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Destinations:
-    now = time.time()
+    now = desk.database.now()
     return answers.Destinations(
-        overview.destinations(desk.path, now), diagnosis.troubled(desk.path, now, limit=_TROUBLES)
+        overview.destinations(desk.database, now), diagnosis.troubled(desk.database, now, limit=_TROUBLES)
     )
 
 
 def _changing(act: Callable[..., bool]) -> Callable[[Desk, Actor, asking.DestinationAsked], answers.Changed]:
     def carry_out(desk: Desk, actor: Actor, asked: asking.DestinationAsked) -> answers.Changed:
-        return answers.Changed(asked.destination, act(desk.path, asked.destination, actor))
+        return answers.Changed(asked.destination, act(desk.database, asked.destination, actor))
 
     return carry_out
 
 
 def _keys(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Keys:
-    return answers.Keys(keys.keys(desk.path))
+    return answers.Keys(keys.keys(desk.database))
 
 
 def _add_key(desk: Desk, actor: Actor, asked: asking.KeyAsked) -> answers.Handover:
-    return _handover(keys.add(desk.path, _key(asked), asked.destination, actor, time.time()))
+    return _handover(keys.add(desk.database, _key(asked), asked.destination, actor, desk.database.now()))
 
 
 def _rotate_key(desk: Desk, actor: Actor, asked: asking.RotateAsked) -> answers.Handover:
     overlap = keys.OVERLAP if asked.overlap is None else asked.overlap
-    return _handover(keys.rotate(desk.path, _key(asked), asked.destination, actor, time.time(), overlap))
+    return _handover(keys.rotate(desk.database, _key(asked), asked.destination, actor, desk.database.now(), overlap))
 
 
 def _retire_key(desk: Desk, actor: Actor, asked: asking.RetireAsked) -> keys.KeyInfo:
-    return keys.retire(desk.path, asked.id, actor, time.time(), after=asked.after or 0.0, force=asked.force)
+    return keys.retire(desk.database, asked.id, actor, desk.database.now(), after=asked.after or 0.0, force=asked.force)
 
 
 def _key(asked: asking.KeyAsked) -> str:
@@ -164,19 +163,19 @@ async def _sent(desk: Desk, asked: asking.ProbeAsked) -> Probed:
 
 
 def _doctor(desk: Desk, _: Actor, asked: asking.DoctorAsked) -> answers.Findings:
-    now = time.time()
-    found = list(doctor.examine(desk.path, desk.rules, desk.environ, now))
+    now = desk.database.now()
+    found = list(doctor.examine(desk.database, desk.rules, desk.environ, now))
     if asked.egress:
         found += asyncio.run(_egress(desk, now))
     return answers.Findings(tuple(found))
 
 
 async def _egress(desk: Desk, now: float) -> list[Finding]:
-    return [finding async for finding in doctor.egress(desk.path, desk.rules, now)]
+    return [finding async for finding in doctor.egress(desk.database, desk.rules, now)]
 
 
 def _audit(desk: Desk, _: Actor, asked: asking.AuditAsked) -> answers.Acts:
-    acts = audit.acts(desk.path, act=asked.act, limit=asked.limit, older=asked.older)
+    acts = audit.acts(desk.database, act=asked.act, limit=asked.limit, older=asked.older)
     return answers.Acts(acts, acts[-1].id if len(acts) == asked.limit else None)
 
 
@@ -185,14 +184,14 @@ def _settings(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Settings:
 
 
 def _retention(desk: Desk, actor: Actor, asked: asking.RetentionAsked) -> answers.Forgotten:
-    pruned = forgetting.forget(desk.path, desk.kept, actor, time.time(), dry_run=asked.dry_run)
+    pruned = forgetting.forget(desk.database, desk.kept, actor, desk.database.now(), dry_run=asked.dry_run)
     return answers.Forgotten(asked.dry_run, pruned)
 
 
 def _backup(desk: Desk, actor: Actor, asked: asking.BackupAsked) -> Backup:
-    folder = desk.path.parent / BACKUPS
+    folder = backup.file_of(desk.database).parent / BACKUPS
     folder.mkdir(mode=0o700, exist_ok=True)
-    return backup.backup(desk.path, folder / asked.name, actor)
+    return backup.backup(desk.database, folder / asked.name, actor)
 
 
 ENDPOINTS = (

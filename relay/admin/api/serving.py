@@ -171,7 +171,7 @@ def _streaming(desk: Desk) -> Handler:
         if room.locked():
             raise Refused(f"{_STREAMS} streams are open already: close one")
         async with room:
-            return await _tell(request, Tail(desk.path, asked.outcome, asked.destination), asked.limit)
+            return await _tell(request, Tail(desk.database, asked.outcome, asked.destination), asked.limit)
 
     return stream
 

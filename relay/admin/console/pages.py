@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,18 +25,18 @@ _LEAST_MINUTES, _MOST_MINUTES = 15, 60
 
 def now(desk: Desk) -> Facts:
     """Now: is anything late, whose fault is it, what to do."""
-    at = time.time()
+    at = desk.database.now()
     minutes = desk.pulse.minutes(at, count=_shown_minutes(desk.pulse.since, at))
     recent = minutes[-_RECENT_MINUTES:]
     delivered, failed = sum(m.delivered for m in recent), sum(m.failed for m in recent)
-    seen = overview.overview(desk.path, at, history=False)
+    seen = overview.overview(desk.database, at, history=False)
     return {
         "at": at,
         "seen": seen,
         "in_flight": desk.in_flight(),
         "limit": desk.concurrency,
-        "troubles": diagnosis.troubled(desk.path, at),
-        "dead": inspection.search(desk.path, Filter(state=State.DEAD), limit=5).found if seen.dead else (),
+        "troubles": diagnosis.troubled(desk.database, at),
+        "dead": inspection.search(desk.database, Filter(state=State.DEAD), limit=5).found if seen.dead else (),
         "chart": tuple((minute.at, minute.delivered, minute.failed) for minute in minutes),
         "attempts": delivered + failed,
         "success": delivered / (delivered + failed) if delivered + failed else None,
@@ -52,8 +51,8 @@ def _shown_minutes(since: float, at: float) -> int:
 
 def deliveries(desk: Desk, asked: ListAsked, given: dict[str, str]) -> Facts:
     """Deliveries: a page of those that pass the filter, the newest first."""
-    page = inspection.search(desk.path, asked.filter(asked.state), limit=asked.limit, older=asked.older)
-    return {"at": time.time(), "page": page, "given": given, "flaws": {}, **choices()}
+    page = inspection.search(desk.database, asked.filter(asked.state), limit=asked.limit, older=asked.older)
+    return {"at": desk.database.now(), "page": page, "given": given, "flaws": {}, **choices()}
 
 
 def choices() -> Facts:
@@ -63,12 +62,12 @@ def choices() -> Facts:
 
 def delivery(desk: Desk, id_: str, *, reveal: bool = False, body: bytes | None = None) -> Facts:
     """Delivery: all of one, its attempts the newest first."""
-    at = time.time()
-    one = inspection.delivery(desk.path, id_, at, reveal=reveal)
+    at = desk.database.now()
+    one = inspection.delivery(desk.database, id_, at, reveal=reveal)
     return {
         "at": at,
         "one": one,
-        "attempts": tuple(reversed(inspection.history(desk.path, id_))),
+        "attempts": tuple(reversed(inspection.history(desk.database, id_))),
         "curl": inspection.as_curl(one),
         "revealed": reveal,
         "body": body,
@@ -78,14 +77,14 @@ def delivery(desk: Desk, id_: str, *, reveal: bool = False, body: bytes | None =
 
 def destinations(desk: Desk, wanted: str, state: str, start: int) -> Facts:
     """Destinations: those whose origin contains a text, those with most that is due first."""
-    at = time.time()
+    at = desk.database.now()
     fit = [
         place
-        for place in overview.destinations(desk.path, at)
+        for place in overview.destinations(desk.database, at)
         if wanted.lower() in place.origin and state in ("", place.state)
     ]
     shown = fit[start : start + PLACES_PER_PAGE]
-    sentences = {one.destination.origin: one.sentence for one in diagnosis.troubled(desk.path, at, limit=20)}
+    sentences = {one.destination.origin: one.sentence for one in diagnosis.troubled(desk.database, at, limit=20)}
     return {
         "at": at,
         "places": [(place, desk.pulse.beat(place.origin, at), sentences.get(place.origin)) for place in shown],
@@ -101,21 +100,21 @@ def destinations(desk: Desk, wanted: str, state: str, start: int) -> Facts:
 
 def destination(desk: Desk, origin: str) -> Facts:
     """Destination: how one stands, what was sent there of late, and the keys that sign for it."""
-    at = time.time()
-    place = next((one for one in overview.destinations(desk.path, at) if one.origin == origin), None)
+    at = desk.database.now()
+    place = next((one for one in overview.destinations(desk.database, at) if one.origin == origin), None)
     if place is None:
         raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
     beat = desk.pulse.beat(place.origin, at)
-    own = [key for key in keys.keys(desk.path) if key.destination == origin]
+    own = [key for key in keys.keys(desk.database) if key.destination == origin]
     return {
         "at": at,
         "place": place,
-        "trouble": diagnosis.trouble(desk.path, place, at),
+        "trouble": diagnosis.trouble(desk.database, place, at),
         "beat": beat,
         "chart": chart_of(beat),
         "since": desk.pulse.since,
-        "recent": inspection.search(desk.path, Filter(destination=origin), limit=20),
-        "keys": own or [key for key in keys.keys(desk.path) if key.destination is None],
+        "recent": inspection.search(desk.database, Filter(destination=origin), limit=20),
+        "keys": own or [key for key in keys.keys(desk.database) if key.destination is None],
         "own": bool(own),
     }
 
@@ -127,22 +126,22 @@ def chart_of(beat: Beat) -> tuple[Bar, ...]:
 
 def trail(desk: Desk, asked: AuditAsked, given: dict[str, str]) -> Facts:
     """Audit: what operators did; and about this relay."""
-    acts = audit.acts(desk.path, act=asked.act, limit=asked.limit, older=asked.older)
+    acts = audit.acts(desk.database, act=asked.act, limit=asked.limit, older=asked.older)
     return {
-        "at": time.time(),
+        "at": desk.database.now(),
         "acts": acts,
         "older": acts[-1].id if len(acts) == asked.limit else None,
         "given": given,
         "version": desk.version,
         "settings": desk.settings,
-        "keys": [key for key in keys.keys(desk.path) if key.destination is None],
+        "keys": [key for key in keys.keys(desk.database) if key.destination is None],
     }
 
 
 def preview(desk: Desk, asked: ReplayAsked, fields: Sequence[tuple[str, str]]) -> Facts:
     """What a replay would send again. That nothing can be is no error here, but what the page says."""
-    facts: Facts = {"at": time.time(), "fields": fields, "asked": asked, "plan": None, "why_not": None}
+    facts: Facts = {"at": desk.database.now(), "fields": fields, "asked": asked, "plan": None, "why_not": None}
     try:
-        return facts | {"plan": operations.plan_replay(desk.path, asked.selection(asked.state))}
+        return facts | {"plan": operations.plan_replay(desk.database, asked.selection(asked.state))}
     except (NothingMatched, Refused) as error:
         return facts | {"why_not": str(error)}

@@ -26,13 +26,14 @@ from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.keys import NewKey
 from relay.admin.operations import Selection
 from relay.errors import RelayError
+from relay.outbox.store import Database
 
 COOKIE = "relay_session"
 PAGE: web.AppKey[Callable[..., Awaitable[web.Response]]] = web.AppKey("page")
 _STATIC = Path(__file__).with_name("static")
 _OPEN = ("/login", "/static/")
 _SECURE = "https"
-_ACTS: dict[str, Callable[[Path, str, Actor], bool]] = {
+_ACTS: dict[str, Callable[[Database, str, Actor], bool]] = {
     "pause": operations.pause,
     "resume": operations.resume,
     "disable": operations.disable,
@@ -143,7 +144,8 @@ class Console:
         try:
             asked = ListAsked.model_validate({name: text for name, text in given.items() if name != "note"})
         except ValidationError as error:
-            facts = {"at": time.time(), "page": None, "given": given, "flaws": _flaws(error), **pages.choices()}
+            shown = {"given": given, "flaws": _flaws(error), **pages.choices()}
+            facts = {"at": self._desk.database.now(), "page": None, **shown}
             return await self.page(request, "deliveries.html", facts, status=400)
         return await self.page(request, "deliveries.html", lambda: pages.deliveries(self._desk, asked, given))
 
@@ -179,8 +181,9 @@ class Console:
         selection, actor = asked.selection(asked.state), self._actor(request)
 
         def carry_out() -> int:
-            plan = operations.plan_replay(self._desk.path, selection)
-            return deque(operations.replay(self._desk.path, selection, plan, actor, rate=asked.rate), maxlen=1)[0].done
+            database = self._desk.database
+            plan = operations.plan_replay(database, selection)
+            return deque(operations.replay(database, selection, plan, actor, rate=asked.rate), maxlen=1)[0].done
 
         done = await asyncio.to_thread(carry_out)
         if len(selection.ids) == 1:
@@ -192,8 +195,8 @@ class Console:
 
         def carry_out() -> None:
             selection = Selection((id_,))
-            plan = operations.plan_cancel(self._desk.path, selection)
-            deque(operations.cancel(self._desk.path, selection, plan, actor), maxlen=0)
+            plan = operations.plan_cancel(self._desk.database, selection)
+            deque(operations.cancel(self._desk.database, selection, plan, actor), maxlen=0)
 
         await asyncio.to_thread(carry_out)
         raise web.HTTPSeeOther(f"/deliveries/{quote(id_, safe='')}?note=cancelled")
@@ -203,10 +206,11 @@ class Console:
         id_, actor = request.match_info["id"], self._actor(request)
 
         def gather() -> Facts:
-            kept = inspection.delivery(self._desk.path, id_, time.time()).body_kept
-            body = inspection.body(self._desk.path, id_) if kept else None
-            with acting(self._desk.path) as connection:
-                audit.note(connection, actor, "delivery.reveal", id=id_, what="body and headers")
+            database = self._desk.database
+            kept = inspection.delivery(database, id_, database.now()).body_kept
+            body = inspection.body(database, id_) if kept else None
+            with acting(database) as connection:
+                audit.note(connection, actor, "delivery.reveal", database.now(), id=id_, what="body and headers")
             return pages.delivery(self._desk, id_, reveal=True, body=body)
 
         return await self.page(request, "delivery.html", gather)
@@ -217,7 +221,7 @@ class Console:
             raise NotFound(f"there is no act called {name!r}")
         form = await request.post()
         origin = DestinationAsked.model_validate({"destination": form.get("origin", "")}).destination
-        await asyncio.to_thread(_ACTS[name], self._desk.path, origin, self._actor(request))
+        await asyncio.to_thread(_ACTS[name], self._desk.database, origin, self._actor(request))
         raise web.HTTPSeeOther("/destination?" + urlencode({"origin": origin, "note": name}))
 
     async def rotate(self, request: web.Request) -> web.Response:
@@ -226,8 +230,8 @@ class Console:
         actor, overlap = self._actor(request), keys.OVERLAP if asked.overlap is None else asked.overlap
 
         def rotated() -> NewKey:
-            key = keys.generate(ed25519=asked.ed25519)
-            return keys.rotate(self._desk.path, key, asked.destination, actor, time.time(), overlap)
+            database, key = self._desk.database, keys.generate(ed25519=asked.ed25519)
+            return keys.rotate(database, key, asked.destination, actor, database.now(), overlap)
 
         facts = {"new": await asyncio.to_thread(rotated), "overlap": overlap}
         return await self.page(request, "key.html", facts)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
-from relay import outbox
 from relay.admin.audit import Actor
+from relay.outbox.store import Connection, Database
 
 OPERATOR = Actor("ada", "cli")
 
 
 def ended(
-    database: Path,
+    database: Database,
     id_: str,
     state: str = "dead",
     *,
@@ -25,7 +21,7 @@ def ended(
 ) -> None:
     """A delivery came to its end, after so many attempts, of which only the last was like that."""
     reason = "exhausted" if state == "dead" else None
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         connection.execute(
             "UPDATE deliveries SET state = ?, attempts = ?, finished_at = ?, reason = ? WHERE id = ?",
             (state, attempts, at, reason, id_),
@@ -35,7 +31,7 @@ def ended(
 
 
 def attempt(
-    connection: sqlite3.Connection,
+    connection: Connection,
     id_: str,
     number: int,
     at: float,
@@ -51,7 +47,7 @@ def attempt(
     )
 
 
-def change(database: Path, sql: str, *values: object) -> None:
+def change(database: Database, sql: str, *values: object) -> None:
     """One statement, committed."""
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         connection.execute(sql, values)

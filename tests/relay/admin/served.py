@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -22,6 +21,7 @@ from relay.app import probe
 from relay.configfile import Setting
 from relay.outbox.retention import Retention
 from relay.outbox.settings import GuardSettings, OutboxSettings
+from relay.outbox.store import Database
 from relay.settings import Settings
 
 GUARD = GuardSettings(ports=frozenset({443}), allow_networks=(ip_network("127.0.0.0/8"), ip_network("192.0.2.0/24")))
@@ -29,11 +29,11 @@ TOKEN = "a-token-that-opens-everything"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-def desk(database: Path, pulse: Pulse | None = None) -> Desk:
+def desk(database: Database, pulse: Pulse | None = None) -> Desk:
     """What stands before operators of this outbox."""
-    settings = Settings(outbox=OutboxSettings(url=f"sqlite:///{database}", guard=GUARD))
+    settings = Settings(outbox=OutboxSettings(url=f"sqlite:///{database.name}", guard=GUARD))
     return Desk(
-        path=database,
+        database=database,
         rules=GUARD.rules(),
         kept=Retention(),
         pulse=pulse or Pulse(time.time()),

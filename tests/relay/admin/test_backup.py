@@ -7,39 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from relay import outbox
 from relay.admin.audit import acts
 from relay.admin.backup import backup, last_backup_at
 from relay.admin.errors import Refused
 from relay.errors import StoreUnavailable
+from relay.outbox import OUTBOX
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from tests.relay.admin.past import OPERATOR
 from tests.relay.deliveries import many, new, put, rows
 
 
-def test_a_copy_is_whole_private_and_noted(database: Path, folder: Path) -> None:
+def test_a_copy_is_whole_private_and_noted(database: Database, folder: Path) -> None:
     put(database, *many(20))
     assert last_backup_at(database) is None
     done = backup(database, folder / "copy.db", OPERATOR)
     assert (folder / "copy.db").stat().st_mode & 0o777 == 0o600
     assert done.bytes == (folder / "copy.db").stat().st_size
-    assert rows(folder / "copy.db", "SELECT count(*) FROM bodies") == [(20,)]
+    assert rows(SqliteDatabase(folder / "copy.db"), "SELECT count(*) FROM bodies") == [(20,)]
     assert last_backup_at(database) == acts(database)[0].at
     assert [entry.name for entry in folder.iterdir() if "copy" in entry.name and entry.name.endswith("tmp")] == []
 
 
-def test_a_copy_taken_while_a_producer_commits_is_one_moment(database: Path, folder: Path) -> None:
+def test_a_copy_taken_while_a_producer_commits_is_one_moment(database: Database, folder: Path) -> None:
     enough, stop = threading.Event(), threading.Event()
     added: list[int] = []
 
     def produce() -> None:
-        with closing(outbox.connect(database)) as connection:
-            while not stop.is_set():
-                connection.execute("BEGIN IMMEDIATE")
-                outbox.add(connection, new(f"d{len(added)}"))
-                connection.execute("COMMIT")
-                added.append(1)
-                if len(added) == 50:
-                    enough.set()
+        while not stop.is_set():
+            put(database, new(f"d{len(added)}"))
+            added.append(1)
+            if len(added) == 50:
+                enough.set()
 
     producer = threading.Thread(target=produce)
     producer.start()
@@ -60,26 +60,34 @@ def test_a_copy_taken_while_a_producer_commits_is_one_moment(database: Path, fol
     assert rows(database, "SELECT count(*) FROM deliveries") == [(len(added),)]
 
 
-def test_a_copy_can_be_worked_on_and_an_older_one_is_replaced(database: Path, folder: Path) -> None:
+def test_a_copy_can_be_worked_on_and_an_older_one_is_replaced(database: Database, folder: Path) -> None:
     target = folder / "copy.db"
     target.write_bytes(b"an older copy")
     put(database, new())
     backup(database, target, OPERATOR)
-    assert outbox.migrate(target, [outbox.outbox_migrations()]) == ()
-    put(target, new("d2"))
-    assert rows(target, "PRAGMA auto_vacuum") == [(2,)]
+    copy = SqliteDatabase(target)
+    assert copy.migrate([OUTBOX]) == ()
+    put(copy, new("d2"))
+    assert rows(copy, "PRAGMA auto_vacuum") == [(2,)]
 
 
-def test_what_cannot_be_a_target_is_refused(database: Path, folder: Path) -> None:
-    (folder / "link.db").symlink_to(database)
+def test_what_cannot_be_a_target_is_refused(database: Database, path: Path, folder: Path) -> None:
+    (folder / "link.db").symlink_to(path)
     for target, words in (
         (folder, "is a folder"),
         (folder / "none" / "copy.db", "no such folder"),
-        (database, "the outbox itself"),
+        (path, "the outbox itself"),
         (folder / "link.db", "the outbox itself"),
     ):
         with pytest.raises(Refused, match=words):
             backup(database, target, OPERATOR)
     with pytest.raises(StoreUnavailable, match="no database there"):
-        backup(folder / "none.db", folder / "copy.db", OPERATOR)
+        backup(SqliteDatabase(folder / "none.db"), folder / "copy.db", OPERATOR)
     assert not (folder / "copy.db").exists()
+
+
+def test_what_is_no_file_is_refused_with_the_remedy(folder: Path) -> None:
+    server = PostgresDatabase("postgresql://ada:hunter2@db.example/outspoken")
+    with pytest.raises(Refused, match="pg_dump") as refused:
+        backup(server, folder / "copy.db", OPERATOR)
+    assert "hunter2" not in str(refused.value)

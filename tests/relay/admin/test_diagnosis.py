@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from relay import outbox
 from relay.admin.diagnosis import Evidence, diagnose, trouble, troubled
 from relay.admin.overview import Destination, destinations
 from relay.model import Outcome
+from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import many, new, put
 
@@ -68,13 +66,13 @@ def test_the_most_frequent_failure_of_late_decides() -> None:
     assert "500" in diagnose(PLACE, mixed)
 
 
-def test_the_worst_destinations_come_first_with_a_delivery_to_look_at(database: Path) -> None:
+def test_the_worst_destinations_come_first_with_a_delivery_to_look_at(database: Database) -> None:
     now = time.time()
     put(database, *many(3), new("other", "https://well.example/"), new("slow", "https://slow.example/"))
     change(database, "UPDATE destinations SET failures = 6, open_until = ? WHERE origin = ?", now + 60, ORIGIN)
     change(database, "UPDATE destinations SET failures = 3 WHERE origin LIKE '%slow%'")
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id IN ('d1', 'd2')")
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", 1, now - 20, "connect", detail="refused")
         attempt(connection, "d2", 1, now - 10, "connect", detail="refused again")
     first, second = troubled(database, now)
@@ -84,12 +82,12 @@ def test_the_worst_destinations_come_first_with_a_delivery_to_look_at(database: 
     assert second.sentence == "It fails, and no attempt of it is kept: send one again to see why."
 
 
-def test_a_destination_that_fails_for_large_bodies_only_is_known_by_its_retries(database: Path) -> None:
+def test_a_destination_that_fails_for_large_bodies_only_is_known_by_its_retries(database: Database) -> None:
     now = time.time()
     put(database, *many(3), new("once", "https://once.example/"), due_at=now + 20)
     change(database, "UPDATE deliveries SET attempts = 1")
     change(database, "UPDATE destinations SET largest_accepted = 20000")
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         for id_ in ("d1", "d2", "d3", "once"):
             attempt(connection, id_, 1, now - 5, "http_413", 413)
     (found,) = troubled(database, now)
@@ -97,7 +95,7 @@ def test_a_destination_that_fails_for_large_bodies_only_is_known_by_its_retries(
     assert "as too large" in found.sentence
 
 
-def test_dead_letters_are_evidence_too_and_a_well_destination_has_no_trouble(database: Path) -> None:
+def test_dead_letters_are_evidence_too_and_a_well_destination_has_no_trouble(database: Database) -> None:
     now = time.time()
     put(database, new(), new("fine", "https://well.example/"))
     ended(database, "d1", at=now - 5, outcome="tls", status=None)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from relay.admin.doctor import Finding, Level, egress, examine
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 from tests.relay.admin.past import change
 from tests.relay.deliveries import new, put
@@ -15,11 +17,11 @@ from tests.relay.deliveries import new, put
 RULES = Rules()
 
 
-def findings(path: Path, rules: Rules = RULES, now: float | None = None, **environ: str) -> dict[str, Finding]:
-    return {one.check: one for one in examine(path, rules, environ, time.time() if now is None else now)}
+def findings(database: Database, rules: Rules = RULES, now: float | None = None, **environ: str) -> dict[str, Finding]:
+    return {one.check: one for one in examine(database, rules, environ, time.time() if now is None else now)}
 
 
-def test_a_sound_installation_fails_nowhere(database: Path) -> None:
+def test_a_sound_installation_fails_nowhere(database: Database) -> None:
     found = findings(database)
     assert {check: one.level for check, one in found.items() if one.level is not Level.OK} == {
         "relays": Level.WARN,
@@ -30,9 +32,9 @@ def test_a_sound_installation_fails_nowhere(database: Path) -> None:
 
 
 def test_a_missing_database_and_one_that_is_none_are_said(folder: Path) -> None:
-    assert findings(folder / "none.db")["schema"].level is Level.FAIL
+    assert findings(SqliteDatabase(folder / "none.db"))["schema"].level is Level.FAIL
     (folder / "letter.txt").write_text("Dear Sir or Madam, " * 100)
-    found = findings(folder / "letter.txt")
+    found = findings(SqliteDatabase(folder / "letter.txt"))
     assert found["schema"].level is Level.FAIL
     assert "not a database" in found["schema"].message
     assert found["contents"].level is Level.FAIL
@@ -59,24 +61,24 @@ def test_a_missing_database_and_one_that_is_none_are_said(folder: Path) -> None:
         ("signing", f"INSERT INTO signing_keys (key, created_at) VALUES ('whsec_{'A' * 44}', 1)", Level.OK),
     ],
 )
-def test_what_the_database_says_is_a_finding(database: Path, check: str, sql: str, level: Level) -> None:
+def test_what_the_database_says_is_a_finding(database: Database, check: str, sql: str, level: Level) -> None:
     put(database, new())
     change(database, sql)
     assert findings(database)[check].level is level
 
 
-def test_a_file_that_others_may_read_fails_with_the_command_that_mends_it(database: Path) -> None:
-    database.chmod(0o644)
+def test_a_file_that_others_may_read_fails_with_the_command_that_mends_it(database: Database, path: Path) -> None:
+    path.chmod(0o644)
     found = findings(database)["permissions"]
     assert found.level is Level.FAIL
-    assert found.remedy.startswith(f"chmod 600 {database}")
+    assert found.remedy.startswith(f"chmod 600 {path}")
 
 
-def test_a_clock_that_was_never_set_fails(database: Path) -> None:
+def test_a_clock_that_was_never_set_fails(database: Database) -> None:
     assert findings(database, now=86400.0)["clock"].level is Level.FAIL
 
 
-def test_a_proxy_in_the_environment_and_an_opened_network_are_worth_a_look(database: Path) -> None:
+def test_a_proxy_in_the_environment_and_an_opened_network_are_worth_a_look(database: Database) -> None:
     found = findings(database, Rules(networks=(ip_network("10.0.0.0/8"),)), HTTPS_PROXY="http://u:hunter2@proxy:3128")
     assert (found["proxy"].level, found["guard"].level) == (Level.WARN, Level.WARN)
     assert "HTTPS_PROXY" in found["proxy"].message
@@ -84,11 +86,11 @@ def test_a_proxy_in_the_environment_and_an_opened_network_are_worth_a_look(datab
     assert "10.0.0.0/8" in found["guard"].message
 
 
-async def tried(database: Path, rules: Rules) -> list[Finding]:
+async def tried(database: Database, rules: Rules) -> list[Finding]:
     return [finding async for finding in egress(database, rules, time.time())]
 
 
-async def test_egress_connects_to_what_waits_and_sends_nothing(database: Path) -> None:
+async def test_egress_connects_to_what_waits_and_sends_nothing(database: Database) -> None:
     got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +109,7 @@ async def test_egress_connects_to_what_waits_and_sends_nothing(database: Path) -
     assert (refused.level, "no connection" in refused.message) == (Level.FAIL, True)
 
 
-async def test_egress_does_not_go_where_deliveries_may_not(database: Path) -> None:
+async def test_egress_does_not_go_where_deliveries_may_not(database: Database) -> None:
     put(database, new(url="http://127.0.0.1:8080/"))
     (found,) = await tried(database, RULES)
     assert (found.level, found.message[:33]) == (Level.FAIL, "The destination has an address in")

@@ -1,29 +1,29 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from relay import outbox
 from relay.admin import inspection
 from relay.admin.errors import NotFound
 from relay.admin.inspection import EVERYTHING, Filter, Tail
 from relay.admin.operations import Selection, plan_replay, replay
 from relay.errors import SchemaError, StoreUnavailable
 from relay.model import Outcome, State, Stream
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import many, new, put
 
 SECRET_URL = "https://user:pa55word@receiver.example/hook/t0ken?sig=s3cret"
 
 
-def ids(database: Path, wanted: Filter = EVERYTHING, **page: int) -> list[str]:
+def ids(database: Database, wanted: Filter = EVERYTHING, **page: int) -> list[str]:
     return [one.id for one in inspection.deliveries(database, wanted, **page)]
 
 
-def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(database: Path) -> None:
+def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(database: Database) -> None:
     put(database, *many(7))
     page, seen = inspection.deliveries(database, EVERYTHING, limit=3), []
     while page:
@@ -33,7 +33,7 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(database: Path) ->
     assert seen == ["d7", "d6", "d5", "d4", "d3", "d2", "d1"]
 
 
-def test_a_list_is_narrowed_by_state_outcome_destination_id_and_time(database: Path) -> None:
+def test_a_list_is_narrowed_by_state_outcome_destination_id_and_time(database: Database) -> None:
     put(database, new("a1"), new("a2"), new("b1", "https://other.example/"))
     change(database, "UPDATE deliveries SET created_at = 100 WHERE id = 'a1'")
     ended(database, "a2", outcome="dns", status=None)
@@ -45,7 +45,7 @@ def test_a_list_is_narrowed_by_state_outcome_destination_id_and_time(database: P
     assert ids(database, Filter(id_prefix="a", since=200.0)) == ["a2"]
 
 
-def test_a_summary_tells_what_the_last_attempt_came_to(database: Path) -> None:
+def test_a_summary_tells_what_the_last_attempt_came_to(database: Database) -> None:
     put(database, new())
     ended(database, "d1", attempts=3)
     (one,) = inspection.deliveries(database, EVERYTHING)
@@ -58,7 +58,7 @@ def test_a_summary_tells_what_the_last_attempt_came_to(database: Path) -> None:
     )
 
 
-def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(database: Path) -> None:
+def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(database: Database) -> None:
     put(database, new(url=SECRET_URL, headers={"dg-token": "key-id", "x-secret": "hush"}))
     plain = inspection.delivery(database, "d1", time.time())
     assert plain.url == "https://receiver.example:443/***"
@@ -79,20 +79,20 @@ def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(data
         ("UPDATE deliveries SET state = 'cancelled', finished_at = 1", None),
     ],
 )
-def test_a_pending_delivery_says_what_it_waits_for(database: Path, sql: str, waits_for: str | None) -> None:
+def test_a_pending_delivery_says_what_it_waits_for(database: Database, sql: str, waits_for: str | None) -> None:
     put(database, new())
     change(database, sql)
     assert inspection.delivery(database, "d1", time.time()).waits_for == waits_for
 
 
-def test_a_message_waits_for_its_socket_and_tells_why_that_was_lost(database: Path) -> None:
+def test_a_message_waits_for_its_socket_and_tells_why_that_was_lost(database: Database) -> None:
     put(database, new("m1", "wss://receiver.example/live", stream=Stream("session")))
     assert inspection.delivery(database, "m1", time.time()).waits_for == "its WebSocket"
     change(database, "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
     assert inspection.delivery(database, "m1", time.time()).stream_reason == "connection_lost"
 
 
-def test_the_history_has_every_attempt_from_the_first(database: Path) -> None:
+def test_the_history_has_every_attempt_from_the_first(database: Database) -> None:
     put(database, new())
     ended(database, "d1", attempts=2, detail="the receiver answered 500")
     first, last = inspection.history(database, "d1")
@@ -105,7 +105,7 @@ def test_the_history_has_every_attempt_from_the_first(database: Path) -> None:
     )
 
 
-def test_a_body_is_its_bytes_and_when_it_is_pruned_that_is_said(database: Path) -> None:
+def test_a_body_is_its_bytes_and_when_it_is_pruned_that_is_said(database: Database) -> None:
     put(database, new(body=b"\x00\xff"))
     assert inspection.body(database, "d1") == b"\x00\xff"
     change(database, "DELETE FROM bodies")
@@ -115,14 +115,14 @@ def test_a_body_is_its_bytes_and_when_it_is_pruned_that_is_said(database: Path) 
         inspection.history(database, "nobody")
 
 
-def happen(database: Path, id_: str, number: int, at: float, outcome: str = "http_5xx") -> None:
+def happen(database: Database, id_: str, number: int, at: float, outcome: str = "http_5xx") -> None:
     """An attempt ended, and the delivery will be tried again."""
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, id_, number, at, outcome)
         connection.execute("UPDATE deliveries SET attempts = ? WHERE id = ?", (number, id_))
 
 
-def test_a_tail_tells_every_attempt_once_whether_of_an_old_delivery_or_a_new_one(database: Path) -> None:
+def test_a_tail_tells_every_attempt_once_whether_of_an_old_delivery_or_a_new_one(database: Database) -> None:
     put(database, *many(3))
     happen(database, "d1", 1, 10.0)
     happen(database, "d2", 1, 11.0)
@@ -137,7 +137,7 @@ def test_a_tail_tells_every_attempt_once_whether_of_an_old_delivery_or_a_new_one
     assert watched.news() == ()
 
 
-def test_a_tail_can_be_about_one_outcome_at_one_destination(database: Path) -> None:
+def test_a_tail_can_be_about_one_outcome_at_one_destination(database: Database) -> None:
     put(database, new("d1"), new("d2", "https://other.example/"))
     watched = Tail(database, Outcome.DNS, "https://other.example:443")
     assert watched.recent(10) == ()
@@ -148,7 +148,7 @@ def test_a_tail_can_be_about_one_outcome_at_one_destination(database: Path) -> N
     assert [(one.id, one.outcome) for one in watched.news()] == [("d2", "dns")]
 
 
-def test_a_tail_says_when_it_may_have_missed_something(database: Path) -> None:
+def test_a_tail_says_when_it_may_have_missed_something(database: Database) -> None:
     put(database, *many(3))
     watched = Tail(database, most=3)
     watched.recent(0)
@@ -164,7 +164,7 @@ def test_a_tail_says_when_it_may_have_missed_something(database: Path) -> None:
     assert watched.gap is None
 
 
-def test_a_tail_says_that_what_was_replayed_may_have_escaped_it(database: Path) -> None:
+def test_a_tail_says_that_what_was_replayed_may_have_escaped_it(database: Database) -> None:
     put(database, *many(2))
     ended(database, "d1")
     watched = Tail(database)
@@ -181,9 +181,9 @@ def test_a_tail_says_that_what_was_replayed_may_have_escaped_it(database: Path) 
     assert watched.gap is None
 
 
-def test_looking_needs_a_database_with_a_schema_that_is_known(folder: Path, database: Path) -> None:
+def test_looking_needs_a_database_with_a_schema_that_is_known(folder: Path, database: Database) -> None:
     with pytest.raises(StoreUnavailable, match="no database there"):
-        inspection.deliveries(folder / "none.db", EVERYTHING)
+        inspection.deliveries(SqliteDatabase(folder / "none.db"), EVERYTHING)
     assert not (folder / "none.db").exists()
     change(database, "INSERT INTO migrations VALUES ('outbox', 9999, 'future', '', 0)")
     with pytest.raises(SchemaError, match="install a newer one"):

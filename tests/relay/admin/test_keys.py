@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import pytest
 
 from relay.admin import keys
 from relay.admin.audit import acts
 from relay.admin.errors import NotFound, Refused
+from relay.outbox.store import Database
 from relay.policy.signing import PrivateKey, SymmetricKey
 from tests.relay.admin.past import OPERATOR
 from tests.relay.deliveries import rows
@@ -15,11 +15,11 @@ from tests.relay.deliveries import rows
 ORIGIN = "https://receiver.example:443"
 
 
-def add(database: Path, origin: str | None = None, *, ed25519: bool = False, now: float = 1000.0) -> keys.NewKey:
+def add(database: Database, origin: str | None = None, *, ed25519: bool = False, now: float = 1000.0) -> keys.NewKey:
     return keys.add(database, keys.generate(ed25519=ed25519), origin, OPERATOR, now)
 
 
-def test_a_secret_is_handed_over_once_and_never_listed(database: Path) -> None:
+def test_a_secret_is_handed_over_once_and_never_listed(database: Database) -> None:
     new = add(database)
     assert new.handover.startswith("whsec_")
     assert len(base64.b64decode(new.handover.removeprefix("whsec_"))) == 32
@@ -29,7 +29,7 @@ def test_a_secret_is_handed_over_once_and_never_listed(database: Path) -> None:
         assert new.handover.removeprefix("whsec_") not in told
 
 
-def test_of_a_key_pair_only_the_public_half_is_handed_over(database: Path) -> None:
+def test_of_a_key_pair_only_the_public_half_is_handed_over(database: Database) -> None:
     new = add(database, ed25519=True)
     ((private,),) = rows(database, "SELECT key FROM signing_keys")
     assert private.startswith("whsk_")
@@ -37,7 +37,7 @@ def test_of_a_key_pair_only_the_public_half_is_handed_over(database: Path) -> No
     assert new.handover == new.info.public == keys.keys(database)[0].public
 
 
-def test_a_destination_is_signed_for_with_its_own_keys_or_else_the_global_ones(database: Path) -> None:
+def test_a_destination_is_signed_for_with_its_own_keys_or_else_the_global_ones(database: Database) -> None:
     add(database)
     add(database, ORIGIN, ed25519=True)  # before its first delivery
     assert [type(key) for key in keys.active(database, ORIGIN, 1000.0)] == [PrivateKey]
@@ -45,7 +45,7 @@ def test_a_destination_is_signed_for_with_its_own_keys_or_else_the_global_ones(d
     assert [type(key) for key in keys.active(database, None, 1000.0)] == [SymmetricKey]
 
 
-def test_after_a_rotation_both_sign_until_the_overlap_is_over(database: Path) -> None:
+def test_after_a_rotation_both_sign_until_the_overlap_is_over(database: Database) -> None:
     old, other = add(database), add(database, ORIGIN)
     new = keys.rotate(database, keys.generate(), None, OPERATOR, 2000.0, overlap=600.0)
     assert new.retiring == (old.info.id,)
@@ -56,14 +56,14 @@ def test_after_a_rotation_both_sign_until_the_overlap_is_over(database: Path) ->
     assert acts(database)[0].act == "key.rotate"
 
 
-def test_a_second_rotation_does_not_let_the_oldest_key_live_longer(database: Path) -> None:
+def test_a_second_rotation_does_not_let_the_oldest_key_live_longer(database: Database) -> None:
     add(database)
     keys.rotate(database, keys.generate(), None, OPERATOR, 2000.0, overlap=600.0)
     keys.rotate(database, keys.generate(), None, OPERATOR, 2100.0, overlap=600.0)
     assert [info.retires_at for info in keys.keys(database)] == [2600.0, 2700.0, None]
 
 
-def test_the_last_key_of_a_scope_is_retired_only_by_force(database: Path) -> None:
+def test_the_last_key_of_a_scope_is_retired_only_by_force(database: Database) -> None:
     first = add(database)
     with pytest.raises(Refused, match="last one"):
         keys.retire(database, first.info.id, OPERATOR, 2000.0)
@@ -76,14 +76,14 @@ def test_the_last_key_of_a_scope_is_retired_only_by_force(database: Path) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "secret", "whsec_!!", "whsec_c2hvcnQ=", "whsk_c2hvcnQ="])
-def test_a_malformed_key_is_refused_without_being_repeated(database: Path, key: str) -> None:
+def test_a_malformed_key_is_refused_without_being_repeated(database: Database, key: str) -> None:
     with pytest.raises(Refused) as refusal:
         keys.add(database, key, None, OPERATOR, 1000.0)
     assert "c2hvcnQ" not in str(refusal.value)
     assert rows(database, "SELECT * FROM signing_keys") == []
 
 
-def test_one_key_signs_once_in_one_scope(database: Path) -> None:
+def test_one_key_signs_once_in_one_scope(database: Database) -> None:
     key = add(database).handover
     with pytest.raises(Refused, match="already"):
         keys.add(database, key, None, OPERATOR, 1000.0)

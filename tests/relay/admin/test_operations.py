@@ -3,20 +3,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay import outbox
 from relay.admin import operations
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Progress, Selection
 from relay.model import OnDead, Outcome, Retry, State, Stream
-from relay.outbox.doorbell import Doorbell
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from relay.policy.outcome import Rulebook, judge
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import answer, many, new, put, rows, states
@@ -25,22 +22,22 @@ ORIGIN = "https://receiver.example:443"
 ALL = Selection()
 
 
-def replayed(database: Path, selection: Selection, rate: float | None = None) -> Progress:
+def replayed(database: Database, selection: Selection, rate: float | None = None) -> Progress:
     plan = operations.plan_replay(database, selection)
     return list(operations.replay(database, selection, plan, OPERATOR, rate=rate))[-1]
 
 
-def cancelled(database: Path, selection: Selection) -> Progress:
+def cancelled(database: Database, selection: Selection) -> Progress:
     plan = operations.plan_cancel(database, selection)
     return list(operations.cancel(database, selection, plan, OPERATOR))[-1]
 
 
-def audit(database: Path) -> list[tuple[str, str, str, dict[str, Any]]]:
+def audit(database: Database) -> list[tuple[str, str, str, dict[str, Any]]]:
     found = rows(database, "SELECT actor, source, act, detail FROM audit ORDER BY id")
     return [(actor, source, act, json.loads(detail)) for actor, source, act, detail in found]
 
 
-def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(database: Path) -> None:
+def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(database: Database) -> None:
     put(database, new())
     ended(database, "d1", attempts=11)
     began = time.time()
@@ -50,17 +47,19 @@ def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(databa
     )
     assert (state, attempts, lapses, finished_at, reason) == ("pending", 0, 11, None, None)
     assert began <= due_at <= time.time()
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", attempts + lapses + 1, 1.0, "success")  # its primary key is still free
 
 
-async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_schedule_again(database: Path) -> None:
+async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_schedule_again(
+    database: Database,
+) -> None:
     put(database, new())
     ended(database, "d1", attempts=11)
     long_ago = time.time() - 30 * 86400
     change(database, "UPDATE deliveries SET created_at = ?", long_ago)
     assert replayed(database, Selection(ids=("d1",))).done == 1
-    queue = SqliteOutbox(database)
+    queue = Outbox(database)
     try:
         (delivery,) = (await queue.claim(10, {}, 10)).deliveries
     finally:
@@ -69,7 +68,7 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     assert isinstance(judge(delivery, answer(500), patient, now=time.time(), dice=1.0), Retry)
 
 
-def test_without_a_state_only_dead_letters_are_replayed(database: Path) -> None:
+def test_without_a_state_only_dead_letters_are_replayed(database: Database) -> None:
     put(database, *many(4))
     ended(database, "d1", "dead")
     ended(database, "d2", "delivered", outcome="success", status=200)
@@ -92,7 +91,7 @@ def test_without_a_state_only_dead_letters_are_replayed(database: Path) -> None:
         (Filter(since=500.0, destination=ORIGIN), {"d2"}),
     ],
 )
-def test_filters_narrow_and_combine(database: Path, wanted: Filter, ids: set[str]) -> None:
+def test_filters_narrow_and_combine(database: Database, wanted: Filter, ids: set[str]) -> None:
     put(database, new("d1"), new("d2"), new("d3", "https://other.example/"))
     change(database, "UPDATE deliveries SET created_at = 100 WHERE id = 'd1'")
     ended(database, "d1")
@@ -102,7 +101,7 @@ def test_filters_narrow_and_combine(database: Path, wanted: Filter, ids: set[str
     assert {id_ for id_, state in states(database).items() if state == "pending"} == ids
 
 
-def test_a_thousand_are_replayed_in_slices_at_a_rate_with_one_line_in_the_audit(database: Path) -> None:
+def test_a_thousand_are_replayed_in_slices_at_a_rate_with_one_line_in_the_audit(database: Database) -> None:
     put(database, *many(1000))
     change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     plan = operations.plan_replay(database, ALL)
@@ -118,7 +117,7 @@ def test_a_thousand_are_replayed_in_slices_at_a_rate_with_one_line_in_the_audit(
     assert detail == {"run": steps[0].run, "planned": 1000, "filter": {}, "limit": None, "done": 1000}
 
 
-def test_a_replay_that_is_cut_short_keeps_what_it_did_and_says_so(database: Path) -> None:
+def test_a_replay_that_is_cut_short_keeps_what_it_did_and_says_so(database: Database) -> None:
     put(database, *many(500))
     change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     plan = operations.plan_replay(database, ALL)
@@ -128,14 +127,14 @@ def test_a_replay_that_is_cut_short_keeps_what_it_did_and_says_so(database: Path
     assert operations.plan_replay(database, ALL).count == 300
 
 
-def test_the_limit_takes_the_oldest(database: Path) -> None:
+def test_the_limit_takes_the_oldest(database: Database) -> None:
     put(database, *many(5))
     change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     replayed(database, Selection(limit=2))
     assert {id_ for id_, state in states(database).items() if state == "pending"} == {"d1", "d2"}
 
 
-def test_what_cannot_be_replayed_is_said_with_its_reason(database: Path) -> None:
+def test_what_cannot_be_replayed_is_said_with_its_reason(database: Database) -> None:
     put(database, *many(3))
     ended(database, "d1", "delivered")
     ended(database, "d2", "dead")
@@ -152,7 +151,7 @@ def test_what_cannot_be_replayed_is_said_with_its_reason(database: Path) -> None
         operations.plan_replay(database, Selection(wanted=Filter(id_prefix="zzz")))
 
 
-def test_what_others_changed_since_the_plan_is_left_alone(database: Path) -> None:
+def test_what_others_changed_since_the_plan_is_left_alone(database: Database) -> None:
     put(database, *many(2))
     ended(database, "d1")
     ended(database, "d2")
@@ -163,7 +162,7 @@ def test_what_others_changed_since_the_plan_is_left_alone(database: Path) -> Non
     assert states(database) == {"d1": "dead", "d2": "pending"}
 
 
-def test_a_plan_tells_where_deliveries_would_only_wait(database: Path) -> None:
+def test_a_plan_tells_where_deliveries_would_only_wait(database: Database) -> None:
     put(database, new())
     ended(database, "d1")
     operations.disable(database, ORIGIN, OPERATOR)
@@ -174,11 +173,11 @@ def in_stream(*ids: str, on_dead: OnDead = OnDead.SKIP) -> list[Any]:
     return [new(id_, stream=Stream("session", on_dead)) for id_ in ids]
 
 
-def due(database: Path) -> set[str]:
+def due(database: Database) -> set[str]:
     return {row[0] for row in rows(database, "SELECT id FROM deliveries WHERE state = 'pending' AND due_at NOTNULL")}
 
 
-def test_replayed_deliveries_of_a_stream_still_go_one_by_one(database: Path) -> None:
+def test_replayed_deliveries_of_a_stream_still_go_one_by_one(database: Database) -> None:
     put(database, *in_stream("s1", "s2", "s3"))
     for id_ in ("s1", "s2", "s3"):
         ended(database, id_)
@@ -186,7 +185,7 @@ def test_replayed_deliveries_of_a_stream_still_go_one_by_one(database: Path) -> 
     assert due(database) == {"s1"}
 
 
-def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(database: Path) -> None:
+def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(database: Database) -> None:
     put(database, *in_stream("s1", "s2"))
     ended(database, "s1")
     change(database, "UPDATE deliveries SET due_at = 5 WHERE id = 's2'")
@@ -194,7 +193,7 @@ def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(
     assert due(database) == {"s2"}
 
 
-def test_nothing_is_replayed_into_a_killed_stream(database: Path) -> None:
+def test_nothing_is_replayed_into_a_killed_stream(database: Database) -> None:
     put(database, *in_stream("s1", on_dead=OnDead.KILL))
     ended(database, "s1")
     change(database, "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
@@ -206,20 +205,20 @@ def messages(*ids: str) -> list[Any]:
     return [new(id_, "wss://receiver.example/live", stream=Stream("session")) for id_ in ids]
 
 
-def test_a_message_of_a_socket_is_not_replayed(database: Path) -> None:
+def test_a_message_of_a_socket_is_not_replayed(database: Database) -> None:
     put(database, *messages("m1"))
     ended(database, "m1")
     with pytest.raises(Refused, match="a message of a WebSocket"):
         operations.plan_replay(database, Selection(ids=("m1",)))
 
 
-def test_a_cancelled_message_makes_no_other_one_due(database: Path) -> None:
+def test_a_cancelled_message_makes_no_other_one_due(database: Database) -> None:
     put(database, *messages("m1", "m2"))
     assert cancelled(database, Selection(ids=("m1",))).done == 1
     assert due(database) == set()
 
 
-def test_only_what_is_pending_is_cancelled(database: Path) -> None:
+def test_only_what_is_pending_is_cancelled(database: Database) -> None:
     put(database, *many(3))
     ended(database, "d1", "delivered")
     change(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 9e9 WHERE id = 'd2'")
@@ -232,7 +231,7 @@ def test_only_what_is_pending_is_cancelled(database: Path) -> None:
     assert replayed(database, Selection(ids=("d3",))).done == 1
 
 
-def test_a_cancelled_delivery_lets_the_next_of_its_stream_go(database: Path) -> None:
+def test_a_cancelled_delivery_lets_the_next_of_its_stream_go(database: Database) -> None:
     put(database, *in_stream("s1", "s2", "s3"))
     assert due(database) == {"s1"}
     cancelled(database, Selection(ids=("s1",)))
@@ -241,7 +240,7 @@ def test_a_cancelled_delivery_lets_the_next_of_its_stream_go(database: Path) -> 
     assert due(database) == {"s2"}
 
 
-def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(database: Path) -> None:
+def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(database: Database) -> None:
     put(database, new())
     state = "SELECT state, failures, open_until FROM destinations"
     assert operations.pause(database, ORIGIN, OPERATOR) is True
@@ -262,14 +261,14 @@ def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(data
         operations.pause(database, "https://nobody.example:443", OPERATOR)
 
 
-async def test_an_act_rings_the_relays(database: Path) -> None:
+async def test_an_act_rings_the_relays(database: Database) -> None:
     heard = asyncio.Event()
-    doorbell = Doorbell(database, heard)
-    doorbell.open()
+    doorbell = database.doorbell(heard)
+    await doorbell.open()
     try:
         put(database, new())
         await asyncio.to_thread(operations.pause, database, ORIGIN, OPERATOR)
         async with asyncio.timeout(5):
             await heard.wait()
     finally:
-        doorbell.close()
+        await doorbell.close()

@@ -1,30 +1,28 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from relay import outbox
 from relay.admin.overview import Group, destinations, overview, stats
 from relay.model import Stream
+from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import many, new, put
 
 ORIGIN = "https://receiver.example:443"
 
 
-def a_relay_is_at_work(database: Path) -> None:
+def a_relay_is_at_work(database: Database) -> None:
     change(database, "INSERT INTO relays (holder, seen_at) VALUES ('one', ?)", time.time())
 
 
-def test_an_empty_outbox_has_no_trouble(database: Path) -> None:
+def test_an_empty_outbox_has_no_trouble(database: Database) -> None:
     seen = overview(database, time.time())
     assert (seen.ready, seen.dead, seen.oldest_due_age, seen.destinations, seen.trouble) == (0, 0, 0.0, {}, None)
 
 
-def test_the_queue_is_counted_by_where_deliveries_stand(database: Path) -> None:
+def test_the_queue_is_counted_by_where_deliveries_stand(database: Database) -> None:
     now = time.time()
     put(database, *many(2), due_at=now - 30)
     put(database, new("later"), due_at=now + 60)
@@ -51,7 +49,7 @@ def test_the_queue_is_counted_by_where_deliveries_stand(database: Path) -> None:
         ("UPDATE relays SET seen_at = seen_at - 300", "no relay for 300 s"),
     ],
 )
-def test_the_worst_that_is_wrong_is_one_sentence(database: Path, sql: str, sentence: str) -> None:
+def test_the_worst_that_is_wrong_is_one_sentence(database: Database, sql: str, sentence: str) -> None:
     put(database, new())
     a_relay_is_at_work(database)
     assert overview(database, time.time()).trouble is None
@@ -59,13 +57,13 @@ def test_the_worst_that_is_wrong_is_one_sentence(database: Path, sql: str, sente
     assert sentence in (overview(database, time.time()).trouble or "")
 
 
-def test_dead_letters_of_today_are_worth_a_sentence(database: Path) -> None:
+def test_dead_letters_of_today_are_worth_a_sentence(database: Database) -> None:
     put(database, new())
     ended(database, "d1", at=time.time())
     assert (overview(database, time.time()).trouble or "").startswith("1 deliveries were given up today")
 
 
-def test_destinations_come_with_what_waits_for_them(database: Path) -> None:
+def test_destinations_come_with_what_waits_for_them(database: Database) -> None:
     now = time.time()
     put(database, new("a", "https://idle.example/"), due_at=now + 60)
     put(database, *many(3), due_at=now - 10)
@@ -76,9 +74,9 @@ def test_destinations_come_with_what_waits_for_them(database: Path) -> None:
     assert (idle.state, idle.ready, idle.waiting, idle.oldest_due_age) == ("active", 0, 1, 0.0)
 
 
-def test_attempts_are_counted_by_what_was_asked_for(database: Path) -> None:
+def test_attempts_are_counted_by_what_was_asked_for(database: Database) -> None:
     put(database, new("d1"), new("d2", "https://other.example/"))
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", 1, 50.0, "dns")
         attempt(connection, "d1", 2, 150.0, "http_5xx", 500)
         attempt(connection, "d1", 3, 160.0, "success", 200)

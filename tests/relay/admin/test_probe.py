@@ -14,6 +14,8 @@ from standardwebhooks import Webhook
 from relay.admin import keys, probe
 from relay.admin.probe import Probe, Probed
 from relay.model import Method
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from relay.policy.destination import ANYWHERE, Rules
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.transports.bounds import Bounds
@@ -59,7 +61,7 @@ async def test_a_probe_is_a_small_json_request_that_says_what_it_is(transport: H
     assert "t0ken" not in repr(told)
 
 
-async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpTransport, database: Path) -> None:
+async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpTransport, database: Database) -> None:
     secret = keys.generate()
     async with receiving(answers(OK)) as receiver:
         url = f"http://user:password@127.0.0.1:{receiver.port}/hook"
@@ -73,7 +75,8 @@ async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpT
 
 
 async def test_without_an_outbox_a_probe_goes_unsigned(folder: Path) -> None:
-    assert probe.prepared(folder / "none.db", "https://receiver.example/", Method.POST, 256, NOW).signing == ()
+    nowhere = SqliteDatabase(folder / "none.db")
+    assert probe.prepared(nowhere, "https://receiver.example/", Method.POST, 256, NOW).signing == ()
 
 
 async def test_a_larger_body_finds_the_limit_of_a_receiver(transport: HttpTransport) -> None:
@@ -91,7 +94,7 @@ async def test_a_larger_body_finds_the_limit_of_a_receiver(transport: HttpTransp
 
 
 async def test_what_the_destination_taught_about_size_is_part_of_the_diagnosis(
-    transport: HttpTransport, database: Path
+    transport: HttpTransport, database: Database
 ) -> None:
     async with receiving(hangs_up) as receiver:
         url = f"http://127.0.0.1:{receiver.port}/"

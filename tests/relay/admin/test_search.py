@@ -16,6 +16,7 @@ from relay.admin import inspection
 from relay.admin.inspection import Filter
 from relay.model import Outcome, State
 from relay.outbox.queries import statement
+from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended
 from tests.relay.deliveries import many, new, put
 
@@ -28,7 +29,7 @@ VALUES: dict[str, object] = {
 }  # fmt: skip
 
 
-def test_a_search_stops_when_enough_was_looked_at_and_says_how_far_it_came(database: Path) -> None:
+def test_a_search_stops_when_enough_was_looked_at_and_says_how_far_it_came(database: Database) -> None:
     put(database, new("needle", "https://other.example/"), *many(9))
     wanted = Filter(destination=OTHER)
     first = inspection.search(database, wanted, effort=4)
@@ -41,7 +42,7 @@ def test_a_search_stops_when_enough_was_looked_at_and_says_how_far_it_came(datab
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_every_state_is_found_by_the_index_that_knows_it(database: Path, state: State) -> None:
+def test_every_state_is_found_by_the_index_that_knows_it(database: Database, state: State) -> None:
     put(database, *many(6))
     for id_ in ("d1", "d4"):
         if state is State.LEASED:
@@ -54,12 +55,12 @@ def test_every_state_is_found_by_the_index_that_knows_it(database: Path, state: 
     assert ([one.id for one in found.found], found.older) == (expected, None)
 
 
-def test_a_time_is_found_by_halving(database: Path) -> None:
+def test_a_time_is_found_by_halving(database: Database) -> None:
     put(database, *many(500))
     change(database, "UPDATE deliveries SET created_at = seq * 10000")
     change(database, "DELETE FROM bodies WHERE seq BETWEEN 100 AND 200")
     change(database, "DELETE FROM deliveries WHERE seq BETWEEN 100 AND 200")
-    with closing(outbox.connect(database)) as connection:
+    with database.reading() as connection:
         assert inspection.seq_at(connection, 0.0) <= 1
         assert 100 <= inspection.seq_at(connection, 1_500_000.0) <= 201
         assert inspection.seq_at(connection, 4_000_000.0) == 400
@@ -69,8 +70,8 @@ def test_a_time_is_found_by_halving(database: Path) -> None:
 
 
 @pytest.fixture
-def grown(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(outbox.connect(database)) as connection:
+def grown(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(outbox.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("INSERT INTO destinations (id, origin) VALUES (1, 'https://h:443')")
         yield connection

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from relay import outbox
 from relay.admin import audit
 from relay.admin.auth import Gate
 from relay.admin.site import application
+from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import BEARER, TOKEN, desk
 from tests.relay.deliveries import many, new, put, states
@@ -50,7 +49,7 @@ class Api:
 
 
 @pytest.fixture
-async def api(database: Path) -> AsyncIterator[Api]:
+async def api(database: Database) -> AsyncIterator[Api]:
     async with TestClient(TestServer(application(desk(database), Gate(TOKEN)))) as client:
         yield Api(client)
 
@@ -70,7 +69,7 @@ async def test_a_session_of_the_console_does_not_open_the_api(api: Api) -> None:
         assert answer.status == 401
 
 
-async def test_it_tells_how_things_stand(api: Api, database: Path) -> None:
+async def test_it_tells_how_things_stand(api: Api, database: Database) -> None:
     put(database, *many(2))
     told = await api.get("/status")
     assert (told["ready"], told["delivered_today"]) == (2, 0)
@@ -78,7 +77,7 @@ async def test_it_tells_how_things_stand(api: Api, database: Path) -> None:
     assert "no relay has ever worked" in told["trouble"]
 
 
-async def test_deliveries_come_in_pages_and_filtered(api: Api, database: Path) -> None:
+async def test_deliveries_come_in_pages_and_filtered(api: Api, database: Database) -> None:
     put(database, *many(5), new("else", "https://other.example/"))
     ended(database, "d3", outcome="dns", status=None)
     page = await api.get("/deliveries", limit="2", destination="https://receiver.example/any?thing")
@@ -89,7 +88,7 @@ async def test_deliveries_come_in_pages_and_filtered(api: Api, database: Path) -
     assert (await api.get("/deliveries", since="2000-01-01", until="1h"))["found"] == []
 
 
-async def test_a_url_is_masked_until_it_is_revealed_and_that_is_audited(api: Api, database: Path) -> None:
+async def test_a_url_is_masked_until_it_is_revealed_and_that_is_audited(api: Api, database: Database) -> None:
     put(database, new("d1", SECRET_URL, headers={"x-key": "s3cret"}))
     shown = await api.get("/deliveries/d1")
     for secret in ("pa55word", "t0ken", "s3cret"):
@@ -106,7 +105,7 @@ async def test_a_url_is_masked_until_it_is_revealed_and_that_is_audited(api: Api
     ]
 
 
-async def test_attempts_are_told_with_all_that_is_kept(api: Api, database: Path) -> None:
+async def test_attempts_are_told_with_all_that_is_kept(api: Api, database: Database) -> None:
     put(database, new())
     ended(database, "d1", attempts=2, detail="the receiver answered 500", at=time.time())
     first, last = (await api.get("/deliveries/d1/attempts"))["attempts"]
@@ -123,7 +122,7 @@ async def test_attempts_are_told_with_all_that_is_kept(api: Api, database: Path)
     assert tally["attempts"] == 1
 
 
-async def test_a_replay_is_previewed_done_and_audited_under_the_caller_s_name(api: Api, database: Path) -> None:
+async def test_a_replay_is_previewed_done_and_audited_under_the_caller_s_name(api: Api, database: Database) -> None:
     put(database, *many(3))
     for id_ in ("d1", "d2"):
         ended(database, id_)
@@ -138,7 +137,7 @@ async def test_a_replay_is_previewed_done_and_audited_under_the_caller_s_name(ap
     assert (act.actor, act.source, act.act, act.detail["run"]) == ("ada", "api", "delivery.replay", done["run"])
 
 
-async def test_a_bulk_act_says_what_it_is_about(api: Api, database: Path) -> None:
+async def test_a_bulk_act_says_what_it_is_about(api: Api, database: Database) -> None:
     put(database, *many(2))
     assert (await api.error("POST", "/cancel", 409, json={}))["code"] == "refused"
     both = await api.error("POST", "/cancel", 400, json={"ids": ["d1"], "all": True})
@@ -148,7 +147,7 @@ async def test_a_bulk_act_says_what_it_is_about(api: Api, database: Path) -> Non
     assert (await api.post("/cancel", all=True))["done"] == 2
 
 
-async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, database: Path) -> None:
+async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, database: Database) -> None:
     put(database, new())
     for act, state in (("pause", "paused"), ("resume", "active"), ("disable", "disabled"), ("enable", "active")):
         assert await api.post(f"/destinations/{act}", destination=ORIGIN) == {"destination": ORIGIN, "changed": True}
@@ -158,11 +157,11 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, da
     assert (await api.error("POST", "/destinations/pause", 404, json={"destination": "https://no.example"}))["code"]
 
 
-async def test_failing_destinations_come_with_a_sentence(api: Api, database: Path) -> None:
+async def test_failing_destinations_come_with_a_sentence(api: Api, database: Database) -> None:
     put(database, new())
     change(database, "UPDATE destinations SET failures = 7, open_until = 9e9")
     change(database, "UPDATE deliveries SET attempts = 1")
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", 1, time.time(), "tls")
     (trouble,) = (await api.get("/destinations"))["troubles"]
     assert "TLS handshake" in trouble["sentence"]
@@ -187,14 +186,14 @@ async def test_a_key_that_is_not_one_is_refused_without_being_repeated(api: Api)
     assert "n0tAkey" not in json.dumps(error)
 
 
-async def test_the_rest_of_the_command_line_is_there_too(api: Api, database: Path) -> None:
+async def test_the_rest_of_the_command_line_is_there_too(api: Api, path: Path) -> None:
     verdict = await api.post("/verify-url", url="https://10.0.0.1/", offline=True)
     assert (verdict["verdict"], verdict["rule"]) == ("deny", "forbidden_address")
     assert {one["check"] for one in (await api.get("/doctor"))["findings"]} >= {"schema", "disk", "signing"}
     assert (await api.get("/settings"))["settings"] == [{"setting": "relay.port", "value": 9464, "origin": "default"}]
     assert (await api.post("/retention", dry_run=True))["forgotten"]["deliveries"] == 0
     copied = await api.post("/backup", name="monday.db")
-    assert Path(copied["path"]) == database.parent / "backups" / "monday.db"
+    assert Path(copied["path"]) == path.parent / "backups" / "monday.db"
     assert [act["act"] for act in (await api.get("/audit"))["acts"]] == ["backup"]
 
 
@@ -253,21 +252,21 @@ async def test_other_ways_to_ask_are_errors_of_the_same_form(api: Api) -> None:
     assert (await api.error("POST", "/replay", 413, data=BytesIO(b" " * (1 << 21))))["code"] == "too_large"
 
 
-async def test_an_outbox_that_is_not_there_is_a_503(database: Path, api: Api) -> None:
-    database.unlink()
+async def test_an_outbox_that_is_not_there_is_a_503(path: Path, api: Api) -> None:
+    path.unlink()
     error = await api.error("GET", "/status", 503)
     assert (error["code"], "no database there" in error["message"]) == ("store_unavailable", True)
 
 
-async def test_attempts_are_streamed_as_they_happen_until_the_caller_leaves(api: Api, database: Path) -> None:
+async def test_attempts_are_streamed_as_they_happen_until_the_caller_leaves(api: Api, database: Database) -> None:
     put(database, *many(2))
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", 1, 1000.0, "dns")
     async with api.client.get("/api/v1/attempts/stream", headers=BEARER) as answer:
         assert answer.content_type == "application/x-ndjson"
         first = json.loads(await answer.content.readline())
-        with closing(outbox.connect(database)) as connection:
+        with database.writing() as connection:
             attempt(connection, "d2", 1, 1001.0, "tls")
         second = json.loads(await asyncio.wait_for(answer.content.readline(), 10))
     assert [(one["id"], one["outcome"]) for one in (first, second)] == [("d1", "dns"), ("d2", "tls")]

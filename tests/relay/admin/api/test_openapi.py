@@ -10,9 +10,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
-from relay import outbox
 from relay.admin.api.endpoints import ENDPOINTS
 from relay.admin.api.openapi import PREFIX, document
+from relay.outbox import OUTBOX
+from relay.outbox.sqlite import SqliteDatabase
 from tests.relay.admin.past import ended
 from tests.relay.admin.served import BEARER, desk, served
 from tests.relay.deliveries import many, put
@@ -23,8 +24,8 @@ schema = schemathesis.openapi.from_dict(document("1.2.3")).exclude(path=f"{PREFI
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    database = tmp_path_factory.mktemp("api") / "outspoken.db"
-    outbox.migrate(database, [outbox.outbox_migrations()])
+    database = SqliteDatabase(tmp_path_factory.mktemp("api") / "outspoken.db")
+    database.migrate([OUTBOX])
     put(database, *many(20))
     for number in range(10):
         ended(database, f"d{number + 1}", "dead")

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,10 +17,12 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from relay import outbox
 from relay.admin.auth import Gate
 from relay.admin.console.serving import COOKIE
 from relay.admin.pulse import Pulse
+from relay.outbox import OUTBOX
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from tests.acceptance.stage import ROOT
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import TOKEN, desk, served
@@ -70,10 +72,10 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="module")
-def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Database:
     """Deliveries of every kind, and a canary wherever a stranger may write: body, headers, URL, answer."""
-    database, now = tmp_path_factory.mktemp("console") / "outspoken.db", time.time()
-    outbox.migrate(database, [outbox.outbox_migrations()])
+    database, now = SqliteDatabase(tmp_path_factory.mktemp("console") / "outspoken.db"), time.time()
+    database.migrate([OUTBOX])
     put(database, *many(8))
     put(database, new(CANARY, "https://other.example/"))
     put(
@@ -86,7 +88,7 @@ def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     change(database, "UPDATE destinations SET failures = 5, open_until = ? WHERE origin = ?", now + 100, ORIGIN)
     change(database, "UPDATE destinations SET state = 'paused' WHERE origin LIKE '%other%'")
     change(database, "UPDATE deliveries SET attempts = 1, due_at = ? WHERE id = 'canary'", now + 500)
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "canary", 1, now - 10, "http_5xx", 500, CANARY)
         connection.execute(
             "UPDATE attempts SET answer_headers = ?, request_headers = ?, excerpt = ?, timing = ? WHERE detail <> ''",
@@ -110,13 +112,13 @@ def pulse() -> Pulse:
 
 
 @pytest.fixture(scope="module")
-def address(outbox_with_a_past: Path, pulse: Pulse) -> Iterator[str]:
+def address(outbox_with_a_past: Database, pulse: Pulse) -> Iterator[str]:
     with served(desk(outbox_with_a_past, pulse)) as address:
         yield address
 
 
 @pytest.fixture
-def alone(database: Path) -> Iterator[str]:
+def alone(database: Database) -> Iterator[str]:
     """The console of an outbox of this test's own."""
     with served(desk(database)) as address:
         yield address
@@ -184,7 +186,7 @@ def test_a_chart_tells_what_is_under_the_pointer(chromium: Browser, address: str
         expect(page.locator(".tip")).to_contain_text("delivered")
 
 
-def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, database: Path) -> None:
+def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, database: Database) -> None:
     put(database, new())
     with signed_in(chromium, alone) as page:
         expect(page.get_by_role("heading", level=1)).to_contain_text("1 deliveries are due")
@@ -218,7 +220,7 @@ def test_a_canary_in_body_header_and_url_never_sings(chromium: Browser, address:
         assert page.locator("main img, main script:not([type='application/json'])").count() == 0
 
 
-def test_everything_can_be_done_by_keyboard_alone(chromium: Browser, alone: str, database: Path) -> None:
+def test_everything_can_be_done_by_keyboard_alone(chromium: Browser, alone: str, database: Database) -> None:
     put(database, *many(2))
     ended(database, "d1")
     ended(database, "d2")
@@ -256,7 +258,7 @@ def focused(page: Page) -> str:
     return re.sub(r"\s+", " ", str(page.evaluate(named))).strip()
 
 
-def test_without_javascript_everything_is_there_and_works(chromium: Browser, alone: str, database: Path) -> None:
+def test_without_javascript_everything_is_there_and_works(chromium: Browser, alone: str, database: Database) -> None:
     put(database, *many(3))
     ended(database, "d1")
     with signed_in(chromium, alone, java_script_enabled=False) as page:

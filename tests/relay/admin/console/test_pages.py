@@ -6,7 +6,6 @@ import html
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
-from relay import outbox
 from relay.admin import audit
 from relay.admin.auth import Gate
 from relay.admin.pulse import Pulse
 from relay.admin.site import application
 from relay.model import Stream
+from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import TOKEN, desk
 from tests.relay.deliveries import attempted, claimed, many, new, put, states
@@ -59,7 +58,7 @@ def pulse() -> Pulse:
 
 
 @pytest.fixture
-async def stranger(database: Path, pulse: Pulse) -> AsyncIterator[Visitor]:
+async def stranger(database: Database, pulse: Pulse) -> AsyncIterator[Visitor]:
     async with TestClient(TestServer(application(desk(database, pulse), Gate(TOKEN)))) as client:
         yield Visitor(client)
 
@@ -106,7 +105,7 @@ async def test_a_wrong_token_is_refused_and_a_sign_in_leads_nowhere_else(strange
     ],
 )
 async def test_what_another_site_sends_changes_nothing(
-    visitor: Visitor, database: Path, headers: dict[str, str]
+    visitor: Visitor, database: Database, headers: dict[str, str]
 ) -> None:
     put(database, new())
     ended(database, "d1")
@@ -129,23 +128,25 @@ async def test_an_old_browser_says_by_origin_where_it_comes_from(visitor: Visito
     assert await visitor.send("/logout", headers=here) == "/login"
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/login", "/deliveries/none", "/static/console.css", "/nowhere"])
-async def test_every_answer_is_armoured(visitor: Visitor, path: str) -> None:
-    async with visitor.client.get(path) as answer:
+@pytest.mark.parametrize("page", [*PAGES, "/login", "/deliveries/none", "/static/console.css", "/nowhere"])
+async def test_every_answer_is_armoured(visitor: Visitor, page: str) -> None:
+    async with visitor.client.get(page) as answer:
         assert "default-src 'none'; script-src 'self'; style-src 'self'" in answer.headers["Content-Security-Policy"]
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["X-Frame-Options"] == "DENY"
-        assert answer.headers["Cache-Control"] == ("no-cache" if "/static/" in path else "no-store")
+        assert answer.headers["Cache-Control"] == ("no-cache" if "/static/" in page else "no-store")
         assert "aiohttp" not in answer.headers["Server"]
 
 
-@pytest.mark.parametrize("path", [path for path in PAGES if "origin" not in path])
-async def test_an_empty_outbox_has_every_page(visitor: Visitor, path: str) -> None:
-    assert "<h1" in await visitor.see(path)
+@pytest.mark.parametrize("page", [page for page in PAGES if "origin" not in page])
+async def test_an_empty_outbox_has_every_page(visitor: Visitor, page: str) -> None:
+    assert "<h1" in await visitor.see(page)
 
 
-async def test_now_says_what_is_late_whose_it_is_and_what_to_do(visitor: Visitor, database: Path, pulse: Pulse) -> None:
+async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
+    visitor: Visitor, database: Database, pulse: Pulse
+) -> None:
     now = time.time()
     put(database, *many(3), due_at=now - 300)
     put(database, new("gone", "https://other.example/"))
@@ -153,7 +154,7 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(visitor: Visitor
     change(database, "INSERT INTO relays VALUES ('h', ?)", now)
     change(database, "UPDATE destinations SET failures = 6, open_until = ?", now + 45)
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
     pulse([attempted(claimed(destination=ORIGIN))])
     text = await visitor.text("/")
@@ -166,7 +167,7 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(visitor: Visitor
     assert "Try again now" in text
 
 
-async def test_a_list_keeps_every_state_in_its_url(visitor: Visitor, database: Path) -> None:
+async def test_a_list_keeps_every_state_in_its_url(visitor: Visitor, database: Database) -> None:
     put(database, *many(60))
     change(database, "UPDATE deliveries SET due_at = ? WHERE id = 'd60'", time.time() + 90)
     page = await visitor.see(f"/deliveries?state=pending&destination={ORIGIN}")
@@ -187,11 +188,11 @@ async def test_a_filter_that_cannot_be_read_says_so_beside_the_field(visitor: Vi
 
 
 async def test_a_delivery_shows_its_attempts_and_the_next_one_and_masks_what_may_be_secret(
-    visitor: Visitor, database: Path
+    visitor: Visitor, database: Database
 ) -> None:
     put(database, new("d1", "https://u:pa55@receiver.example/t0ken?sig=s3cret", headers={"x-key": "k3y"}))
     change(database, "UPDATE deliveries SET attempts = 1, due_at = ?", time.time() + 3600)
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         attempt(connection, "d1", 1, time.time() - 5, "http_5xx", 503, "the receiver answered 503")
     text = await visitor.text("/deliveries/d1")
     assert re.search(r"The next attempt is in (60 min|1 h)", text)
@@ -202,7 +203,7 @@ async def test_a_delivery_shows_its_attempts_and_the_next_one_and_masks_what_may
         assert secret not in text
 
 
-async def test_revealing_shows_body_and_url_and_is_audited(visitor: Visitor, database: Path) -> None:
+async def test_revealing_shows_body_and_url_and_is_audited(visitor: Visitor, database: Database) -> None:
     put(database, new("d/1", "https://u:pa55@receiver.example/t0ken"))
     page = html.unescape(await visitor.send("/deliveries/d%2F1/reveal", status=200))
     assert '{"text":"hello"}' in page
@@ -212,7 +213,7 @@ async def test_revealing_shows_body_and_url_and_is_audited(visitor: Visitor, dat
     assert (act.actor, act.source, act.act) == ("Ada", "console", "delivery.reveal")
 
 
-async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, database: Path) -> None:
+async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, database: Database) -> None:
     put(database, *many(3), new("held", "https://held.example/"))
     for id_ in ("d1", "d2", "held"):
         ended(database, id_)
@@ -229,7 +230,7 @@ async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, da
     assert [(act.actor, act.source) for act in audit.acts(database)] == [("Ada", "console")] * 2
 
 
-async def test_nothing_is_replayed_by_a_form_without_a_selection(visitor: Visitor, database: Path) -> None:
+async def test_nothing_is_replayed_by_a_form_without_a_selection(visitor: Visitor, database: Database) -> None:
     put(database, new())
     ended(database, "d1")
     assert "every delivery" in await visitor.text("/replay")
@@ -237,14 +238,14 @@ async def test_nothing_is_replayed_by_a_form_without_a_selection(visitor: Visito
     assert states(database) == {"d1": "dead"}
 
 
-async def test_a_pending_delivery_is_given_up(visitor: Visitor, database: Path) -> None:
+async def test_a_pending_delivery_is_given_up(visitor: Visitor, database: Database) -> None:
     put(database, *(new(f"s{number}", stream=Stream("live")) for number in range(2)))
     assert "the one before it in its stream" in await visitor.text("/deliveries/s1")
     assert await visitor.send("/deliveries/s0/cancel") == "/deliveries/s0?note=cancelled"
     assert states(database)["s0"] == "cancelled"
 
 
-async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Visitor, database: Path) -> None:
+async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Visitor, database: Database) -> None:
     put(database, new())
     for act, words in (
         ("pause", "An operator paused it"),
@@ -258,7 +259,7 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Vis
     await visitor.send("/destination/pause", status=400, origin="nonsense")
 
 
-async def test_destinations_are_filtered_and_come_in_pages(visitor: Visitor, database: Path, pulse: Pulse) -> None:
+async def test_destinations_are_filtered_and_come_in_pages(visitor: Visitor, database: Database, pulse: Pulse) -> None:
     put(database, *(new(f"d{n}", f"https://r{n}.example/") for n in range(103)))
     pulse([replace(attempted(claimed(destination="https://r7.example:443")), finished_at=time.time())])
     text = await visitor.text("/destinations")
@@ -270,7 +271,7 @@ async def test_destinations_are_filtered_and_come_in_pages(visitor: Visitor, dat
     assert "No destination matches." in await visitor.text("/destinations?state=paused")
 
 
-async def test_a_new_key_is_shown_once_and_not_by_its_url(visitor: Visitor, database: Path) -> None:
+async def test_a_new_key_is_shown_once_and_not_by_its_url(visitor: Visitor, database: Database) -> None:
     put(database, new())
     page = await visitor.send("/keys/rotate", status=200, destination=ORIGIN, overlap="1h")
     secret = re.findall(r"whsec_[A-Za-z0-9+/=]+", html.unescape(page))[0]
@@ -280,7 +281,7 @@ async def test_a_new_key_is_shown_once_and_not_by_its_url(visitor: Visitor, data
     assert [act.act for act in audit.acts(database)] == ["key.rotate"]
 
 
-async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Path) -> None:
+async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Database) -> None:
     put(database, *many(2))
     await visitor.send("/destination/pause", origin=ORIGIN)
     await visitor.send("/deliveries/d1/cancel")
@@ -291,12 +292,12 @@ async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Path) ->
     assert "relay.port 9464 default" in text
 
 
-async def test_what_went_wrong_is_a_page(visitor: Visitor, database: Path) -> None:
+async def test_what_went_wrong_is_a_page(visitor: Visitor, path: Path) -> None:
     assert "no delivery" in await visitor.see("/deliveries/none", status=404)
     assert "Not there" in await visitor.see("/nowhere", status=404)
     await visitor.see("/destination?origin=https://none.example", status=404)
     await visitor.see("/audit?older=x", status=400)
-    database.unlink()
+    path.unlink()
     assert "no database there" in html.unescape(await visitor.see("/", status=503))
 
 
