@@ -168,8 +168,8 @@ class Socket:
 class WebSocketTransport:
     """Opens sockets. Without an `ssl_context`, the system's certificate authorities are trusted.
 
-    `proxy` is the URL of the operator's own forward proxy: the guard lets its address pass, and judges the receiver's
-    as far as it resolves here.
+    `proxy` is the URL of the operator's own forward proxy, which is asked for a tunnel: the guard lets its address
+    pass, and judges the receiver's as far as it resolves here.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class WebSocketTransport:
 
     def _session(self, addresses: Addresses, trip: _Trip) -> aiohttp.ClientSession:
         """One for each socket: nothing of it is ever used again, and closing it closes everything."""
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             resolver=_Approved(addresses),
             use_dns_cache=False,
             ssl=self._tls,
@@ -249,6 +249,7 @@ class WebSocketTransport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             trust_env=False,
             skip_auto_headers=_UNASKED,
+            request_class=_Tunnelled if self._proxy else aiohttp.ClientRequest,
             ws_response_class=_Handle,
             trace_configs=[trip.traced()],
             max_line_size=_LINE_BYTES,
@@ -312,6 +313,29 @@ class _Handle(aiohttp.ClientWebSocketResponse[Literal[True]]):
         if connection is not None and connection.transport is not None:
             connection.transport.abort()
         self._response.close()
+
+
+class _Tunnelled(aiohttp.ClientRequest):
+    """aiohttp would ask a proxy for ws:// as it does for http://, and proxies do not know how to do that: they have to
+    be asked for a tunnel (RFC 6455, 4.1), as for TLS."""
+
+    def is_ssl(self) -> bool:
+        """Whether a proxy is asked for a tunnel."""
+        return True
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Has a tunnel that is not for TLS stay what it is."""
+
+    async def _start_tls_connection(
+        self, underlying_transport: asyncio.Transport, req: aiohttp.ClientRequest, *rest: Any, **named: Any
+    ) -> tuple[asyncio.BaseTransport, Any]:
+        if req.url.scheme != "ws":
+            return await super()._start_tls_connection(underlying_transport, req, *rest, **named)
+        protocol = self._factory()
+        underlying_transport.set_protocol(protocol)
+        protocol.connection_made(underlying_transport)
+        return underlying_transport, protocol
 
 
 class _Redirected(aiohttp.ClientError):

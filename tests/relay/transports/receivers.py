@@ -218,3 +218,31 @@ def resets(writer: Writer) -> None:
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPT)
     writer.transport.abort()
+
+
+def tunnels() -> Behaviour:
+    """A forward proxy: whatever a CONNECT names is reached on this machine, and what comes is passed on both ways."""
+
+    async def behave(receiver: Receiver, reader: Reader, writer: Writer) -> None:
+        request = Request(await reader.readuntil(b"\r\n\r\n"))
+        receiver.requests.append(request)
+        method, authority, _ = request.line.split()
+        if method != "CONNECT":
+            writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+            return await writer.drain()
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", int(authority.rpartition(":")[2]))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        try:
+            await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
+
+    return behave
+
+
+async def _pass_on(reader: Reader, writer: Writer) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
