@@ -65,7 +65,7 @@ async def run(settings: Settings, live_worker: str = LIVE_WORKER) -> None:
     engine cannot start.
     """
     _announce(settings)
-    migrate(settings.outbox.path)
+    await asyncio.to_thread(migrate, settings.outbox.database)
     async with AsyncExitStack() as stack:
         house = House(settings, stack, live_worker)
         await house.open()
@@ -84,19 +84,19 @@ class House:
     """The rooms of one engine, wired."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack, live_worker: str = LIVE_WORKER) -> None:
-        engine, path, rules = settings.engine, settings.outbox.path, settings.outbox.guard.rules()
+        engine, database, rules = settings.engine, settings.outbox.database, settings.outbox.guard.rules()
         self._stack = stack
         self._engine = engine
-        self._path = path
+        self._database = database
         self._metrics = Metrics(engine.workers)
         self._log = JobLog(rules)
         self._spans = _spans(engine.traces.endpoint, stack)
         self._resolver = Resolver(rules)
-        self._keys = Keys(path, open_without_keys=engine.on_loopback)
-        self._store = JobStore(path, engine.lease_seconds)
-        self._results = Results(path)
+        self._keys = Keys(database, open_without_keys=engine.on_loopback)
+        self._store = JobStore(database, engine.lease_seconds)
+        self._results = Results(database)
         self._folder = AudioFolder(engine.audio_dir)
-        self._archive = Archive(path, self._folder)
+        self._archive = Archive(database, self._folder)
         self._patience = Patience(engine.workers)
         bounds = Bounds(**engine.queue.model_dump())
         self._admission = Admission(self._store, bounds, self._patience, self._metrics.turned_away)
@@ -129,7 +129,7 @@ class House:
             gladia.routes(gladia_parts),
             gladia.live_routes(self._gladia_live),
             requests.routes(requests.Parts(self._keys, self._archive, self._results)),
-            results.routes(self._results),
+            results.routes(self._results, database.now),
             exposition.routes(self._metrics.registry, self._checks()),
         )
         self.application.on_shutdown.append(self._finish_sessions)
@@ -144,8 +144,10 @@ class House:
             idle_seconds=self._engine.models_idle_seconds,
             worker=worker,
         )
-        outlet = Outlet(self._path, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed)
-        sessions = Sessions(listening, outlet, LiveLog(rules), metrics)
+        outlet = Outlet(
+            self._database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
+        )
+        sessions = Sessions(listening, outlet, LiveLog(rules), metrics, clock=self._database.now)
         metrics.count(lambda: len(sessions))
         return listening, outlet, sessions
 
@@ -153,7 +155,7 @@ class House:
         engine = self._engine
         work = Workshop(self._recognition, self._fetcher, self._folder, self._store, tries=engine.fetch.tries)
         pace = Pace(lease=engine.lease_seconds, drain=engine.drain_seconds)
-        return Runner(self._store, work, engine.workers, pace, self._tell)
+        return Runner(self._store, work, engine.workers, pace, self._tell, self._database.now)
 
     def _deepgram(self) -> deepgram.Parts:
         return deepgram.Parts(
@@ -169,6 +171,7 @@ class House:
             doorkeeper=self._admission,
             metrics=self._http,
             limits=self._limits,
+            clock=self._database.now,
         )
 
     def _gladia(self, public_url: str) -> gladia.Parts:
@@ -184,6 +187,7 @@ class House:
             doorkeeper=self._admission,
             metrics=self._http,
             limits=self._limits,
+            clock=self._database.now,
             public_url=public_url,
             event_names=self._engine.gladia.event_names,
         )
@@ -222,9 +226,9 @@ class House:
         """Take hold of files and processes; the stack gives them back in reverse. Raises ConfigError, OSError."""
         self._stack.push_async_callback(self._store.close)
         self._stack.push_async_callback(self._archive.close)
-        self._stack.callback(self._keys.close)
-        self._stack.callback(self._results.close)
-        _refuse_strangers(self._engine, self._keys)
+        self._stack.push_async_callback(self._keys.close)
+        self._stack.push_async_callback(self._results.close)
+        await _refuse_strangers(self._engine, self._keys)
         self._folder.create()
         self._spool.open()
         self._stack.callback(self._spool.close)
@@ -249,18 +253,19 @@ class House:
         kept = retention.Retention(**self._engine.retention.model_dump())
         while True:
             try:
-                forgotten = await retention.prune(self._path, self._folder, self._store.need_audio, kept, time.time())
+                now = self._database.now()
+                forgotten = await retention.prune(self._database, self._folder, self._store.need_audio, kept, now)
                 log.info("retention.pruned", **asdict(forgotten))
             except (StoreUnavailable, OSError) as error:
-                log.error("store.error", operation="prune", kind=str(error))
+                log.error("store.error", operation="prune", kind=_kind(error))
             await asyncio.sleep(_PRUNE_SECONDS)
 
     async def _take_stock_regularly(self) -> None:
         while True:
             try:
-                self._metrics.counted(self._store.snapshot())
+                self._metrics.counted(await self._store.snapshot())
             except StoreUnavailable as error:
-                log.error("store.error", operation="stats", kind=str(error))
+                log.error("store.error", operation="stats", kind=error.kind)
             await asyncio.sleep(_STATS_SECONDS)
 
     def _checks(self) -> dict[str, Check]:
@@ -269,7 +274,7 @@ class House:
 
     async def _store_answers(self) -> str | None:
         try:
-            self._store.snapshot()
+            await self._store.snapshot()
         except StoreUnavailable as error:
             return f"the database cannot be read: {error}"
         return None
@@ -287,6 +292,10 @@ async def _broken_off(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+def _kind(error: StoreUnavailable | OSError) -> str:
+    return error.kind if isinstance(error, StoreUnavailable) else str(error)
 
 
 def _moved(moved: Moved) -> None:
@@ -317,8 +326,8 @@ def _live_limits(live: LiveSettings, idle: float) -> LiveLimits:
     )
 
 
-def _refuse_strangers(engine: EngineSettings, keys: Keys) -> None:
-    if engine.on_loopback or keys.exist():
+async def _refuse_strangers(engine: EngineSettings, keys: Keys) -> None:
+    if engine.on_loopback or await keys.exist():
         return
     raise ConfigError(
         f"engine.host: {engine.host!r} can be reached from other machines, and there is no API key yet. "

@@ -9,17 +9,11 @@ import hashlib
 import hmac
 import re
 import secrets
-import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from engine.errors import EngineError
-from relay import outbox
-from relay.outbox.database import connect_read_only
-from relay.outbox.writer import store_errors
+from relay.outbox.store import Database
 
 _KEY = re.compile(r"osk_(?P<id>[0-9a-f]{16})_[0-9a-f]{64}")
 _NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
@@ -27,7 +21,10 @@ _NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
 _ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
 _FIND = "SELECT sha256 FROM api_keys WHERE id = ?"
 _LIST = "SELECT id, name, created_at, max_queued, max_running FROM api_keys ORDER BY name"
-_ADD = "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
+_ADD = (
+    "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (name) DO NOTHING"
+)
 _REMOVE = "DELETE FROM api_keys WHERE name = ?"
 
 
@@ -43,7 +40,7 @@ class Key:
     max_running: int | None = None
 
 
-def add(path: Path, name: str, *, max_queued: int | None = None, max_running: int | None = None) -> str:
+def add(database: Database, name: str, *, max_queued: int | None = None, max_running: int | None = None) -> str:
     """Make a key and return it, for the only time. EngineError for a name that is taken or cannot be one, and for a
     bound below one."""
     if not _NAME.fullmatch(name):
@@ -53,67 +50,59 @@ def add(path: Path, name: str, *, max_queued: int | None = None, max_running: in
             raise EngineError(f"{field}: {bound} lets nothing through; give at least 1, or remove the key instead")
     key_id = secrets.token_hex(8)
     key = f"osk_{key_id}_{secrets.token_hex(32)}"
-    with _writing(path) as connection:
-        try:
-            connection.execute(_ADD, (key_id, name, _hash(key), time.time(), max_queued, max_running))
-        except sqlite3.IntegrityError:
-            raise EngineError(f"name: a key named {name!r} exists; choose another, or remove that one first") from None
+    with database.writing() as connection:
+        values = (key_id, name, _hash(key), database.now(), max_queued, max_running)
+        added = connection.execute(_ADD, values).rowcount
+    if not added:
+        raise EngineError(f"name: a key named {name!r} exists; choose another, or remove that one first")
     return key
 
 
-def remove(path: Path, name: str) -> None:
+def remove(database: Database, name: str) -> None:
     """Revoke a key, from the next request on. EngineError when there is none of that name."""
-    with _writing(path) as connection:
+    with database.writing() as connection:
         removed = connection.execute(_REMOVE, (name,)).rowcount
     if not removed:
         raise EngineError(f"name: there is no key named {name!r}; `engine keys list` shows those there are")
 
 
-def all_keys(path: Path) -> tuple[Key, ...]:
+def all_keys(database: Database) -> tuple[Key, ...]:
     """Every key, by name."""
-    with closing(connect_read_only(path)) as connection:
+    with database.reading() as connection:
         return tuple(Key(*row) for row in connection.execute(_LIST))
 
 
 class Keys:
-    """The check at the door. It asks the database every time (some 10 us), so that a new key or a removed one counts at
-    once."""
+    """The check at the door. It asks the database every time (some 10 us with SQLite), so that a new key or a removed
+    one counts at once."""
 
-    def __init__(self, path: Path, *, open_without_keys: bool) -> None:
+    def __init__(self, database: Database, *, open_without_keys: bool) -> None:
         """`open_without_keys`: whether everybody may call while there are no keys; only ever true on loopback."""
-        self._connection = connect_read_only(path)
+        self._reader = database.reader()
         self._open_without_keys = open_without_keys
 
-    @property
-    def required(self) -> bool:
+    async def required(self) -> bool:
         """Whether a caller needs a key. Raises StoreUnavailable when the database cannot be asked."""
-        return not self._open_without_keys or self.exist()
+        return not self._open_without_keys or await self.exist()
 
-    def exist(self) -> bool:
+    async def exist(self) -> bool:
         """Whether there is any key at all. Raises StoreUnavailable."""
-        return bool(self._read(_ANY)[0][0])
+        return bool((await self._row(_ANY))[0])
 
     async def key_id(self, secret: str) -> str | None:
         """The public id of a caller's key; None for anything that is not a key of ours."""
         match = _KEY.fullmatch(secret)
         if match is None:
             return None
-        rows = self._read(_FIND, match["id"])
-        return match["id"] if rows and hmac.compare_digest(rows[0][0], _hash(secret)) else None
+        row = await self._row(_FIND, match["id"])
+        return match["id"] if row and hmac.compare_digest(row[0], _hash(secret)) else None
 
-    def _read(self, sql: str, *values: str) -> list[tuple[bytes]]:
-        with store_errors():
-            return self._connection.execute(sql, values).fetchall()
+    async def _row(self, sql: str, *values: str) -> Any:
+        return await self._reader.run(lambda connection: connection.execute(sql, values).fetchone())
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(outbox.connect(path)) as connection:
-        yield connection  # autocommit: each of these statements is a transaction of its own
+    async def close(self) -> None:
+        """Give the connection back."""
+        await self._reader.close()
 
 
 def _hash(key: str) -> bytes:

@@ -21,8 +21,7 @@ _NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <
 class Keys(Protocol):
     """The API keys of this server."""
 
-    @property
-    def required(self) -> bool:
+    async def required(self) -> bool:
         """Whether requests without a valid key are turned away."""
 
     async def key_id(self, secret: str) -> str | None:
@@ -57,7 +56,7 @@ async def authenticate_gladia(request: web.Request, keys: Keys) -> str | None:
 
 async def _known(secret: str, keys: Keys, otherwise: Rejected) -> str | None:
     key_id = await keys.key_id(secret) if secret else None
-    if key_id is None and keys.required:
+    if key_id is None and await keys.required():
         raise otherwise
     return key_id
 

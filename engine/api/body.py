@@ -38,7 +38,7 @@ async def pieces(http: web.Request, limit: int, stall: float) -> AsyncIterator[b
         received += len(chunk)
         if received > limit:
             raise TooLarge(limit)
-        weigh(http, len(chunk))
+        await weigh(http, len(chunk))
         yield chunk
 
 

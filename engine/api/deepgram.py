@@ -139,7 +139,7 @@ class Listen:
             raise Rejected(request)
         if request.callback:
             await self._judge_callback(request.callback.url)
-        enter(http, parts.doorkeeper, request.key_id, MAX_JSON if is_json(http) else parts.limits.upload)
+        await enter(http, parts.doorkeeper, request.key_id, MAX_JSON if is_json(http) else parts.limits.upload)
         return request
 
     async def _judge_callback(self, url: str) -> None:

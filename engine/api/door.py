@@ -24,10 +24,10 @@ _INVITED: web.RequestKey[bool] = web.RequestKey("invited", bool)
 class Doorkeeper(Protocol):
     """Who knows whether there is room. Raises QueueFull, StoreUnavailable."""
 
-    def enter(self, key_id: str | None, size: int = 0) -> Place: ...
+    async def enter(self, key_id: str | None, size: int = 0) -> Place: ...
 
 
-def enter(http: web.Request, keeper: Doorkeeper, key_id: str | None, limit: int) -> None:
+async def enter(http: web.Request, keeper: Doorkeeper, key_id: str | None, limit: int) -> None:
     """Take a place for a request, until it has been answered. A body that does not announce its size is weighed as it
     comes.
 
@@ -37,7 +37,7 @@ def enter(http: web.Request, keeper: Doorkeeper, key_id: str | None, limit: int)
     if size > limit:
         raise TooLarge(limit)
     try:
-        http[_PLACE] = keeper.enter(key_id, size)
+        http[_PLACE] = await keeper.enter(key_id, size)
     except QueueFull as full:
         raise _busy(full) from None
 
@@ -51,12 +51,12 @@ async def invite(http: web.Request) -> None:
             http.writer.output_size = 0  # or aiohttp takes the answer's head for sent
 
 
-def weigh(http: web.Request, count: int) -> None:
+async def weigh(http: web.Request, count: int) -> None:
     """So many bytes of a body came. Raises Rejected where there is no room for them."""
     place = http.get(_PLACE)
     try:
         if place:
-            place.arrived(count)
+            await place.arrived(count)
     except QueueFull as full:
         raise _busy(full) from None
 

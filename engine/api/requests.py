@@ -40,9 +40,9 @@ _PROGRESS = {State.QUEUED: 0.0, State.PROCESSING: None, State.DONE: 1.0, State.F
 class Archive(Protocol):
     """Where requests are found again. Raises StoreUnavailable."""
 
-    def find(self, job_id: str, key_id: str | None) -> Record | None: ...
+    async def find(self, job_id: str, key_id: str | None) -> Record | None: ...
 
-    def attempts(self, job_id: str) -> tuple[PastAttempt, ...]: ...
+    async def attempts(self, job_id: str) -> tuple[PastAttempt, ...]: ...
 
     async def page(self, selection: Selection, *, with_results: bool = False) -> Page: ...
 
@@ -50,7 +50,7 @@ class Archive(Protocol):
 class Shelf(Protocol):
     """Where the bodies of deliveries are kept."""
 
-    def fetch(self, delivery_id: str) -> Result | None: ...
+    async def fetch(self, delivery_id: str) -> Result | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +77,20 @@ class Requests:
     async def find(self, http: web.Request) -> web.Response:
         """One request with its result, and with every attempt to deliver it."""
         key_id = await authenticate(http, self._parts.keys)
-        record = self._parts.archive.find(http.match_info["id"], key_id)
+        record = await self._parts.archive.find(http.match_info["id"], key_id)
         if record is None:
             raise Rejected(_NOT_FOUND)
         told = _summary(record)
         if told["delivery"]:
-            told["delivery"]["attempts"] = [_attempt(one) for one in self._parts.archive.attempts(record.request.id)]
+            attempts = await self._parts.archive.attempts(record.request.id)
+            told["delivery"]["attempts"] = [_attempt(one) for one in attempts]
         # In a thread: to render hours of speech takes tenths of a second, for which no other request should wait.
-        outcome = await asyncio.to_thread(_rendered, record) if record.result else self._unreceived(record)
+        outcome = await asyncio.to_thread(_rendered, record) if record.result else await self._unreceived(record)
         return _json(told | {"result": None, "error": None} | outcome)
 
-    def _unreceived(self, record: Record) -> dict[str, Any]:
+    async def _unreceived(self, record: Record) -> dict[str, Any]:
         """Once the result itself is forgotten, there may still be the body of a callback that was never received."""
-        kept = self._parts.shelf.fetch(record.request.id) if record.finished_at else None
+        kept = await self._parts.shelf.fetch(record.request.id) if record.finished_at else None
         return {_outcome(record): orjson.Fragment(kept.body)} if kept else {}
 
     async def list(self, http: web.Request) -> web.Response:

@@ -22,11 +22,10 @@ _FORGOTTEN = BadRequest("NOT_FOUND", "The result is no longer kept.", 404)
 class Shelf(Protocol):
     """Where results are kept."""
 
-    @property
-    def secret(self) -> bytes:
+    async def secret(self) -> bytes:
         """What signs the links."""
 
-    def fetch(self, delivery_id: str) -> Result | None:
+    async def fetch(self, delivery_id: str) -> Result | None:
         """The result, None when it is unknown or no longer kept."""
 
 
@@ -36,9 +35,9 @@ def routes(shelf: Shelf, clock: Callable[[], float] = time.time) -> list[web.Rou
     async def fetch(request: web.Request) -> web.Response:
         delivery_id, query = request.match_info["id"], request.query
         expires, signed = query.get("expires", ""), query.get("signature", "")
-        if not pointer.opens(shelf.secret, delivery_id, expires, signed, clock()):
+        if not pointer.opens(await shelf.secret(), delivery_id, expires, signed, clock()):
             raise Rejected(_CLOSED)
-        result = shelf.fetch(delivery_id)
+        result = await shelf.fetch(delivery_id)
         if result is None:
             raise Rejected(_FORGOTTEN)
         return web.Response(body=result.body, headers={"Content-Type": result.content_type})

@@ -11,6 +11,7 @@ import typer
 from engine import keys
 from engine.cli.terminal import Config, complaints, settings
 from engine.jobs.store import migrate
+from relay.outbox.store import Database
 
 commands = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -45,7 +46,7 @@ def remove(name: Name, config: Config = None) -> None:
         keys.remove(_database(config), name)
 
 
-def _database(config: Path | None) -> Path:
-    path = settings(config).outbox.path
-    migrate(path)
-    return path
+def _database(config: Path | None) -> Database:
+    database = settings(config).outbox.database
+    migrate(database)
+    return database

@@ -1,8 +1,9 @@
 """Who may come in while the recognisers are busy: a bound on what waits, judged before a byte of a body is read.
 
-A place is taken in one step of the event loop, between the look at the store's numbers and the note of it no other
-request can come in; what several engines on one database admit in the same moment may exceed the bounds by as much as
-is under way. A place is given back when its request has been answered: by then its job is in the store's numbers.
+A place is taken before the look at the store's numbers, and what counts beside them are the places that were taken
+earlier: however many look at once, no more get in than there is room for. A place is given back when its request has
+been answered: by then its job is in the store's numbers. What several engines on one database admit in the same moment
+may exceed the bounds by as much as is under way.
 """
 
 from __future__ import annotations
@@ -49,8 +50,17 @@ class QueueFull(Exception):
 class Store(Protocol):
     """Who knows what waits already."""
 
-    def backlog(self, key_id: str) -> Backlog:
+    async def backlog(self, key_id: str) -> Backlog:
         """The numbers of now. Raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The places at one moment: of one key, in all, and the bytes of audio that they stand for."""
+
+    key_jobs: int
+    jobs: int
+    bytes: int
 
 
 class Patience:
@@ -85,34 +95,50 @@ class Admission:
         self._places: Counter[str] = Counter()
         self._bytes = 0
 
-    def enter(self, key_id: str | None, size: int = 0) -> Place:
+    async def enter(self, key_id: str | None, size: int = 0) -> Place:
         """Take a place for one job with so many bytes, 0 where nobody knows yet. Raises QueueFull, StoreUnavailable."""
-        key = key_id or NO_KEY
-        backlog = self._store.backlog(key)
-        self._judge_jobs(key, backlog)
-        self._judge_bytes(backlog, size)
-        self._places[key] += 1
+        place = Place(self, key_id or NO_KEY, size)
+        taken = self._taken(place.key)
+        self._places[place.key] += 1
         self._bytes += size
-        return Place(self, key, size)
+        try:
+            backlog = await self._store.backlog(place.key)
+            self._judge_jobs(backlog, taken)
+            self._judge_bytes(backlog, taken, size)
+        except BaseException:
+            place.leave()
+            raise
+        return place
 
-    def _judge_jobs(self, key: str, backlog: Backlog) -> None:
+    def _taken(self, key: str) -> Taken:
+        return Taken(self._places[key], self._places.total(), self._bytes)
+
+    def _judge_jobs(self, backlog: Backlog, taken: Taken) -> None:
         most = self._bounds.per_key_jobs if backlog.key_bound is None else backlog.key_bound
-        if backlog.key_jobs + self._places[key] >= most:
+        if backlog.key_jobs + taken.key_jobs >= most:
             raise self._full(Bound.KEY, f"{most} requests of this key wait already, which is as many as may.")
-        if backlog.jobs + self._places.total() >= self._bounds.jobs:
+        if backlog.jobs + taken.jobs >= self._bounds.jobs:
             raise self._full(Bound.JOBS, f"{self._bounds.jobs} requests wait already, which is as many as may.")
 
-    def _judge_bytes(self, backlog: Backlog, size: int) -> None:
-        if backlog.bytes + self._bytes + size > self._bounds.bytes:
+    def _judge_bytes(self, backlog: Backlog, taken: Taken, size: int) -> None:
+        if backlog.bytes + taken.bytes + size > self._bounds.bytes:
             raise self._full(Bound.BYTES, f"With this audio more than {self._bounds.bytes} bytes of it would wait.")
 
     def _full(self, bound: Bound, message: str) -> QueueFull:
         self._tell(bound)
         return QueueFull(message, self._patience.seconds)
 
-    def grow(self, place: Place, more: int) -> None:
+    async def grow(self, place: Place, more: int) -> None:
         """Let a body of unknown size have so many bytes more. Raises QueueFull, StoreUnavailable."""
-        self._judge_bytes(self._store.backlog(place.key), more)
+        taken = self._taken(place.key)
+        self._swell(place, more)
+        try:
+            self._judge_bytes(await self._store.backlog(place.key), taken, more)
+        except BaseException:
+            self._swell(place, -more)
+            raise
+
+    def _swell(self, place: Place, more: int) -> None:
         place.size += more
         self._bytes += more
 
@@ -133,11 +159,11 @@ class Place:
         self.key = key
         self.size = size
 
-    def arrived(self, count: int) -> None:
+    async def arrived(self, count: int) -> None:
         """So many more bytes of the body came. Raises QueueFull where they were not announced and there is no room."""
         self._arrived += count
         if self._arrived > self.size:
-            self._admission.grow(self, self._arrived - self.size)
+            await self._admission.grow(self, self._arrived - self.size)
 
     def leave(self) -> None:
         """Give the room back; once."""

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,10 +21,9 @@ from engine.jobs.folder import AudioFolder
 from engine.jobs.store import NO_KEY
 from engine.record import Delivered, Record, State, result_from_json, result_to_json
 from engine.request import Failed, media_from_json, media_to_json, request_from_json, request_to_json
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
 from relay.outbox.results import PastAttempt, attempts, standing, withdraw
-from relay.outbox.writer import Writer, store_errors
+from relay.outbox.store import Connection, Database
 
 _FIND = statement("find", __package__)
 _LIST_OWN = statement("list_own", __package__)
@@ -102,30 +98,30 @@ class Upload:
 class Archive:
     """All but `close` raise StoreUnavailable, and change nothing, when the database cannot be used."""
 
-    def __init__(self, path: Path, folder: AudioFolder, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, database: Database, folder: AudioFolder) -> None:
+        self._database = database
         self._folder = folder
-        self._clock = clock
-        self._reader = connect_read_only(path)
-        self._writer = Writer(path)
+        self._reader = database.reader()
+        self._writer = database.writer()
         # Of its own, and one: what filters pass over may take long, and must not hold up those who store audio.
         self._lists = ThreadPoolExecutor(1, thread_name_prefix="archive-list")
 
-    def find(self, job_id: str, key_id: str | None) -> Record | None:
+    async def find(self, job_id: str, key_id: str | None) -> Record | None:
         """A job as it stands now; None when there is none, and also when another key made it."""
-        with store_errors():
-            row = self._reader.execute(_FIND, {"id": job_id, "key_id": key_id}).fetchone()
-            return _record(self._reader, row) if row else None
 
-    def attempts(self, job_id: str) -> tuple[PastAttempt, ...]:
+        def find(connection: Connection) -> Record | None:
+            row = connection.execute(_FIND, {"id": job_id, "key_id": key_id}).fetchone()
+            return _record(connection, row) if row else None
+
+        return await self._reader.run(find)
+
+    async def attempts(self, job_id: str) -> tuple[PastAttempt, ...]:
         """The attempts at a job's callback, as far as they are kept. Whether to tell them is for `find` to say."""
-        with store_errors():
-            return attempts(self._reader, job_id)
+        return await self._reader.run(lambda connection: attempts(connection, job_id))
 
-    def audio(self, job_id: str, key_id: str | None) -> Path | None:
+    async def audio(self, job_id: str, key_id: str | None) -> Path | None:
         """The file with a job's audio; None when it is not here, not kept any more, or not the caller's."""
-        with store_errors():
-            row = self._reader.execute(_LOCATE, {"id": job_id, "key_id": key_id}).fetchone()
+        row = await self._row(_LOCATE, job_id, key_id)
         path = self._folder.path(job_id)
         return path if row and path.is_file() else None
 
@@ -140,7 +136,7 @@ class Archive:
 
     def _page(self, selection: Selection, with_results: bool) -> Page:
         sql = _LIST_ALL if selection.key_id is None else _LIST_OWN
-        with store_errors(), closing(connect_read_only(self._path)) as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(sql, _filters(selection) | {"with_results": with_results}).fetchall()
             records = list(_readable(connection, rows[: selection.limit]))
         last = rows[selection.limit - 1] if len(rows) > selection.limit else None
@@ -150,13 +146,13 @@ class Archive:
         """Forget a job with its result and its audio; a callback that is pending is cancelled, and work under way is
         abandoned. False when there is none, or another key made it."""
 
-        def forget(connection: sqlite3.Connection) -> bool:
+        def forget(connection: Connection) -> bool:
             row = connection.execute(_LOCATE, {"id": job_id, "key_id": key_id}).fetchone()
             if row is None:
                 return False
             connection.execute(_FORGET_RESULT, {"seq": row[0]})
             connection.execute(_FORGET_JOB, {"seq": row[0]})
-            withdraw(connection, job_id, self._clock())
+            withdraw(connection, job_id, self._database.now())
             return True
 
         forgotten = await self._writer.run(forget)
@@ -169,8 +165,8 @@ class Archive:
         return."""
         values = _session(record)
 
-        def add(connection: sqlite3.Connection) -> None:
-            seq = connection.execute(_ADD_SESSION, values).lastrowid
+        def add(connection: Connection) -> None:
+            (seq,) = connection.execute(_ADD_SESSION, values).fetchone()
             connection.execute(_KEEP_RESULT, values | {"seq": seq})
 
         await self._writer.run(add)
@@ -185,16 +181,19 @@ class Archive:
         async with self._folder.unkept_without_its_row(upload.id):
             await self._writer.run(lambda connection: connection.execute(_ADD_UPLOAD, values))
 
-    def upload(self, upload_id: str, key_id: str | None) -> Upload | None:
+    async def upload(self, upload_id: str, key_id: str | None) -> Upload | None:
         """An upload; None when there is none, when it was forgotten, and also when another key sent it."""
-        with store_errors():
-            row = self._reader.execute(_UPLOAD, {"id": upload_id, "key_id": key_id}).fetchone()
+        row = await self._row(_UPLOAD, upload_id, key_id)
         return Upload(row[0], row[1] or None, *row[2:]) if row else None
+
+    async def _row(self, sql: str, id_: str, key_id: str | None) -> Any:
+        values = {"id": id_, "key_id": key_id}
+        return await self._reader.run(lambda connection: connection.execute(sql, values).fetchone())
 
     async def close(self) -> None:
         """Wait for the write under way, then close."""
         self._lists.shutdown()
-        self._reader.close()
+        await self._reader.close()
         await self._writer.close()
 
 
@@ -236,7 +235,7 @@ def _filters(selection: Selection) -> dict[str, object]:
     }
 
 
-def _readable(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
+def _readable(connection: Connection, rows: Iterable[Sequence[Any]]) -> Iterator[Record]:
     for row in rows:
         try:
             yield _record(connection, row)
@@ -244,7 +243,7 @@ def _readable(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> 
             log.exception("job.unreadable", seq=row[0])
 
 
-def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> Record:
+def _record(connection: Connection, row: Sequence[Any]) -> Record:
     _, request, media, stored, created_at, started_at, finished_at, duration, result = row
     state, asked = _STATES[stored], request_from_json(request)
     return Record(
@@ -260,7 +259,7 @@ def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> Record:
     )
 
 
-def _delivered(connection: sqlite3.Connection, job_id: str) -> Delivered | None:
+def _delivered(connection: Connection, job_id: str) -> Delivered | None:
     stands = standing(connection, job_id)
     if stands is None:
         return None

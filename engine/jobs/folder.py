@@ -67,7 +67,7 @@ class AudioFolder:
         except StoreUnavailable as error:
             # Not on a cancellation: a commit that was begun is ended, and the row may stand.
             await self.remove(job_id)
-            if str(error) == "full":
+            if error.kind == "full":
                 raise StorageFull from error
             raise
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.jobs.folder import AudioFolder, Wanted
 from relay.outbox.queries import statement
-from relay.outbox.writer import Writer
+from relay.outbox.store import Database, Writer
 
 DAY = 86400.0
 
@@ -52,9 +51,9 @@ class Forgotten:
     litter: int = 0
 
 
-async def prune(path: Path, folder: AudioFolder, wanted: Wanted, kept: Retention, now: float) -> Forgotten:
+async def prune(database: Database, folder: AudioFolder, wanted: Wanted, kept: Retention, now: float) -> Forgotten:
     """One whole pass, on a connection of its own. Raises StoreUnavailable."""
-    writer = Writer(path)
+    writer = database.writer()
     try:
         results = await _forget(writer, _FORGET_RESULTS, now - kept.results)
         audio = await _forget(writer, _FORGET_AUDIO, now - kept.audio)

@@ -110,12 +110,14 @@ class Runner:
         workers: int,
         pace: Pace = Pace(),
         tell: Callable[[Ended], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
         self._work = work
         self._workers = workers
         self._pace = pace
         self._tell = tell
+        self._clock = clock
         self._running: dict[asyncio.Task[None], Job] = {}
         self._ending: set[int] = set()
         self._awake = asyncio.Event()
@@ -158,7 +160,7 @@ class Runner:
         try:
             jobs = await self._queue.lease(self._workers - len(self._running))
         except StoreUnavailable as error:
-            log.error("store.error", operation="lease", kind=str(error))
+            log.error("store.error", operation="lease", kind=error.kind)
             return 0
         for job in jobs:
             self._start(job)
@@ -178,7 +180,7 @@ class Runner:
         try:
             held = await self._queue.renew(list(running.values()))
         except StoreUnavailable as error:
-            log.error("store.error", operation="renew", kind=str(error))
+            log.error("store.error", operation="renew", kind=error.kind)
             return
         for task, job in running.items():
             if job.seq not in held | self._ending and not task.done():
@@ -213,7 +215,7 @@ class Runner:
         try:
             await self._queue.release(jobs)
         except StoreUnavailable as error:  # their leases lapse instead
-            log.error("store.error", operation="release", kind=str(error))
+            log.error("store.error", operation="release", kind=error.kind)
         else:
             log.info("engine.released", jobs=len(jobs))
 
@@ -227,7 +229,7 @@ class Runner:
         self.wake()
 
     async def _carry_out(self, job: Job) -> None:
-        started_at = time.time()
+        started_at = self._clock()
         try:
             log.info("job.started", **{"job.id": job.id, "crashes": job.crashes, "lapses": job.lapses})
             match await self._attempt(job):
@@ -262,7 +264,7 @@ class Runner:
             if not await self._write(job, lambda: self._queue.finish(job, result, delivery, crashed=crashed)):
                 log.warning("job.lease.lost", **{"job.id": job.id})
                 return
-            self._announce(Ended(job, result, started_at, time.time()))
+            self._announce(Ended(job, result, started_at, self._clock()))
             await self._work.forget(job)
         finally:
             self._ending.discard(job.seq)
@@ -286,7 +288,7 @@ class Runner:
                 return await write()
             except StoreUnavailable as error:
                 log.error(
-                    "store.error", **{"operation": "finish", "kind": str(error), "job.id": job.id, "retry_s": pause}
+                    "store.error", **{"operation": "finish", "kind": error.kind, "job.id": job.id, "retry_s": pause}
                 )
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._pace.longest_write_pause)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -30,9 +28,8 @@ from engine.request import (
 from engine.transcript import Transcript
 from relay import outbox
 from relay.model import NewDelivery
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.writer import Writer, store_errors
+from relay.outbox.store import Connection, Database
 from relay.policy.fairness import share
 
 _ACCEPT = statement("accept", __package__)
@@ -52,6 +49,9 @@ _RELEASE = statement("release", __package__)
 _SNAPSHOT = statement("snapshot", __package__)
 _STATES = statement("states", __package__)
 _BACKLOG = statement("backlog", __package__)
+
+JOBS = outbox.Room("engine.jobs", "jobs")
+"""The engine's own tables, which stand in the outbox's database."""
 
 NO_KEY = ""
 """Whose jobs are those that came without a key, where none was asked for."""
@@ -111,12 +111,12 @@ class Backlog:
 class JobStore:
     """One engine's view of the queue. All but `close` raise StoreUnavailable, and change nothing, when they cannot."""
 
-    def __init__(self, path: Path, lease_seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
-        self._clock = clock
-        self._writer = Writer(path)
-        self._reader = connect_read_only(path)
-        self._bell = outbox.Bell(path)
+        self._clock = database.now
+        self._writer = database.writer()
+        self._reader = database.reader()
+        self._bell = database.bell()
         self._holder = secrets.token_hex(8)
         self._leases = 0
 
@@ -139,25 +139,24 @@ class JobStore:
         """At most `room` due jobs, of the keys in turn and of each the oldest; those of engines that went quiet among
         them."""
         now = self._clock()
-        if room < 1 or not self._anything(now):
+        if room < 1 or not await self._anything(now):
             return ()
         self._leases += 1
         token = f"{self._holder}.{self._leases}"
         values = {"token": token, "until": now + self._lease_seconds, "now": now}
 
-        def lease(connection: sqlite3.Connection) -> list[Any]:
+        def lease(connection: Connection) -> list[Any]:
             connection.execute(_SWEEP, {"now": now})
             seqs = json.dumps(_choose(connection, room, now))
             return connection.execute(_LEASE, values | {"seqs": seqs}).fetchall()
 
         return tuple(_readable(await self._writer.run(lease), token))
 
-    def _anything(self, now: float) -> bool:
-        return bool(self._read(_WAITING, {"now": now})[0][0])
+    async def _anything(self, now: float) -> bool:
+        return bool((await self._read(_WAITING, {"now": now}))[0][0])
 
-    def _read(self, sql: str, values: Mapping[str, object]) -> list[Any]:
-        with store_errors():
-            return self._reader.execute(sql, values).fetchall()
+    async def _read(self, sql: str, values: Mapping[str, object]) -> list[Any]:
+        return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
 
     async def renew(self, jobs: Iterable[Job]) -> frozenset[int]:
         """Push the expiry of running jobs out by a whole lease. Returns the seqs of those that are still held: the
@@ -179,7 +178,7 @@ class JobStore:
         """
         values = _ending(job, result) | {"crashed": crashed, "now": self._clock()}
 
-        def finish(connection: sqlite3.Connection) -> bool:
+        def finish(connection: Connection) -> bool:
             stood = connection.execute(_FINISH, values).rowcount == 1
             if stood:
                 connection.execute(_KEEP_RESULT, values)
@@ -208,33 +207,34 @@ class JobStore:
 
     async def need_audio(self, ids: Sequence[str]) -> Mapping[str, bool]:
         """Of these ids, those that are jobs or uploads, and whether each still needs its audio."""
-        rows = self._read(_STATES, {"ids": json.dumps(list(ids))})
+        rows = await self._read(_STATES, {"ids": json.dumps(list(ids))})
         return {job_id: bool(needed) for job_id, needed in rows}
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """The gauges. Cheap, but it reads: not for the scrape path."""
         now = self._clock()
-        queued, leased, size, due_at = self._read(_SNAPSHOT, {})[0]
+        queued, leased, size, due_at = (await self._read(_SNAPSHOT, {}))[0]
         return Snapshot(queued, leased, size, max(0.0, now - due_at) if due_at is not None else 0.0)
 
-    def backlog(self, key_id: str) -> Backlog:
+    async def backlog(self, key_id: str) -> Backlog:
         """What a bound goes by. It costs a seek and a row a key, however long the queue is."""
-        return Backlog(*self._read(_BACKLOG, {"key_id": key_id})[0])
+        return Backlog(*(await self._read(_BACKLOG, {"key_id": key_id}))[0])
 
     async def close(self) -> None:
         """Wait for the write under way, then close."""
-        self._reader.close()  # first: SQLite folds its log into the database when the last writer leaves
+        await self._reader.close()  # first: SQLite folds its log into the database when the last writer leaves
         await self._writer.close()
         self._bell.close()
 
 
-def migrate(path: Path) -> None:
-    """Make the database, or bring it up to date: the outbox's tables and the engine's own. Raises SchemaError."""
-    outbox.migrate(path, [outbox.outbox_migrations(), outbox.migrations_of("engine.jobs", "jobs")])
+def migrate(database: Database) -> None:
+    """Make the database, or bring it up to date: the outbox's tables and the engine's own. Blocks. Raises SchemaError
+    and StoreUnavailable."""
+    database.migrate([outbox.OUTBOX, JOBS])
 
 
-def _readable(rows: Iterable[tuple[Any, ...]], token: str) -> Iterator[Job]:
-    for row in sorted(rows):
+def _readable(rows: Iterable[Sequence[Any]], token: str) -> Iterator[Job]:
+    for row in sorted(rows, key=itemgetter(0)):
         try:
             yield _job(row, token)
         except ValueError:  # written by another version, or by hand: it must not hold up the others
@@ -246,7 +246,7 @@ def _job(row: Sequence[Any], token: str) -> Job:
     return Job(seq, token, request_from_json(request), media_from_json(media), bool(has_audio), *counts_and_age)
 
 
-def _choose(connection: sqlite3.Connection, room: int, now: float) -> list[int]:
+def _choose(connection: Connection, room: int, now: float) -> list[int]:
     """The seqs to lease. Keys go round robin, so that a backlog waits for itself; a suspect goes alone."""
     suspects = [seq for (seq,) in connection.execute(_SUSPECT, {"now": now})]
     room -= len(suspects)

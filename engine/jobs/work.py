@@ -114,4 +114,4 @@ class Workshop:
         try:
             await self._ledger.fetched(job, media)
         except StoreUnavailable as error:  # it costs another download if this engine is killed now
-            log.error("store.error", operation="fetched", kind=str(error))
+            log.error("store.error", operation="fetched", kind=error.kind)

@@ -7,21 +7,18 @@ idle database commits at once. What the relay finds out about a stream is asked 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import structlog
 
 from relay import outbox
 from relay.errors import DuplicateDelivery, InvalidDelivery, StoreUnavailable, StreamEnded, StreamKilled
 from relay.model import Kind, NewDelivery, OnDead, Stream, StreamState, StreamStatus
-from relay.outbox.database import BUSY_SECONDS, connect_read_only
-from relay.outbox.writer import Writer, store_errors
+from relay.outbox.store import BUSY_SECONDS, Connection, Database
 
 _WATCH_SECONDS = 0.25
 _AGAIN_SECONDS = 0.1
@@ -102,11 +99,10 @@ class Outlet:
 
     def __init__(
         self,
-        path: Path,
+        database: Database,
         *,
         backlog: int = 1000,
         liveness: float = 10.0,
-        clock: Callable[[], float] = time.time,
         committed: Callable[[int, float], None] = lambda _count, _seconds: None,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
@@ -114,11 +110,11 @@ class Outlet:
         database that is locked is waited for, for `busy_seconds`, before that is a trouble."""
         self._backlog = backlog
         self._liveness = liveness
-        self._clock = clock
+        self._clock = database.now
         self._committed = committed
-        self._writer = Writer(path, busy_seconds)
-        self._reader = connect_read_only(path, any_thread=True)
-        self._bell = outbox.Bell(path)
+        self._writer = database.writer(busy_seconds)
+        self._reader = database.reader()
+        self._bell = database.bell()
         self._taps: dict[str, Tap] = {}
         self._tasks: list[Task] = []
         self._first_at = 0.0
@@ -141,7 +137,7 @@ class Outlet:
             worker.cancel()
         await asyncio.wait(self._workers)
         await self._writer.close()
-        self._reader.close()
+        await self._reader.close()
         self._bell.close()
 
     async def open(self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None) -> Tap:
@@ -166,7 +162,7 @@ class Outlet:
         try:
             failures = await self._writer.run(partial(self._write, tasks))
         except StoreUnavailable as error:
-            log.error("store.error", operation="live", kind=str(error))
+            log.error("store.error", operation="live", kind=error.kind)
             self._tasks = tasks + self._tasks
             self._first_at = began
             self._stop_those_who_wait()
@@ -182,7 +178,7 @@ class Outlet:
     async def watch_once(self) -> None:
         """Ask how the streams stand, and tell those that are in trouble."""
         keys = tuple(self._taps)
-        statuses = await asyncio.to_thread(self._statuses, keys) if keys else {}
+        statuses = await self._statuses(keys) if keys else {}
         for key in keys:
             if tap := self._taps.get(key):
                 self._judge(tap, statuses.get(key))
@@ -193,9 +189,8 @@ class Outlet:
             until = self._clock() + self._liveness
             await self._writer.run(lambda connection: outbox.keep_streams(connection, keys, until))
 
-    def _statuses(self, keys: Sequence[str]) -> Mapping[str, StreamStatus]:
-        with store_errors():
-            return outbox.watch_streams(self._reader, keys)
+    async def _statuses(self, keys: Sequence[str]) -> Mapping[str, StreamStatus]:
+        return await self._reader.run(lambda connection: outbox.watch_streams(connection, keys))
 
     def _judge(self, tap: Tap, status: StreamStatus | None) -> None:
         match status:
@@ -219,7 +214,7 @@ class Outlet:
             if count >= self._backlog and not tap.is_over:
                 tap.tell(Behind(count))
 
-    def _write(self, tasks: Sequence[Task], connection: sqlite3.Connection) -> Mapping[Tap, str]:
+    def _write(self, tasks: Sequence[Task], connection: Connection) -> Mapping[Tap, str]:
         """In one transaction. A stream that takes nothing more holds up nobody else; the answer says which and why."""
         failures: dict[Tap, str] = {}
         for task in tasks:
@@ -231,7 +226,7 @@ class Outlet:
                 failures[task.tap] = "killed" if isinstance(error, StreamKilled) else "ended"
         return failures
 
-    def _do(self, task: Task, connection: sqlite3.Connection) -> None:
+    def _do(self, task: Task, connection: Connection) -> None:
         if isinstance(task, Finish):
             outbox.end_stream(connection, task.tap.key)
         else:
@@ -276,7 +271,7 @@ async def _unless_unavailable(operation: str, work: Awaitable[None]) -> None:
     try:
         await work
     except StoreUnavailable as error:
-        log.error("store.error", operation=operation, kind=str(error))
+        log.error("store.error", operation=operation, kind=error.kind)
 
 
 def _unheard(trouble: Trouble) -> None:

@@ -41,10 +41,13 @@ Observer = Callable[[Ended], None]
 class Sessions:
     """Begins sessions, tells observers of those that ended, and ends those that are left."""
 
-    def __init__(self, ears: Ears, outbox: Outbox, *observers: Observer) -> None:
+    def __init__(
+        self, ears: Ears, outbox: Outbox, *observers: Observer, clock: Callable[[], float] = time.time
+    ) -> None:
         self._ears = ears
         self._outbox = outbox
         self._observers = observers
+        self._clock = clock
         self._under_way: set[Conversation] = set()
         self._stopping = False
 
@@ -76,7 +79,7 @@ class Sessions:
             for observer in (*self._observers, *observers):
                 observer(ended)
 
-        clock = _steady_clock()
+        clock = _steady(self._clock)
         session = Session(make_voice(hearing.model, clock()), limits, clock(), asked.byte_rate)
         conversation = Conversation(asked, session, hearing, tap, clock, tell, resumable=resumable)
         self._under_way.add(conversation)
@@ -101,7 +104,7 @@ class Sessions:
                 task.cancel()
 
 
-def _steady_clock() -> Callable[[], float]:
-    """Epoch seconds that no correction of the wall clock can turn back."""
-    offset = time.time() - time.monotonic()
+def _steady(clock: Callable[[], float]) -> Callable[[], float]:
+    """The same epoch seconds, but no correction of the clock can turn them back."""
+    offset = clock() - time.monotonic()
     return lambda: time.monotonic() + offset

@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relay import outbox
 from relay.model import KillReason, StreamState, StreamStatus
+from relay.outbox.sqlite import SqliteDatabase
 from tests.acceptance.receiver import Arrival, Reply
 from tests.acceptance.receiver import receiving as listening
 from tests.acceptance.sockets import Conversation, Receiver, receiving
@@ -48,7 +50,7 @@ class Play:
 
     def status(self, key: str) -> StreamStatus:
         """As the outbox knows it."""
-        return outbox.watch_streams(self.stage.database, [key])[key]
+        return _status(self.stage.database, key)
 
     async def settled(self, relay: Process, event: str, key: str) -> Line:
         """The relay's word on the end of a stream."""
@@ -100,11 +102,11 @@ async def test_a_producer_that_is_killed_leaves_a_stream_that_is_delivered_and_c
     await producer.kill()
     assert await conversation.closed() == 1001
     await play.settled(relay, "stream.closed", "s")
-    ((committed,),) = rows(play.stage.database, "SELECT position FROM streams")
+    ((committed,),) = _rows(play, "SELECT position FROM streams")
     assert numbers(conversation) == list(range(committed))
     await relay.stop()
     assert play.status("s") == StreamStatus(StreamState.CLOSED, None, 0)
-    assert rows(play.stage.database, "SELECT count(*) FROM deliveries WHERE state <> 'delivered'") == [(0,)]
+    assert _rows(play, "SELECT count(*) FROM deliveries WHERE state <> 'delivered'") == [(0,)]
 
 
 async def test_a_receiver_that_drops_is_known_to_the_producer_within_a_second(play: Play) -> None:
@@ -122,7 +124,10 @@ async def test_a_receiver_that_drops_is_known_to_the_producer_within_a_second(pl
     heard = len(by_key["other"].texts)
     await by_key["other"].heard(heard + 10)
     assert play.receiver.opened.empty()
-    left = rows(play.stage.database, "SELECT DISTINCT state, reason FROM deliveries WHERE id LIKE 's-%' ORDER BY state")
+    left = rows(
+        SqliteDatabase(play.stage.database),
+        "SELECT DISTINCT state, reason FROM deliveries WHERE id LIKE 's-%' ORDER BY state",
+    )
     assert [row for row in left if row != ("delivered", None)] in ([], [("dead", "stream_killed")])
 
 
@@ -137,7 +142,7 @@ async def test_a_relay_that_is_killed_ends_its_streams_although_nobody_is_left_t
     end = await gone(producer, "s")
     assert (end["state"], end["reason"]) == ("killed", "relay_gone")
     assert end["at"] - killed_at < HOLD_SECONDS + 1
-    assert rows(play.stage.database, "SELECT state FROM streams") == [("open",)]
+    assert _rows(play, "SELECT state FROM streams") == [("open",)]
 
     successor = await play.relay()
     assert (await play.settled(successor, "stream.killed", "s"))["reason"] == "relay_gone"
@@ -202,7 +207,7 @@ async def test_requests_of_a_killed_producer_arrive_in_order_and_its_stream_is_c
         await producer.kill()
         await closed(play.stage.database, "s")
         await relay.stop()
-    ((committed,),) = rows(play.stage.database, "SELECT position FROM streams")
+    ((committed,),) = _rows(play, "SELECT position FROM streams")
     firsts = [arrival for arrival in came if arrival.number == 1]
     assert [json.loads(arrival.body)["n"] for arrival in firsts] == list(range(committed))
     assert [arrival.id for arrival in came] == sorted((one.id for one in came), key=lambda id_: int(id_[2:]))
@@ -212,5 +217,14 @@ async def test_requests_of_a_killed_producer_arrive_in_order_and_its_stream_is_c
 async def closed(database: Path, key: str) -> None:
     """Wait until a stream is; the outbox tells whoever asks, and nobody else."""
     async with asyncio.timeout(20):
-        while outbox.watch_streams(database, [key])[key].state is not StreamState.CLOSED:
+        while _status(database, key).state is not StreamState.CLOSED:
             await asyncio.sleep(0.05)
+
+
+def _status(database: Path, key: str) -> StreamStatus:
+    with SqliteDatabase(database).reading() as connection:
+        return outbox.watch_streams(connection, [key])[key]
+
+
+def _rows(play: Play, sql: str) -> list[Any]:
+    return rows(SqliteDatabase(play.stage.database), sql)

@@ -23,7 +23,8 @@ import pytest
 
 from relay import outbox
 from relay.model import NewDelivery
-from relay.outbox.database import connect_read_only
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.opening import connect_read_only
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.stage import Process, Stage
 
@@ -157,7 +158,7 @@ async def test_nothing_is_lost_though_the_relay_is_killed_again_and_again(
 
 
 def _migrated(database: Path) -> Path:
-    outbox.migrate(database, [outbox.outbox_migrations()])
+    SqliteDatabase(database).migrate([outbox.OUTBOX])
     return database
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from relay import outbox
 from relay.model import NewDelivery
+from relay.outbox.sqlite import SqliteDatabase
 from tests.acceptance.stage import free_port
 from tests.bench.bare import addresses
 
@@ -90,7 +91,7 @@ def new_outbox(copy_of: Path | None = None, *, signed: bool = True) -> Iterator[
         path = Path(folder) / "outspoken.db"
         if copy_of is not None:
             shutil.copy(copy_of, path)
-        outbox.migrate(path, [outbox.outbox_migrations()])
+        SqliteDatabase(path).migrate([outbox.OUTBOX])
         if signed:
             with closing(outbox.connect(path)) as connection:
                 connection.execute(
@@ -140,7 +141,7 @@ def pending(count: int, port: int, destinations: int) -> Path:
 
 def _built(count: int, state: str, urls: Sequence[str]) -> Path:
     path = _workshop() / f"{state}-{count}.db"
-    outbox.migrate(path, [outbox.outbox_migrations()])
+    SqliteDatabase(path).migrate([outbox.OUTBOX])
     values = {"count": count, "state": state, "then": time.time() - 60, "destinations": len(urls)}
     with closing(outbox.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from engine import keys
 from engine.errors import EngineError
-from engine.jobs.store import migrate
 from engine.keys import Keys
+from relay.outbox.store import Database
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "outspoken.db"
-    migrate(path)
-    return path
+async def door(database: Database) -> AsyncIterator[Keys]:
+    door = Keys(database, open_without_keys=True)
+    yield door
+    await door.close()
 
 
-@pytest.fixture
-def door(database: Path) -> Iterator[Keys]:
-    with closing(Keys(database, open_without_keys=True)) as door:
-        yield door
-
-
-async def test_a_key_opens_the_door_until_it_is_removed(database: Path, door: Keys) -> None:
+async def test_a_key_opens_the_door_until_it_is_removed(database: Database, door: Keys) -> None:
     key = keys.add(database, "alice")
     (listed,) = keys.all_keys(database)
     assert await door.key_id(key) == listed.id
@@ -35,18 +28,18 @@ async def test_a_key_opens_the_door_until_it_is_removed(database: Path, door: Ke
     assert await door.key_id(key) is None
 
 
-async def test_the_id_is_public_and_the_secret_is_not(database: Path) -> None:
+async def test_the_id_is_public_and_the_secret_is_not(database_path: Path, database: Database) -> None:
     key = keys.add(database, "alice")
     (listed,) = keys.all_keys(database)
     prefix, key_id, secret = key.split("_")
     assert (prefix, key_id, len(secret)) == ("osk", listed.id, 64)
-    stored = b"".join(path.read_bytes() for path in database.parent.iterdir() if path.is_file())
+    stored = b"".join(path.read_bytes() for path in database_path.parent.iterdir() if path.is_file())
     assert listed.id.encode() in stored
     assert secret.encode() not in stored
     assert bytes.fromhex(secret) not in stored
 
 
-async def test_nothing_else_opens_the_door(database: Path, door: Keys) -> None:
+async def test_nothing_else_opens_the_door(database: Database, door: Keys) -> None:
     key = keys.add(database, "alice")
     other = keys.add(database, "bob")
     swapped = f"{key[:21]}{other[21:]}"
@@ -54,37 +47,38 @@ async def test_nothing_else_opens_the_door(database: Path, door: Keys) -> None:
         assert await door.key_id(wrong) is None
 
 
-def test_keys_are_required_from_the_first_one_on(database: Path, door: Keys) -> None:
-    assert not door.required
+async def test_keys_are_required_from_the_first_one_on(database: Database, door: Keys) -> None:
+    assert not await door.required()
     keys.add(database, "alice")
-    assert door.required
+    assert await door.required()
 
 
-def test_beyond_this_machine_keys_are_required_even_after_the_last_was_removed(database: Path) -> None:
-    with closing(Keys(database, open_without_keys=False)) as door:
-        keys.add(database, "alice")
-        keys.remove(database, "alice")
-        assert door.required
+async def test_beyond_this_machine_keys_are_required_even_after_the_last_was_removed(database: Database) -> None:
+    door = Keys(database, open_without_keys=False)
+    keys.add(database, "alice")
+    keys.remove(database, "alice")
+    assert await door.required()
+    await door.close()
 
 
-def test_a_name_is_given_once(database: Path) -> None:
+def test_a_name_is_given_once(database: Database) -> None:
     keys.add(database, "alice")
     with pytest.raises(EngineError, match="'alice' exists"):
         keys.add(database, "alice")
 
 
-def test_removing_what_is_not_there_is_said(database: Path) -> None:
+def test_removing_what_is_not_there_is_said(database: Database) -> None:
     with pytest.raises(EngineError, match="no key named 'bob'"):
         keys.remove(database, "bob")
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * 65, "a\nb", "a\x00", "-- drop;"])
-def test_a_name_must_be_a_line_of_plain_text(database: Path, name: str) -> None:
+def test_a_name_must_be_a_line_of_plain_text(database: Database, name: str) -> None:
     with pytest.raises(EngineError, match="cannot name a key"):
         keys.add(database, name)
 
 
-def test_a_key_may_have_bounds_of_its_own(database: Path) -> None:
+def test_a_key_may_have_bounds_of_its_own(database: Database) -> None:
     keys.add(database, "bounded", max_queued=5, max_running=1)
     keys.add(database, "free")
     listed = {key.name: (key.max_queued, key.max_running) for key in keys.all_keys(database)}
@@ -92,7 +86,7 @@ def test_a_key_may_have_bounds_of_its_own(database: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", [{"max_queued": 0}, {"max_running": -1}])
-def test_a_bound_that_lets_nothing_through_is_a_mistake(database: Path, bound: dict[str, int]) -> None:
+def test_a_bound_that_lets_nothing_through_is_a_mistake(database: Database, bound: dict[str, int]) -> None:
     with pytest.raises(EngineError, match=r"^max-(queued|running): .* remove the key"):
         keys.add(database, "alice", **bound)
     assert keys.all_keys(database) == ()

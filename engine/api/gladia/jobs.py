@@ -42,7 +42,7 @@ class Jobs:
 
     async def create(self, http: web.Request) -> web.Response:
         """Accept a job. What is refused is refused before anything is stored, what is accepted is on disk."""
-        request, media = self._with_audio(http, await self._read(http))
+        request, media = await self._with_audio(http, await self._read(http))
         if request.upload_id is None and request.audio_url is not None:
             await self._parts.judge("audio_url", request.audio_url, must_resolve=False)
         try:
@@ -73,7 +73,7 @@ class Jobs:
         """The audio, byte for byte."""
         key_id = await authenticate_gladia(http, self._parts.keys)
         record = await self._find(http)
-        path = self._parts.archive.audio(record.request.id, key_id)
+        path = await self._parts.archive.audio(record.request.id, key_id)
         if path is None:
             raise Rejected(_NO_FILE)
         headers = {
@@ -86,7 +86,7 @@ class Jobs:
     async def _read(self, http: web.Request) -> Request:
         parts = self._parts
         key_id = await authenticate_gladia(http, parts.keys)
-        enter(http, parts.doorkeeper, key_id, MAX_JSON)
+        await enter(http, parts.doorkeeper, key_id, MAX_JSON)
         body = await parts.json(http)
         request = parse(
             body,
@@ -103,11 +103,11 @@ class Jobs:
             await parts.judge(name, request.callback.url, must_resolve=True)
         return request
 
-    def _with_audio(self, http: web.Request, request: Request) -> tuple[Request, Media]:
+    async def _with_audio(self, http: web.Request, request: Request) -> tuple[Request, Media]:
         """The request with its audio found, where it is an upload of ours: those are never fetched by URL."""
         url, now = request.audio_url or "", self._parts.clock()
         upload_id = upload_id_of(url)
-        upload = self._parts.archive.upload(upload_id, request.key_id) if upload_id else None
+        upload = await self._parts.archive.upload(upload_id, request.key_id) if upload_id else None
         if upload:
             options = {**request.options, "file": file_of(upload), "audio_url": url}
             found = replace(request, upload_id=upload.id, audio_url=None, options=options)
@@ -118,7 +118,7 @@ class Jobs:
 
     async def _find(self, http: web.Request) -> Record:
         key_id = await authenticate_gladia(http, self._parts.keys)
-        record = self._parts.archive.find(http.match_info["id"], key_id)
+        record = await self._parts.archive.find(http.match_info["id"], key_id)
         if record is None or record.request.dialect != DIALECT:
             raise Rejected(_NO_JOB)
         return record

@@ -177,7 +177,7 @@ class Live:
         try:
             await self._parts.archive.add_session(_record(guest, voice, ended))
         except StoreUnavailable as error:
-            log.error("store.error", operation="live.keep", kind=str(error))
+            log.error("store.error", operation="live.keep", kind=error.kind)
         finally:
             guest.ended_at = ended.ended_at
             guest.saved.set()
@@ -191,7 +191,7 @@ class Live:
         return None
 
     async def _find(self, http: web.Request, key_id: str | None) -> Record:
-        record = self._parts.archive.find(http.match_info["id"], key_id)
+        record = await self._parts.archive.find(http.match_info["id"], key_id)
         if record is None or record.request.dialect != LIVE:
             raise Rejected(_NO_SESSION)
         return record

@@ -59,10 +59,10 @@ class Intake(Protocol):
 class Archive(Protocol):
     """Where jobs and uploads are found again, each by the key that made it. StoreUnavailable where they cannot be."""
 
-    def find(self, job_id: str, key_id: str | None) -> Record | None:
+    async def find(self, job_id: str, key_id: str | None) -> Record | None:
         """A job of this key."""
 
-    def audio(self, job_id: str, key_id: str | None) -> Path | None:
+    async def audio(self, job_id: str, key_id: str | None) -> Path | None:
         """The file with a job's audio, where it is kept."""
 
     async def page(self, selection: Selection, *, with_results: bool = False) -> Page:
@@ -77,7 +77,7 @@ class Archive(Protocol):
     async def add_upload(self, upload: Upload, received: Path) -> None:
         """Keep the file at `received`, durably."""
 
-    def upload(self, upload_id: str, key_id: str | None) -> Upload | None:
+    async def upload(self, upload_id: str, key_id: str | None) -> Upload | None:
         """An upload of this key."""
 
 

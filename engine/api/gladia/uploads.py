@@ -44,7 +44,7 @@ class Uploads:
         """Keep the audio, and say under which URL a job finds it."""
         parts = self._parts
         key_id = await authenticate_gladia(http, parts.keys)
-        enter(http, parts.doorkeeper, key_id, MAX_JSON if is_json(http) else parts.limits.upload + _FRAMING)
+        await enter(http, parts.doorkeeper, key_id, MAX_JSON if is_json(http) else parts.limits.upload + _FRAMING)
         with self._parts.spool.file(http[REQUEST_ID]) as path:
             if is_json(http):
                 source = await self._url(http)

@@ -3,3 +3,4 @@ INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, state, star
                   dialect, bytes, duration)
 VALUES (:id, :request, :media, 1, :created_at, :created_at, :state, :started_at, :now, :error_code, :key_id,
         :dialect, :bytes, :duration)
+RETURNING seq

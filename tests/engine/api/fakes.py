@@ -20,8 +20,11 @@ HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9
 
 @dataclass
 class FakeKeys:
-    required: bool = False
+    needed: bool = False
     secrets: dict[str, str] = field(default_factory=lambda: {"s3cret": "key-1"})
+
+    async def required(self) -> bool:
+        return self.needed
 
     async def key_id(self, secret: str) -> str | None:
         return self.secrets.get(secret)
@@ -33,15 +36,15 @@ class FakeQueue:
 
     backlog_now: Backlog = field(default_factory=lambda: Backlog(jobs=0, bytes=0, key_jobs=0, key_bound=None))
 
-    def backlog(self, key_id: str) -> Backlog:
+    async def backlog(self, key_id: str) -> Backlog:
         return self.backlog_now
 
 
 class EmptyArchive:
-    def find(self, job_id: str, key_id: str | None) -> Record | None:
+    async def find(self, job_id: str, key_id: str | None) -> Record | None:
         return None
 
-    def attempts(self, job_id: str) -> tuple[PastAttempt, ...]:
+    async def attempts(self, job_id: str) -> tuple[PastAttempt, ...]:
         return ()
 
     async def page(self, selection: Selection, *, with_results: bool = False) -> Page:

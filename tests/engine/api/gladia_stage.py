@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from engine.jobs.intake import Intake
 from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, Media, RawFormat
 from engine.transcript import Transcript
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 from relay.transports.resolver import Resolver
 
@@ -54,7 +55,7 @@ class Stage:
 
     url: str
     app: web.AppRunner
-    database: Path
+    database: Database
     folder: Path
     keys: FakeKeys
     store: JobStore
@@ -89,7 +90,7 @@ class Prober:
 @asynccontextmanager
 async def stage(
     root: Path,
-    database: Path,
+    database: Database,
     *,
     limits: Limits | None = None,
     bounds: Bounds | None = None,
@@ -102,7 +103,8 @@ async def stage(
     folder.create()
     spool = Spool(folder.incoming)
     spool.open()
-    store, archive = JobStore(database, 60.0, clock), Archive(database, folder, clock)
+    database = replace(database, clock=clock)  # type: ignore[type-var]
+    store, archive = JobStore(database, 60.0), Archive(database, folder)
     resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), lookup=names)
     parts = gladia.Parts(
         keys=keys,

@@ -31,6 +31,7 @@ from engine.live.conversation import Ended
 from engine.live.outlet import Outlet
 from engine.live.session import Limits
 from engine.live.sessions import Sessions
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 from relay.transports.resolver import Resolver
 from tests.engine.live.ears import FakeEars, FakeHearing
@@ -51,7 +52,7 @@ class Stage:
     """A running server and what stands behind it."""
 
     url: str
-    database: Path
+    database: Database
     keys: FakeKeys
     ears: FakeEars
     sessions: Sessions
@@ -71,7 +72,7 @@ class Stage:
 @asynccontextmanager
 async def stage(
     root: Path,
-    database: Path,
+    database: Database,
     *,
     limits: Limits | None = None,
     mirror: bool = False,

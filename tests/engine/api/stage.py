@@ -66,9 +66,10 @@ class Stage:
 class NothingKept:
     """A shelf without results."""
 
-    secret = b"secret"
+    async def secret(self) -> bytes:
+        return b"secret"
 
-    def fetch(self, delivery_id: str) -> Result | None:
+    async def fetch(self, delivery_id: str) -> Result | None:
         return None
 
 

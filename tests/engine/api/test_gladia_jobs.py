@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from gladiaio_sdk import PreRecordedV2ListResponse, PreRecordedV2Response
 from engine.jobs.admission import Bounds
 from engine.request import Callback, Failed, FailureCode
 from relay.outbox.results import Results
+from relay.outbox.store import Database
 
 from .conftest import wav
 from .gladia_stage import Stage, client_of, stage
@@ -29,7 +29,7 @@ Answer = tuple[int, Any]
 
 
 @pytest.fixture
-async def server(tmp_path: Path, database: Path) -> AsyncIterator[Stage]:
+async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
     async with stage(tmp_path, database) as running:
         yield running
 
@@ -114,8 +114,9 @@ async def test_a_callback_says_what_get_shows(server: Stage, client: aiohttp.Cli
     job_id = await create(client, callback_url=HOOK)
     await server.finish()
     _, shown = await ask(client, "GET", f"{JOBS}/{job_id}")
-    with closing(Results(server.database)) as results:
-        delivered = results.fetch(job_id)
+    results = Results(server.database)
+    delivered = await results.fetch(job_id)
+    await results.close()
     assert delivered is not None
     assert json.loads(delivered.body) == {"id": job_id, "event": "success", "payload": shown["result"]}
 
@@ -130,7 +131,7 @@ async def test_the_old_path_is_the_same_list(server: Stage, client: aiohttp.Clie
 
 
 async def test_jobs_of_another_key_are_not_there(server: Stage, client: aiohttp.ClientSession) -> None:
-    server.keys.required = True
+    server.keys.needed = True
     server.keys.secrets["0ther"] = "key-2"
     job_id, audio_url = await create(client), await upload(client)
     async with client_of(server, "0ther") as stranger:
@@ -152,7 +153,7 @@ async def test_jobs_of_another_key_are_not_there(server: Stage, client: aiohttp.
     + [("POST", "/v2/upload"), ("POST", "/v2/transcription")],
 )
 async def test_without_a_key_every_door_is_shut(server: Stage, method: str, path: str, headers: dict[str, str]) -> None:
-    server.keys.required = True
+    server.keys.needed = True
     async with aiohttp.ClientSession(server.url, headers=headers) as nobody:
         status, body = await ask(nobody, method, path, json={"audio_url": URL} if method == "POST" else None)
     assert (status, body["statusCode"]) == (401, 401)
@@ -297,7 +298,7 @@ async def test_what_is_refused_is_refused_before_anything_is_stored(
     server: Stage, client: aiohttp.ClientSession, fields: dict[str, Any], flaw: str
 ) -> None:
     assert (await refusal(client, **fields)).startswith(flaw)
-    assert server.store.snapshot().queued == 0
+    assert (await server.store.snapshot()).queued == 0
 
 
 async def test_audio_whose_host_does_not_resolve_now_may_do_so_later(client: aiohttp.ClientSession) -> None:
@@ -309,7 +310,7 @@ async def test_an_upload_that_was_never_made_is_named(server: Stage, client: aio
     assert (await refusal(client, audio_url=unknown)).startswith("audio_url must name an upload that is still kept")
 
 
-async def test_behind_a_proxy_urls_begin_as_it_is_called_outside(tmp_path: Path, database: Path) -> None:
+async def test_behind_a_proxy_urls_begin_as_it_is_called_outside(tmp_path: Path, database: Database) -> None:
     outside = "https://speech.example/stt"
     async with stage(tmp_path, database, public_url=outside + "/") as server, client_of(server) as client:
         audio_url = await upload(client)
@@ -330,13 +331,13 @@ async def test_a_client_that_names_no_host_gets_the_address_that_it_called(serve
     writer.close()
 
 
-async def test_the_setting_names_the_events_of_new_jobs(tmp_path: Path, database: Path) -> None:
+async def test_the_setting_names_the_events_of_new_jobs(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, event_names="namespaced") as server, client_of(server) as client:
         await create(client)
         assert (await server.take()).request.options["event_names"] == "namespaced"
 
 
-async def test_a_full_queue_is_said_before_the_body_is_read(tmp_path: Path, database: Path) -> None:
+async def test_a_full_queue_is_said_before_the_body_is_read(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, bounds=Bounds(jobs=1)) as server, client_of(server) as client:
         await create(client)
         for path in (JOBS, "/v2/upload"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from engine.heard import Broken, Final
 from engine.live.session import Limits
 from engine.request import FailureCode
-from relay import outbox
+from relay.outbox.store import Database
 from tests.engine.live.ears import HELLO
 
 from .live_stage import Stage, stage
@@ -25,9 +24,9 @@ STOP = '{"type": "stop_recording"}'
 
 
 @pytest.fixture
-async def server(tmp_path: Path, database: Path) -> AsyncIterator[Stage]:
+async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
     async with stage(tmp_path, database) as running:
-        running.keys.required = True
+        running.keys.needed = True
         yield running
 
 
@@ -166,7 +165,7 @@ async def test_a_caller_who_says_goodbye_does_not_come_back(server: Stage) -> No
     assert code == 4403
 
 
-async def test_a_session_that_nobody_comes_back_to_ends(tmp_path: Path, database: Path) -> None:
+async def test_a_session_that_nobody_comes_back_to_ends(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, limits=Limits(idle=0.2)) as server:
         session_id, path = await begun(server)
         async with connect(server, path) as socket:
@@ -204,8 +203,8 @@ async def test_the_callback_gets_its_own_messages_and_the_caller_too(server: Sta
     ]
 
 
-def called_back(database: Path) -> list[str]:
-    with closing(outbox.connect(database)) as connection:
+def called_back(database: Database) -> list[str]:
+    with database.writing() as connection:
         return [json.loads(body)["event"] for (body,) in connection.execute("SELECT body FROM bodies ORDER BY seq")]
 
 
@@ -245,7 +244,7 @@ async def test_a_token_that_nobody_gave_out_opens_nothing(server: Stage) -> None
     assert refused.value.status == 401
 
 
-async def test_without_room_the_socket_is_refused_and_may_be_tried_again(tmp_path: Path, database: Path) -> None:
+async def test_without_room_the_socket_is_refused_and_may_be_tried_again(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, places=0) as server:
         _, path = await begun(server)
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
@@ -263,6 +262,6 @@ async def test_what_became_of_a_session_is_told_by_requests_too(server: Stage) -
         await socket.send_str(STOP)
         await ended(socket)
     await over(server, session_id)
-    record = server.archive.find(session_id, "key-1")
+    record = await server.archive.find(session_id, "key-1")
     assert record
     assert (record.state.value, record.duration, record.request.dialect) == ("done", 0.0, "gladia-live")

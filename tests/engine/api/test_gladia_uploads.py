@@ -15,6 +15,7 @@ from aiohttp import web
 from gladiaio_sdk import PreRecordedV2AudioUploadResponse
 
 from engine.api.body import Limits
+from relay.outbox.store import Database
 
 from .conftest import wav
 from .gladia_stage import Stage, client_of, stage
@@ -28,7 +29,7 @@ HEAD = b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r
 
 
 @pytest.fixture
-async def server(tmp_path: Path, database: Path) -> AsyncIterator[Stage]:
+async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
     async with stage(tmp_path, database) as running:
         yield running
 
@@ -71,7 +72,7 @@ async def test_a_file_is_kept_whole_under_a_url_of_ours(server: Stage, client: a
     assert (server.folder / metadata.id).read_bytes() == wav(2.0, channels=2)
 
 
-async def test_a_file_comes_by_url_through_the_guard(tmp_path: Path, database: Path) -> None:
+async def test_a_file_comes_by_url_through_the_guard(tmp_path: Path, database: Database) -> None:
     async def audio(request: web.Request) -> web.Response:
         return web.Response(body=wav())
 
@@ -181,7 +182,7 @@ async def test_a_playlist_opens_nothing(server: Stage, client: aiohttp.ClientSes
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_file_that_is_too_large_is_refused(tmp_path: Path, database: Path, announced: bool) -> None:
+async def test_a_file_that_is_too_large_is_refused(tmp_path: Path, database: Database, announced: bool) -> None:
     body = HEAD + bytes(2 * MIB) + b"\r\n--B--"
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -207,7 +208,7 @@ async def test_an_upload_that_stops_half_way_leaves_nothing(server: Stage) -> No
     await until(lambda: server.files == [])
 
 
-async def test_an_upload_that_stalls_is_given_up(tmp_path: Path, database: Path) -> None:
+async def test_an_upload_that_stalls_is_given_up(tmp_path: Path, database: Database) -> None:
     async def stalling() -> AsyncIterator[bytes]:
         yield HEAD + wav()[:1000]
         await asyncio.Event().wait()
@@ -218,7 +219,7 @@ async def test_an_upload_that_stalls_is_given_up(tmp_path: Path, database: Path)
         assert server.files == []
 
 
-async def test_an_upload_survives_the_server_and_stays_its_own(tmp_path: Path, database: Path) -> None:
+async def test_an_upload_survives_the_server_and_stays_its_own(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database) as server, client_of(server) as client:
         _, body = await send(client, data=form())
     async with stage(tmp_path, database, public_url="https://elsewhere.example") as again, client_of(again) as client:

@@ -265,7 +265,7 @@ async def test_a_body_beyond_the_limit_is_refused(tmp_path: Path, chunked: bool)
 async def test_a_required_key_is_asked_for(
     server: Stage, client: aiohttp.ClientSession, authorization: str, status: int
 ) -> None:
-    server.keys.required = True
+    server.keys.needed = True
     answer = await post(client, wav(), CALLBACK, Authorization=authorization)
     assert answer[0] == status
     if status == 200:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +16,7 @@ from engine.dialects.live import Ending
 from engine.heard import Broken, Final, LiveOptions, Partial
 from engine.live.session import Limits
 from engine.request import FailureCode, RawFormat
-from relay import outbox
+from relay.outbox.store import Database
 from tests.engine.live.ears import HELLO
 
 from .live_stage import Stage, messages, next_message, stage
@@ -28,7 +27,7 @@ CLOSE = '{"type": "CloseStream"}'
 
 
 @pytest.fixture
-async def server(tmp_path: Path, database: Path) -> AsyncIterator[Stage]:
+async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
     async with stage(tmp_path, database) as running:
         yield running
 
@@ -52,19 +51,19 @@ async def closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[list[dict[str
         found.append(json.loads(message.data))
 
 
-def kill(database: Path) -> None:
+def kill(database: Database) -> None:
     """As the relay writes down that the receiver's socket dropped."""
-    with closing(outbox.connect(database)) as connection:
+    with database.writing() as connection:
         connection.execute("UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
 
 
-def called_back(database: Path) -> list[dict[str, Any]]:
-    with closing(outbox.connect(database)) as connection:
+def called_back(database: Database) -> list[dict[str, Any]]:
+    with database.writing() as connection:
         return [json.loads(body) for (body,) in connection.execute("SELECT body FROM bodies ORDER BY seq")]
 
 
-def states(database: Path) -> list[str]:
-    with closing(outbox.connect(database)) as connection:
+def states(database: Database) -> list[str]:
+    with database.writing() as connection:
         return [state for (state,) in connection.execute("SELECT state FROM streams")]
 
 
@@ -99,7 +98,7 @@ async def test_the_upgrade_names_the_request(server: Stage) -> None:
 
 @pytest.mark.parametrize("scheme", ["token", "Token", "bearer"])
 async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_back(server: Stage, scheme: str) -> None:
-    server.keys.required = True
+    server.keys.needed = True
     offered = (scheme, "s3cret", "x-deepgram-session-id", "9b2e")
     async with server.connect(RAW, protocols=offered) as socket:
         assert socket._response.headers["Sec-WebSocket-Protocol"] == scheme
@@ -119,7 +118,7 @@ async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_b
     ],
 )
 async def test_a_stranger_is_refused_before_the_upgrade(server: Stage, headers: dict[str, str]) -> None:
-    server.keys.required = True
+    server.keys.needed = True
     answer = await refused(server, RAW, headers=headers)
     assert answer.status == 401
     assert (await answer.json())["err_code"] == "INVALID_AUTH"
@@ -153,7 +152,7 @@ async def test_what_is_no_websocket_is_told_to_become_one(server: Stage) -> None
     assert (await answer.json())["err_code"] == "UPGRADE_REQUIRED"
 
 
-async def test_without_room_a_session_is_refused_with_a_time_to_come_back(tmp_path: Path, database: Path) -> None:
+async def test_without_room_a_session_is_refused_with_a_time_to_come_back(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, places=0) as server:
         answer = await refused(server, RAW)
     assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
@@ -175,7 +174,7 @@ async def test_an_empty_message_ends_the_stream_as_it_used_to(server: Stage) -> 
     assert (len(last), code) == (1, 1000)
 
 
-async def test_text_behind_the_last_word_changes_nothing(tmp_path: Path, database: Path) -> None:
+async def test_text_behind_the_last_word_changes_nothing(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, stuck=True) as server, server.connect(RAW) as socket:
         hearing = await server.hearing()
         await socket.send_str(CLOSE)
@@ -191,7 +190,7 @@ async def test_text_behind_the_last_word_changes_nothing(tmp_path: Path, databas
     assert hearing.flushed.empty()
 
 
-async def test_nonsense_is_bounded(tmp_path: Path, database: Path) -> None:
+async def test_nonsense_is_bounded(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, limits=Limits(flaws=3)) as server, server.connect(RAW) as socket:
         for _ in range(3):
             await socket.send_str("nonsense")
@@ -200,7 +199,7 @@ async def test_nonsense_is_bounded(tmp_path: Path, database: Path) -> None:
     assert code == 1008
 
 
-async def test_a_silent_caller_is_left_with_the_vendors_code(tmp_path: Path, database: Path) -> None:
+async def test_a_silent_caller_is_left_with_the_vendors_code(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, limits=Limits(idle=0.2)) as server, server.connect(RAW) as socket:
         said, code, reason = await closed(socket)
     assert [message["type"] for message in said] == ["Metadata"]
@@ -208,7 +207,7 @@ async def test_a_silent_caller_is_left_with_the_vendors_code(tmp_path: Path, dat
     assert reason.startswith("NET-0001")
 
 
-async def test_a_message_that_is_too_large_is_refused(tmp_path: Path, database: Path) -> None:
+async def test_a_message_that_is_too_large_is_refused(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, max_message=1000) as server, server.connect(RAW) as socket:
         hearing = await server.hearing()
         await socket.send_bytes(bytes(2000))
@@ -251,7 +250,7 @@ async def test_a_slow_recogniser_slows_the_caller_down_and_not_what_is_heard(ser
     assert (hearing.taken, code) == (bytes(3200), 1000)
 
 
-async def test_a_caller_faster_than_speech_is_held_back(tmp_path: Path, database: Path) -> None:
+async def test_a_caller_faster_than_speech_is_held_back(tmp_path: Path, database: Database) -> None:
     limits = Limits(burst=1.0, speed=2.0, idle=60.0)
     async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW) as socket:
         hearing = await server.hearing()
@@ -297,7 +296,7 @@ async def test_with_a_callback_the_caller_gets_the_metadata_and_the_callback_eve
     assert [message["type"] for message in called_back(server.database)] == ["Results", "Results", "Metadata"]
 
 
-async def test_a_mirror_shows_the_caller_what_goes_to_the_callback(tmp_path: Path, database: Path) -> None:
+async def test_a_mirror_shows_the_caller_what_goes_to_the_callback(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, mirror=True) as server, server.connect(CALLBACK) as socket:
         hearing = await server.hearing()
         hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
@@ -332,7 +331,7 @@ async def test_a_client_that_opens_again_what_was_killed_is_told_to_wait(server:
 
 
 async def test_a_callback_too_slow_for_its_results_ends_the_session_with_a_reason(
-    tmp_path: Path, database: Path
+    tmp_path: Path, database: Database
 ) -> None:
     async with stage(tmp_path, database, backlog=3) as server, server.connect(CALLBACK) as socket:
         hearing = await server.hearing()
@@ -345,7 +344,7 @@ async def test_a_callback_too_slow_for_its_results_ends_the_session_with_a_reaso
     assert states(database) == ["ended"]
 
 
-async def test_a_stopping_server_finishes_its_sessions_first(tmp_path: Path, database: Path) -> None:
+async def test_a_stopping_server_finishes_its_sessions_first(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database) as server:
         socket = await server.connect(RAW)
         hearing = await server.hearing()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from engine.api.server import runner
 from engine.emission import emit
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
-from engine.jobs.store import JobStore, Result, migrate
+from engine.jobs.store import JobStore, Result
 from engine.request import Callback, Failed, FailureCode, Media, Request
-from relay import outbox
 from relay.outbox.results import Results
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 
 from .fakes import HELLO, FakeKeys
 
@@ -36,7 +36,7 @@ class Place:
     """A server with an empty database behind it."""
 
     url: str
-    database: Path
+    database: Database
     store: JobStore
     now: float = 1_700_000_000.0
 
@@ -62,7 +62,7 @@ class Place:
         await self.store.finish(job, Result(MEDIA, said), emit(request, MEDIA, said) if request.callback else None)
 
     def write(self, sql: str, *values: object) -> None:
-        with closing(outbox.connect(self.database)) as connection:
+        with self.database.writing() as connection:
             connection.execute(sql, values)
 
 
@@ -74,16 +74,15 @@ def asked(job_id: str, key_id: str | None = "key-1", **changes: Any) -> Request:
 
 @pytest.fixture
 def keys() -> FakeKeys:
-    return FakeKeys(required=True, secrets={"s3cret": "key-1", "0ther": "key-2"})
+    return FakeKeys(needed=True, secrets={"s3cret": "key-1", "0ther": "key-2"})
 
 
 @pytest.fixture
-async def place(tmp_path: Path, keys: FakeKeys) -> AsyncIterator[Place]:
-    path = tmp_path / "outspoken.db"
-    migrate(path)
+async def place(tmp_path: Path, database_path: Path, keys: FakeKeys) -> AsyncIterator[Place]:
     clock: Callable[[], float] = lambda: here.now  # noqa: E731
-    here = Place("", path, JobStore(path, 60.0, clock))
-    archive, shelf = Archive(path, AudioFolder(tmp_path), clock), Results(path)
+    database = SqliteDatabase(database_path, clock)
+    here = Place("", database, JobStore(database, 60.0))
+    archive, shelf = Archive(database, AudioFolder(tmp_path)), Results(database)
     app = web.Application(middlewares=[identify])
     app.add_routes(requests.routes(requests.Parts(keys, archive, shelf)))
     server = runner(app, 1.0)
@@ -94,7 +93,7 @@ async def place(tmp_path: Path, keys: FakeKeys) -> AsyncIterator[Place]:
     yield here
     await server.cleanup()
     await archive.close()
-    shelf.close()
+    await shelf.close()
     await here.store.close()
 
 
@@ -102,7 +101,7 @@ async def test_a_result_is_what_the_callback_says(place: Place) -> None:
     await place.finish(asked("job-1"))
     status, told = await place.get("/v1/requests/job-1", KEY)
     assert status == 200
-    with closing(outbox.connect(place.database)) as connection:
+    with place.database.reading() as connection:
         ((body,),) = connection.execute("SELECT body FROM bodies").fetchall()
     assert orjson.dumps(told["result"]) == body
     assert (told["state"], told["progress"], told["error"], told["dialect"]) == ("done", 1.0, None, "deepgram")
@@ -175,7 +174,7 @@ async def test_without_a_key_nothing_is_told_where_one_is_required(place: Place,
     await place.finish(asked("job-1"))
     for path in ("/v1/requests", "/v1/requests/job-1"):
         assert (await place.get(path))[0] == 401
-    keys.required = False
+    keys.needed = False
     for path in ("/v1/requests", "/v1/requests/job-1"):
         assert (await place.get(path))[0] == 200
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,6 +14,7 @@ from engine.api.errors import identify
 from relay import outbox
 from relay.model import Delivery, Kind, Lease, Method, NewDelivery
 from relay.outbox.results import Results
+from relay.outbox.store import Database
 from relay.policy.pointer import Pointers
 
 NOW = 1_700_000_000.0
@@ -25,38 +24,34 @@ Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Results:
-    path = tmp_path / "outspoken.db"
-    outbox.migrate(path, [outbox.outbox_migrations()])
-    with closing(outbox.connect(path)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+def shelf(database: Database) -> Results:
+    with database.writing() as connection:
         outbox.add(connection, NewDelivery("kept", "https://hooks.example.com/x", BODY))
-        connection.execute("COMMIT")
-    return Results(path)
+    return Results(database)
 
 
 @pytest.fixture
 async def client(shelf: Results) -> AsyncIterator[Client]:
     application = web.Application(middlewares=[identify])
     application.add_routes(results.routes(shelf, clock=lambda: NOW))
-    with closing(shelf):
-        async with TestClient(TestServer(application)) as client:
-            yield client
+    async with TestClient(TestServer(application)) as client:
+        yield client
+    await shelf.close()
 
 
-def link(shelf: Results, delivery_id: str, now: float = NOW) -> str:
+async def link(shelf: Results, delivery_id: str, now: float = NOW) -> str:
     """The path and query that a pointer carries."""
     delivery = Delivery(
         Lease(1, "t"), delivery_id, "https://hooks.example.com:443", "", Method.POST, Kind.FINAL, "application/json",
         {}, None, len(BODY), now, now, 1, 0,
     )  # fmt: skip
-    url = json.loads(Pointers("https://speech.example.com", shelf.secret).envelope(delivery, now))["result_url"]
+    url = json.loads(Pointers("https://speech.example.com", await shelf.secret()).envelope(delivery, now))["result_url"]
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}"
 
 
 async def test_a_link_opens_the_very_bytes_that_were_too_large(client: Client, shelf: Results) -> None:
-    async with client.get(link(shelf, "kept")) as response:
+    async with client.get(await link(shelf, "kept")) as response:
         assert (response.status, await response.read()) == (200, BODY)
         assert response.headers["Content-Type"] == "application/json"
 
@@ -75,15 +70,15 @@ async def test_a_link_that_we_did_not_make_opens_nothing(client: Client, path: s
 
 
 async def test_a_link_opens_its_own_result_only(client: Client, shelf: Results) -> None:
-    await _refused(client.get(link(shelf, "other").replace("/other", "/kept")), 403, "INSUFFICIENT_PERMISSIONS")
+    await _refused(client.get((await link(shelf, "other")).replace("/other", "/kept")), 403, "INSUFFICIENT_PERMISSIONS")
 
 
 async def test_a_link_expires(client: Client, shelf: Results) -> None:
-    await _refused(client.get(link(shelf, "kept", now=NOW - 8 * 86400)), 403, "INSUFFICIENT_PERMISSIONS")
+    await _refused(client.get(await link(shelf, "kept", now=NOW - 8 * 86400)), 403, "INSUFFICIENT_PERMISSIONS")
 
 
 async def test_a_result_that_is_no_longer_kept_is_not_there(client: Client, shelf: Results) -> None:
-    await _refused(client.get(link(shelf, "gone")), 404, "NOT_FOUND")
+    await _refused(client.get(await link(shelf, "gone")), 404, "NOT_FOUND")
 
 
 async def _refused(request: aiohttp.client._RequestContextManager, status: int, code: str) -> None:

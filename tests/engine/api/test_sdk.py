@@ -81,7 +81,7 @@ async def test_errors_arrive_as_the_clients_own(server: Stage, sdk: AsyncDeepgra
     with pytest.raises(BadRequestError) as bad:
         await sdk.listen.v1.media.transcribe_file(request=b"", model="nova-3")
     assert bad.value.body["err_code"] == "Bad Request"
-    server.keys.required, server.keys.secrets = True, {}
+    server.keys.needed, server.keys.secrets = True, {}
     with pytest.raises(ApiError) as unknown:
         await sdk.listen.v1.media.transcribe_file(request=wav(), model="nova-3")
     assert (unknown.value.status_code, unknown.value.body["err_code"]) == (401, "INVALID_AUTH")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from engine.jobs.store import JobStore, Result, migrate
+from engine.jobs.store import JobStore, Result
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
-from relay import outbox
 from relay.model import NewDelivery
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.writer import SqliteWriter
+from relay.outbox.store import Database
 
 LEASE_SECONDS = 60.0
 MEDIA = Media(sha256="ab" * 32, size=1000, created=1_700_000_000.0)
@@ -52,40 +53,40 @@ def delivery(delivery_id: str = "job-1") -> NewDelivery:
     return NewDelivery(delivery_id, "http://127.0.0.1:8080/hook", b"{}")
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "outspoken.db"
-    migrate(path)
-    return path
-
-
-@pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> Path:
-    """A copy of a migrated database: copying spares the disk a dozen flushes a test."""
-    return Path(shutil.copy(empty_database, tmp_path / "outspoken.db"))
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-async def store(database: Path, clock: Clock) -> AsyncIterator[JobStore]:
-    store = JobStore(database, LEASE_SECONDS, clock)
+def database(database_path: Path, clock: Clock) -> Database:
+    """At a time that only moves when a test says so."""
+    return SqliteDatabase(database_path, clock)
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[JobStore]:
+    store = JobStore(database, LEASE_SECONDS)
     yield store
     await store.close()
+
+
+def connection_of(store: JobStore) -> sqlite3.Connection:
+    """The one on which a store writes."""
+    writer = store._writer
+    assert isinstance(writer, SqliteWriter)
+    return writer._connection
 
 
 Rows = Callable[..., list[tuple[object, ...]]]
 
 
 @pytest.fixture
-def rows(database: Path) -> Iterator[Rows]:
-    """Ask the database directly, on a connection of the test's own."""
-    with closing(outbox.connect(database)) as connection:
+def rows(database: Database) -> Rows:
+    """Ask the database directly, each time on a connection of the test's own."""
 
-        def ask(sql: str, *values: object) -> list[tuple[object, ...]]:
-            return connection.execute(sql, values).fetchall()
+    def ask(sql: str, *values: object) -> list[tuple[object, ...]]:
+        with database.writing() as connection:
+            return [tuple(row) for row in connection.execute(sql, values).fetchall()]
 
-        yield ask
+    return ask

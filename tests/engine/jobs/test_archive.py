@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
 from engine.record import State
 from engine.request import Request
-from relay import outbox
+from relay.outbox.store import Database
 from tests.engine.jobs.conftest import BROKEN, HEARD, MEDIA, UNFETCHED, Clock, Rows, request
 
 MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -31,8 +30,8 @@ def folder(tmp_path: Path) -> AudioFolder:
 
 
 @pytest.fixture
-async def archive(store: JobStore, database: Path, folder: AudioFolder, clock: Clock) -> AsyncIterator[Archive]:
-    archive = Archive(database, folder, clock)
+async def archive(store: JobStore, database: Database, folder: AudioFolder) -> AsyncIterator[Archive]:
+    archive = Archive(database, folder)
     yield archive
     await archive.close()
 
@@ -49,18 +48,18 @@ async def done(store: JobStore, asked: Request) -> None:
 
 async def test_a_job_is_told_as_it_goes_on(store: JobStore, archive: Archive, clock: Clock) -> None:
     await store.accept(of(MINE), MEDIA)
-    waiting = archive.find("job-1", MINE)
+    waiting = await archive.find("job-1", MINE)
     assert waiting
     assert (waiting.request, waiting.media, waiting.created_at) == (of(MINE), MEDIA, clock.now)
     assert (waiting.state, waiting.started_at, waiting.result, waiting.delivery) == (State.QUEUED, None, None, None)
     clock.advance(1)
     (job,) = await store.lease(1)
-    working = archive.find("job-1", MINE)
+    working = await archive.find("job-1", MINE)
     assert working
     assert (working.state, working.started_at) == (State.PROCESSING, clock.now)
     clock.advance(1)
     await store.finish(job, HEARD, emit(job.request, MEDIA, HEARD.said))
-    ended = archive.find("job-1", MINE)
+    ended = await archive.find("job-1", MINE)
     assert ended
     assert (ended.state, ended.finished_at, ended.duration) == (State.DONE, clock.now, 1.0)
     assert ended.result == HEARD.said
@@ -73,14 +72,14 @@ async def test_a_failure_is_told_too(store: JobStore, archive: Archive) -> None:
     await store.accept(of(MINE), MEDIA)
     (job,) = await store.lease(1)
     await store.finish(job, BROKEN, None)
-    record = archive.find("job-1", MINE)
+    record = await archive.find("job-1", MINE)
     assert record
     assert (record.state, record.result, record.duration) == (State.FAILED, BROKEN.said, None)
 
 
 async def test_a_job_without_a_callback_has_no_delivery(store: JobStore, archive: Archive, rows: Rows) -> None:
     await done(store, of(MINE, callback=None))
-    record = archive.find("job-1", MINE)
+    record = await archive.find("job-1", MINE)
     assert record
     assert (record.state, record.delivery) == (State.DONE, None)
     assert rows("SELECT id FROM deliveries") == []
@@ -88,11 +87,11 @@ async def test_a_job_without_a_callback_has_no_delivery(store: JobStore, archive
 
 async def test_nobody_sees_anothers_job(store: JobStore, archive: Archive) -> None:
     await done(store, of(MINE))
-    assert archive.find("job-1", OTHER) is None
+    assert await archive.find("job-1", OTHER) is None
     assert await archive.list(Selection(OTHER)) == []
     assert not await archive.delete("job-1", OTHER)
-    assert archive.find("job-1", MINE)
-    assert archive.find("job-1", None), "where no key is required, everything is seen"
+    assert await archive.find("job-1", MINE)
+    assert await archive.find("job-1", None), "where no key is required, everything is seen"
 
 
 async def test_the_newest_come_first_page_by_page(store: JobStore, archive: Archive, clock: Clock) -> None:
@@ -174,12 +173,12 @@ async def test_the_attempts_of_a_callback_are_told(store: JobStore, archive: Arc
             " VALUES (1, ?, 9, 0, 1, ?, ?)",
             *(number, "http_5xx", status),
         )
-    record = archive.find("job-1", MINE)
+    record = await archive.find("job-1", MINE)
     assert record
     assert record.delivery
     assert (record.delivery.attempts, record.delivery.next_attempt_at) == (2, 50.0)
     assert (record.delivery.last_status, record.delivery.last_error) == (503, "http_5xx")
-    assert [(attempt.number, attempt.status) for attempt in archive.attempts("job-1")] == [(1, 500), (2, 503)]
+    assert [(attempt.number, attempt.status) for attempt in await archive.attempts("job-1")] == [(1, 500), (2, 503)]
 
 
 async def test_a_deleted_job_leaves_nothing_behind(
@@ -187,11 +186,11 @@ async def test_a_deleted_job_leaves_nothing_behind(
 ) -> None:
     await done(store, of(MINE, keeps_audio=True))
     folder.path("job-1").write_bytes(b"sound")
-    assert archive.audio("job-1", MINE) == folder.path("job-1")
-    assert archive.audio("job-1", OTHER) is None
+    assert await archive.audio("job-1", MINE) == folder.path("job-1")
+    assert await archive.audio("job-1", OTHER) is None
     assert await archive.delete("job-1", MINE)
-    assert archive.find("job-1", MINE) is None
-    assert archive.audio("job-1", MINE) is None
+    assert await archive.find("job-1", MINE) is None
+    assert await archive.audio("job-1", MINE) is None
     assert not folder.path("job-1").exists()
     assert rows("SELECT state FROM deliveries") == [("cancelled",)]
     assert rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results), count(*) FROM bodies") == [
@@ -214,7 +213,7 @@ async def test_work_on_a_deleted_job_comes_to_nothing(store: JobStore, archive: 
     assert await store.renew([job]) == frozenset()
     assert not await store.finish(job, HEARD, emit(job.request, MEDIA, HEARD.said))
     assert rows("SELECT id FROM deliveries") == []
-    assert store.snapshot().leased == 0
+    assert (await store.snapshot()).leased == 0
 
 
 def upload(key_id: str | None = MINE) -> Upload:
@@ -227,8 +226,8 @@ async def test_an_upload_is_its_senders_and_outlives_the_job_made_of_it(
     with folder.arriving("up-1") as received:
         received.write_bytes(b"sound")
         await archive.add_upload(upload(), received)
-    assert archive.upload("up-1", MINE) == upload()
-    assert archive.upload("up-1", OTHER) is None
+    assert await archive.upload("up-1", MINE) == upload()
+    assert await archive.upload("up-1", OTHER) is None
     await Intake(store, folder, lambda: None).accept(of(MINE, upload_id="up-1"), MEDIA, None)
     (job,) = await store.lease(1)
     assert job.has_audio
@@ -247,10 +246,9 @@ async def test_a_job_of_an_upload_that_was_forgotten_is_not_taken(
 
 
 async def test_a_row_that_cannot_be_read_does_not_hide_the_others(
-    store: JobStore, archive: Archive, database: Path
+    store: JobStore, archive: Archive, rows: Rows
 ) -> None:
     for number in range(2):
         await store.accept(of(MINE, f"job-{number}", audio_url="http://127.0.0.1/a"), UNFETCHED)
-    with closing(outbox.connect(database)) as connection:
-        connection.execute("UPDATE jobs SET request = '{}' WHERE id = 'job-1'")
+    rows("UPDATE jobs SET request = '{}' WHERE id = 'job-1'")
     assert [record.request.id for record in await archive.list(Selection(MINE))] == ["job-0"]

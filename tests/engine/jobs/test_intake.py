@@ -12,7 +12,7 @@ from engine.errors import StorageFull
 from engine.jobs.folder import GRACE_SECONDS, AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from tests.engine.jobs.conftest import HEARD, MEDIA, UNFETCHED, Rows, delivery, request
+from tests.engine.jobs.conftest import HEARD, MEDIA, UNFETCHED, Rows, connection_of, delivery, request
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_audio_behind_a_url_is_left_for_later(store: JobStore, folder: Aud
 async def test_on_a_full_disk_nothing_is_half_stored(
     store: JobStore, folder: AudioFolder, upload: Path, rows: Rows
 ) -> None:
-    writer = store._writer._connection
+    writer = connection_of(store)
     writer.execute("PRAGMA max_page_count = 1")
     big = request(audio_url="x" * 1_000_000)
     with pytest.raises(StorageFull):

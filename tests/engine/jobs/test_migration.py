@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from engine.jobs.archive import Archive, Selection
 from engine.jobs.folder import AudioFolder
-from engine.jobs.store import Backlog, JobStore, migrate
+from engine.jobs.store import JOBS, Backlog, JobStore, migrate
 from engine.record import State
 from engine.request import media_to_json, request_to_json
 from relay import outbox
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.migrating import migrate as migrate_file
 from tests.engine.jobs.conftest import HEARD, MEDIA, request
 
 KEY = "a" * 16
@@ -21,22 +22,23 @@ JOB = (
 
 async def test_jobs_of_the_first_release_are_counted_told_and_worked_on(tmp_path: Path) -> None:
     path = tmp_path / "outspoken.db"
-    (first, *_) = outbox.migrations_of("engine.jobs", "jobs")
-    outbox.migrate(path, [outbox.outbox_migrations(), (first,)])
+    (first, *_) = JOBS.migrations()
+    migrate_file(path, [outbox.OUTBOX.migrations(), (first,)])
+    database = SqliteDatabase(path)
     asked = request_to_json(request()).replace('"key_id":null', f'"key_id":"{KEY}"')
-    with closing(outbox.connect(path)) as connection:
+    with database.writing() as connection:
         for name, state in (("waiting-1", "queued"), ("waiting-2", "queued"), ("ended", "done")):
             known = asked.replace('"job-1"', f'"{name}"')
             ended_at = 2.0 if state == "done" else None
             connection.execute(JOB, (name, known, media_to_json(MEDIA), state, ended_at))
-    migrate(path)
-    store, archive = JobStore(path, 60.0), Archive(path, AudioFolder(tmp_path))
-    assert store.backlog(KEY) == Backlog(jobs=2, bytes=2000, key_jobs=2, key_bound=None)
+    migrate(database)
+    store, archive = JobStore(database, 60.0), Archive(database, AudioFolder(tmp_path))
+    assert await store.backlog(KEY) == Backlog(jobs=2, bytes=2000, key_jobs=2, key_bound=None)
     (job,) = await store.lease(1)
     await store.finish(job, HEARD, None)
     told = {record.request.id: record.state for record in await archive.list(Selection(KEY))}
     assert told == {"waiting-1": State.DONE, "waiting-2": State.QUEUED, "ended": State.DONE}
-    record = archive.find("ended", KEY)
+    record = await archive.find("ended", KEY)
     assert record
     assert record.result is None, "its result was not kept then"
     await archive.close()

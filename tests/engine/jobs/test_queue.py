@@ -15,6 +15,7 @@ from engine.jobs.store import JobStore
 from engine.request import Media, Request
 from relay import outbox
 from relay.outbox.queries import statement
+from relay.outbox.store import Database
 from tests.engine.jobs.conftest import HEARD, LEASE_SECONDS, MEDIA, UNFETCHED, Clock, Rows, request
 
 BUSY, QUIET, THIRD = "a" * 16, "b" * 16, "c" * 16
@@ -49,11 +50,11 @@ async def test_keys_take_turns_however_many_are_leased_at_once(store: JobStore) 
     assert {job_id for turn in taken for job_id in turn} == {"a0", "a1", "a2", "b0", "b1", "b2", "n0", "n1", "n2", "n3"}
 
 
-async def test_turns_outlive_the_engine(store: JobStore, database: Path, clock: Clock) -> None:
+async def test_turns_outlive_the_engine(store: JobStore, database: Database) -> None:
     await queue(store, BUSY, 3)
     await queue(store, QUIET, 3)
     await store.lease(1)
-    successor = JobStore(database, LEASE_SECONDS, clock)
+    successor = JobStore(database, LEASE_SECONDS)
     (job,) = await successor.lease(1)
     assert job.id == "b0"
     await successor.close()
@@ -124,7 +125,8 @@ async def test_the_books_agree_with_the_jobs_whatever_happens_to_them(
     clock.advance(LEASE_SECONDS)
     await store.lease(1)
     agree()
-    assert store.snapshot().queued + store.snapshot().leased == 4
+    snapshot = await store.snapshot()
+    assert snapshot.queued + snapshot.leased == 4
 
 
 # --- what it costs
@@ -135,8 +137,8 @@ LEASE = ("waiting", "sweep", "turns", "candidates", "suspect", "lease", "served"
 
 
 @pytest.fixture
-def connection(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(outbox.connect(database)) as opened:
+def connection(database_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(outbox.connect(database_path)) as opened:
         opened.execute("PRAGMA synchronous = OFF")
         yield opened
 

@@ -11,6 +11,7 @@ from engine.jobs.archive import Archive, Upload
 from engine.jobs.folder import GRACE_SECONDS, AudioFolder
 from engine.jobs.retention import Forgotten, Retention, prune
 from engine.jobs.store import JobStore
+from relay.outbox.store import Database
 from tests.engine.jobs.conftest import HEARD, MEDIA, Clock, Rows, request
 
 KEPT = Retention(results=30, jobs=300, audio=10, uploads=20)
@@ -31,7 +32,7 @@ async def done(store: JobStore, folder: AudioFolder, job_id: str, *, keeps_audio
 
 
 async def test_each_thing_is_forgotten_in_its_own_time(
-    store: JobStore, database: Path, folder: AudioFolder, clock: Clock, rows: Rows
+    store: JobStore, database: Database, folder: AudioFolder, clock: Clock, rows: Rows
 ) -> None:
     async def forget_after(seconds: float) -> Forgotten:
         clock.advance(seconds)
@@ -49,9 +50,9 @@ async def test_each_thing_is_forgotten_in_its_own_time(
 
 
 async def test_uploads_are_forgotten_and_jobs_made_of_them_are_not(
-    store: JobStore, database: Path, folder: AudioFolder, clock: Clock
+    store: JobStore, database: Database, folder: AudioFolder, clock: Clock
 ) -> None:
-    archive = Archive(database, folder, clock)
+    archive = Archive(database, folder)
     with folder.arriving("up-1") as received:
         received.write_bytes(b"sound")
         await archive.add_upload(
@@ -61,14 +62,14 @@ async def test_uploads_are_forgotten_and_jobs_made_of_them_are_not(
     await store.accept(replace(request("job-1"), upload_id="up-1"), MEDIA)
     clock.advance(20)
     assert await prune(database, folder, store.need_audio, KEPT, clock.now) == Forgotten(uploads=1)
-    assert archive.upload("up-1", None) is None
+    assert await archive.upload("up-1", None) is None
     assert not folder.path("up-1").exists()
     assert folder.path("job-1").read_bytes() == b"sound"
     await archive.close()
 
 
 async def test_what_is_unfinished_stays_however_old_it_is(
-    store: JobStore, database: Path, folder: AudioFolder, clock: Clock, rows: Rows
+    store: JobStore, database: Database, folder: AudioFolder, clock: Clock, rows: Rows
 ) -> None:
     for job_id in ("waiting", "running"):
         await store.accept(request(job_id), MEDIA)
@@ -81,7 +82,7 @@ async def test_what_is_unfinished_stays_however_old_it_is(
 
 
 async def test_a_long_history_is_forgotten_whole(
-    store: JobStore, database: Path, folder: AudioFolder, clock: Clock, rows: Rows
+    store: JobStore, database: Database, folder: AudioFolder, clock: Clock, rows: Rows
 ) -> None:
     rows(
         "WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < 170)"
@@ -95,7 +96,7 @@ async def test_a_long_history_is_forgotten_whole(
     assert (forgotten.results, forgotten.jobs) == (170, 170)
 
 
-async def test_litter_is_cleared_away(store: JobStore, database: Path, folder: AudioFolder, clock: Clock) -> None:
+async def test_litter_is_cleared_away(store: JobStore, database: Database, folder: AudioFolder, clock: Clock) -> None:
     folder.path("orphan").write_bytes(b"sound")
     long_after = folder.path("orphan").stat().st_ctime + GRACE_SECONDS + 1
     assert await prune(database, folder, store.need_audio, KEPT, long_after) == Forgotten(litter=1)

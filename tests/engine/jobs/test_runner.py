@@ -18,7 +18,8 @@ from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, FailureCode
 from relay.errors import StoreUnavailable
 from relay.model import NewDelivery
-from tests.engine.jobs.conftest import BROKEN, LEASE_SECONDS, MEDIA, TRANSCRIPT, Clock, Rows, request
+from relay.outbox.store import Database
+from tests.engine.jobs.conftest import BROKEN, LEASE_SECONDS, MEDIA, TRANSCRIPT, Clock, Rows, connection_of, request
 
 PATIENCE = 10.0
 QUICK = Pace(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
@@ -170,7 +171,7 @@ async def test_jobs_beside_audio_that_ends_the_engine_are_not_given_up_with_it(
     ]
 
 
-async def test_work_on_a_deleted_job_is_broken_off(store: JobStore, database: Path, tmp_path: Path) -> None:
+async def test_work_on_a_deleted_job_is_broken_off(store: JobStore, database: Database, tmp_path: Path) -> None:
     for name in ("deleted", "kept"):
         await store.accept(request(name), MEDIA)
     gate = asyncio.Event()
@@ -188,7 +189,7 @@ async def test_work_on_a_deleted_job_is_broken_off(store: JobStore, database: Pa
 
 
 async def test_work_whose_lease_was_lost_adds_nothing(
-    store: JobStore, database: Path, clock: Clock, rows: Rows
+    store: JobStore, database: Database, clock: Clock, rows: Rows
 ) -> None:
     await store.accept(request(), MEDIA)
     gate = asyncio.Event()
@@ -197,7 +198,7 @@ async def test_work_whose_lease_was_lost_adds_nothing(
     await slow.run_once()
     await slow_work.until_begun(1)
     clock.advance(LEASE_SECONDS)
-    other = JobStore(database, LEASE_SECONDS, clock)
+    other = JobStore(database, LEASE_SECONDS)
     await crank(Runner(other, ScriptedWork(), 1, QUICK))
     gate.set()
     await slow.settled()
@@ -243,7 +244,7 @@ async def test_a_full_disk_delays_the_result_and_loses_nothing(store: JobStore, 
     await store.accept(request(), MEDIA)
     queue = Watched(store)
     runner = Runner(queue, ScriptedWork([Result(MEDIA, Failed(FailureCode.AUDIO, long))]), 1, QUICK)
-    writer = store._writer._connection
+    writer = connection_of(store)
     await runner.run_once()
     writer.execute("PRAGMA max_page_count = 1")  # SQLite says SQLITE_FULL, as for a full disk
     await asyncio.wait_for(queue.refused.wait(), PATIENCE)
@@ -279,9 +280,9 @@ async def test_a_wake_up_is_heeded_at_once(store: JobStore) -> None:
 
 
 async def test_jobs_of_an_engine_that_died_are_found_without_a_wake_up(
-    store: JobStore, database: Path, clock: Clock
+    store: JobStore, database: Database, clock: Clock
 ) -> None:
-    dead = JobStore(database, LEASE_SECONDS, clock)
+    dead = JobStore(database, LEASE_SECONDS)
     await dead.accept(request(), MEDIA)
     await dead.lease(1)
     await dead.close()

@@ -14,8 +14,19 @@ from engine.jobs.store import JobStore
 from relay import outbox
 from relay.errors import DuplicateDelivery, StoreUnavailable
 from relay.model import NewDelivery
-from relay.outbox import Doorbell
-from tests.engine.jobs.conftest import BROKEN, HEARD, LEASE_SECONDS, MEDIA, UNFETCHED, Clock, Rows, delivery, request
+from relay.outbox.store import Database
+from tests.engine.jobs.conftest import (
+    BROKEN,
+    HEARD,
+    LEASE_SECONDS,
+    MEDIA,
+    UNFETCHED,
+    Clock,
+    Rows,
+    connection_of,
+    delivery,
+    request,
+)
 
 
 async def test_what_was_accepted_is_leased_whole(store: JobStore) -> None:
@@ -39,11 +50,11 @@ async def test_without_room_nothing_is_leased(store: JobStore) -> None:
 
 
 async def test_a_lapsed_lease_gives_the_job_to_another_engine_without_counting_a_crash(
-    store: JobStore, database: Path, clock: Clock
+    store: JobStore, database: Database, clock: Clock
 ) -> None:
     await store.accept(request(), MEDIA)
     await store.lease(1)
-    other = JobStore(database, LEASE_SECONDS, clock)
+    other = JobStore(database, LEASE_SECONDS)
     clock.advance(LEASE_SECONDS - 1)
     assert await other.lease(1) == ()
     clock.advance(1)
@@ -78,15 +89,17 @@ async def test_a_stale_lease_changes_nothing(store: JobStore, clock: Clock, rows
     assert await store.finish(held, HEARD, delivery())
 
 
-async def test_finishing_ends_the_job_adds_the_delivery_and_rings(store: JobStore, database: Path, rows: Rows) -> None:
+async def test_finishing_ends_the_job_adds_the_delivery_and_rings(
+    store: JobStore, database: Database, rows: Rows
+) -> None:
     heard = asyncio.Event()
-    bell = Doorbell(database, heard)
-    bell.open()
+    bell = database.doorbell(heard)
+    await bell.open()
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     assert await store.finish(job, HEARD, delivery())
     await asyncio.wait_for(heard.wait(), 5)
-    bell.close()
+    await bell.close()
     assert rows("SELECT state, error_code, crashes FROM jobs") == [("done", None, 0)]
     assert rows("SELECT id FROM deliveries") == [("job-1",)]
     assert not await store.finish(job, HEARD, delivery("again"))
@@ -100,12 +113,10 @@ async def test_a_failed_job_keeps_its_code_and_its_last_crash(store: JobStore, r
 
 
 async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
-    store: JobStore, rows: Rows, database: Path
+    store: JobStore, rows: Rows, database: Database
 ) -> None:
-    with closing(outbox.connect(database)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+    with database.writing() as connection:
         outbox.add(connection, delivery("job-1"))
-        connection.execute("COMMIT")
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     with pytest.raises(DuplicateDelivery):
@@ -115,13 +126,13 @@ async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
 
 
 async def test_on_a_full_disk_neither_the_end_nor_the_delivery_is_kept_and_the_lease_stands(
-    store: JobStore, rows: Rows, database: Path
+    store: JobStore, rows: Rows
 ) -> None:
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     # SQLite's own limit on pages is the same SQLITE_FULL as a full disk; it belongs to a connection, so it is set on
     # the store's.
-    writer = store._writer._connection
+    writer = connection_of(store)
     writer.execute("PRAGMA max_page_count = 1")
     big = a_delivery_of(1_000_000)
     with pytest.raises(StoreUnavailable, match="full"):
@@ -184,12 +195,12 @@ async def test_the_gauges_count_unfinished_jobs_only(store: JobStore, clock: Clo
     (done, _) = await store.lease(2)
     await store.finish(done, HEARD, delivery())
     clock.advance(7)
-    snapshot = store.snapshot()
+    snapshot = await store.snapshot()
     assert (snapshot.queued, snapshot.leased, snapshot.oldest_due_age) == (1, 1, 7.0)
 
 
-async def test_a_locked_database_is_waited_for(store: JobStore, database: Path, rows: Rows) -> None:
-    with closing(outbox.connect(database)) as other:
+async def test_a_locked_database_is_waited_for(store: JobStore, database_path: Path, rows: Rows) -> None:
+    with closing(outbox.connect(database_path)) as other:
         other.execute("BEGIN IMMEDIATE")
         accepting = asyncio.create_task(store.accept(request(), MEDIA))
         done, _ = await asyncio.wait([accepting], timeout=0.05)
@@ -214,11 +225,11 @@ JOB = {
 }
 
 
-def try_to_insert(database: Path, **changes: object) -> None:
+def try_to_insert(database_path: Path, **changes: object) -> None:
     row = JOB | changes
     names = ", ".join(row)
     marks = ", ".join(f":{name}" for name in row)
-    with closing(outbox.connect(database)) as connection:
+    with closing(outbox.connect(database_path)) as connection:
         connection.execute("BEGIN")  # and never a commit
         connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", row)
 
@@ -242,7 +253,7 @@ def try_to_insert(database: Path, **changes: object) -> None:
     ],
     ids=str,
 )
-def test_the_database_refuses_impossible_jobs(database: Path, impossible: dict[str, object]) -> None:
-    try_to_insert(database)
+def test_the_database_refuses_impossible_jobs(database_path: Path, impossible: dict[str, object]) -> None:
+    try_to_insert(database_path)
     with pytest.raises(sqlite3.IntegrityError):
-        try_to_insert(database, **impossible)
+        try_to_insert(database_path, **impossible)

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
-from engine.jobs.store import migrate
 from engine.live.outlet import Behind, Lost, Outlet, Tap, Trouble
-from relay import outbox
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 
 URL = "ws://user:pass@127.0.0.1:8080/live"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "outspoken.db"
-    migrate(path)
-    return path
-
-
 @asynccontextmanager
 async def running(
-    database: Path, backlog: int = 1000, clock: Callable[[], float] = time.time, busy_seconds: float = 5.0
+    database: Database, backlog: int = 1000, busy_seconds: float = 5.0
 ) -> AsyncIterator[tuple[Outlet, list[int]]]:
     """An outlet, and how many messages each of its groups had."""
     groups: list[int] = []
     outlet = Outlet(
         database,
         backlog=backlog,
-        clock=clock,
         committed=lambda count, _: groups.append(count),
         busy_seconds=busy_seconds,
     )
@@ -45,14 +33,8 @@ async def running(
         await outlet.stop()
 
 
-@contextmanager
-def looking(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(outbox.connect(database)) as connection:
-        yield connection
-
-
-def bodies(database: Path, key: str) -> list[bytes]:
-    with looking(database) as connection:
+def bodies(database: Database, key: str) -> list[bytes]:
+    with database.reading() as connection:
         sql = (
             "SELECT body FROM deliveries JOIN bodies USING (seq) JOIN streams ON streams.id = stream_id "
             "WHERE key = ? ORDER BY deliveries.position"
@@ -60,8 +42,8 @@ def bodies(database: Path, key: str) -> list[bytes]:
         return [body for (body,) in connection.execute(sql, (key,))]
 
 
-def state(database: Path, key: str) -> str:
-    with looking(database) as connection:
+def state(database: Database, key: str) -> str:
+    with database.reading() as connection:
         found: str = connection.execute("SELECT state FROM streams WHERE key = ?", (key,)).fetchone()[0]
         return found
 
@@ -72,7 +54,7 @@ def trouble_of(tap: Tap) -> asyncio.Queue[Trouble]:
     return troubles
 
 
-async def test_messages_of_many_sessions_are_committed_in_order_and_in_groups(database: Path) -> None:
+async def test_messages_of_many_sessions_are_committed_in_order_and_in_groups(database: Database) -> None:
     async with running(database) as (outlet, groups):
         taps = [await outlet.open(f"s{n}", URL, {"dg-token": "key-1"}) for n in range(10)]
         for turn in range(20):
@@ -84,7 +66,7 @@ async def test_messages_of_many_sessions_are_committed_in_order_and_in_groups(da
         assert bodies(database, tap.key) == [f"{tap.key} {turn}".encode() for turn in range(20)]
 
 
-async def test_a_stream_is_there_before_its_first_message_and_ends_behind_its_last(database: Path) -> None:
+async def test_a_stream_is_there_before_its_first_message_and_ends_behind_its_last(database: Database) -> None:
     async with running(database) as (outlet, _):
         tap = await outlet.open("s", URL, {})
         assert state(database, "s") == "open"
@@ -95,11 +77,11 @@ async def test_a_stream_is_there_before_its_first_message_and_ends_behind_its_la
     assert state(database, "s") == "ended"
 
 
-async def test_a_killed_stream_is_noticed_within_half_a_second_and_takes_nothing_more(database: Path) -> None:
+async def test_a_killed_stream_is_noticed_within_half_a_second_and_takes_nothing_more(database: Database) -> None:
     async with running(database) as (outlet, _):
         tap, other = await outlet.open("s", URL, {}), await outlet.open("o", URL, {})
         troubles = trouble_of(tap)
-        with looking(database) as connection:
+        with database.writing() as connection:
             connection.execute(
                 "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
             )
@@ -110,11 +92,11 @@ async def test_a_killed_stream_is_noticed_within_half_a_second_and_takes_nothing
     assert (bodies(database, "s"), bodies(database, "o")) == ([], [b"still"])
 
 
-async def test_a_message_for_a_stream_that_was_just_killed_holds_up_nobody(database: Path) -> None:
+async def test_a_message_for_a_stream_that_was_just_killed_holds_up_nobody(database: Database) -> None:
     async with running(database) as (outlet, _):
         tap, other = await outlet.open("s", URL, {}), await outlet.open("o", URL, {})
         troubles = trouble_of(tap)
-        with looking(database) as connection:
+        with database.writing() as connection:
             connection.execute(
                 "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
             )
@@ -124,7 +106,7 @@ async def test_a_message_for_a_stream_that_was_just_killed_holds_up_nobody(datab
     assert (bodies(database, "s"), bodies(database, "o")) == ([], [b"still"])
 
 
-async def test_a_stream_whose_receiver_is_too_slow_is_in_trouble(database: Path) -> None:
+async def test_a_stream_whose_receiver_is_too_slow_is_in_trouble(database: Database) -> None:
     async with running(database, backlog=5) as (outlet, _):
         tap = await outlet.open("s", URL, {})
         troubles = trouble_of(tap)
@@ -134,28 +116,27 @@ async def test_a_stream_whose_receiver_is_too_slow_is_in_trouble(database: Path)
             assert await troubles.get() == Behind(5)
 
 
-async def test_an_engine_that_lives_says_so(database: Path) -> None:
+async def test_an_engine_that_lives_says_so(database_path: Path) -> None:
     now = [1000.0]
-    async with running(database, clock=lambda: now[0]) as (outlet, _):
+    database = SqliteDatabase(database_path, lambda: now[0])
+    async with running(database) as (outlet, _):
         await outlet.open("s", URL, {})
         now[0] = 1007.0
         await outlet.renew_once()
-        with looking(database) as connection:
+        with database.reading() as connection:
             assert connection.execute("SELECT producer_until FROM streams").fetchone()[0] == 1017.0
 
 
-async def test_what_the_database_refuses_waits_in_its_place_but_not_without_bound(database: Path) -> None:
+async def test_what_the_database_refuses_waits_in_its_place_but_not_without_bound(database: Database) -> None:
     async with running(database, backlog=3, busy_seconds=0.01) as (outlet, groups):
         tap = await outlet.open("s", URL, {})
         troubles = trouble_of(tap)
-        with looking(database) as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with database.writing():
             for n in range(3):
                 tap.put(b"%d" % n, partial=False)
             async with asyncio.timeout(5):
                 assert await troubles.get() == Behind(3)
             tap.put(b"3", partial=False)
             assert groups == []
-            connection.execute("ROLLBACK")
     assert bodies(database, "s") == [b"0", b"1", b"2", b"3"]
     assert sum(groups) == 4
