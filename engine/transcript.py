@@ -53,10 +53,11 @@ class Model:
 class Transcript:
     """The result of one job. `source_channels` counts the channels of the audio, `channels` what was transcribed:
     one item for a mixdown, or one per source channel for a multichannel request; `took` is in seconds, like
-    `duration`."""
+    `duration`. `flaw` is a sentence for the caller about audio that is missing; empty where none is."""
 
     model: Model
     duration: float
     source_channels: int
     channels: tuple[Channel, ...]
     took: float = 0.0
+    flaw: str = ""

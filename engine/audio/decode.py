@@ -23,6 +23,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from engine.audio import pcm
+from engine.audio.ending import is_cut_off
 from engine.errors import AudioError
 from engine.request import RawFormat
 
@@ -38,8 +39,15 @@ DEMUXERS = (
     "shn,smjpeg,sox,spdif,swf,tak,truehd,tta,u8,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
 )
 
+# Bytes that tell a container.
+_SNIFFED = 12
+
 # Containers that know how long their audio is, and do not guess from a bit rate: they are refused without decoding.
 _EXACT = frozenset({"flac", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "wav"})
+
+# By how much audio may fall short of what its container announces: encoders pad, and clocks round.
+_TOLERATED_SECONDS = 1.0
+_TOLERATED_SHARE = 0.01
 
 # FFmpeg looks for DTS inside of every WAV, and asks all of its demuxers for up to 2500 packets: more work than all the
 # rest of a probe. A DTS stream shows within a few.
@@ -71,8 +79,8 @@ class Source(Protocol):
 class Decoding:
     """One pass over a file's audio: iterate for blocks, each a tuple with the s16le bytes of every output channel.
 
-    `duration` is exact: the seconds decoded so far, all of them once iteration has ended. Iterating raises AudioError
-    when the audio turns out longer, faster or wider than we decode.
+    `duration` is exact: the seconds decoded so far, all of them once iteration has ended; then `flaw` is true as well.
+    Iterating raises AudioError when the audio turns out longer, faster or wider than we decode.
     """
 
     def __init__(
@@ -83,15 +91,18 @@ class Decoding:
         sample_rate: int,
         max_seconds: float,
         block_seconds: float | None = BLOCK_SECONDS,
+        cut_off: bool = False,
     ) -> None:
         """Find the audio and decode its first frame: what cannot be decoded fails here, before anything is promised.
 
-        Without `block_seconds` a block is whatever one frame gives, at once.
+        Without `block_seconds` a block is whatever one frame gives, at once. `cut_off` is what the file's bytes say.
         """
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise AudioError("the file has no audio track; send one that has")
-        self._frames = _frames(container, stream)
+        self._lost = 0  # packets that could not be decoded
+        self._lost_the_last = False
+        self._frames = self._decoded(container, stream)
         self._first = next(self._frames, None)
         if self._first is None:
             raise AudioError(
@@ -103,6 +114,8 @@ class Decoding:
         self._split = split
         self._max_seconds = max_seconds
         self._block_seconds = block_seconds
+        self._cut_off = cut_off
+        self._announced = _announced(container, stream)
         self._seconds = Fraction(0)
         self.sample_rate = sample_rate
         self.info = _info(container, stream, self._first)
@@ -113,6 +126,20 @@ class Decoding:
     def duration(self) -> float:
         """Seconds decoded so far: samples over rate, not the container's claim."""
         return float(self._seconds)
+
+    @property
+    def flaw(self) -> str:
+        """What of the audio is missing, as a sentence for the caller; empty where nothing is."""
+        missing = self._announced - self.duration
+        if missing > max(_TOLERATED_SECONDS, _TOLERATED_SHARE * self._announced):
+            return (
+                f"The file announces {self._announced:.1f} seconds of audio, of which {self.duration:.1f} could be "
+                "decoded. Was all of it sent?"
+            )
+        if self._cut_off:
+            return "The file ends in the middle of its audio. Was all of it sent?"
+        # One alone is what the seam of two files costs that were put after one another.
+        return "Some of the audio is damaged and was left out." if self._lost > 1 or self._lost_the_last else ""
 
     def __iter__(self) -> Iterator[tuple[bytes, ...]]:
         resampler: Resampler | None = None
@@ -138,6 +165,25 @@ class Decoding:
             yield frame
             frame = next(self._frames, None)
 
+    def _decoded(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+        """All frames that can be. A packet that cannot is skipped: one lost syllable is better than no result."""
+        for packet in self._packets(container, stream):
+            try:
+                frames = packet.decode()
+            except FFmpegError:
+                self._lost, self._lost_the_last = self._lost + 1, True
+                continue
+            for frame in frames:
+                if frame.samples:
+                    self._lost_the_last = False
+                    yield frame
+
+    def _packets(self, container: InputContainer, stream: AudioStream) -> Iterator[av.Packet[AudioStream]]:
+        try:
+            yield from container.demux(stream)
+        except FFmpegError:
+            self._lost_the_last = True  # recordings are often cut off: what came before the break counts
+
 
 @contextmanager
 def decode(
@@ -152,22 +198,21 @@ def decode(
 
     `raw` says how to read headerless audio. Raises AudioError with a message for the caller.
     """
-    with Path(path).open("rb") as file, _open(file, raw) as container:
-        yield Decoding(container, split=split, sample_rate=sample_rate, max_seconds=max_seconds)
+    with Path(path).open("rb") as file:
+        head = file.read(_SNIFFED)
+        if not head:
+            raise AudioError("the audio is empty: 0 bytes came")
+        cut_off = is_cut_off(file, head)
+        file.seek(0)
+        headerless = None if raw is None or pcm.has_header(head) else raw
+        with opened(_Nameless(file), headerless) as container:
+            yield Decoding(container, split=split, sample_rate=sample_rate, max_seconds=max_seconds, cut_off=cut_off)
 
 
 def probe(path: str | Path, raw: RawFormat | None = None, max_seconds: float = MAX_SECONDS) -> AudioInfo:
     """What the file is, after its first audio was really decoded. Raises AudioError with a message for the caller."""
     with decode(path, raw, split=False, max_seconds=max_seconds) as decoding:
         return decoding.info
-
-
-def _open(file: IO[bytes], raw: RawFormat | None) -> InputContainer:
-    head = file.read(12)
-    if not head:
-        raise AudioError("the audio is empty: 0 bytes came")
-    file.seek(0)
-    return opened(_Nameless(file), None if raw is None or pcm.has_header(head) else raw)
 
 
 def opened(
@@ -212,23 +257,6 @@ def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:  # noqa:
     raise AudioError("the audio refers to another file or address; send the audio itself")
 
 
-def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """All frames that can be decoded. A packet that cannot is skipped: one lost syllable is better than no result."""
-    for packet in _packets(container, stream):
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            continue
-        yield from (frame for frame in frames if frame.samples)
-
-
-def _packets(container: InputContainer, stream: AudioStream) -> Iterator[av.Packet[AudioStream]]:
-    try:
-        yield from container.demux(stream)
-    except FFmpegError:
-        return  # recordings are often cut off: what came before the break counts
-
-
 def check(frame: AudioFrame) -> None:
     """Raises AudioError for more channels, or another rate, than we take."""
     if frame.layout.nb_channels > pcm.MAX_CHANNELS:
@@ -242,6 +270,19 @@ def _promised(container: InputContainer, stream: AudioStream) -> float:
     if container.format.name not in _EXACT or not stream.duration or not stream.time_base:
         return 0.0
     return float(stream.duration * stream.time_base)
+
+
+def _announced(container: InputContainer, stream: AudioStream) -> float:
+    """Seconds that the file says it has, whether it has them or not; 0 where that is a guess, or not said of the audio.
+
+    An MP3 that tells the delay of its encoder, and so begins after 0, counts its frames as well. Matroska tells the
+    length of the longest of its tracks.
+    """
+    if container.format.name == "mp3" and stream.start_time and stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.format.name == "matroska,webm" and len(container.streams) == 1 and container.duration:
+        return container.duration / av.time_base
+    return _promised(container, stream)
 
 
 def too_long(max_seconds: float) -> AudioError:

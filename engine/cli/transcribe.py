@@ -132,6 +132,8 @@ class Session:
             path = self._target.path(file)
             heard = await self._hear(pool, file, bar)
             self._write(path, _text(self._target.form, self._request, file, heard))
+            if heard.flaw:
+                complain(f"{file}: {heard.flaw}")
         except WorkerDied:
             complain(f"{file}: the recogniser's process ended on this audio; convert it to WAV or FLAC, and try again")
         except OSError as error:

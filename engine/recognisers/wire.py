@@ -117,11 +117,11 @@ def _options(language: str | None, hotwords: list[str], languages: list[str]) ->
 
 
 def _transcript(
-    model: dict[str, str], duration: float, source_channels: int, channels: list[Any], took: float
+    model: dict[str, str], duration: float, source_channels: int, channels: list[Any], took: float, flaw: str
 ) -> Transcript:
     """By hand and not by a validator: hours of words are read in small steps, between which the event loop can run."""
     heard = tuple(_channel(**channel) for channel in channels)
-    return Transcript(Model(**model), duration, source_channels, heard, took)
+    return Transcript(Model(**model), duration, source_channels, heard, took, flaw)
 
 
 def _channel(segments: list[Any], language: str, language_confidence: float) -> Channel:

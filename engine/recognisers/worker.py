@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO
 
 from engine.audio.decode import decode, probe
@@ -56,7 +57,8 @@ class Worker:
     def _transcribe(self, task: wire.Hear) -> Transcript:
         with decode(task.path, task.raw, split=task.split, max_seconds=task.max_seconds) as audio:
             progress = self._progress() if task.progress else untold
-            return self._recogniser(task.spec).transcribe(audio, task.options, progress)
+            transcript = self._recogniser(task.spec).transcribe(audio, task.options, progress)
+            return replace(transcript, flaw=audio.flaw)
 
     def _recogniser(self, spec: Spec) -> Recogniser:
         if self._held is None or self._held[0] != spec:

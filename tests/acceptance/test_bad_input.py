@@ -246,6 +246,25 @@ async def test_what_is_no_audio_is_refused_before_a_job_is_made(
     assert [path for path in (world.stage.folder / "audio").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "sample_format", "message"),
+    [
+        (".mp3", "libmp3lame", "s16p", "The file announces 11.1 seconds of audio, of which 5.5 could be decoded."),
+        (".wav", "pcm_s16le", "s16", "The file ends in the middle of its audio."),
+    ],
+)
+async def test_speech_that_is_cut_off_is_heard_as_far_as_it_goes_with_a_warning(
+    world: World, tmp_path: Path, suffix: str, codec: str, sample_format: str, message: str
+) -> None:
+    audio = encode(tmp_path / f"clip{suffix}", codec, sample_format=sample_format).read_bytes()
+    status, body = await world.listen(audio[: len(audio) // 2 + 37])
+    assert (status, body["metadata"]["duration"]) == (200, pytest.approx(5.5, abs=0.1))
+    assert body["results"]["channels"][0]["alternatives"][0]["words"]
+    (warning,) = body["metadata"]["warnings"]
+    assert (warning["parameter"], warning["type"]) == ("audio", "incomplete_audio")
+    assert warning["message"] == f"{message} Was all of it sent?"
+
+
 async def test_hours_that_nobody_announced_cost_no_more_than_the_longest_audio_allowed(
     world: World, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 from engine.dialects.deepgram.parameters import UTT_SPLIT, Options
 from engine.dialects.deepgram.reply import BadRequest
 from engine.dialects.deepgram.wording import worded
+from engine.dialects.warnings import warnings
 from engine.dialects.words import (
     Utterance,
     confidence,
@@ -89,8 +90,8 @@ def metadata(request: Request, media: Media, transcript: Transcript) -> Document
         "model_info": {model.id: model_info(model)},
         **echo(request),
     }
-    if request.warnings:
-        document["warnings"] = [dict(warning) for warning in request.warnings]
+    if found := warnings(request, transcript):
+        document["warnings"] = found
     return document
 
 

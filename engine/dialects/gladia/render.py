@@ -12,6 +12,7 @@ from engine.dialects.gladia.names import filename_of
 from engine.dialects.gladia.parameters import File, Options, Subtitles
 from engine.dialects.gladia.reply import debug_id, timestamp
 from engine.dialects.subtitles import Layout, srt, vtt
+from engine.dialects.warnings import warnings
 from engine.dialects.words import confidence, paragraphs, prose, substitute, written
 from engine.record import Record, State
 from engine.request import Failed, FailureCode, Media, Request
@@ -130,8 +131,8 @@ def _metadata(request: Request, transcript: Transcript, distinct: int) -> Docume
         "billing_time": round(duration * distinct, 6),
         "transcription_time": transcript.took,
     }
-    if request.warnings:
-        metadata["warnings"] = [dict(warning) for warning in request.warnings]
+    if found := warnings(request, transcript):
+        metadata["warnings"] = found
     return metadata
 
 

@@ -21,11 +21,15 @@ def encode(
     layout: str = "mono",
     sample_format: str | None = None,
     container: str | None = None,
+    options: dict[str, str] | None = None,
+    bit_rate: int | None = None,
 ) -> Path:
     """`clip` at `target`, whose suffix names the container unless `container` does."""
-    with av.open(str(target), "w", format=container) as sink:
+    with av.open(str(target), "w", format=container, options=options or {}) as sink:
         stream = sink.add_stream(codec, rate=rate, layout=layout)
         assert isinstance(stream, av.AudioStream)
+        if bit_rate:
+            stream.codec_context.bit_rate = bit_rate
         form = sample_format or stream.codec_context.format.name
         stream.codec_context.format = av.AudioFormat(form)
         resampler = av.AudioResampler(format=form, layout=layout, rate=rate, frame_size=_frame_size(stream))
@@ -60,6 +64,24 @@ def video_only(target: Path) -> Path:
                 plane.update(bytes(plane.buffer_size))
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
+    return target
+
+
+def film(target: Path, seconds: int) -> Path:
+    """A film of so many seconds with a picture in each, and one second of silence with the first."""
+    with av.open(str(target), "w") as sink:
+        pictures, sound = sink.add_stream("mpeg4", rate=1), sink.add_stream("pcm_s16le", rate=8000, layout="mono")
+        pictures.width = pictures.height = 64
+        pictures.pix_fmt = "yuv420p"
+        silence = av.AudioFrame(format="s16", layout="mono", samples=8000)
+        silence.sample_rate = 8000
+        silence.planes[0].update(bytes(silence.planes[0].buffer_size))
+        sink.mux([*sound.encode(silence), *sound.encode(None)])
+        for number in range(seconds):
+            picture = av.VideoFrame(64, 64, "yuv420p")
+            picture.pts = number
+            sink.mux(pictures.encode(picture))
+        sink.mux(pictures.encode(None))
     return target
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import os
 import random
+import re
 import socket
 import tracemalloc
 import wave
@@ -18,7 +19,7 @@ from engine.audio.decode import AudioInfo, decode, probe
 from engine.audio.pcm import raw_format
 from engine.errors import AudioError
 from engine.request import RawFormat
-from tests.engine.audio.encoding import DEMO, STEREO, encode, endless_silence, referring, video_only
+from tests.engine.audio.encoding import DEMO, STEREO, encode, endless_silence, film, referring, video_only
 
 DEMO_SECONDS = 11.12
 STEREO_SECONDS = 3.145
@@ -251,6 +252,70 @@ def test_a_promise_that_the_bytes_do_not_keep_is_no_reason_to_refuse(tmp_path: P
     path = tmp_path / "cut.flac"
     path.write_bytes(whole[: int(len(whole) * bytes_kept)])
     assert seconds(path) == pytest.approx(DEMO_SECONDS * bytes_kept, rel=0.2)
+
+
+def flaw(path: Path) -> str:
+    """What is said of the file when all of it was decoded."""
+    with decode(path, split=False) as decoding:
+        for _ in decoding:
+            pass
+    return decoding.flaw
+
+
+ANNOUNCED = r"^The file announces 11\.[12] seconds of audio, of which [56]\.\d could be decoded\. Was all of it sent\?$"
+IN_THE_MIDDLE = r"^The file ends in the middle of its audio\. Was all of it sent\?$"
+DAMAGED = r"^Some of the audio is damaged and was left out\.$"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate", "sample_format", "container", "message"),
+    [
+        (".mp3", "libmp3lame", 16000, "s16p", None, ANNOUNCED),
+        (".flac", "flac", 16000, "s16", None, ANNOUNCED),
+        (".webm", "libopus", 48000, "s16", None, ANNOUNCED),
+        (".mkv", "aac", 16000, "fltp", None, ANNOUNCED),
+        (".ogg", "libopus", 48000, "s16", None, IN_THE_MIDDLE),
+        (".wav", "pcm_s16le", 16000, "s16", None, IN_THE_MIDDLE),
+        (".aac", "aac", 16000, "fltp", "adts", DAMAGED),
+    ],
+)
+def test_a_file_that_ends_in_the_middle_says_so_and_a_whole_one_does_not(
+    tmp_path: Path, suffix: str, codec: str, rate: int, sample_format: str, container: str | None, message: str
+) -> None:
+    path = encode(tmp_path / f"clip{suffix}", codec, rate=rate, sample_format=sample_format, container=container)
+    assert flaw(path) == ""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2 + 37])
+    assert re.search(message, flaw(path))
+
+
+def test_an_mp3_whose_length_is_a_guess_is_not_held_to_it(tmp_path: Path) -> None:
+    """It gets better on the way, and so the guess by its first frames is too long."""
+    parts = [
+        encode(tmp_path / f"{rate}.mp3", "libmp3lame", sample_format="s16p", options={"write_xing": "0"}, bit_rate=rate)
+        for rate in (16000, 64000)
+    ]
+    path = tmp_path / "both.mp3"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    guessed = probe(path).duration
+    assert guessed
+    assert guessed > seconds(path) + 5
+    assert flaw(path) == ""
+
+
+def test_a_film_may_go_on_when_its_sound_is_over(tmp_path: Path) -> None:
+    path = film(tmp_path / "film.mkv", seconds=30)
+    assert seconds(path) == pytest.approx(1.0, abs=0.1)
+    assert flaw(path) == ""
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x80000000, 0x7FFFF000, 0x7FFFFFFF - 36, 100_000 * 2 + 2000])
+def test_a_wav_whose_length_was_not_known_or_is_a_little_off_is_whole(tmp_path: Path, size: int) -> None:
+    path = write_wav(tmp_path / "pipe.wav", bytes(200_000))
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + size.to_bytes(4, "little") + data[44:])
+    assert seconds(path) == 6.25
+    assert flaw(path) == ""
 
 
 @pytest.mark.parametrize(

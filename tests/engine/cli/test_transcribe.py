@@ -72,6 +72,16 @@ async def test_a_bad_file_does_not_stop_the_others_and_is_told(engine: Engine, q
     assert (engine.folder / "quiet.vtt").read_text().startswith("WEBVTT")
 
 
+async def test_a_file_that_ends_too_early_is_written_down_as_far_as_it_goes_and_told(
+    engine: Engine, clip: Path
+) -> None:
+    (engine.folder / "half.flac").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    said = await engine("transcribe", "half.flac", "--format", "txt")
+    assert said.code == 0
+    assert said.err.startswith("engine: half.flac: The file announces 3.1 seconds of audio, of which 1.")
+    assert (engine.folder / "half.txt").is_file()
+
+
 async def test_nothing_is_written_over_unless_it_is_wished(engine: Engine, quiet: Path) -> None:
     there = engine.folder / "quiet.txt"
     there.write_text("precious")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,17 @@ def test_every_failure_has_a_status_and_a_code_of_the_vendor(code: FailureCode, 
     reply = failure_reply(Failed(code, "Why."))
     assert (reply.status, reply.err_code) == (status, err_code)
     assert reply.err_msg.endswith("Why.")
+
+
+def test_audio_that_is_incomplete_is_a_warning_after_those_of_the_request(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    flawed = replace(conversation, flaw="The file ends in the middle of its audio.")
+    document = render(asked(catalogue, ("zoom", "1")), media, flawed)
+    assert [warning["parameter"] for warning in document["metadata"]["warnings"]] == ["zoom", "audio"]
+    assert document["metadata"]["warnings"][1] == {
+        "parameter": "audio",
+        "type": "incomplete_audio",
+        "message": "The file ends in the middle of its audio.",
+    }
+    assert ListenV1Response.model_validate(document).metadata.request_id == REQUEST_ID

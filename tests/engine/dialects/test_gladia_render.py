@@ -203,3 +203,12 @@ def test_an_error_has_the_vendors_shape() -> None:
         "message": "Invalid parameter(s)",
         "validation_errors": ["a must b"],
     }
+
+
+def test_audio_that_is_incomplete_is_a_warning_which_the_vendors_models_pass_over(
+    media: Media, conversation: Transcript
+) -> None:
+    payload = render(asked(), media, replace(conversation, flaw="Some of the audio is damaged."))["payload"]
+    warning = {"parameter": "audio", "type": "incomplete_audio", "message": "Some of the audio is damaged."}
+    assert payload["metadata"]["warnings"] == [warning]
+    assert PreRecordedV2TranscriptionResult.from_dict(payload).metadata.audio_duration == conversation.duration

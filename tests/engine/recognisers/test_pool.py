@@ -268,7 +268,11 @@ def test_what_libraries_print_does_not_reach_the_pool() -> None:
 
 
 TRANSCRIPT = Transcript(
-    Model("id", "name", "1", "arch"), 1.5, 2, (Channel((Segment((Word("it's", 0.1, 0.4, 0.9, "It's"),)),)), Channel())
+    Model("id", "name", "1", "arch"),
+    1.5,
+    2,
+    (Channel((Segment((Word("it's", 0.1, 0.4, 0.9, "It's"), Word("好", 0.4, 0.5, 0.9, spaced=False))),)), Channel()),
+    flaw="Some of the audio is damaged and was left out.",
 )
 
 
