@@ -36,10 +36,11 @@ from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.errors import ConfigError, StoreUnavailable
 from relay.model import Attempted, KillReason, Method, Target
-from relay.outbox.doorbell import Doorbell
-from relay.outbox.migrate import migrate, outbox_migrations
+from relay.outbox.migrations import OUTBOX
+from relay.outbox.relaying import Outbox
+from relay.outbox.results import secret as secret_of
 from relay.outbox.retention import Pruned, prune
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.store import Database
 from relay.outbox.streams import HeldStream, LiveStreams
 from relay.policy import sealing
 from relay.policy.destination import LIVE, PRE_RECORDED, read
@@ -96,17 +97,16 @@ def build_transport(relay: RelaySettings, resolver: Resolver) -> ClosableTranspo
 async def run(settings: Settings, build: TransportFactory = build_transport, in_force: Sequence[Setting] = ()) -> None:
     """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
     at."""
-    path, relay = settings.outbox.path, settings.relay
+    database, relay = settings.outbox.database, settings.relay
     _announce(settings)
-    applied = migrate(path, [outbox_migrations()])
-    log.info("store.ready", path=str(path), migrations=[f"{m.number:04}_{m.name}" for m in applied])
+    applied = await asyncio.to_thread(database.migrate, [OUTBOX])
+    log.info("store.ready", database=database.name, migrations=[f"{m.number:04}_{m.name}" for m in applied])
     async with AsyncExitStack() as stack:
-        house = House(settings, stack, build)
+        house = House(settings, database, await asyncio.to_thread(_look_round, database), stack, build)
         await house.open()
-        _warn_if_unsigned(settings)
         _obey_signals(house)
         address = await _serve(stack, relay, house)
-        admin = await _serve_operators(stack, settings, house, in_force)
+        admin = await _serve_operators(stack, settings, database, house, in_force)
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _settle_in()
         supervisor = Supervisor(os.environ)
@@ -119,22 +119,24 @@ async def run(settings: Settings, build: TransportFactory = build_transport, in_
 class House:
     """The rooms of one relay, wired."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack, build: TransportFactory) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, secret: bytes, stack: AsyncExitStack, build: TransportFactory
+    ) -> None:
         relay, rules = settings.relay, settings.outbox.guard.rules()
         self._stack = stack
-        self._path = settings.outbox.path
+        self._database = database
         self._kept = relay.retention.kept()
         self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
-        self.pulse = Pulse(time.time())
+        self.pulse = Pulse(database.now())
         self._spans = _spans(relay.traces.endpoint, stack)
         lines = count_lines()
         self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
         self._wake = asyncio.Event()
         self._wake_carrier = asyncio.Event()
-        self._outbox = SqliteOutbox(settings.outbox.path, relay.lease_seconds)
-        self._streams = LiveStreams(settings.outbox.path, relay.streams.hold_seconds)
-        self._doorbell = Doorbell(settings.outbox.path, self._wake, self._wake_carrier)
+        self._outbox = Outbox(database, relay.lease_seconds)
+        self._streams = LiveStreams(database, relay.streams.hold_seconds)
+        self._doorbell = database.doorbell(self._wake, self._wake_carrier)
         self._transport = build(relay, Resolver(rules))
         watched = WatchedOutbox(self._outbox, self.metrics.store)
         self._settler = Settler(watched, self.attempted, self._wake)
@@ -143,9 +145,10 @@ class House:
             transport=self._transport,
             read=lru_cache(_URLS)(partial(read, rules=rules, schemes=PRE_RECORDED)),
             rulebook=relay.retry.rulebook(),
-            pointers=_pointers(settings, self._outbox),
+            pointers=_pointers(settings, secret),
             user_agent=_USER_AGENT,
             dice=random.Random().random,  # noqa: S311 (jitter is no secret)
+            clock=database.now,
         )
         slots = Slots(relay.concurrency, relay.per_destination)
         self._slots = relay.per_destination
@@ -182,10 +185,11 @@ class House:
             wake=self._wake_carrier,
             sockets=chosen.sockets,
             pace=StreamPace(hold=chosen.hold_seconds),
+            clock=self._database.now,
         )
 
-    def _seal(self, stream: HeldStream, target: Target, now: float) -> sealing.Headers:
-        keys = self._outbox.keys(stream.origin)
+    async def _seal(self, stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+        keys = await self._outbox.keys(stream.origin)
         return sealing.handshake(stream.id, stream.key, target, _USER_AGENT, stream.headers, keys, now)
 
     async def run(self, drain_seconds: float) -> None:
@@ -202,8 +206,8 @@ class House:
         self._stack.push_async_callback(self._outbox.close)
         self._stack.push_async_callback(self._streams.close)
         self._stack.push_async_callback(self._transport.aclose)
-        self._doorbell.open()
-        self._stack.callback(self._doorbell.close)
+        await self._doorbell.open()
+        self._stack.push_async_callback(self._doorbell.close)
         lag = asyncio.create_task(measure_loop_lag(self.metrics.loop_lag), name="loop lag")
         self._stack.callback(lag.cancel)
 
@@ -221,12 +225,12 @@ class House:
     async def _expire(self) -> None:
         # Each slice is a transaction of its own, and between two of them claims have their turn.
         with self.metrics.store.watch("expire"):
-            while await self._outbox.expire(time.time() - self._patience):
+            while await self._outbox.expire(self._database.now() - self._patience):
                 continue
 
     async def _forget(self) -> None:
         with self.metrics.store.watch("retention"):
-            pruned = await prune(self._path, self._kept, time.time())
+            pruned = await prune(self._database, self._kept, self._database.now())
         self.metrics.forgotten(pruned)
         if pruned != Pruned():
             log.info("retention.finished", **asdict(pruned))
@@ -254,7 +258,7 @@ class House:
         if self._settler.failing:
             return "the outbox cannot be written"
         try:
-            self._outbox.next_due()
+            await self._outbox.next_due()
         except StoreUnavailable as error:
             return f"the outbox cannot be read ({error})"
         return None
@@ -275,10 +279,10 @@ def _spans(endpoint: str, stack: AsyncExitStack) -> Callable[[Sequence[Attempted
     return AttemptSpans(spans)
 
 
-def _pointers(settings: Settings, outbox: SqliteOutbox) -> Pointers | None:
+def _pointers(settings: Settings, secret: bytes) -> Pointers | None:
     base = settings.outbox.public_url
     # A link opens for as long as the body behind it is kept.
-    return Pointers(base, outbox.secret("pointer"), settings.relay.retention.bodies) if base else None
+    return Pointers(base, secret, settings.relay.retention.bodies) if base else None
 
 
 def _announce(settings: Settings) -> None:
@@ -288,9 +292,12 @@ def _announce(settings: Settings) -> None:
         log.warning("guard.networks.opened", networks=opened)
 
 
-def _warn_if_unsigned(settings: Settings) -> None:
-    if not keys.active(settings.outbox.path, None, time.time()):
+def _look_round(database: Database) -> bytes:
+    """The secret under links to results; and a warning where nothing signs."""
+    if not keys.active(database, None, database.now()):
         log.warning("signing.off", remedy="make a key and give it to receivers: relay keys add")
+    with database.reading() as connection:
+        return secret_of(connection)
 
 
 def _settle_in() -> None:
@@ -331,13 +338,15 @@ async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> s
     return await _listen(stack, site, relay.host, relay.port, "relay")
 
 
-async def _serve_operators(stack: AsyncExitStack, settings: Settings, house: House, in_force: Sequence[Setting]) -> str:
+async def _serve_operators(
+    stack: AsyncExitStack, settings: Settings, database: Database, house: House, in_force: Sequence[Setting]
+) -> str:
     """The admin API and the console; returns the address that is bound."""
-    admin, path = settings.relay.admin, settings.outbox.path
-    file = Path(admin.token_file or path.with_suffix(".admin-token"))
+    admin = settings.relay.admin
+    file = Path(admin.token_file or database.beside(".admin-token"))
     gate = Gate(token_of(admin.token.get_secret_value(), file))
     desk = Desk(
-        path=path,
+        database=database,
         rules=settings.outbox.guard.rules(),
         kept=settings.relay.retention.kept(),
         pulse=house.pulse,
@@ -355,10 +364,10 @@ async def _serve_operators(stack: AsyncExitStack, settings: Settings, house: Hou
 
 async def probe(settings: Settings, url: str, method: Method, size: int) -> Probed:
     """One signed test request, on a connection of its own, and what a delivery like it would come to."""
-    rules = settings.outbox.guard.rules()
+    database, rules = settings.outbox.database, settings.outbox.guard.rules()
     transport = build_transport(settings.relay, Resolver(rules))
     try:
-        sent = probing.prepared(settings.outbox.path, url, method, size, time.time())
+        sent = await asyncio.to_thread(probing.prepared, database, url, method, size, database.now())
         return await probing.send(
             sent, transport, rules, settings.relay.retry.rulebook(), f"Outspoken/{version('outspoken')}"
         )

@@ -22,7 +22,12 @@ class InvalidDelivery(RelayError):
 
 
 class StoreUnavailable(RelayError):
-    """The outbox cannot be written right now: locked for too long, or its disk is full or broken."""
+    """The outbox cannot be used right now. `kind` is busy (locked for too long), full, io, corrupt, unavailable or
+    other."""
+
+    def __init__(self, kind: str, words: str = "") -> None:
+        super().__init__(words or kind)
+        self.kind = kind
 
 
 class StreamKilled(RelayError):

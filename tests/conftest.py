@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.services.postgres import Server, running
+
 INSTALL = {
     "chromium": "apt-get install chromium",
+    "faketime": "apt-get install faketime",
     "nginx": "apt-get install nginx-light",
     "node": "apt-get install nodejs",
     "systemd-analyze": "apt-get install systemd",
     "npm": "apt-get install nodejs npm",
+    "postgres": "apt-get install postgresql",
     "prometheus": "apt-get install prometheus",
     "promtool": "apt-get install prometheus",
     "prometheus-alertmanager": "apt-get install prometheus-alertmanager",
 }
+
+# Where Debian puts what is not for everybody's PATH.
+PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin")))
 
 
 def pytest_configure() -> None:
@@ -30,9 +39,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose service is missing, and say how to get it; in CI that is a failure."""
     for marker in item.iter_markers("needs"):
         service = str(marker.args[0])
-        if shutil.which(service, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"):
+        if shutil.which(service, path=os.pathsep.join((os.environ.get("PATH", ""), *PLACES))):
             continue
         reason = f"{service} is not installed: {INSTALL[service]}"
         if os.environ.get("TESTS_SKIP_NOTHING"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server for this run, and for nothing that breaks it."""
+    with running() as server:
+        yield server

@@ -43,13 +43,13 @@ class Transport(Protocol):
 class Shelf(Protocol):
     """Where bodies and keys are kept until an attempt starts, and what destinations taught about size."""
 
-    def body(self, delivery: Delivery) -> bytes:
+    async def body(self, delivery: Delivery) -> bytes:
         """The bytes, the same on every attempt."""
 
-    def keys(self, origin: str) -> tuple[SigningKey, ...]:
+    async def keys(self, origin: str) -> tuple[SigningKey, ...]:
         """What signs for a destination now."""
 
-    def body_limits(self, origin: str) -> BodyLimits:
+    async def body_limits(self, origin: str) -> BodyLimits:
         """What is known of a destination's limit."""
 
 
@@ -74,10 +74,10 @@ class Courier:
         started_at = self.clock()
         target = self.read(delivery.url)
         if isinstance(target, Refusal):
-            return self.judged(delivery, blocked(target), started_at, ())
+            return await self.judged(delivery, blocked(target), started_at, ())
         envelope = await self.seal(delivery, target, started_at)
         answer = await self.transport.send(envelope)
-        return self.judged(delivery, answer, started_at, envelope.headers)
+        return await self.judged(delivery, answer, started_at, envelope.headers)
 
     async def seal(self, delivery: Delivery, target: Target, now: float) -> Envelope:
         """The request to send: the result, or a link to it for a receiver that called it too large."""
@@ -85,19 +85,21 @@ class Courier:
             body = self.pointers.envelope(delivery, now)
             delivery = replace(delivery, content_type="application/json")
         else:
-            body = self.shelf.body(delivery)
-        keys = self.shelf.keys(delivery.destination)
+            body = await self.shelf.body(delivery)
+        keys = await self.shelf.keys(delivery.destination)
         if len(body) <= _LARGE:
             headers = sealing.headers(delivery, target, self.user_agent, body, keys, now)
         else:  # to hash it takes milliseconds, for which every other delivery would stand still
             headers = await asyncio.to_thread(sealing.headers, delivery, target, self.user_agent, body, keys, now)
         return Envelope(delivery.method, target, headers, body)
 
-    def judged(self, delivery: Delivery, answer: Answer, started_at: float, headers: sealing.Headers) -> Attempted:
+    async def judged(
+        self, delivery: Delivery, answer: Answer, started_at: float, headers: sealing.Headers
+    ) -> Attempted:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
         verdict = judge(delivery, answer, self.rulebook, now=now, dice=self.dice())
-        limits = self.shelf.body_limits(delivery.destination) if outcome in _ABOUT_SIZE else NOTHING_LEARNT
+        limits = await self.shelf.body_limits(delivery.destination) if outcome in _ABOUT_SIZE else NOTHING_LEARNT
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
             delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)

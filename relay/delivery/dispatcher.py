@@ -12,7 +12,7 @@ import structlog
 
 from relay.errors import StoreUnavailable
 from relay.model import Attempted, Delivery, Lease, Outcome
-from relay.outbox.sqlite import Claims
+from relay.outbox.relaying import Claims
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
@@ -238,4 +238,4 @@ class Dispatcher:
             if leases:
                 await self._queue.release(leases, sent=sent)
         except StoreUnavailable as error:  # the leases expire by themselves
-            log.error("store.error", operation="release", kind=str(error), held=len(leases))
+            log.error("store.error", operation="release", kind=error.kind, held=len(leases))

@@ -33,9 +33,12 @@ class Clockwork(Protocol):
 
 
 class Calendar(Protocol):
-    """When there is next something to do."""
+    """When there is next something to do, and what time it is for those who decide that."""
 
-    def next_due(self) -> float | None:
+    def now(self) -> float:
+        """Epoch seconds."""
+
+    async def next_due(self) -> float | None:
         """Epoch seconds of the earliest pending delivery."""
 
 
@@ -121,12 +124,12 @@ class Service:
     async def _rest(self) -> None:
         """Until a ring, a freed slot, the next due time or the safety poll, whichever comes first."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._idle_seconds(time.time())):
+            async with asyncio.timeout(await self._idle_seconds(self._calendar.now())):
                 await self._wake.wait()
 
-    def _idle_seconds(self, now: float) -> float:
+    async def _idle_seconds(self, now: float) -> float:
         try:
-            due_at = self._calendar.next_due()
+            due_at = await self._calendar.next_due()
         except StoreUnavailable:  # the next claim will say so
             return self._pace.poll
         if due_at is None or due_at <= now:  # due but not claimed: no room, which a freed slot will announce
@@ -146,7 +149,7 @@ class Service:
             result = await work()
             result = True if result is None else result
         except StoreUnavailable as error:
-            log.error("store.error", operation=name, kind=str(error))
+            log.error("store.error", operation=name, kind=error.kind)
         except Exception as error:
             log.error("loop.failed", loop=name, exc_info=error)
         self._clockwork.turned(name, ok=result is not None)

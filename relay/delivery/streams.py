@@ -179,7 +179,7 @@ class StreamCarrier:
         opener: Opener,
         *,
         read: Callable[[str], Target | Refusal],
-        seal: Callable[[HeldStream, Target, float], Headers],
+        seal: Callable[[HeldStream, Target, float], Awaitable[Headers]],
         observer: Observer,
         clockwork: Clockwork,
         wake: asyncio.Event,
@@ -234,11 +234,11 @@ class StreamCarrier:
 
     async def read_once(self) -> None:
         """Hand to each stream what was added to it, and see whether there is something to tend."""
-        tasks = self._store.tasks()
+        tasks = await self._store.tasks()
         if tasks.overdue or (tasks.waiting and self._room() > 0):
             self._tend.set()
         if self._lines:
-            self._hand_out(self._store.news({id_: line.reads_from for id_, line in self._lines.items()}))
+            await self._hand_out(await self._store.news({id_: line.reads_from for id_, line in self._lines.items()}))
 
     async def tend_once(self) -> None:
         """Hold what is held, end what is overdue, take what nobody holds."""
@@ -247,7 +247,7 @@ class StreamCarrier:
         for key in tended.orphans:
             log.warning("stream.killed", stream=key, reason=KillReason.RELAY.value, diagnosis=_ORPHANED)
             self._observer.finished(KillReason.RELAY)
-        if (room := self._room()) > 0 and self._store.tasks().waiting:
+        if (room := self._room()) > 0 and (await self._store.tasks()).waiting:
             for stream in await self._store.take(room):
                 self._start(stream)
             self._wake.set()
@@ -268,16 +268,16 @@ class StreamCarrier:
         self._lines[stream.id] = line = _Line(stream)
         line.task = asyncio.create_task(self._carry(line))
 
-    def _hand_out(self, news: News) -> None:
+    async def _hand_out(self, news: News) -> None:
         self._let_go(news.lost)
         for id_, position in news.grown.items():
-            line = self._lines[id_]
-            line.take(self._store.messages(line.stream, line.read_up_to, line.room), position)
+            if line := self._lines.get(id_):  # it may come to its end meanwhile
+                line.take(await self._store.messages(line.stream, line.read_up_to, line.room), position)
         for id_, abandoned in news.ended.items():
             if id_ in news.grown:  # whether that was all, the next turn will see
                 self._wake.set()
-            elif self._lines[id_].room > 0:
-                self._lines[id_].end(abandoned=abandoned)
+            elif (line := self._lines.get(id_)) and line.room > 0:
+                line.end(abandoned=abandoned)
 
     def _let_go(self, ids: Collection[int]) -> None:
         """Streams that are not ours any more, or cannot be written: whoever finds them overdue kills them."""
@@ -296,15 +296,15 @@ class StreamCarrier:
 
     async def _converse(self, line: _Line) -> Finish:
         stream, started_at = line.stream, self._clock()
-        if not self._store.may_be_called(stream.origin):
+        if not await self._store.may_be_called(stream.origin):
             return self._killed(line, KillReason.LEFT_ALONE, "The destination is paused, disabled or failing.")
         target = self._read(stream.url)
         if isinstance(target, Refusal):
-            return self._stillborn(line, blocked(target), (), started_at)
-        headers = self._seal(stream, target, started_at)
+            return await self._stillborn(line, blocked(target), (), started_at)
+        headers = await self._seal(stream, target, started_at)
         opened = await self._opener.open(target, headers, line.stir.set)
         if isinstance(opened, Answer):
-            return self._stillborn(line, opened, headers, started_at)
+            return await self._stillborn(line, opened, headers, started_at)
         try:
             return await self._talk(line, opened, headers)
         finally:
@@ -354,10 +354,10 @@ class StreamCarrier:
         last = why.answer(Timing(0.0), peer, reused=True)
         return self._killed(line, _LOST.get(last.failure, KillReason.DROPPED), last.detail)
 
-    def _stillborn(self, line: _Line, answer: Answer, headers: Headers, started_at: float) -> Finish:
+    async def _stillborn(self, line: _Line, answer: Answer, headers: Headers, started_at: float) -> Finish:
         """It was not opened: the first message bears the reason, or, where there is none yet, the stream itself."""
         reason = _UNOPENED.get(answer.failure, KillReason.REFUSED)
-        messages = line.to_send or self._store.messages(line.stream, 0, 1)
+        messages = line.to_send or await self._store.messages(line.stream, 0, 1)
         delivery = messages[0][0] if messages else _nothing(line.stream, started_at)
         line.opened_at = started_at
         attempt = _attempted(line, delivery, answer, headers, started_at, self._clock())
@@ -418,7 +418,7 @@ class StreamCarrier:
         try:
             await self.write_once()
         except StoreUnavailable as error:  # who finds them overdue kills them
-            log.error("store.error", operation="stream_settle", kind=str(error), held=self.held)
+            log.error("store.error", operation="stream_settle", kind=error.kind, held=self.held)
 
     async def _leave(self) -> None:
         for line in self._lines.values():
@@ -449,7 +449,7 @@ class StreamCarrier:
         try:
             await turn()
         except StoreUnavailable as error:
-            log.error("store.error", operation=name, kind=str(error))
+            log.error("store.error", operation=name, kind=error.kind)
             return False
         except Exception as error:
             log.error("loop.failed", loop=name, exc_info=error)

@@ -4,23 +4,22 @@ A producer opens its connection with `connect` (sqlite3) or `connect_async` (aio
 transaction, commits, and rings the `Bell`.
 """
 
-from relay.outbox.database import connect, connect_async, sqlite_path
-from relay.outbox.doorbell import Bell, Doorbell
-from relay.outbox.migrate import migrate, migrations_of, outbox_migrations
+from relay.outbox.databases import database_at
+from relay.outbox.migrations import OUTBOX, Room
 from relay.outbox.producer import add, begin_stream, end_stream, keep_streams, watch_streams
+from relay.outbox.sqlite.doorbell import Bell
+from relay.outbox.sqlite.opening import connect, connect_async
 
 __all__ = [
+    "OUTBOX",
     "Bell",
-    "Doorbell",
+    "Room",
     "add",
     "begin_stream",
     "connect",
     "connect_async",
+    "database_at",
     "end_stream",
     "keep_streams",
-    "migrate",
-    "migrations_of",
-    "outbox_migrations",
-    "sqlite_path",
     "watch_streams",
 ]

@@ -8,13 +8,13 @@ row afterwards, in the loop.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from relay.model import Delivery, Kind, Lease, Method
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection
 from relay.policy.fairness import share
 
 _DUE_DESTINATIONS = statement("due_destinations")
@@ -44,7 +44,7 @@ class Claimer:
         self._origins: dict[int, str] = {}
         self._ids: dict[str, int] = {}
 
-    def due(self, connection: sqlite3.Connection, room: int, now: float) -> dict[int, bool]:
+    def due(self, connection: Connection, room: int, now: float) -> dict[int, bool]:
         """Destinations with something due, and whether they are on probation. A ring: on from the one served last."""
         after = {"after": self._last_served, "until": _LAST_ID, "room": room, "now": now}
         due = _json(connection, _DUE_DESTINATIONS, after)
@@ -52,9 +52,7 @@ class Claimer:
         due += _json(connection, _DUE_DESTINATIONS, before) if self._last_served else []
         return {id_: bool(on_probation) for id_, on_probation in due}
 
-    def choose(
-        self, connection: sqlite3.Connection, room: int, free: Mapping[str, int], most: int, now: float
-    ) -> list[int]:
+    def choose(self, connection: Connection, room: int, free: Mapping[str, int], most: int, now: float) -> list[int]:
         """The seqs to lease: at most `room`, and of each destination `free[origin]`, or `most` where none is named."""
         due = self.due(connection, room + len(free), now)
         quota = {id_: free.get(self.origin(connection, id_), most) for id_ in due}
@@ -70,7 +68,7 @@ class Claimer:
         return share(room, _candidates(connection, depths, now), depths)
 
     @staticmethod
-    def _probes(connection: sqlite3.Connection, due: Mapping[int, bool]) -> dict[int, int]:
+    def _probes(connection: Connection, due: Mapping[int, bool]) -> dict[int, int]:
         """One delivery at a time, over all relays, to a destination that has yet to prove itself."""
         if not any(due.values()):
             return {}
@@ -78,7 +76,7 @@ class Claimer:
         return {id_: 0 if busy.get(id_) else 1 for id_, on_probation in due.items() if on_probation}
 
     def lease(
-        self, connection: sqlite3.Connection, room: int, free: Mapping[str, int], most: int, token: str, now: float
+        self, connection: Connection, room: int, free: Mapping[str, int], most: int, token: str, now: float
     ) -> list[int]:
         """Choose, and claim what was chosen under a token; returns the seqs."""
         seqs = self.choose(connection, room, free, most, now)
@@ -86,14 +84,14 @@ class Claimer:
             connection.execute(_LEASE, {"token": token, "until": now + self._lease, "seqs": json.dumps(seqs)})
         return seqs
 
-    def claimed(self, connection: sqlite3.Connection, seqs: list[int], token: str) -> list[Claimed]:
+    def claimed(self, connection: Connection, seqs: list[int], token: str) -> list[Claimed]:
         """What was leased under a token, in the order in which it was due."""
         if not seqs:
             return []
         rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL})
         return [self._claimed(connection, row, token) for row in rows]
 
-    def _claimed(self, connection: sqlite3.Connection, row: Sequence[Any], token: str) -> Claimed:
+    def _claimed(self, connection: Connection, row: Sequence[Any], token: str) -> Claimed:
         seq, id_, destination_id, url, method, kind, content_type, headers, *rest, body = row
         delivery = Delivery(
             Lease(seq, token),
@@ -108,7 +106,7 @@ class Claimer:
         )
         return delivery, body
 
-    def origin(self, connection: sqlite3.Connection, destination_id: int) -> str:
+    def origin(self, connection: Connection, destination_id: int) -> str:
         """The name of a destination, which never changes."""
         if destination_id not in self._origins:
             origin: str = connection.execute(_ORIGIN, {"id": destination_id}).fetchone()[0]
@@ -116,19 +114,19 @@ class Claimer:
             self._ids[origin] = destination_id
         return self._origins[destination_id]
 
-    def blocked(self, connection: sqlite3.Connection, origins: Iterable[str], now: float) -> frozenset[str]:
+    def blocked(self, connection: Connection, origins: Iterable[str], now: float) -> frozenset[str]:
         """Which of these destinations must be left alone now: paused, disabled, or their breaker opened."""
         ids = [self._ids[origin] for origin in origins if origin in self._ids]
         rows = connection.execute(_BLOCKED, {"ids": json.dumps(ids), "now": now}).fetchall() if ids else ()
         return frozenset(self._origins[id_] for (id_,) in rows)
 
 
-def _json(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> Any:
+def _json(connection: Connection, sql: str, values: Mapping[str, object]) -> Any:
     """The one value of a statement that gathers all it finds: a row for each would cost a turn of the interpreter."""
     return json.loads(connection.execute(sql, values).fetchone()[0])
 
 
-def _candidates(connection: sqlite3.Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:
+def _candidates(connection: Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:
     """The heads of the queues of some destinations, at least as deep as asked."""
     queues: dict[int, list[int]] = {}
     for cap, destinations in _by_power_of_four(depths).items():

@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import overload
 
 import aiosqlite
 
 from relay.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.model import KillReason, NewDelivery, Refusal, Stream, StreamState, StreamStatus, Target
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection
 from relay.policy.destination import ANYWHERE, LIVE, PRE_RECORDED, read
 
 _LONGEST_NAME = 128
@@ -29,10 +27,10 @@ _SOCKETS = LIVE - PRE_RECORDED
 
 
 @overload
-def add(connection: sqlite3.Connection, delivery: NewDelivery) -> None: ...
+def add(connection: Connection, delivery: NewDelivery) -> None: ...
 @overload
 def add(connection: aiosqlite.Connection, delivery: NewDelivery) -> Awaitable[None]: ...
-def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDelivery) -> Awaitable[None] | None:
+def add(connection: Connection | aiosqlite.Connection, delivery: NewDelivery) -> Awaitable[None] | None:
     """Put a delivery into the outbox; it exists when the caller's transaction commits, and not before.
 
     On sqlite3 the work is done at once; on aiosqlite the returned awaitable does it. Ring the bell after the commit;
@@ -50,9 +48,7 @@ def add(connection: sqlite3.Connection | aiosqlite.Connection, delivery: NewDeli
     return None
 
 
-def begin_stream(
-    connection: sqlite3.Connection, stream: Stream, url: str, headers: Mapping[str, str] | None = None
-) -> None:
+def begin_stream(connection: Connection, stream: Stream, url: str, headers: Mapping[str, str] | None = None) -> None:
     """Make a stream before its first delivery: to ws and wss its socket is opened as soon as this is committed.
 
     `headers` go with the handshake. Raises StreamKilled, StreamEnded and InvalidDelivery as `add` does.
@@ -66,7 +62,7 @@ def begin_stream(
         raise _why_not(connection.execute(statement("stream_end"), values).fetchone(), stream)
 
 
-def end_stream(connection: sqlite3.Connection, key: str) -> None:
+def end_stream(connection: Connection, key: str) -> None:
     """The last message is in: what waits is delivered, then the stream is closed, its WebSocket with 1000.
 
     Does nothing to a stream that has come to its end already, or that there never was. Ring the bell after the commit.
@@ -74,69 +70,55 @@ def end_stream(connection: sqlite3.Connection, key: str) -> None:
     connection.execute(statement("end_stream"), {"key": key, "now": time.time()})
 
 
-def keep_streams(connection: sqlite3.Connection, keys: Iterable[str], until: float) -> None:
+def keep_streams(connection: Connection, keys: Iterable[str], until: float) -> None:
     """Push out, to `until` in epoch seconds, when the producer of these open live streams would be taken for dead."""
     connection.execute(statement("keep_streams"), {"keys": json.dumps(list(keys)), "until": until})
 
 
-def watch_streams(where: sqlite3.Connection | Path, keys: Iterable[str]) -> dict[str, StreamStatus]:
+def watch_streams(connection: Connection, keys: Iterable[str]) -> dict[str, StreamStatus]:
     """How these streams stand, by key, in one read; those that never had a delivery, or are forgotten, are left out.
 
-    `where` is a connection or the database's path. Cheap enough to be asked every 250 ms for a hundred streams.
+    Cheap enough to be asked every 250 ms for a hundred streams.
     """
     values = {"keys": json.dumps(list(keys)), "now": time.time()}
-    with _reading(where) as connection:
-        rows = connection.execute(statement("stream_statuses"), values).fetchall()
+    rows = connection.execute(statement("stream_statuses"), values).fetchall()
     return {
         key: StreamStatus(StreamState(state), reason and KillReason(reason), count)
         for key, state, reason, count in rows
     }
 
 
-@contextmanager
-def _reading(where: sqlite3.Connection | Path) -> Iterator[sqlite3.Connection]:
-    if isinstance(where, Path):
-        with closing(connect_read_only(where)) as connection:
-            yield connection
-    else:
-        yield where
-
-
-def _add(connection: sqlite3.Connection, delivery: NewDelivery) -> None:
+def _add(connection: Connection, delivery: NewDelivery) -> None:
     values = _values(delivery, time.time())
     _require_transaction(connection)
-    try:
-        for step in _steps(delivery):
-            if connection.execute(statement(step), values).rowcount == 0 and step == "add_stream" and delivery.stream:
-                raise _why_not(connection.execute(statement("stream_end"), values).fetchone(), delivery.stream)
-    except sqlite3.IntegrityError as error:
-        raise _meaning(error, delivery.id) from error
+    if delivery.stream and connection.execute(statement("add_stream"), values).rowcount == 0:
+        raise _why_not(connection.execute(statement("stream_end"), values).fetchone(), delivery.stream)
+    connection.execute(statement("add_destination"), values)
+    if connection.execute(statement("add_delivery"), values).rowcount == 0:
+        raise _taken(delivery)
+    connection.execute(statement("add_body"), values)
 
 
 async def _add_async(connection: aiosqlite.Connection, delivery: NewDelivery) -> None:
     values = _values(delivery, time.time())
     _require_transaction(connection)
-    try:
-        for step in _steps(delivery):
-            changed = (await connection.execute(statement(step), values)).rowcount
-            if changed == 0 and step == "add_stream" and delivery.stream:
-                found = await connection.execute(statement("stream_end"), values)
-                raise _why_not(await found.fetchone(), delivery.stream)
-    except sqlite3.IntegrityError as error:
-        raise _meaning(error, delivery.id) from error
+    if delivery.stream and (await connection.execute(statement("add_stream"), values)).rowcount == 0:
+        found = await connection.execute(statement("stream_end"), values)
+        raise _why_not(await found.fetchone(), delivery.stream)
+    await connection.execute(statement("add_destination"), values)
+    if (await connection.execute(statement("add_delivery"), values)).rowcount == 0:
+        raise _taken(delivery)
+    await connection.execute(statement("add_body"), values)
 
 
-def _require_transaction(connection: sqlite3.Connection | aiosqlite.Connection) -> None:
+def _require_transaction(connection: Connection | aiosqlite.Connection) -> None:
     # Each statement would be a commit of its own, and a relay could claim a delivery whose body is yet to come. Where
     # Python opens transactions by itself, the first statement will open one.
+    if not isinstance(connection, sqlite3.Connection | aiosqlite.Connection):
+        return  # the store's own, which has begun one
     commits_by_itself = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
     if commits_by_itself and not connection.in_transaction:
         raise InvalidDelivery('connection: in autocommit mode; execute "BEGIN IMMEDIATE" before add, commit after it')
-
-
-def _steps(delivery: NewDelivery) -> tuple[str, ...]:
-    stream = ("add_stream",) if delivery.stream else ()
-    return (*stream, "add_destination", "add_delivery", "add_body")
 
 
 def _why_not(found: Iterable[object] | None, stream: Stream) -> RelayError:
@@ -149,9 +131,8 @@ def _why_not(found: Iterable[object] | None, stream: Stream) -> RelayError:
     return StreamEnded(f"stream {stream.key} has ended: nothing can be added to it")
 
 
-def _meaning(error: sqlite3.IntegrityError, delivery_id: str) -> Exception:
-    taken = error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE"
-    return DuplicateDelivery(f"delivery {delivery_id} is in the outbox already") if taken else error
+def _taken(delivery: NewDelivery) -> DuplicateDelivery:
+    return DuplicateDelivery(f"delivery {delivery.id} is in the outbox already")
 
 
 def _values(delivery: NewDelivery, now: float) -> dict[str, object]:

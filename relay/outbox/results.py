@@ -5,13 +5,11 @@ Only `withdraw` writes: on the connection of a producer who takes a result back.
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from relay.model import State
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
 
 _RESULT = statement("result")
 _SECRET = statement("secret")
@@ -55,35 +53,47 @@ class PastAttempt:
     detail: str
 
 
-def standing(connection: sqlite3.Connection, delivery_id: str) -> Standing | None:
+def standing(connection: Connection, delivery_id: str) -> Standing | None:
     """Where a delivery stands, None when it is unknown or no longer kept."""
     row = connection.execute(_STANDING, {"id": delivery_id}).fetchone()
     return Standing(State(row[0]), *row[1:]) if row else None
 
 
-def attempts(connection: sqlite3.Connection, delivery_id: str) -> tuple[PastAttempt, ...]:
+def attempts(connection: Connection, delivery_id: str) -> tuple[PastAttempt, ...]:
     """The attempts of a delivery, as far as they are kept, from the first."""
     return tuple(PastAttempt(*row) for row in connection.execute(_ATTEMPTS, {"id": delivery_id}).fetchall())
 
 
-def withdraw(connection: sqlite3.Connection, delivery_id: str, now: float) -> None:
+def withdraw(connection: Connection, delivery_id: str, now: float) -> None:
     """Cancel a delivery that is pending, and erase its body unless it is on its way; in the caller's transaction."""
     connection.execute(_WITHDRAW, {"id": delivery_id, "now": now})
     connection.execute(_ERASE, {"id": delivery_id})
 
 
+def secret(connection: Connection) -> bytes:
+    """What only engine and relay know, and signs the links to results. It never changes."""
+    found: bytes = connection.execute(_SECRET, {"name": "pointer"}).fetchone()[0]
+    return found
+
+
 class Results:
-    """The results in a database that has been migrated. `secret` signs the links to them."""
+    """The results in a database that has been migrated. Raises StoreUnavailable when it cannot be asked."""
 
-    def __init__(self, path: Path) -> None:
-        self._reader = connect_read_only(path)
-        self.secret: bytes = self._reader.execute(_SECRET, {"name": "pointer"}).fetchall()[0][0]
+    def __init__(self, database: Database) -> None:
+        self._reader = database.reader()
+        self._secret: bytes | None = None
 
-    def fetch(self, delivery_id: str) -> Result | None:
+    async def secret(self) -> bytes:
+        """What signs the links."""
+        if self._secret is None:
+            self._secret = await self._reader.run(secret)
+        return self._secret
+
+    async def fetch(self, delivery_id: str) -> Result | None:
         """The result, None when it is unknown or no longer kept."""
-        rows = self._reader.execute(_RESULT, {"id": delivery_id}).fetchall()
-        return Result(*rows[0]) if rows else None
+        row = await self._reader.run(lambda connection: connection.execute(_RESULT, {"id": delivery_id}).fetchone())
+        return Result(*row) if row else None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connection."""
-        self._reader.close()
+        await self._reader.close()

@@ -14,18 +14,14 @@ first is left to be sent or replayed.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from relay.model import State
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.writer import Writer, store_errors
+from relay.outbox.store import Connection, Database, Writer
 
 DAY = 86400.0
 
@@ -41,7 +37,6 @@ _FORGET_AUDIT = statement("forget_audit")
 _FORGET_KEYS = statement("forget_keys")
 
 _PAUSE_SECONDS = 0.01  # between two slices of a pass: others get their turn
-_VACUUM_PAGES = 64
 _READ = 20  # deliveries looked at between two glances at the clock
 # A delivery is finished after it was added, so the walk may stop where everything is too young. Transactions that
 # overlap are not numbered exactly in the order of their clocks.
@@ -126,7 +121,7 @@ async def prune_slice(
     return await writer.run(lambda connection: _prune(connection, kept, now, after, size, budget))
 
 
-def _prune(connection: sqlite3.Connection, kept: Retention, now: float, after: int, size: int, budget: float) -> Slice:
+def _prune(connection: Connection, kept: Retention, now: float, after: int, size: int, budget: float) -> Slice:
     give_up = time.perf_counter() + budget
     pruned, seen = Pruned(), 0
     while seen < size:
@@ -145,19 +140,19 @@ async def stream_slice(writer: Writer, kept: Retention, now: float, after: int =
     return await writer.run(lambda connection: _forget_streams(connection, now - kept.delivered, after, size))
 
 
-def _forget_streams(connection: sqlite3.Connection, before: float, after: int, size: int) -> Slice:
+def _forget_streams(connection: Connection, before: float, after: int, size: int) -> Slice:
     last, seen = connection.execute(_STREAM_SLICE, {"after": after, "slice": size}).fetchone()
     streams = connection.execute(_FORGET_STREAMS, {"after": after, "last": last, "before": before}).rowcount
     return Slice(Pruned(streams=streams), last if seen == size else None)
 
 
-async def prune(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
+async def prune(database: Database, kept: Retention, now: float, *, size: int = 500) -> Pruned:
     """One whole pass on a connection of its own, with a pause between slices; then free pages go back to the disk."""
-    writer = Writer(path)
+    writer = database.writer()
     try:
         pruned = await _walk(lambda after: prune_slice(writer, kept, now, after, size=size))
         pruned += await _walk(lambda after: stream_slice(writer, kept, now, after, size=size))
-        await _shrink(writer)
+        await _shrink(database, writer)
         return pruned
     finally:
         await writer.close()
@@ -173,31 +168,17 @@ async def _walk(step: Callable[[int], Awaitable[Slice]]) -> Pruned:
     return total
 
 
-async def _shrink(writer: Writer) -> None:
-    more = await shrink_slice(writer)
+async def _shrink(database: Database, writer: Writer) -> None:
+    more = await writer.run(database.tidy)
     while more:
         await asyncio.sleep(_PAUSE_SECONDS)
-        more = await shrink_slice(writer)
+        more = await writer.run(database.tidy)
 
 
-async def shrink_slice(writer: Writer, pages: int = _VACUUM_PAGES) -> bool:
-    """Give a few free pages back to the disk; returns whether there are more."""
-    return await writer.run(lambda connection: _shrink_by(connection, pages))
-
-
-def _shrink_by(connection: sqlite3.Connection, pages: int) -> bool:
-    free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    # One page a call: the sqlite3 module steps such a pragma once, whatever number it is given.
-    for _ in range(min(free, pages)):
-        connection.execute("PRAGMA incremental_vacuum(1)")
-    left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    return 0 < left < free  # a file that was made without incremental vacuum keeps its free pages
-
-
-def survey(path: Path, kept: Retention, now: float, *, size: int = 500) -> Pruned:
+def survey(database: Database, kept: Retention, now: float, *, size: int = 500) -> Pruned:
     """What a pass would forget now, without forgetting it."""
     total, after, going = Pruned(), 0, Counter[int]()
-    with store_errors(), closing(connect_read_only(path)) as connection:
+    with database.reading() as connection:
         while True:
             rows = _read(connection, after, size)
             for row in rows:
@@ -210,13 +191,13 @@ def survey(path: Path, kept: Retention, now: float, *, size: int = 500) -> Prune
             after = rows[-1].seq
 
 
-def _emptied(connection: sqlite3.Connection, going: Counter[int], before: float) -> Pruned:
+def _emptied(connection: Connection, going: Counter[int], before: float) -> Pruned:
     """The streams of which nothing would be left."""
     sizes = connection.execute(_STREAM_SIZES, {"before": before})
     return Pruned(streams=sum(going[id_] == left for id_, left in sizes))
 
 
-def _read(connection: sqlite3.Connection, after: int, size: int) -> list[_Row]:
+def _read(connection: Connection, after: int, size: int) -> list[_Row]:
     return [_Row(*row) for row in connection.execute(_SLICE, {"after": after, "slice": size}).fetchall()]
 
 
@@ -229,7 +210,7 @@ def _due(row: _Row, kept: Retention, now: float) -> _Due | None:
     return due if due.body or due.attempts else None
 
 
-def _forget_all(connection: sqlite3.Connection, rows: Sequence[_Row], kept: Retention, now: float) -> Pruned:
+def _forget_all(connection: Connection, rows: Sequence[_Row], kept: Retention, now: float) -> Pruned:
     pruned = Pruned()
     for row in rows:
         if due := _due(row, kept, now):
@@ -237,7 +218,7 @@ def _forget_all(connection: sqlite3.Connection, rows: Sequence[_Row], kept: Rete
     return pruned
 
 
-def _forget(connection: sqlite3.Connection, row: _Row, due: _Due) -> Pruned:
+def _forget(connection: Connection, row: _Row, due: _Due) -> Pruned:
     seq = {"seq": row.seq}
     attempts = connection.execute(_FORGET_ATTEMPTS, seq).rowcount if due.attempts else 0
     bodies = connection.execute(_FORGET_BODY, seq).rowcount if due.body else 0
@@ -245,7 +226,7 @@ def _forget(connection: sqlite3.Connection, row: _Row, due: _Due) -> Pruned:
     return Pruned(deliveries, bodies, bodies * row.body_bytes, attempts)
 
 
-def _count(connection: sqlite3.Connection, row: _Row, due: _Due | None) -> Pruned:
+def _count(connection: Connection, row: _Row, due: _Due | None) -> Pruned:
     if due is None:
         return Pruned()
     attempts, bodies = connection.execute(_COUNT, {"seq": row.seq}).fetchone()
@@ -258,12 +239,12 @@ def _goes_on(rows: Sequence[_Row], kept: Retention, now: float, size: int) -> bo
     return len(rows) == size and rows[-1].created_at - _CLOCK_SLACK <= now - youngest
 
 
-def _forget_the_rest(connection: sqlite3.Connection, kept: Retention, now: float) -> Pruned:
+def _forget_the_rest(connection: Connection, kept: Retention, now: float) -> Pruned:
     audit = connection.execute(_FORGET_AUDIT, {"before": now - kept.audit, "slice": 500}).rowcount
     return Pruned(audit=audit, keys=connection.execute(_FORGET_KEYS, {"now": now}).rowcount)
 
 
-def _rest(connection: sqlite3.Connection, kept: Retention, now: float) -> Pruned:
+def _rest(connection: Connection, kept: Retention, now: float) -> Pruned:
     audit = connection.execute("SELECT count(*) FROM audit WHERE at <= ?", (now - kept.audit,)).fetchone()[0]
     keys = connection.execute("SELECT count(*) FROM signing_keys WHERE retires_at <= ?", (now,)).fetchone()[0]
     return Pruned(audit=audit, keys=keys)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator
 
 from relay.errors import ConfigError
-from relay.outbox.database import sqlite_path
+from relay.outbox.databases import database_at
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 
 
@@ -53,7 +53,7 @@ class OutboxSettings(Section):
     @classmethod
     def _is_a_database(cls, url: str) -> str:
         try:
-            sqlite_path(url)
+            database_at(url)
         except ConfigError as error:
             raise ValueError(str(error).removeprefix("outbox.url: ")) from None
         return url
@@ -66,6 +66,6 @@ class OutboxSettings(Section):
         return url
 
     @property
-    def path(self) -> Path:
-        """The SQLite file."""
-        return sqlite_path(self.url)
+    def database(self) -> Database:
+        """What `url` names."""
+        return database_at(self.url)

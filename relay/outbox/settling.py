@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import orjson
 
 from relay.model import Attempted, Dead, Delivered, Lease, Outcome, Retry, Timing
 from relay.outbox.queries import statement
+from relay.outbox.store import Connection
 from relay.policy.breaker import CLOSED, Breaker, after
 from relay.policy.sealing import redacted
 
@@ -24,8 +24,9 @@ _MOST_AT_ONCE = 64
 _STILL_LEASED = statement("still_leased")
 _THRIVE = statement("thrive")
 _EXPIRE = statement("expire")
-_LEARNT = statement("learnt")
+_LESSONS = statement("lessons")
 _LEARN = statement("learn")
+_LOCK_STREAM = statement("lock_stream")
 _ADVANCE_STREAM = statement("advance_stream")
 _KILL_STREAM = statement("kill_stream")
 _KILL_FOLLOWERS = statement("kill_followers")
@@ -40,7 +41,7 @@ class Settled:
     killed: int
 
 
-def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> Settled:
+def settle(connection: Connection, attempts: Sequence[Attempted]) -> Settled:
     """Write them."""
     written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
     for attempt in attempts:
@@ -49,20 +50,20 @@ def settle(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> Set
     standing = [attempt for attempt in attempts if attempt.delivery.lease.seq in written]
     note(connection, standing)
     killed = 0
-    for attempt in standing:
+    for attempt in sorted(standing, key=lambda one: one.delivery.stream_id or 0):
         if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
             killed += step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
     stale = (attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in written)
     return Settled(frozenset(stale), killed)
 
 
-def note(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+def note(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """Keep a record of attempts whose deliveries were written, and what they say of their destinations."""
     _record_all(connection, attempts)
     learn(connection, attempts)
 
 
-def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> set[int]:
+def _deliver_all(connection: Connection, attempts: Sequence[Attempted]) -> set[int]:
     """The common end, in one statement for all that one claim brought; returns the seqs whose lease still stood."""
     by_token: dict[str, list[int]] = defaultdict(list)
     for attempt in attempts:
@@ -76,7 +77,7 @@ def _deliver_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) 
     return written
 
 
-def _record_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """In slices whose sizes are powers of two, so that a handful of statements is prepared once and for all."""
     start = 0
     while start < len(attempts):
@@ -86,10 +87,11 @@ def _record_all(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -
         start += size
 
 
-def learn(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None:
+def learn(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """One statement for all destinations of which nothing but successes came; the others one by one."""
     well: dict[str, int] = {}
-    for origin, of_one in _by_destination(attempts).items():
+    # In one order, always: two relays that learn of the same destinations must not wait for each other.
+    for origin, of_one in sorted(_by_destination(attempts).items()):
         sizes = [a.delivery.body_bytes for a in of_one if a.outcome is Outcome.SUCCESS and not a.delivery.pointer]
         if len(sizes) == len(of_one):
             well[origin] = max(sizes)
@@ -99,17 +101,18 @@ def learn(connection: sqlite3.Connection, attempts: Sequence[Attempted]) -> None
         connection.execute(_THRIVE, {"well": json.dumps(well)})
 
 
-def step_stream(connection: sqlite3.Connection, stream_id: int, now: float, *, dead: bool) -> int:
+def step_stream(connection: Connection, stream_id: int, now: float, *, dead: bool) -> int:
     """What the end of one delivery means for those behind it: the next is due, or all of them die; returns how many
     did."""
     stream = {"stream_id": stream_id, "now": now}
+    connection.execute(_LOCK_STREAM, stream)
     if dead and connection.execute(_KILL_STREAM, stream).rowcount:
         return connection.execute(_KILL_FOLLOWERS, stream).rowcount
     connection.execute(_ADVANCE_STREAM, stream)
     return 0
 
 
-def expire(connection: sqlite3.Connection, values: Mapping[str, Any]) -> tuple[int, int]:
+def expire(connection: Connection, values: Mapping[str, Any]) -> tuple[int, int]:
     """Give up a slice of what was due `before`; returns how many expired, and how many died with their stream."""
     streams = connection.execute(_EXPIRE, values).fetchall()
     dead = [stream_id for (stream_id,) in streams if stream_id is not None]
@@ -173,9 +176,9 @@ def _by_destination(attempts: Iterable[Attempted]) -> dict[str, list[Attempted]]
     return groups
 
 
-def _learn(connection: sqlite3.Connection, origin: str, attempts: Sequence[Attempted]) -> None:
+def _learn(connection: Connection, origin: str, attempts: Sequence[Attempted]) -> None:
     """Breaker and body limit, read once and written at most once for a whole batch of one destination."""
-    failures, open_until, pause, accepted, refused = connection.execute(_LEARNT, {"origin": origin}).fetchone()
+    failures, open_until, pause, accepted, refused = connection.execute(_LESSONS, {"origin": origin}).fetchone()
     breaker = before = Breaker(failures, open_until, pause) if failures else CLOSED
     for attempt in attempts:
         breaker = after(breaker, attempt.outcome, started_at=attempt.started_at, now=attempt.finished_at)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import heapq
-import shutil
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from relay.model import Kind
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.writer import store_errors
+from relay.outbox.store import Connection, Database, Files
 
 WORST = 10
 """Destinations that are told apart: a label may not have as many values as there are receivers."""
@@ -47,15 +42,6 @@ class Queues:
     ready_age: float
     held_age: float
     worst: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Bytes: of the database, of its log, and free on their disk."""
-
-    database: int
-    log: int
-    free: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +81,8 @@ class Snapshot:
 class Stocktaker:
     """Counts, and remembers up to where it has counted. Nothing counts as new the first time. For one thread a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._counted_to: int | None = None
         self._open: frozenset[int] | None = None
         self._acts = _Acts()
@@ -104,8 +90,7 @@ class Stocktaker:
     def take(self, now: float, slots: int) -> Snapshot:
         """Count. A destination has that many `slots`. Raises StoreUnavailable."""
         began = time.perf_counter()
-        with store_errors(), closing(connect_read_only(self._path)) as connection:
-            connection.execute("BEGIN")  # one moment for all of them
+        with self._database.reading() as connection:
             totals = connection.execute(_SNAPSHOT, {"now": now}).fetchone()
             alone = connection.execute(_LEFT_ALONE).fetchall()
             full = connection.execute(_FULL, {"now": now, "slots": slots}).fetchall()
@@ -113,6 +98,7 @@ class Stocktaker:
             queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), held_up, now)
             standings = dict(connection.execute(_STANDINGS).fetchall())
             since = self._since(connection, totals[3] or 0, frozenset(id_ for id_, _, is_open in alone if is_open), now)
+            files = self._database.files(connection)
         in_flight, dead, created_at, _, key_created_at, backup_at = totals
         return Snapshot(
             taken_at=now,
@@ -123,13 +109,13 @@ class Stocktaker:
             oldest_undelivered_age=_age(created_at, now),
             standings=standings,
             held_up=held_up,
-            files=_files(self._path),
+            files=files,
             since=since,
             key_age=_age(key_created_at, now),
             backup_at=backup_at or 0.0,
         )
 
-    def _since(self, connection: sqlite3.Connection, last: int, now_open: frozenset[int], now: float) -> Since:
+    def _since(self, connection: Connection, last: int, now_open: frozenset[int], now: float) -> Since:
         values = {"after": last if self._counted_to is None else self._counted_to, "last": last}
         added = {Kind(kind): count for kind, count in connection.execute(_ADDED, values)}
         was_open = now_open if self._open is None else self._open
@@ -145,7 +131,7 @@ class _Acts:
         self._after: int | None = None
         self._done: dict[int, int] = {}
 
-    def read(self, connection: sqlite3.Connection, now: float) -> tuple[Mapping[str, int], int]:
+    def read(self, connection: Connection, now: float) -> tuple[Mapping[str, int], int]:
         """Deliveries replayed, by source, and cancelled, since the last call."""
         if self._after is None:
             self._after = connection.execute(_LAST_ACT).fetchone()[0]
@@ -177,11 +163,6 @@ def _queues(rows: Sequence[Any], held_up: frozenset[str], now: float) -> Queues:
         held_age=_age(min((row[4] for row in held), default=None), now),
         worst={row[0]: row[2] for row in worst},
     )
-
-
-def _files(path: Path) -> Files:
-    log = path.with_name(path.name + "-wal")
-    return Files(path.stat().st_size, log.stat().st_size if log.exists() else 0, shutil.disk_usage(path.parent).free)
 
 
 def _age(since: float | None, now: float) -> float:

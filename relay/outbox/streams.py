@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from relay.model import Attempted, Dead, Delivery, KillReason, Kind, Lease, Method, Refusal, StreamState
 from relay.outbox import settling
-from relay.outbox.database import connect_read_only
 from relay.outbox.queries import statement
-from relay.outbox.writer import Writer, store_errors
+from relay.outbox.store import Connection, Database
 from relay.policy.destination import ANYWHERE, LIVE, read
 
 _TO_TEND = statement("streams_to_tend")
@@ -103,16 +99,16 @@ class Written:
 class LiveStreams:
     """One relay's view. `lease` is in seconds: without a word for so long, it would be taken for dead."""
 
-    def __init__(self, path: Path, lease: float = 10.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, lease: float = 10.0) -> None:
         self._holder = secrets.token_hex(8)
         self._lease = lease
-        self._clock = clock
-        self._writer = Writer(path)
-        self._reader = connect_read_only(path)
+        self._clock = database.now
+        self._writer = database.writer()
+        self._reader = database.reader()
 
-    def tasks(self) -> Tasks:
+    async def tasks(self) -> Tasks:
         """What there is to do besides carrying: a read, so that an idle relay takes no write lock."""
-        ((waiting, overdue),) = self._read(_TO_TEND, now=self._clock())
+        ((waiting, overdue),) = await self._read(_TO_TEND, now=self._clock())
         return Tasks(bool(waiting), bool(overdue))
 
     async def take(self, room: int) -> tuple[HeldStream, ...]:
@@ -126,7 +122,7 @@ class LiveStreams:
         now = self._clock()
         values = {"ids": json.dumps(list(held)), "holder": self._holder, "until": now + self._lease, "now": now}
 
-        def work(connection: sqlite3.Connection) -> Tended:
+        def work(connection: Connection) -> Tended:
             connection.execute(_HOLD, values)
             connection.execute(_ABANDON, values)
             connection.execute(_CLOSE, values)
@@ -136,18 +132,18 @@ class LiveStreams:
 
         return await self._writer.run(work)
 
-    def news(self, read_up_to: Mapping[int, int]) -> News:
+    async def news(self, read_up_to: Mapping[int, int]) -> News:
         """What has changed about these held streams, each with the position up to which it was read."""
-        rows = self._read(_CHANGED, known=json.dumps(read_up_to), holder=self._holder)
+        rows = await self._read(_CHANGED, known=json.dumps(read_up_to), holder=self._holder)
         return News(
             {id_: position for id_, position, held, _, _ in rows if held and position},
             {id_: bool(abandoned) for id_, _, held, ended, abandoned in rows if held and ended},
             frozenset(id_ for id_, _, held, _, _ in rows if not held),
         )
 
-    def messages(self, stream: HeldStream, after: int, room: int) -> tuple[Message, ...]:
+    async def messages(self, stream: HeldStream, after: int, room: int) -> tuple[Message, ...]:
         """The next messages of a stream behind a position, in order."""
-        rows = self._read(_MESSAGES, stream_id=stream.id, after=after, room=room)
+        rows = await self._read(_MESSAGES, stream_id=stream.id, after=after, room=room)
         return tuple(self._message(stream, row) for row in rows)
 
     def _message(self, stream: HeldStream, row: Sequence[Any]) -> Message:
@@ -175,16 +171,16 @@ class LiveStreams:
         )
         return delivery, body
 
-    def may_be_called(self, origin: str) -> bool:
+    async def may_be_called(self, origin: str) -> bool:
         """Whether a destination is active, and its breaker not open."""
-        rows = self._read(_MAY_BE_CALLED, origin=origin, now=self._clock())
+        rows = await self._read(_MAY_BE_CALLED, origin=origin, now=self._clock())
         return not rows or bool(rows[0][0])
 
     async def write(self, attempts: Sequence[Attempted], finishes: Sequence[Finish]) -> Written:
         """The ends of some messages, and after them those of some streams, in one transaction."""
         now = self._clock()
 
-        def work(connection: sqlite3.Connection) -> Written:
+        def work(connection: Connection) -> Written:
             standing = self._standing(connection, attempts)
             for verdict, of_one in _by_verdict(attempts, standing).items():
                 _end(connection, verdict, of_one)
@@ -197,19 +193,18 @@ class LiveStreams:
 
         return await self._writer.run(work)
 
-    def _standing(self, connection: sqlite3.Connection, attempts: Iterable[Attempted]) -> Collection[int]:
+    def _standing(self, connection: Connection, attempts: Iterable[Attempted]) -> Collection[int]:
         seqs = json.dumps([attempt.delivery.lease.seq for attempt in attempts])
         found = connection.execute(_STILL_HELD, {"seqs": seqs, "holder": self._holder}).fetchone()[0]
         return frozenset(json.loads(found))
 
-    def _read(self, sql: str, **values: object) -> list[Any]:
-        with store_errors():
-            return self._reader.execute(sql, values).fetchall()
+    async def _read(self, sql: str, **values: object) -> list[Any]:
+        return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
 
     async def close(self) -> None:
         """Close both connections."""
         await self._writer.close()
-        self._reader.close()
+        await self._reader.close()
 
 
 def _origin(url: str) -> str:
@@ -227,7 +222,7 @@ def _by_verdict(attempts: Iterable[Attempted], standing: Collection[int]) -> dic
     return groups
 
 
-def _end(connection: sqlite3.Connection, reason: str | None, attempts: Sequence[Attempted]) -> None:
+def _end(connection: Connection, reason: str | None, attempts: Sequence[Attempted]) -> None:
     values = {
         "seqs": json.dumps([attempt.delivery.lease.seq for attempt in attempts]),
         "state": "dead" if reason else "delivered",
@@ -237,7 +232,7 @@ def _end(connection: sqlite3.Connection, reason: str | None, attempts: Sequence[
     connection.execute(_END_MESSAGES, values)
 
 
-def _finish(connection: sqlite3.Connection, finish: Finish, holder: str, now: float) -> int:
+def _finish(connection: Connection, finish: Finish, holder: str, now: float) -> int:
     """Nothing happens to a stream that another holder was given; returns how many messages died with this one."""
     state = StreamState.KILLED if finish.reason else StreamState.CLOSED
     values = {

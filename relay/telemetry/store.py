@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from relay.errors import StoreUnavailable
 from relay.model import Attempted, Lease
-from relay.outbox.sqlite import Claims, SqliteOutbox
+from relay.outbox.relaying import Claims, Outbox
 from relay.telemetry.histogram import Histogram
 
 OPERATIONS = ("claim", "settle", "renew", "release", "expire", "stats", "retention")
@@ -42,7 +42,7 @@ class StoreMetrics:
         try:
             yield
         except StoreUnavailable as error:
-            self._errors[operation, str(error)].inc()
+            self._errors[operation, error.kind].inc()
             raise
         finally:
             self._seconds[operation].observe([time.perf_counter() - began])
@@ -51,7 +51,7 @@ class StoreMetrics:
 class WatchedOutbox:
     """The outbox as dispatcher and settler use it, under observation."""
 
-    def __init__(self, outbox: SqliteOutbox, metrics: StoreMetrics) -> None:
+    def __init__(self, outbox: Outbox, metrics: StoreMetrics) -> None:
         self._outbox = outbox
         self._watch = metrics.watch
 

@@ -8,7 +8,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from relay import outbox
+from relay.outbox import OUTBOX
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
+from tests.services.postgres import Server, empty
 
 # A file system in memory, where there is one: SQLite syncs as ever, but no test waits for a busy disk.
 _IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -18,7 +22,7 @@ _IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 def empty_outbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An outbox that was migrated once, to be copied."""
     path = tmp_path_factory.mktemp("outbox") / "empty.db"
-    outbox.migrate(path, [outbox.outbox_migrations()])
+    SqliteDatabase(path).migrate([OUTBOX])
     return path
 
 
@@ -30,6 +34,26 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def database(folder: Path, empty_outbox: Path) -> Path:
-    """An empty outbox."""
+def path(folder: Path, empty_outbox: Path) -> Path:
+    """The file of an empty outbox, for what only a file can do."""
     return Path(shutil.copy(empty_outbox, folder / "outspoken.db"))
+
+
+@pytest.fixture(scope="session")
+def postgres_outbox(postgres: Server) -> Database:
+    """The same on PostgreSQL: emptied between tests, because making a database anew takes longer than most of them."""
+    database = PostgresDatabase(postgres.url(postgres.create()))
+    database.migrate([OUTBOX])
+    return database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgres"))])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty outbox: what is tested with it is the same on both."""
+    if request.param == "sqlite":
+        yield SqliteDatabase(request.getfixturevalue("path"))
+        return
+    database: Database = request.getfixturevalue("postgres_outbox")
+    with database.writing() as connection:
+        empty(connection)
+    yield database

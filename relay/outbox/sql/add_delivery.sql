@@ -11,3 +11,4 @@ SELECT :id, destinations.id, :url, :method, :kind, :content_type, :headers, :tra
        :schedule, streams.id, streams.position
 FROM destinations LEFT JOIN streams ON streams.key = :stream
 WHERE destinations.origin = :origin
+ON CONFLICT (id) DO NOTHING

@@ -68,7 +68,7 @@ class Doorbell:
         self._path = _folder(database) / f"{secrets.token_hex(8)}.sock"
         self._socket: socket.socket | None = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         for path in self._path.parent.iterdir():
@@ -79,7 +79,7 @@ class Doorbell:
             self._socket.bind(address)
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop listening and remove the socket."""
         if self._socket is None:
             return

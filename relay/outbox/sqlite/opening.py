@@ -10,8 +10,7 @@ from pathlib import Path
 import aiosqlite
 
 from relay.errors import ConfigError
-
-BUSY_SECONDS = 5.0
+from relay.outbox.store import BUSY_SECONDS
 
 # FULL: a commit is on the disk when it returns; NORMAL would lose committed rows in a power cut.
 # secure_delete FAST: Debian builds with it ON, which makes pruning bodies 40 times slower.

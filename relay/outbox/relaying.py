@@ -1,25 +1,22 @@
-"""The outbox on SQLite, as the relay uses it: claim, settle, renew, release, read."""
+"""The outbox as the relay uses it: claim, settle, renew, release, read."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from relay.model import Attempted, BodyLimits, Delivery, Lease, Reason
 from relay.outbox import settling
-from relay.outbox.claiming import Claimer
-from relay.outbox.database import connect_read_only
+from relay.outbox.claiming import Claimed, Claimer
 from relay.outbox.queries import statement
 from relay.outbox.stock import Snapshot, Stocktaker
-from relay.outbox.writer import Writer, store_errors
+from relay.outbox.store import Connection, Database
 from relay.policy.signing import SigningKey, parse_key
 
 _ANYTHING_TO_DO = statement("anything_to_do")
@@ -32,7 +29,6 @@ _BODY = statement("body")
 _LEARNT = statement("learnt")
 _SIGNING_KEYS = statement("signing_keys")
 _KEYS_VERSION = statement("keys_version")
-_SECRET = statement("secret")
 _SEEN = statement("seen")
 _FORGET_RELAYS = statement("forget_relays")
 _RELAYS = statement("relays")
@@ -53,22 +49,22 @@ class Claims:
     blocked: frozenset[str] = frozenset()
 
 
-class SqliteOutbox:
-    """One relay's view of the file. Claims and settlements are batches: one transaction, one fsync each.
+class Outbox:
+    """One relay's view of a database. Claims and settlements are batches: one transaction, one fsync each.
 
     `lease` is in seconds. A holder's name is part of each of its lease tokens.
     """
 
-    def __init__(self, path: Path, lease: float = 60.0, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, database: Database, lease: float = 60.0) -> None:
+        self._database = database
         self._lease = lease
-        self._clock = clock
-        self._writer = Writer(path)
-        self._reader = connect_read_only(path)
+        self._clock = database.now
+        self._writer = database.writer()
+        self._reader = database.reader()
         self._claimer = Claimer(lease)
         self._holder = secrets.token_hex(8)
         self._claims = 0
-        self._stock = Stocktaker(path)
+        self._stock = Stocktaker(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
         self._keys: dict[str, tuple[SigningKey, ...]] = {}
@@ -79,38 +75,38 @@ class SqliteOutbox:
         """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
         `free[origin]` where the caller holds some already."""
         now = self._clock()
-        lapsed, deliveries = await self._lease_due(room, free, most, now) if self._anything_to_do(now) else (0, ())
-        with store_errors():
-            blocked = self._claimer.blocked(self._reader, free, now)
-        return Claims(deliveries, lapsed, blocked)
+        if await self._anything_to_do(now):
+            return await self._lease_due(room, free, most, now)
+        blocked = await self._reader.run(lambda connection: self._claimer.blocked(connection, free, now))
+        return Claims(blocked=blocked)
 
-    async def _lease_due(
-        self, room: int, free: Mapping[str, int], most: int, now: float
-    ) -> tuple[int, tuple[Delivery, ...]]:
+    async def _lease_due(self, room: int, free: Mapping[str, int], most: int, now: float) -> Claims:
         token = self._token()
 
-        def lease(connection: sqlite3.Connection) -> tuple[int, list[int]]:
+        def lease(connection: Connection) -> tuple[int, list[int]]:
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             return lapsed, self._claimer.lease(connection, room, free, most, token, now)
 
+        def read(connection: Connection) -> tuple[list[Claimed], frozenset[str]]:
+            claimed = self._claimer.claimed(connection, seqs, token)
+            return claimed, self._claimer.blocked(connection, free, now)
+
         lapsed, seqs = await self._writer.run(lease)
-        with store_errors():
-            claimed = self._claimer.claimed(self._reader, seqs, token)
+        claimed, blocked = await self._reader.run(read)
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
-        return lapsed, tuple(delivery for delivery, _ in claimed)
+        return Claims(tuple(delivery for delivery, _ in claimed), lapsed, blocked)
 
-    def _anything_to_do(self, now: float) -> bool:
+    async def _anything_to_do(self, now: float) -> bool:
         """A read first, so that the poll of an idle relay takes no write lock."""
-        return bool(self._read(_ANYTHING_TO_DO, now=now)[0][0])
+        return bool((await self._read(_ANYTHING_TO_DO, now=now))[0][0])
 
     def _token(self) -> str:
         self._claims += 1
         return f"{self._holder}.{self._claims}"
 
-    def _read(self, sql: str, **values: object) -> list[Any]:
-        with store_errors():
-            return self._reader.execute(sql, values).fetchall()
+    async def _read(self, sql: str, **values: object) -> list[Any]:
+        return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
 
     async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
         """Write the ends of some attempts; returns the leases that were stale, for which nothing was changed."""
@@ -150,7 +146,7 @@ class SqliteOutbox:
         """Say that this relay is at work; returns how many are."""
         now = self._clock()
 
-        def check_in(connection: sqlite3.Connection) -> int:
+        def check_in(connection: Connection) -> int:
             connection.execute(_SEEN, {"holder": self._holder, "now": now})
             connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
             count: int = connection.execute(_RELAYS, {"since": now - _GONE_SECONDS}).fetchone()[0]
@@ -158,40 +154,40 @@ class SqliteOutbox:
 
         return await self._writer.run(check_in)
 
-    def body(self, delivery: Delivery) -> bytes:
+    async def body(self, delivery: Delivery) -> bytes:
         """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""
         held = self._bodies.pop(delivery.lease.seq, None)
-        body: bytes = self._read(_BODY, seq=delivery.lease.seq)[0][0] if held is None else held
-        return body
+        if held is None:
+            held = (await self._read(_BODY, seq=delivery.lease.seq))[0][0]
+        return held
 
-    def body_limits(self, origin: str) -> BodyLimits:
+    async def body_limits(self, origin: str) -> BodyLimits:
         """What is known of a destination's body limit."""
-        rows = self._read(_LEARNT, origin=origin)
+        rows = await self._read(_LEARNT, origin=origin)
         return BodyLimits(*rows[0][3:]) if rows else BodyLimits()
 
-    def keys(self, origin: str) -> tuple[SigningKey, ...]:
+    async def keys(self, origin: str) -> tuple[SigningKey, ...]:
         """What signs for a destination now: a rotation counts at once, give or take 5 ms."""
         if time.monotonic() - self._keys_at > _KEYS_SECONDS:
-            self._forget_changed_keys()
+            await self._forget_changed_keys()
         if origin not in self._keys:
-            rows = self._read(_SIGNING_KEYS, origin=origin, now=self._clock())
+            rows = await self._read(_SIGNING_KEYS, origin=origin, now=self._clock())
             self._keys[origin] = tuple(parse_key(text) for (text,) in rows)
         return self._keys[origin]
 
-    def _forget_changed_keys(self) -> None:
+    async def _forget_changed_keys(self) -> None:
         self._keys_at = time.monotonic()
-        keys = self._read(_KEYS_VERSION, now=self._clock())
+        keys = await self._read(_KEYS_VERSION, now=self._clock())
         if keys != self._keys_version:
             self._keys, self._keys_version = {}, keys
 
-    def secret(self, name: str) -> bytes:
-        """What only engine and relay know."""
-        value: bytes = self._read(_SECRET, name=name)[0][0]
-        return value
+    def now(self) -> float:
+        """What time it is for those who decide what is due."""
+        return self._clock()
 
-    def next_due(self) -> float | None:
+    async def next_due(self) -> float | None:
         """When the earliest pending delivery is due; None with nothing pending."""
-        due: float | None = self._read(_NEXT_DUE)[0][0]
+        due: float | None = (await self._read(_NEXT_DUE))[0][0]
         return due
 
     async def snapshot(self, slots: int) -> Snapshot:
@@ -201,4 +197,4 @@ class SqliteOutbox:
     async def close(self) -> None:
         """Close both connections."""
         await self._writer.close()
-        self._reader.close()
+        await self._reader.close()

@@ -6,18 +6,19 @@ steady producer.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from relay.errors import StoreUnavailable
-from relay.outbox.database import BUSY_SECONDS, connect
+from relay.outbox.sqlite.opening import connect, connect_read_only
+from relay.outbox.store import BUSY_SECONDS
+from relay.outbox.turns import Turns
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ _ASK_AGAIN_SECONDS = 0.001
 _OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
-class Writer:
+class SqliteWriter:
     """Serialises the transactions of one process on one connection."""
 
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
@@ -34,8 +35,7 @@ class Writer:
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
         self._connection.execute("PRAGMA busy_timeout = 0")
-        self._turn = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-commit")
+        self._turns = Turns("outbox-commit")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in a write transaction, in the writer's thread; durable on return, undone if it raises.
@@ -44,19 +44,7 @@ class Writer:
         statements, each for a whole batch. Raises StoreUnavailable when the database stays locked, or the disk is full
         or broken.
         """
-        async with self._turn:
-            # Shielded: a transaction that was begun ends before anybody else may touch the connection. How it ended is
-            # of no more interest to a caller who was cancelled, and must not hide the cancellation from it.
-            abandoned = threading.Event()
-            written = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work, abandoned)
-            try:
-                return await asyncio.shield(written)
-            except asyncio.CancelledError:
-                abandoned.set()
-                while not written.done():
-                    with suppress(asyncio.CancelledError):
-                        await asyncio.wait([written])
-                raise
+        return await self._turns.take(partial(self._transact, work))
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], abandoned: threading.Event) -> T:
         with store_errors():
@@ -81,9 +69,23 @@ class Writer:
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""
-        async with self._turn:
-            self._thread.shutdown()
-            self._connection.close()
+        await self._turns.close(self._connection.close)
+
+
+class SqliteReader:
+    """Reads where it stands: a look into the page cache costs less than to ask another thread for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect_read_only(path, any_thread=True)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`. Raises StoreUnavailable."""
+        with store_errors():
+            return work(self._connection)
+
+    async def close(self) -> None:
+        """Close it."""
+        self._connection.close()
 
 
 @contextmanager

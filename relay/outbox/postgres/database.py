@@ -1,0 +1,121 @@
+"""One PostgreSQL database: how each kind of work reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from relay.errors import StoreUnavailable
+from relay.outbox.migrations import Migration, Room
+from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.connection import PostgresConnection
+from relay.outbox.postgres.doorbell import PostgresDoorbell, SilentBell
+from relay.outbox.postgres.migrating import migrate
+from relay.outbox.postgres.writer import PostgresReader, PostgresWriter
+from relay.outbox.store import BUSY_SECONDS, Connection, Files
+
+_APPLICATION = "outspoken"
+_RING = "SELECT pg_notify('outspoken', '')"
+_LEDGER = "SELECT to_regclass('migrations') IS NOT NULL"
+_NEWEST = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
+# An operator's list of a million rows may take its time; a relay's batch may not.
+_PEOPLE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDatabase:
+    """The database behind `postgresql://user:password@host:5432/name`, which is kept as it is, secrets and all.
+
+    Its time is the server's, unless there is a `clock`.
+    """
+
+    url: str = field(repr=False)
+    clock: Callable[[], float] | None = None
+    _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and options."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def beside(self, suffix: str) -> Path:
+        """A file in the folder where SQLite's would be."""
+        return Path("var/outspoken").with_suffix(suffix)
+
+    def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+        """Bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
+        with self._connected() as connection:
+            return migrate(connection, [room.migrations("postgres") for room in rooms])
+
+    def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
+        """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
+        there = connection.execute(_LEDGER).fetchone()[0]
+        found: int = connection.execute(_NEWEST, (room.name,)).fetchone()[0] if there else 0
+        return found, room.migrations("postgres")[-1].number
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One snapshot. Raises StoreUnavailable, with words."""
+        with self._connected() as connection, connection.transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, after which relays are told to look. Raises StoreUnavailable, with words."""
+        with self._connected() as connection, connection.transaction():
+            yield connection
+            connection.execute(_RING)
+
+    @contextmanager
+    def _connected(self) -> Iterator[PostgresConnection]:
+        connection = self._connection(_PEOPLE_SECONDS)
+        try:
+            yield connection
+        except StoreUnavailable as error:
+            # The text of what the server said may name a user, never a password; what a socket said names an address.
+            raise StoreUnavailable(error.kind, f"outbox.url: {self.name}: {error.__cause__ or error}") from error
+        finally:
+            connection.close()
+
+    def _connection(self, seconds: float) -> PostgresConnection:
+        return PostgresConnection(self.url, _APPLICATION, self._server, seconds)
+
+    def reader(self) -> PostgresReader:
+        """For an event loop that reads."""
+        return PostgresReader(self._connection(2 * BUSY_SECONDS))
+
+    def writer(self, busy_seconds: float = BUSY_SECONDS) -> PostgresWriter:
+        """For an event loop that writes."""
+        return PostgresWriter(self._connection(2 * busy_seconds))
+
+    def bell(self) -> SilentBell:
+        """For a producer."""
+        return SilentBell()
+
+    def doorbell(self, *heard: asyncio.Event) -> PostgresDoorbell:
+        """For a relay."""
+        return PostgresDoorbell(self.url, _APPLICATION, *heard)
+
+    def now(self) -> float:
+        """The server's time."""
+        if self.clock is not None:
+            return self.clock()
+        if self._server.age() > 1e9:
+            with self._connected() as connection:
+                connection.execute("SELECT 1")
+        return self._server.now()
+
+    def files(self, connection: Connection) -> Files:
+        """How large it is; what its disk has left, the server does not tell."""
+        size: int = connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]
+        return Files(size, 0, 0)
+
+    def tidy(self, connection: Connection) -> bool:
+        """Nothing is left to do: the server's autovacuum does it."""
+        del connection
+        return False

@@ -1,0 +1,44 @@
+"""Statements as the server takes them: `$1` for `:name` and `?`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from relay.outbox.queries import Statement
+
+# A string, a quoted name, a comment or a cast is left as it is; what the last two groups match is a value.
+_VALUE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|::|:([a-z_]\w*)|(\?)""")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A statement, and the names of its values in their order."""
+
+    text: str
+    names: tuple[str, ...]
+
+    def arguments(self, values: Mapping[str, Any] | Sequence[Any]) -> Sequence[Any]:
+        """The values as the statement numbers them; those that it does not name are left out."""
+        return [values[name] for name in self.names] if isinstance(values, Mapping) else values
+
+
+@lru_cache(maxsize=1024)
+def words(sql: str) -> Words:
+    """What to send for a statement."""
+    numbers: dict[str, int] = {}
+    text = _VALUE.sub(_numbering(numbers), sql.postgres if isinstance(sql, Statement) else sql)
+    return Words(text, tuple(numbers))
+
+
+def _numbering(numbers: dict[str, int]) -> Callable[[re.Match[str]], str]:
+    def number(found: re.Match[str]) -> str:
+        name, unnamed = found.groups()
+        if unnamed:
+            name = f"?{len(numbers)}"
+        return f"${numbers.setdefault(name, len(numbers) + 1)}" if name else found[0]
+
+    return number

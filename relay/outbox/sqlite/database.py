@@ -1,0 +1,146 @@
+"""One SQLite file as a database: how each kind of work reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.errors import StoreUnavailable
+from relay.outbox.migrations import Migration, Room
+from relay.outbox.sqlite.doorbell import Bell, Doorbell
+from relay.outbox.sqlite.migrating import migrate
+from relay.outbox.sqlite.opening import connect, connect_read_only
+from relay.outbox.sqlite.writer import SqliteReader, SqliteWriter, error_kind
+from relay.outbox.store import BUSY_SECONDS, Connection, Files
+
+_PATIENCE_SECONDS = 10.0
+_ASK_AGAIN_SECONDS = 0.001
+_VACUUM_PAGES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteDatabase:
+    """The file at `path`; everybody on it has this host's `clock`."""
+
+    path: Path
+    clock: Callable[[], float] = time.time
+
+    @property
+    def url(self) -> str:
+        """What names it in the configuration."""
+        return f"sqlite:///{self.path}"
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def beside(self, suffix: str) -> Path:
+        """A file in the same folder, of the same name."""
+        return self.path.with_suffix(suffix)
+
+    def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+        """Make the file, or bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
+        return migrate(self.path, [room.migrations() for room in rooms])
+
+    def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
+        """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
+        ledger = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'migrations')"
+        newest = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
+        there = connection.execute(ledger).fetchone()[0]
+        found: int = connection.execute(newest, (room.name,)).fetchone()[0] if there else 0
+        return found, room.migrations()[-1].number
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot; rows come by index and by name. Raises StoreUnavailable, with words."""
+        with self._in_words(), closing(connect_read_only(self.path)) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; rows come by index and by name. Raises StoreUnavailable, with words."""
+        with self._in_words():
+            self._require_file()
+            with closing(connect(self.path)) as connection:
+                connection.row_factory = sqlite3.Row
+                _begin(connection)
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._require_file()
+            if error_kind(error) == "other":
+                raise
+            raise StoreUnavailable(error_kind(error), f"outbox.url: {self.path}: {error}") from error
+
+    def _require_file(self) -> None:
+        if not self.path.exists():
+            words = f"outbox.url: {self.path}: no database there; `relay run` or `relay migrate` makes one"
+            raise StoreUnavailable("unavailable", words)
+
+    def reader(self) -> SqliteReader:
+        """For an event loop that reads."""
+        return SqliteReader(self.path)
+
+    def writer(self, busy_seconds: float = BUSY_SECONDS) -> SqliteWriter:
+        """For an event loop that writes."""
+        return SqliteWriter(self.path, busy_seconds)
+
+    def bell(self) -> Bell:
+        """For a producer."""
+        return Bell(self.path)
+
+    def doorbell(self, *heard: asyncio.Event) -> Doorbell:
+        """For a relay."""
+        return Doorbell(self.path, *heard)
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self.clock()
+
+    def files(self, connection: Connection) -> Files:
+        """How large it is; it need not be asked, because the file can be seen."""
+        del connection
+        log = self.path.with_name(self.path.name + "-wal")
+        free = shutil.disk_usage(self.path.parent).free
+        return Files(self.path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
+
+    def tidy(self, connection: Connection) -> bool:
+        """Give a few free pages back to the disk; returns whether there are more."""
+        free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        # One page a call: the sqlite3 module steps such a pragma once, whatever number it is given.
+        for _ in range(min(free, _VACUUM_PAGES)):
+            connection.execute("PRAGMA incremental_vacuum(1)")
+        left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        return 0 < left < free  # a file that was made without incremental vacuum keeps its free pages
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    # SQLite's own busy handler backs off to 100 ms and starves beside a relay that commits all the time.
+    connection.execute("PRAGMA busy_timeout = 0")
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error_kind(error) != "busy" or time.monotonic() >= give_up:
+                raise
+        time.sleep(_ASK_AGAIN_SECONDS)

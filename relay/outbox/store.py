@@ -1,0 +1,151 @@
+"""What the rooms ask of the database, whichever it is: statements, transactions, a bell, and the time.
+
+A statement is written for SQLite, and again for PostgreSQL where the two differ (`queries`). What is done with
+statements is written once: as `work` on a connection, which a reader or a writer runs where it holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from relay.outbox.migrations import Migration, Room
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 5.0
+"""How long a writer asks a database that is locked."""
+
+Values = Mapping[str, object] | Sequence[object]
+
+
+class Cursor(Protocol):
+    """What a statement brought."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed."""
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """All that are left."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """Where statements run. sqlite3's own connection is one. Values are named (`:id`) or in order (`?`)."""
+
+    def execute(self, sql: str, values: Any = ..., /) -> Cursor:
+        """Run one statement."""
+
+    def executemany(self, sql: str, values: Iterable[Any], /) -> Cursor:
+        """Run one statement for each of some values."""
+
+
+class Reader(Protocol):
+    """A connection that cannot write, for an event loop."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which only reads. Raises StoreUnavailable."""
+
+    async def close(self) -> None:
+        """Give the connection back."""
+
+
+class Writer(Protocol):
+    """A connection that writes, for an event loop: one transaction at a time."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction: durable on return, undone if it raises. Raises StoreUnavailable when the
+        database cannot be written. PostgreSQL may run `work` again from its start: it changes only the database."""
+
+    async def close(self) -> None:
+        """Wait for the transaction under way, then give the connection back."""
+
+
+class Bell(Protocol):
+    """The ringing side: hold one, ring it after every commit that added a delivery."""
+
+    def ring(self) -> None:
+        """Tell every relay on this database that there is something to do. Never fails."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class Doorbell(Protocol):
+    """The hearing side, one per relay. A lost ring costs a safety poll (250 ms) and nothing else."""
+
+    async def open(self) -> None:
+        """Listen from now on."""
+
+    async def close(self) -> None:
+        """Stop listening."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Bytes: of the database, of its log, and free on their disk; 0 where the database does not tell."""
+
+    database: int
+    log: int
+    free: int
+
+
+class Database(Protocol):
+    """Where an outbox lives: a value that opens connections. What blocks is for threads without an event loop."""
+
+    @property
+    def url(self) -> str:
+        """What names it in the configuration, secrets and all."""
+
+    @property
+    def name(self) -> str:
+        """What to call it before people: its file, or its URL without what is secret."""
+
+    def beside(self, suffix: str) -> Path:
+        """A file for what belongs to it and not into it, such as the token of its operators."""
+
+    def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+        """Make the database, or bring it up to date; returns what was applied. Blocks.
+
+        Raises SchemaError for one that is newer than this program, or changed by hand; StoreUnavailable.
+        """
+
+    def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
+        """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One snapshot, whose rows come by index and by name. Blocks. Raises StoreUnavailable, with words."""
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """One transaction, whose rows come by index and by name: durable once the block is left, undone if it raises.
+        Blocks. Raises StoreUnavailable, with words."""
+
+    def reader(self) -> Reader:
+        """For an event loop that reads."""
+
+    def writer(self, busy_seconds: float = BUSY_SECONDS) -> Writer:
+        """For an event loop that writes."""
+
+    def bell(self) -> Bell:
+        """For a producer."""
+
+    def doorbell(self, *heard: asyncio.Event) -> Doorbell:
+        """For a relay: a ring sets all of `heard`; whoever acts on one of them clears it."""
+
+    def now(self) -> float:
+        """Epoch seconds on the clock that decides what is due: this host's for a file, else the server's."""
+
+    def files(self, connection: Connection) -> Files:
+        """How large it is."""
+
+    def tidy(self, connection: Connection) -> bool:
+        """Give a little of what was freed back to the disk; returns whether there is more."""

@@ -1,0 +1,143 @@
+"""A PostgreSQL server of a test run's own: made, started, broken and thrown away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
+
+from relay.outbox.store import Connection
+
+REMEDY = "PostgreSQL's server was not found; install it with: apt-get install postgresql"
+_TOOLS = ("postgres", "initdb", "psql", "pg_isready", "pg_basebackup", "pg_ctl")
+# Referring tables first.
+_TABLES = """
+SELECT name, pg_get_serial_sequence(name, (SELECT attname FROM pg_attribute
+                                           WHERE attrelid = to_regclass(name) AND attidentity <> '')) AS sequence
+FROM unnest(ARRAY['attempts', 'bodies', 'deliveries', 'streams', 'signing_keys', 'destinations', 'relays', 'audit'])
+     WITH ORDINALITY AS tables (name, place)
+ORDER BY place
+"""
+_NOBODY_ELSE = "127.0.0.1"
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_LEAN = ("shared_buffers=32MB", "max_connections=60", "autovacuum=off", "unix_socket_directories=")
+
+
+def binaries() -> Path | None:
+    """The folder with the server and its tools, the newest where there are several."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]), reverse=True)
+    onpath = shutil.which("postgres")
+    folders = [*packaged, *([Path(onpath).resolve().parent] if onpath else [])]
+    return next((folder for folder in folders if all((folder / tool).exists() for tool in _TOOLS)), None)
+
+
+class Server:
+    """One cluster in a folder of its own, on a port that does not change over restarts.
+
+    `durable` leaves the server's own promises on; without it, a crash of the machine (not of the server) would lose
+    data, and tests are faster.
+    """
+
+    def __init__(self, folder: Path, *settings: str, durable: bool = False) -> None:
+        found = binaries()
+        assert found is not None, REMEDY
+        self._bin = found
+        self._data = folder / "data"
+        self._log = folder / "log"
+        self._settings = (*_LEAN, *(() if durable else _FAST), *settings)
+        self._numbers = count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        # PostgreSQL refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(folder, self._user)
+        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
+
+    def url(self, name: str = "postgres") -> str:
+        """Where a database is."""
+        return f"postgresql://postgres@{_NOBODY_ELSE}:{self.port}/{name}"
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = [part for setting in self._settings for part in ("-c", setting)]
+        place = ("-c", f"listen_addresses={_NOBODY_ELSE}", "-p", str(self.port))
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, *place, *settings], stdout=log, stderr=log, user=self._user
+            )
+        self._run("pg_isready", "-q", "-h", _NOBODY_ELSE, "-p", str(self.port), "-t", "30", patient=True)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGTERM waits for everybody to leave, SIGINT does not, SIGQUIT crashes, SIGKILL more so."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    def create(self, template: str = "template1") -> str:
+        """A fresh database, as a copy of another; returns its name."""
+        name = f"d{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Whoever is still connected is thrown out."""
+        self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def sql(self, *statements: str, name: str = "postgres") -> str:
+        """What psql prints for some statements."""
+        each = [part for statement in statements for part in ("-c", statement)]
+        return self._run("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", self.url(name), *each)
+
+    def _run(self, program: str, *arguments: object, patient: bool = False) -> str:
+        command = [str(self._bin / program), *map(str, arguments)]
+        while True:
+            done = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/")
+            if done.returncode == 0:
+                return done.stdout
+            if not patient or self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"{program}: {done.stderr}{self._log.read_text() if self._log.exists() else ''}")
+
+
+@contextmanager
+def running(*settings: str, durable: bool = False) -> Iterator[Server]:
+    """A server for the length of a block."""
+    folder = Path(mkdtemp(prefix="outspoken-postgres-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    try:
+        server = Server(folder, *settings, durable=durable)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(connection: Connection) -> None:
+    """Forget all rows, and the numbers that they had."""
+    for table, sequence in connection.execute(_TABLES).fetchall():
+        connection.execute(f"DELETE FROM {table}")
+        if sequence:
+            connection.execute(f"ALTER SEQUENCE {sequence} RESTART")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind((_NOBODY_ELSE, 0))
+        port: int = one.getsockname()[1]
+        return port
