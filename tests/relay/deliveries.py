@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -28,7 +27,10 @@ from relay.model import (
     Timing,
     Verdict,
 )
+from relay.outbox.store import Connection, Database
 from relay.policy.outcome import classify, diagnose
+
+T = TypeVar("T")
 
 URL = "https://receiver.example/hook"
 
@@ -38,26 +40,49 @@ def new(id_: str = "d1", url: str = URL, **fields: Any) -> NewDelivery:
     return dataclasses.replace(NewDelivery(id_, url, b'{"text":"hello"}'), **fields)
 
 
-def put(database: Path, *deliveries: NewDelivery, due_at: float | None = None) -> None:
+def reading(database: Database, work: Callable[[Connection], T]) -> T:
+    """Do `work` on a snapshot; in a thread of its own, since a test may have an event loop in this one."""
+
+    def read() -> T:
+        with database.reading() as connection:
+            return work(connection)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(read).result()
+
+
+def writing(database: Database, work: Callable[[Connection], T]) -> T:
+    """Do `work` in a transaction, in a thread of its own as well."""
+
+    def write() -> T:
+        with database.writing() as connection:
+            return work(connection)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(write).result()
+
+
+def put(database: Database, *deliveries: NewDelivery, due_at: float | None = None) -> None:
     """Add and commit, as a producer does; all due at `due_at` instead of at once, if it is given."""
-    with closing(outbox.connect(database)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+
+    def add(connection: Connection) -> None:
         for delivery in deliveries:
             outbox.add(connection, delivery)
             if due_at is not None:
                 connection.execute("UPDATE deliveries SET due_at = ? WHERE id = ?", (due_at, delivery.id))
-        connection.execute("COMMIT")
+
+    writing(database, add)
 
 
-def rows(database: Path, sql: str, *values: object) -> list[Any]:
-    """What a query says, on a connection of its own."""
-    with closing(outbox.connect(database)) as connection:
-        return connection.execute(sql, values).fetchall()
+def rows(database: Database, sql: str, *values: object) -> list[Any]:
+    """What a statement brings, on a connection of its own; one that only reads waits for nobody."""
+    run = reading if sql.startswith("SELECT") else writing
+    return run(database, lambda connection: [tuple(row) for row in connection.execute(sql, values).fetchall()])
 
 
-def states(database: Path) -> dict[str, str]:
-    """Where each delivery stands."""
-    return dict(rows(database, "SELECT id, state FROM deliveries"))
+def states(database: Database) -> dict[str, str]:
+    """Where each delivery stands, in the order in which they were added."""
+    return dict(rows(database, "SELECT id, state FROM deliveries ORDER BY seq"))
 
 
 def claimed(id_: str = "d1", **fields: Any) -> Delivery:

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, MutableMapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 
 
 @pytest.fixture
-async def outbox(database: Path) -> AsyncIterator[SqliteOutbox]:
+async def outbox(database: Database) -> AsyncIterator[Outbox]:
     """The outbox as this relay sees it."""
-    opened = SqliteOutbox(database)
+    opened = Outbox(database)
     yield opened
     await opened.close()
 

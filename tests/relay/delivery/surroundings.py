@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from relay.model import Answer, Attempted, Delivery, Envelope, Lease
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
 from tests.relay.deliveries import answer, attempted
 
 
@@ -39,7 +39,7 @@ class Network:
 class CountedBook:
     """The outbox, and how many attempts each of its transactions ended."""
 
-    def __init__(self, outbox: SqliteOutbox) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self.batches: list[int] = []
         self._outbox = outbox
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
-from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook
@@ -26,7 +25,8 @@ from relay.model import (
     Retry,
     Stream,
 )
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from relay.policy.destination import PRE_RECORDED, Rules, read
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.policy.pointer import Pointers
@@ -42,7 +42,7 @@ SECRET = "whsec_" + "a" * 32
 NEWER = "whsec_" + "b" * 32
 
 
-def key(database: Path, text: str) -> None:
+def key(database: Database, text: str) -> None:
     """A key for everyone, put in as an operator does."""
     rows(database, "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)", text)
 
@@ -50,7 +50,7 @@ def key(database: Path, text: str) -> None:
 class Stage:
     """One courier and its receivers; what it returns is settled at once."""
 
-    def __init__(self, database: Path, outbox: SqliteOutbox) -> None:
+    def __init__(self, database: Database, outbox: Outbox) -> None:
         self.database = database
         self.outbox = outbox
         self.network = Network()
@@ -89,7 +89,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(database: Path, outbox: SqliteOutbox) -> Stage:
+def stage(database: Database, outbox: Outbox) -> Stage:
     return Stage(database, outbox)
 
 

@@ -15,7 +15,9 @@ from relay import outbox as producer
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.settler import Settler
 from relay.model import Attempted, Delivery, Stream
-from relay.outbox.sqlite import Claims, SqliteOutbox
+from relay.outbox.relaying import Claims, Outbox
+from relay.outbox.store import Database
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
 from tests.relay.delivery.surroundings import Couriers, Pages, full_disk
 
@@ -26,7 +28,7 @@ PATIENCE = 5.0  # seconds before a test gives up
 class Stand:
     """A dispatcher whose couriers wait to be let through, and whose settlements are written when a test says so."""
 
-    def __init__(self, outbox: SqliteOutbox, slots: Slots) -> None:
+    def __init__(self, outbox: Outbox, slots: Slots) -> None:
         self.couriers = Couriers()
         self.told: list[str] = []
         self.wake = asyncio.Event()
@@ -36,7 +38,7 @@ class Stand:
     def tell(self, attempts: Any) -> None:
         self.told += [attempt.delivery.id for attempt in attempts]
 
-    async def deliver_all(self, database: Path) -> None:
+    async def deliver_all(self, database: Database) -> None:
         """Turn both cranks until nothing is pending or leased."""
         async with asyncio.timeout(PATIENCE):
             while {"pending", "leased"} & set(states(database).values()):
@@ -52,12 +54,12 @@ class Stand:
                 await asyncio.sleep(0)
 
 
-def stand(outbox: SqliteOutbox, in_all: int = 10, per_destination: int = 10) -> Stand:
+def stand(outbox: Outbox, in_all: int = 10, per_destination: int = 10) -> Stand:
     return Stand(outbox, Slots(in_all, per_destination))
 
 
 @pytest.fixture
-async def standing(outbox: SqliteOutbox) -> AsyncIterator[Stand]:
+async def standing(outbox: Outbox) -> AsyncIterator[Stand]:
     """One with room for ten."""
     one = stand(outbox)
     yield one
@@ -71,7 +73,7 @@ def every(prefix: str, count: int) -> list[str]:
 # --- how many at once
 
 
-async def test_never_more_attempts_are_in_flight_than_allowed(database: Path, outbox: SqliteOutbox) -> None:
+async def test_never_more_attempts_are_in_flight_than_allowed(database: Database, outbox: Outbox) -> None:
     put(database, *many(30))
     one = stand(outbox, in_all=3)
     await one.dispatcher.run_once()
@@ -84,7 +86,7 @@ async def test_never_more_attempts_are_in_flight_than_allowed(database: Path, ou
     assert sorted(one.told) == sorted(every("d", 30))
 
 
-async def test_never_more_to_one_destination_than_its_cap(database: Path, outbox: SqliteOutbox) -> None:
+async def test_never_more_to_one_destination_than_its_cap(database: Database, outbox: Outbox) -> None:
     put(database, *many(40, HOG, "h"), *many(3, OTHER, "o"))
     one = stand(outbox, in_all=20, per_destination=4)
     await one.dispatcher.run_once()
@@ -95,7 +97,7 @@ async def test_never_more_to_one_destination_than_its_cap(database: Path, outbox
     assert one.couriers.most == {"http://hog.example:80": 4, "http://other.example:80": 3, "all": 7}
 
 
-async def test_several_relays_share_the_cap_of_a_destination(database: Path, outbox: SqliteOutbox) -> None:
+async def test_several_relays_share_the_cap_of_a_destination(database: Database, outbox: Outbox) -> None:
     put(database, *many(40, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=16)
     one.dispatcher.share_with(4)
@@ -107,7 +109,7 @@ async def test_several_relays_share_the_cap_of_a_destination(database: Path, out
     assert one.couriers.most["all"] == 4
 
 
-async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Database, outbox: Outbox) -> None:
     put(database, *many(200, HOG, "h"))
     one = stand(outbox, in_all=100, per_destination=4)
     for _ in range(20):
@@ -122,7 +124,7 @@ async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Pa
     await one.dispatcher.drain(0)
 
 
-async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database: Database, outbox: Outbox) -> None:
     put(database, *many(400, HOG, "h"))
     one = stand(outbox, in_all=10, per_destination=4)
     await one.dispatcher.run_once()
@@ -136,7 +138,7 @@ async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database
     assert one.couriers.most["all"] == 4
 
 
-async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Path, outbox: SqliteOutbox) -> None:
+async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Database, outbox: Outbox) -> None:
     put(database, *many(1100, HOG, "h"))
     one = stand(outbox, in_all=600, per_destination=600)
     one.couriers.open(*every("h", 1100))
@@ -151,7 +153,7 @@ async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: P
     await one.deliver_all(database)
 
 
-async def test_slots_that_become_free_are_filled_in_turn(database: Path, outbox: SqliteOutbox) -> None:
+async def test_slots_that_become_free_are_filled_in_turn(database: Database, outbox: Outbox) -> None:
     hosts = [f"http://{name}.example/" for name in "abc"]
     put(database, *(delivery for host in hosts for delivery in many(4, host, host[7])))
     one = stand(outbox, in_all=3, per_destination=4)
@@ -164,7 +166,7 @@ async def test_slots_that_become_free_are_filled_in_turn(database: Path, outbox:
     assert rounds == [[f"{name}{number}" for name in "abc"] for number in range(1, 5)]
 
 
-async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: Path, outbox: SqliteOutbox) -> None:
+async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: Database, outbox: Outbox) -> None:
     put(database, *many(6, HOG, "h"))
     one = stand(outbox, in_all=2, per_destination=6)
     await one.dispatcher.run_once()
@@ -175,7 +177,7 @@ async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: P
     await one.dispatcher.drain(0)
 
 
-async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Path, standing: Stand) -> None:
+async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Database, standing: Stand) -> None:
     put(database, new("d1"))
     await standing.dispatcher.run_once()
     assert not standing.wake.is_set()
@@ -185,7 +187,7 @@ async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Path
     assert standing.dispatcher.in_flight == 0
 
 
-async def test_a_stream_has_one_in_flight(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_stream_has_one_in_flight(database: Database, outbox: Outbox) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(1, 9)))
     one = stand(outbox)
     one.couriers.open(*every("s", 8))
@@ -199,7 +201,7 @@ async def test_a_stream_has_one_in_flight(database: Path, outbox: SqliteOutbox) 
 
 @pytest.mark.parametrize("state", ["paused", "disabled"])
 async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone(
-    database: Path, outbox: SqliteOutbox, state: str
+    database: Database, outbox: Outbox, state: str
 ) -> None:
     put(database, *many(6, HOG, "h"), *many(2, OTHER, "o"))
     one = stand(outbox, in_all=2, per_destination=6)
@@ -217,8 +219,9 @@ async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone
     await one.dispatcher.drain(0)
 
 
+@on_sqlite
 async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, *many(3, HOG, "h"))
     one = stand(outbox, in_all=1, per_destination=3)
@@ -235,7 +238,7 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
 
 
 async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
 ) -> None:
     async def crash(_: Delivery) -> Attempted:
         raise ZeroDivisionError("canary")
@@ -257,7 +260,7 @@ async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
     assert rows(database, "SELECT lease_until FROM deliveries") == [(1.0,)]
 
 
-async def test_the_leases_of_whatever_is_held_are_kept(database: Path, outbox: SqliteOutbox) -> None:
+async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbox: Outbox) -> None:
     put(database, *many(3))
     one = stand(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
@@ -270,17 +273,18 @@ async def test_the_leases_of_whatever_is_held_are_kept(database: Path, outbox: S
     await one.dispatcher.drain(0)
 
 
-async def test_whoever_holds_nothing_renews_nothing(database: Path, outbox: SqliteOutbox) -> None:
-    with closing(producer.connect(database)) as other:
+@on_sqlite
+async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Path, outbox: Outbox) -> None:
+    with closing(producer.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(1):
             await stand(outbox).dispatcher.renew()
         other.execute("ROLLBACK")
 
 
-async def test_leases_that_were_taken_over_are_counted(database: Path, outbox: SqliteOutbox) -> None:
+async def test_leases_that_were_taken_over_are_counted(database: Database, outbox: Outbox) -> None:
     put(database, *many(3))
-    abandoned = SqliteOutbox(database, lease=-1.0)
+    abandoned = Outbox(database, lease=-1.0)
     await abandoned.claim(3, {}, 3)
     await abandoned.close()
     one = stand(outbox)
@@ -292,7 +296,7 @@ async def test_leases_that_were_taken_over_are_counted(database: Path, outbox: S
 # --- draining
 
 
-async def test_draining_waits_for_the_attempts_under_way(database: Path, standing: Stand) -> None:
+async def test_draining_waits_for_the_attempts_under_way(database: Database, standing: Stand) -> None:
     put(database, *many(2))
     await standing.dispatcher.run_once()
     draining = asyncio.create_task(standing.dispatcher.drain(60))
@@ -306,7 +310,7 @@ async def test_draining_waits_for_the_attempts_under_way(database: Path, standin
 
 
 async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothing(
-    database: Path, outbox: SqliteOutbox
+    database: Database, outbox: Outbox
 ) -> None:
     put(database, *many(5))
     one = stand(outbox, in_all=2, per_destination=5)
@@ -323,7 +327,7 @@ async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothi
 
 
 async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
-    database: Path, outbox: SqliteOutbox
+    database: Database, outbox: Outbox
 ) -> None:
     put(database, *many(2))
     one = stand(outbox)
@@ -333,13 +337,13 @@ async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
     await one.settler.run_once()
     assert states(database) == {"d1": "delivered", "d2": "pending"}
     assert one.dispatcher.in_flight == 0
-    heir = SqliteOutbox(database)
+    heir = Outbox(database)
     (again,) = (await heir.claim(9, {}, 9)).deliveries
     await heir.close()
     assert (again.id, again.attempts, again.number) == ("d2", 0, 2)
 
 
-async def test_an_answer_that_comes_in_the_last_moment_counts(database: Path, outbox: SqliteOutbox) -> None:
+async def test_an_answer_that_comes_in_the_last_moment_counts(database: Database, outbox: Outbox) -> None:
     async def stubborn(delivery: Delivery) -> Attempted:
         try:
             await asyncio.Event().wait()
@@ -358,8 +362,9 @@ async def test_an_answer_that_comes_in_the_last_moment_counts(database: Path, ou
     assert rows(database, "SELECT state, lapses FROM deliveries") == [("delivered", 0)]
 
 
+@on_sqlite
 async def test_draining_ends_though_nothing_can_be_given_back(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, *many(2))
     one = stand(outbox, in_all=1)
@@ -370,7 +375,7 @@ async def test_draining_ends_though_nothing_can_be_given_back(
     assert set(states(database).values()) == {"leased"}
 
 
-async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: SqliteOutbox) -> None:
+async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: Outbox) -> None:
     async with asyncio.timeout(1):
         await stand(outbox).dispatcher.drain(60)
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 from relay.delivery.courier import Courier
@@ -15,11 +14,12 @@ from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
 from relay.model import Answer, Attempted, Envelope, Stream
-from relay.outbox import Bell, Doorbell
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from relay.policy.destination import PRE_RECORDED, Rules, read
 from relay.policy.outcome import Rulebook
 from relay.telemetry.metrics import Metrics
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, many, new, put, rows, states
 from tests.relay.delivery.surroundings import full_disk
 
@@ -48,7 +48,7 @@ class Door:
 class Relay:
     """A service with everything but HTTP."""
 
-    def __init__(self, database: Path, outbox: SqliteOutbox, pace: Pace = ASLEEP) -> None:
+    def __init__(self, database: Database, outbox: Outbox, pace: Pace = ASLEEP) -> None:
         self.door = Door()
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
@@ -56,7 +56,7 @@ class Relay:
         self.stocks = self.expiries = 0
         self.stock_fails = False
         wake = asyncio.Event()
-        self.doorbell = Doorbell(database, wake)
+        self.doorbell = database.doorbell(wake)
         settler = Settler(outbox, self.tell, wake)
         courier = Courier(
             shelf=outbox,
@@ -100,16 +100,16 @@ class Relay:
 
     @asynccontextmanager
     async def running(self, drain_seconds: float = 5.0) -> AsyncIterator[asyncio.Task[None]]:
-        self.doorbell.open()
+        await self.doorbell.open()
         task = asyncio.create_task(self.service.run(drain_seconds))
         yield task
         self.service.stop()
         async with asyncio.timeout(10):
             await task
-        self.doorbell.close()
+        await self.doorbell.close()
 
 
-async def test_what_waited_before_the_start_is_delivered(database: Path, outbox: SqliteOutbox) -> None:
+async def test_what_waited_before_the_start_is_delivered(database: Database, outbox: Outbox) -> None:
     put(database, *many(30))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -117,8 +117,8 @@ async def test_what_waited_before_the_start_is_delivered(database: Path, outbox:
     assert set(states(database).values()) == {"delivered"}
 
 
-async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Path, outbox: SqliteOutbox) -> None:
-    relay, bell = Relay(database, outbox), Bell(database)
+async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, outbox: Outbox) -> None:
+    relay, bell = Relay(database, outbox), database.bell()
     async with relay.running():
         for id_ in ("first", "second", "third"):
             put(database, new(id_))
@@ -129,14 +129,14 @@ async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Path, outbo
     bell.close()
 
 
-async def test_a_lost_ring_costs_one_poll(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_lost_ring_costs_one_poll(database: Database, outbox: Outbox) -> None:
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60))
     async with relay.running():
         put(database, new("unannounced"))
         assert await relay.delivered() == "unannounced"
 
 
-async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Database, outbox: Outbox) -> None:
     due_at = time.time() + 0.2
     put(database, new("d1"), due_at=due_at)
     relay = Relay(database, outbox)
@@ -145,9 +145,9 @@ async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Pa
     assert rows(database, "SELECT started_at >= ? FROM attempts", due_at) == [(1,)]
 
 
-async def test_stopping_lets_the_attempt_under_way_finish(database: Path, outbox: SqliteOutbox) -> None:
+async def test_stopping_lets_the_attempt_under_way_finish(database: Database, outbox: Outbox) -> None:
     put(database, new("d1"))
-    relay, bell = Relay(database, outbox), Bell(database)
+    relay, bell = Relay(database, outbox), database.bell()
     relay.door.open.clear()
     async with relay.running() as task:
         await relay.door.knocked.wait()
@@ -163,7 +163,7 @@ async def test_stopping_lets_the_attempt_under_way_finish(database: Path, outbox
     assert states(database) == {"d1": "delivered", "late": "pending"}
 
 
-async def test_stopping_gives_back_what_does_not_finish_in_time(database: Path, outbox: SqliteOutbox) -> None:
+async def test_stopping_gives_back_what_does_not_finish_in_time(database: Database, outbox: Outbox) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox)
     relay.door.open.clear()
@@ -172,8 +172,9 @@ async def test_stopping_gives_back_what_does_not_finish_in_time(database: Path, 
     assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("pending", 0, 1)]
 
 
+@on_sqlite
 async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox, Pace(poll=0.01, renew=0.01, stats=0.01))
@@ -192,8 +193,9 @@ async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
         assert await revived.delivered() == "d1"
 
 
+@on_sqlite
 async def test_the_same_relay_delivers_once_the_disk_has_room(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
@@ -209,7 +211,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
 
 
 async def test_a_fault_in_one_loop_stops_no_other(
-    database: Path, outbox: SqliteOutbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
 ) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=0.01))
     relay.stock_fails = True
@@ -224,7 +226,7 @@ async def test_a_fault_in_one_loop_stops_no_other(
     assert isinstance(failures[0]["exc_info"], ZeroDivisionError)
 
 
-async def test_claims_that_go_well_are_remembered_for_readiness(database: Path, outbox: SqliteOutbox) -> None:
+async def test_claims_that_go_well_are_remembered_for_readiness(database: Database, outbox: Outbox) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
     before = relay.service.claimed_at
     async with relay.running() as task:
@@ -233,7 +235,7 @@ async def test_claims_that_go_well_are_remembered_for_readiness(database: Path, 
     assert relay.service.claimed_at > before
 
 
-async def test_every_loop_turns_and_says_so(database: Path, outbox: SqliteOutbox) -> None:
+async def test_every_loop_turns_and_says_so(database: Database, outbox: Outbox) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -242,7 +244,7 @@ async def test_every_loop_turns_and_says_so(database: Path, outbox: SqliteOutbox
     assert relay.expiries == 1
 
 
-async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database: Database, outbox: Outbox) -> None:
     put(database, *many(300, "http://127.0.0.1/"), *many(300, "http://other.example/", "o"))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -252,7 +254,7 @@ async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database
     assert len(relay.door.sent) == 600
 
 
-async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Path, outbox: SqliteOutbox) -> None:
+async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Database, outbox: Outbox) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(10)))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -261,7 +263,7 @@ async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Pa
 
 
 async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
-    database: Path, outbox: SqliteOutbox
+    database: Database, outbox: Outbox
 ) -> None:
     put(database, *many(300), *many(20, "http://fine.example/", "f"))
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60, expire=60))

@@ -8,22 +8,22 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, S
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay import outbox
 from relay.delivery.streams import StreamCarrier, StreamPace
-from relay.model import Attempted, KillReason, NewDelivery, Outcome, Stream, StreamState, StreamStatus
-from relay.outbox.doorbell import Doorbell
-from relay.outbox.streams import LiveStreams
+from relay.model import Attempted, KillReason, NewDelivery, Outcome, Stream, StreamState, StreamStatus, Target
+from relay.outbox.store import Database
+from relay.outbox.streams import HeldStream, LiveStreams
 from relay.policy import sealing
 from relay.policy.destination import Rules, read
 from relay.transports.resolver import Resolver
 from relay.transports.websocket import SocketBounds, WebSocketTransport
 from tests.acceptance.sockets import Conversation, Receiver, receiving
-from tests.relay.deliveries import new, put, rows, states
+from tests.relay.databases import on_sqlite
+from tests.relay.deliveries import new, put, reading, rows, states, writing
 from tests.relay.delivery.surroundings import full_disk
 from tests.relay.transports.peers import deaf
 from tests.relay.transports.receivers import receiving as listening
@@ -61,14 +61,18 @@ class Told:
                 await self.news.wait()
 
 
+async def seal(stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+    """The handshake of a stream for which nobody has a key."""
+    return sealing.handshake(stream.id, stream.key, target, "tests", stream.headers, (), now)
+
+
 class Place:
     """One outbox, and the relays that carry its streams."""
 
-    def __init__(self, database: Path, port: int) -> None:
+    def __init__(self, database: Database, port: int) -> None:
         self.database = database
         self.port = port
-        self.producer = outbox.connect(database)
-        self.bell = outbox.Bell(database)
+        self.bell = database.bell()
 
     def message(self, number: int, key: str = "s", live_until: float | None = None) -> NewDelivery:
         """The n-th of a stream."""
@@ -83,11 +87,11 @@ class Place:
         self.bell.ring()
 
     def end(self, key: str = "s") -> None:
-        outbox.end_stream(self.producer, key)
+        writing(self.database, lambda connection: outbox.end_stream(connection, key))
         self.bell.ring()
 
     def status(self, key: str = "s") -> StreamStatus:
-        return outbox.watch_streams(self.producer, [key])[key]
+        return reading(self.database, lambda connection: outbox.watch_streams(connection, [key]))[key]
 
     @asynccontextmanager
     async def relay(
@@ -103,15 +107,13 @@ class Place:
         """One that runs until the block ends, and drains then."""
         rules = rules or Rules(ports=frozenset({self.port}), networks=(IPv4Network("127.0.0.0/8"),))
         store, wake = LiveStreams(self.database, hold), asyncio.Event()
-        doorbell = Doorbell(self.database, wake)
-        doorbell.open()
+        doorbell = self.database.doorbell(wake)
+        await doorbell.open()
         carrier = StreamCarrier(
             store,
             WebSocketTransport(Resolver(rules), bounds or SocketBounds(close_timeout=0.5)),
             read=partial(read, rules=rules, schemes=frozenset({"ws", "wss"})),
-            seal=lambda stream, target, now: sealing.handshake(
-                stream.id, stream.key, target, "tests", stream.headers, (), now
-            ),
+            seal=seal,
             observer=told,
             clockwork=told,
             wake=wake,
@@ -124,7 +126,7 @@ class Place:
         finally:
             carrier.stop()
             await running
-            doorbell.close()
+            await doorbell.close()
             await store.close()
 
 
@@ -136,12 +138,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def place(database: Path, receiver: Receiver) -> Iterator[Place]:
+def place(database: Database, receiver: Receiver) -> Iterator[Place]:
     """An outbox whose streams lead there."""
     opened = Place(database, receiver.port)
     yield opened
     opened.bell.close()
-    opened.producer.close()
 
 
 def texts(key: str, count: int) -> list[str]:
@@ -224,9 +225,8 @@ async def test_a_hundred_streams_go_at_once(place: Place, receiver: Receiver) ->
 
 
 async def test_a_stream_begins_with_its_socket(place: Place, receiver: Receiver) -> None:
-    place.producer.execute("BEGIN IMMEDIATE")
-    outbox.begin_stream(place.producer, Stream("s"), f"ws://127.0.0.1:{place.port}/", {"dg-token": "t"})
-    place.producer.execute("COMMIT")
+    url = f"ws://127.0.0.1:{place.port}/"
+    writing(place.database, lambda connection: outbox.begin_stream(connection, Stream("s"), url, {"dg-token": "t"}))
     async with place.relay(Told()):
         conversation = await receiver.next()
         place.end()
@@ -380,6 +380,7 @@ async def test_a_relay_that_stops_lets_streams_end_and_kills_the_rest(place: Pla
     assert place.status("new") == StreamStatus(StreamState.OPEN, None, 1)
 
 
+@on_sqlite
 async def test_a_full_disk_holds_no_message_up_and_loses_no_end(place: Place, receiver: Receiver, log: Log) -> None:
     told = Told()
     async with place.relay(told):

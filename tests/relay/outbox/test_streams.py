@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from relay.errors import StreamKilled
 from relay.model import Dead, Delivery, NewDelivery, OnDead, Reason, Retry, Stream
-from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
 from tests.relay.deliveries import answer, new, put, rows, states
 from tests.relay.outbox.claims import START, Clock, Open, claim, end, ids
 
@@ -20,19 +19,19 @@ def messages(key: str, count: int, on_dead: OnDead = OnDead.SKIP, first: int = 1
     return [new(f"{key}{number}", stream=Stream(key, on_dead)) for number in range(first, first + count)]
 
 
-def waiting(database: Path, *deliveries: NewDelivery) -> None:
+def waiting(database: Database, *deliveries: NewDelivery) -> None:
     """Add them; those that are due at all are due now."""
     put(database, *deliveries)
     rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL AND state = 'pending'", START)
 
 
-async def only(relay: SqliteOutbox) -> Delivery:
+async def only(relay: Outbox) -> Delivery:
     """The one delivery that can be claimed."""
     (delivery,) = await claim(relay)
     return delivery
 
 
-async def test_one_after_another_is_claimed_and_never_two_at_once(database: Path, relays: Open) -> None:
+async def test_one_after_another_is_claimed_and_never_two_at_once(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 4))
     first, second = relays(), relays()
     order = []
@@ -44,7 +43,7 @@ async def test_one_after_another_is_claimed_and_never_two_at_once(database: Path
     assert order == [("s1", 1), ("s2", 2), ("s3", 3), ("s4", 4)]
 
 
-async def test_streams_do_not_wait_for_each_other(database: Path, relays: Open) -> None:
+async def test_streams_do_not_wait_for_each_other(database: Database, relays: Open) -> None:
     waiting(database, *messages("a", 3), *messages("b", 3), new("alone"))
     relay = relays()
     held = await claim(relay)
@@ -53,7 +52,7 @@ async def test_streams_do_not_wait_for_each_other(database: Path, relays: Open) 
     assert ids(await claim(relay)) == ["b2"]
 
 
-async def test_a_retry_holds_up_those_behind_it(database: Path, relays: Open, clock: Clock) -> None:
+async def test_a_retry_holds_up_those_behind_it(database: Database, relays: Open, clock: Clock) -> None:
     waiting(database, *messages("s", 2))
     relay = relays()
     await end(relay, await only(relay), answer(500), Retry(START + 30))
@@ -66,7 +65,9 @@ async def test_a_retry_holds_up_those_behind_it(database: Path, relays: Open, cl
     assert (await only(relay)).id == "s2"
 
 
-async def test_a_lease_that_lapses_or_is_given_back_keeps_the_order(database: Path, relays: Open, clock: Clock) -> None:
+async def test_a_lease_that_lapses_or_is_given_back_keeps_the_order(
+    database: Database, relays: Open, clock: Clock
+) -> None:
     waiting(database, *messages("s", 2))
     relay = relays()
     await relay.release([(await only(relay)).lease], sent=True)
@@ -76,14 +77,14 @@ async def test_a_lease_that_lapses_or_is_given_back_keeps_the_order(database: Pa
     assert (again.id, again.lapses) == ("s1", 2)
 
 
-async def test_the_next_is_due_when_the_one_before_it_ended_and_not_late(database: Path, relays: Open) -> None:
+async def test_the_next_is_due_when_the_one_before_it_ended_and_not_late(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 2))
     relay = relays()
     await end(relay, await only(relay), at=START - 5)
     assert (await only(relay)).due_at == START - 5
 
 
-async def test_a_stale_end_moves_nothing_on(database: Path, relays: Open, clock: Clock) -> None:
+async def test_a_stale_end_moves_nothing_on(database: Database, relays: Open, clock: Clock) -> None:
     waiting(database, *messages("s", 2))
     late, heir = relays(), relays()
     lost = await only(late)
@@ -95,7 +96,7 @@ async def test_a_stale_end_moves_nothing_on(database: Path, relays: Open, clock:
     assert (await only(late)).id == "s2"
 
 
-async def test_what_comes_while_one_is_under_way_waits_for_it(database: Path, relays: Open) -> None:
+async def test_what_comes_while_one_is_under_way_waits_for_it(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 1))
     relay = relays()
     first = await only(relay)
@@ -105,7 +106,7 @@ async def test_what_comes_while_one_is_under_way_waits_for_it(database: Path, re
     assert (await only(relay)).id == "s2"
 
 
-async def test_a_dead_one_lets_the_next_through(database: Path, relays: Open) -> None:
+async def test_a_dead_one_lets_the_next_through(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 2, OnDead.SKIP))
     relay = relays()
     await end(relay, await only(relay), answer(500), GIVEN_UP)
@@ -113,7 +114,7 @@ async def test_a_dead_one_lets_the_next_through(database: Path, relays: Open) ->
     put(database, *messages("s", 1, first=3))
 
 
-async def test_or_it_kills_the_stream(database: Path, relays: Open) -> None:
+async def test_or_it_kills_the_stream(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 3, OnDead.KILL), *messages("other", 2, OnDead.KILL))
     relay = relays()
     first, other = await claim(relay)
@@ -129,7 +130,7 @@ async def test_or_it_kills_the_stream(database: Path, relays: Open) -> None:
     assert (await only(relay)).id == "other2"
 
 
-async def test_a_failure_that_is_retried_kills_nothing(database: Path, relays: Open) -> None:
+async def test_a_failure_that_is_retried_kills_nothing(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 2, OnDead.KILL))
     relay = relays()
     await end(relay, await only(relay), answer(500), Retry(START))
@@ -142,7 +143,7 @@ async def test_a_failure_that_is_retried_kills_nothing(database: Path, relays: O
     [(OnDead.SKIP, ["dead", "pending", "pending"]), (OnDead.KILL, ["dead", "dead", "dead"])],
 )
 async def test_one_that_expires_is_a_dead_one(
-    database: Path, relays: Open, on_dead: OnDead, states_after: list[str]
+    database: Database, relays: Open, on_dead: OnDead, states_after: list[str]
 ) -> None:
     waiting(database, *messages("s", 3, on_dead))
     rows(database, "UPDATE destinations SET state = 'paused'")
@@ -153,14 +154,14 @@ async def test_one_that_expires_is_a_dead_one(
     assert ids(await claim(relay)) == (["s2"] if on_dead is OnDead.SKIP else [])
 
 
-async def test_a_stream_of_a_paused_destination_expires_one_by_one(database: Path, relays: Open) -> None:
+async def test_a_stream_of_a_paused_destination_expires_one_by_one(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 3))
     rows(database, "UPDATE destinations SET state = 'paused'")
     relay = relays()
     assert [await relay.expire(START + 1) for _ in range(4)] == [1, 1, 1, 0]
 
 
-async def test_a_position_that_was_never_used_is_no_gap(database: Path, relays: Open) -> None:
+async def test_a_position_that_was_never_used_is_no_gap(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 2))
     rows(database, "UPDATE streams SET position = 7")
     waiting(database, *messages("s", 1, first=3))
@@ -171,7 +172,7 @@ async def test_a_position_that_was_never_used_is_no_gap(database: Path, relays: 
         await end(relay, delivery)
 
 
-async def test_a_batch_moves_each_stream_on_by_one(database: Path, relays: Open) -> None:
+async def test_a_batch_moves_each_stream_on_by_one(database: Database, relays: Open) -> None:
     waiting(database, *(message for number in range(50) for message in messages(f"k{number}-", 3)))
     relay = relays()
     for number in (1, 2, 3):

@@ -11,20 +11,21 @@ import pytest
 
 from relay import outbox
 from relay.errors import StoreUnavailable
-from relay.outbox.writer import Writer, error_kind
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.writer import SqliteWriter, error_kind
 from tests.relay.deliveries import new, put, rows
 
 Write = Callable[[sqlite3.Connection], object]
 
 
 @pytest.fixture
-async def writer(database: Path) -> AsyncIterator[Writer]:
-    opened = Writer(database, busy_seconds=0.05)
+async def writer(path: Path) -> AsyncIterator[SqliteWriter]:
+    opened = SqliteWriter(path, busy_seconds=0.05)
     yield opened
     await opened.close()
 
 
-async def write(writer: Writer, *changes: Write) -> None:
+async def write(writer: SqliteWriter, *changes: Write) -> None:
     await writer.run(lambda connection: [change(connection) for change in changes])
 
 
@@ -58,16 +59,16 @@ class Gate:
         self._open.set()
 
 
-def stored(database: Path) -> list[str]:
+def stored(database: SqliteDatabase) -> list[str]:
     return [id_ for (id_,) in rows(database, "SELECT id FROM deliveries ORDER BY seq")]
 
 
-async def test_a_transaction_is_on_disk_once_its_block_is_left(database: Path, writer: Writer) -> None:
+async def test_a_transaction_is_on_disk_once_its_block_is_left(database: SqliteDatabase, writer: SqliteWriter) -> None:
     await write(writer, add("d1"))
     assert stored(database) == ["d1"]
 
 
-async def test_a_transaction_whose_block_fails_leaves_nothing(database: Path, writer: Writer) -> None:
+async def test_a_transaction_whose_block_fails_leaves_nothing(database: SqliteDatabase, writer: SqliteWriter) -> None:
     def fail(_: sqlite3.Connection) -> None:
         raise ZeroDivisionError
 
@@ -77,16 +78,16 @@ async def test_a_transaction_whose_block_fails_leaves_nothing(database: Path, wr
     assert stored(database) == ["d2"]
 
 
-async def test_a_commit_that_fails_leaves_nothing(database: Path, writer: Writer) -> None:
+async def test_a_commit_that_fails_leaves_nothing(database: SqliteDatabase, writer: SqliteWriter) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         await write(writer, add("d1"), an_orphan)
     await write(writer, add("d2"))
     assert stored(database) == ["d2"]
 
 
-async def test_a_busy_database_is_waited_for(database: Path) -> None:
-    patient = Writer(database, busy_seconds=10)
-    with closing(outbox.connect(database)) as other:
+async def test_a_busy_database_is_waited_for(database: SqliteDatabase, path: Path) -> None:
+    patient = SqliteWriter(path, busy_seconds=10)
+    with closing(outbox.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         outbox.add(other, new("first"))
         waiting = asyncio.create_task(write(patient, add("second")))
@@ -98,9 +99,9 @@ async def test_a_busy_database_is_waited_for(database: Path) -> None:
     assert stored(database) == ["first", "second"]
 
 
-async def test_waiting_for_a_busy_database_does_not_hold_up_the_loop(database: Path) -> None:
-    patient = Writer(database, busy_seconds=10)
-    with closing(outbox.connect(database)) as other:
+async def test_waiting_for_a_busy_database_does_not_hold_up_the_loop(database: SqliteDatabase, path: Path) -> None:
+    patient = SqliteWriter(path, busy_seconds=10)
+    with closing(outbox.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(write(patient, add("d1")))
         turns = 0
@@ -117,8 +118,10 @@ async def test_waiting_for_a_busy_database_does_not_hold_up_the_loop(database: P
     assert stored(database) == ["d2"]
 
 
-async def test_a_database_that_stays_locked_is_unavailable(database: Path, writer: Writer) -> None:
-    with closing(outbox.connect(database)) as other:
+async def test_a_database_that_stays_locked_is_unavailable(
+    database: SqliteDatabase, path: Path, writer: SqliteWriter
+) -> None:
+    with closing(outbox.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="busy"):
             await write(writer, add("d1"))
@@ -127,7 +130,9 @@ async def test_a_database_that_stays_locked_is_unavailable(database: Path, write
     assert stored(database) == ["d2"]
 
 
-async def test_a_full_disk_is_unavailable_and_writes_again_when_there_is_room(database: Path, writer: Writer) -> None:
+async def test_a_full_disk_is_unavailable_and_writes_again_when_there_is_room(
+    database: SqliteDatabase, writer: SqliteWriter
+) -> None:
     def no_more_pages(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA max_page_count = 1")
 
@@ -141,13 +146,17 @@ async def test_a_full_disk_is_unavailable_and_writes_again_when_there_is_room(da
     assert stored(database) == ["d2"]
 
 
-async def test_a_statement_that_can_never_succeed_is_no_fault_of_the_store(database: Path, writer: Writer) -> None:
+async def test_a_statement_that_can_never_succeed_is_no_fault_of_the_store(
+    database: SqliteDatabase, writer: SqliteWriter
+) -> None:
     put(database, new("d1"))
     with pytest.raises(sqlite3.IntegrityError):
         await write(writer, lambda connection: connection.execute("UPDATE deliveries SET state = 'lost'"))
 
 
-async def test_a_commit_under_way_ends_before_a_cancelled_writer_lets_go(database: Path, writer: Writer) -> None:
+async def test_a_commit_under_way_ends_before_a_cancelled_writer_lets_go(
+    database: SqliteDatabase, writer: SqliteWriter
+) -> None:
     gate = Gate()
     first = asyncio.create_task(write(writer, gate, add("first")))
     await gate.reached.wait()
@@ -164,7 +173,9 @@ async def test_a_commit_under_way_ends_before_a_cancelled_writer_lets_go(databas
     assert stored(database) == ["first", "second"]
 
 
-async def test_a_commit_that_fails_does_not_hide_the_cancellation(database: Path, writer: Writer) -> None:
+async def test_a_commit_that_fails_does_not_hide_the_cancellation(
+    database: SqliteDatabase, writer: SqliteWriter
+) -> None:
     gate = Gate()
     cancelled = asyncio.create_task(write(writer, gate, an_orphan))
     await gate.reached.wait()
@@ -177,8 +188,8 @@ async def test_a_commit_that_fails_does_not_hide_the_cancellation(database: Path
     assert stored(database) == ["d2"]
 
 
-async def test_closing_waits_for_the_transaction_under_way(database: Path) -> None:
-    writer, gate = Writer(database), Gate()
+async def test_closing_waits_for_the_transaction_under_way(database: SqliteDatabase, path: Path) -> None:
+    writer, gate = SqliteWriter(path), Gate()
     writing = asyncio.create_task(write(writer, gate, add("d1")))
     await gate.reached.wait()
     closing_ = asyncio.create_task(writer.close())

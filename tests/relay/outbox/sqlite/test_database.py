@@ -1,0 +1,45 @@
+"""A SQLite file as a database: what is said when it cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relay.errors import StoreUnavailable
+from relay.outbox import OUTBOX
+from relay.outbox.sqlite import SqliteDatabase
+from tests.relay.deliveries import new, put, reading, rows, states
+
+
+def test_a_file_that_is_not_there_is_named_with_what_makes_one(folder: Path) -> None:
+    absent = SqliteDatabase(folder / "absent.db")
+    for statement in ("SELECT * FROM deliveries", "DELETE FROM deliveries"):
+        with pytest.raises(
+            StoreUnavailable, match=r"absent\.db: no database there; .*relay migrate.* makes one"
+        ) as found:
+            rows(absent, statement)
+        assert found.value.kind == "unavailable"
+    assert not absent.path.exists()
+
+
+def test_a_file_that_is_no_database_is_named(folder: Path) -> None:
+    letter = SqliteDatabase(folder / "letter.db")
+    letter.path.write_text("Dear Sir or Madam, " * 100)
+    with pytest.raises(StoreUnavailable, match=r"letter\.db: file is not a database") as found:
+        states(letter)
+    assert found.value.kind == "corrupt"
+
+
+def test_a_file_without_tables_has_no_schema_yet(folder: Path) -> None:
+    empty = SqliteDatabase(folder / "empty.db")
+    empty.path.write_bytes(b"")
+    newest = OUTBOX.migrations()[-1].number
+    assert reading(empty, lambda connection: empty.schema(connection, OUTBOX)) == (0, newest)
+
+
+def test_rows_come_by_index_and_by_name(database: SqliteDatabase) -> None:
+    put(database, new())
+    with database.reading() as connection:
+        row = connection.execute("SELECT id, state FROM deliveries").fetchone()
+    assert (row[0], row["state"]) == ("d1", "pending")

@@ -1,0 +1,114 @@
+"""The bells of a SQLite file: sockets beside it, whose owners come and go, or are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from relay.outbox.sqlite.doorbell import Bell, Doorbell
+
+
+@pytest.fixture
+def bell(path: Path) -> Iterator[Bell]:
+    rung = Bell(path)
+    yield rung
+    rung.close()
+
+
+@asynccontextmanager
+async def listening(path: Path) -> AsyncIterator[asyncio.Event]:
+    heard = asyncio.Event()
+    doorbell = Doorbell(path, heard)
+    await doorbell.open()
+    try:
+        yield heard
+    finally:
+        await doorbell.close()
+
+
+async def hears(heard: asyncio.Event) -> None:
+    async with asyncio.timeout(2):
+        await heard.wait()
+    heard.clear()
+
+
+def sockets(path: Path) -> list[Path]:
+    return list(path.with_name(f"{path.name}.bells").iterdir())
+
+
+async def test_a_relay_on_another_database_hears_nothing(path: Path, bell: Bell) -> None:
+    async with listening(path) as here, listening(path.with_name("other.db")) as elsewhere:
+        bell.ring()
+        await hears(here)
+        assert not elsewhere.is_set()
+
+
+async def test_a_relay_that_left_takes_its_bell_along(path: Path, bell: Bell) -> None:
+    async with listening(path):
+        assert len(sockets(path)) == 1
+    assert sockets(path) == []
+    bell.ring()
+
+
+def leave_a_dead_socket(path: Path) -> Path:
+    address = path.with_name(f"{path.name}.bells") / "killed.sock"
+    address.parent.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
+        killed.bind(str(address))
+    return address
+
+
+async def test_a_stray_file_among_the_bells_keeps_nobody_from_hearing(path: Path, bell: Bell) -> None:
+    async with listening(path) as heard:
+        leftover = sockets(path)[0].with_name("a-file-of-somebody.sock")
+        leftover.write_text("")
+        bell.ring()
+        await hears(heard)
+
+
+async def test_the_bell_of_a_killed_relay_is_removed_by_the_next(path: Path, bell: Bell) -> None:
+    leftover = leave_a_dead_socket(path)
+    bell.ring()
+    async with listening(path) as heard:
+        assert not leftover.exists()
+        bell.ring()
+        await hears(heard)
+
+
+async def test_the_bell_of_a_living_relay_stays(path: Path, bell: Bell) -> None:
+    async with listening(path) as first:
+        async with listening(path):
+            assert len(sockets(path)) == 2
+        bell.ring()
+        await hears(first)
+
+
+async def test_the_path_of_the_database_may_be_long(folder: Path) -> None:
+    path = folder / ("long" * 30) / ("longer" * 20) / "outspoken.db"
+    path.parent.mkdir(parents=True)
+    bell = Bell(path)
+    async with listening(path) as first, listening(path) as second:
+        bell.ring()
+        await hears(first)
+        await hears(second)
+    bell.close()
+    assert sockets(path) == []
+
+
+async def test_a_ring_does_not_fail_where_the_folder_cannot_be_read(folder: Path) -> None:
+    (folder / "outspoken.db.bells").write_text("not a folder")
+    bell = Bell(folder / "outspoken.db")
+    bell.ring()
+    bell.close()
+
+
+async def test_a_ring_never_blocks_though_nobody_listens_to_the_last_ten_thousand(path: Path, bell: Bell) -> None:
+    async with listening(path) as heard:
+        for _ in range(10_000):
+            bell.ring()
+        await hears(heard)
