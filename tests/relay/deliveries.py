@@ -40,26 +40,30 @@ def new(id_: str = "d1", url: str = URL, **fields: Any) -> NewDelivery:
     return dataclasses.replace(NewDelivery(id_, url, b'{"text":"hello"}'), **fields)
 
 
+def apart(work: Callable[[], T]) -> T:
+    """Do what blocks in a thread of its own: a test may have an event loop in this one, which waits meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
+
+
 def reading(database: Database, work: Callable[[Connection], T]) -> T:
-    """Do `work` on a snapshot; in a thread of its own, since a test may have an event loop in this one."""
+    """Do `work` on a snapshot."""
 
     def read() -> T:
         with database.reading() as connection:
             return work(connection)
 
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(read).result()
+    return apart(read)
 
 
 def writing(database: Database, work: Callable[[Connection], T]) -> T:
-    """Do `work` in a transaction, in a thread of its own as well."""
+    """Do `work` in a transaction."""
 
     def write() -> T:
         with database.writing() as connection:
             return work(connection)
 
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(write).result()
+    return apart(write)
 
 
 def put(database: Database, *deliveries: NewDelivery, due_at: float | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relay.admin.audit import Actor
 from relay.outbox.store import Connection, Database
+from tests.relay.deliveries import writing
 
 OPERATOR = Actor("ada", "cli")
 
@@ -21,13 +22,16 @@ def ended(
 ) -> None:
     """A delivery came to its end, after so many attempts, of which only the last was like that."""
     reason = "exhausted" if state == "dead" else None
-    with database.writing() as connection:
+
+    def end(connection: Connection) -> None:
         connection.execute(
             "UPDATE deliveries SET state = ?, attempts = ?, finished_at = ?, reason = ? WHERE id = ?",
             (state, attempts, at, reason, id_),
         )
         for number in range(1, attempts + 1):
             attempt(connection, id_, number, at, outcome if number == attempts else "connect", status, detail)
+
+    writing(database, end)
 
 
 def attempt(
@@ -49,5 +53,4 @@ def attempt(
 
 def change(database: Database, sql: str, *values: object) -> None:
     """One statement, committed."""
-    with database.writing() as connection:
-        connection.execute(sql, values)
+    writing(database, lambda connection: connection.execute(sql, values))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.outbox.store import Bell, Database
+from tests.relay.deliveries import new, put
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ async def listening(database: Database) -> AsyncIterator[asyncio.Event]:
     heard = asyncio.Event()
     doorbell = database.doorbell(heard)
     await doorbell.open()
+    heard.clear()  # whoever begins to listen may be told to look first
     try:
         yield heard
     finally:
@@ -37,14 +39,16 @@ async def hears(heard: asyncio.Event) -> None:
 
 async def test_a_ring_wakes_the_relay_every_time(database: Database, bell: Bell) -> None:
     async with listening(database) as heard:
-        for _ in range(3):
+        for number in range(3):
             assert not heard.is_set()
+            put(database, new(f"d{number}"))
             bell.ring()
             await hears(heard)
 
 
 async def test_every_relay_on_the_database_hears_a_ring(database: Database, bell: Bell) -> None:
     async with listening(database) as first, listening(database) as second:
+        put(database, new())
         bell.ring()
         await hears(first)
         await hears(second)
@@ -54,6 +58,7 @@ async def test_a_ring_wakes_every_loop_of_a_relay(database: Database, bell: Bell
     first, second = asyncio.Event(), asyncio.Event()
     doorbell = database.doorbell(first, second)
     await doorbell.open()
+    put(database, new())
     bell.ring()
     await hears(first)
     assert second.is_set()

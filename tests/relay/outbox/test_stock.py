@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from relay.outbox.stock import Snapshot, Stocktaker
 from relay.outbox.store import Database
 from relay.policy.breaker import THRESHOLD
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import answer, attempted, many, new, put, rows
+from tests.relay.deliveries import answer, apart, attempted, many, new, put, rows
 from tests.relay.outbox.claims import START, Clock, Open, claim, end
 
 WELL, ILL = "http://well.example:80", "http://ill.example:80"
@@ -22,7 +23,7 @@ OPERATOR = Actor("somebody", "cli")
 
 
 def count(database: Database, slots: int = 16) -> Snapshot:
-    return Stocktaker(database).take(START, slots)
+    return apart(lambda: Stocktaker(database).take(START, slots))
 
 
 def two_destinations(database: Database) -> None:
@@ -122,7 +123,7 @@ async def test_what_was_given_up_without_an_attempt_is_told_once(database: Datab
     (head,) = await claim(relay)
     await relay.settle([attempted(head, answer(410), Dead(Reason.GONE))])
     put(database, *many(2, ILL, "late"), due_at=1.0)
-    operations.pause(database, ILL, OPERATOR)
+    await asyncio.to_thread(operations.pause, database, ILL, OPERATOR)
     await relay.expire(before=2.0)
     assert relay.take_ended() == {Reason.STREAM_KILLED: 3, Reason.EXPIRED: 2}
     assert not any(relay.take_ended().values())
