@@ -138,12 +138,14 @@ class Stream:
     once: if it drops, the stream is killed, whatever `on_dead` says.
 
     `live_until` makes it a live stream, which must be ended: the producer promises to end it, or to push that time out,
-    before it has passed. Otherwise it is taken for dead, and the stream ends with what is there.
+    before it has passed. Otherwise it is taken for dead, and the stream ends with what is there. So it is, at once,
+    where the process behind `producer`, the name of its `outbox.LifeSign`, is gone.
     """
 
     key: str
     on_dead: OnDead = OnDead.SKIP
     live_until: float | None = None
+    producer: str | None = None
 
 
 class StreamState(StrEnum):

@@ -94,8 +94,8 @@ Task = Put | Finish
 
 
 class Outlet:
-    """All streams of this engine. They are ended by the relay if the engine falls silent for `liveness` seconds; a
-    stream of which more than `backlog` messages wait is in trouble."""
+    """All streams of this engine. The relay ends them once the engine is gone, or has been silent for `liveness`
+    seconds; a stream of which more than `backlog` messages wait is in trouble."""
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class Outlet:
         self._liveness = liveness
         self._clock = database.now
         self._committed = committed
+        self._sign = database.sign()
         self._writer = database.writer(busy_seconds)
         self._reader = database.reader()
         self._bell = database.bell()
@@ -139,6 +140,7 @@ class Outlet:
         await self._writer.close()
         await self._reader.close()
         self._bell.close()
+        self._sign.close()
 
     async def open(self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None) -> Tap:
         """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. Raises StoreUnavailable."""
@@ -244,7 +246,7 @@ class Outlet:
         )
 
     def _stream(self, key: str) -> Stream:
-        return Stream(key, OnDead.SKIP, live_until=self._clock() + self._liveness)
+        return Stream(key, OnDead.SKIP, live_until=self._clock() + self._liveness, producer=self._sign.name)
 
     async def _commit_forever(self) -> None:
         while self._tasks or not self._stopping:

@@ -149,10 +149,10 @@ class _Line:
         """The position behind which there may be news; where there is no room, behind every one."""
         return self.read_up_to if self.room > 0 else _NOWHERE
 
-    def take(self, messages: Sequence[Message], grown_to: int) -> None:
-        """Have these sent next. Where they did not fill the room, all up to a position was read: what is not among
-        them was cancelled, or never added."""
-        filled = len(messages) == self.room
+    def take(self, messages: Sequence[Message], room: int, grown_to: int) -> None:
+        """Have these sent next. Where they did not fill the room that they were asked for, all up to a position was
+        read: what is not among them was cancelled, or never added."""
+        filled = len(messages) == room
         self.to_send += messages
         last = messages[-1][0].position or 0 if messages else 0
         self.read_up_to = last if filled else max(last, grown_to)
@@ -237,8 +237,11 @@ class StreamCarrier:
         tasks = await self._store.tasks()
         if tasks.overdue or (tasks.waiting and self._room() > 0):
             self._tend.set()
-        if self._lines:
-            await self._hand_out(await self._store.news({id_: line.reads_from for id_, line in self._lines.items()}))
+        if known := {id_: line.reads_from for id_, line in self._lines.items()}:
+            news = await self._store.news(known)
+            self._let_go(news.lost)
+            await self._hand_out(news.grown)
+            self._end(news, known)
 
     async def tend_once(self) -> None:
         """Hold what is held, end what is overdue, take what nobody holds."""
@@ -268,15 +271,19 @@ class StreamCarrier:
         self._lines[stream.id] = line = _Line(stream)
         line.task = asyncio.create_task(self._carry(line))
 
-    async def _hand_out(self, news: News) -> None:
-        self._let_go(news.lost)
-        for id_, position in news.grown.items():
+    async def _hand_out(self, grown: Mapping[int, int]) -> None:
+        for id_, position in grown.items():
             if line := self._lines.get(id_):  # it may come to its end meanwhile
-                line.take(await self._store.messages(line.stream, line.read_up_to, line.room), position)
+                room = line.room  # of which there may be more meanwhile
+                line.take(await self._store.messages(line.stream, line.read_up_to, room), room, position)
+
+    def _end(self, news: News, known: Mapping[int, int]) -> None:
+        """What has ended and was read to its end. Whether what has just come was all, the next turn will see, and so it
+        will where nobody asked for more, because there was no room for it."""
         for id_, abandoned in news.ended.items():
-            if id_ in news.grown:  # whether that was all, the next turn will see
+            if id_ in news.grown:
                 self._wake.set()
-            elif (line := self._lines.get(id_)) and line.room > 0:
+            elif known[id_] != _NOWHERE and (line := self._lines.get(id_)):
                 line.end(abandoned=abandoned)
 
     def _let_go(self, ids: Collection[int]) -> None:

@@ -18,6 +18,7 @@ import aiosqlite
 from relay.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.model import KillReason, NewDelivery, Refusal, Stream, StreamState, StreamStatus, Target
 from relay.outbox.queries import statement
+from relay.outbox.sqlite.alive import gone
 from relay.outbox.store import Connection
 from relay.policy.destination import ANYWHERE, LIVE, PRE_RECORDED, read
 
@@ -82,10 +83,15 @@ def watch_streams(connection: Connection, keys: Iterable[str]) -> dict[str, Stre
     """
     values = {"keys": json.dumps(list(keys)), "now": time.time()}
     rows = connection.execute(statement("stream_statuses"), values).fetchall()
-    return {
-        key: StreamStatus(StreamState(state), reason and KillReason(reason), count)
-        for key, state, reason, count in rows
-    }
+    lost = gone(connection, {holder for *_, holder in rows if holder})
+    return {key: _status(*row, lost=holder in lost) for key, *row, holder in rows}
+
+
+def _status(state: str, reason: str | None, count: int, *, lost: bool) -> StreamStatus:
+    """Whoever held its socket may be `lost` before anybody was there to write that down."""
+    if lost:
+        return StreamStatus(StreamState.KILLED, KillReason.RELAY, count)
+    return StreamStatus(StreamState(state), KillReason(reason) if reason else None, count)
 
 
 def _add(connection: Connection, delivery: NewDelivery) -> None:
@@ -169,6 +175,7 @@ def _stream_values(
         "stream": stream.key,
         "on_dead": stream.on_dead.value,
         "live_until": stream.live_until,
+        "producer": stream.producer,
         "transport": "ws" if socket else "http",
         "stream_url": url if socket else None,
         "handshake": json.dumps(dict(headers)) if socket else "{}",

@@ -80,6 +80,18 @@ class Bell(Protocol):
         """Give it back."""
 
 
+class LifeSign(Protocol):
+    """A process says that it lives, by a name, until it closes this or ends. That it has ended is known at once where
+    all share one machine; elsewhere it has to be overdue."""
+
+    @property
+    def name(self) -> str:
+        """Nobody else's, ever."""
+
+    def close(self) -> None:
+        """It lives no longer, as far as others are concerned."""
+
+
 class Doorbell(Protocol):
     """The hearing side, one per relay. A lost ring costs a safety poll (250 ms) and nothing else."""
 
@@ -137,6 +149,9 @@ class Database(Protocol):
 
     def bell(self) -> Bell:
         """For a producer."""
+
+    def sign(self) -> LifeSign:
+        """For whoever holds streams, or promises to end them."""
 
     def doorbell(self, *heard: asyncio.Event) -> Doorbell:
         """For a relay: a ring sets all of `heard`; whoever acts on one of them clears it."""

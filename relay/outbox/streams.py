@@ -1,26 +1,27 @@
 """Live streams on SQLite, as the relay uses them: hold their sockets, read their messages, write down how they end.
 
 The messages of a WebSocket are not leased one by one. A relay holds the whole stream, and says every few seconds that
-it lives; while it holds it, nobody else reads or ends its messages. A holder that is overdue took the socket with it,
-so that stream is killed: a socket never moves. Reading takes no lock, so that a message is on its way within a
+it lives; while it holds it, nobody else reads or ends its messages. A holder that is gone, or overdue, took the socket
+with it, so that stream is killed: a socket never moves. Reading takes no lock, so that a message is on its way within a
 millisecond of its commit.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from relay.model import Attempted, Dead, Delivery, KillReason, Kind, Lease, Method, Refusal, StreamState
 from relay.outbox import settling
 from relay.outbox.queries import statement
+from relay.outbox.sqlite.alive import gone
 from relay.outbox.store import Connection, Database
 from relay.policy.destination import ANYWHERE, LIVE, read
 
 _TO_TEND = statement("streams_to_tend")
+_DEPEND_ON = statement("streams_depend_on")
 _TAKE = statement("take_streams")
 _HOLD = statement("hold_streams")
 _ABANDON = statement("abandon_streams")
@@ -100,7 +101,8 @@ class LiveStreams:
     """One relay's view. `lease` is in seconds: without a word for so long, it would be taken for dead."""
 
     def __init__(self, database: Database, lease: float = 10.0) -> None:
-        self._holder = secrets.token_hex(8)
+        self._sign = database.sign()
+        self._holder = self._sign.name
         self._lease = lease
         self._clock = database.now
         self._writer = database.writer()
@@ -108,8 +110,13 @@ class LiveStreams:
 
     async def tasks(self) -> Tasks:
         """What there is to do besides carrying: a read, so that an idle relay takes no write lock."""
-        ((waiting, overdue),) = await self._read(_TO_TEND, now=self._clock())
-        return Tasks(bool(waiting), bool(overdue))
+        now = self._clock()
+
+        def look(connection: Connection) -> Tasks:
+            waiting, overdue = connection.execute(_TO_TEND, {"now": now}).fetchone()
+            return Tasks(bool(waiting), bool(overdue) or bool(_gone(connection)))
+
+        return await self._reader.run(look)
 
     async def take(self, room: int) -> tuple[HeldStream, ...]:
         """Hold at most so many streams that nobody holds."""
@@ -123,6 +130,7 @@ class LiveStreams:
         values = {"ids": json.dumps(list(held)), "holder": self._holder, "until": now + self._lease, "now": now}
 
         def work(connection: Connection) -> Tended:
+            values["gone"] = json.dumps(list(_gone(connection)))
             connection.execute(_HOLD, values)
             connection.execute(_ABANDON, values)
             connection.execute(_CLOSE, values)
@@ -202,9 +210,20 @@ class LiveStreams:
         return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
 
     async def close(self) -> None:
-        """Close both connections."""
+        """Close both connections. Whatever is held still, is held no longer."""
         await self._writer.close()
         await self._reader.close()
+        self._sign.close()
+
+
+def _gone(connection: Connection) -> frozenset[str]:
+    """The processes that live streams depend on and that have ended, although they are not overdue yet."""
+    return gone(connection, _depended_on(connection))
+
+
+def _depended_on(connection: Connection) -> Iterator[str]:
+    for (name,) in connection.execute(_DEPEND_ON):
+        yield name
 
 
 def _origin(url: str) -> str:

@@ -2,8 +2,8 @@
 
     python -m tests.acceptance.live_producer DATABASE URL KEY...
 
-Every 20 ms it adds a message to each of its streams, and prints how many it has committed; it promises to live three
-seconds longer each time. It goes on until it is told to end, by SIGTERM, or until its last stream is gone.
+Every 20 ms it adds a message to each of its streams, and prints how many it has committed; it promises to live a
+minute longer each time. It goes on until it is told to end, by SIGTERM, or until its last stream is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from relay.errors import StreamEnded, StreamKilled
 from relay.model import NewDelivery, OnDead, Stream, StreamState
 
 _PAUSE_SECONDS = 0.02
-_LIVE_SECONDS = 3.0
+_LIVE_SECONDS = 60.0
 
 
 def say(**line: object) -> None:
@@ -33,10 +33,14 @@ def say(**line: object) -> None:
 async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event) -> None:
     """Until told, or until every stream has come to its end."""
     alive = set(keys)
-    with closing(outbox.connect(database)) as connection, closing(outbox.Bell(database)) as bell:
+    with (
+        closing(outbox.connect(database)) as connection,
+        closing(outbox.Bell(database)) as bell,
+        closing(outbox.LifeSign(database)) as sign,
+    ):
         count = 0
         while alive and not told.is_set():
-            add(connection, url, alive, count)
+            add(connection, url, alive, count, sign.name)
             bell.ring()
             count += 1
             say(committed=count)
@@ -51,11 +55,11 @@ async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event
         say(ended=sorted(alive))
 
 
-def add(connection: sqlite3.Connection, url: str, keys: set[str], number: int) -> None:
+def add(connection: sqlite3.Connection, url: str, keys: set[str], number: int, producer: str) -> None:
     """The n-th message of each, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     for key in sorted(keys):
-        stream = Stream(key, OnDead.KILL, time.time() + _LIVE_SECONDS)
+        stream = Stream(key, OnDead.KILL, time.time() + _LIVE_SECONDS, producer)
         body = b'{"key":"%s","n":%d}' % (key.encode(), number)
         with suppress(StreamKilled, StreamEnded):  # the next look at its stream will say so
             outbox.add(connection, NewDelivery(f"{key}-{number}", url, body, stream=stream))

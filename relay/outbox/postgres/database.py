@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from relay.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
+from relay.outbox.postgres.alive import Unsigned
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.doorbell import PostgresDoorbell, SilentBell
@@ -96,6 +97,10 @@ class PostgresDatabase:
     def bell(self) -> SilentBell:
         """For a producer."""
         return SilentBell()
+
+    def sign(self) -> Unsigned:
+        """For whoever holds streams, or promises to end them."""
+        return Unsigned()
 
     def doorbell(self, *heard: asyncio.Event) -> PostgresDoorbell:
         """For a relay."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from relay.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
+from relay.outbox.sqlite.alive import LifeSign
 from relay.outbox.sqlite.doorbell import Bell, Doorbell
 from relay.outbox.sqlite.migrating import migrate
 from relay.outbox.sqlite.opening import connect, connect_read_only
@@ -106,6 +107,10 @@ class SqliteDatabase:
     def bell(self) -> Bell:
         """For a producer."""
         return Bell(self.path)
+
+    def sign(self) -> LifeSign:
+        """For whoever holds streams, or promises to end them."""
+        return LifeSign(self.path)
 
     def doorbell(self, *heard: asyncio.Event) -> Doorbell:
         """For a relay."""

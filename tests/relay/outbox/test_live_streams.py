@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 
 import pytest
 
@@ -115,10 +116,11 @@ def test_what_was_killed_or_never_was_is_not_ended(database: Database) -> None:
 
 def test_a_socket_whose_holder_is_overdue_is_gone(database: Database) -> None:
     put(database, message())
-    rows(database, "UPDATE streams SET holder = 'h', holder_until = ?", time.time() + 100)
-    assert status(database).state is StreamState.OPEN
-    rows(database, "UPDATE streams SET holder_until = ?", LONG_AGO)
-    assert status(database) == StreamStatus(StreamState.KILLED, KillReason.RELAY, 1)
+    with closing(database.sign()) as holder:
+        rows(database, "UPDATE streams SET holder = ?, holder_until = ?", holder.name, time.time() + 100)
+        assert status(database).state is StreamState.OPEN
+        rows(database, "UPDATE streams SET holder_until = ?", LONG_AGO)
+        assert status(database) == StreamStatus(StreamState.KILLED, KillReason.RELAY, 1)
 
 
 def test_every_sign_of_life_pushes_a_producers_end_out(database: Database) -> None:

@@ -3,5 +3,6 @@
 SELECT key, CASE WHEN holder_until <= :now THEN 'killed' ELSE state END AS state,
        CASE WHEN holder_until <= :now THEN 'relay_gone' ELSE reason END AS reason,
        (SELECT count(*) FROM deliveries
-        WHERE stream_id = streams.id AND deliveries.state IN ('pending', 'leased')) AS undelivered
+        WHERE stream_id = streams.id AND deliveries.state IN ('pending', 'leased')) AS undelivered,
+       holder
 FROM streams WHERE key = ANY(ARRAY(SELECT value FROM json_array_elements_text(CAST(:keys AS json))))

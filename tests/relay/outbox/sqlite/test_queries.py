@@ -55,7 +55,15 @@ SETTLE = (
 SEAL = ("body", "signing_keys", "keys_version", "secret", "result")
 STREAM = ("add_stream", "advance_stream", "kill_stream", "kill_followers", "expire")
 ADD = ("add_destination", "add_delivery", "add_body")
-LIVE = ("end_stream", "stream_statuses", "streams_to_tend", "changed_streams", "messages", "close_streams")
+LIVE = (
+    "end_stream",
+    "stream_statuses",
+    "streams_to_tend",
+    "streams_depend_on",
+    "changed_streams",
+    "messages",
+    "close_streams",
+)
 MESSAGES = ("still_held", "end_messages")
 REST = ("snapshot", "queues", "full", "added", "origin", "blocked", "seen", "relays")
 PARTIAL = re.compile(r"deliveries USING (COVERING )?INDEX deliveries_(due|next|leased|dead|stream)\b")
