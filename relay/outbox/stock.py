@@ -83,7 +83,7 @@ class Stocktaker:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counted_to: int | None = None
+        self._intake = _Intake()
         self._open: frozenset[int] | None = None
         self._acts = _Acts()
 
@@ -97,9 +97,10 @@ class Stocktaker:
             held_up = frozenset([origin for _, origin, _ in alone] + [origin for (origin,) in full])
             queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), held_up, now)
             standings = dict(connection.execute(_STANDINGS).fetchall())
-            since = self._since(connection, totals[3] or 0, frozenset(id_ for id_, _, is_open in alone if is_open), now)
+            now_open = frozenset(id_ for id_, _, is_open in alone if is_open)
+            since = self._since(connection, self._intake.next(totals[3] or 0, *totals[4:6]), now_open, now)
             files = self._database.files(connection)
-        in_flight, dead, created_at, _, key_created_at, backup_at = totals
+        in_flight, dead, created_at, _, _, _, key_created_at, backup_at = totals
         return Snapshot(
             taken_at=now,
             took=time.perf_counter() - began,
@@ -115,13 +116,38 @@ class Stocktaker:
             backup_at=backup_at or 0.0,
         )
 
-    def _since(self, connection: Connection, last: int, now_open: frozenset[int], now: float) -> Since:
-        values = {"after": last if self._counted_to is None else self._counted_to, "last": last}
-        added = {Kind(kind): count for kind, count in connection.execute(_ADDED, values)}
+    def _since(self, connection: Connection, intake: tuple[int, int], now_open: frozenset[int], now: float) -> Since:
+        rows = connection.execute(_ADDED, {"after": intake[0], "last": intake[1]})
+        added = {Kind(kind): count for kind, count in rows}
         was_open = now_open if self._open is None else self._open
         replayed, cancelled = self._acts.read(connection, now)
-        self._counted_to, self._open = last, now_open
+        self._open = now_open
         return Since(added, replayed, cancelled, len(now_open - was_open), len(was_open - now_open))
+
+
+class _Intake:
+    """Up to which number what was added is counted: up to where nothing is under way any more."""
+
+    def __init__(self) -> None:
+        self._counted_to: int | None = None
+        self._waiting: tuple[int, int] | None = None  # a number, and a transaction before which all have to end
+
+    def next(self, last: int, oldest: int, following: int) -> tuple[int, int]:
+        """Behind which number to count now, and up to which.
+
+        `last` is the last that was committed; of the transactions under way `oldest` is the first, and `following` the
+        number of the next to begin.
+        """
+        before = last if self._counted_to is None else self._counted_to
+        settled = before
+        if oldest == following:
+            settled, self._waiting = last, None
+        elif self._waiting is None:
+            self._waiting = last, following
+        elif oldest >= self._waiting[1]:
+            settled, self._waiting = self._waiting[0], (last, following)
+        self._counted_to = max(before, settled)
+        return before, self._counted_to
 
 
 class _Acts:

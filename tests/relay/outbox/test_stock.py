@@ -6,6 +6,9 @@ import asyncio
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
+from relay import outbox
 from relay.admin import operations
 from relay.admin.audit import Actor
 from relay.admin.backup import backup
@@ -17,6 +20,7 @@ from relay.policy.breaker import THRESHOLD
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, apart, attempted, many, new, put, rows
 from tests.relay.outbox.claims import START, Clock, Open, claim, end
+from tests.services.postgres import empty
 
 WELL, ILL = "http://well.example:80", "http://ill.example:80"
 OPERATOR = Actor("somebody", "cli")
@@ -148,3 +152,16 @@ def test_a_count_knows_the_file_and_its_last_backup(database: Database, path: Pa
     assert after.backup_at > 0
     assert after.files.database == path.stat().st_size
     assert after.files.free > 0
+
+
+@pytest.mark.needs("postgres")
+def test_what_is_committed_late_counts_too(postgres_outbox: Database) -> None:
+    with postgres_outbox.writing() as connection:
+        empty(connection)
+    stock = Stocktaker(postgres_outbox)
+    stock.take(START, 16)
+    with postgres_outbox.writing() as late:
+        outbox.add(late, new("late"))  # its number is the lower one
+        put(postgres_outbox, new("early"))
+        meanwhile = sum(stock.take(START, 16).since.added.values())
+    assert meanwhile + sum(sum(stock.take(START, 16).since.added.values()) for _ in range(3)) == 2
