@@ -158,6 +158,7 @@ def test_a_count_knows_the_file_and_its_last_backup(database: Database, path: Pa
 def test_what_is_committed_late_counts_too(postgres_outbox: Database) -> None:
     with postgres_outbox.writing() as connection:
         empty(connection)
+    put(postgres_outbox, new())  # so that its destination is known
     stock = Stocktaker(postgres_outbox)
     stock.take(START, 16)
     with postgres_outbox.writing() as late:
