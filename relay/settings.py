@@ -69,7 +69,7 @@ class HttpSettings(Section):
 
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds for name, connection and TLS handshake.")
     exchange_timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for a whole exchange, answer included.")
-    proxy: str = Field("", repr=False, description="The URL of a forward proxy; empty for none.")
+    proxy: str = Field("", repr=False, description="The URL of a forward proxy, for WebSockets too; empty for none.")
 
 
 class StreamsSettings(Section):
@@ -79,7 +79,7 @@ class StreamsSettings(Section):
     open_timeout: float = Field(10.0, gt=0, le=300, description="Seconds for name, connection, TLS and upgrade.")
     ping_seconds: float = Field(20.0, gt=0, le=3600, description="Seconds between two pings to a silent receiver.")
     pong_timeout: float = Field(20.0, gt=0, le=3600, description="Seconds after which an unanswered ping ends it.")
-    hold_seconds: float = Field(10.0, ge=1, le=600, description="How long a dead relay's streams stay held.")
+    hold_seconds: float = Field(10.0, ge=1, le=600, description="How long a silent relay's streams stay held.")
 
 
 class TraceSettings(Section):

@@ -107,7 +107,7 @@ def alike(one: list[str], other: list[str]) -> float:
 
 @pytest.mark.parametrize("client", ["synchronous", "asynchronous"])
 async def test_deepgrams_client_hears_while_somebody_speaks_what_a_file_would_say(world: World, client: str) -> None:
-    began, heard = time.monotonic(), Heard()
+    heard = Heard()
     if client == "synchronous":
         await asyncio.to_thread(deepgram, world.url, world.key, PCM, heard, vad_events="true", **INTERIM)
     else:
@@ -117,8 +117,9 @@ async def test_deepgrams_client_hears_while_somebody_speaks_what_a_file_would_sa
     (metadata,) = heard.of("Metadata")
     assert heard.messages[-1] == metadata
     assert (metadata.sha256, metadata.duration) == (hashlib.sha256(PCM).hexdigest(), 3.2)
-    interims = [at - began for at, one in zip(heard.times, heard.messages, strict=True) if one.type == "Results"]
-    assert interims[0] < 3.0  # long before the end; how long exactly is measured elsewhere, without a busy machine
+    interims = [at for at, one in zip(heard.times, heard.messages, strict=True) if one.type == "Results"]
+    # Before all of it was spoken: an idle machine takes half a second, one that is busy with other tests most of three.
+    assert interims[0] - heard.times[0] < 3.0
     assert alike(heard.words, await recorded(world)) > 0.8
 
 
