@@ -43,7 +43,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         (
             "OUTSPOKEN_ENGINE__RECOGNISERS__BIG__KIND",
             "whisper",
-            "engine.recognisers.big: Value error, model: a whisper",
+            "engine.recognisers.big: model: a whisper",
         ),
         ("OUTSPOKEN_ENGINE__RECOGNISERS__BIG__KIND", "kaldi", "engine.recognisers.big.kind"),
         (

@@ -17,6 +17,8 @@ from standardwebhooks import Webhook
 
 from relay.model import Method, Stream
 from relay.outbox import Bell
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
 from tests.acceptance.stage import Line, Process, Stage, free_port
 from tests.relay.deliveries import new, put, rows, states
 
@@ -89,8 +91,15 @@ async def relay(stage: Stage) -> AsyncIterator[Process]:
     await process.kill()
 
 
+def outbox_of(stage: Stage) -> Database:
+    return SqliteDatabase(stage.database)
+
+
 def submit(stage: Stage, *ids: str, method: Method = Method.POST, body: bytes = b'{"text":"hello"}') -> None:
-    put(stage.database, *(new(id_, f"{stage.callback_url}?id={id_}", method=method, body=body) for id_ in ids))
+    put(
+        outbox_of(stage),
+        *(new(id_, f"{stage.callback_url}?id={id_}", method=method, body=body) for id_ in ids),
+    )
     bell = Bell(stage.database)
     bell.ring()
     bell.close()
@@ -144,7 +153,7 @@ async def test_a_post_and_a_put_arrive_and_are_logged_and_counted(
             "delivered",
         )
         assert line["destination"] == f"http://127.0.0.1:{stage.callback_port}"
-    assert states(stage.database) == {"posted": "delivered", "put": "delivered"}
+    assert states(outbox_of(stage)) == {"posted": "delivered", "put": "delivered"}
     assert await metric(stage, "relay_delivery_attempts_total") == 2
     assert not any("?id=" in word for word in relay.words)
 
@@ -161,7 +170,7 @@ async def test_sigterm_lets_the_attempt_under_way_finish_and_claims_no_more(
     submit(stage, "too-late")
     request.answer.set_result(200)
     assert await leaving == 0
-    assert states(stage.database) == {"under-way": "delivered", "too-late": "pending"}
+    assert states(outbox_of(stage)) == {"under-way": "delivered", "too-late": "pending"}
     assert len(receiver.came) == 1
     assert relay.lines[-1]["event"] == "relay.stopped"
 
@@ -174,8 +183,11 @@ async def test_sigterm_gives_back_unsent_what_was_claimed_ahead(folder: Path, re
     for _ in range(2):
         await receiver.request()
     assert await relay.stop() == 0
-    assert set(states(stage.database).values()) == {"pending"}
-    assert rows(stage.database, "SELECT lapses, count(*) FROM deliveries GROUP BY lapses") == [(0, 4), (1, 2)]
+    assert set(states(outbox_of(stage)).values()) == {"pending"}
+    assert rows(outbox_of(stage), "SELECT lapses, count(*) FROM deliveries GROUP BY lapses") == [
+        (0, 4),
+        (1, 2),
+    ]
 
 
 async def test_a_new_key_signs_the_next_delivery(stage: Stage, relay: Process, receiver: Receiver) -> None:
@@ -183,11 +195,11 @@ async def test_a_new_key_signs_the_next_delivery(stage: Stage, relay: Process, r
     insert = "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)"
     submit(stage, "unsigned")
     assert "webhook-signature" not in (await receiver.request()).headers
-    rows(stage.database, insert, old)
+    rows(outbox_of(stage), insert, old)
     submit(stage, "signed")
     signed = await receiver.request()
     assert Webhook(old).verify(signed.body, signed.headers) == {"text": "hello"}
-    rows(stage.database, insert, new_)
+    rows(outbox_of(stage), insert, new_)
     submit(stage, "rotated")
     rotated = await receiver.request()
     for key in (old, new_):
@@ -196,7 +208,7 @@ async def test_a_new_key_signs_the_next_delivery(stage: Stage, relay: Process, r
 
 async def test_a_stream_arrives_in_order(stage: Stage, relay: Process, receiver: Receiver) -> None:
     messages = (new(f"s{number}", stage.callback_url, stream=Stream("session")) for number in range(20))
-    put(stage.database, *messages)
+    put(outbox_of(stage), *messages)
     came = [(await receiver.request()).headers for _ in range(20)]
     assert [headers["webhook-id"] for headers in came] == [f"s{number}" for number in range(20)]
     assert [headers["webhook-sequence"] for headers in came] == [str(number) for number in range(1, 21)]
@@ -209,7 +221,7 @@ async def test_a_second_signal_leaves_at_once(stage: Stage, relay: Process, rece
     leaving = asyncio.create_task(relay.stop())
     await relay.event("relay.draining")
     assert await relay.stop() == await leaving == 128 + signal.SIGTERM
-    assert states(stage.database) == {"under-way": "leased"}
+    assert states(outbox_of(stage)) == {"under-way": "leased"}
 
 
 async def test_what_a_killed_relay_was_sending_another_sends_again_under_the_same_id(
@@ -219,7 +231,7 @@ async def test_what_a_killed_relay_was_sending_another_sends_again_under_the_sam
     submit(stage, "survivor", body=b"the same bytes")
     first = await receiver.request()
     await relay.kill()
-    assert states(stage.database) == {"survivor": "leased"}
+    assert states(outbox_of(stage)) == {"survivor": "leased"}
     receiver.patient = False
     heir = await stage.relay()
     second = await receiver.request()
@@ -228,7 +240,7 @@ async def test_what_a_killed_relay_was_sending_another_sends_again_under_the_sam
     assert [first.headers["webhook-id"], second.headers["webhook-id"]] == ["survivor", "survivor"]
     assert [first.headers["webhook-attempt"], second.headers["webhook-attempt"]] == ["1", "2"]
     assert first.body == second.body == b"the same bytes"
-    assert rows(stage.database, "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 1)]
+    assert rows(outbox_of(stage), "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 1)]
 
 
 async def test_on_a_full_disk_the_relay_keeps_the_lease_and_writes_when_there_is_room(
@@ -242,11 +254,11 @@ async def test_on_a_full_disk_the_relay_keeps_the_lease_and_writes_when_there_is
     complaint = await relay.said(lambda line: line.get("operation") == "settle")
     assert (complaint["event"], complaint["kind"]) == ("store.error", "io")
     assert (await ready(stage))[1]["store"] == "the outbox cannot be written"
-    assert states(stage.database) == {"d1": "leased"}
+    assert states(outbox_of(stage)) == {"d1": "leased"}
     receiver.patient = False
     free_disk(relay)
     await relay.event("delivery.attempt.finished")
-    assert states(stage.database) == {"d1": "delivered"}
+    assert states(outbox_of(stage)) == {"d1": "delivered"}
     assert len(receiver.came) <= 2
     assert await relay.stop() == 0
 
@@ -262,4 +274,4 @@ async def test_a_relay_on_a_full_disk_leaves_when_it_is_told_to(folder: Path, re
     await relay.said(lambda line: line.get("operation") == "settle")
     assert await relay.stop() == 0
     assert any(line.get("operation") == "release" for line in relay.lines)
-    assert states(stage.database) == {"answered": "leased", "under-way": "leased"}
+    assert states(outbox_of(stage)) == {"answered": "leased", "under-way": "leased"}

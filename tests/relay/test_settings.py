@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import ConfigError
+from relay.outbox.sqlite import SqliteDatabase
 from relay.policy.destination import Rules
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
@@ -19,7 +20,7 @@ def from_environment(**variables: str) -> Settings:
 def test_the_defaults_are_the_ones_that_were_promised() -> None:
     settings = read(None, {})
     relay = settings.relay
-    assert settings.outbox.path == Path("var/outspoken.db")
+    assert settings.outbox.database == SqliteDatabase(Path("var/outspoken.db"))
     assert settings.outbox.guard.rules() == Rules()
     assert (relay.host, relay.concurrency, relay.per_destination, relay.lease_seconds) == ("127.0.0.1", 256, 16, 60)
     assert relay.retry.rulebook() == Rulebook()
@@ -137,4 +138,17 @@ def test_a_place_alone_changes_no_policy() -> None:
     [("sqlite:///var/x.db", "var/x.db"), ("sqlite:////srv/x.db", "/srv/x.db"), ("sqlite:///x.db", "x.db")],
 )
 def test_the_database_is_a_file(url: str, path: str) -> None:
-    assert from_environment(OUTBOX__URL=url).outbox.path == Path(path)
+    assert from_environment(OUTBOX__URL=url).outbox.database == SqliteDatabase(Path(path))
+
+
+def test_the_database_is_a_server_whose_secrets_are_not_told() -> None:
+    database = from_environment(
+        OUTBOX__URL="postgresql://u:secret@db.example:5432/outspoken?ssl=require"
+    ).outbox.database
+    assert database.name == "postgresql://db.example:5432/outspoken"
+    assert "secret" not in repr(database)
+
+
+def test_a_database_of_neither_kind_is_refused_with_both_spelt_out() -> None:
+    with pytest.raises(ConfigError, match=r"outbox\.url: expected sqlite:///.* or postgresql://"):
+        from_environment(OUTBOX__URL="mysql://u:secret@db.example/x")
