@@ -119,7 +119,8 @@ def _complaints(error: ValidationError, path: Path | None) -> Iterator[str]:
     # include_input=False: a value may be a secret.
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         key = ".".join(str(part) for part in fault["loc"])
-        message = "no such setting (misspelt?)" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        said = fault["msg"].removeprefix("Value error, ")
+        message = "no such setting (misspelt?)" if fault["type"] == "extra_forbidden" else said
         yield f"{origin}: {key}: {message}"
 
 
