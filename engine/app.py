@@ -142,8 +142,10 @@ class House:
             sessions=live.sessions,
             max_seconds=self._engine.max_audio_seconds,
             idle_seconds=self._engine.models_idle_seconds,
+            memory=self._pool.residence,
             worker=worker,
         )
+        self._pool.residence.spare = listening.spare
         outlet = Outlet(
             self._database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
         )

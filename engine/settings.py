@@ -185,7 +185,7 @@ class EngineSettings(Section):
         900.0, gt=0, le=365 * 86400, description="Seconds without work after which a recogniser is unloaded."
     )
     models_memory_bytes: int = Field(
-        8 * 1024**3, ge=1, description="Bytes that all loaded recognisers may take together."
+        8 * 1024**3, ge=1, description="Bytes that all loaded recognisers may take together, live sessions' included."
     )
     max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")

@@ -10,6 +10,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from itertools import count
+from typing import Protocol
 
 from engine.audio.decode import MAX_SECONDS
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
@@ -17,6 +18,7 @@ from engine.heard import Broken, Finished, Heard, LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.process import ended
 from engine.recognisers.streaming import wire
+from engine.recognisers.streaming.footprint import Footprint
 from engine.request import FailureCode
 from engine.transcript import Model
 
@@ -141,9 +143,35 @@ class Hearing:
         self._worker.leave(self._number)
 
 
+class Memory(Protocol):
+    """Who knows how much of it there is for all recognisers."""
+
+    def reserve(self, recogniser: str, memory: int) -> bool:
+        """Whether there is room for so many bytes, which are taken now. Raises RecogniserUnavailable if never."""
+
+    async def cleared(self) -> None:
+        """Wait until what had to make room is gone."""
+
+    def release(self, memory: int) -> None:
+        """They are free again."""
+
+
+class Boundless:
+    """As much as is asked for."""
+
+    def reserve(self, recogniser: str, memory: int) -> bool:  # noqa: ARG002 (as the protocol has it)
+        return True
+
+    async def cleared(self) -> None:
+        """There is nothing to wait for."""
+
+    def release(self, memory: int) -> None:
+        """Nobody counts."""
+
+
 class Listening:
     """At most `sessions` at once, spread over `workers` processes. A process is ended, and its recognisers with it,
-    after `idle_seconds` without a session (None: never)."""
+    after `idle_seconds` without a session (None: never), or when others need their `memory`."""
 
     def __init__(
         self,
@@ -154,10 +182,12 @@ class Listening:
         max_seconds: float = MAX_SECONDS,
         idle_seconds: float | None = None,
         stall_seconds: float = STALL_SECONDS,
+        memory: Memory | None = None,
         worker: str = WORKER,
     ) -> None:
         self._recognisers = dict(recognisers)
-        self._workers = [_Worker(worker, idle_seconds, stall_seconds) for _ in range(workers)]
+        memory = memory or Boundless()
+        self._workers = [_Worker(worker, idle_seconds, stall_seconds, memory) for _ in range(workers)]
         self._sessions = sessions
         self._max_seconds = max_seconds
         self._numbers = count(1)
@@ -178,23 +208,32 @@ class Listening:
     async def open(self, recogniser: str, options: LiveOptions) -> Hearing:
         """Begin a session, once the recogniser is loaded.
 
-        Raises Busy beyond the bound, RecogniserUnavailable for one that cannot be loaded, WorkerDied.
+        Raises Busy beyond the bound, or where there is no memory for it now; RecogniserUnavailable for one that cannot
+        be loaded; WorkerDied.
         """
         if (spec := self._recognisers.get(recogniser)) is None:
             raise RecogniserUnavailable(f"recogniser {recogniser!r} is not configured")
         if self.count >= self._sessions:
             raise Busy(f"{self._sessions} live sessions are under way, as many as may be")
         worker = min(self._workers, key=lambda one: (len(one.hearings), spec not in one.loaded))
-        return await worker.open(next(self._numbers), wire.Open(spec, options, self._max_seconds))
+        return await worker.open(recogniser, next(self._numbers), wire.Open(spec, options, self._max_seconds))
+
+    def spare(self) -> None:
+        """End the processes without a session, for the memory of their recognisers."""
+        for worker in self._workers:
+            worker.spare()
 
 
 class _Worker:
     """A process at a time, started when there is a session for it, and the sessions in it."""
 
-    def __init__(self, module: str, idle_seconds: float | None, stall_seconds: float) -> None:
+    def __init__(self, module: str, idle_seconds: float | None, stall_seconds: float, memory: Memory) -> None:
         self._module = module
         self._idle_seconds = idle_seconds
         self._stall_seconds = stall_seconds
+        self._memory = memory
+        self._footprint = Footprint()
+        self._asked: dict[int, wire.Open] = {}
         self._process: Process | None = None
         self._starting = asyncio.Lock()
         self._readers: set[asyncio.Task[None]] = set()
@@ -223,11 +262,13 @@ class _Worker:
         if self._readers:
             await asyncio.wait(self._readers)
 
-    async def open(self, number: int, message: wire.Open) -> Hearing:
+    async def open(self, recogniser: str, number: int, message: wire.Open) -> Hearing:
+        self._take_room(recogniser, number, message)
         hearing = self.hearings[number] = Hearing(number, self)
         if self._unloading:
             self._unloading.cancel()
         try:
+            await self._memory.cleared()
             await self.start()
             self.send(number, message)
             await hearing.opened
@@ -244,9 +285,23 @@ class _Worker:
                 self._quiet_since = asyncio.get_running_loop().time()
             self._process.stdin.write(wire.pack_message(number, message))
 
+    def _take_room(self, recogniser: str, number: int, message: wire.Open) -> None:
+        more = self._footprint.more(message.spec, message.options)
+        if more and not self._memory.reserve(recogniser, more):
+            raise Busy(f"the recognisers at work leave no {more} bytes of memory for another live session")
+        self._footprint.begin(message.spec, message.options)
+        self._asked[number] = message
+
+    def spare(self) -> None:
+        """End the process, if nobody is heard in it."""
+        if not self.hearings and self._footprint.total:
+            self._kill()
+
     def leave(self, number: int) -> None:
         """The session is over."""
         self.hearings.pop(number, None)
+        if asked := self._asked.pop(number, None):
+            self._footprint.end(asked.spec, asked.options)
         if not self.hearings and self._idle_seconds is not None and not self._stopped:
             loop = asyncio.get_running_loop()
             self._unloading = loop.call_later(self._idle_seconds, self._kill)
@@ -298,3 +353,6 @@ class _Worker:
             self._unloading.cancel()
         if process and not ended(process):
             process.kill()
+        footprint, self._footprint = self._footprint, Footprint()
+        if footprint.total:
+            self._memory.release(footprint.total)

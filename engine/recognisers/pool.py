@@ -55,18 +55,18 @@ class Pool:
         tell: Callable[[Moved], None] = unheard,
     ) -> None:
         self._recognisers = dict(recognisers)
-        self._hearing = Residence(size, idle_seconds, memory, tell)
+        self.residence = Residence(size, idle_seconds, memory, tell)
         self._looking = _Lane(probers)
         self._probe_seconds = probe_seconds
         self._max_seconds = max_seconds
 
     async def start(self) -> None:
         """Start the processes, without recognisers."""
-        await asyncio.gather(self._hearing.start(), self._looking.start())
+        await asyncio.gather(self.residence.start(), self._looking.start())
 
     async def stop(self) -> None:
         """Kill the processes and wait for their end. Work in progress ends with WorkerDied."""
-        await asyncio.gather(self._hearing.stop(), self._looking.stop())
+        await asyncio.gather(self.residence.stop(), self._looking.stop())
 
     async def transcribe(self, task: Transcribe, progress: Progress = untold) -> Transcript:
         """What is said in the file. `progress` hears how many seconds of it are done, about once for each.
@@ -79,7 +79,7 @@ class Pool:
             raise RecogniserUnavailable(f"recogniser {task.recogniser!r} is no longer configured")
         wanted = progress is not untold
         hear = wire.Hear(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
-        match await self._hearing.ask(task.recogniser, hear, progress):
+        match await self.residence.ask(task.recogniser, hear, progress):
             case Transcript() as transcript:
                 return transcript
             case wire.Unloadable():

@@ -14,6 +14,8 @@ from engine.recognisers.base import Progress
 from engine.recognisers.placing import Load, Never, Place, Resident, Use, Wait, place
 from engine.recognisers.process import Worker
 
+_ELSEWHERE = ""  # the name of no recogniser here
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -76,8 +78,11 @@ class Residence:
         self._idle_seconds = idle_seconds
         self._budget = budget
         self._tell = tell
+        self._reserved = 0
         self._waiting: deque[_Turn] = deque()
         self._endings: set[asyncio.Task[None]] = set()
+        self.spare: Callable[[], None] = lambda: None
+        """Asked for memory, where a task waits for some: whoever reserved what is of no use now may release it."""
 
     async def start(self) -> None:
         await asyncio.gather(*(seat.worker.start() for seat in self._seats))
@@ -96,12 +101,42 @@ class Residence:
         seat = await self._turn(recogniser, task.spec.memory)
         answer: wire.Answer | None = None
         try:
-            if self._endings:
-                await asyncio.wait(self._endings)  # what was unloaded is gone before more is loaded
+            await self.cleared()  # before more is loaded
             answer = await seat.worker.ask(task, progress)
         finally:
             self._leave(seat, empty=not seat.worker.holds or isinstance(answer, wire.Unloadable))
         return answer
+
+    def reserve(self, recogniser: str, memory: int) -> bool:
+        """Count bytes that are taken elsewhere, for which idle recognisers are unloaded; whether there was room.
+
+        Raises RecogniserUnavailable where there never is.
+        """
+        match place(_ELSEWHERE, memory, self._residents(), self._budget):
+            case Load(_, unload):
+                for other in unload:
+                    self._unload(self._seats[other], "memory")
+                self._reserved += memory
+                return True
+            case Never():
+                raise RecogniserUnavailable(_too_large(recogniser, memory, self._budget))
+            case _:
+                return False
+
+    async def cleared(self) -> None:
+        """Wait until what was unloaded is gone."""
+        if self._endings:
+            await asyncio.wait(self._endings)
+
+    def release(self, memory: int) -> None:
+        """They are free again."""
+        self._reserved -= memory
+        self._serve()
+
+    def _residents(self) -> list[Resident]:
+        """The processes here, and what is taken elsewhere."""
+        here = [seat.resident(number) for number, seat in enumerate(self._seats)]
+        return [*here, Resident(-1, None, self._reserved, busy=True, used_at=0.0)]
 
     async def _turn(self, recogniser: str, memory: int) -> _Seat:
         turn = _Turn(recogniser, memory, asyncio.get_running_loop().create_future())
@@ -122,9 +157,9 @@ class Residence:
             if turn.seat.done():
                 self._waiting.popleft()  # whoever waited has gone
                 continue
-            residents = [seat.resident(number) for number, seat in enumerate(self._seats)]
-            where = place(turn.recogniser, turn.memory, residents, self._budget)
+            where = place(turn.recogniser, turn.memory, self._residents(), self._budget)
             if isinstance(where, Wait):
+                self.spare()
                 return
             self._waiting.popleft()
             self._settle(turn, where)
@@ -140,7 +175,7 @@ class Residence:
                 seat.sit(turn.recogniser, turn.memory)
                 self._tell(Moved(turn.recogniser, turn.memory, "needed"))
             case Never():
-                turn.seat.set_exception(RecogniserUnavailable(_too_large(turn, self._budget)))
+                turn.seat.set_exception(RecogniserUnavailable(_too_large(turn.recogniser, turn.memory, self._budget)))
                 return
         seat.take()
         turn.seat.set_result(seat)
@@ -177,8 +212,8 @@ def _seat() -> _Seat:
     return _Seat(Worker("--nice"))
 
 
-def _too_large(turn: _Turn, budget: int | None) -> str:
+def _too_large(recogniser: str, memory: int, budget: int | None) -> str:
     return (
-        f"recogniser {turn.recogniser!r} needs {turn.memory} bytes of memory, and all recognisers together may take "
+        f"recogniser {recogniser!r} needs {memory} bytes of memory, and all recognisers together may take "
         f"{budget}; use a smaller model"
     )

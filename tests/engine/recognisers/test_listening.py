@@ -8,7 +8,9 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,7 @@ def sound(path: Path = DEMO) -> bytes:
 
 
 @asynccontextmanager
-async def listening(workers: int = 1, sessions: int = 4, **options: float) -> AsyncIterator[Listening]:
+async def listening(workers: int = 1, sessions: int = 4, **options: Any) -> AsyncIterator[Listening]:
     house = Listening(STANDINS, workers=workers, sessions=sessions, worker=MODULE, **options)
     await house.start()
     try:
@@ -296,3 +298,44 @@ async def test_each_channel_is_understood_by_itself_word_for_word_as_in_a_file(t
     for number, channel in enumerate(channels):
         assert tuple(word for final in finals(told, number) for word in final.words) == channel.words
     assert hearing.channels == 2
+
+
+class Purse:
+    """So many bytes, and no more."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def reserve(self, recogniser: str, memory: int) -> bool:
+        fits = memory <= self.left
+        self.left -= memory if fits else 0
+        return fits
+
+    async def cleared(self) -> None:
+        """Nothing had to go."""
+
+    def release(self, memory: int) -> None:
+        self.left += memory
+
+
+async def test_a_recogniser_for_which_there_is_no_memory_turns_its_sessions_away() -> None:
+    purse = Purse(100)
+    recognisers = {"small": replace(GOOD, memory=60), "other": replace(GOOD, memory=50, beam_size=1)}
+    house = Listening(recognisers, memory=purse, worker=MODULE)
+    await house.start()
+    first = await house.open("small", OPTIONS)
+    second = await house.open("small", OPTIONS)
+    assert purse.left == 40
+    with pytest.raises(Busy, match="no 50 bytes of memory"):
+        await house.open("other", OPTIONS)
+    await first.close()
+    house.spare()
+    assert purse.left == 40  # somebody is heard still
+    (pid,) = workers()
+    async with gone(pid):
+        await second.close()
+        house.spare()
+    assert purse.left == 100
+    assert isinstance((await listened(await house.open("other", OPTIONS), SILENCE))[-1], Finished)
+    await house.stop()
+    assert purse.left == 100

@@ -242,3 +242,42 @@ def test_the_engine_itself_never_loads_what_only_its_workers_need() -> None:
     code = f"import sys, engine.app, engine.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_memory_that_is_taken_elsewhere_is_made_room_for_by_what_is_idle(
+    make: Make, quiet: str, told: list[Moved]
+) -> None:
+    pool = await make(memory=100)
+    await pool.transcribe(Transcribe(quiet, "small"))
+    (pid,) = hearers()
+    assert pool.residence.reserve("live", 90)
+    assert said(told) == ["small needed"]
+    assert pool.residence.reserve("live", 10)
+    assert said(told) == ["small needed", "small memory"]
+    await pool.residence.cleared()
+    assert pid not in hearers()
+    with pytest.raises(RecogniserUnavailable, match="'live' needs 101 bytes"):
+        pool.residence.reserve("live", 101)
+
+
+async def test_but_not_by_what_is_at_work(make: Make, trap: Path) -> None:
+    pool = await make(memory=100)
+    busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
+    writer = await opened(trap)
+    assert not pool.residence.reserve("live", 91)
+    assert pool.residence.reserve("live", 90)
+    os.close(writer)
+    with pytest.raises(AudioError, match="empty"):
+        await busy
+
+
+async def test_a_task_that_waits_for_memory_asks_for_it_and_goes_on_once_it_is_released(make: Make, quiet: str) -> None:
+    pool = await make(memory=100)
+    assert pool.residence.reserve("live", 60)
+    asked = asyncio.Event()
+    pool.residence.spare = asked.set
+    waiting = asyncio.create_task(pool.transcribe(Transcribe(quiet, "large")))
+    await asked.wait()
+    assert not waiting.done()
+    pool.residence.release(60)
+    await waiting
