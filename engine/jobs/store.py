@@ -35,6 +35,7 @@ from relay.policy.fairness import share
 _ACCEPT = statement("accept", __package__)
 _WAITING = statement("waiting", __package__)
 _SWEEP = statement("sweep", __package__)
+_SUSPECTS = statement("suspects", __package__)
 _SUSPECT = statement("suspect", __package__)
 _TURNS = statement("turns", __package__)
 _CANDIDATES = statement("candidates", __package__)
@@ -146,14 +147,18 @@ class JobStore:
         values = {"token": token, "until": now + self._lease_seconds, "now": now}
 
         def lease(connection: Connection) -> list[Any]:
-            connection.execute(_SWEEP, {"now": now})
             seqs = json.dumps(_choose(connection, room, now))
             return connection.execute(_LEASE, values | {"seqs": seqs}).fetchall()
 
         return tuple(_readable(await self._writer.run(lease), token))
 
     async def _anything(self, now: float) -> bool:
-        return bool((await self._read(_WAITING, {"now": now}))[0][0])
+        """Whether a lease would find anything, once the leases of engines that went quiet are swept."""
+        waiting, lapsed = (await self._read(_WAITING, {"now": now}))[0]
+        if lapsed:
+            # A transaction of its own: it holds jobs, and then their keys; a lease does so the other way round.
+            await self._writer.run(lambda connection: connection.execute(_SWEEP, {"now": now}))
+        return bool(waiting or lapsed)
 
     async def _read(self, sql: str, values: Mapping[str, object]) -> list[Any]:
         return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
@@ -248,18 +253,26 @@ def _job(row: Sequence[Any], token: str) -> Job:
 
 def _choose(connection: Connection, room: int, now: float) -> list[int]:
     """The seqs to lease. Keys go round robin, so that a backlog waits for itself; a suspect goes alone."""
-    suspects = [seq for (seq,) in connection.execute(_SUSPECT, {"now": now})]
+    suspects = _suspects(connection, now)
     room -= len(suspects)
-    quotas: dict[str, int | None] = dict(connection.execute(_TURNS, {"now": now, "room": room}).fetchall())
+    values: dict[str, object] = {"now": now, "room": room, "suspects": json.dumps(suspects)}
+    quotas: dict[str, int | None] = dict(connection.execute(_TURNS, values).fetchall())
     if not quotas:
         return suspects
-    values = {"keys": json.dumps(list(quotas)), "room": room, "now": now}
+    values["keys"] = json.dumps(list(quotas))
     queues: dict[str, list[int]] = {key_id: [] for key_id in quotas}
     for key_id, seq in connection.execute(_CANDIDATES, values):
         queues[key_id].append(seq)
-    connection.execute(_SERVED, {"keys": json.dumps(list(quotas))})
+    connection.execute(_SERVED, values)
     free = [room if quota is None else quota for quota in quotas.values()]
     return suspects + share(room, dict(enumerate(queues.values())), dict(enumerate(free)))
+
+
+def _suspects(connection: Connection, now: float) -> list[int]:
+    """One, or none."""
+    if connection.execute(_SUSPECTS, {"now": now}).fetchone() is None:
+        return []
+    return [seq for (seq,) in connection.execute(_SUSPECT, {"now": now})]
 
 
 def _ending(job: Job, result: Result) -> dict[str, object]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.jobs.store import migrate
+from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
+from tests.relay.deliveries import writing
+from tests.services.postgres import Server, empty
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +29,26 @@ def database_path(empty_database: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(empty_database, tmp_path / "outspoken.db"))
 
 
+@pytest.fixture(scope="session")
+def postgres_database(postgres: Server) -> Database:
+    """The same on PostgreSQL: emptied between tests, because making a database anew takes longer than most of them."""
+    database = PostgresDatabase(postgres.url(postgres.create()))
+    migrate(database)
+    return database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgres"))])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """What is tested with a database is tested on both."""
+    return str(request.param)
+
+
 @pytest.fixture
-def database(database_path: Path) -> Database:
+def database(dialect: str, request: pytest.FixtureRequest) -> Iterator[Database]:
     """Without a job."""
-    return SqliteDatabase(database_path)
+    if dialect == "sqlite":
+        yield SqliteDatabase(request.getfixturevalue("database_path"))
+        return
+    database: Database = request.getfixturevalue("postgres_database")
+    writing(database, empty)
+    yield database

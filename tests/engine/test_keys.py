@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from engine import keys
 from engine.errors import EngineError
 from engine.keys import Keys
+from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
+from tests.relay.deliveries import apart
 
 
 @pytest.fixture
@@ -21,27 +24,36 @@ async def door(database: Database) -> AsyncIterator[Keys]:
 
 
 async def test_a_key_opens_the_door_until_it_is_removed(database: Database, door: Keys) -> None:
-    key = keys.add(database, "alice")
-    (listed,) = keys.all_keys(database)
+    key = apart(lambda: keys.add(database, "alice"))
+    (listed,) = apart(lambda: keys.all_keys(database))
     assert await door.key_id(key) == listed.id
-    keys.remove(database, "alice")
+    apart(lambda: keys.remove(database, "alice"))
     assert await door.key_id(key) is None
 
 
-async def test_the_id_is_public_and_the_secret_is_not(database_path: Path, database: Database) -> None:
-    key = keys.add(database, "alice")
-    (listed,) = keys.all_keys(database)
+def test_the_id_is_public_and_the_secret_is_not(database: Database) -> None:
+    key = apart(lambda: keys.add(database, "alice"))
+    (listed,) = apart(lambda: keys.all_keys(database))
     prefix, key_id, secret = key.split("_")
     assert (prefix, key_id, len(secret)) == ("osk", listed.id, 64)
+    with database.reading() as connection:
+        ((*texts, sha256),) = connection.execute("SELECT id, name, created_at, sha256 FROM api_keys").fetchall()
+    assert texts == [listed.id, "alice", listed.created_at]
+    assert sha256 == hashlib.sha256(key.encode()).digest()
+
+
+def test_no_secret_is_left_in_a_file(database_path: Path) -> None:
+    key = keys.add(SqliteDatabase(database_path), "alice")
+    _, key_id, secret = key.split("_")
     stored = b"".join(path.read_bytes() for path in database_path.parent.iterdir() if path.is_file())
-    assert listed.id.encode() in stored
+    assert key_id.encode() in stored
     assert secret.encode() not in stored
     assert bytes.fromhex(secret) not in stored
 
 
 async def test_nothing_else_opens_the_door(database: Database, door: Keys) -> None:
-    key = keys.add(database, "alice")
-    other = keys.add(database, "bob")
+    key = apart(lambda: keys.add(database, "alice"))
+    other = apart(lambda: keys.add(database, "bob"))
     swapped = f"{key[:21]}{other[21:]}"
     for wrong in ("", "osk__", key[:-1], key + "0", key.upper(), f" {key}", swapped, key.replace("osk", "sk"), "\x00"):
         assert await door.key_id(wrong) is None
@@ -49,14 +61,14 @@ async def test_nothing_else_opens_the_door(database: Database, door: Keys) -> No
 
 async def test_keys_are_required_from_the_first_one_on(database: Database, door: Keys) -> None:
     assert not await door.required()
-    keys.add(database, "alice")
+    apart(lambda: keys.add(database, "alice"))
     assert await door.required()
 
 
 async def test_beyond_this_machine_keys_are_required_even_after_the_last_was_removed(database: Database) -> None:
     door = Keys(database, open_without_keys=False)
-    keys.add(database, "alice")
-    keys.remove(database, "alice")
+    apart(lambda: keys.add(database, "alice"))
+    apart(lambda: keys.remove(database, "alice"))
     assert await door.required()
     await door.close()
 

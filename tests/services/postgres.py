@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,13 +17,19 @@ from relay.outbox.store import Connection
 
 REMEDY = "PostgreSQL's server was not found; install it with: apt-get install postgresql"
 _TOOLS = ("postgres", "initdb", "psql", "pg_isready", "pg_basebackup", "pg_ctl")
-# Referring tables first.
+# Of relay and engine, as far as they are there. Referring tables first; jobs before the queues that count them.
 _TABLES = """
 SELECT name, pg_get_serial_sequence(name, (SELECT attname FROM pg_attribute
                                            WHERE attrelid = to_regclass(name) AND attidentity <> '')) AS sequence
-FROM unnest(ARRAY['attempts', 'bodies', 'deliveries', 'streams', 'signing_keys', 'destinations', 'relays', 'audit'])
+FROM unnest(ARRAY['results', 'jobs', 'queues', 'uploads', 'api_keys',
+                  'attempts', 'bodies', 'deliveries', 'streams', 'signing_keys', 'destinations', 'relays', 'audit'])
      WITH ORDINALITY AS tables (name, place)
+WHERE to_regclass(name) IS NOT NULL
 ORDER BY place
+"""
+_CUT = """
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 _NOBODY_ELSE = "127.0.0.1"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -45,7 +51,7 @@ class Server:
     data, and tests are faster.
     """
 
-    def __init__(self, folder: Path, *settings: str, durable: bool = False) -> None:
+    def __init__(self, folder: Path, *settings: str, durable: bool = False, primary: Server | None = None) -> None:
         found = binaries()
         assert found is not None, REMEDY
         self._bin = found
@@ -59,7 +65,11 @@ class Server:
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
             shutil.chown(folder, self._user)
-        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
+        if primary:
+            self._run("pg_basebackup", "-d", primary.url(), "-D", self._data, "-R", "-c", "fast", "--no-sync")
+        else:
+            initial = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
+            self._run("initdb", "-D", self._data, *initial)
 
     def url(self, name: str = "postgres") -> str:
         """Where a database is."""
@@ -88,6 +98,49 @@ class Server:
             self._process.wait(30)
             self._process = None
 
+    def pause(self) -> None:
+        """Stop the server and every session of its where they are, as a machine does that swaps or is migrated."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """They go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, what: signal.Signals) -> None:
+        """The postmaster first: while it stands still it starts nobody, and once it goes on it misses nobody."""
+        os.kill(self.pid, what)
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), what)
+
+    def cut(self) -> int:
+        """End every session but the one that does it; returns how many there were."""
+        return int(self.sql(_CUT))
+
+    def wait_for_standby(self) -> None:
+        """Acknowledge from now on only what a standby has too; returns when there is one that keeps up."""
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+        for _ in range(500):
+            if self.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"):
+                return
+        raise RuntimeError(f"no standby: {self._log.read_text()}")
+
+    def move_to(self, port: int) -> None:
+        """Go on at another port, which has become free."""
+        self.stop()
+        self.port = port
+        self.start()
+
+    def crash_for_want_of_room(self) -> None:
+        """Write log until there is no room for it, which ends the server; returns when it is gone."""
+        while self._process is not None and self._process.poll() is None:
+            with suppress(RuntimeError):
+                self.sql("SELECT pg_switch_wal()", "SELECT txid_current()")
+
+    def promote(self) -> None:
+        """Make a standby a primary, and wait until it is one."""
+        self.sql("SELECT pg_promote()")
+
     def create(self, template: str = "template1") -> str:
         """A fresh database, as a copy of another; returns its name."""
         name = f"d{next(self._numbers)}"
@@ -106,7 +159,7 @@ class Server:
     def _run(self, program: str, *arguments: object, patient: bool = False) -> str:
         command = [str(self._bin / program), *map(str, arguments)]
         while True:
-            done = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/")
+            done = subprocess.run(command, check=False, capture_output=True, text=True, user=self._user, cwd="/")
             if done.returncode == 0:
                 return done.stdout
             if not patient or self._process is None or self._process.poll() is not None:
@@ -114,11 +167,14 @@ class Server:
 
 
 @contextmanager
-def running(*settings: str, durable: bool = False) -> Iterator[Server]:
-    """A server for the length of a block."""
-    folder = Path(mkdtemp(prefix="outspoken-postgres-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+def running(
+    *settings: str, durable: bool = False, primary: Server | None = None, on: Path | None = None
+) -> Iterator[Server]:
+    """A server for the length of a block: a standby, where there is a `primary`."""
+    memory = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    folder = Path(mkdtemp(prefix="outspoken-postgres-", dir=on or memory))
     try:
-        server = Server(folder, *settings, durable=durable)
+        server = Server(folder, *settings, durable=durable, primary=primary)
         server.start()
         try:
             yield server
@@ -126,6 +182,36 @@ def running(*settings: str, durable: bool = False) -> Iterator[Server]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Disk:
+    """A small one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        """Leave no room at all."""
+        with suppress(OSError), self._ballast.open("ab", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+
+    def free(self) -> None:
+        """Give it back."""
+        self._ballast.unlink()
+
+
+@contextmanager
+def small_disk(megabytes: int = 160) -> Iterator[Disk]:
+    """For the length of a block."""
+    folder = Path(mkdtemp(prefix="outspoken-disk-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "outspoken", folder], check=True)
+    try:
+        yield Disk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
 
 
 def empty(connection: Connection) -> None:

@@ -1,20 +1,21 @@
-"""A real database file, and requests and results to fill it with."""
+"""A real database, and requests and results to fill it with."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from engine.jobs.store import JobStore, Result
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.model import NewDelivery
-from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.sqlite.writer import SqliteWriter
 from relay.outbox.store import Database
+from tests.relay.deliveries import writing
 
 LEASE_SECONDS = 60.0
 MEDIA = Media(sha256="ab" * 32, size=1000, created=1_700_000_000.0)
@@ -22,6 +23,12 @@ UNFETCHED = Media(sha256="", size=0, created=1_700_000_000.0)
 WORDS = (Word("hello", 0.0, 0.5, 0.9), Word("world", 0.5, 1.0, 0.8))
 TRANSCRIPT = Transcript(Model("1b4e28ba", "small", "1", "test"), 1.0, 1, (Channel((Segment(WORDS),)),))
 HEARD = Result(MEDIA, TRANSCRIPT)
+IN_A_FILE = pytest.mark.parametrize("dialect", ["sqlite"])
+"""Marks a test of what only a file can do, or have done to it."""
+
+REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
+"""How a database says that it cannot be so."""
+
 BROKEN = Result(MEDIA, Failed(FailureCode.INTERNAL, "no luck"))
 
 
@@ -59,9 +66,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(database_path: Path, clock: Clock) -> Database:
+def database(database: Database, clock: Clock) -> Database:
     """At a time that only moves when a test says so."""
-    return SqliteDatabase(database_path, clock)
+    return replace(database, clock=clock)  # type: ignore[type-var]
 
 
 @pytest.fixture
@@ -78,6 +85,14 @@ def connection_of(store: JobStore) -> sqlite3.Connection:
     return writer._connection
 
 
+ADD_KEY = "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, 0, ?, ?)"
+
+
+def key(key_id: str, *, max_queued: int | None = None, max_running: int | None = None) -> tuple[object, ...]:
+    """The values of a row with bounds."""
+    return key_id, f"name of {key_id}", bytes(32), max_queued, max_running
+
+
 Rows = Callable[..., list[tuple[object, ...]]]
 
 
@@ -86,7 +101,6 @@ def rows(database: Database) -> Rows:
     """Ask the database directly, each time on a connection of the test's own."""
 
     def ask(sql: str, *values: object) -> list[tuple[object, ...]]:
-        with database.writing() as connection:
-            return [tuple(row) for row in connection.execute(sql, values).fetchall()]
+        return writing(database, lambda connection: [tuple(row) for row in connection.execute(sql, values).fetchall()])
 
     return ask

@@ -11,7 +11,7 @@ from engine.jobs.admission import Admission, Bound, Bounds, Patience, Place, Que
 from engine.jobs.runner import Ended
 from engine.jobs.store import Backlog, Job, JobStore
 from relay.errors import StoreUnavailable
-from tests.engine.jobs.conftest import HEARD, MEDIA, Rows, request
+from tests.engine.jobs.conftest import ADD_KEY, HEARD, MEDIA, Rows, key, request
 
 KEY, OTHER = "a" * 16, "b" * 16
 
@@ -175,7 +175,7 @@ async def test_who_is_turned_away_is_counted_by_the_bound_that_was_met() -> None
 
 async def test_the_store_counts_what_waits_and_knows_a_keys_own_bound(store: JobStore, rows: Rows) -> None:
     assert await store.backlog(KEY) == Backlog(0, 0, 0, None)
-    rows("INSERT INTO api_keys (id, name, sha256, created_at, max_queued) VALUES (?, 'n', zeroblob(32), 0, 7)", KEY)
+    rows(ADD_KEY, *key(KEY, max_queued=7))
     for number, key_id in enumerate((KEY, KEY, OTHER)):
         await store.accept(replace(request(f"job-{number}"), key_id=key_id), MEDIA)
     assert await store.backlog(KEY) == Backlog(jobs=3, bytes=3000, key_jobs=2, key_bound=7)

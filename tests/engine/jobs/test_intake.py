@@ -12,7 +12,7 @@ from engine.errors import StorageFull
 from engine.jobs.folder import GRACE_SECONDS, AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from tests.engine.jobs.conftest import HEARD, MEDIA, UNFETCHED, Rows, connection_of, delivery, request
+from tests.engine.jobs.conftest import HEARD, IN_A_FILE, MEDIA, UNFETCHED, Rows, connection_of, delivery, request
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ async def test_audio_behind_a_url_is_left_for_later(store: JobStore, folder: Aud
     assert rows("SELECT id, has_audio FROM jobs") == [("job-1", 0)]
 
 
+@IN_A_FILE
 async def test_on_a_full_disk_nothing_is_half_stored(
     store: JobStore, folder: AudioFolder, upload: Path, rows: Rows
 ) -> None:

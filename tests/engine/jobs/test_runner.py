@@ -19,7 +19,17 @@ from engine.request import Failed, FailureCode
 from relay.errors import StoreUnavailable
 from relay.model import NewDelivery
 from relay.outbox.store import Database
-from tests.engine.jobs.conftest import BROKEN, LEASE_SECONDS, MEDIA, TRANSCRIPT, Clock, Rows, connection_of, request
+from tests.engine.jobs.conftest import (
+    BROKEN,
+    IN_A_FILE,
+    LEASE_SECONDS,
+    MEDIA,
+    TRANSCRIPT,
+    Clock,
+    Rows,
+    connection_of,
+    request,
+)
 
 PATIENCE = 10.0
 QUICK = Pace(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
@@ -239,6 +249,7 @@ class Watched:
             raise
 
 
+@IN_A_FILE
 async def test_a_full_disk_delays_the_result_and_loses_nothing(store: JobStore, rows: Rows) -> None:
     long = "x" * 1_000_000
     await store.accept(request(), MEDIA)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,10 @@ from relay.outbox.store import Database
 from tests.engine.jobs.conftest import (
     BROKEN,
     HEARD,
+    IN_A_FILE,
     LEASE_SECONDS,
     MEDIA,
+    REFUSED,
     UNFETCHED,
     Clock,
     Rows,
@@ -27,6 +28,7 @@ from tests.engine.jobs.conftest import (
     delivery,
     request,
 )
+from tests.relay.deliveries import writing
 
 
 async def test_what_was_accepted_is_leased_whole(store: JobStore) -> None:
@@ -115,8 +117,7 @@ async def test_a_failed_job_keeps_its_code_and_its_last_crash(store: JobStore, r
 async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
     store: JobStore, rows: Rows, database: Database
 ) -> None:
-    with database.writing() as connection:
-        outbox.add(connection, delivery("job-1"))
+    writing(database, lambda connection: outbox.add(connection, delivery("job-1")))
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     with pytest.raises(DuplicateDelivery):
@@ -125,6 +126,7 @@ async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
     assert await store.finish(job, HEARD, delivery("job-1b")), "the lease still stands"
 
 
+@IN_A_FILE
 async def test_on_a_full_disk_neither_the_end_nor_the_delivery_is_kept_and_the_lease_stands(
     store: JobStore, rows: Rows
 ) -> None:
@@ -177,7 +179,7 @@ async def test_audio_behind_a_url_is_remembered_once_fetched(store: JobStore, cl
 
 async def test_an_id_is_accepted_once(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(REFUSED):
         await store.accept(request(), MEDIA)
     assert rows("SELECT count(*) FROM jobs") == [(1,)]
 
@@ -199,6 +201,7 @@ async def test_the_gauges_count_unfinished_jobs_only(store: JobStore, clock: Clo
     assert (snapshot.queued, snapshot.leased, snapshot.oldest_due_age) == (1, 1, 7.0)
 
 
+@IN_A_FILE
 async def test_a_locked_database_is_waited_for(store: JobStore, database_path: Path, rows: Rows) -> None:
     with closing(outbox.connect(database_path)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -225,13 +228,16 @@ JOB = {
 }
 
 
-def try_to_insert(database_path: Path, **changes: object) -> None:
+class Undone(Exception):
+    """What was tried is undone."""
+
+
+def try_to_insert(database: Database, **changes: object) -> None:
     row = JOB | changes
-    names = ", ".join(row)
-    marks = ", ".join(f":{name}" for name in row)
-    with closing(outbox.connect(database_path)) as connection:
-        connection.execute("BEGIN")  # and never a commit
+    names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+    with suppress(Undone), database.writing() as connection:
         connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", row)
+        raise Undone
 
 
 @pytest.mark.parametrize(
@@ -253,7 +259,7 @@ def try_to_insert(database_path: Path, **changes: object) -> None:
     ],
     ids=str,
 )
-def test_the_database_refuses_impossible_jobs(database_path: Path, impossible: dict[str, object]) -> None:
-    try_to_insert(database_path)
-    with pytest.raises(sqlite3.IntegrityError):
-        try_to_insert(database_path, **impossible)
+def test_the_database_refuses_impossible_jobs(database: Database, impossible: dict[str, object]) -> None:
+    try_to_insert(database)
+    with pytest.raises(REFUSED):
+        try_to_insert(database, **impossible)

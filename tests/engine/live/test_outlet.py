@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 
 from engine.live.outlet import Behind, Lost, Outlet, Tap, Trouble
-from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
+from tests.relay.deliveries import reading, writing
 
 URL = "ws://user:pass@127.0.0.1:8080/live"
 
@@ -34,24 +35,47 @@ async def running(
 
 
 def bodies(database: Database, key: str) -> list[bytes]:
-    with database.reading() as connection:
-        sql = (
-            "SELECT body FROM deliveries JOIN bodies USING (seq) JOIN streams ON streams.id = stream_id "
-            "WHERE key = ? ORDER BY deliveries.position"
-        )
-        return [body for (body,) in connection.execute(sql, (key,))]
+    sql = (
+        "SELECT body FROM deliveries JOIN bodies USING (seq) JOIN streams ON streams.id = stream_id "
+        "WHERE key = ? ORDER BY deliveries.position"
+    )
+    return reading(database, lambda connection: [body for (body,) in connection.execute(sql, (key,))])
 
 
 def state(database: Database, key: str) -> str:
-    with database.reading() as connection:
-        found: str = connection.execute("SELECT state FROM streams WHERE key = ?", (key,)).fetchone()[0]
-        return found
+    sql = "SELECT state FROM streams WHERE key = ?"
+    return reading(database, lambda connection: str(connection.execute(sql, (key,)).fetchone()[0]))
+
+
+KILL = "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
 
 
 def trouble_of(tap: Tap) -> asyncio.Queue[Trouble]:
     troubles: asyncio.Queue[Trouble] = asyncio.Queue()
     tap.tell = troubles.put_nowait
     return troubles
+
+
+@asynccontextmanager
+async def held(database: Database, dialect: str) -> AsyncIterator[None]:
+    """Nobody else can add a delivery meanwhile."""
+    inside, leave = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        with database.writing() as connection:
+            if dialect == "postgres":
+                connection.execute("LOCK TABLE deliveries")
+            loop.call_soon_threadsafe(inside.set)
+            leave.wait(30)
+
+    holding = asyncio.create_task(asyncio.to_thread(hold))
+    await asyncio.wait_for(inside.wait(), 10)
+    try:
+        yield
+    finally:
+        leave.set()
+        await holding
 
 
 async def test_messages_of_many_sessions_are_committed_in_order_and_in_groups(database: Database) -> None:
@@ -81,10 +105,7 @@ async def test_a_killed_stream_is_noticed_within_half_a_second_and_takes_nothing
     async with running(database) as (outlet, _):
         tap, other = await outlet.open("s", URL, {}), await outlet.open("o", URL, {})
         troubles = trouble_of(tap)
-        with database.writing() as connection:
-            connection.execute(
-                "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
-            )
+        writing(database, lambda connection: connection.execute(KILL))
         async with asyncio.timeout(0.5 + 0.5):  # and what a busy machine takes
             assert await troubles.get() == Lost("connection_lost")
         tap.put(b"never", partial=False)
@@ -96,12 +117,9 @@ async def test_a_message_for_a_stream_that_was_just_killed_holds_up_nobody(datab
     async with running(database) as (outlet, _):
         tap, other = await outlet.open("s", URL, {}), await outlet.open("o", URL, {})
         troubles = trouble_of(tap)
-        with database.writing() as connection:
-            connection.execute(
-                "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
-            )
-            tap.put(b"never", partial=False)
-            other.put(b"still", partial=False)
+        writing(database, lambda connection: connection.execute(KILL))  # the loop stands still: nobody has noticed
+        tap.put(b"never", partial=False)
+        other.put(b"still", partial=False)
         assert isinstance(await troubles.get(), Lost)
     assert (bodies(database, "s"), bodies(database, "o")) == ([], [b"still"])
 
@@ -116,22 +134,24 @@ async def test_a_stream_whose_receiver_is_too_slow_is_in_trouble(database: Datab
             assert await troubles.get() == Behind(5)
 
 
-async def test_an_engine_that_lives_says_so(database_path: Path) -> None:
+async def test_an_engine_that_lives_says_so(database: Database) -> None:
     now = [1000.0]
-    database = SqliteDatabase(database_path, lambda: now[0])
+    database = replace(database, clock=lambda: now[0])  # type: ignore[type-var]
     async with running(database) as (outlet, _):
         await outlet.open("s", URL, {})
         now[0] = 1007.0
         await outlet.renew_once()
-        with database.reading() as connection:
-            assert connection.execute("SELECT producer_until FROM streams").fetchone()[0] == 1017.0
+        sql = "SELECT producer_until FROM streams"
+        assert reading(database, lambda connection: connection.execute(sql).fetchone()[0]) == 1017.0
 
 
-async def test_what_the_database_refuses_waits_in_its_place_but_not_without_bound(database: Database) -> None:
-    async with running(database, backlog=3, busy_seconds=0.01) as (outlet, groups):
+async def test_what_the_database_refuses_waits_in_its_place_but_not_without_bound(
+    database: Database, dialect: str
+) -> None:
+    async with running(database, backlog=3, busy_seconds=0.05) as (outlet, groups):
         tap = await outlet.open("s", URL, {})
         troubles = trouble_of(tap)
-        with database.writing():
+        async with held(database, dialect):
             for n in range(3):
                 tap.put(b"%d" % n, partial=False)
             async with asyncio.timeout(5):
