@@ -160,6 +160,7 @@ def _engine(callback_port: int, scale: Scale) -> Iterator[tuple[int, subprocess.
             "OUTSPOKEN_ENGINE__AUDIO_DIR": str(Path(folder) / "audio"),
             "OUTSPOKEN_ENGINE__WORKERS": "1",
             "OUTSPOKEN_ENGINE__LIVE__SESSIONS": str(scale.sessions),
+            "OUTSPOKEN_ENGINE__MODELS_MEMORY_BYTES": str(2**40),  # the stand-in takes none of it
         }
         environment = {**stand.relay_environment(database, callback_port), **settings}
         with log.open("wb") as out:
