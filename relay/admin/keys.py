@@ -22,6 +22,7 @@ from relay.policy.signing import PrivateKey, SigningKey, parse_key
 
 _KEYS = statement("keys", __package__)
 _RETIRE = statement("retire_key", __package__)
+_LOCK = statement("lock_keys", __package__)
 _ADD_DESTINATION = statement("add_destination")
 _INSERT = """
 INSERT INTO signing_keys (destination_id, key, created_at)
@@ -83,6 +84,7 @@ def active(database: Database, origin: str | None, now: float) -> tuple[SigningK
 def add(database: Database, key: str, origin: str | None, actor: Actor, now: float) -> NewKey:
     """Sign with one more key. Raises Refused for a malformed one, or one that signs there already."""
     with acting(database) as connection:
+        connection.execute(_LOCK)
         return _add(connection, key, origin, actor, now, "key.add")
 
 
@@ -91,6 +93,7 @@ def rotate(
 ) -> NewKey:
     """Sign with a new key, and for `overlap` seconds with those it replaces: the ones of the same scope and kind."""
     with acting(database) as connection:
+        connection.execute(_LOCK)
         before = tuple(_info(row) for row in connection.execute(_KEYS))
         new = _add(connection, key, origin, actor, now, "key.rotate")
         replaced = [
@@ -107,6 +110,7 @@ def retire(
     """Let a key sign no more after so many seconds. Raises NotFound, and Refused for the last one of its scope unless
     forced: what receivers verify would come unsigned, or signed by other keys."""
     with acting(database) as connection:
+        connection.execute(_LOCK)
         infos = [_info(row) for row in connection.execute(_KEYS)]
         info = next((info for info in infos if info.id == id_), None)
         if info is None:

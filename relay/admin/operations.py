@@ -22,8 +22,9 @@ _MATCHING = statement("matching", __package__)
 _NAMED = statement("named", __package__)
 _REPLAY = statement("replay", __package__)
 _CANCEL = statement("cancel", __package__)
+_LOCK_STREAMS = statement("lock_streams", __package__)
 _RELEASE_STREAM = statement("release_stream", __package__)
-_STATE_OF = "SELECT id, state FROM destinations WHERE origin = ?"
+_DESTINATION = statement("destination", __package__)
 _SET_STATE = "UPDATE destinations SET state = ? WHERE id = ?"
 _CLOSE_BREAKER = "UPDATE destinations SET failures = 0, open_until = NULL, pause = 0 WHERE id = ?"
 
@@ -216,8 +217,9 @@ def _in_slices(
     said = {"run": run, "planned": plan.count, **_said(selection)}
     for start in range(0, plan.count, _SLICE):
         with acting(database) as connection:
-            slice_ = enumerate(plan.seqs[start : start + _SLICE], start)
-            done += sum(one(connection, seq, index) for index, seq in slice_)
+            slice_ = plan.seqs[start : start + _SLICE]
+            connection.execute(_LOCK_STREAMS, {"seqs": json.dumps(slice_)})
+            done += sum(one(connection, seq, index) for index, seq in enumerate(slice_, start))
             # One line, true after every slice.
             line = line or audit.note(connection, actor, act, database.now())
             audit.amend(connection, line, **said, done=done)
@@ -251,7 +253,7 @@ def _set_state(database: Database, origin: str, state: str, actor: Actor, act: s
 
 
 def _destination(connection: Connection, origin: str) -> tuple[int, str]:
-    row = connection.execute(_STATE_OF, (origin,)).fetchone()
+    row = connection.execute(_DESTINATION, {"origin": origin}).fetchone()
     if row is None:
         raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
     return row["id"], row["state"]

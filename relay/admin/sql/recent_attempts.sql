@@ -4,8 +4,8 @@ SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deli
        attempts.detail
 FROM (
     SELECT seq, number FROM attempts
-    WHERE (:outcome IS NULL OR outcome = :outcome)
-      AND (:destination IS NULL OR :destination = (
+    WHERE (CAST(:outcome AS text) IS NULL OR outcome = :outcome)
+      AND (CAST(:destination AS text) IS NULL OR :destination = (
             SELECT origin FROM deliveries JOIN destinations ON destinations.id = destination_id
             WHERE deliveries.seq = attempts.seq))
     ORDER BY started_at DESC LIMIT :limit

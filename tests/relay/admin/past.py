@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from relay.admin.audit import Actor
 from relay.outbox.store import Connection, Database
-from tests.relay.deliveries import writing
+from tests.relay.deliveries import rows, writing
 
 OPERATOR = Actor("ada", "cli")
 
@@ -54,3 +57,16 @@ def attempt(
 def change(database: Database, sql: str, *values: object) -> None:
     """One statement, committed."""
     writing(database, lambda connection: connection.execute(sql, values))
+
+
+@contextmanager
+def another_schema(database: Database, sql: str) -> Iterator[None]:
+    """What the database says of its schema is changed, for as long as a block lasts: others use the same one later."""
+    told = rows(database, "SELECT room, number, name, sha256, applied_at FROM migrations")
+    change(database, sql)
+    try:
+        yield
+    finally:
+        change(database, "DELETE FROM migrations")
+        for line in told:
+            change(database, "INSERT INTO migrations VALUES (?, ?, ?, ?, ?)", *line)
