@@ -310,8 +310,18 @@ def _judge_port(port: str, rules: Rules) -> Refusal | None:
     # Only the plain spelling: 080, +80 and the empty port are spellings that other parsers read differently.
     if _PORT.fullmatch(port) and int(port) in rules.ports:
         return None
-    admitted = ", ".join(str(port) for port in sorted(rules.ports))
+    admitted = ", ".join(_spans(rules.ports))
     return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those open to callbacks. Use one of {admitted}.")
+
+
+def _spans(ports: frozenset[int]) -> Iterator[str]:
+    """Those in a row as one, because there may be 65535 of them."""
+    first = last = None
+    for port in [*sorted(ports), None]:
+        if last is not None and port != last + 1:
+            yield str(first) if first == last else f"{first} to {last}"
+            first = None
+        first, last = first or port, port
 
 
 def _judge_ipv4(address: IPv4Address) -> Refusal | None:

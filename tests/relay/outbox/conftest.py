@@ -8,6 +8,7 @@ import pytest
 from relay.outbox.relaying import Outbox
 from relay.outbox.store import Database
 from tests.relay.outbox.claims import Clock, Open
+from tests.relay.outbox.producers import Producer
 
 
 @pytest.fixture
@@ -39,3 +40,9 @@ async def relays(timed: Database) -> AsyncIterator[Open]:
     yield open_one
     for one in opened:
         await one.close()
+
+
+@pytest.fixture
+def producer(request: pytest.FixtureRequest, database: Database) -> Producer:
+    """A caller who brings that kind of connection."""
+    return Producer(request.param, database)

@@ -1,0 +1,195 @@
+"""Producers that speak SQL: what psql can do, every language can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from relay import outbox
+from relay.errors import DuplicateDelivery
+from relay.outbox.relaying import Outbox
+from relay.outbox.store import Database
+from tests.relay.deliveries import new, put, rows, states
+from tests.services.postgres import Server
+
+pytestmark = [
+    pytest.mark.needs("postgres"),
+    pytest.mark.parametrize("database", ["postgres"], indirect=True),
+]
+
+ADD = (
+    "SELECT outspoken_add_v1(id => 'from psql', url => 'https://u:p@h.example/x?k=v', body => '{\"text\": \"hello\"}')"
+)
+
+
+class Psql:
+    """The real one, on the database under test."""
+
+    def __init__(self, server: Server, database: Database) -> None:
+        self._server = server
+        self._name = database.url.rpartition("/")[2]
+
+    def __call__(self, *statements: str) -> str:
+        """What it prints."""
+        return self._server.sql(*statements, name=self._name).strip()
+
+    def refusal(self, *statements: str) -> str:
+        """The SQLSTATE and the words of an error."""
+        verbose = "DO $$ BEGIN {} EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION '<% %>', SQLSTATE, SQLERRM; END $$"
+        with pytest.raises(RuntimeError) as refused:
+            self(verbose.format("".join(one.replace("SELECT", "PERFORM", 1) + ";" for one in statements)))
+        return str(refused.value).partition("<")[2].partition(">")[0]
+
+
+@pytest.fixture
+def psql(postgres: Server, database: Database) -> Psql:
+    return Psql(postgres, database)
+
+
+@pytest.fixture
+async def relay(database: Database) -> AsyncIterator[Outbox]:
+    one = Outbox(database)
+    yield one
+    await one.close()
+
+
+async def test_what_psql_adds_wakes_a_relay_which_claims_it(database: Database, psql: Psql, relay: Outbox) -> None:
+    heard = asyncio.Event()
+    doorbell = database.doorbell(heard)
+    await doorbell.open()
+    try:
+        heard.clear()
+        await asyncio.to_thread(psql, ADD)
+        await asyncio.wait_for(heard.wait(), 10)
+    finally:
+        await doorbell.close()
+    (delivery,) = (await relay.claim(10, {}, 10)).deliveries
+    assert (delivery.id, delivery.destination) == ("from psql", "https://h.example:443")
+    assert (delivery.method, delivery.kind, delivery.content_type) == ("POST", "final", "application/json")
+    assert (dict(delivery.headers), delivery.url) == ({}, "https://u:p@h.example/x?k=v")
+    assert json.loads(await relay.body(delivery)) == {"text": "hello"}
+
+
+def test_all_there_is_to_say_is_stored_as_python_stores_it(database: Database, psql: Psql) -> None:
+    psql(
+        "SELECT outspoken_add_v1('id', 'http://h.example/', '\\x00ff', 'PUT', 'error', 'text/plain', '{\"a\": \"b\"}', "
+        "'00-1-2-03', 'exponential', 's', 'kill', 9e9)"
+    )
+    assert rows(
+        database,
+        "SELECT method, kind, content_type, CAST(headers AS TEXT), traceparent, schedule, body_bytes, position, body "
+        "FROM deliveries JOIN bodies ON bodies.seq = deliveries.seq",
+    ) == [("PUT", "error", "text/plain", '{"a": "b"}', "00-1-2-03", "exponential", 2, 1, b"\x00\xff")]
+    assert rows(database, "SELECT key, on_dead, producer_until FROM streams") == [("s", "kill", 9e9)]
+
+
+def test_it_is_there_when_the_callers_transaction_commits(database: Database, psql: Psql) -> None:
+    psql("BEGIN", ADD, "ROLLBACK")
+    assert states(database) == {}
+    psql("BEGIN", ADD, "COMMIT")
+    assert states(database) == {"from psql": "pending"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("'d', 'ftp://u:canary@h.example/', 'b'", "url: The URL must begin with http://"),
+        ("'d', NULL, 'b'", "url: There is none"),
+        ("NULL, 'http://h.example/', 'b'", "id: expected 1 to 128 characters, got 0"),
+        ("'d', 'http://h.example/', NULL", "body: expected bytes"),
+        ("'d', 'http://h.example/', 'b', method => 'GET'", 'method: expected "POST" or "PUT"'),
+        ("'d', 'http://h.example/', 'b', kind => 'x'", 'kind: expected "final", "partial" or "error"'),
+        ("'d', 'http://h.example/', 'b', schedule => 'x'", 'schedule: expected "fixed"'),
+        ("'d', 'http://h.example/', 'b', stream => ''", "stream: expected 1 to 128 characters"),
+        ("'d', 'http://h.example/', 'b', stream => 's', on_dead => 'x'", 'on_dead: expected "skip" or "kill"'),
+        ("'d', 'http://h.example/', 'b', headers => '[]'", "headers: expected a JSON object"),
+        ("'d', 'http://h.example/', 'b', headers => '{\"a\": 1}'", "headers: expected a JSON object whose values are"),
+        ("'d', 'http://h.example/', 'b', headers => '{\"a\": \"\\u0000\"}'", "headers: U+0000 and lone surrogates"),
+        ("'d', 'http://h.example/', 'b', headers => '{\"\\ude00\": \"\"}'", "headers: U+0000 and lone surrogates"),
+        ("'d', 'ws://h.example/', 'b'", "stream: a delivery to a WebSocket"),
+        ("'d', 'ws://h.example/', '\\x00ff', stream => 's'", "body: a WebSocket's message is text"),
+        ("'d', 'ws://h.example/', '\\xc35ca9', stream => 's'", "body: a WebSocket's message is text"),
+    ],
+)
+def test_what_cannot_be_kept_is_an_error_of_its_own(database: Database, psql: Psql, arguments: str, words: str) -> None:
+    refusal = psql.refusal(f"SELECT outspoken_add_v1({arguments})")
+    assert refusal.startswith(f"OS001 {words}")
+    assert "canary" not in refusal
+    assert states(database) == {}
+
+
+@pytest.mark.parametrize("body", ["\\x00", "\\x5c00", "\\x005c303030", "\\xc3a9", "\\xf09f9880"])
+def test_a_message_may_hold_whatever_is_utf_8(database: Database, psql: Psql, body: str) -> None:
+    psql(f"SELECT outspoken_add_v1('m', 'ws://h.example/', '{body}', stream => 's')")
+    assert rows(database, "SELECT body FROM bodies") == [(bytes.fromhex(body[2:]),)]
+
+
+def test_the_other_errors_have_their_own_states(psql: Psql) -> None:
+    psql(
+        ADD, "SELECT outspoken_begin_stream_v1('ended', 'http://h.example/')", "SELECT outspoken_end_stream_v1('ended')"
+    )
+    psql("SELECT outspoken_begin_stream_v1('dead', 'http://h.example/')")
+    psql("UPDATE streams SET state = 'killed', reason = 'internal', finished_at = 1 WHERE key = 'dead'")
+    add = "SELECT outspoken_add_v1('more', 'http://h.example/', 'b', stream => '{}')"
+    assert psql.refusal(ADD) == "OS002 delivery from psql is in the outbox already"
+    assert psql.refusal(add.format("dead")).startswith("OS003 stream dead was killed")
+    assert psql.refusal(add.format("ended")).startswith("OS004 stream ended has ended")
+
+
+def test_whoever_tries_is_told_in_a_row_and_may_go_on(database: Database, psql: Psql) -> None:
+    attempt = ADD.replace("SELECT outspoken_add_v1", "SELECT refusal, message FROM outspoken_try_add_v1")
+    said = psql("BEGIN", attempt, attempt, "COMMIT")
+    assert said.splitlines() == ["|", "duplicate_delivery|delivery from psql is in the outbox already"]
+    assert states(database) == {"from psql": "pending"}
+
+
+def test_a_live_stream_from_its_beginning_to_its_end(psql: Psql) -> None:
+    psql("SELECT outspoken_begin_stream_v1('live', 'wss://h.example/', '{\"a\": \"b\"}', live_until => 1e9)")
+    psql("SELECT outspoken_add_v1('m1', 'wss://h.example/', 'one', stream => 'live')")
+    psql("SELECT outspoken_keep_streams_v1(ARRAY['live', 'nobody'], 9e9)")
+    view = "SELECT * FROM outspoken_streams_v1"
+    assert psql(view, "SELECT producer_until FROM streams").split() == ["live|open||1", "9000000000"]
+    psql("SELECT outspoken_end_stream_v1('live')")
+    assert psql(view) == "live|ended||1"
+    psql("UPDATE streams SET holder = 'h', holder_until = 1")
+    assert psql(view) == "live|killed|relay_gone|1"
+
+
+def test_what_became_of_a_delivery_can_be_asked(database: Database, psql: Psql) -> None:
+    put(database, new("d1", "https://u:canary@h.example/canary"))
+    psql("UPDATE deliveries SET state = 'dead', reason = 'gone', attempts = 2, finished_at = 1e9")
+    asked = (
+        "SELECT id, destination, state, reason, attempts, finished_at AT TIME ZONE 'UTC' FROM outspoken_deliveries_v1"
+    )
+    assert psql(asked) == "d1|https://h.example:443|dead|gone|2|2001-09-09 01:46:40"
+    assert "canary" not in psql("SELECT * FROM outspoken_deliveries_v1")
+
+
+def test_a_producer_needs_no_right_but_to_call(database: Database, psql: Psql) -> None:
+    psql("DROP ROLE IF EXISTS app", "CREATE ROLE app")
+    psql("GRANT EXECUTE ON FUNCTION outspoken_add_v1 TO app")
+    try:
+        hijack = "CREATE TEMP TABLE deliveries (LIKE public.deliveries); CREATE TEMP TABLE bodies (LIKE public.bodies)"
+        psql(hijack, "SET ROLE app", ADD)
+        assert states(database) == {"from psql": "pending"}
+        for forbidden in ("SELECT * FROM signing_keys", "SELECT outspoken_end_stream_v1('s')"):
+            with pytest.raises(RuntimeError, match="permission denied"):
+                psql("SET ROLE app", forbidden)
+    finally:
+        psql("DROP OWNED BY app", "DROP ROLE app")
+
+
+async def test_a_connection_with_codecs_of_its_own_will_do(database: Database) -> None:
+    connection = await asyncpg.connect(database.url)
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    try:
+        await outbox.add(connection, new(headers={"a": "b"}))
+        with pytest.raises(DuplicateDelivery):
+            await outbox.add(connection, new())
+    finally:
+        await connection.close()
+    assert [json.loads(text) for (text,) in rows(database, "SELECT headers FROM deliveries")] == [{"a": "b"}]
