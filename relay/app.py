@@ -34,7 +34,7 @@ from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier, StreamPace
-from relay.errors import ConfigError, StoreUnavailable
+from relay.errors import ConfigError
 from relay.model import Attempted, KillReason, Method, Target
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.relaying import Outbox
@@ -255,13 +255,8 @@ class House:
         return {"store": self._store_answers, "claims": self._claims_turn, "drain": self._not_draining}
 
     async def _store_answers(self) -> str | None:
-        if self._settler.failing:
-            return "the outbox cannot be written"
-        try:
-            await self._outbox.next_due()
-        except StoreUnavailable as error:
-            return f"the outbox cannot be read ({error})"
-        return None
+        """By what its loops see of it, which ask all the time: a question of its own would wait with them."""
+        return "the outbox cannot be written" if self._settler.failing else self.service.trouble()
 
     async def _claims_turn(self) -> str | None:
         still = time.monotonic() - self.service.claimed_at
@@ -367,7 +362,7 @@ async def probe(settings: Settings, url: str, method: Method, size: int) -> Prob
     database, rules = settings.outbox.database, settings.outbox.guard.rules()
     transport = build_transport(settings.relay, Resolver(rules))
     try:
-        sent = await asyncio.to_thread(probing.prepared, database, url, method, size, database.now())
+        sent = await asyncio.to_thread(probing.prepared, database, url, method, size)
         return await probing.send(
             sent, transport, rules, settings.relay.retry.rulebook(), f"Outspoken/{version('outspoken')}"
         )

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from relay.errors import StoreUnavailable
 from relay.model import (
     NOTHING_LEARNT,
     Answer,
@@ -99,11 +100,17 @@ class Courier:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
         verdict = judge(delivery, answer, self.rulebook, now=now, dice=self.dice())
-        limits = await self.shelf.body_limits(delivery.destination) if outcome in _ABOUT_SIZE else NOTHING_LEARNT
+        limits = await self._limits(delivery.destination) if outcome in _ABOUT_SIZE else NOTHING_LEARNT
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
             delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)
         )
+
+    async def _limits(self, origin: str) -> BodyLimits:
+        try:
+            return await self.shelf.body_limits(origin)
+        except StoreUnavailable:  # what was sent was sent, whatever can be said about its size
+            return NOTHING_LEARNT
 
 
 def blocked(refusal: Refusal) -> Answer:

@@ -88,6 +88,7 @@ class Dispatcher:
         self._lines: dict[str, _Line] = {}
         self._turns: deque[_Line] = deque()  # with something to start and a slot of their own free
         self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
         self._lapsed = 0
         self._cap = slots.per_destination
         self.share_with(1)
@@ -108,6 +109,8 @@ class Dispatcher:
 
     async def run_once(self) -> int:
         """Claim what there is room for and start what may start; returns how many deliveries were claimed."""
+        if self._unread:
+            await self._give_back_unread()
         room = self._room()
         if room <= 0:
             return 0
@@ -120,6 +123,12 @@ class Dispatcher:
         await self._leave_alone(claims.blocked)
         self._start_all()
         return len(claims.deliveries)
+
+    async def _give_back_unread(self) -> None:
+        """As soon as the outbox can be written again, so that nobody waits for the ends of their leases."""
+        unread = list(self._unread)
+        await self._queue.release(unread, sent=False)
+        del self._unread[: len(unread)]
 
     def _queue_up(self, delivery: Delivery) -> None:
         line = self._lines.get(delivery.destination)
@@ -178,6 +187,8 @@ class Dispatcher:
             self._running[task] = delivery
             try:
                 self._enter(line, await self._deliver(delivery))
+            except StoreUnavailable:
+                self._unread.append(delivery.lease)
             except Exception as error:
                 # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
                 log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
@@ -216,7 +227,7 @@ class Dispatcher:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
         held = [delivery.lease for line in self._lines.values() for delivery in line.ahead]
         held += [delivery.lease for delivery in self._running.values()]
-        held += [attempt.delivery.lease for attempt in self._ledger.waiting]
+        held += [attempt.delivery.lease for attempt in self._ledger.waiting] + self._unread
         if held:
             await self._queue.renew(held)
 
@@ -232,6 +243,7 @@ class Dispatcher:
             await asyncio.wait(left)
             # One that ended in the same moment was entered, and keeps its lease for its settlement.
             await self._release([delivery.lease for task, delivery in left.items() if task.cancelled()], sent=True)
+        await self._release(self._unread, sent=False)
 
     async def _release(self, leases: list[Lease], *, sent: bool) -> None:
         try:

@@ -16,6 +16,7 @@ from relay.delivery.settler import Settler
 from relay.errors import StoreUnavailable
 
 _SHORTEST_REST = 0.001
+_SILENT_SECONDS = 2.0
 _CROWD = 32  # deliveries in one claim: fewer are a trickle, in which each should go at once
 
 log = structlog.get_logger()
@@ -83,11 +84,20 @@ class Service:
         self._stopping = asyncio.Event()
         self.claimed_at = time.monotonic()
         self.turns = 0  # of the claim loop, whether they brought anything or failed
+        self._asked_at: float | None = None  # monotonic, while the claim loop waits for the outbox
+        self._refused: dict[str, str] = {}  # loops whose last turn the outbox refused, and how
 
     @property
     def draining(self) -> bool:
         """Whether no new deliveries are claimed any more."""
         return self._stopping.is_set()
+
+    def trouble(self) -> str | None:
+        """Why the outbox cannot be used, by the last turns of the loops that use it often; None while it can."""
+        if self._asked_at is not None and (silent := time.monotonic() - self._asked_at) > _SILENT_SECONDS:
+            return f"the outbox has not answered for {silent:.0f} s"
+        kind = self._refused.get("claim") or self._refused.get("stats")
+        return f"the outbox cannot be used ({kind})" if kind else None
 
     def also(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         """Do this too, every so many seconds, once `run` is called."""
@@ -113,6 +123,7 @@ class Service:
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self.turns += 1
+            self._asked_at = time.monotonic()
             self._wake.clear()
             claimed = await self._turn("claim", self._dispatcher.run_once)
             if claimed is not None:
@@ -123,8 +134,10 @@ class Service:
 
     async def _rest(self) -> None:
         """Until a ring, a freed slot, the next due time or the safety poll, whichever comes first."""
+        seconds = await self._idle_seconds(self._calendar.now())
+        self._asked_at = None
         with suppress(TimeoutError):
-            async with asyncio.timeout(await self._idle_seconds(self._calendar.now())):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
     async def _idle_seconds(self, now: float) -> float:
@@ -148,12 +161,23 @@ class Service:
         try:
             result = await work()
             result = True if result is None else result
+            self._hear(name, None)
         except StoreUnavailable as error:
-            log.error("store.error", operation=name, kind=error.kind)
+            self._hear(name, error.kind)
         except Exception as error:
             log.error("loop.failed", loop=name, exc_info=error)
         self._clockwork.turned(name, ok=result is not None)
         return result
+
+    def _hear(self, name: str, kind: str | None) -> None:
+        """The outbox refused a loop, or did not. It is told once, and not at every turn of an outage of hours."""
+        before = self._refused.pop(name, None)
+        if kind:
+            self._refused[name] = kind
+        if kind and kind != before:
+            log.error("store.error", operation=name, kind=kind)
+        if before and not kind:
+            log.info("store.recovered", operation=name)
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

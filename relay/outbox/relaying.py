@@ -24,6 +24,7 @@ _SWEEP = statement("sweep")
 _RENEW = statement("renew")
 _RELEASE = statement("release")
 _GIVE_BACK = statement("give_back")
+_FORGO = statement("forgo")
 _NEXT_DUE = statement("next_due")
 _BODY = statement("body")
 _LEARNT = statement("learnt")
@@ -64,6 +65,7 @@ class Outbox:
         self._claimer = Claimer(lease)
         self._holder = secrets.token_hex(8)
         self._claims = 0
+        self._in_doubt: set[str] = set()
         self._stock = Stocktaker(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
@@ -75,15 +77,17 @@ class Outbox:
         """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
         `free[origin]` where the caller holds some already."""
         now = self._clock()
-        if await self._anything_to_do(now):
+        if self._in_doubt or await self._anything_to_do(now):
             return await self._lease_due(room, free, most, now)
         blocked = await self._reader.run(lambda connection: self._claimer.blocked(connection, free, now))
         return Claims(blocked=blocked)
 
     async def _lease_due(self, room: int, free: Mapping[str, int], most: int, now: float) -> Claims:
-        token = self._token()
+        token, in_doubt = self._token(), frozenset(self._in_doubt)
 
         def lease(connection: Connection) -> tuple[int, list[int]]:
+            for lost in in_doubt:
+                connection.execute(_FORGO, {"token": lost})
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             return lapsed, self._claimer.lease(connection, room, free, most, token, now)
 
@@ -91,8 +95,11 @@ class Outbox:
             claimed = self._claimer.claimed(connection, seqs, token)
             return claimed, self._claimer.blocked(connection, free, now)
 
+        self._in_doubt.add(token)  # until it is known what was leased under it
         lapsed, seqs = await self._writer.run(lease)
+        self._in_doubt -= in_doubt
         claimed, blocked = await self._reader.run(read)
+        self._in_doubt.discard(token)
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         return Claims(tuple(delivery for delivery, _ in claimed), lapsed, blocked)

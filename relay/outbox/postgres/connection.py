@@ -7,34 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from relay.errors import StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
 from relay.outbox.postgres.words import words
 
-CONNECT_SECONDS = 5.0
-_SETTINGS = {
-    # A relay that freezes in the middle of a transaction must not hold its locks for ever.
-    "idle_in_transaction_session_timeout": "30s",
-    "lock_timeout": "5s",
-    "jit": "off",  # statements are small, and compiling one takes longer than running it
-}
+T = TypeVar("T")
+
 _NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 _MEASURE_SECONDS = 30.0
+# The server gives a statement up by itself; who waits longer than that waits for a server that does not answer.
+_GRACE_SECONDS = 1.0
 
 _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("53100",), "full"),
-    (("58030",), "io"),
+    (("58",), "io"),
     (("XX001", "XX002"), "corrupt"),
     (("55P03", "57014", "40001", "40P01"), "busy"),
-    # 25006: a standby, which will be the primary or will be replaced by it.
-    (("08", "53", "57", "25006", "28", "3D"), "unavailable"),
+    # 25006: a standby, which will be the primary or will be replaced by it. 25P03: this process froze meanwhile.
+    (("08", "53", "57", "25006", "25P03", "28", "3D"), "unavailable"),
+    (("XX",), "other"),
 )
 BUSY_AGAIN = ("40001", "40P01")
 """Two transactions stood in each other's way: the one that was given up may be tried again at once."""
@@ -70,14 +69,15 @@ class Rows:
 class PostgresConnection:
     """One session. It connects when it is first used, and again after it was lost."""
 
-    def __init__(self, url: str, application: str, clock: ServerClock, seconds: float = 10.0) -> None:
-        self._url = url
-        self._settings = {**_SETTINGS, "application_name": application}
+    def __init__(self, sessions: Sessions, clock: ServerClock, seconds: float = 10.0) -> None:
+        self._sessions = sessions
         self._clock = clock
-        self._seconds = seconds
+        self._statement_seconds = seconds
+        self._seconds = seconds + _GRACE_SECONDS
         self._loop = asyncio.new_event_loop()
-        self._session: asyncpg.Connection[asyncpg.Record] | None = None
+        self._session: Session | None = None
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        self._transacting = False
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = (), /) -> Rows:
         """Run one statement. Raises StoreUnavailable, and asyncpg's own errors for what the statement did."""
@@ -93,10 +93,10 @@ class PostgresConnection:
             self._loop.run_until_complete(self._run_many(found.text, many))
             return Rows([], "")
 
-    def script(self, sql: str) -> None:
-        """Run some statements, which take no values."""
+    def script(self, sql: str) -> str:
+        """Run some statements, which take no values; returns what the server said of the last."""
         with self._store_errors():
-            self._loop.run_until_complete(self._script(sql))
+            return self._loop.run_until_complete(self._script(sql))
 
     async def _run(self, text: str, arguments: Sequence[Any]) -> Rows:
         prepared = self._prepared.get(text)
@@ -110,20 +110,22 @@ class PostgresConnection:
         session = await self._connected()
         await session.executemany(text, many, timeout=self._seconds)
 
-    async def _script(self, sql: str) -> None:
+    async def _script(self, sql: str) -> str:
         session = await self._connected()
-        await session.execute(sql, timeout=self._seconds)
+        return await session.execute(sql, timeout=self._seconds)
 
-    async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def _connected(self) -> Session:
         if self._session is None or self._session.is_closed():
+            if self._transacting:
+                # On another session its rest would be committed bit by bit, and without its beginning.
+                raise asyncpg.ConnectionDoesNotExistError("the session was lost in the middle of a transaction")
             self._prepared.clear()
-            self._session = await asyncpg.connect(
-                self._url, timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=self._settings
-            )
-            await self._measure(self._session)
+            self._session = await self._sessions.open(self._statement_seconds)
+            await self._measure()
         return self._session
 
-    async def _measure(self, session: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def _measure(self) -> None:
+        session = await self._connected()
         asked_at = time.monotonic()
         now: float = await session.fetchval(_NOW, timeout=self._seconds)
         self._clock.set(now, asked_at, time.monotonic())
@@ -131,17 +133,37 @@ class PostgresConnection:
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[None]:
         """Begin, and commit at the end; roll back if the block raises."""
-        self.script(f"BEGIN {kind}")
-        if self._clock.age() > _MEASURE_SECONDS:
-            with self._store_errors():
-                assert self._session is not None
-                self._loop.run_until_complete(self._measure(self._session))
+        self.despite_a_lost_session(lambda: self.script(f"BEGIN {kind}"))
+        self._transacting = True
         try:
+            self._know_the_time()
             yield
-            self.script("COMMIT")
+            self._commit()
         except BaseException:
             self._roll_back()
             raise
+        finally:
+            self._transacting = False
+
+    def _know_the_time(self) -> None:
+        if self._clock.age() > _MEASURE_SECONDS:
+            with self._store_errors():
+                self._loop.run_until_complete(self._measure())
+
+    def _commit(self) -> None:
+        if self.script("COMMIT") != "COMMIT":
+            raise StoreUnavailable("other", "a statement had failed, and its transaction was rolled back")
+
+    def despite_a_lost_session(self, work: Callable[[], T]) -> T:
+        """Do `work`, which changes nothing by itself; again if the session turns out to have been lost before it began:
+        nobody hears of that until a statement is sent."""
+        had_one = self._session is not None
+        try:
+            return work()
+        except StoreUnavailable as error:
+            if not had_one or error.kind != "unavailable" or isinstance(error.__cause__, TimeoutError):
+                raise
+        return work()
 
     def _roll_back(self) -> None:
         if self._session is None or self._session.is_closed() or not self._session.is_in_transaction():
@@ -160,9 +182,8 @@ class PostgresConnection:
 
     def close(self) -> None:
         """Say goodbye, if the server still listens."""
-        if self._session is not None and not self._session.is_closed():
-            self._session.terminate()
-        self._loop.run_until_complete(asyncio.sleep(0))  # the transport closes its socket in a callback
+        self.drop()
+        self._loop.run_until_complete(_end_tasks())
         self._loop.close()
 
     @contextmanager
@@ -176,7 +197,7 @@ class PostgresConnection:
             if kind == "unavailable":
                 self.drop()
             raise StoreUnavailable(kind) from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except REFUSALS as error:
             if isinstance(error, ValueError):  # a value of the wrong type, which was not even sent
                 raise
             self.drop()
@@ -186,3 +207,12 @@ class PostgresConnection:
 def error_kind(sqlstate: str) -> str | None:
     """busy, full, io, corrupt or unavailable; None for what the statement did, and not the server."""
     return next((kind for states, kind in _KINDS if sqlstate.startswith(states)), None)
+
+
+async def _end_tasks() -> None:
+    """What asyncpg began and nobody waited for: a cancellation of a statement that was given up."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # a transport closes its socket in a callback

@@ -16,6 +16,7 @@ from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.doorbell import PostgresDoorbell, SilentBell
 from relay.outbox.postgres.migrating import migrate
+from relay.outbox.postgres.sessions import Sessions
 from relay.outbox.postgres.writer import PostgresReader, PostgresWriter
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
@@ -37,6 +38,10 @@ class PostgresDatabase:
     url: str = field(repr=False)
     clock: Callable[[], float] | None = None
     _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
+    _sessions: Sessions = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_sessions", Sessions(self.url, _APPLICATION))
 
     @property
     def name(self) -> str:
@@ -84,7 +89,7 @@ class PostgresDatabase:
             connection.close()
 
     def _connection(self, seconds: float) -> PostgresConnection:
-        return PostgresConnection(self.url, _APPLICATION, self._server, seconds)
+        return PostgresConnection(self._sessions, self._server, seconds)
 
     def reader(self) -> PostgresReader:
         """For an event loop that reads."""
@@ -104,7 +109,7 @@ class PostgresDatabase:
 
     def doorbell(self, *heard: asyncio.Event) -> PostgresDoorbell:
         """For a relay."""
-        return PostgresDoorbell(self.url, _APPLICATION, *heard)
+        return PostgresDoorbell(self._sessions, *heard)
 
     def now(self) -> float:
         """The server's time."""
@@ -116,9 +121,9 @@ class PostgresDatabase:
         return self._server.now()
 
     def files(self, connection: Connection) -> Files:
-        """How large it is; what its disk has left, the server does not tell."""
+        """How large it is; of its log and its disk, the server does not tell."""
         size: int = connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]
-        return Files(size, 0, 0)
+        return Files(size, None, None)
 
     def tidy(self, connection: Connection) -> bool:
         """Nothing is left to do: the server's autovacuum does it."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import asyncpg
-
-from relay.outbox.postgres.connection import CONNECT_SECONDS
+from relay.errors import StoreUnavailable
+from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
 
 CHANNEL = "outspoken"
 _AGAIN_SECONDS = 1.0
+# One who only listens does not notice that the other side is gone.
+_STILL_THERE_SECONDS = 20.0
+_ANSWER_SECONDS = 5.0
 
 
 class SilentBell:
@@ -26,9 +28,8 @@ class SilentBell:
 class PostgresDoorbell:
     """A session that listens, in the relay's own event loop. While it is lost, the safety poll stands in."""
 
-    def __init__(self, url: str, application: str, *heard: asyncio.Event) -> None:
-        self._url = url
-        self._application = application
+    def __init__(self, sessions: Sessions, *heard: asyncio.Event) -> None:
+        self._sessions = sessions
         self._heard = heard
         self._listening: asyncio.Task[None] | None = None
 
@@ -47,24 +48,32 @@ class PostgresDoorbell:
 
     async def _listen_forever(self, tried: asyncio.Event) -> None:
         while True:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(StoreUnavailable, *REFUSALS):
                 await self._listen(tried)
             tried.set()
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _listen(self, listening: asyncio.Event) -> None:
         lost = asyncio.Event()
-        settings = {"application_name": self._application}
-        session = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, server_settings=settings)
+        session = await self._sessions.open(_ANSWER_SECONDS)
         try:
             session.add_termination_listener(lambda _: lost.set())
             await session.add_listener(CHANNEL, self._hear)
             listening.set()
             self._hear()  # whatever was committed while nobody listened
-            await lost.wait()
+            while not lost.is_set():
+                await _still_there(session, lost)
         finally:
             session.terminate()
 
     def _hear(self, *_: object) -> None:
         for event in self._heard:
             event.set()
+
+
+async def _still_there(session: Session, lost: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_STILL_THERE_SECONDS):
+            await lost.wait()
+    except TimeoutError:
+        await session.execute("SELECT 1", timeout=_ANSWER_SECONDS)

@@ -58,7 +58,10 @@ class PostgresReader:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work`. Raises StoreUnavailable."""
-        return await self._turns.take(lambda _: work(self._connection))
+        return await self._turns.take(lambda _: self._read(work))
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        return self._connection.despite_a_lost_session(lambda: work(self._connection))
 
     async def close(self) -> None:
         """Wait for the read under way, then close."""

@@ -1,0 +1,88 @@
+"""Opens sessions, for all rooms of a process: while the server refuses them, one at a time asks, and not in a storm."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from relay.errors import StoreUnavailable
+
+REFUSALS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a session that cannot be opened, or was lost, is known by."""
+
+_CONNECT_SECONDS = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_SETTINGS = {
+    # A relay that freezes in the middle of a transaction must not hold its locks for ever, nor one whose machine is
+    # gone its session.
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "5s",
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "jit": "off",  # statements are small, and compiling one takes longer than running it
+}
+
+Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Sessions:
+    """Of one database. Shared by the threads of a process."""
+
+    def __init__(self, url: str, application: str) -> None:
+        self._url = url
+        self._settings = {**_SETTINGS, "application_name": application}
+        self._asking = threading.Lock()
+        self._pause = 0.0  # none while sessions are opened
+        self._again_at = 0.0
+        self._refusal: BaseException | None = None
+
+    async def open(self, statement_seconds: float) -> Session:
+        """A session that can write, whose statements the server gives up after so long. Raises StoreUnavailable, at
+        once while the last refusal is fresh, and asyncpg's own errors."""
+        settings = self._settings | {"statement_timeout": f"{statement_seconds * 1000:.0f}ms"}
+        with self._turn():
+            return await asyncpg.connect(
+                self._url,
+                timeout=_CONNECT_SECONDS,
+                command_timeout=statement_seconds,
+                statement_cache_size=0,
+                server_settings=settings,
+                # A standby will be the primary, or will be replaced by it.
+                target_session_attrs=SessionAttribute.read_write,
+            )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The turn of one who asks; after a refusal there is one at a time, and a pause before it."""
+        pause = self._pause
+        if not pause:
+            with self._learning(pause):
+                yield
+            return
+        if time.monotonic() < self._again_at or not self._asking.acquire(blocking=False):
+            raise StoreUnavailable("unavailable") from self._refusal
+        try:
+            with self._learning(pause):
+                yield
+        finally:
+            self._asking.release()
+
+    @contextmanager
+    def _learning(self, pause: float) -> Iterator[None]:
+        try:
+            yield
+        except REFUSALS as error:
+            self._refusal = error
+            self._pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            # Apart from each other: all relays on this server lost it at the same moment.
+            self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1.0)  # noqa: S311
+            raise
+        self._pause, self._refusal = 0.0, None

@@ -1,0 +1,55 @@
+"""How a PostgreSQL server is, by one look on a session of its own: also at one on which no relay could work."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import asyncpg
+
+from relay.errors import StoreUnavailable
+from relay.outbox.postgres.sessions import REFUSALS
+
+_LOOK = """
+SELECT CAST(current_setting('server_version_num') AS integer) / 10000 AS version,
+       pg_is_in_recovery() AS standby,
+       CAST((SELECT sum(numbackends) FROM pg_stat_database) AS bigint) AS sessions,
+       CAST(current_setting('max_connections') AS bigint)
+           - CAST(current_setting('superuser_reserved_connections') AS bigint)
+           - CAST(coalesce(current_setting('reserved_connections', true), '0') AS bigint) AS room,
+       ARRAY(SELECT name FROM pg_settings
+             WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name) AS off
+"""
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """`version` is the major one; a `standby` can be read and not written; `sessions` are open of those that it has
+    `room` for; the settings that are `off` are those by which it keeps what it has confirmed."""
+
+    version: int
+    standby: bool
+    sessions: int
+    room: int
+    off: tuple[str, ...]
+
+
+def look(url: str) -> Vitals:
+    """Ask the server behind a URL. Turns an event loop of its own: for threads without one. Raises StoreUnavailable,
+    with the server's words or the socket's."""
+    try:
+        row = asyncio.run(_look(url))
+    except REFUSALS as error:
+        raise StoreUnavailable("unavailable", str(error) or f"no answer within {_SECONDS:g} s") from error
+    return Vitals(**{**row, "off": tuple(row["off"])})
+
+
+async def _look(url: str) -> asyncpg.Record:
+    session = await asyncpg.connect(url, timeout=_SECONDS, command_timeout=_SECONDS, statement_cache_size=0)
+    try:
+        row = await session.fetchrow(_LOOK)
+    finally:
+        session.terminate()
+    assert row is not None
+    return row
