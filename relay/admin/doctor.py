@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relay.admin.access import is_missing, reading
 from relay.admin.backup import last_backup_at
@@ -29,11 +30,16 @@ from relay.outbox.store import Database
 from relay.policy.destination import LIVE, Rules, read
 from relay.transports.resolver import Addresses, Resolver, Unresolved
 
+if TYPE_CHECKING:
+    from relay.outbox.postgres.vitals import Vitals
+
 _VERSION = statement("version", __package__)
 
 _MIB = 1 << 20
 _LARGE_WAL = 64 * _MIB
 _LITTLE_DISK, _NO_DISK = 1024 * _MIB, 64 * _MIB
+_OLDEST_SERVER = 14
+_LITTLE_ROOM = 20  # sessions: a relay holds half a dozen, and an engine as many
 _CLOCK_TOLERANCE = 5.0
 _SENSIBLE_SINCE = 1767225600.0  # 2026-01-01: a clock before this was never set
 _OLD_BACKUP = 2 * 86400.0
@@ -60,27 +66,94 @@ class Finding:
     remedy: str = ""
 
 
-def examine(database: Database, rules: Rules, environ: Mapping[str, str], now: float) -> Iterator[Finding]:
-    """Everything that can be seen from here. A check that cannot be made is a finding too."""
-    yield _schema(database)
-    if isinstance(database, SqliteDatabase) and database.path.exists():
-        yield from _files(database.path)
-        yield _disk(database.path)
-    yield from _contents(database, now)
+def examine(database: Database, rules: Rules, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Everything that can be seen from here. A check that cannot be made is a finding too.
+
+    Blocks, and may turn an event loop of its own: for threads without one.
+    """
+    if isinstance(database, SqliteDatabase):
+        yield from _file(database)
+    else:
+        yield from _server(database)
     yield _certificates()
     yield _proxies(environ)
     yield _guard(rules)
 
 
-async def egress(database: Database, rules: Rules, now: float) -> AsyncIterator[Finding]:
+async def egress(database: Database, rules: Rules) -> AsyncIterator[Finding]:
     """Whether the destinations with the most to do can be resolved and connected to."""
     resolver = Resolver(rules)
-    found = await asyncio.to_thread(destinations, database, now)
-    places = [place.origin for place in found if place.waiting][:_DESTINATIONS_TRIED]
+    try:
+        places = await asyncio.to_thread(_busiest, database)
+    except RelayError as error:
+        yield Finding("egress", Level.FAIL, str(error), "mend what stands above, then look again")
+        return
     if not places:
         yield Finding("egress", Level.OK, "no destination has anything waiting, so none was tried")
     for origin in places:
         yield await _reach(origin, resolver)
+
+
+def _busiest(database: Database) -> list[str]:
+    found = destinations(database, database.now())
+    return [place.origin for place in found if place.waiting][:_DESTINATIONS_TRIED]
+
+
+def _file(database: SqliteDatabase) -> Iterator[Finding]:
+    yield _schema(database)
+    if database.path.exists():
+        yield from _files(database.path)
+        yield _disk(database.path)
+    yield from _contents(database)
+
+
+def _server(database: Database) -> Iterator[Finding]:
+    from relay.outbox.postgres.vitals import look  # it needs an extra, which is there where such a database is named
+
+    try:
+        found = look(database.url)
+    except StoreUnavailable as error:
+        remedy = "start it, or name the right one in outbox.url"
+        yield Finding("server", Level.FAIL, f"{database.name} cannot be used: {error}", remedy)
+        return
+    yield from fitness(found)
+    if not found.standby:
+        yield _schema(database)
+        yield from _contents(database)
+
+
+def fitness(found: Vitals) -> Iterator[Finding]:
+    """What a PostgreSQL server says of itself."""
+    yield _role(found)
+    yield _room(found)
+    yield _durability(found)
+    yield Finding("disk", Level.OK, "how much is free, the server does not tell: watch it there")
+
+
+def _role(found: Vitals) -> Finding:
+    product = f"PostgreSQL {found.version}"
+    if found.version < _OLDEST_SERVER:
+        return Finding("server", Level.FAIL, f"{product} is too old", f"move to {_OLDEST_SERVER} or a newer one")
+    if found.standby:
+        remedy = "name the primary in outbox.url, or promote it"
+        return Finding("server", Level.FAIL, f"{product}, a standby: it can be read and not written", remedy)
+    return Finding("server", Level.OK, f"{product}, a primary")
+
+
+def _room(found: Vitals) -> Finding:
+    left = max(0, found.room - found.sessions)
+    message = f"room for {left} more sessions, of {found.room}"
+    if left >= _LITTLE_ROOM:
+        return Finding("sessions", Level.OK, message)
+    return Finding("sessions", Level.WARN, message, "raise max_connections, or find who keeps sessions open")
+
+
+def _durability(found: Vitals) -> Finding:
+    if not found.off:
+        return Finding("durability", Level.OK, "what is committed is on the server's disk")
+    off = ", ".join(found.off)
+    remedy = f"turn {off} on: what was confirmed may be lost when the server's machine fails"
+    return Finding("durability", Level.WARN, f"{off} {'is' if len(found.off) == 1 else 'are'} off", remedy)
 
 
 def _schema(database: Database) -> Finding:
@@ -126,9 +199,10 @@ def _disk(path: Path) -> Finding:
     return Finding("disk", Level.FAIL if free < _NO_DISK else Level.WARN, message, "free some, or `relay retention`")
 
 
-def _contents(database: Database, now: float) -> Iterator[Finding]:
+def _contents(database: Database) -> Iterator[Finding]:
     """What can only be said of a database that can be read."""
     try:
+        now = database.now()
         yield _clock(database, now)
         yield _relays(database, now)
         if isinstance(database, SqliteDatabase):  # a server's copies are made by tools that leave no line in the audit
@@ -140,15 +214,16 @@ def _contents(database: Database, now: float) -> Iterator[Finding]:
 
 def _clock(database: Database, now: float) -> Finding:
     with reading(database) as connection:
-        newest = connection.execute(
-            "SELECT max(at) FROM (SELECT created_at AS at FROM deliveries ORDER BY seq DESC LIMIT 1)"
-        )
-        ahead = (newest.fetchone()[0] or 0.0) - now
+        newest = connection.execute("SELECT created_at FROM deliveries ORDER BY seq DESC LIMIT 1").fetchone()
+    ahead = newest[0] - now if newest else 0.0
     remedy = "synchronise the clocks of engine and relay (chrony, systemd-timesyncd)"
     if now < _SENSIBLE_SINCE:
-        return Finding("clock", Level.FAIL, "this machine's clock was never set", remedy)
+        return Finding("clock", Level.FAIL, "the clock was never set", remedy)
     if ahead > _CLOCK_TOLERANCE:
         return Finding("clock", Level.FAIL, f"the newest delivery was added {ahead:.0f} s in the future", remedy)
+    if abs(time.time() - now) > _CLOCK_TOLERANCE:
+        message = f"this machine's clock is {time.time() - now:+.0f} s off the server's, which decides what is due"
+        return Finding("clock", Level.WARN, message, remedy)
     return Finding("clock", Level.OK, time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now)))
 
 

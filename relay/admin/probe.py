@@ -88,7 +88,7 @@ class Probed:
         return self.verdict == "delivered"
 
 
-def prepared(database: Database, url: str, method: Method, size: int, now: float) -> Probe:
+def prepared(database: Database, url: str, method: Method, size: int) -> Probe:
     """A probe with the keys that sign for its destination now; unsigned without an outbox. Raises StoreUnavailable."""
     if is_missing(database):
         return Probe(url, method, size)
@@ -96,7 +96,7 @@ def prepared(database: Database, url: str, method: Method, size: int, now: float
     with reading(database) as connection:
         row = connection.execute(_LEARNT, {"origin": origin}).fetchone()
     limits = BodyLimits(row["largest_accepted"], row["smallest_refused"]) if row else NOTHING_LEARNT
-    return Probe(url, method, size, keys.active(database, origin, now), limits)
+    return Probe(url, method, size, keys.active(database, origin, database.now()), limits)
 
 
 async def send(probe: Probe, transport: Transport, rules: Rules, rulebook: Rulebook, user_agent: str) -> Probed:

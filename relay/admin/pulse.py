@@ -7,7 +7,7 @@ with the process; Prometheus remembers longer.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relay.model import Attempted, Outcome
@@ -18,6 +18,7 @@ _MINUTES = 24 * 60
 _HOURS = 24
 _PLACES = 2000  # the ones heard of last; any more would let callers fill the memory
 _DURATIONS = 200  # of each destination, for the quantiles
+_NOTES = 50_000  # for a keeper of the pulse who does not come
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,43 @@ class Beat:
 SILENT = Beat((), None, None, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a batch of attempts, settled together `at` a time, came to at one destination. Durations in seconds."""
+
+    at: float
+    origin: str
+    outcome: Outcome
+    durations: tuple[float, ...]
+
+
+def heard(attempts: Sequence[Attempted]) -> list[Heard]:
+    """A batch, put together: it was settled at the end of its last attempt."""
+    groups: dict[tuple[str, Outcome], list[float]] = {}
+    for attempt in attempts:
+        group = (attempt.delivery.destination, attempt.outcome)
+        groups.setdefault(group, []).append(attempt.answer.timing.total)
+    at = attempts[-1].finished_at if attempts else 0.0
+    return [Heard(at, origin, outcome, tuple(durations)) for (origin, outcome), durations in groups.items()]
+
+
+class Notebook:
+    """Hears attempts for a pulse that is kept in another process, which asks for them."""
+
+    def __init__(self) -> None:
+        self._notes: deque[Heard] = deque(maxlen=_NOTES)
+
+    def __call__(self, attempts: Sequence[Attempted]) -> None:
+        """Hear of a batch of attempts, which were settled together."""
+        self._notes.extend(heard(attempts))
+
+    def take(self) -> list[Heard]:
+        """What was heard since the last call."""
+        notes = list(self._notes)
+        self._notes.clear()
+        return notes
+
+
 @dataclass(slots=True)
 class _Place:
     hours: dict[int, list[int]] = field(default_factory=dict)
@@ -96,15 +134,14 @@ class Pulse:
         self._places: OrderedDict[str, _Place] = OrderedDict()
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
-        """Hear of a batch of attempts, which were settled together: at the end of the last one."""
-        groups: dict[tuple[str, Outcome], list[float]] = {}
-        for attempt in attempts:
-            group = (attempt.delivery.destination, attempt.outcome)
-            groups.setdefault(group, []).append(attempt.answer.timing.total)
-        at = attempts[-1].finished_at if attempts else 0.0
-        for (origin, outcome), durations in groups.items():
-            self._minute(at)[outcome] += len(durations)
-            self._note(origin, outcome, durations, at)
+        """Hear of a batch of attempts, which were settled together."""
+        self.hear(heard(attempts))
+
+    def hear(self, notes: Iterable[Heard]) -> None:
+        """Hear what others heard."""
+        for note in notes:
+            self._minute(note.at)[note.outcome] += len(note.durations)
+            self._note(note.origin, note.outcome, note.durations, note.at)
 
     def minutes(self, now: float, count: int = 60) -> tuple[Minute, ...]:
         """The last minutes, the oldest first, the one that runs among them; quiet ones too."""

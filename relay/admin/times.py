@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -18,20 +20,32 @@ def duration(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def moment(text: str, now: float) -> float:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as it was named: in epoch seconds; or how many seconds ago, by a clock that is yet to be asked."""
+
+    at: float = 0.0
+    ago: float | None = None
+
+    def by(self, clock: Callable[[], float]) -> float:
+        """Epoch seconds."""
+        return self.at if self.ago is None else clock() - self.ago
+
+
+def moment(text: str) -> Moment:
     """A time in UTC (`2026-03-01`, `2026-03-01T12:30`, `2026-03-01T12:30:00+02:00`), or how long ago (`1h`).
 
     Raises ValueError, which says what was expected.
     """
     if _DURATION.match(text) and "-" not in text:
-        return now - duration(text)
+        return Moment(ago=duration(text))
     try:
         read = datetime.fromisoformat(text)
     except ValueError:
         read = datetime.min
     if read.year not in _YEARS:
         raise ValueError(f"{text!r}: expected how long ago (1h) or a UTC time (2026-03-01T12:30)")
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    return Moment((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp())
 
 
 def iso(at: float) -> str:

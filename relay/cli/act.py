@@ -30,6 +30,7 @@ from relay.cli.terminal import (
     print_json,
     say,
 )
+from relay.cli.times import when
 from relay.model import State
 
 commands = typer.Typer()
@@ -68,8 +69,9 @@ def replay(
     """
     if state is not None and state not in operations.REPLAYABLE:
         raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
-    selection = _selection(ids, Filter(state, outcome, destination, id_prefix, since, until), limit, all_=all_)
     outbox = database(config)
+    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox))
+    selection = _selection(ids, wanted, limit, all_=all_)
     plan = operations.plan_replay(outbox, selection)
     if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
         steps = operations.replay(outbox, selection, plan, operator(), rate=rate)
@@ -92,8 +94,9 @@ def cancel(
     config: Config = None,
 ) -> None:
     """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
-    selection = _selection(ids, Filter(None, outcome, destination, id_prefix, since, until), limit, all_=all_)
     outbox = database(config)
+    wanted = Filter(None, outcome, destination, id_prefix, when(since, outbox), when(until, outbox))
+    selection = _selection(ids, wanted, limit, all_=all_)
     plan = operations.plan_cancel(outbox, selection)
     if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
         _carry_out("cancelled", plan, operations.cancel(outbox, selection, plan, operator()), as_json=as_json)

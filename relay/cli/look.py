@@ -15,7 +15,7 @@ from relay.admin import inspection, overview
 from relay.admin.errors import NothingMatched
 from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail, as_curl
 from relay.admin.overview import Group
-from relay.admin.times import relative, size, span, spoken
+from relay.admin.times import Moment, relative, size, span, spoken
 from relay.cli.terminal import (
     Config,
     Destination,
@@ -30,14 +30,14 @@ from relay.cli.terminal import (
     safe,
     say,
 )
-from relay.cli.times import moment
+from relay.cli.times import moment, when
 from relay.model import Outcome, State
 
 commands = typer.Typer()
 
 _POLL_SECONDS = 0.25
 _EXCERPT = 400
-_HOUR = 3600.0
+_AN_HOUR_AGO = Moment(ago=3600.0)
 
 StateOption = Annotated[State | None, typer.Option(help="Where it stands.")]
 OutcomeOption = Annotated[Outcome | None, typer.Option(help="What its last attempt came to.")]
@@ -86,8 +86,8 @@ def list_(
     config: Config = None,
 ) -> None:
     """Deliveries, the newest first."""
-    wanted = Filter(state, outcome, destination, id_prefix, since, until)
     outbox = database(config)
+    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox))
     found = inspection.deliveries(outbox, wanted, limit=limit, older=older)
     if not found:
         raise NothingMatched("no delivery matches")
@@ -167,13 +167,13 @@ def stats(
     by: Annotated[
         str, typer.Option(metavar="GROUPS", help="Any of destination,outcome,status.")
     ] = "destination,outcome",
-    since: Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="[default: 1h]")] = None,
+    since: Annotated[Moment | None, typer.Option(parser=moment, metavar="TIME", help="[default: 1h]")] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """How many attempts there were, by destination and outcome, and how long they took."""
     groups, outbox = _groups(by), database(config)
-    found = overview.stats(outbox, outbox.now() - _HOUR if since is None else since, groups)
+    found = overview.stats(outbox, (since or _AN_HOUR_AGO).by(outbox.now), groups)
     if not found:
         raise NothingMatched("no attempt since then")
     if as_json:

@@ -16,11 +16,14 @@ import typer
 from relay.admin import keys, signatures
 from relay.admin.errors import NotFound
 from relay.admin.signatures import Verifier
+from relay.admin.times import Moment
 from relay.cli.terminal import Config, Destination, Exit, Json, complain, database, print_json, safe, say
 from relay.cli.times import moment
 from relay.policy.signing import SigningKey, parse_key
 
 commands = typer.Typer()
+
+_NOW = Moment(ago=0.0)
 
 
 def _written(text: str) -> str:
@@ -69,7 +72,7 @@ def listen(
 @commands.command()
 def sign(
     id_: Annotated[str, typer.Option("--id", help="The webhook-id.")],
-    at: Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="[default: now]")] = None,
+    at: Annotated[Moment | None, typer.Option(parser=moment, metavar="TIME", help="[default: now]")] = None,
     key: Key = None,
     destination: Destination = None,
     as_json: Json = False,
@@ -89,7 +92,7 @@ def sign(
             signing = (parse_key(key),)
         except ValueError as error:
             raise typer.BadParameter(f"--key: {error}") from None
-    headers = signatures.headers_for(signing, id_, int(time.time() if at is None else at), body)
+    headers = signatures.headers_for(signing, id_, int((at or _NOW).by(time.time)), body)
     if as_json:
         print_json(headers)
         return
@@ -106,7 +109,7 @@ def verify(
         list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="One header.")
     ] = None,
     at: Annotated[
-        float | None, typer.Option(parser=moment, metavar="TIME", help="When it arrived. [default: now]")
+        Moment | None, typer.Option(parser=moment, metavar="TIME", help="When it arrived. [default: now]")
     ] = None,
     key: Key = None,
     destination: Destination = None,
@@ -119,7 +122,7 @@ def verify(
         _parsed(lines),
         sys.stdin.buffer.read(),
         _verifiers(key, destination, config),
-        time.time() if at is None else at,
+        (at or _NOW).by(time.time),
     )
     if as_json:
         print_json({"valid": found.valid, "flaw": found.flaw, "message": found.message})

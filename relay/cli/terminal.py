@@ -25,6 +25,7 @@ from relay.admin.audit import Actor
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.origin import origin_of
 from relay.admin.plain import plain
+from relay.admin.times import Moment
 from relay.cli.times import moment
 from relay.configfile import CONFIG_VARIABLE
 from relay.errors import ConfigError, RelayError
@@ -70,9 +71,9 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 Since = Annotated[
-    float | None, typer.Option(parser=moment, metavar="TIME", help="Added since: 2h ago, or 2026-03-01T12:30 in UTC.")
+    Moment | None, typer.Option(parser=moment, metavar="TIME", help="Added since: 2h ago, or 2026-03-01T12:30 in UTC.")
 ]
-Until = Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="Added before.")]
+Until = Annotated[Moment | None, typer.Option(parser=moment, metavar="TIME", help="Added before.")]
 Destination = Annotated[
     str | None, typer.Option(parser=_destination, metavar="DEST", help="An origin, or a URL of that destination.")
 ]

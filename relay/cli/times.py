@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import typer
 
 from relay.admin import times
+from relay.admin.times import Moment
+from relay.outbox.store import Database
 
 
 def duration(text: str) -> float:
@@ -17,9 +17,14 @@ def duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from None
 
 
-def moment(text: str) -> float:
+def moment(text: str) -> Moment:
     """A time in UTC, or how long ago."""
     try:
-        return times.moment(text, time.time())
+        return times.moment(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def when(named: Moment | None, outbox: Database) -> float | None:
+    """A time that was named, in epoch seconds by the outbox's clock."""
+    return None if named is None else named.by(outbox.now)

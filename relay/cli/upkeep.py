@@ -14,11 +14,14 @@ from typing import Annotated
 
 import typer
 
+from relay.admin import audit, doctor
 from relay.admin import backup as copies
-from relay.admin import doctor
+from relay.admin.access import acting
 from relay.admin.doctor import Finding, Level
+from relay.admin.errors import Refused
 from relay.admin.forgetting import forget
 from relay.admin.times import size, span
+from relay.cli.moving import moving_bar
 from relay.cli.terminal import (
     Config,
     Exit,
@@ -32,8 +35,9 @@ from relay.cli.terminal import (
     say,
     settings,
 )
-from relay.errors import ConfigError, RelayError
-from relay.outbox import OUTBOX
+from relay.errors import ConfigError, MoveRefused, RelayError
+from relay.outbox import OUTBOX, database_at
+from relay.outbox.moving import move
 from relay.outbox.retention import Pruned
 from relay.outbox.store import Database
 from relay.policy.destination import Rules
@@ -60,10 +64,26 @@ def run(config: Config = None) -> None:
 
 
 @commands.command()
-def migrate(config: Config = None) -> None:
-    """Make the outbox, or bring it up to date. `relay run` does it too; the engine brings its own tables."""
-    applied = database(config).migrate([OUTBOX])
-    say("\n".join(f"applied {one.number:04}_{one.name}" for one in applied) or "up to date")
+def migrate(
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="Move everything from this one ...")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--to", metavar="URL", help="... to this one, which is empty.")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Nobody is at work there, although it looks so.")] = False,
+    config: Config = None,
+) -> None:
+    """Make the outbox, or bring it up to date. `relay run` does it too; the engine brings its own tables.
+
+    With --from and --to: copy one database to another, SQLite to PostgreSQL or back, the engine's tables included, and
+    compare them. Both programs have to be stopped. If it is killed, the same command goes on where it was.
+    """
+    if source is None and target is None:
+        applied = database(config).migrate([OUTBOX])
+        say("\n".join(f"applied {one.number:04}_{one.name}" for one in applied) or "up to date")
+    elif source is None or target is None:
+        raise typer.BadParameter("--from and --to go together")
+    else:
+        _move(_named("--from", source), _named("--to", target), anyway=anyway)
 
 
 @commands.command()
@@ -113,6 +133,25 @@ def examine(
     raise typer.Exit(Exit.FAILED if any(finding.level is Level.FAIL for finding in findings) else Exit.OK)
 
 
+def _named(option: str, url: str) -> Database:
+    try:
+        return database_at(url)
+    except ConfigError as error:
+        raise typer.BadParameter(f"{option}: {str(error).removeprefix('outbox.url: ')}") from None
+
+
+def _move(source: Database, target: Database, *, anyway: bool) -> None:
+    with moving_bar() as tell:
+        try:
+            moved = move(source, target, tell, anyway=anyway)
+        except MoveRefused as error:
+            raise Refused(str(error)) from None
+    with acting(target) as connection:
+        audit.note(connection, operator(), "move", target.now(), source=source.name, rows=sum(moved.rows.values()))
+    say(f"{target.name}: {sum(moved.rows.values())} rows in {len(moved.rows)} tables, compared with {source.name}")
+    say("now set [outbox] url to it, and start the engine and the relay")
+
+
 def _findings(config: Path | None, *, egress: bool) -> Iterable[Finding]:
     try:
         chosen = settings(config)
@@ -121,14 +160,13 @@ def _findings(config: Path | None, *, egress: bool) -> Iterable[Finding]:
         return
     yield Finding("config", Level.OK, str(config_file(config) or "defaults, no file"))
     outbox, rules = chosen.outbox.database, chosen.outbox.guard.rules()
-    now = outbox.now()
-    yield from doctor.examine(outbox, rules, os.environ, now)
+    yield from doctor.examine(outbox, rules, os.environ)
     if egress:
-        yield from asyncio.run(_collect(outbox, rules, now))
+        yield from asyncio.run(_collect(outbox, rules))
 
 
-async def _collect(outbox: Database, rules: Rules, now: float) -> list[Finding]:
-    return [finding async for finding in doctor.egress(outbox, rules, now)]
+async def _collect(outbox: Database, rules: Rules) -> list[Finding]:
+    return [finding async for finding in doctor.egress(outbox, rules)]
 
 
 def _forgotten(pruned: Pruned, verb: str) -> str:

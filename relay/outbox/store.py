@@ -104,11 +104,11 @@ class Doorbell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Bytes: of the database, of its log, and free on their disk; 0 where the database does not tell."""
+    """Bytes: of the database, of its log, and free on their disk; None: the database does not tell."""
 
     database: int
-    log: int
-    free: int
+    log: int | None
+    free: int | None
 
 
 class Database(Protocol):

@@ -5,9 +5,12 @@ Of one outbox all relays count the same, so that a question takes the largest of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from relay.model import Kind
 from relay.outbox.stock import Queues, Since, Snapshot
@@ -20,6 +23,19 @@ HELD_BY = (RELAY, DESTINATION)
 _STATES = ("ready", "held", "scheduled", "in_flight", "dead")
 _STANDINGS = ("active", "paused", "disabled", "open")
 _SOURCES = ("cli", "api", "console")
+
+
+class KnownGauge(Collector):
+    """A gauge that is left out while its value is None: 0 would be an alarm about nothing."""
+
+    def __init__(self, name: str, help_text: str, registry: CollectorRegistry) -> None:
+        self._name, self._help = name, help_text
+        self.value: float | None = None
+        registry.register(self)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """What a scrape gets."""
+        yield GaugeMetricFamily(self._name, self._help, value=self.value)
 
 
 class StockMetrics:
@@ -65,8 +81,8 @@ class StockMetrics:
 
     def _files(self, registry: CollectorRegistry) -> None:
         self._database = Gauge("relay_outbox_database_bytes", "The database file.", registry=registry)
-        self._log = Gauge("relay_outbox_wal_bytes", "Its write-ahead log.", registry=registry)
-        self._free = Gauge("relay_outbox_disk_free_bytes", "What its disk has left.", registry=registry)
+        self._log = KnownGauge("relay_outbox_wal_bytes", "Its write-ahead log; left out for a server's.", registry)
+        self._free = KnownGauge("relay_outbox_disk_free_bytes", "What its disk has left; left out likewise.", registry)
         self._taken_at = Gauge("relay_outbox_stats_timestamp_seconds", "When these were counted.", registry=registry)
         self._took = Gauge("relay_outbox_stats_duration_seconds", "What counting took.", registry=registry)
         self._backup_at = Gauge(
@@ -95,8 +111,8 @@ class StockMetrics:
         for standing in _STANDINGS:
             self._standings[standing].set(snapshot.standings.get(standing, 0))
         self._database.set(snapshot.files.database)
-        self._log.set(snapshot.files.log)
-        self._free.set(snapshot.files.free)
+        self._log.value = snapshot.files.log
+        self._free.value = snapshot.files.free
         self._backup_at.set(snapshot.backup_at)
         self._key_age.set(snapshot.key_age)
         self._taken_at.set(snapshot.taken_at)

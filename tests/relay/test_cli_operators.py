@@ -22,7 +22,9 @@ import pytest
 from relay.cli import main
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
-from tests.relay.admin.past import attempt, change, ended
+from tests.acceptance.stage import free_port
+from tests.relay.admin.past import change, ended, tried
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, rows, states
 
 PROGRAM = Path(sys.executable).with_name("relay")
@@ -40,14 +42,14 @@ class Done(NamedTuple):
 
 
 class Operator:
-    """Somebody with a shell, in the folder of a database."""
+    """Somebody with a shell, and a database."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
         clean = {
             name: text for name, text in os.environ.items() if not name.startswith(("OUTSPOKEN_", "NO_COLOR", "PYTHON"))
         }
-        self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": f"sqlite:///{path}", "TERM": "xterm-256color"}
+        self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": url, "TERM": "xterm-256color"}
 
     def __call__(self, *words: str, stdin: bytes = b"", **environ: str) -> Done:
         """The command in this process, which spares the start of another."""
@@ -55,7 +57,7 @@ class Operator:
         try:
             sys.argv, sys.stdin = ["relay", *words], TextIOWrapper(BytesIO(stdin))
             self._enter(self.environ | environ)
-            with chdir(self.path.parent), redirect_stdout(out), redirect_stderr(err):
+            with chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
                 code = _exit_code(main)
         finally:
             sys.argv, sys.stdin = before[:2]
@@ -71,7 +73,7 @@ class Operator:
         done = subprocess.run(
             ["bash", "-c", script],
             capture_output=True,
-            cwd=self.path.parent,
+            cwd=self.folder,
             env=self.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"},
             timeout=60,
             check=False,
@@ -82,7 +84,7 @@ class Operator:
         """Exit code and what the terminal saw."""
         child, master = pty.fork()
         if child == 0:  # pragma: no cover
-            os.chdir(self.path.parent)
+            os.chdir(self.folder)
             os.execve(PROGRAM, [str(PROGRAM), *words], self.environ | {"COLUMNS": "200"} | environ)
         os.write(master, answer)
         seen = b"".join(_until_closed(master))
@@ -110,8 +112,8 @@ def _until_closed(master: int) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def relay(path: Path) -> Operator:
-    return Operator(path)
+def relay(folder: Path, database: Database) -> Operator:
+    return Operator(folder, database.url)
 
 
 def dead(database: Database, count: int) -> None:
@@ -166,6 +168,7 @@ def test_exit_codes_say_what_happened(relay: Operator) -> None:
         assert "Traceback" not in done.err
 
 
+@on_sqlite
 def test_without_a_database_that_is_said_in_one_line(relay: Operator, folder: Path) -> None:
     done = relay("status", OUTSPOKEN_OUTBOX__URL=f"sqlite:///{folder}/none.db")
     assert (done.code, done.err.count("\n"), "no database there" in done.err) == (1, 1, True)
@@ -205,6 +208,7 @@ def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, dat
     assert relay("cancel", "--all", "--yes").out.startswith("3 of 3 cancelled")
 
 
+@on_sqlite
 def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Database) -> None:
     dead(database, 1000)
     done = relay.shell("relay replay --all --rate 100 --yes --json </dev/null")
@@ -250,8 +254,7 @@ def test_a_tail_follows_until_it_is_interrupted(relay: Operator, database: Datab
     with started(relay, "tail", "-f", "--json") as tail:
         assert tail.stdout
         assert json.loads(tail.stdout.readline())["id"] == "d1"
-        with database.writing() as connection:
-            attempt(connection, "d2", 1, time.time(), "dns", detail="no such name")
+        tried(database, "d2", 1, time.time(), "dns", detail="no such name")
         told = json.loads(tail.stdout.readline())
         assert (told["id"], told["outcome"], told["detail"], told["number"]) == ("d2", "dns", "no such name", 1)
         tail.send_signal(signal.SIGINT)
@@ -271,9 +274,9 @@ def test_keys_sign_what_verify_accepts_and_secrets_are_shown_once(relay: Operato
     (made,) = relay("keys", "add", "--json").json
     body = b'{"text": "hello"}'
     signed = relay("sign", "--id", "d1", stdin=body)
-    (relay.path.parent / "headers").write_text(f"POST /hook HTTP/1.1\n{signed.out}")
+    (relay.folder / "headers").write_text(f"POST /hook HTTP/1.1\n{signed.out}")
     assert relay("verify", "--headers", "headers", stdin=body).out == "the signature holds\n"
-    (relay.path.parent / "secret").write_text(made["handover"] + "\n")
+    (relay.folder / "secret").write_text(made["handover"] + "\n")
     again = relay("verify", "--headers", "headers", "--key", "@secret", stdin=b'{"text":"hello"}')
     assert (again.code, again.out.split(":")[0]) == (1, "reserialised")
     (late,) = relay("verify", "--headers", "headers", "--at", "2020-01-01", "--json", stdin=body).json
@@ -286,6 +289,7 @@ def test_keys_sign_what_verify_accepts_and_secrets_are_shown_once(relay: Operato
     assert relay("keys", "retire", str(new_key["id"])).code == 5
 
 
+@on_sqlite
 def test_a_listening_receiver_says_whether_a_key_signed(relay: Operator) -> None:
     (made,) = relay("keys", "add", "--json").json
     headers = relay("sign", "--id", "d1", stdin=b"{}").out.splitlines()
@@ -301,6 +305,7 @@ def test_a_listening_receiver_says_whether_a_key_signed(relay: Operator) -> None
     assert (second["signature"].split(":")[0], second["status"]) == ("invalid", 200)
 
 
+@on_sqlite
 def test_a_probe_is_sent_only_when_it_is_asked_for_and_tells_what_came_of_it(relay: Operator) -> None:
     relay("keys", "add")
     with started(relay, "listen", "--port", "0", "--json", "--max-body", "1000") as receiver:
@@ -325,6 +330,7 @@ def test_a_probe_is_sent_only_when_it_is_asked_for_and_tells_what_came_of_it(rel
     assert "SECRET" not in done.out
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "words",
     [("--probe", "-"), ("--probe", "--live", "ws://x.example/"), ("--probe", "--offline", "http://x.example/")]
@@ -342,32 +348,67 @@ def test_the_outbox_is_kept_well(relay: Operator, database: Database) -> None:
     assert (dry["deliveries"], len(states(database))) == (1, 3)
     assert relay("retention").out.startswith("forgot 1 deliveries")
     assert states(database) == {"d2": "pending", "d3": "pending"}
-    (copy,) = relay("backup", "copy.db", "--json").json
-    assert (copy["path"], states(SqliteDatabase(relay.path.with_name("copy.db")))) == ("copy.db", states(database))
     assert relay("migrate").out == "up to date\n"
-    assert [line["act"] for line in relay("audit", "--json").json] == ["backup", "retention"]
+    assert [line["act"] for line in relay("audit", "--json").json] == ["retention"]
 
 
-def test_the_doctor_fails_when_something_does(relay: Operator) -> None:
+@on_sqlite
+def test_a_file_is_copied(relay: Operator, database: Database) -> None:
+    put(database, *many(3))
+    (copy,) = relay("backup", "copy.db", "--json").json
+    assert (copy["path"], states(SqliteDatabase(relay.folder / "copy.db"))) == ("copy.db", states(database))
+    assert [line["act"] for line in relay("audit", "--json").json] == ["backup"]
+
+
+@on_sqlite
+def test_what_is_no_file_is_refused_with_the_tool_that_copies_it(relay: Operator) -> None:
+    done = relay("backup", "copy", OUTSPOKEN_OUTBOX__URL="postgresql://ada:hunter2@127.0.0.1:9/outspoken")
+    assert (done.code, "pg_dump" in done.err, "hunter2" in done.err) == (5, True, False)
+
+
+def test_relative_times_are_by_the_clock_of_the_database(relay: Operator, database: Database) -> None:
+    put(database, *many(2))
+    change(database, "UPDATE deliveries SET created_at = created_at - 7200 WHERE id = 'd1'")
+    assert [one["id"] for one in relay("list", "--since", "1h", "--json").json] == ["d2"]
+    assert [one["id"] for one in relay("list", "--until", "1h", "--json").json] == ["d1"]
+
+
+def test_a_sound_installation_is_no_failure(relay: Operator) -> None:
     assert relay("doctor").code == 0
-    relay.path.chmod(0o640)
+
+
+@on_sqlite
+def test_a_server_that_is_down_is_a_finding_among_others(relay: Operator) -> None:
+    down = f"postgresql://ada:hunter2@127.0.0.1:{free_port()}/outspoken"
+    done = relay("doctor", "--egress", "--json", OUTSPOKEN_OUTBOX__URL=down)
+    levels = {one["check"]: one["level"] for one in done.json}
+    assert (done.code, done.err, levels["server"], levels["egress"]) == (1, "", "fail", "fail")
+    assert levels["config"] == levels["guard"] == "ok"
+    assert "hunter2" not in done.out
+
+
+@on_sqlite
+def test_the_doctor_fails_when_something_does(relay: Operator, path: Path) -> None:
+    path.chmod(0o640)
     findings = {one["check"]: one for one in relay("doctor", "--json").json}
     assert (findings["permissions"]["level"], findings["config"]["level"]) == ("fail", "ok")
     assert relay("doctor", OUTSPOKEN_RELAY__PROT="1").code == 1
 
 
+@on_sqlite
 def test_settings_come_with_their_origin(relay: Operator) -> None:
-    (relay.path.parent / "mine.toml").write_text("[relay]\nport = 9999\n[engine]\nport = 1\n")
+    (relay.folder / "mine.toml").write_text("[relay]\nport = 9999\n[engine]\nport = 1\n")
     shown = relay("config", "show", "--origin", "--json", "--config", "mine.toml").json
     origins = {one["setting"]: (one["value"], one["origin"]) for one in shown}
     assert origins["relay.port"] == (9999, "mine.toml")
     assert origins["relay.retry.retries"] == (10, "default")
-    assert origins["outbox.url"] == (f"sqlite:///{relay.path}", "environment")
+    assert origins["outbox.url"] == (relay.url, "environment")
     assert relay("config", "check").code == 0
     bad = relay("config", "check", OUTSPOKEN_RELAY__RETRY__DELAY="soon")
     assert (bad.code, bad.err.startswith("relay: environment: relay.retry.delay: ")) == (78, True)
 
 
+@on_sqlite
 def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator, database: Database) -> None:
     put(database, *many(1000))
     done = relay.shell(
@@ -376,6 +417,7 @@ def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator,
     assert (len(done.out.splitlines()), done.err) == (2, "")
 
 
+@on_sqlite
 def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Operator, database: Database) -> None:
     dead(database, 2)
     code, seen = relay.in_a_terminal("list")
@@ -388,6 +430,7 @@ def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Oper
     assert (code, "2 of 2 replayed" in seen, set(states(database).values())) == (0, True, {"pending"})
 
 
+@on_sqlite
 def test_bash_completes_the_commands(relay: Operator) -> None:
     completing = "COMP_WORDS=(relay rep); COMP_CWORD=1; _relay_completion relay; echo ${COMPREPLY[@]}"
     done = relay.shell(f"source <(relay completion bash); {completing}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -50,8 +49,8 @@ def _text(description: str, *examples: str) -> WithJsonSchema:
 
 
 Moment = Annotated[
-    float,
-    _read(lambda text: times.moment(text, time.time())),
+    times.Moment,
+    _read(times.moment),
     _text("How long ago, or a UTC time.", "1h", "2026-03-01T12:30"),
 ]
 Span = Annotated[float, _read(times.duration), _text("A duration.", "24h", "15m")]
@@ -94,9 +93,10 @@ class Sieve(Question):
     since: Moment | None = None
     until: Moment | None = None
 
-    def filter(self, state: State | None) -> Filter:
-        """The operations' own form."""
-        return Filter(state, self.outcome, self.destination, self.id_prefix, self.since, self.until)
+    def filter(self, state: State | None, clock: Callable[[], float]) -> Filter:
+        """The operations' own form; how long ago something was, the clock tells."""
+        since, until = (moment.by(clock) if moment else None for moment in (self.since, self.until))
+        return Filter(state, self.outcome, self.destination, self.id_prefix, since, until)
 
 
 class ListAsked(Sieve):
@@ -145,9 +145,9 @@ class Selected(Sieve):
     all: bool = Field(False, description="Without any filter.")
     dry_run: bool = Field(False, description="Only say what would be done.")
 
-    def selection(self, state: State | None = None) -> Selection:
+    def selection(self, clock: Callable[[], float], state: State | None = None) -> Selection:
         """The operations' own form. Raises ValueError or Refused."""
-        return select(self.ids, self.filter(state), self.limit, everything=self.all)
+        return select(self.ids, self.filter(state, clock), self.limit, everything=self.all)
 
 
 class ReplayAsked(Selected):

@@ -25,10 +25,11 @@ from relay.admin.keys import NewKey
 from relay.admin.operations import Plan, Progress
 from relay.admin.overview import Overview
 from relay.admin.probe import Probed
+from relay.admin.times import Moment
 from relay.admin.verify_url import Judgement
 from relay.transports.resolver import system_lookup
 
-_HOUR = 3600.0
+_AN_HOUR_AGO = Moment(ago=3600.0)
 _TROUBLES = 20
 BACKUPS = "backups"
 
@@ -51,7 +52,9 @@ def _status(desk: Desk, _: Actor, __: asking.Nothing) -> Overview:
 
 
 def _list(desk: Desk, _: Actor, asked: asking.ListAsked) -> Page:
-    return inspection.search(desk.database, asked.filter(asked.state), limit=asked.limit, older=asked.older)
+    return inspection.search(
+        desk.database, asked.filter(asked.state, desk.database.now), limit=asked.limit, older=asked.older
+    )
 
 
 def _show(desk: Desk, actor: Actor, asked: asking.ShowAsked) -> answers.Shown:
@@ -81,19 +84,19 @@ def _tail(desk: Desk, _: Actor, asked: asking.TailAsked) -> answers.Happenings:
 
 
 def _stats(desk: Desk, _: Actor, asked: asking.StatsAsked) -> answers.Tallies:
-    since = desk.database.now() - _HOUR if asked.since is None else asked.since
+    since = (asked.since or _AN_HOUR_AGO).by(desk.database.now)
     return answers.Tallies(since, overview.stats(desk.database, since, asked.by))
 
 
 def _replay(desk: Desk, actor: Actor, asked: asking.ReplayAsked) -> answers.Done:
-    selection = asked.selection(asked.state)
+    selection = asked.selection(desk.database.now, asked.state)
     plan = operations.plan_replay(desk.database, selection)
     steps = operations.replay(desk.database, selection, plan, actor, rate=asked.rate)
     return _done(plan, steps, dry_run=asked.dry_run)
 
 
 def _cancel(desk: Desk, actor: Actor, asked: asking.Selected) -> answers.Done:
-    selection = asked.selection()
+    selection = asked.selection(desk.database.now)
     plan = operations.plan_cancel(desk.database, selection)
     return _done(plan, operations.cancel(desk.database, selection, plan, actor), dry_run=asked.dry_run)
 
@@ -163,15 +166,14 @@ async def _sent(desk: Desk, asked: asking.ProbeAsked) -> Probed:
 
 
 def _doctor(desk: Desk, _: Actor, asked: asking.DoctorAsked) -> answers.Findings:
-    now = desk.database.now()
-    found = list(doctor.examine(desk.database, desk.rules, desk.environ, now))
+    found = list(doctor.examine(desk.database, desk.rules, desk.environ))
     if asked.egress:
-        found += asyncio.run(_egress(desk, now))
+        found += asyncio.run(_egress(desk))
     return answers.Findings(tuple(found))
 
 
-async def _egress(desk: Desk, now: float) -> list[Finding]:
-    return [finding async for finding in doctor.egress(desk.database, desk.rules, now)]
+async def _egress(desk: Desk) -> list[Finding]:
+    return [finding async for finding in doctor.egress(desk.database, desk.rules)]
 
 
 def _audit(desk: Desk, _: Actor, asked: asking.AuditAsked) -> answers.Acts:

@@ -51,7 +51,9 @@ def _shown_minutes(since: float, at: float) -> int:
 
 def deliveries(desk: Desk, asked: ListAsked, given: dict[str, str]) -> Facts:
     """Deliveries: a page of those that pass the filter, the newest first."""
-    page = inspection.search(desk.database, asked.filter(asked.state), limit=asked.limit, older=asked.older)
+    page = inspection.search(
+        desk.database, asked.filter(asked.state, desk.database.now), limit=asked.limit, older=asked.older
+    )
     return {"at": desk.database.now(), "page": page, "given": given, "flaws": {}, **choices()}
 
 
@@ -142,6 +144,6 @@ def preview(desk: Desk, asked: ReplayAsked, fields: Sequence[tuple[str, str]]) -
     """What a replay would send again. That nothing can be is no error here, but what the page says."""
     facts: Facts = {"at": desk.database.now(), "fields": fields, "asked": asked, "plan": None, "why_not": None}
     try:
-        return facts | {"plan": operations.plan_replay(desk.database, asked.selection(asked.state))}
+        return facts | {"plan": operations.plan_replay(desk.database, asked.selection(desk.database.now, asked.state))}
     except (NothingMatched, Refused) as error:
         return facts | {"why_not": str(error)}

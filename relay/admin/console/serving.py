@@ -145,8 +145,10 @@ class Console:
             asked = ListAsked.model_validate({name: text for name, text in given.items() if name != "note"})
         except ValidationError as error:
             shown = {"given": given, "flaws": _flaws(error), **pages.choices()}
-            facts = {"at": self._desk.database.now(), "page": None, **shown}
-            return await self.page(request, "deliveries.html", facts, status=400)
+            facts = {"page": None, **shown}
+            return await self.page(
+                request, "deliveries.html", lambda: {"at": self._desk.database.now(), **facts}, status=400
+            )
         return await self.page(request, "deliveries.html", lambda: pages.deliveries(self._desk, asked, given))
 
     async def delivery(self, request: web.Request) -> web.Response:
@@ -178,16 +180,17 @@ class Console:
     async def replay(self, request: web.Request) -> web.Response:
         form = await request.post()
         asked, _ = _replay_asked([(name, str(text)) for name, text in form.items()])
-        selection, actor = asked.selection(asked.state), self._actor(request)
+        actor = self._actor(request)
 
         def carry_out() -> int:
             database = self._desk.database
+            selection = asked.selection(database.now, asked.state)
             plan = operations.plan_replay(database, selection)
             return deque(operations.replay(database, selection, plan, actor, rate=asked.rate), maxlen=1)[0].done
 
         done = await asyncio.to_thread(carry_out)
-        if len(selection.ids) == 1:
-            raise web.HTTPSeeOther(f"/deliveries/{quote(selection.ids[0], safe='')}?note=replayed")
+        if len(asked.ids) == 1:
+            raise web.HTTPSeeOther(f"/deliveries/{quote(asked.ids[0], safe='')}?note=replayed")
         raise web.HTTPSeeOther(f"/deliveries?note=replayed-{done}")
 
     async def cancel(self, request: web.Request) -> web.Response:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from relay.admin.audit import Actor
+from relay.admin.audit import Act, Actor, acts
 from relay.outbox.store import Connection, Database
-from tests.relay.deliveries import rows, writing
+from tests.relay.deliveries import apart, rows, writing
 
 OPERATOR = Actor("ada", "cli")
 
@@ -54,9 +55,19 @@ def attempt(
     )
 
 
+def tried(database: Database, id_: str, number: int, at: float, outcome: str, *more: Any, **named: Any) -> None:
+    """The same, committed."""
+    writing(database, lambda connection: attempt(connection, id_, number, at, outcome, *more, **named))
+
+
 def change(database: Database, sql: str, *values: object) -> None:
     """One statement, committed."""
     writing(database, lambda connection: connection.execute(sql, values))
+
+
+def trail(database: Database) -> tuple[Act, ...]:
+    """What operators did, the last first."""
+    return apart(lambda: acts(database))
 
 
 @contextmanager

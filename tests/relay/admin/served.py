@@ -31,7 +31,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 def desk(database: Database, pulse: Pulse | None = None) -> Desk:
     """What stands before operators of this outbox."""
-    settings = Settings(outbox=OutboxSettings(url=f"sqlite:///{database.name}", guard=GUARD))
+    settings = Settings(outbox=OutboxSettings(url=database.url, guard=GUARD))
     return Desk(
         database=database,
         rules=GUARD.rules(),

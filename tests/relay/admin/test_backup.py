@@ -16,9 +16,11 @@ from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
 from tests.relay.admin.past import OPERATOR
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, rows
 
 
+@on_sqlite
 def test_a_copy_is_whole_private_and_noted(database: Database, folder: Path) -> None:
     put(database, *many(20))
     assert last_backup_at(database) is None
@@ -30,6 +32,7 @@ def test_a_copy_is_whole_private_and_noted(database: Database, folder: Path) -> 
     assert [entry.name for entry in folder.iterdir() if "copy" in entry.name and entry.name.endswith("tmp")] == []
 
 
+@on_sqlite
 def test_a_copy_taken_while_a_producer_commits_is_one_moment(database: Database, folder: Path) -> None:
     enough, stop = threading.Event(), threading.Event()
     added: list[int] = []
@@ -60,6 +63,7 @@ def test_a_copy_taken_while_a_producer_commits_is_one_moment(database: Database,
     assert rows(database, "SELECT count(*) FROM deliveries") == [(len(added),)]
 
 
+@on_sqlite
 def test_a_copy_can_be_worked_on_and_an_older_one_is_replaced(database: Database, folder: Path) -> None:
     target = folder / "copy.db"
     target.write_bytes(b"an older copy")
@@ -71,6 +75,7 @@ def test_a_copy_can_be_worked_on_and_an_older_one_is_replaced(database: Database
     assert rows(copy, "PRAGMA auto_vacuum") == [(2,)]
 
 
+@on_sqlite
 def test_what_cannot_be_a_target_is_refused(database: Database, path: Path, folder: Path) -> None:
     (folder / "link.db").symlink_to(path)
     for target, words in (

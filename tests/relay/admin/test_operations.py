@@ -58,7 +58,7 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     ended(database, "d1", attempts=11)
     long_ago = time.time() - 30 * 86400
     change(database, "UPDATE deliveries SET created_at = ?", long_ago)
-    assert replayed(database, Selection(ids=("d1",))).done == 1
+    assert (await asyncio.to_thread(replayed, database, Selection(ids=("d1",)))).done == 1
     queue = Outbox(database)
     try:
         (delivery,) = (await queue.claim(10, {}, 10)).deliveries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,11 +23,9 @@ from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
 from relay.transports.resolver import Resolver
 from tests.relay.admin.past import OPERATOR, change
-from tests.relay.deliveries import new, put
+from tests.relay.deliveries import apart, new, put
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.receivers import OK, Receiver, answers, hangs_up, receiving, refuses_early
-
-NOW = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -65,9 +64,14 @@ async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpT
     secret = keys.generate()
     async with receiving(answers(OK)) as receiver:
         url = f"http://user:password@127.0.0.1:{receiver.port}/hook"
-        keys.add(database, secret, f"http://127.0.0.1:{receiver.port}", OPERATOR, NOW)
+        origin = f"http://127.0.0.1:{receiver.port}"
+        apart(lambda: keys.add(database, secret, origin, OPERATOR, 1000.0))
         told = await probe.send(
-            probe.prepared(database, url, Method.PUT, 1000, NOW), transport, ANYWHERE, Rulebook(), "Outspoken/test"
+            await asyncio.to_thread(probe.prepared, database, url, Method.PUT, 1000),
+            transport,
+            ANYWHERE,
+            Rulebook(),
+            "Outspoken/test",
         )
     (request,) = receiver.requests
     assert (told.signed, told.method, request.line, len(request.body)) == (True, "PUT", "PUT /hook HTTP/1.1", 1000)
@@ -76,7 +80,7 @@ async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpT
 
 async def test_without_an_outbox_a_probe_goes_unsigned(folder: Path) -> None:
     nowhere = SqliteDatabase(folder / "none.db")
-    assert probe.prepared(nowhere, "https://receiver.example/", Method.POST, 256, NOW).signing == ()
+    assert probe.prepared(nowhere, "https://receiver.example/", Method.POST, 256).signing == ()
 
 
 async def test_a_larger_body_finds_the_limit_of_a_receiver(transport: HttpTransport) -> None:
@@ -100,7 +104,7 @@ async def test_what_the_destination_taught_about_size_is_part_of_the_diagnosis(
         url = f"http://127.0.0.1:{receiver.port}/"
         put(database, new("d1", url))
         change(database, "UPDATE destinations SET largest_accepted = 1000")
-        large = probe.prepared(database, url, Method.POST, 2**20, NOW)
+        large = await asyncio.to_thread(probe.prepared, database, url, Method.POST, 2**20)
         told = await probe.send(large, transport, ANYWHERE, Rulebook(), "Outspoken/test")
     assert told.outcome == "reset"
     assert "probably a size limit" in told.why

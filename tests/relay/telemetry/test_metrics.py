@@ -164,6 +164,14 @@ def test_the_outbox_is_shown_as_it_was_counted() -> None:
     assert value(metrics, "relay_backup_last_success_timestamp_seconds") == 1600
 
 
+def test_what_a_server_does_not_tell_of_its_disk_is_left_out_and_not_0() -> None:
+    metrics = Metrics(16)
+    metrics.stocked(snapshot(files=Files(database=4096, log=None, free=None)))
+    assert value(metrics, "relay_outbox_database_bytes") == 4096
+    told = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    assert not told & {"relay_outbox_wal_bytes", "relay_outbox_disk_free_bytes"}
+
+
 def test_destinations_are_counted_by_how_they_stand() -> None:
     metrics = Metrics(16)
     metrics.stocked(snapshot(standings={"active": 8, "open": 1}))

@@ -14,12 +14,12 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from relay.admin import audit
 from relay.admin.auth import Gate
 from relay.admin.site import application
 from relay.outbox.store import Database
-from tests.relay.admin.past import attempt, change, ended
+from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import BEARER, TOKEN, desk
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, states
 
 ORIGIN = "https://receiver.example:443"
@@ -99,7 +99,7 @@ async def test_a_url_is_masked_until_it_is_revealed_and_that_is_audited(api: Api
     async with api.client.get("/api/v1/deliveries/d1/body", headers=BEARER) as answer:
         assert await answer.read() == b'{"text":"hello"}'
         assert answer.content_type == "application/octet-stream"
-    assert [(act.act, act.source, act.detail["what"]) for act in audit.acts(database)] == [
+    assert [(act.act, act.source, act.detail["what"]) for act in trail(database)] == [
         ("delivery.reveal", "api", "body"),
         ("delivery.reveal", "api", "headers"),
     ]
@@ -133,7 +133,7 @@ async def test_a_replay_is_previewed_done_and_audited_under_the_caller_s_name(ap
     done = await api.post("/replay", headers={"X-Relay-Actor": "ada"}, **asked)
     assert (done["count"], done["done"]) == (2, 2)
     assert states(database) == {"d1": "pending", "d2": "pending", "d3": "pending"}
-    (act,) = audit.acts(database)
+    (act,) = trail(database)
     assert (act.actor, act.source, act.act, act.detail["run"]) == ("ada", "api", "delivery.replay", done["run"])
 
 
@@ -161,8 +161,7 @@ async def test_failing_destinations_come_with_a_sentence(api: Api, database: Dat
     put(database, new())
     change(database, "UPDATE destinations SET failures = 7, open_until = 9e9")
     change(database, "UPDATE deliveries SET attempts = 1")
-    with database.writing() as connection:
-        attempt(connection, "d1", 1, time.time(), "tls")
+    tried(database, "d1", 1, time.time(), "tls")
     (trouble,) = (await api.get("/destinations"))["troubles"]
     assert "TLS handshake" in trouble["sentence"]
 
@@ -186,12 +185,18 @@ async def test_a_key_that_is_not_one_is_refused_without_being_repeated(api: Api)
     assert "n0tAkey" not in json.dumps(error)
 
 
-async def test_the_rest_of_the_command_line_is_there_too(api: Api, path: Path) -> None:
+async def test_the_rest_of_the_command_line_is_there_too(api: Api) -> None:
     verdict = await api.post("/verify-url", url="https://10.0.0.1/", offline=True)
     assert (verdict["verdict"], verdict["rule"]) == ("deny", "forbidden_address")
     assert {one["check"] for one in (await api.get("/doctor"))["findings"]} >= {"schema", "disk", "signing"}
     assert (await api.get("/settings"))["settings"] == [{"setting": "relay.port", "value": 9464, "origin": "default"}]
     assert (await api.post("/retention", dry_run=True))["forgotten"]["deliveries"] == 0
+    assert (await api.post("/retention"))["forgotten"]["deliveries"] == 0
+    assert [act["act"] for act in (await api.get("/audit"))["acts"]] == ["retention"]
+
+
+@on_sqlite
+async def test_a_file_is_copied_to_a_folder_beside_it(api: Api, path: Path) -> None:
     copied = await api.post("/backup", name="monday.db")
     assert Path(copied["path"]) == path.parent / "backups" / "monday.db"
     assert [act["act"] for act in (await api.get("/audit"))["acts"]] == ["backup"]
@@ -252,6 +257,7 @@ async def test_other_ways_to_ask_are_errors_of_the_same_form(api: Api) -> None:
     assert (await api.error("POST", "/replay", 413, data=BytesIO(b" " * (1 << 21))))["code"] == "too_large"
 
 
+@on_sqlite
 async def test_an_outbox_that_is_not_there_is_a_503(path: Path, api: Api) -> None:
     path.unlink()
     error = await api.error("GET", "/status", 503)
@@ -261,13 +267,11 @@ async def test_an_outbox_that_is_not_there_is_a_503(path: Path, api: Api) -> Non
 async def test_attempts_are_streamed_as_they_happen_until_the_caller_leaves(api: Api, database: Database) -> None:
     put(database, *many(2))
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
-    with database.writing() as connection:
-        attempt(connection, "d1", 1, 1000.0, "dns")
+    tried(database, "d1", 1, 1000.0, "dns")
     async with api.client.get("/api/v1/attempts/stream", headers=BEARER) as answer:
         assert answer.content_type == "application/x-ndjson"
         first = json.loads(await answer.content.readline())
-        with database.writing() as connection:
-            attempt(connection, "d2", 1, 1001.0, "tls")
+        tried(database, "d2", 1, 1001.0, "tls")
         second = json.loads(await asyncio.wait_for(answer.content.readline(), 10))
     assert [(one["id"], one["outcome"]) for one in (first, second)] == [("d1", "dns"), ("d2", "tls")]
 

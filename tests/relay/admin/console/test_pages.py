@@ -13,14 +13,14 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
-from relay.admin import audit
 from relay.admin.auth import Gate
 from relay.admin.pulse import Pulse
 from relay.admin.site import application
 from relay.model import Stream
 from relay.outbox.store import Database
-from tests.relay.admin.past import attempt, change, ended
+from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import TOKEN, desk
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, states
 
 ORIGIN = "https://receiver.example:443"
@@ -120,7 +120,7 @@ async def test_what_another_site_sends_changes_nothing(
     ):
         await visitor.send(path, status=403, headers=headers, **form)
     assert states(database) == {"d1": "dead"}
-    assert audit.acts(database) == ()
+    assert trail(database) == ()
 
 
 async def test_an_old_browser_says_by_origin_where_it_comes_from(visitor: Visitor) -> None:
@@ -154,8 +154,7 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
     change(database, "INSERT INTO relays VALUES ('h', ?)", now)
     change(database, "UPDATE destinations SET failures = 6, open_until = ?", now + 45)
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
-    with database.writing() as connection:
-        attempt(connection, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
+    tried(database, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
     pulse([attempted(claimed(destination=ORIGIN))])
     text = await visitor.text("/")
     assert f"{ORIGIN} keeps failing, and 3 deliveries wait until it answers again" in text
@@ -192,8 +191,7 @@ async def test_a_delivery_shows_its_attempts_and_the_next_one_and_masks_what_may
 ) -> None:
     put(database, new("d1", "https://u:pa55@receiver.example/t0ken?sig=s3cret", headers={"x-key": "k3y"}))
     change(database, "UPDATE deliveries SET attempts = 1, due_at = ?", time.time() + 3600)
-    with database.writing() as connection:
-        attempt(connection, "d1", 1, time.time() - 5, "http_5xx", 503, "the receiver answered 503")
+    tried(database, "d1", 1, time.time() - 5, "http_5xx", 503, "the receiver answered 503")
     text = await visitor.text("/deliveries/d1")
     assert re.search(r"The next attempt is in (60 min|1 h)", text)
     assert "#1 answered 503" in text
@@ -209,7 +207,7 @@ async def test_revealing_shows_body_and_url_and_is_audited(visitor: Visitor, dat
     assert '{"text":"hello"}' in page
     assert "t0ken" in page
     assert "pa55" not in page
-    (act,) = audit.acts(database)
+    (act,) = trail(database)
     assert (act.actor, act.source, act.act) == ("Ada", "console", "delivery.reveal")
 
 
@@ -227,7 +225,7 @@ async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, da
     assert await visitor.send("/replay", state="dead", limit="5000") == "/deliveries?note=replayed-2"
     assert "2 deliveries go out again." in await visitor.text("/deliveries?note=replayed-2")
     assert set(states(database).values()) == {"pending"}
-    assert [(act.actor, act.source) for act in audit.acts(database)] == [("Ada", "console")] * 2
+    assert [(act.actor, act.source) for act in trail(database)] == [("Ada", "console")] * 2
 
 
 async def test_nothing_is_replayed_by_a_form_without_a_selection(visitor: Visitor, database: Database) -> None:
@@ -254,7 +252,7 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Vis
         ("enable", "Nothing is the matter with it."),
     ):
         assert words in await visitor.text(await visitor.send(f"/destination/{act}", origin=ORIGIN))
-    assert audit.acts(database)[0].act == "destination.enable"
+    assert trail(database)[0].act == "destination.enable"
     await visitor.send("/destination/erase", status=404, origin=ORIGIN)
     await visitor.send("/destination/pause", status=400, origin="nonsense")
 
@@ -278,7 +276,7 @@ async def test_a_new_key_is_shown_once_and_not_by_its_url(visitor: Visitor, data
     for path in (f"/destination?origin={ORIGIN}", "/audit"):
         assert secret not in html.unescape(await visitor.see(path))
     assert "its own" in await visitor.text(f"/destination?origin={ORIGIN}")
-    assert [act.act for act in audit.acts(database)] == ["key.rotate"]
+    assert [act.act for act in trail(database)] == ["key.rotate"]
 
 
 async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Database) -> None:
@@ -292,11 +290,15 @@ async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Database
     assert "relay.port 9464 default" in text
 
 
-async def test_what_went_wrong_is_a_page(visitor: Visitor, path: Path) -> None:
+async def test_what_went_wrong_is_a_page(visitor: Visitor) -> None:
     assert "no delivery" in await visitor.see("/deliveries/none", status=404)
     assert "Not there" in await visitor.see("/nowhere", status=404)
     await visitor.see("/destination?origin=https://none.example", status=404)
     await visitor.see("/audit?older=x", status=400)
+
+
+@on_sqlite
+async def test_a_database_that_is_gone_is_a_page(visitor: Visitor, path: Path) -> None:
     path.unlink()
     assert "no database there" in html.unescape(await visitor.see("/", status=503))
 
