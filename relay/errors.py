@@ -13,6 +13,14 @@ class SchemaError(RelayError):
     """The database does not fit this program: newer, or changed by hand."""
 
 
+class UnfinishedMove(SchemaError):
+    """The database is being filled from another one, and that was not finished."""
+
+
+class MoveRefused(RelayError):
+    """A database cannot be moved, or not there: the message says what stands in the way."""
+
+
 class DuplicateDelivery(RelayError):
     """A delivery with this id is in the outbox already."""
 

@@ -1,10 +1,11 @@
-"""`engine run`: the server."""
+"""`engine run`, the server, and `engine migrate`, its tables."""
 
 from __future__ import annotations
 
 import typer
 
 from engine.cli.terminal import Config, complaints, settings
+from engine.jobs import store
 from relay.telemetry.log import configure
 
 commands = typer.Typer()
@@ -22,3 +23,10 @@ def run(config: Config = None) -> None:
         chosen = settings(config)
         configure(chosen.engine.log.level, chosen.engine.log.format, "engine")
         uvloop.run(app.run(chosen))
+
+
+@commands.command()
+def migrate(config: Config = None) -> None:
+    """Make the database, or bring it up to date: the engine's tables and the outbox's. `engine run` does it too."""
+    with complaints():
+        store.migrate(settings(config).outbox.database)

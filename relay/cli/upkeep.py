@@ -46,18 +46,26 @@ commands = typer.Typer()
 
 
 @commands.command()
-def run(config: Config = None) -> None:
+def run(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that deliver. [default: relay.workers, 1]")
+    ] = None,
+    config: Config = None,
+) -> None:
     """Deliver until SIGTERM; then let attempts under way finish, and leave."""
     chosen = settings(config)  # what is wrong with them is said before anything large is imported
+    count = workers or chosen.relay.workers
     import uvloop
 
     from relay import app
+    from relay.cli import workers as crew
     from relay.settings import in_force
     from relay.telemetry.log import configure
 
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
+    known = in_force(chosen, config_file(config), os.environ)
     try:
-        uvloop.run(app.run(chosen, in_force=in_force(chosen, config_file(config), os.environ)))
+        uvloop.run(app.run(chosen, in_force=known) if count == 1 else crew.run(chosen, count, known))
     except (RelayError, OSError) as error:
         complain(str(error))
         raise typer.Exit(Exit.FAILED) from None

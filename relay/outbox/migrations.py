@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from relay.errors import SchemaError
+from relay.errors import SchemaError, UnfinishedMove
+
+UNFINISHED = 0
+"""The number under which a database says that it is being filled from another one: see `relay.outbox.moving`."""
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -56,8 +59,11 @@ OUTBOX = Room("relay.outbox", "outbox")
 def missing(migration: Migration, known: Sequence[Migration], applied: Mapping[int, str]) -> bool:
     """Whether a migration of a room is still to be applied; `applied` has the fingerprints of those that were.
 
-    Raises SchemaError for a database that is newer than this program, or whose applied files were changed since.
+    Raises SchemaError for a database that is newer than this program, or whose applied files were changed since, and
+    UnfinishedMove for one that is still being filled.
     """
+    if UNFINISHED in applied:
+        raise UnfinishedMove("a move into this database was begun: run `relay migrate --from ... --to ...` once more")
     newest = known[-1].number
     if max(applied, default=0) > newest:
         raise SchemaError(

@@ -46,6 +46,12 @@ def gone(connection: Connection, names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if not _lives(folder / name))
 
 
+def living(database: Path) -> int:
+    """How many processes say that they live."""
+    folder = _folder(database)
+    return sum(_lives(path) for path in folder.iterdir()) if folder.is_dir() else 0
+
+
 def _folder(database: Path) -> Path:
     return database.with_name(f"{database.name}.alive")
 

@@ -1,0 +1,86 @@
+"""A SQLite file as the source or the target of a move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.outbox.moving.tables import Table
+from relay.outbox.sqlite.alive import living
+from relay.outbox.store import Connection
+
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+_COLUMNS = "SELECT name, lower(type), pk FROM pragma_table_info(?)"
+_REFERENCES = 'SELECT "table" FROM pragma_foreign_key_list(?)'
+_TRIGGERS = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+_NUMBERED = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
+_NUMBERS = "SELECT name, seq FROM sqlite_sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteSide:
+    """The file at `path`."""
+
+    path: Path
+    insertion_clause: str = ""
+    keeps_nul: bool = True
+
+    def processes(self, connection: Connection) -> int:
+        """Those who keep a sign of life beside the file."""
+        del connection
+        return living(self.path)
+
+    def tables(self, connection: Connection) -> tuple[Table, ...]:
+        """All but SQLite's own."""
+        names = [name for (name,) in connection.execute(_TABLES).fetchall()]
+        return tuple(_table(connection, name) for name in names)
+
+    def hold(self, connection: Connection, tables: Iterable[Table]) -> None:
+        """Whoever is in a write transaction is the only one."""
+
+    def take_time(self, connection: Connection) -> None:
+        """It may last as it is."""
+
+    def sorted_by(self, column: str, kind: str) -> str:
+        """The bytes of UTF-8 sort as the code points do."""
+        del kind
+        return f'"{column}"'
+
+    def size_of(self, column: str, kind: str) -> str | None:
+        """Characters of a text, which is near enough: telling its bytes would copy it."""
+        return f'length("{column}")' if kind in {"blob", "text"} else None
+
+    def numbers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
+        """Of tables with AUTOINCREMENT."""
+        names = {table.name for table in tables}
+        return {name: number for name, number in connection.execute(_NUMBERS).fetchall() if name in names}
+
+    def set_numbers(self, connection: Connection, numbers: Mapping[str, int]) -> None:
+        """An INSERT has seen to the largest that is there."""
+        known = dict(connection.execute(_NUMBERS).fetchall())
+        for (name,) in connection.execute(_NUMBERED).fetchall():
+            if numbers.get(name, 0) > known.get(name, 0):
+                connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
+                connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, numbers[name]))
+
+    def rest_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
+        """There is no other rest than to be dropped."""
+        del tables
+        triggers = dict(connection.execute(_TRIGGERS).fetchall())
+        for name in triggers:
+            connection.execute(f'DROP TRIGGER "{name}"')
+        return triggers
+
+    def wake_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
+        """Made again, by the very text."""
+        del tables
+        for sql in kept.values():
+            connection.execute(sql)
+
+
+def _table(connection: Connection, name: str) -> Table:
+    columns = connection.execute(_COLUMNS, (name,)).fetchall()
+    key = sorted((place, column) for column, _, place in columns if place)
+    refers_to = frozenset(other for (other,) in connection.execute(_REFERENCES, (name,)).fetchall())
+    return Table(name, {column: kind for column, kind, _ in columns}, tuple(column for _, column in key), refers_to)
