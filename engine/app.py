@@ -24,7 +24,6 @@ from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.jobs import retention
 from engine.jobs.admission import Admission, Bounds, Patience
 from engine.jobs.archive import Archive
-from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.observers import JobLog, JobSpans, Metrics
 from engine.jobs.recognition import Recognition
@@ -44,6 +43,7 @@ from engine.recognisers.residence import Moved
 from engine.settings import EngineSettings, LiveSettings, Settings
 from relay.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results
+from relay.outbox.store import Database
 from relay.policy.destination import Rules
 from relay.telemetry import exposition
 from relay.telemetry.exposition import Check, measure_loop_lag
@@ -65,9 +65,10 @@ async def run(settings: Settings, live_worker: str = LIVE_WORKER) -> None:
     engine cannot start.
     """
     _announce(settings)
-    await asyncio.to_thread(migrate, settings.outbox.database)
+    database = settings.outbox.database  # one for all rooms: it knows the time since it was first asked, by `migrate`
+    await asyncio.to_thread(migrate, database)
     async with AsyncExitStack() as stack:
-        house = House(settings, stack, live_worker)
+        house = House(settings, database, stack, live_worker)
         await house.open()
         _obey_signals(house.runner)
         address = await _serve(stack, house.application, settings.engine)
@@ -83,8 +84,10 @@ async def run(settings: Settings, live_worker: str = LIVE_WORKER) -> None:
 class House:
     """The rooms of one engine, wired."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack, live_worker: str = LIVE_WORKER) -> None:
-        engine, database, rules = settings.engine, settings.outbox.database, settings.outbox.guard.rules()
+    def __init__(
+        self, settings: Settings, database: Database, stack: AsyncExitStack, live_worker: str = LIVE_WORKER
+    ) -> None:
+        engine, rules = settings.engine, settings.outbox.guard.rules()
         self._stack = stack
         self._engine = engine
         self._database = database
@@ -95,12 +98,12 @@ class House:
         self._keys = Keys(database, open_without_keys=engine.on_loopback)
         self._store = JobStore(database, engine.lease_seconds)
         self._results = Results(database)
-        self._folder = AudioFolder(engine.audio_dir)
-        self._archive = Archive(database, self._folder)
+        self._audio = engine.audio.store(engine.audio_dir)
+        self._archive = Archive(database, self._audio)
         self._patience = Patience(engine.workers)
         bounds = Bounds(**engine.queue.model_dump())
         self._admission = Admission(self._store, bounds, self._patience, self._metrics.turned_away)
-        self._spool = Spool(self._folder.incoming)
+        self._spool = Spool(self._audio.incoming)
         specs = engine.specs()
         self._catalogue = engine.catalogue(specs)
         self._pool = Pool(
@@ -117,7 +120,7 @@ class House:
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
         self._metrics.draining.set_function(lambda: float(self.runner.draining))
-        self._intake = Intake(self._store, self._folder, self.runner.wake)
+        self._intake = Intake(self._store, self._audio, self.runner.wake)
         self._limits = Limits(engine.max_upload_bytes, engine.upload_stall_seconds, engine.keep_alive_seconds)
         self._http = HttpMetrics(self._metrics.registry, server.ROUTES)
         gladia_parts = self._gladia(settings.outbox.public_url)
@@ -155,7 +158,7 @@ class House:
 
     def _make_runner(self) -> Runner:
         engine = self._engine
-        work = Workshop(self._recognition, self._fetcher, self._folder, self._store, tries=engine.fetch.tries)
+        work = Workshop(self._recognition, self._fetcher, self._audio, self._store, tries=engine.fetch.tries)
         pace = Pace(lease=engine.lease_seconds, drain=engine.drain_seconds)
         return Runner(self._store, work, engine.workers, pace, self._tell, self._database.now)
 
@@ -231,10 +234,10 @@ class House:
         self._stack.push_async_callback(self._keys.close)
         self._stack.push_async_callback(self._results.close)
         await _refuse_strangers(self._engine, self._keys)
-        self._folder.create()
+        self._audio.create()
         self._spool.open()
         self._stack.callback(self._spool.close)
-        log.info("audio.tidied", files=await self._folder.tidy(self._store.need_audio))
+        log.info("audio.tidied", files=await self._audio.tidy(self._store.need_audio, self._database.now()))
         self._stack.push_async_callback(self._pool.stop)
         await self._pool.start()
         self._stack.push_async_callback(self._listening.stop)
@@ -256,7 +259,7 @@ class House:
         while True:
             try:
                 now = self._database.now()
-                forgotten = await retention.prune(self._database, self._folder, self._store.need_audio, kept, now)
+                forgotten = await retention.prune(self._database, self._audio, self._store.need_audio, kept, now)
                 log.info("retention.pruned", **asdict(forgotten))
             except (StoreUnavailable, OSError) as error:
                 log.error("store.error", operation="prune", kind=_kind(error))

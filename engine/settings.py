@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from engine.dialects.catalogue import Catalogue
+from engine.jobs.audio_store import AudioStore
+from engine.jobs.folder import AudioFolder
 from engine.recognisers import shelf
 from engine.recognisers.abilities import abilities
 from engine.recognisers.base import Spec
@@ -22,6 +25,7 @@ DAY = 86400.0
 OTHER_SECTIONS = frozenset({"relay"})
 
 EMBEDDED = "pocketsphinx"
+_BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[\w.-]+(/[\w.-]+)*))?/?")
 _POCKETSPHINX_BYTES = 100 * 1024**2
 _MODELS = (
     *("pocketsphinx", "general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
@@ -160,6 +164,49 @@ class RetentionSettings(Section):
         return self
 
 
+class AudioSettings(Section):
+    """[engine.audio]: where the audio of unfinished jobs lies, if not in `audio_dir`: where any engine finds it."""
+
+    url: str = Field("", description="s3://BUCKET/PREFIX; empty: audio_dir.")
+    endpoint: str = Field("", description="The URL of a store that is not AWS's; empty: AWS_ENDPOINT_URL, or AWS.")
+    region: str = Field("", description="Empty: AWS_REGION.")
+    access_key_id: str = Field("", description="Empty: AWS_ACCESS_KEY_ID, or a role.")
+    secret_access_key: SecretStr = Field(SecretStr(""), description="Empty: AWS_SECRET_ACCESS_KEY, or a role.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_bucket(cls, url: str) -> str:
+        if url and not _BUCKET.fullmatch(url):
+            raise ValueError("expected s3://bucket or s3://bucket/prefix")
+        return url
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_server(cls, endpoint: str) -> str:
+        if endpoint and not re.fullmatch(r"https?://[^\s/?#@]+/?", endpoint):
+            raise ValueError("expected http(s)://host, perhaps with a port, and nothing else")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _both_halves(self) -> Self:
+        if bool(self.access_key_id) != bool(self.secret_access_key.get_secret_value()):
+            raise ValueError("access_key_id: goes with secret_access_key; give both, or neither")
+        return self
+
+    def store(self, folder: Path) -> AudioStore:
+        """What `url` names; `folder` is what it stands beside. Raises ConfigError where an extra is missing."""
+        named = _BUCKET.fullmatch(self.url)
+        if named is None:
+            return AudioFolder(folder)
+        try:
+            from engine.jobs.bucket import AudioBucket, Place
+        except ImportError as error:
+            raise ConfigError("engine.audio.url: S3 needs an extra: pip install 'outspoken[s3]'") from error
+        secret = self.secret_access_key.get_secret_value()
+        place = Place(named["bucket"], named["prefix"] or "", self.endpoint, self.region, self.access_key_id, secret)
+        return AudioBucket(place, folder / "incoming")
+
+
 class TraceSettings(Section):
     """[engine.traces]: spans for OpenTelemetry."""
 
@@ -178,7 +225,9 @@ class EngineSettings(Section):
 
     host: str = Field("127.0.0.1", description="Where requests are taken; elsewhere than loopback needs an API key.")
     port: int = Field(8004, ge=0, le=65535, description="0 takes any free port, which the log names.")
-    audio_dir: Path = Field(Path("var/audio"), description="Where the audio of unfinished jobs lies.")
+    audio_dir: Path = Field(
+        Path("var/audio"), description="Where audio lies, or passes through on its way to [engine.audio]."
+    )
     workers: int = Field(2, ge=1, le=1024, description="How many pieces of audio are transcribed at once.")
     models_dir: Path = Field(Path("var/models"), description="Where models pulled from the hub lie.")
     models_idle_seconds: float = Field(
@@ -206,6 +255,7 @@ class EngineSettings(Section):
         dict.fromkeys(_MODELS, EMBEDDED),
         description="Names that callers may use for a model, each with the recogniser that answers to it.",
     )
+    audio: AudioSettings = AudioSettings()
     fetch: FetchSettings = FetchSettings()
     queue: QueueSettings = QueueSettings()
     live: LiveSettings = LiveSettings()

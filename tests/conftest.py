@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import s3 as buckets
 from tests.services.postgres import Server, running
 
 INSTALL = {
@@ -51,4 +52,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def postgres() -> Iterator[Server]:
     """A server for this run, and for nothing that breaks it."""
     with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[buckets.Bucketry]:
+    """The same, for what lies in buckets."""
+    with buckets.running() as server:
         yield server

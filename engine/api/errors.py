@@ -26,7 +26,7 @@ _STORAGE_FULL = BadRequest(
     "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored. Send the request again later.", 507
 )
 _UNAVAILABLE = BadRequest(
-    "SERVICE_UNAVAILABLE", "The server's database cannot be used now: nothing was stored. Send the request again.", 503
+    "SERVICE_UNAVAILABLE", "The server's storage cannot be used now: nothing was stored. Send the request again.", 503
 )
 _INTERNAL = BadRequest("INTERNAL_SERVER_ERROR", "The server failed to handle the request. Its log says why.", 500)
 
@@ -45,13 +45,17 @@ class Rejected(Exception):
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, and every answer that id and, where it is an error, its vendor's error shape."""
-    request[REQUEST_ID] = request_id = str(uuid_utils.uuid7())
+    request[REQUEST_ID] = str(uuid_utils.uuid7())
     response = await answered(request, handler)
     if not response.prepared:
-        response.headers["dg-request-id"] = request_id
-        if request.path.startswith(GLADIA):
-            response.headers["x-aipi-call-id"] = request_id
+        response.headers.update(identity(request))
     return response
+
+
+def identity(request: web.Request) -> dict[str, str]:
+    """The headers with the id, for a handler that sends its answer itself."""
+    request_id = request[REQUEST_ID]
+    return {"dg-request-id": request_id} | ({"x-aipi-call-id": request_id} if request.path.startswith(GLADIA) else {})
 
 
 async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:

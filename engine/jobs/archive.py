@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from engine.jobs.folder import AudioFolder
+from engine.jobs.audio_store import AudioStore
 from engine.jobs.store import NO_KEY
 from engine.record import Delivered, Record, State, result_from_json, result_to_json
 from engine.request import Failed, media_from_json, media_to_json, request_from_json, request_to_json
@@ -98,9 +99,9 @@ class Upload:
 class Archive:
     """All but `close` raise StoreUnavailable, and change nothing, when the database cannot be used."""
 
-    def __init__(self, database: Database, folder: AudioFolder) -> None:
+    def __init__(self, database: Database, audio: AudioStore) -> None:
         self._database = database
-        self._folder = folder
+        self._audio = audio
         self._reader = database.reader()
         self._writer = database.writer()
         # Of its own, and one: what filters pass over may take long, and must not hold up those who store audio.
@@ -119,11 +120,16 @@ class Archive:
         """The attempts at a job's callback, as far as they are kept. Whether to tell them is for `find` to say."""
         return await self._reader.run(lambda connection: attempts(connection, job_id))
 
-    async def audio(self, job_id: str, key_id: str | None) -> Path | None:
-        """The file with a job's audio; None when it is not here, not kept any more, or not the caller's."""
-        row = await self._row(_LOCATE, job_id, key_id)
-        path = self._folder.path(job_id)
-        return path if row and path.is_file() else None
+    @asynccontextmanager
+    async def audio(self, job_id: str, key_id: str | None) -> AsyncIterator[Path | None]:
+        """A file with a job's audio, inside of the block; None when it is not here, not kept any more, or not the
+        caller's."""
+        async with AsyncExitStack() as stack:
+            path = None
+            if await self._row(_LOCATE, job_id, key_id):
+                with suppress(FileNotFoundError):
+                    path = await stack.enter_async_context(self._audio.at_hand(job_id))
+            yield path
 
     async def list(self, selection: Selection, *, with_results: bool = False) -> list[Record]:
         """The jobs of a selection, the newest first; their results are None unless asked for."""
@@ -157,7 +163,7 @@ class Archive:
 
         forgotten = await self._writer.run(forget)
         if forgotten:
-            await self._folder.remove(job_id)
+            await self._audio.discard(job_id)
         return forgotten
 
     async def add_session(self, record: Record) -> None:
@@ -176,9 +182,9 @@ class Archive:
 
         Raises StorageFull or StoreUnavailable, with nothing kept.
         """
-        await self._folder.keep(received, upload.id)
+        await self._audio.keep(received, upload.id)
         values = asdict(upload) | {"key_id": upload.key_id or NO_KEY}
-        async with self._folder.unkept_without_its_row(upload.id):
+        async with self._audio.unkept_without_its_row(upload.id):
             await self._writer.run(lambda connection: connection.execute(_ADD_UPLOAD, values))
 
     async def upload(self, upload_id: str, key_id: str | None) -> Upload | None:

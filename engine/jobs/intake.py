@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from engine.jobs.folder import AudioFolder
+from engine.jobs.audio_store import AudioStore
 from engine.jobs.store import JobStore
 from engine.request import Media, Request
 
@@ -17,9 +17,9 @@ log = structlog.get_logger()
 class Intake:
     """The door of the queue."""
 
-    def __init__(self, store: JobStore, folder: AudioFolder, wake: Callable[[], None]) -> None:
+    def __init__(self, store: JobStore, audio: AudioStore, wake: Callable[[], None]) -> None:
         self._store = store
-        self._folder = folder
+        self._audio = audio
         self._wake = wake
 
     async def accept(self, request: Request, media: Media, path: Path | None) -> None:
@@ -30,11 +30,11 @@ class Intake:
         FileNotFoundError for an upload that has just been forgotten.
         """
         if path is not None:
-            await self._folder.keep(path, request.id)
+            await self._audio.keep(path, request.id)
         elif request.upload_id is not None:
-            await self._folder.link(request.upload_id, request.id)
+            await self._audio.link(request.upload_id, request.id)
         has_audio = path is not None or request.upload_id is not None
-        async with self._folder.unkept_without_its_row(request.id):
+        async with self._audio.unkept_without_its_row(request.id):
             await self._store.accept(request, media, has_audio=has_audio)
         self._wake()
         log.info("job.accepted", **{"job.id": request.id, "bytes": media.size, "source": _source(request, path)})

@@ -1,6 +1,6 @@
 """Forgets what has been kept long enough, slice by slice, so that no job and no caller waits for it.
 
-Nothing that is unfinished is ever touched. Rows go first and files afterwards: a file whose row is gone is litter,
+Nothing that is unfinished is ever touched. Rows go first and audio afterwards: audio whose row is gone is litter,
 which the next pass clears away.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.jobs.folder import AudioFolder, Wanted
+from engine.jobs.audio_store import AudioStore, Wanted
 from relay.outbox.queries import statement
 from relay.outbox.store import Database, Writer
 
@@ -42,7 +42,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What a pass forgot: rows, and `litter`, files that belonged to none."""
+    """What a pass forgot: rows, and `litter`, audio that belonged to none."""
 
     results: int = 0
     jobs: int = 0
@@ -51,19 +51,19 @@ class Forgotten:
     litter: int = 0
 
 
-async def prune(database: Database, folder: AudioFolder, wanted: Wanted, kept: Retention, now: float) -> Forgotten:
+async def prune(database: Database, audio: AudioStore, wanted: Wanted, kept: Retention, now: float) -> Forgotten:
     """One whole pass, on a connection of its own. Raises StoreUnavailable."""
     writer = database.writer()
     try:
         results = await _forget(writer, _FORGET_RESULTS, now - kept.results)
-        audio = await _forget(writer, _FORGET_AUDIO, now - kept.audio)
+        sounds = await _forget(writer, _FORGET_AUDIO, now - kept.audio)
         jobs = await _forget(writer, _FORGET_JOBS, now - kept.jobs)
         uploads = await _forget(writer, _FORGET_UPLOADS, now - kept.uploads)
     finally:
         await writer.close()
-    for id_ in (*audio, *jobs, *uploads):
-        await folder.remove(id_)
-    return Forgotten(len(results), len(jobs), len(audio), len(uploads), await folder.tidy(wanted, now))
+    for id_ in (*sounds, *jobs, *uploads):
+        await audio.discard(id_)
+    return Forgotten(len(results), len(jobs), len(sounds), len(uploads), await audio.tidy(wanted, now))
 
 
 async def _forget(writer: Writer, sql: str, before: float) -> list[str]:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from engine.api.auth import authenticate_gladia
 from engine.api.door import enter
-from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.errors import REQUEST_ID, Rejected, identity
 from engine.api.gladia.listing import page, rendered
 from engine.api.gladia.parts import MAX_JSON, Parts, answer
 from engine.api.gladia.uploads import file_of
@@ -73,15 +73,12 @@ class Jobs:
         """The audio, byte for byte."""
         key_id = await authenticate_gladia(http, self._parts.keys)
         record = await self._find(http)
-        path = await self._parts.archive.audio(record.request.id, key_id)
-        if path is None:
-            raise Rejected(_NO_FILE)
-        headers = {
-            "Content-Type": "application/octet-stream",  # whatever it holds: no browser is to play or run it from here
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(_filename(record), safe='')}",
-            "X-Content-Type-Options": "nosniff",
-        }
-        return web.FileResponse(path, headers=headers)
+        async with self._parts.archive.audio(record.request.id, key_id) as path:
+            if path is None:
+                raise Rejected(_NO_FILE)
+            response = web.FileResponse(path, headers=identity(http) | _download(record))
+            await response.prepare(http)  # which sends it all, as long as it is there
+            return response
 
     async def _read(self, http: web.Request) -> Request:
         parts = self._parts
@@ -122,6 +119,14 @@ class Jobs:
         if record is None or record.request.dialect != DIALECT:
             raise Rejected(_NO_JOB)
         return record
+
+
+def _download(record: Record) -> dict[str, str]:
+    return {
+        "Content-Type": "application/octet-stream",  # whatever it holds: no browser is to play or run it from here
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(_filename(record), safe='')}",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 def _filename(record: Record) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,8 +63,8 @@ class Archive(Protocol):
     async def find(self, job_id: str, key_id: str | None) -> Record | None:
         """A job of this key."""
 
-    async def audio(self, job_id: str, key_id: str | None) -> Path | None:
-        """The file with a job's audio, where it is kept."""
+    def audio(self, job_id: str, key_id: str | None) -> AbstractAsyncContextManager[Path | None]:
+        """A file with a job's audio, where it is kept; it may be gone after the block."""
 
     async def page(self, selection: Selection, *, with_results: bool = False) -> Page:
         """A part of the list of jobs."""

@@ -25,6 +25,12 @@ def wav(seconds: float = 1.0, channels: int = 1) -> bytes:
 
 
 @pytest.fixture
+def dialect() -> str:
+    """What goes over the wire is the same, whichever database stands behind it."""
+    return "sqlite"
+
+
+@pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Stage]:
     async with stage(tmp_path) as running:
         yield running

@@ -338,7 +338,7 @@ async def test_a_broken_server_says_so_and_nothing_more(
     ("error", "status", "code", "message"),
     [
         (StorageFull(), 507, "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored."),
-        (StoreUnavailable("busy"), 503, "SERVICE_UNAVAILABLE", "database cannot be used now: nothing was stored. Send"),
+        (StoreUnavailable("busy"), 503, "SERVICE_UNAVAILABLE", "storage cannot be used now: nothing was stored. Send"),
     ],
 )
 async def test_a_job_that_cannot_be_kept_is_refused_and_leaves_nothing(

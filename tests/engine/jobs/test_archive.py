@@ -181,16 +181,21 @@ async def test_the_attempts_of_a_callback_are_told(store: JobStore, archive: Arc
     assert [(attempt.number, attempt.status) for attempt in await archive.attempts("job-1")] == [(1, 500), (2, 503)]
 
 
+async def audio_of(archive: Archive, key_id: str) -> bytes | None:
+    async with archive.audio("job-1", key_id) as path:
+        return path.read_bytes() if path else None
+
+
 async def test_a_deleted_job_leaves_nothing_behind(
     store: JobStore, archive: Archive, folder: AudioFolder, rows: Rows
 ) -> None:
     await done(store, of(MINE, keeps_audio=True))
     folder.path("job-1").write_bytes(b"sound")
-    assert await archive.audio("job-1", MINE) == folder.path("job-1")
-    assert await archive.audio("job-1", OTHER) is None
+    assert await audio_of(archive, MINE) == b"sound"
+    assert await audio_of(archive, OTHER) is None
     assert await archive.delete("job-1", MINE)
     assert await archive.find("job-1", MINE) is None
-    assert await archive.audio("job-1", MINE) is None
+    assert await audio_of(archive, MINE) is None
     assert not folder.path("job-1").exists()
     assert rows("SELECT state FROM deliveries") == [("cancelled",)]
     assert rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results), count(*) FROM bodies") == [

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StorageFull
-from engine.jobs.folder import GRACE_SECONDS, AudioFolder
+from engine.jobs.audio_store import GRACE_SECONDS
+from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
 from tests.engine.jobs.conftest import HEARD, IN_A_FILE, MEDIA, UNFETCHED, Rows, connection_of, delivery, request
@@ -82,7 +83,7 @@ async def test_the_start_clears_what_kills_left_and_nothing_else(store: JobStore
     await store.finish(ended, HEARD, delivery("ended"))
     for name in ("waiting", "ended", "orphan"):
         folder.path(name).write_bytes(b"sound")
-    assert await folder.tidy(store.need_audio) == 1
+    assert await folder.tidy(store.need_audio, time.time()) == 1
     assert {path.name for path in folder.path("").iterdir()} == {"waiting", "orphan", "incoming"}
     later = time.time() + GRACE_SECONDS + 1
     assert await folder.tidy(store.need_audio, later) == 1

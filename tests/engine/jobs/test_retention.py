@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.jobs.archive import Archive, Upload
-from engine.jobs.folder import GRACE_SECONDS, AudioFolder
+from engine.jobs.audio_store import GRACE_SECONDS
+from engine.jobs.folder import AudioFolder
 from engine.jobs.retention import Forgotten, Retention, prune
 from engine.jobs.store import JobStore
 from relay.outbox.store import Database

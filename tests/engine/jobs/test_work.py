@@ -163,7 +163,7 @@ class FullAtFirst:
 
 
 async def test_our_own_full_disk_is_not_the_jobs_fault(store: JobStore, folder: AudioFolder) -> None:
-    workshop = Workshop(Listening(), FullAtFirst(), folder, store, tries=1, full_disk_pause=0)
+    workshop = Workshop(Listening(), FullAtFirst(), folder, store, tries=1, storage_pause=0)
     job = await leased(store, "http://127.0.0.1:8080/a.wav")
     assert (await workshop.do(job)).said == TRANSCRIPT
 
