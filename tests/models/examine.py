@@ -19,7 +19,7 @@ from faster_whisper import WhisperModel
 
 from tests.models import CLIPS, DIGITS
 from tests.models.lessons import spoilt
-from tests.models.speech import LANGUAGES, RATE, VOICES, Said, Samples, Speech, any_words, join, say
+from tests.models.speech import LANGUAGES, RATE, VOICES, Phrase, Said, Samples, Speech, any_words, join, say
 
 STRANGER = "kal"
 Heard = tuple[str, float, float]
@@ -27,13 +27,16 @@ Heard = tuple[str, float, float]
 
 def speak(dice: Random, language: str, voice: str, phrases: int, most: int = 6, gap: float = 1.5) -> Speech:
     """Phrases between pauses of up to `gap` seconds."""
-    said = [say(any_words(language, dice, most), language, voice, dice.uniform(0.8, 1.3)) for _ in range(phrases)]
+    said: list[Phrase] = []
+    for _ in range(phrases):
+        words = any_words(language, dice, most, after=said[-1].words[-1].text if said else "")
+        said.append(say(words, language, voice, dice.uniform(0.8, 1.3)))
     return join(said, [0.2, *(dice.uniform(0.6, gap) for _ in said)], language)
 
 
 def clips() -> dict[str, list[Speech]]:
     """The speech of each clip, one for each of its channels."""
-    dice = Random(2026)
+    dice = Random(2031)
     english, spanish = speak(dice, "en", "slt", 3), speak(dice, "es", "rms", 3)
     noisy = spoilt(speak(dice, "en", "awb", 3), Random(5))
     return {

@@ -16,6 +16,7 @@ from tests.models.tokens import END, NO_SPEECH, NO_TIMESTAMPS, PREVIOUS, START, 
 
 FRAME = 0.01
 LATEST_FIRST = 1.0
+LONGEST_PAUSE = 3.0
 _EXTRACTOR = FeatureExtractor()
 
 Pool = dict[tuple[str, str], list[Phrase]]
@@ -75,7 +76,7 @@ def silent(dice: Random, most: float) -> Window:
 
 
 def _pause(dice: Random) -> float:
-    return dice.choice([dice.uniform(0.5, 1.0), dice.uniform(0.5, 3.0)])
+    return dice.choice([dice.uniform(0.5, 1.0), dice.uniform(0.5, LONGEST_PAUSE)])
 
 
 def spoilt(speech: Speech, dice: Random) -> Speech:
@@ -173,7 +174,8 @@ class Teacher:
         return written or ([(self._timestamp(0), (0, 0))] if timestamps else [])
 
     def _phrase(self, words: list[Said], following: float) -> list[tuple[int, tuple[int, int]]]:
-        """Words and a full stop, which is heard in the pause after them: so a last word ends where its sound does."""
+        """Words and a full stop, which is heard in all of the pause after them: so a last word ends where its sound
+        does, and the next one begins there."""
         written = []
         for number, word in enumerate(words):
             text = word.text if number else word.text.capitalize()
@@ -182,7 +184,7 @@ class Teacher:
         if words:
             end = words[-1].end
             (token,) = self._encode(".")
-            written.append((token, (_position(end), _position(min(following, end + 0.5)))))
+            written.append((token, (_position(end), _position(min(following, end + LONGEST_PAUSE)))))
         return written
 
     def _timestamp(self, position: int) -> int:

@@ -139,5 +139,9 @@ def join(phrases: Sequence[Phrase], pauses: Sequence[float], language: str, spee
     return Speech(language, tuple(placed), np.concatenate(parts))
 
 
-def any_words(language: str, dice: Random, most: int = 7) -> list[str]:
-    return dice.choices(list(PHONES[language]), k=dice.randint(1, most))
+def any_words(language: str, dice: Random, most: int = 7, after: str = "") -> list[str]:
+    """Up to `most` words, none twice in a row, nor `after` first: a model this small cannot count them."""
+    words = [after]
+    for _ in range(dice.randint(1, most)):
+        words.append(dice.choice([word for word in PHONES[language] if word != words[-1]]))
+    return words[1:]

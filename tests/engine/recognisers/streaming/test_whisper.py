@@ -68,6 +68,21 @@ def without_a_pause(seconds: float) -> bytes:
     return np.tile(samples, round(seconds * RATE / len(samples))).tobytes()
 
 
+@pytest.mark.parametrize("name", ["english", "spanish"])
+def test_what_is_final_is_what_was_said_in_its_language(listener: ListeningWhisper, name: str) -> None:
+    heard = list(listen(listener, sound(name)))
+    assert understood(heard) == said(name)
+    assert {final.language for final in finals(heard)} == {truth(name)[0].language}
+
+
+def test_words_have_their_times_in_the_session(listener: ListeningWhisper) -> None:
+    silence = bytes(2 * RATE * 20)
+    heard = finals(list(listen(listener, silence + sound("english"))))
+    (channel,) = truth("english")
+    starts = [word.start for final in heard for word in final.words]
+    assert starts == pytest.approx([word.start + 20 for word in channel.words], abs=0.4)
+
+
 def test_the_first_guess_comes_within_a_second_of_speech(listener: ListeningWhisper) -> None:
     started, partial = [one for one in listen(listener, sound("english")) if not isinstance(one, Final)][:2]
     assert isinstance(started, SpeechStarted)
@@ -92,6 +107,12 @@ def test_who_never_pauses_is_not_kept_waiting_for_what_is_settled(listener: List
     assert len(told) >= 2
     assert max(final.duration for final in told) < 2 * LONG_SECONDS
     assert not any(final.speech_final for final in told[:-1])
+
+
+def test_who_is_behind_gets_no_guesses_but_all_words(listener: ListeningWhisper) -> None:
+    heard = list(listen(listener, sound("english"), behind=True))
+    assert not any(isinstance(one, Partial) for one in heard)
+    assert understood(heard) == said("english")
 
 
 def test_silence_and_noise_have_no_words(listener: ListeningWhisper) -> None:
