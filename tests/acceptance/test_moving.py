@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.services.postgres import Server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
+README = Path(__file__).parents[2] / "README.md"
 RELAY = Path(sys.executable).with_name("relay")
 LARGE = os.urandom(20_000_000)
 EVERY_BYTE = bytes(range(256)) * 50
@@ -244,3 +246,18 @@ def test_a_source_that_changed_meanwhile_is_noticed(pair: tuple[Database, Databa
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 5
     assert "bodies: 1648 rows at the source, 1648 at the target, and they are not the same" in done.stderr
+
+
+def test_the_readmes_commands_move_an_installation(
+    sqlite_place: SqliteDatabase, postgres: Server, tmp_path: Path
+) -> None:
+    put(sqlite_place, *many(3))
+    target = PostgresDatabase(postgres.url(postgres.create()))
+    (script,) = re.findall(r"\*\*Moving to PostgreSQL.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    script = script.replace("sqlite:///var/outspoken.db", sqlite_place.url)
+    script = script.replace("postgresql://app@db.example/outspoken", target.url)
+    environ = {"PATH": f"{RELAY.parent}:{os.environ['PATH']}", "OUTSPOKEN_OUTBOX__URL": sqlite_place.url}
+    command = ["bash", "-e", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rows(target, "SELECT id FROM deliveries ORDER BY seq") == [("d1",), ("d2",), ("d3",)]

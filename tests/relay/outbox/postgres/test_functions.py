@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -21,6 +23,8 @@ pytestmark = [
     pytest.mark.parametrize("database", ["postgres"], indirect=True),
 ]
 
+README = Path(__file__).parents[4] / "README.md"
+ARGUMENTS = "SELECT array_to_string(proargnames, ',') FROM pg_proc WHERE proname = '{}'"
 ADD = (
     "SELECT outspoken_add_v1(id => 'from psql', url => 'https://u:p@h.example/x?k=v', body => '{\"text\": \"hello\"}')"
 )
@@ -193,3 +197,16 @@ async def test_a_connection_with_codecs_of_its_own_will_do(database: Database) -
     finally:
         await connection.close()
     assert [json.loads(text) for (text,) in rows(database, "SELECT headers FROM deliveries")] == [{"a": "b"}]
+
+
+def test_the_readme_says_it_as_it_is(database: Database, psql: Psql) -> None:
+    section = README.read_text().partition("## Producers in other languages")[2].partition("\n## ")[0]
+    (program,) = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    assert psql(*program.split("\n")[:-1]) == "pending|0|"
+    assert rows(database, "SELECT body FROM bodies") == [(b'{"text": "hello"}',)]
+    grants = re.findall(r"`(GRANT [^`]*)`", section)
+    psql("DROP ROLE IF EXISTS app", "CREATE ROLE app", *grants)
+    psql("DROP OWNED BY app", "DROP ROLE app")
+    told = {name: set(re.findall(r"`(\w+)`", text)) for name, text in re.findall(r"\| `(\w+_v1)` \| (.*) \|", section)}
+    assert told == {name: set(psql(ARGUMENTS.format(name)).split(",")) - {"producer"} for name in told}
+    assert len(told) == 4
