@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -31,10 +31,11 @@ from relay.admin.site import application
 from relay.configfile import Setting
 from relay.delivery.courier import Courier, Transport
 from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.fleet import CHECK_SECONDS, Fleet
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier, StreamPace
-from relay.errors import ConfigError
+from relay.errors import ConfigError, StoreUnavailable
 from relay.model import Attempted, KillReason, Method, Target
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.relaying import Outbox
@@ -153,6 +154,8 @@ class House:
         slots = Slots(relay.concurrency, relay.per_destination)
         self._slots = relay.per_destination
         self._dispatcher = Dispatcher(watched, courier.deliver, self._settler, slots, self._wake)
+        self._fleet = Fleet(relay.per_destination)
+        self._dispatcher.share_by(self._fleet.share)
         self.service = Service(
             self._dispatcher,
             self._settler,
@@ -163,6 +166,7 @@ class House:
             expire=self._expire,
             pace=Pace(renew=relay.lease_seconds / 3),
         )
+        self.service.also("check_in", CHECK_SECONDS, self._check_in)
         self.service.also("retention", _RETENTION_SECONDS, self._forget)
         self._carrier = self._make_carrier(relay, Resolver(rules))
         self.metrics.watch(
@@ -195,6 +199,8 @@ class House:
     async def run(self, drain_seconds: float) -> None:
         """Deliver until `stop`."""
         await asyncio.gather(self.service.run(drain_seconds), self._carrier.run(drain_seconds))
+        with suppress(StoreUnavailable):  # it will be missed soon enough
+            await self._outbox.leave()
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when what is under way has ended."""
@@ -242,8 +248,13 @@ class House:
             ended=Counter(self._outbox.take_ended()) + Counter(self._carrier.take_ended()),
         )
         with self.metrics.store.watch("stats"):
-            self._dispatcher.share_with(await self._outbox.check_in())
             self.metrics.stocked(await self._outbox.snapshot(self._slots))
+
+    async def _check_in(self) -> None:
+        asked_at, before = time.monotonic(), self._fleet.share()
+        self._fleet.hear(await self._outbox.check_in(), asked_at)
+        if self._fleet.share() > before:
+            self._wake.set()
 
     @property
     def in_flight(self) -> int:

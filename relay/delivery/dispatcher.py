@@ -90,12 +90,15 @@ class Dispatcher:
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
         self._lapsed = 0
-        self._cap = slots.per_destination
-        self.share_with(1)
+        self._share: Callable[[], int] = lambda: slots.per_destination
 
-    def share_with(self, relays: int) -> None:
-        """So many relays, this one included, work on the same destinations: each takes its share of their slots."""
-        self._cap = max(1, self._slots.per_destination // relays)
+    def share_by(self, share: Callable[[], int]) -> None:
+        """Several relays work on the same destinations: so many of a destination's slots are this one's, when asked."""
+        self._share = share
+
+    @property
+    def _cap(self) -> int:
+        return self._share()
 
     @property
     def in_flight(self) -> int:
@@ -111,15 +114,16 @@ class Dispatcher:
         """Claim what there is room for and start what may start; returns how many deliveries were claimed."""
         if self._unread:
             await self._give_back_unread()
-        room = self._room()
-        if room <= 0:
+        room, cap = self._room(), self._cap
+        if room <= 0 or not cap:
             return 0
-        claims = await self._queue.claim(room, self._free(), self._cap)
+        claims = await self._queue.claim(room, self._free(), cap)
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
             self._queue_up(delivery)
         for line in self._lines.values():
             line.low = len(line.ahead) // 2
+            self._take_turn(line)  # the cap may have grown
         await self._leave_alone(claims.blocked)
         self._start_all()
         return len(claims.deliveries)

@@ -96,7 +96,7 @@ class Service:
         """Why the outbox cannot be used, by the last turns of the loops that use it often; None while it can."""
         if self._asked_at is not None and (silent := time.monotonic() - self._asked_at) > _SILENT_SECONDS:
             return f"the outbox has not answered for {silent:.0f} s"
-        kind = self._refused.get("claim") or self._refused.get("stats")
+        kind = self._refused.get("claim") or self._refused.get("check_in")
         return f"the outbox cannot be used ({kind})" if kind else None
 
     def also(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import time
 from collections import Counter
@@ -33,8 +34,12 @@ _KEYS_VERSION = statement("keys_version")
 _SEEN = statement("seen")
 _FORGET_RELAYS = statement("forget_relays")
 _RELAYS = statement("relays")
+_LEAVE = statement("leave")
 
-_GONE_SECONDS = 15.0
+GONE_SECONDS = 15.0
+"""A relay that has not checked in for so long is at work no more."""
+
+_AMONG_OTHERS_SECONDS, _ALONE_SECONDS = 1.0, 5.0
 _FORGOTTEN_SECONDS = 86400.0
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.005
@@ -48,6 +53,14 @@ class Claims:
     deliveries: tuple[Delivery, ...] = ()
     lapsed: int = 0
     blocked: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One relay's, among those at work on a database: its rank, from 0 on, and how many there are."""
+
+    rank: int
+    relays: int
 
 
 class Outbox:
@@ -66,6 +79,8 @@ class Outbox:
         self._holder = secrets.token_hex(8)
         self._claims = 0
         self._in_doubt: set[str] = set()
+        self._relays = 0
+        self._seen_at = -math.inf
         self._stock = Stocktaker(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
@@ -149,17 +164,31 @@ class Outbox:
         taken, self._ended = self._ended, Counter[Reason]()
         return taken
 
-    async def check_in(self) -> int:
-        """Say that this relay is at work; returns how many are."""
+    async def check_in(self) -> Place:
+        """Say that this relay is at work, unless that was said a moment ago; returns its place."""
+        often = _AMONG_OTHERS_SECONDS if self._relays > 1 else _ALONE_SECONDS
+        if time.monotonic() - self._seen_at < often:
+            place = await self._reader.run(self._place)
+        else:
+            self._seen_at = time.monotonic()
+            place = await self._writer.run(self._check_in)
+        self._relays = place.relays
+        return place
+
+    def _check_in(self, connection: Connection) -> Place:
         now = self._clock()
+        connection.execute(_SEEN, {"holder": self._holder, "now": now})
+        connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
+        return self._place(connection)
 
-        def check_in(connection: Connection) -> int:
-            connection.execute(_SEEN, {"holder": self._holder, "now": now})
-            connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
-            count: int = connection.execute(_RELAYS, {"since": now - _GONE_SECONDS}).fetchone()[0]
-            return count
+    def _place(self, connection: Connection) -> Place:
+        values = {"holder": self._holder, "since": self._clock() - GONE_SECONDS}
+        relays, before = connection.execute(_RELAYS, values).fetchone()
+        return Place(before, relays)
 
-        return await self._writer.run(check_in)
+    async def leave(self) -> None:
+        """Say that this relay is at work no more."""
+        await self._writer.run(lambda connection: connection.execute(_LEAVE, {"holder": self._holder}))
 
     async def body(self, delivery: Delivery) -> bytes:
         """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""

@@ -14,6 +14,11 @@ def share(room: int, queues: Mapping[int, Sequence[int]], free: Mapping[int, int
     return picked + last[: room - len(picked)]
 
 
+def part(slots: int, rank: int, sharers: int) -> int:
+    """How many of some slots one of the sharers gets; the parts of all ranks, from 0 on, are exactly the slots."""
+    return slots // sharers + (rank < slots % sharers)
+
+
 def _rounds(room: int, depths: Collection[int]) -> int:
     """How many rounds there is room for, where a queue of each depth takes part until it is empty."""
     done = 0

@@ -33,7 +33,7 @@ _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 _LOOPS = (
-    *("claim", "renew", "stats", "expire", "settle", "retention"),
+    *("claim", "renew", "stats", "expire", "settle", "retention", "check_in"),
     *("stream_news", "stream_hold", "stream_settle"),
 )
 _TABLES = tuple(field.name for field in fields(Pruned) if field.name != "body_bytes")

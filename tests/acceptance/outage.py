@@ -228,14 +228,14 @@ async def play(folder: Path, server: Server, **settings: object) -> AsyncIterato
         stack.push_async_callback(producer.close)
         watch = Watch(stage)
         for work in (producer.run(), watch.run()):
-            stack.push_async_callback(_cancel, asyncio.create_task(work))
+            stack.push_async_callback(cancelled, asyncio.create_task(work))
         started = Play(server, database, stage, relay, producer, tally, watch)
         await watch.says(200)
         await tally.until(lambda: bool(tally.seen))
         yield started
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def cancelled(task: asyncio.Task[None]) -> None:
     """End it; if it has failed, so does the test."""
     task.cancel()
     with suppress(asyncio.CancelledError):

@@ -100,13 +100,29 @@ async def test_never_more_to_one_destination_than_its_cap(database: Database, ou
 async def test_several_relays_share_the_cap_of_a_destination(database: Database, outbox: Outbox) -> None:
     put(database, *many(40, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=16)
-    one.dispatcher.share_with(4)
+    one.dispatcher.share_by(lambda: 0)
+    assert await one.dispatcher.run_once() == 0
+    one.dispatcher.share_by(lambda: 4)
     await one.dispatcher.run_once()
     assert one.dispatcher.in_flight == 4
-    one.dispatcher.share_with(100)
     one.couriers.open(*every("h", 40))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 4
+
+
+async def test_what_waits_when_the_share_is_taken_away_starts_when_it_is_back(
+    database: Database, outbox: Outbox
+) -> None:
+    put(database, *many(3, HOG, "h"))
+    one = stand(outbox, in_all=20, per_destination=1)
+    await one.dispatcher.run_once()
+    one.dispatcher.share_by(lambda: 0)
+    one.couriers.open(*every("h", 3))
+    await one.ended(1)
+    assert one.dispatcher.in_flight == 0
+    one.dispatcher.share_by(lambda: 1)
+    await one.deliver_all(database)
+    assert one.couriers.most["all"] == 1
 
 
 async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Database, outbox: Outbox) -> None:

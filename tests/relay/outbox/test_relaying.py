@@ -28,6 +28,7 @@ from relay.model import (
     Stream,
     Timing,
 )
+from relay.outbox.relaying import Place
 from relay.outbox.results import Results
 from relay.outbox.stock import Queues, Since
 from relay.outbox.store import Database
@@ -461,7 +462,7 @@ async def test_intake_during_a_count_is_counted_once(database: Database, relays:
 CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from relay.outbox import OUTBOX, database_at
-from relay.outbox.relaying import Outbox
+from relay.outbox.relaying import Place, Outbox
 
 async def main(database):
     outbox = Outbox(database)
@@ -579,16 +580,18 @@ async def test_a_backlog_is_given_up_in_slices(database: Database, relays: Open)
 # --- who is at work
 
 
-async def test_relays_that_check_in_are_counted_until_they_have_been_silent(
+async def test_relays_that_check_in_are_counted_until_they_have_been_silent_or_said_goodbye(
     database: Database, relays: Open, clock: Clock
 ) -> None:
-    first, second = relays(), relays()
-    assert [await first.check_in(), await second.check_in(), await first.check_in()] == [1, 2, 2]
-    clock.now += 10
-    assert await first.check_in() == 2
-    clock.now += 6
-    assert await first.check_in() == 1
-    assert await second.check_in() == 2
+    one, other = relays(), relays()
+    assert await one.check_in() == Place(0, 1)
+    assert (await other.check_in()).relays == (await one.check_in()).relays == 2
+    assert {(await one.check_in()).rank, (await other.check_in()).rank} == {0, 1}
+    clock.now += 16
+    third = relays()
+    assert await third.check_in() == Place(0, 1)
+    await third.leave()
+    assert await relays().check_in() == Place(0, 1)
 
 
 async def test_a_secret_is_shared_by_whoever_opens_the_database(database: Database) -> None:

@@ -42,7 +42,7 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
     assert labels_of(metrics, "relay_deliveries_enqueued_total", "kind") == {(kind.value,) for kind in Kind}
     states = {("ready",), ("held",), ("scheduled",), ("in_flight",), ("dead",)}
     assert labels_of(metrics, "relay_outbox_deliveries", "state") == states
-    loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",)}
+    loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",), ("check_in",)}
     loops |= {("stream_news",), ("stream_hold",), ("stream_settle",)}
     for name in ("iterations_total", "errors_total", "last_success_timestamp_seconds"):
         assert labels_of(metrics, f"relay_loop_{name}", "loop") == loops
@@ -100,7 +100,7 @@ def test_a_batch_counts_each_of_its_attempts() -> None:
     assert value(metrics, "relay_delivery_pickup_lag_seconds_count", held_by="relay") == 4
 
 
-@pytest.mark.parametrize("loop", ["claim", "renew", "stats", "expire", "settle", "retention"])
+@pytest.mark.parametrize("loop", ["claim", "renew", "stats", "expire", "settle", "retention", "check_in"])
 def test_every_loop_is_counted_by_its_name(loop: str) -> None:
     metrics = Metrics(16)
     metrics.turned(loop, ok=True)

@@ -1,0 +1,45 @@
+"""How many of a destination's slots are this relay's, where several relays share one database.
+
+Each of n relays takes an n-th, so that together they never exceed the cap. Whoever joins others waits until they must
+have noticed; whoever could not be noticed for a while stops, before the others take its slots, and joins again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from relay.outbox.relaying import Place
+from relay.policy.fairness import part
+
+CHECK_SECONDS = 0.25
+_JOIN_SECONDS = 0.75
+# Well before the others take an n-th more for themselves (`relaying.GONE_SECONDS`).
+_OVERDUE_SECONDS = 5.0
+
+
+class Fleet:
+    """One relay's share. Nothing until it has checked in."""
+
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slots = slots
+        self._clock = clock
+        self._place = Place(0, 0)
+        self._heard_at = -math.inf
+        self._joined_at = -math.inf
+
+    def hear(self, place: Place, asked_at: float) -> None:
+        """This is our place, by what we asked at a moment of the clock."""
+        new = asked_at - self._heard_at > _OVERDUE_SECONDS
+        if new and max(place.relays, self._place.relays) > 1:
+            self._joined_at = self._clock() + _JOIN_SECONDS
+        self._place, self._heard_at = place, asked_at
+
+    def share(self) -> int:
+        """Slots of each destination, at this moment."""
+        now, place = self._clock(), self._place
+        overdue = place.relays > 1 and now - self._heard_at > _OVERDUE_SECONDS
+        if not place.relays or overdue or now < self._joined_at:
+            return 0
+        return part(self._slots, place.rank, place.relays)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from relay.delivery.fleet import Fleet
+from relay.outbox.relaying import Place
+from relay.policy.fairness import part
+
+A_MOMENT, A_WHILE = 0.3, 1.0
+
+
+@dataclass
+class Monotonic:
+    """Time that moves when a test says so."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Monotonic:
+    return Monotonic()
+
+
+@pytest.fixture
+def fleet(clock: Monotonic) -> Fleet:
+    return Fleet(16, clock)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 7, 16])
+@pytest.mark.parametrize("relays", [1, 2, 3, 5, 20])
+def test_the_parts_of_all_are_exactly_the_slots(slots: int, relays: int) -> None:
+    parts = [part(slots, rank, relays) for rank in range(relays)]
+    assert sum(parts) == slots
+    assert max(parts) - min(parts) <= 1
+
+
+def test_it_has_nothing_until_it_has_checked_in(fleet: Fleet) -> None:
+    assert fleet.share() == 0
+
+
+def test_one_that_is_alone_has_everything_at_once_and_however_long_the_database_is_away(
+    fleet: Fleet, clock: Monotonic
+) -> None:
+    fleet.hear(Place(0, 1), clock())
+    assert fleet.share() == 16
+    clock.now += 1000
+    assert fleet.share() == 16
+
+
+def test_one_that_joins_waits_until_the_others_must_have_noticed(fleet: Fleet, clock: Monotonic) -> None:
+    fleet.hear(Place(2, 3), clock())
+    clock.now += A_MOMENT
+    fleet.hear(Place(2, 3), clock())
+    assert fleet.share() == 0
+    clock.now += A_WHILE
+    assert fleet.share() == 5
+
+
+def test_one_that_is_joined_makes_room_at_once(fleet: Fleet, clock: Monotonic) -> None:
+    fleet.hear(Place(0, 1), clock())
+    clock.now += A_MOMENT
+    fleet.hear(Place(0, 2), clock())
+    assert fleet.share() == 8
+
+
+def test_one_that_cannot_be_noticed_stops_and_joins_again(fleet: Fleet, clock: Monotonic) -> None:
+    fleet.hear(Place(0, 2), clock())
+    clock.now += A_WHILE
+    assert fleet.share() == 8
+    clock.now += 6
+    assert fleet.share() == 0
+    fleet.hear(Place(0, 1), clock())  # the others are not back yet, and will be
+    assert fleet.share() == 0
+    clock.now += A_WHILE
+    assert fleet.share() == 16
