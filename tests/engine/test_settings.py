@@ -38,6 +38,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("OUTSPOKEN_ENGINE__WORKERS", "0", "engine.workers"),
         ("OUTSPOKEN_ENGINE__FETCH__TRYS", "2", "engine.fetch.trys"),
         ("OUTSPOKEN_ENGINE__LOG__LEVEL", "loud", "engine.log.level"),
+        ("OUTSPOKEN_ENGINE__AUDIO__URL", "http://bucket", "engine.audio.url: expected s3://bucket"),
+        ("OUTSPOKEN_ENGINE__AUDIO__ENDPOINT", "http://user:secret@minio:9000", "engine.audio.endpoint: expected http"),
+        ("OUTSPOKEN_ENGINE__AUDIO__ACCESS_KEY_ID", "key", "engine.audio: access_key_id: goes with secret_access_key"),
         ("OUTSPOKEN_ENGINE__DEFAULT_MODEL", "nova-9", "default_model: 'nova-9' is not one of"),
         ("OUTSPOKEN_ENGINE__MODELS__MINE", "unheard-of", "engine.models.mine"),
         (

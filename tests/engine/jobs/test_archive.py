@@ -137,6 +137,15 @@ async def test_a_selection_goes_by_metadata(store: JobStore, archive: Archive) -
     assert await archive.list(Selection(MINE, metadata={"user": "ann", "number": "8"})) == []
 
 
+async def test_metadata_with_a_null_character_hide_no_other_job(store: JobStore, archive: Archive) -> None:
+    odd = of(MINE, "odd", options={"custom_metadata": {"user": "\0"}}, audio_url="http://127.0.0.1/\0")
+    await store.accept(odd, UNFETCHED, has_audio=False)
+    await store.accept(of(MINE, "hers", options={"custom_metadata": {"user": "ann"}}), MEDIA)
+    assert [r.request.id for r in await archive.list(Selection(MINE, metadata={"user": "ann"}))] == ["hers"]
+    assert await archive.list(Selection(MINE, metadata={"user": "\0"})) == []
+    assert len(await archive.list(Selection(MINE))) == 2
+
+
 async def test_results_are_listed_only_when_asked_for(store: JobStore, archive: Archive) -> None:
     await done(store, of(MINE))
     assert [record.result for record in await archive.list(Selection(MINE))] == [None]

@@ -1,6 +1,7 @@
 -- The newest jobs first, before a position. Filters that are NULL let everything through; :undelivered asks the outbox,
--- by the unique id that both share.
-SELECT jobs.seq, jobs.request, jobs.media, jobs.state, jobs.created_at, jobs.started_at, jobs.finished_at, jobs.duration,
+-- by the unique id that both share. PostgreSQL refuses to look into JSON with a \u0000: such metadata match nothing.
+SELECT jobs.seq, jobs.request, jobs.media, jobs.state, jobs.created_at, jobs.started_at, jobs.finished_at,
+       jobs.duration,
        CASE WHEN CAST(:with_results AS boolean) THEN (SELECT result FROM results WHERE results.seq = jobs.seq) END
 FROM jobs
 WHERE (jobs.created_at, jobs.seq) < (:older, :older_seq) AND jobs.created_at >= :since
@@ -10,6 +11,7 @@ WHERE (jobs.created_at, jobs.seq) < (:older, :older_seq) AND jobs.created_at >= 
        WHERE deliveries.id = jobs.id AND deliveries.state IN ('pending', 'leased', 'dead')))
   AND (CAST(:metadata AS json) IS NULL OR NOT EXISTS (
        SELECT 1 FROM json_each_text(CAST(:metadata AS json)) AS wanted WHERE NOT EXISTS (
-       SELECT 1 FROM json_each_text(jobs.request -> 'options' -> 'custom_metadata') AS had
+       SELECT 1 FROM json_each_text(CASE WHEN strpos(CAST(jobs.request AS text), '\u0000') = 0
+                                         THEN jobs.request -> 'options' -> 'custom_metadata' END) AS had
        WHERE had.key = wanted.key AND had.value = wanted.value)))
 ORDER BY jobs.created_at DESC, jobs.seq DESC LIMIT :limit OFFSET :offset
