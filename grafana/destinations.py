@@ -120,7 +120,7 @@ def _waiting() -> list[Panel]:
             "Many at once are a platform that receivers share, or our own way out.",
             units.Short,
             Ask(
-                """max by (to) (sum by (instance, to)
+                """max by (to) (sum by (instance, worker, to)
                 (increase(relay_destination_breaker_transitions_total{@}[$__rate_interval])))""",
                 "{{to}}",
             ),
@@ -212,11 +212,12 @@ def _endings() -> list[Panel]:
             "Deliveries that were sent again, by the door that was used, and deliveries that were cancelled.",
             units.Short,
             Ask(
-                "max by (source) (sum by (instance, source) (increase(relay_replays_total{@}[$__rate_interval]))) > 0",
+                """max by (source) (sum by (instance, worker, source)
+                (increase(relay_replays_total{@}[$__rate_interval]))) > 0""",
                 "replayed by {{source}}",
             ),
             Ask(
-                """max(sum by (instance)
+                """max(sum by (instance, worker)
                 (increase(relay_deliveries_finished_total{@,result="cancelled"}[$__rate_interval])))""",
                 "cancelled",
             ),

@@ -13,8 +13,10 @@ from engine.jobs.observers import Metrics as EngineMetrics
 from engine.live.observers import LiveMetrics
 from relay.telemetry.log import Lines
 from relay.telemetry.metrics import Metrics as RelayMetrics
+from relay.telemetry.workers import WorkerMetrics
 
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",), "gauge": ("",)}
+_WORST = "relay_destination_backlog_top"
 _OPEN = frozenset({"le", "version", "revision", "route", "destination"})
 
 
@@ -39,6 +41,7 @@ def exposed() -> tuple[Exposed, ...]:
     """The daemons' own metrics, sorted by name; without those of the Python process, which differ by platform."""
     relay, engine = RelayMetrics(16), EngineMetrics(2)
     relay.watch(draining=lambda: False, in_flight=lambda: 0, lines=Lines())
+    WorkerMetrics(relay.registry)
     HttpMetrics(engine.registry, server.ROUTES)
     LiveMetrics(engine.registry)
     found = [*_read(relay.registry), *_read(engine.registry)]
@@ -50,8 +53,9 @@ def _read(registry: CollectorRegistry) -> Iterable[Exposed]:
 
 
 def _one(metric: Metric) -> Exposed:
-    # The one metric whose label values are found at run time has no series yet.
-    names = {name for sample in metric.samples for name in sample.labels} if metric.samples else {"destination"}
+    names = {name for sample in metric.samples for name in sample.labels}
+    if metric.name == _WORST:  # its label's values are found at run time: it has no series yet
+        names = {"destination"}
     labels = {name: () if name in _OPEN else _values(metric, name) for name in sorted(names - {"le"})}
     return Exposed(metric.name, metric.type, labels)
 

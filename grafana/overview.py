@@ -113,7 +113,7 @@ def _flow() -> list[Panel]:
             "Results that came into the outbox, that receivers took, and that were given up.",
             units.EventsPerSecond,
             Ask(
-                "max(sum by (instance) (rate(relay_deliveries_enqueued_total{@}[$__rate_interval])))",
+                "max(sum by (instance, worker) (rate(relay_deliveries_enqueued_total{@}[$__rate_interval])))",
                 "came in",
             ),
             Ask(
@@ -275,7 +275,7 @@ def _room() -> list[Panel]:
             units.PercentUnit,
             Ask(
                 "relay_delivery_attempts_in_flight{@} / relay_delivery_concurrency_limit{@}",
-                "{{instance}}",
+                "{{instance}} {{worker}}",
             ),
             width=6,
             lines=[(0.95, RED)],

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -26,7 +27,7 @@ from relay.admin import probe as probing
 from relay.admin.auth import Gate, token_of
 from relay.admin.desk import Desk
 from relay.admin.probe import Probed
-from relay.admin.pulse import Pulse
+from relay.admin.pulse import Heard, Notebook, Pulse
 from relay.admin.site import application
 from relay.configfile import Setting
 from relay.delivery.courier import Courier, Transport
@@ -71,6 +72,19 @@ _URLS = 4096  # the guard's readings that are kept: most callers have one callba
 log = structlog.get_logger()
 
 
+BEAT = "/beat"
+"""Where a worker's heart is heard, beside what every relay serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker says when it is asked: turns of its claim loop, attempts under way, and those that ended."""
+
+    turns: int
+    in_flight: int
+    heard: list[Heard]
+
+
 class ClosableTransport(Transport, Protocol):
     """A transport that holds connections until it is closed."""
 
@@ -99,15 +113,17 @@ async def run(settings: Settings, build: TransportFactory = build_transport, in_
     """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
     at."""
     database, relay = settings.outbox.database, settings.relay
-    _announce(settings)
-    applied = await asyncio.to_thread(database.migrate, [OUTBOX])
-    log.info("store.ready", database=database.name, migrations=[f"{m.number:04}_{m.name}" for m in applied])
+    announce(settings)
+    await prepare(database)
     async with AsyncExitStack() as stack:
-        house = House(settings, database, await asyncio.to_thread(_look_round, database), stack, build)
+        secret = await asyncio.to_thread(look_round, database)
+        pulse = Pulse(database.now())
+        house = House(settings, database, secret, stack, build, pulse)
         await house.open()
         _obey_signals(house)
         address = await _serve(stack, relay, house)
-        admin = await _serve_operators(stack, settings, database, house, in_force)
+        operators = operators_site(settings, database, pulse, lambda: house.in_flight, in_force=in_force)
+        admin = await listen(stack, operators, relay.admin.host, relay.admin.port, "relay.admin")
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _settle_in()
         supervisor = Supervisor(os.environ)
@@ -117,11 +133,54 @@ async def run(settings: Settings, build: TransportFactory = build_transport, in_
     log.info("relay.stopped")
 
 
+async def work(settings: Settings, door: Path, orphaned: asyncio.Event) -> None:
+    """The same as one worker of several: what a machine asks, and the beat of this heart, stand behind the `door`, a
+    Unix socket. Any number of signals mean the same, and so does it to be `orphaned`: drain."""
+    database, relay = settings.outbox.database, settings.relay
+    notebook = Notebook()
+    async with AsyncExitStack() as stack:
+        secret = await asyncio.to_thread(_secret, database)
+        house = House(settings, database, secret, stack, build_transport, notebook)
+        await house.open()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, house.stop)
+        await _open_door(stack, door, house, notebook)
+        _settle_in()
+        stack.callback(asyncio.create_task(_stop_when(orphaned, house)).cancel)
+        await house.run(relay.drain_seconds)
+
+
+async def _stop_when(orphaned: asyncio.Event, house: House) -> None:
+    await orphaned.wait()
+    log.warning("worker.orphaned")
+    house.stop()
+
+
+async def _open_door(stack: AsyncExitStack, door: Path, house: House, notebook: Notebook) -> None:
+    async def beat(_: web.Request) -> web.Response:
+        now = Heartbeat(house.service.turns, house.in_flight, notebook.take())
+        return web.Response(body=msgspec.json.encode(now), content_type="application/json")
+
+    site = web.Application()
+    site.add_routes([*routes(house.metrics.registry, house.checks()), web.get(BEAT, beat)])
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.UnixSite(runner, door).start()
+
+
 class House:
     """The rooms of one relay, wired."""
 
     def __init__(
-        self, settings: Settings, database: Database, secret: bytes, stack: AsyncExitStack, build: TransportFactory
+        self,
+        settings: Settings,
+        database: Database,
+        secret: bytes,
+        stack: AsyncExitStack,
+        build: TransportFactory,
+        pulse: Callable[[Sequence[Attempted]], None],
     ) -> None:
         relay, rules = settings.relay, settings.outbox.guard.rules()
         self._stack = stack
@@ -129,7 +188,7 @@ class House:
         self._kept = relay.retention.kept()
         self._patience = relay.retry.patience
         self.metrics = Metrics(relay.concurrency)
-        self.pulse = Pulse(database.now())
+        self._pulse = pulse
         self._spans = _spans(relay.traces.endpoint, stack)
         lines = count_lines()
         self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
@@ -221,7 +280,7 @@ class House:
         """Tell the observers of attempts that are durable."""
         self._log(attempts)
         self.metrics(attempts)
-        self.pulse(attempts)
+        self._pulse(attempts)
         self._spans(attempts)
 
     def finished(self, reason: KillReason | None) -> None:
@@ -291,17 +350,28 @@ def _pointers(settings: Settings, secret: bytes) -> Pointers | None:
     return Pointers(base, secret, settings.relay.retention.bodies) if base else None
 
 
-def _announce(settings: Settings) -> None:
+async def prepare(database: Database) -> None:
+    """Bring it up to date, and say so."""
+    applied = await asyncio.to_thread(database.migrate, [OUTBOX])
+    log.info("store.ready", database=database.name, migrations=[f"{m.number:04}_{m.name}" for m in applied])
+
+
+def announce(settings: Settings) -> None:
+    """Say what starts here."""
     opened = [str(network) for network in settings.outbox.guard.allow_networks]
     log.info("relay.started", version=version("outspoken"), pid=os.getpid())
     if opened:
         log.warning("guard.networks.opened", networks=opened)
 
 
-def _look_round(database: Database) -> bytes:
+def look_round(database: Database) -> bytes:
     """The secret under links to results; and a warning where nothing signs."""
     if not keys.active(database, None, database.now()):
         log.warning("signing.off", remedy="make a key and give it to receivers: relay keys add")
+    return _secret(database)
+
+
+def _secret(database: Database) -> bytes:
     with database.reading() as connection:
         return secret_of(connection)
 
@@ -341,13 +411,19 @@ async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> s
     """Metrics and health; returns the address that is bound."""
     site = web.Application()
     site.add_routes(routes(house.metrics.registry, house.checks()))
-    return await _listen(stack, site, relay.host, relay.port, "relay")
+    return await listen(stack, site, relay.host, relay.port, "relay")
 
 
-async def _serve_operators(
-    stack: AsyncExitStack, settings: Settings, database: Database, house: House, in_force: Sequence[Setting]
-) -> str:
-    """The admin API and the console; returns the address that is bound."""
+def operators_site(
+    settings: Settings,
+    database: Database,
+    pulse: Pulse,
+    in_flight: Callable[[], int],
+    *,
+    workers: int = 1,
+    in_force: Sequence[Setting],
+) -> web.Application:
+    """The admin API and the console, of one relay or of all the workers of one."""
     admin = settings.relay.admin
     file = Path(admin.token_file or database.beside(".admin-token"))
     gate = Gate(token_of(admin.token.get_secret_value(), file))
@@ -355,17 +431,17 @@ async def _serve_operators(
         database=database,
         rules=settings.outbox.guard.rules(),
         kept=settings.relay.retention.kept(),
-        pulse=house.pulse,
+        pulse=pulse,
         version=version("outspoken"),
-        concurrency=settings.relay.concurrency,
-        in_flight=lambda: house.in_flight,
+        concurrency=workers * settings.relay.concurrency,
+        in_flight=in_flight,
         environ=os.environ,
         probe=partial(probe, settings),
         settings=in_force,
     )
     if not admin.token.get_secret_value():
         log.info("admin.token", file=str(file))
-    return await _listen(stack, application(desk, gate), admin.host, admin.port, "relay.admin")
+    return application(desk, gate)
 
 
 async def probe(settings: Settings, url: str, method: Method, size: int) -> Probed:
@@ -381,7 +457,8 @@ async def probe(settings: Settings, url: str, method: Method, size: int) -> Prob
         await transport.aclose()
 
 
-async def _listen(stack: AsyncExitStack, site: web.Application, host: str, port: int, section: str) -> str:
+async def listen(stack: AsyncExitStack, site: web.Application, host: str, port: int, section: str) -> str:
+    """Serve on an address until the stack is left; returns the one that is bound. Raises ConfigError."""
     # A stream of attempts has no end of its own: it is not waited for.
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
     await runner.setup()

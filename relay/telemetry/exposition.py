@@ -16,11 +16,29 @@ Check = Callable[[], Awaitable[str | None]]
 CHECK_SECONDS = 2.0
 _LAG_SAMPLE_SECONDS = 0.5
 
+Expose = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""The metrics in the format that an Accept header asks for, and that format's content type."""
+
 _log = structlog.get_logger()
 
 
 def routes(registry: CollectorRegistry, checks: Mapping[str, Check]) -> list[web.RouteDef]:
     """`/livez`, `/readyz` and `/metrics`. `checks` decide readiness; their names are shown to whoever asks."""
+
+    async def expose(accept: str) -> tuple[bytes, str]:
+        return exposed(registry, accept)
+
+    return routes_for(expose, checks)
+
+
+def exposed(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """What a registry has, as `Expose` gives it."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def routes_for(expose: Expose, checks: Mapping[str, Check]) -> list[web.RouteDef]:
+    """The same, for metrics that come from elsewhere."""
 
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "live"})
@@ -33,8 +51,8 @@ def routes(registry: CollectorRegistry, checks: Mapping[str, Check]) -> list[web
         return web.json_response(document, status=200 if ready else 503)
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        body, content_type = await expose(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
 

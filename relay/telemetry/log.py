@@ -40,9 +40,9 @@ def configure(level: str, style: Literal["json", "console"], service: str) -> No
             render if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.BytesLoggerFactory(_Unfailing(sys.stdout.buffer))  # type: ignore[arg-type]
+        logger_factory=structlog.BytesLoggerFactory(Unfailing(sys.stdout.buffer))  # type: ignore[arg-type]
         if style == "json"
-        else structlog.PrintLoggerFactory(_Unfailing(sys.stdout)),  # type: ignore[arg-type]
+        else structlog.PrintLoggerFactory(Unfailing(sys.stdout)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
 
@@ -66,7 +66,7 @@ def count_lines() -> Lines:
     return lines
 
 
-class _Unfailing:
+class Unfailing:
     """Standard output that may be a closed pipe or stand on a full disk: that costs a line, and never a delivery."""
 
     def __init__(self, stream: IO[Any]) -> None:
@@ -156,7 +156,7 @@ class AttemptLog:
         self._log = structlog.get_logger()
         self._least = logging.getLevelNamesMapping()[level.upper()]
         self._service = service
-        self._stream = _Unfailing(sys.stdout.buffer) if style == "json" else None
+        self._stream = Unfailing(sys.stdout.buffer) if style == "json" else None
         self._lines = lines or Lines()
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
@@ -171,7 +171,7 @@ class AttemptLog:
             if attempt.outcome is Outcome.HTTP_413:
                 self._log.warning("delivery.attempt.too_large", **_too_large(attempt))
 
-    def _write(self, stream: _Unfailing, wanted: Sequence[Attempted]) -> None:
+    def _write(self, stream: Unfailing, wanted: Sequence[Attempted]) -> None:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         lines = [_canonical(attempt) for attempt in wanted]
         for line, attempt in zip(lines, wanted, strict=True):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from relay.admin.pulse import HOUR, MINUTE, SILENT, Pulse
+from relay.admin.pulse import HOUR, MINUTE, SILENT, Notebook, Pulse
 from relay.model import Answer, Attempted, Outcome, Timing
 from tests.relay.deliveries import answer, attempted, claimed
 
@@ -50,3 +50,14 @@ def test_only_so_many_destinations_are_remembered_and_those_heard_of_last() -> N
     pulse([heard(NOW, origin=f"https://r{number}.example:443") for number in range(2001)])
     assert pulse.beat("https://r0.example:443", NOW) is SILENT
     assert pulse.beat("https://r2000.example:443", NOW).delivered == 1
+
+
+def test_what_another_process_heard_counts_as_if_it_had_been_heard_here_and_once() -> None:
+    notebook, pulse, own = Notebook(), Pulse(NOW), Pulse(NOW)
+    batch = [heard(NOW), heard(NOW + 1, answer(503)), heard(NOW + 2, origin="https://other.example:443")]
+    for hear in (notebook, own):
+        hear(batch)
+    pulse.hear(notebook.take())
+    pulse.hear(notebook.take())
+    assert pulse.minutes(NOW + 5) == own.minutes(NOW + 5)
+    assert pulse.beat(HERE, NOW + 5) == own.beat(HERE, NOW + 5)
