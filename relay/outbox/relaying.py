@@ -170,8 +170,9 @@ class Outbox:
         if time.monotonic() - self._seen_at < often:
             place = await self._reader.run(self._place)
         else:
-            self._seen_at = time.monotonic()
+            began = time.monotonic()
             place = await self._writer.run(self._check_in)
+            self._seen_at = began
         self._relays = place.relays
         return place
 

@@ -79,6 +79,7 @@ async def test_nothing_is_lost_though_the_server_restarts_crashes_hangs_up_and_f
     assert scene.watch.slowest_sign_of_life < LONGEST_SILENCE
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small disk takes root")
 async def test_nothing_is_lost_though_the_disk_of_the_server_is_full(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

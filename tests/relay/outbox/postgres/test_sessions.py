@@ -1,0 +1,170 @@
+"""Sessions that are lost, refused, or led to a server that must not be written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from relay.errors import StoreUnavailable
+from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.connection import error_kind
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.store import Connection
+from tests.services.postgres import Server, empty
+
+pytestmark = pytest.mark.needs("postgres")
+
+SEEN = "INSERT INTO relays (holder, seen_at) VALUES ('somebody', 1.0)"
+END_MINE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+
+
+@pytest.fixture
+def database(postgres: Server, postgres_outbox: PostgresDatabase) -> PostgresDatabase:
+    """One of its own, so that what one session was refused is no other's experience."""
+    database = PostgresDatabase(postgres_outbox.url)
+    with database.writing() as connection:
+        empty(connection)
+    return database
+
+
+def cut(postgres: Server, database: PostgresDatabase) -> None:
+    """End its sessions."""
+    postgres.sql(END_MINE + f"'{database.url.rpartition('/')[2]}'")
+
+
+def relays(connection: Connection) -> int:
+    count: int = connection.execute("SELECT count(*) FROM relays").fetchone()[0]
+    return count
+
+
+async def test_a_transaction_whose_session_was_lost_never_ends_on_another(
+    postgres: Server, database: PostgresDatabase
+) -> None:
+    """Whoever goes on all the same must not be told that it was committed, nor may half of it be."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(SEEN)
+        cut(postgres, database)
+        with suppress(StoreUnavailable):
+            connection.execute("SELECT 1")
+        with suppress(StoreUnavailable):
+            connection.execute(SEEN)
+
+    writer, reader = database.writer(), database.reader()
+    with pytest.raises(StoreUnavailable):
+        await writer.run(work)
+    assert await reader.run(relays) == 0
+    await writer.run(lambda connection: connection.execute(SEEN))
+    assert await reader.run(relays) == 1
+    await writer.close()
+    await reader.close()
+
+
+async def test_a_failed_statement_that_was_passed_over_is_not_told_to_be_committed(
+    database: PostgresDatabase,
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(SEEN)
+        with suppress(asyncpg.PostgresError):
+            connection.execute("SELECT 1 / 0")
+
+    writer, reader = database.writer(), database.reader()
+    with pytest.raises(StoreUnavailable, match="rolled back"):
+        await writer.run(work)
+    assert await reader.run(relays) == 0
+    await writer.close()
+    await reader.close()
+
+
+async def test_who_was_idle_when_its_session_was_lost_never_hears_of_it(
+    postgres: Server, database: PostgresDatabase
+) -> None:
+    writer, reader = database.writer(), database.reader()
+    await writer.run(relays)
+    await reader.run(relays)
+    cut(postgres, database)
+    await writer.run(lambda connection: connection.execute(SEEN))
+    assert await reader.run(relays) == 1
+    await writer.close()
+    await reader.close()
+
+
+async def test_a_server_that_only_reads_is_as_good_as_none(postgres: Server, database: PostgresDatabase) -> None:
+    name = database.url.rpartition("/")[2]
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    writer = database.writer()
+    try:
+        with pytest.raises(StoreUnavailable) as refused:
+            await writer.run(relays)
+    finally:
+        postgres.sql(
+            "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET default_transaction_read_only"
+        )
+        await writer.close()
+    assert refused.value.kind == "unavailable"
+
+
+@pytest.fixture
+async def knocks() -> AsyncIterator[tuple[int, list[float]]]:
+    """A port that hangs up on everybody, and when somebody came."""
+    came: list[float] = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(time.monotonic())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], came
+
+
+async def test_while_the_server_refuses_a_process_does_not_storm_it(knocks: tuple[int, list[float]]) -> None:
+    port, came = knocks
+    database = PostgresDatabase(f"postgresql://nobody@127.0.0.1:{port}/none?sslmode=disable")
+    readers = [database.reader() for _ in range(4)]
+    asked, until = 0, time.monotonic() + 2
+    while time.monotonic() < until:
+        for reader in readers:
+            with pytest.raises(StoreUnavailable):
+                await reader.run(relays)
+            asked += 1
+    for reader in readers:
+        await reader.close()
+    assert asked > 10 * len(came)
+    assert 2 <= len(came) <= 12
+
+
+def test_a_clock_that_was_asked_of_a_server_that_stood_still_is_not_believed() -> None:
+    clock, now = ServerClock(), time.monotonic()
+    clock.set(1000.0, now - 10, now)
+    assert clock.now() == pytest.approx(1000, abs=1)  # never early
+    assert clock.age() > 1e9
+    clock.set(1010.0, now, now)
+    assert clock.now() == pytest.approx(1010, abs=1)
+    clock.set(2000.0, now - 10, now)
+    assert clock.now() == pytest.approx(1010, abs=1)
+    assert clock.age() > 1e9
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "kind"),
+    [
+        ("53100", "full"),
+        ("58030", "io"),
+        ("XX001", "corrupt"),
+        ("XX000", "other"),
+        ("40P01", "busy"),
+        ("57014", "busy"),
+        ("57P01", "unavailable"),
+        ("25006", "unavailable"),
+        ("25P03", "unavailable"),
+        ("53300", "unavailable"),
+        ("23505", None),
+    ],
+)
+def test_what_the_server_says_is_of_a_kind(sqlstate: str, kind: str | None) -> None:
+    assert error_kind(sqlstate) == kind
