@@ -32,6 +32,7 @@ from tests.bench.intake import intake
 from tests.bench.isolation import isolation
 from tests.bench.latency import latency
 from tests.bench.restart import restart
+from tests.bench.shared import postgres_drain
 from tests.bench.stand import Result, Scale
 from tests.bench.usage import idle, memory
 
@@ -53,6 +54,14 @@ BENCHES = (
     Bench(one, {"relay.drain.one.ratio": ">= 2.0"}),
     Bench(hundred, {"relay.drain.hundred.ratio": ">= 2.0"}),
     Bench(one_by_aiohttp, {"relay.drain.one.aiohttp.ratio": ">= 0.8"}),
+    Bench(
+        postgres_drain,
+        {
+            "relay.drain.postgres.ratio": ">= 1.0",
+            "relay.drain.postgres.two": "",
+            "relay.drain.postgres.four": "",
+        },
+    ),
     Bench(latency, {"relay.latency.p50_ms": "< 2", "relay.latency.p99_ms": "< 10"}),
     Bench(growth, {"relay.growth.ratio": ">= 0.95"}),
     Bench(isolation, {"relay.isolation.ratio": "<= 1.5"}),

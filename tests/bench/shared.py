@@ -1,0 +1,130 @@
+"""relay.drain.postgres: how fast relays empty an outbox that they share on PostgreSQL, as a ratio to a bare client that
+posts the same bodies.
+
+The server is as it comes: it has flushed what it has confirmed. Its relays stand ready before their destination is
+opened, and the clock runs until nothing is pending or leased. Bodies are noise, which no page and no log compresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
+
+import asyncpg
+
+from relay.outbox import OUTBOX
+from relay.outbox.postgres.database import PostgresDatabase
+from tests.bench import stand
+from tests.bench.bare import addresses
+from tests.bench.stand import Load, Result, Scale
+from tests.services import postgres
+
+# What the tests' server leaves out to be small is what a server has that nobody configured.
+AS_IT_COMES = ("shared_buffers=128MB", "max_connections=100", "autovacuum=on")
+
+_KEY = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
+_POLL_SECONDS = 0.02
+_FILL = """
+WITH place AS (
+    INSERT INTO destinations (origin, state) VALUES ($1, 'paused') RETURNING id
+), queued AS (
+    INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at)
+    SELECT CAST(gen_random_uuid() AS text), place.id, $2, length(CAST($3 AS bytea)), at, at
+    FROM place, extract(epoch FROM clock_timestamp()) AS at, generate_series(1, CAST($4 AS integer))
+    RETURNING seq
+)
+INSERT INTO bodies (seq, body) SELECT seq, CAST($3 AS bytea) FROM queued
+"""
+_OPEN = "UPDATE destinations SET state = 'active'"
+# By what an index knows: this is asked while it counts.
+_LEFT = """
+SELECT (SELECT min(due_at) FROM deliveries WHERE state = 'pending') IS NOT NULL
+    OR (SELECT min(lease_until) FROM deliveries WHERE state = 'leased') IS NOT NULL
+"""
+_BEGAN = "SELECT min(started_at) FROM attempts"
+_NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+def postgres_drain(scale: Scale) -> Result:
+    """One, two and four relays, each beside a bare client of its own."""
+    load = Load(scale.deliveries)
+    with server() as one:
+        return {
+            "relay.drain.postgres.ratio": _ratio(one, load, 1),
+            "relay.drain.postgres.two": _ratio(one, load, 2),
+            "relay.drain.postgres.four": _ratio(one, load, 4),
+        }
+
+
+@contextmanager
+def server() -> Iterator[postgres.Server]:
+    """As it comes, on a disk."""
+    with postgres.running(*AS_IT_COMES, durable=True, on=Path(gettempdir())) as server:
+        yield server
+
+
+def _ratio(server: postgres.Server, load: Load, relays: int) -> float:
+    with stand.sink() as port:
+        floor = stand.bare(port, load)
+        return drain(server, port, load, relays) / floor
+
+
+def drain(server: postgres.Server, port: int, load: Load, relays: int) -> float:
+    """Deliveries a second of so many relays, from the first attempt's start to the last settlement's commit."""
+    with filled(server, port, load) as url, running(url, port, relays):
+        return load.count / asyncio.run(drained(url))
+
+
+@contextmanager
+def filled(server: postgres.Server, port: int, load: Load) -> Iterator[str]:
+    """The URL of a database of its own with the load in it, whose destination is still closed."""
+    name = server.create()
+    url = server.url(name)
+    PostgresDatabase(url).migrate([OUTBOX])
+    asyncio.run(_fill(url, addresses(port, 1)[0], load))
+    try:
+        yield url
+    finally:
+        server.drop(name)
+
+
+async def _fill(url: str, callback: str, load: Load) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("INSERT INTO signing_keys (destination_id, key, created_at) VALUES (NULL, $1, 0)", _KEY)
+    await connection.execute(_FILL, callback.removesuffix("/callback"), callback, os.urandom(load.size), load.count)
+    await connection.execute("VACUUM ANALYZE")
+    await connection.execute("CHECKPOINT")
+    await connection.close()
+
+
+async def drained(url: str) -> float:
+    """Open the destination, and wait until everything is delivered; the seconds that it took."""
+    connection: Any = await asyncpg.connect(url)
+    await connection.execute(_OPEN)
+    await connection.execute("NOTIFY outspoken")
+    while await connection.fetchval(_LEFT):
+        await asyncio.sleep(_POLL_SECONDS)
+    took: float = await connection.fetchval(_NOW) - await connection.fetchval(_BEGAN)
+    await connection.close()
+    return took
+
+
+@contextmanager
+def running(url: str, port: int, relays: int) -> Iterator[None]:
+    """So many relays, each ready."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="outspoken-bench-")))
+        for number in range(relays):
+            path = folder / f"{number}.db"
+            settings: Any = {"outbox__url": url, "relay__admin__token_file": folder / "token"}
+            process = stack.enter_context(stand.relay(path, port, **settings, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT))
+            stand.wait_until_ready(path, process)
+        time.sleep(0.5)  # what starting costs is over
+        yield
