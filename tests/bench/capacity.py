@@ -13,6 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,18 @@ class Spent:
 def _processes(parent: int) -> Iterator[int]:
     """All that descend from one, and it."""
     yield parent
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        yield from _processes(int(child))
+    with suppress(OSError):  # it has just ended
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            yield from _processes(int(child))
 
 
 def _core_seconds(parent: int) -> float:
     """Of a process and its children, those that ended and were waited for too."""
     ticks = 0
     for pid in _processes(parent):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
     return ticks / _CORE_TICKS
 
 
