@@ -141,7 +141,7 @@ async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Da
 
 
 async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database: Database, outbox: Outbox) -> None:
-    put(database, *many(400, HOG, "h"))
+    put(database, *many(60, HOG, "h"))
     one = stand(outbox, in_all=10, per_destination=4)
     await one.dispatcher.run_once()
     one.couriers.open(*every("h", 3))
@@ -149,7 +149,7 @@ async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database
     await one.dispatcher.run_once()
     assert Counter(states(database).values())["leased"] - len(one.settler.waiting) == 4 + 2 * 3
     assert one.dispatcher.in_flight == 4
-    one.couriers.open(*every("h", 400))
+    one.couriers.open(*every("h", 60))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 4
 
