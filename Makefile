@@ -19,7 +19,7 @@ up: $(READY)
 	@$(BIN)/python -m tests.demo --stay
 
 test: $(TESTED) lint
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: $(TESTED)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sqlite3
 from collections import Counter
@@ -17,8 +18,8 @@ import pytest
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Line, Process, Stage, free_callback_port
 
-JOBS = 200
-KILLS = 16
+JOBS = 200 if os.environ.get("TESTS_FULL") else 100
+KILLS = 16 if os.environ.get("TESTS_FULL") else 8
 SEED = 20
 
 pytestmark = pytest.mark.acceptance
