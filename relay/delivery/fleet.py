@@ -13,7 +13,7 @@ from collections.abc import Callable
 from relay.outbox.relaying import Place
 from relay.policy.fairness import part
 
-CHECK_SECONDS = 0.25
+CHECK_SECONDS = 0.5
 _JOIN_SECONDS = 0.75
 # Well before the others take an n-th more for themselves (`relaying.GONE_SECONDS`).
 _OVERDUE_SECONDS = 5.0
