@@ -7,7 +7,7 @@ statements is written once: as `work` on a connection, which a reader or a write
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,6 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 5.0
 """How long a writer asks a database that is locked."""
-
-Values = Mapping[str, object] | Sequence[object]
 
 
 class Cursor(Protocol):

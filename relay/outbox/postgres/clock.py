@@ -25,6 +25,11 @@ class ServerClock:
             middle = (asked_at + answered_at) / 2
             self._server, self._measured_at = server, middle if self._sure else answered_at
 
+    @property
+    def known(self) -> bool:
+        """Whether it was ever measured, well or not."""
+        return self._measured_at is not None
+
     def age(self) -> float:
         """Seconds since it was measured; for ever if it never was, or not well the last time."""
         return time.monotonic() - self._measured_at if self._sure and self._measured_at is not None else math.inf

@@ -115,7 +115,7 @@ class PostgresDatabase:
         """The server's time."""
         if self.clock is not None:
             return self.clock()
-        if self._server.age() > 1e9:
+        if not self._server.known:
             with self._connected() as connection:
                 connection.execute("SELECT 1")
         return self._server.now()
