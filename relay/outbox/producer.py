@@ -1,7 +1,8 @@
 """The producer's side: add deliveries on the caller's own connection, inside the caller's own transaction.
 
 On sqlite3, and on the store's own connections, the work is done at once; on aiosqlite and asyncpg the awaitable that is
-returned does it. On PostgreSQL a call is one round trip, to a function that other languages call as well.
+returned does it. On PostgreSQL a call is one round trip, to a function that other languages call as well; on asyncpg
+every call, even that of a single statement, needs a transaction that was begun.
 
 A live stream (one with `live_until`) takes four calls: `add` for every message, `keep_streams` from time to time,
 `end_stream` after the last one, and `watch_streams` to hear that it was killed. `begin_stream` before the first message
@@ -25,13 +26,19 @@ from relay.outbox.store import Connection
 
 T = TypeVar("T")
 
+# What the server says to every statement after one that failed.
+_IN_FAILED_TRANSACTION = "25P02"
+
 
 @runtime_checkable
 class Session(Protocol):
     """asyncpg's connection, whether it is the caller's own or lent by a pool."""
 
+    def is_closed(self) -> bool:
+        """Whether it was closed, or lost."""
+
     def is_in_transaction(self) -> bool:
-        """Whether there was a BEGIN."""
+        """Whether there was a BEGIN. A transaction that has failed is one, until it is rolled back."""
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Run one statement."""
@@ -46,9 +53,12 @@ def add(connection: Connection | aiosqlite.Connection | Session, delivery: NewDe
 
     On SQLite, ring the bell after the commit; without the ring the relay notices within 250 ms. Raises
     DuplicateDelivery if the id is taken (an id names one result, forever), StreamKilled or StreamEnded if nothing can
-    join its stream any more, and InvalidDelivery if a field cannot be kept, the URL names no destination, or a SQLite
-    connection is in autocommit mode and was told no BEGIN. None of them spoils the caller's transaction. Whether the
-    URL may be called is the guard's question, which the relay asks again at every attempt.
+    join its stream any more, and InvalidDelivery if a field cannot be kept, the URL names no destination, or the
+    connection is in autocommit mode and was told no BEGIN; on asyncpg also if it is closed, or its transaction has
+    failed. None of them spoils the caller's transaction. Whether the URL may be called is the guard's question, which
+    the relay asks again at every attempt.
+
+    SQLAlchemy's driver connection has no transaction before SQLAlchemy's first statement: flush, or execute one, first.
 
     A delivery to ws:// or wss:// is one message of its stream's WebSocket: it needs a stream, all of whose deliveries
     go to the same URL, and its body is text. The handshake carries the headers of the first.
@@ -85,6 +95,7 @@ def end_stream(connection: Connection | aiosqlite.Connection | Session, key: str
     """The last message is in: what waits is delivered, then the stream is closed, its WebSocket with 1000.
 
     Does nothing to a stream that has come to its end already, or that there never was. Ring the bell after the commit.
+    Raises InvalidDelivery on asyncpg, outside of a transaction as `add` does.
     """
     return _perform(connection, lambda scripts: scripts.end_stream(key), several=False)
 
@@ -96,7 +107,10 @@ def keep_streams(connection: aiosqlite.Connection | Session, keys: Iterable[str]
 def keep_streams(
     connection: Connection | aiosqlite.Connection | Session, keys: Iterable[str], until: float
 ) -> Awaitable[None] | None:
-    """Push out, to `until` in epoch seconds, when the producer of these open live streams would be taken for dead."""
+    """Push out, to `until` in epoch seconds, when the producer of these open live streams would be taken for dead.
+
+    Raises InvalidDelivery on asyncpg, outside of a transaction as `add` does.
+    """
     return _perform(connection, lambda scripts: scripts.keep_streams(keys, until), several=False)
 
 
@@ -123,7 +137,8 @@ def _perform(
     *,
     several: bool = True,
 ) -> Awaitable[None] | None:
-    """Go through a script, at once or once it is awaited. One of `several` statements needs a transaction."""
+    """Go through a script, at once or once it is awaited. One of `several` statements needs a transaction on SQLite
+    too."""
     script = begin(_scripts(connection))
     if isinstance(connection, aiosqlite.Connection):
         return _perform_on_aiosqlite(connection, script, several=several)
@@ -166,10 +181,36 @@ async def _perform_on_asyncpg(session: Session, script: Script[None]) -> None:
     try:
         sql, values = next(script)
         while True:
-            found = words(sql)
-            sql, values = script.send((-1, await session.fetch(found.text, *found.arguments(values))))
+            sql, values = script.send((-1, await _fetch(session, sql, values)))
     except StopIteration:
         return
+
+
+async def _fetch(session: Session, sql: str, values: Mapping[str, Any]) -> list[Any]:
+    _require_begun(session)
+    found = words(sql)
+    try:
+        return await session.fetch(found.text, *found.arguments(values))
+    except Exception as error:
+        if getattr(error, "sqlstate", None) == _IN_FAILED_TRANSACTION:
+            raise InvalidDelivery(
+                "connection: its transaction has failed; roll it back, to a savepoint at least, and begin again"
+            ) from error
+        raise
+
+
+def _require_begun(session: Session) -> None:
+    # It would be committed by itself, and stay if what the caller takes for its transaction is rolled back: SQLAlchemy
+    # begins one on the driver's connection no earlier than with its own first statement.
+    if _is_closed(session):  # it may remember a transaction all the same
+        raise InvalidDelivery(
+            "connection: closed, or back in its pool; pass an open one, in the transaction that the delivery belongs to"
+        )
+    if not session.is_in_transaction():
+        raise InvalidDelivery(
+            "connection: in autocommit mode; call this within `async with connection.transaction():`, or where the"
+            " connection is the driver_connection of SQLAlchemy, flush or execute a statement there before"
+        )
 
 
 def _require_transaction(connection: Connection | aiosqlite.Connection) -> None:
@@ -180,3 +221,12 @@ def _require_transaction(connection: Connection | aiosqlite.Connection) -> None:
     commits_by_itself = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
     if commits_by_itself and not connection.in_transaction:
         raise InvalidDelivery('connection: in autocommit mode; execute "BEGIN IMMEDIATE" before add, commit after it')
+
+
+def _is_closed(session: Session) -> bool:
+    from asyncpg import InterfaceError  # an extra, which is there if the caller has a connection of its
+
+    try:
+        return session.is_closed()
+    except InterfaceError:  # a pool takes back what it lent, if that is lost
+        return True

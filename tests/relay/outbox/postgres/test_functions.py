@@ -191,9 +191,10 @@ async def test_a_connection_with_codecs_of_its_own_will_do(database: Database) -
     connection = await asyncpg.connect(database.url)
     await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
     try:
-        await outbox.add(connection, new(headers={"a": "b"}))
-        with pytest.raises(DuplicateDelivery):
-            await outbox.add(connection, new())
+        async with connection.transaction():
+            await outbox.add(connection, new(headers={"a": "b"}))
+            with pytest.raises(DuplicateDelivery):
+                await outbox.add(connection, new())
     finally:
         await connection.close()
     assert [json.loads(text) for (text,) in rows(database, "SELECT headers FROM deliveries")] == [{"a": "b"}]
