@@ -36,10 +36,10 @@ from engine.live.outlet import Outlet
 from engine.live.session import Limits as LiveLimits
 from engine.live.sessions import Sessions
 from engine.recognisers.base import Spec
-from engine.recognisers.listening import WORKER as LIVE_WORKER
-from engine.recognisers.listening import Listening
-from engine.recognisers.pool import Pool
-from engine.recognisers.residence import Moved
+from engine.recognisers.workers.live_pool import WORKER as LIVE_WORKER
+from engine.recognisers.workers.live_pool import Listening
+from engine.recognisers.workers.pool import Pool
+from engine.recognisers.workers.scheduler import Moved
 from engine.settings import EngineSettings, LiveSettings, Settings
 from relay.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results

@@ -15,8 +15,8 @@ from engine.dialects.catalogue import Catalogue
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
 from engine.recognisers import shelf
-from engine.recognisers.abilities import abilities
 from engine.recognisers.base import Spec
+from engine.recognisers.capabilities import abilities
 from relay.configfile import load
 from relay.errors import ConfigError
 from relay.outbox.settings import OutboxSettings, Section
@@ -24,15 +24,17 @@ from relay.outbox.settings import OutboxSettings, Section
 DAY = 86400.0
 OTHER_SECTIONS = frozenset({"relay"})
 
-EMBEDDED = "pocketsphinx"
+DEFAULT = "default"
+"""The recogniser that answers to every name that nothing else was said of."""
+
 _BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[\w.-]+(/[\w.-]+)*))?/?")
-_POCKETSPHINX_BYTES = 100 * 1024**2
-_MODELS = (
-    *("pocketsphinx", "general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
+_ALIASES = (
+    *("general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
     *("enhanced", "enhanced-general", "base", "base-general"),
     *("whisper", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large"),
     *("solaria-1", "solaria-3", "solaria-fusion"),
 )
+"""What callers already send: Deepgram's general models, its names for Whisper, and Gladia's models."""
 
 
 ComputeType = Literal[
@@ -41,10 +43,9 @@ ComputeType = Literal[
 
 
 class RecogniserSettings(Section):
-    """[engine.recognisers.NAME]: one recogniser. All but `kind` is for Whisper."""
+    """[engine.recognisers.NAME]: one Whisper model, and how it is run."""
 
-    kind: Literal["pocketsphinx", "whisper"] = Field(description="What it is: pocketsphinx, or whisper.")
-    model: str = Field("", description="A directory, or the hub's name of a model: large-v3, or ORGANISATION/NAME.")
+    model: str = Field("tiny.en", description="A name such as large-v3, ORGANISATION/NAME, or a directory.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
     compute_type: ComputeType = Field(
         "auto", description="The numbers it computes with; auto: int8 on a processor, float16 on CUDA."
@@ -52,25 +53,13 @@ class RecogniserSettings(Section):
     threads: int = Field(0, ge=0, le=1024, description="Processor threads of each worker; 0: its share of the cores.")
     batch_size: int = Field(8, ge=1, le=256, description="Windows of 30 s heard at once.")
     beam_size: int = Field(5, ge=1, le=32, description="Hypotheses followed; 1 is quicker and errs more.")
-    vad: bool = Field(True, description="Leave out what is not speech, by voice activity detection.")
     prompt: str = Field("", max_length=400, description="Text in the style that is wanted, as if it had been heard.")
     memory_bytes: int = Field(0, ge=0, description="What it takes once loaded; 0: judged by its size on disk.")
 
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
-        if self.kind == "whisper" and not self.model:
-            raise ValueError("model: a whisper recogniser needs one, such as large-v3 or a directory")
-        if self.kind != "whisper" and (odd := sorted(self.model_fields_set - {"kind", "memory_bytes"})):
-            raise ValueError(f"{odd[0]}: a {self.kind} recogniser has no such setting")
-        return self
-
     def spec(self, models_dir: Path, workers: int) -> Spec:
         """The recogniser's own form. Raises ModelMissing."""
-        if self.kind != "whisper":
-            return Spec(self.kind, memory=self.memory_bytes or _POCKETSPHINX_BYTES)
         found = shelf.find(self.model, models_dir)
         return Spec(
-            self.kind,
             memory=self.memory_bytes or shelf.expected_memory(found.size, self.compute_type),
             model=str(found.path),
             name=found.name,
@@ -79,19 +68,13 @@ class RecogniserSettings(Section):
             threads=self.threads or max(1, (os.cpu_count() or 1) // workers),
             batch_size=self.batch_size,
             beam_size=self.beam_size,
-            vad=self.vad,
             prompt=self.prompt,
         )
 
 
-def _with_embedded(recognisers: object) -> object:
-    """The embedded recogniser is always there, whatever else the file or the environment says."""
-    if not isinstance(recognisers, dict):
-        return recognisers
-    own = recognisers.get(EMBEDDED, {})
-    return {EMBEDDED: {"kind": EMBEDDED} | own if isinstance(own, dict) else own} | {
-        name: recogniser for name, recogniser in recognisers.items() if name != EMBEDDED
-    }
+def _with_default(recognisers: object) -> object:
+    """The default recogniser is always there, whatever else the file or the environment says."""
+    return {DEFAULT: {}} | recognisers if isinstance(recognisers, dict) else recognisers
 
 
 class FetchSettings(Section):
@@ -248,12 +231,11 @@ class EngineSettings(Section):
         30.0, ge=0, le=3600, description="How long SIGTERM waits for jobs, and then for requests, under way."
     )
     default_model: str = Field("general", description="The model of a request that names none.")
-    recognisers: Annotated[dict[str, RecogniserSettings], BeforeValidator(_with_embedded)] = Field(
-        {EMBEDDED: RecogniserSettings(kind=EMBEDDED)}, description="The recognisers that there are, by name."
+    recognisers: Annotated[dict[str, RecogniserSettings], BeforeValidator(_with_default)] = Field(
+        {DEFAULT: RecogniserSettings()}, description="The recognisers that there are, by name."
     )
     models: dict[str, str] = Field(
-        dict.fromkeys(_MODELS, EMBEDDED),
-        description="Names that callers may use for a model, each with the recogniser that answers to it.",
+        {}, description="Names that callers may use for a model, each with the recogniser that answers to it."
     )
     audio: AudioSettings = AudioSettings()
     fetch: FetchSettings = FetchSettings()
@@ -288,7 +270,13 @@ class EngineSettings(Section):
             able = {name: abilities(spec) for name, spec in specs.items()}
         except shelf.ModelMissing as error:
             raise ConfigError(f"engine.recognisers: {error}") from None
-        return Catalogue(dict(self.models), able, self.default_model)
+        return Catalogue(self.aliases, able, self.default_model)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Every name that callers may use, with its recogniser: the vendors' names lead to the default recogniser, each
+        recogniser answers to its own name, and [engine.models] is laid over both."""
+        return dict.fromkeys(_ALIASES, DEFAULT) | {name: name for name in self.recognisers} | self.models
 
     @model_validator(mode="after")
     def _models_have_recognisers(self) -> Self:
@@ -306,8 +294,10 @@ class EngineSettings(Section):
 
     @model_validator(mode="after")
     def _default_exists(self) -> Self:
-        if self.default_model not in self.models:
-            raise ValueError(f"default_model: {self.default_model!r} is not one of [engine.models]")
+        if self.default_model not in self.aliases:
+            raise ValueError(
+                f"default_model: {self.default_model!r} is no model's name; there are {', '.join(self.aliases)}"
+            )
         return self
 
 

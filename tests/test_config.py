@@ -65,10 +65,7 @@ def test_every_setting_is_explained() -> None:
     assert unexplained == []
 
 
-def test_the_recogniser_that_is_commented_out_has_every_setting_with_its_default() -> None:
-    text = CONFIG.read_text("utf-8").partition("# [engine.recognisers.large]\n")[2].partition("\n\n")[0]
-    lines = [line.removeprefix("# ") for line in text.splitlines()]
-    large = tomllib.loads("\n".join(lines))
-    assert set(large) == set(RecogniserSettings.model_fields)
-    assert RecogniserSettings(**large) == RecogniserSettings(kind="whisper", model="large-v3")
-    assert not [line for before, line in pairwise(lines) if re.match(r"\w+ = ", line) and not before.startswith("#")]
+def test_the_default_recogniser_stands_there_with_every_setting_and_its_default() -> None:
+    written = WRITTEN["engine"]["recognisers"]["default"]
+    assert set(written) == set(RecogniserSettings.model_fields)
+    assert RecogniserSettings(**written) == RecogniserSettings()

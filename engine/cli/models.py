@@ -93,13 +93,11 @@ def remove(name: Name, force: Force = False, config: Config = None) -> None:
 def _lines(engine: EngineSettings) -> Iterator[Line]:
     used = set()
     for name, recogniser in engine.recognisers.items():
-        found = shelf.look(recogniser.model, engine.models_dir) if recogniser.kind == "whisper" else None
-        if found:
+        if found := shelf.look(recogniser.model, engine.models_dir):
             used.add(found.path)
-            yield _line(name, recogniser.kind, found)
+            yield _line(name, "whisper", found)
         else:
-            state = "ready" if recogniser.kind != "whisper" else "missing"
-            yield Line(name, recogniser.kind, recogniser.model or name, state, 0, "")
+            yield Line(name, "whisper", recogniser.model, "missing", 0, "")
     for found in shelf.shelved(engine.models_dir):
         if found.path not in used:
             yield _line(None, "whisper", found)

@@ -36,7 +36,7 @@ from engine.transcript import Channel, Transcript
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from engine.recognisers.pool import Pool
+    from engine.recognisers.workers.pool import Pool
 
 commands = typer.Typer()
 
@@ -115,7 +115,7 @@ class Session:
 
     async def run(self, files: Sequence[Path]) -> int:
         """How many failed; each is told on standard error."""
-        from engine.recognisers.pool import Pool  # only here: it loads FFmpeg
+        from engine.recognisers.workers.pool import Pool  # only here: it loads FFmpeg
 
         if self._target.folder not in {None, STDOUT}:
             self._target.folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ class Session:
         return False
 
     async def _hear(self, pool: Pool, file: Path, bar: Progress) -> Transcript:
-        from engine.recognisers.pool import Transcribe
+        from engine.recognisers.workers.pool import Transcribe
 
         file.open("rb").close()  # what is not there, or may not be read, is no matter of audio
         info = await pool.probe(str(file))

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What one recogniser can do.
-
-    `languages` holds primary language codes in lower case (`en`); `honours` the optional features that it truly has,
-    by Deepgram's parameter names (`punctuate`, `keyterm`, `detect_language`, ...): the rest is accepted with a warning.
-    """
+    """What one recogniser can do: the languages that it knows, as primary codes in lower case (`en`), and whether it
+    detects by itself which of them is spoken."""
 
     languages: frozenset[str]
-    honours: frozenset[str] = frozenset()
+    detects: bool = False
+
+    def knows(self, code: str) -> bool:
+        """Whether it hears a language, by BCP 47; `multi` is whichever is spoken."""
+        return self.detects if code.lower() == "multi" else code.lower().partition("-")[0] in self.languages
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,15 @@ class Catalogue:
     models: Mapping[str, str]
     recognisers: Mapping[str, Abilities]
     default: str
+
+    def instead(self, code: str) -> str:
+        """What to do about a language that the named model does not know: a sentence for the caller."""
+        able = sorted(name for name, abilities in self.recognisers.items() if abilities.knows(code))
+        if not able:
+            return "No model here does; whoever runs this server can add a multilingual one."
+        return f"Models here that do: {', '.join(map(self._name, able))}."
+
+    def _name(self, recogniser: str) -> str:
+        """How callers name it: its own name, unless that leads elsewhere."""
+        names = sorted(name for name, target in self.models.items() if target == recogniser)
+        return recogniser if recogniser in names or not names else names[0]

@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.audio.decode import AudioInfo
 from engine.errors import AudioError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import Options
-from engine.recognisers.pool import Transcribe
+from engine.recognisers.workers.pool import Transcribe
 from engine.request import Failed, FailureCode, Media, RawFormat, Request
 from engine.transcript import Transcript
 

@@ -1,1 +1,1 @@
-"""Models that turn PCM into words, and the processes they run in."""
+"""Whisper: PCM to words, recorded and live, in worker processes."""

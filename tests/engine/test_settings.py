@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
 from engine.settings import EngineSettings, RecogniserSettings, read
 from relay.errors import ConfigError
@@ -20,8 +21,9 @@ def test_without_a_file_the_engine_stays_on_this_machine() -> None:
 
 
 def test_every_vendor_name_leads_to_a_recogniser() -> None:
-    assert {"nova-3", "nova-2", "base", "whisper-large", "pocketsphinx"} <= set(EngineSettings().models)
-    assert EngineSettings().default_model in EngineSettings().models
+    names = EngineSettings().aliases
+    assert {"nova-3", "nova-2", "base", "whisper-large", "solaria-1", EngineSettings().default_model} <= set(names)
+    assert set(names.values()) == {"default"}
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -41,19 +43,14 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("OUTSPOKEN_ENGINE__AUDIO__URL", "http://bucket", "engine.audio.url: expected s3://bucket"),
         ("OUTSPOKEN_ENGINE__AUDIO__ENDPOINT", "http://user:secret@minio:9000", "engine.audio.endpoint: expected http"),
         ("OUTSPOKEN_ENGINE__AUDIO__ACCESS_KEY_ID", "key", "engine.audio: access_key_id: goes with secret_access_key"),
-        ("OUTSPOKEN_ENGINE__DEFAULT_MODEL", "nova-9", "default_model: 'nova-9' is not one of"),
+        (
+            "OUTSPOKEN_ENGINE__DEFAULT_MODEL",
+            "nova-9",
+            "default_model: 'nova-9' is no model's name; there are general, nova-3",
+        ),
         ("OUTSPOKEN_ENGINE__MODELS__MINE", "unheard-of", "engine.models.mine"),
-        (
-            "OUTSPOKEN_ENGINE__RECOGNISERS__BIG__KIND",
-            "whisper",
-            "engine.recognisers.big: model: a whisper",
-        ),
+        ("OUTSPOKEN_ENGINE__MODELS__NOVA-3", "unheard-of", "is no recogniser; there are default"),
         ("OUTSPOKEN_ENGINE__RECOGNISERS__BIG__KIND", "kaldi", "engine.recognisers.big.kind"),
-        (
-            "OUTSPOKEN_ENGINE__RECOGNISERS__POCKETSPHINX__VAD",
-            "true",
-            "vad: a pocketsphinx recogniser has no such setting",
-        ),
         ("OUTSPOKEN_ENGINE__MODELS_MEMORY_BYTES", "0", "engine.models_memory_bytes"),
         ("OUTSPOKEN_ENIGNE__PORT", "1", "OUTSPOKEN_ENIGNE__PORT"),
     ],
@@ -92,39 +89,51 @@ def model(folder: Path, *, multilingual: bool) -> Path:
     return folder
 
 
-def test_the_embedded_recogniser_stands_beside_those_of_the_file(tmp_path: Path) -> None:
+def test_the_default_recogniser_stands_beside_those_of_the_file(tmp_path: Path) -> None:
     path = model(tmp_path / "mine", multilingual=True)
     file = tmp_path / "outspoken.toml"
-    file.write_text(
-        f"[engine]\nworkers = 1\n[engine.recognisers.big]\nkind = 'whisper'\nmodel = '{path}'\nthreads = 3\n"
-    )
+    file.write_text(f"[engine]\nworkers = 1\n[engine.recognisers.big]\nmodel = '{path}'\nthreads = 3\n")
     specs = read(file, {}).engine.specs()
-    assert set(specs) == {"pocketsphinx", "big"}
-    assert specs["big"] == Spec("whisper", memory=1000, model=str(path), name="mine", threads=3)
+    assert set(specs) == {"default", "big"}
+    assert specs["default"].name == "tiny.en"
+    assert specs["big"] == Spec(memory=1000, model=str(path), name="mine", threads=3)
+
+
+def test_one_line_moves_every_name_to_another_model(tmp_path: Path) -> None:
+    path = model(tmp_path / "mine", multilingual=True)
+    engine = read(None, {"OUTSPOKEN_ENGINE__RECOGNISERS__DEFAULT__MODEL": str(path)}).engine
+    assert engine.specs()["default"].name == "mine"
+    assert engine.aliases == EngineSettings().aliases
+
+
+def test_a_name_that_is_configured_leaves_the_others_where_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "outspoken.toml"
+    file.write_text("[engine.recognisers.big]\nmodel = 'large-v3'\n[engine.models]\nnova-3 = 'big'\nours = 'big'\n")
+    names = read(file, {}).engine.aliases
+    assert {name for name, recogniser in names.items() if recogniser == "big"} == {"big", "nova-3", "ours"}
+    assert names["nova-2"] == names["base"] == names["solaria-1"] == names["whisper"] == "default"
 
 
 def test_its_memory_may_be_said_and_its_threads_are_a_share_of_the_machine(tmp_path: Path) -> None:
     path = model(tmp_path / "mine", multilingual=True)
-    big = RecogniserSettings(kind="whisper", model=str(path), memory_bytes=7, compute_type="float32")
+    big = RecogniserSettings(model=str(path), memory_bytes=7, compute_type="float32")
     assert big.spec(tmp_path, workers=1024).memory == 7
     assert big.spec(tmp_path, workers=1024).threads == 1
     assert big.spec(tmp_path, workers=1).threads == os.cpu_count()
 
 
-def test_what_callers_may_ask_for_depends_on_the_recogniser_and_its_model(tmp_path: Path) -> None:
-    many = RecogniserSettings(kind="whisper", model=str(model(tmp_path / "many", multilingual=True)))
-    one = RecogniserSettings(kind="whisper", model=str(model(tmp_path / "one", multilingual=False)))
+def test_what_callers_may_ask_for_depends_on_the_model(tmp_path: Path) -> None:
+    many = RecogniserSettings(model=str(model(tmp_path / "many", multilingual=True)))
+    one = RecogniserSettings(model=str(model(tmp_path / "one", multilingual=False)))
     engine = EngineSettings.model_validate({"recognisers": {"many": many, "one": one}})
     able = engine.catalogue(engine.specs()).recognisers
-    assert able["pocketsphinx"].honours == frozenset()
-    assert able["one"].languages == able["pocketsphinx"].languages == {"en"}
-    assert "detect_language" not in able["one"].honours
+    assert able["default"] == able["one"] == Abilities(frozenset({"en"}))
     assert {"en", "es", "nb", "jv", "yue"} <= able["many"].languages
-    assert {"detect_language", "keyterm", "punctuate"} <= able["many"].honours
+    assert able["many"].detects
 
 
 def test_a_model_that_is_not_there_is_an_error_with_the_key_and_the_command(tmp_path: Path) -> None:
-    engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(kind="whisper", model="turbo")})
+    engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model="turbo")})
     with pytest.raises(ConfigError, match=r"engine\.recognisers\.big\.model: .*`engine models pull turbo`"):
         engine.specs()
 

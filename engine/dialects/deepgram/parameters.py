@@ -89,14 +89,13 @@ def parse(
         query = Query(pairs)
         _refuse(query)
         model, recogniser = _model(query, catalogue)
-        abilities = catalogue.recognisers[recogniser]
         return Request(
             id=request_id,
             dialect="deepgram",
             model=model,
             recogniser=recogniser,
-            language=_language(query, model, abilities),
-            languages=_candidates(query) if _can_detect(abilities) else (),
+            language=_language(query, model, catalogue),
+            languages=_candidates(query),
             hotwords=_hotwords(query),
             multichannel=query.flag("multichannel"),
             raw=_raw(query, raw_format),
@@ -104,7 +103,7 @@ def parse(
             key_id=key_id,
             traceparent=traceparent,
             options=dict(_options(query)),
-            warnings=_warnings(query, recogniser, abilities),
+            warnings=_warnings(query),
         )
     except Refused as refused:
         return refused.reply
@@ -127,26 +126,22 @@ def _model(query: Query, catalogue: Catalogue) -> tuple[str, str]:
     return name, catalogue.models[name]
 
 
-def _language(query: Query, model: str, abilities: Abilities) -> str | None:
+def _language(query: Query, model: str, catalogue: Catalogue) -> str | None:
     """The language to hear; None where the recogniser is to find out, or has no choice."""
+    abilities = catalogue.recognisers[catalogue.models[model]]
     language = query.one("language")
-    for name, code in [("language", language), *(("detect_language", code) for code in _codes(query))]:
-        if code is not None and not _speaks(code, abilities):
-            known = ", ".join(sorted(abilities.languages))
-            raise Refused(no_such_model(f"{name}: model {model} does not know {shown(code)}, use one of {known}."))
-    return None if language == "multi" or (_detects(query) and _can_detect(abilities)) else language
+    wanted = [("language", language)] if language else []
+    if _detects(query):
+        wanted += [("detect_language", code) for code in (*_codes(query), "multi")]
+    for name, code in wanted:
+        if not abilities.knows(code):
+            raise Refused(no_such_model(f"{name}: model {model} {_cannot(code, abilities)}. {catalogue.instead(code)}"))
+    return None if language == "multi" or _detects(query) else language
 
 
-def _speaks(code: str, abilities: Abilities) -> bool:
-    return _can_detect(abilities) if code == "multi" else _primary(code) in abilities.languages
-
-
-def _can_detect(abilities: Abilities) -> bool:
-    return "detect_language" in abilities.honours
-
-
-def _primary(code: str) -> str:
-    return code.lower().partition("-")[0]
+def _cannot(code: str, abilities: Abilities) -> str:
+    known = f"only {', '.join(sorted(abilities.languages))}"
+    return f"does not detect languages, it knows {known}" if code == "multi" else f"does not know {shown(code)}, {known}"
 
 
 def _codes(query: Query) -> list[str]:
@@ -155,7 +150,7 @@ def _codes(query: Query) -> list[str]:
 
 
 def _candidates(query: Query) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_primary(code) for code in _codes(query)))
+    return tuple(dict.fromkeys(code.lower().partition("-")[0] for code in _codes(query)))
 
 
 def _detects(query: Query) -> bool:
@@ -218,30 +213,19 @@ def _options(query: Query) -> Options:
     return options
 
 
-def _warnings(query: Query, recogniser: str, abilities: Abilities) -> tuple[Mapping[str, str], ...]:
+def _warnings(query: Query) -> tuple[Mapping[str, str], ...]:
     query.flag("mip_opt_out")
     unknown = [_warning(name, "unknown", "This server does not know this parameter.") for name in _unknown(query)]
     partly = [_warning(name, "partly_supported", does) for name, does in _PARTLY.items() if query.flag(name)]
-    return (*_unsupported(query, recogniser, abilities), *partly, *_unread(query, abilities), *unknown)
+    return (*partly, *_unread(query), *unknown)
 
 
-def _unsupported(query: Query, recogniser: str, abilities: Abilities) -> list[dict[str, str]]:
-    asked = {
-        "punctuate": query.flag("punctuate") and "punctuate" not in abilities.honours,
-        "keyterm": bool(query.all("keyterm")) and "keyterm" not in abilities.honours,
-        "keywords": bool(query.all("keywords")) and "keyterm" not in abilities.honours,
-        "detect_language": _detects(query) and not _can_detect(abilities),
-    }
-    message = f"Accepted, but recogniser {recogniser} cannot do it."
-    return [_warning(name, "unsupported", message) for name, vain in asked.items() if vain]
-
-
-def _unread(query: Query, abilities: Abilities) -> list[dict[str, str]]:
+def _unread(query: Query) -> list[dict[str, str]]:
     """What was sent in a company in which it says nothing."""
     warnings = []
-    if "keyterm" in abilities.honours and any(_boosted(keyword)[1] for keyword in query.all("keywords")):
+    if any(_boosted(keyword)[1] for keyword in query.all("keywords")):
         warnings.append(_warning("keywords", "partly_supported", "The words are listened for, their boosts not read."))
-    if _detects(query) and _can_detect(abilities) and "language" in query.names:
+    if _detects(query) and "language" in query.names:
         warnings.append(_warning("language", "unsupported", "Not read together with detect_language."))
     for name in ("sample_rate", "channels"):
         if name in query.names and "encoding" not in query.names:

@@ -153,10 +153,10 @@ class _Live(Reader):
         fields.only(*_KNOWN)
         before, meanwhile, after = (fields.inner(f"{name}_processing") for name in ("pre", "realtime", "post"))
         before.only("audio_enhancer", "speech_threshold")
-        self._soft("audio_enhancer", before.flag("audio_enhancer"), "audio_enhancer")
-        self._soft("speech_threshold", before.number("speech_threshold", 0, 1) is not None, "speech_threshold")
+        self._unsupported("audio_enhancer", before.flag("audio_enhancer"))
+        self._unsupported("speech_threshold", before.number("speech_threshold", 0, 1) is not None)
         longest = fields.number("maximum_duration_without_endpointing", 0.1)
-        self._soft("maximum_duration_without_endpointing", longest is not None, "maximum_duration")
+        self._unsupported("maximum_duration_without_endpointing", longest is not None)
         self._refuse(meanwhile)
         meanwhile.only(
             *("custom_vocabulary", "custom_vocabulary_config", "custom_spelling", "custom_spelling_config"),

@@ -6,7 +6,7 @@ in silence. Refused are those whose absence would mislead or leak: speakers, tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import orjson
@@ -117,6 +117,7 @@ class Reader:
 
     def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
         self._fields = fields
+        self._catalogue = catalogue
         self._model, self._recogniser = _model(fields, catalogue)
         self._abilities: Abilities = catalogue.recognisers[self._recogniser]
         self._params: dict[str, Any] = {}
@@ -126,21 +127,25 @@ class Reader:
         config = self._fields.inner("language_config")
         config.only("languages", "code_switching")
         codes = config.texts("languages") or _old_languages(self._fields)
-        known = self._abilities.languages
-        languages = tuple(dict.fromkeys(_code(code, known) for code in codes))
-        if not {code.partition("-")[0] for code in languages} <= known:
-            config.flaw("languages", f"hold only languages that the model knows: {', '.join(sorted(known))}")
+        languages = tuple(dict.fromkeys(_code(code, self._abilities.languages) for code in codes))
         switching = config.flag("code_switching") or self._fields.flag("enable_code_switching")
+        wanted = (*languages, "multi") if self._detects(languages, switching) else languages
+        if vain := next((code for code in wanted if not self._abilities.knows(code)), None):
+            known = ", ".join(sorted(self._abilities.languages))
+            config.flaw("languages", f"be of those that the model knows: {known}. {self._catalogue.instead(vain)}")
         self._params["language_config"] = {"languages": list(languages), "code_switching": switching}
-        if len(languages) != 1 and len(known) > 1:
-            self._soft("code_switching", switching, "code_switching")
-            self._soft("language_config", True, "detect_language")
+        if len(languages) != 1:
+            self._unsupported("code_switching", switching)
         return languages
+
+    def _detects(self, languages: Sequence[str], switching: bool) -> bool:
+        """Whether the caller says that the language is not known. To say nothing at all is no such thing: then a model
+        of one language hears that."""
+        return len(languages) > 1 or switching or self._fields.flag("detect_language")
 
     def _phrases(self, fields: Fields) -> Phrases:
         spoken = phrases(fields)
-        self._soft("custom_vocabulary", bool(spoken.listen), "keyterm")
-        self._soft("intensity", spoken.weighed, "intensity")
+        self._unsupported("intensity", spoken.weighed)
         return spoken
 
     def _refuse(self, fields: Fields) -> None:
@@ -148,10 +153,9 @@ class Reader:
             if fields.raw(name) not in _OFF:
                 fields.flaw(name, f"be left out: this server does not {ability}")
 
-    def _soft(self, name: str, asked: bool, ability: str) -> None:
-        if asked and ability not in self._abilities.honours:
-            message = f"Accepted, but recogniser {self._recogniser} cannot do it."
-            self._warn(name, "unsupported_parameter", message)
+    def _unsupported(self, name: str, asked: bool) -> None:
+        if asked:
+            self._warn(name, "unsupported_parameter", "Accepted, but this server cannot do it.")
 
     def _warn(self, parameter: str, kind: str, message: str) -> None:
         self._warnings.append({"parameter": parameter, "type": kind, "message": message})
@@ -206,7 +210,6 @@ class _Recorded(Reader):
             options["subtitles"] = self._subtitles(fields.inner("subtitles_config"))
         if fields.flag("punctuation_enhanced"):
             self._params["punctuation_enhanced"] = True
-            self._soft("punctuation_enhanced", True, "punctuate")
         return options
 
     def _subtitles(self, config: Fields) -> Subtitles:
@@ -245,7 +248,6 @@ def _code(code: str, known: frozenset[str]) -> str:
 
 def _old_languages(fields: Fields) -> list[str]:
     """The languages as they were sent before `language_config` came."""
-    fields.flag("detect_language")
     language = fields.text("language")
     return [language] if language else fields.inner("code_switching_config").texts("languages")
 

@@ -14,7 +14,7 @@ from engine.request import Failed, Media, RawFormat, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.outbox.results import PastAttempt
 
-MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9),)),)),))
 
 

@@ -36,7 +36,7 @@ from relay.transports.resolver import Resolver
 from .fakes import HELLO, FakeKeys
 from .stage import names
 
-CATALOGUE = Catalogue({"solaria-1": "pocketsphinx"}, {"pocketsphinx": Abilities(frozenset({"en"}))}, "solaria-1")
+CATALOGUE = Catalogue({"solaria-1": "default"}, {"default": Abilities(frozenset({"en"}))}, "solaria-1")
 
 
 @dataclass

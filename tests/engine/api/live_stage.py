@@ -41,8 +41,8 @@ from .gladia_stage import Prober
 from .stage import names
 
 CATALOGUE = Catalogue(
-    {"nova-3": "pocketsphinx", "solaria-1": "pocketsphinx"},
-    {"pocketsphinx": Abilities(frozenset({"en"}))},
+    {"nova-3": "default", "solaria-1": "default"},
+    {"default": Abilities(frozenset({"en"}))},
     "nova-3",
 )
 

@@ -34,7 +34,7 @@ from relay.transports.resolver import Resolver
 
 from .fakes import EmptyArchive, FakeIntake, FakeKeys, FakeListener, FakeQueue, ThreadProber
 
-CATALOGUE = Catalogue({"nova-3": "pocketsphinx"}, {"pocketsphinx": Abilities(frozenset({"en"}))}, "nova-3")
+CATALOGUE = Catalogue({"nova-3": "default"}, {"default": Abilities(frozenset({"en"}))}, "nova-3")
 
 
 async def names(host: str) -> Sequence[str]:

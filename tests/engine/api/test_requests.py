@@ -68,7 +68,7 @@ class Place:
 
 def asked(job_id: str, key_id: str | None = "key-1", **changes: Any) -> Request:
     callback = Callback("http://user:pass@127.0.0.1:8080/hook?token=canary")
-    request = Request(job_id, "deepgram", "nova-3", "pocketsphinx", callback=callback, key_id=key_id)
+    request = Request(job_id, "deepgram", "nova-3", "default", callback=callback, key_id=key_id)
     return replace(request, **changes)
 
 

@@ -1,4 +1,4 @@
-"""What the embedded recogniser offers, and a short conversation on two channels."""
+"""What an English and a multilingual model offer, and a short conversation on two channels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ REQUEST_ID = "0199c0de-0000-7000-8000-000000000001"
 @pytest.fixture
 def catalogue() -> Catalogue:
     return Catalogue(
-        models={"nova-3": "pocketsphinx", "pocketsphinx": "pocketsphinx", "large": "whisper"},
+        models={"nova-3": "default", "default": "default", "large": "whisper"},
         recognisers={
-            "pocketsphinx": Abilities(frozenset({"en"})),
-            "whisper": Abilities(frozenset({"en", "de"}), frozenset({"punctuate", "keyterm", "detect_language"})),
+            "default": Abilities(frozenset({"en"})),
+            "whisper": Abilities(frozenset({"en", "de"}), detects=True),
         },
         default="nova-3",
     )
@@ -38,7 +38,7 @@ def conversation() -> Transcript:
         )
     )
     right = Channel((Segment((Word("yes", 2.5, 2.75, 0.25, "Yes."),)),), language_confidence=0.75)
-    model = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+    model = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
     return Transcript(model, duration=6.0, source_channels=2, channels=(left, right))
 
 

@@ -24,7 +24,7 @@ from engine.transcript import Model, Word
 
 from .conftest import REQUEST_ID
 
-MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 WORDS = (Word("twenty", 1.0, 1.25, 0.5, "Twenty"), Word("three", 1.25, 1.5, 1.0, "three."))
 CALLBACK = ("callback", "wss://user:pass@example.com/live")
 TYPES: dict[str, Any] = {
@@ -199,7 +199,7 @@ def test_results_say_everything_that_clients_look_for(catalogue: Catalogue) -> N
         },
         "metadata": {
             "request_id": REQUEST_ID,
-            "model_info": {"name": "pocketsphinx-en-us", "version": "5.1.1", "arch": "pocketsphinx"},
+            "model_info": {"name": "tiny.en", "version": "1.2.1", "arch": "whisper"},
             "model_uuid": MODEL.id,
             "extra": {"k": "v"},
         },
@@ -238,7 +238,7 @@ def test_the_last_message_is_the_metadata_with_its_warnings(catalogue: Catalogue
         "duration": 27.3,
         "channels": 1,
         "models": [MODEL.id],
-        "model_info": {MODEL.id: {"name": MODEL.name, "version": "5.1.1", "arch": "pocketsphinx"}},
+        "model_info": {MODEL.id: {"name": MODEL.name, "version": "1.2.1", "arch": "whisper"}},
         "tags": ["a"],
     }
 

@@ -33,7 +33,7 @@ def refused(catalogue: Catalogue, *pairs: tuple[str, str]) -> BadRequest:
 def test_a_bare_request_gets_the_default_model_and_no_callback(catalogue: Catalogue) -> None:
     request = accepted(catalogue)
     assert (request.id, request.dialect) == (REQUEST_ID, "deepgram")
-    assert (request.model, request.recogniser) == ("nova-3", "pocketsphinx")
+    assert (request.model, request.recogniser) == ("nova-3", "default")
     assert (request.callback, request.raw, request.language, request.warnings) == (None, None, None, ())
 
 
@@ -94,13 +94,24 @@ REFUSED: list[tuple[Pairs, str, str]] = [
     ([("callback_method", "DELETE")], "INVALID_QUERY_PARAMETER", "callback_method: unknown variant 'DELETE'"),
     ([("callback_method", "")], "INVALID_QUERY_PARAMETER", "expected `POST` or `PUT`"),
     ([("callback", "http://a.com/"), ("callback", "http://b.com/")], "INVALID_QUERY_PARAMETER", "duplicate field"),
-    ([("model", "nova-9")], "Bad Request", "model: 'nova-9' is not known here, use one of large, nova-3"),
+    ([("model", "nova-9")], "Bad Request", "model: 'nova-9' is not known here, use one of default, large, nova-3"),
     ([("model", "")], "Bad Request", "No such model/language/tier combination found."),
     ([("version", "2021-01-01.0")], "Bad Request", "version: '2021-01-01.0' is not known here, use latest"),
-    ([("language", "fr")], "Bad Request", "language: model nova-3 does not know 'fr', use one of en."),
+    (
+        [("language", "fr")],
+        "Bad Request",
+        "language: model nova-3 does not know 'fr', only en. No model here does; whoever runs",
+    ),
     ([("language", "english")], "Bad Request", "No such model/language/tier combination found."),
-    ([("language", "multi")], "Bad Request", "language: model nova-3 does not know 'multi'"),
+    (
+        [("language", "multi")],
+        "Bad Request",
+        "language: model nova-3 does not detect languages, it knows only en. Models here that do: large.",
+    ),
     ([("detect_language", "es")], "Bad Request", "detect_language: model nova-3 does not know 'es'"),
+    ([("language", "de-CH")], "Bad Request", "does not know 'de-CH', only en. Models here that do: large."),
+    ([("detect_language", "true")], "Bad Request", "detect_language: model nova-3 does not detect languages"),
+    ([("detect_language", "en")], "Bad Request", "Models here that do: large."),
     ([("extra", "novalue")], "INVALID_QUERY_PARAMETER", "extra: a value has no name before a colon"),
     ([("extra", ":v")], "INVALID_QUERY_PARAMETER", "send extra=key:value"),
     ([("extra", "k:" + "v" * 2047)], "INVALID_QUERY_PARAMETER", "extra: a value is longer than 2048 characters"),
@@ -153,22 +164,6 @@ def test_a_feature_that_is_switched_off_is_no_reason_to_refuse(catalogue: Catalo
     assert accepted(catalogue, (name, "false")).warnings == ()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("punctuate", "true"), ("keyterm", "tretinoin"), ("keywords", "snuffle:2")),
-        *(("detect_language", "true"), ("detect_language", "en")),
-    ],
-)
-def test_what_the_recogniser_cannot_do_is_accepted_with_a_warning(catalogue: Catalogue, name: str, value: str) -> None:
-    (warning,) = accepted(catalogue, (name, value)).warnings
-    assert warning == {
-        "parameter": name,
-        "type": "unsupported_parameter",
-        "message": "Accepted, but recogniser pocketsphinx cannot do it.",
-    }
-
-
 @pytest.mark.parametrize("name", ["smart_format", "numerals", "filler_words", "profanity_filter"])
 @pytest.mark.parametrize("model", ["nova-3", "large"])
 def test_what_is_done_in_part_says_which_part(catalogue: Catalogue, name: str, model: str) -> None:
@@ -177,7 +172,7 @@ def test_what_is_done_in_part_says_which_part(catalogue: Catalogue, name: str, m
     assert accepted(catalogue, ("model", model), (name, "false")).warnings == ()
 
 
-def test_what_another_recogniser_can_do_is_accepted_without_one(catalogue: Catalogue) -> None:
+def test_what_the_recogniser_can_do_is_accepted_without_a_warning(catalogue: Catalogue) -> None:
     request = accepted(
         catalogue,
         *(("model", "large"), ("language", "multi"), ("punctuate", "true"), ("keyterm", "a"), ("keywords", "b")),
@@ -211,8 +206,6 @@ def test_a_language_is_given_or_chosen_among_candidates_or_any(
 def test_a_language_beside_detection_is_not_ignored_in_silence(catalogue: Catalogue) -> None:
     (warning,) = accepted(catalogue, ("model", "large"), ("detect_language", "true"), ("language", "en")).warnings
     assert warning["parameter"] == "language"
-    request = accepted(catalogue, ("detect_language", "true"), ("language", "en"))
-    assert (request.language, request.languages) == ("en", ()), "what cannot detect hears what it was told"
 
 
 def test_terms_are_listened_for_once_each_and_their_boosts_are_not_read(catalogue: Catalogue) -> None:

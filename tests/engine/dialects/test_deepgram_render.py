@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 EVERYTHING = [
     *(("tag", "a"), ("tag", "b"), ("extra", "k:v"), ("punctuate", "true"), ("paragraphs", "true")),
     *(("utterances", "true"), ("search", "hello doctor"), ("search", "absent"), ("replace", "are you:r u")),
-    *(("detect_language", "true"), ("multichannel", "true"), ("zoom", "1")),
+    *(("model", "large"), ("detect_language", "true"), ("multichannel", "true"), ("zoom", "1")),
 ]
 
 

@@ -30,7 +30,7 @@ from engine.transcript import Model, Word
 
 from .conftest import REQUEST_ID
 
-MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 WORDS = (Word("hello", 1.0, 1.5, 0.5, "Hello,"), Word("doctor", 1.5, 2.0, 1.0, "doctor."))
 NOW = 1763672314.1234
 CALLBACK = {"callback": True, "callback_config": {"url": "https://user:pass@example.com/hook"}}

@@ -24,12 +24,10 @@ from .conftest import REQUEST_ID
 
 URL = "https://files.example/a.wav"
 CATALOGUE = Catalogue(
-    models={"solaria-1": "pocketsphinx", "large": "whisper"},
+    models={"solaria-1": "default", "large": "whisper"},
     recognisers={
-        "pocketsphinx": Abilities(frozenset({"en"})),
-        "whisper": Abilities(
-            frozenset({"en", "de", "ja", "my"}), frozenset({"punctuate", "keyterm", "detect_language"})
-        ),
+        "default": Abilities(frozenset({"en"})),
+        "whisper": Abilities(frozenset({"en", "de", "ja", "my"}), detects=True),
     },
     default="solaria-1",
 )
@@ -59,7 +57,7 @@ def warned(request: Request) -> list[str]:
 def test_a_url_is_all_that_a_job_needs() -> None:
     request = asked()
     assert (request.id, request.dialect, request.audio_url) == (REQUEST_ID, "gladia", URL)
-    assert (request.model, request.recogniser) == ("solaria-1", "pocketsphinx")
+    assert (request.model, request.recogniser) == ("solaria-1", "default")
     assert (request.key_id, request.traceparent, request.callback) == ("key-1", "00-a-b-00", None)
     assert request.multichannel
     assert request.keeps_audio
@@ -143,7 +141,30 @@ def test_one_language_is_fixed_and_several_are_candidates(
 
 def test_a_language_that_the_model_does_not_know_is_refused() -> None:
     (flaw,) = flaws(language_config={"languages": ["en", "fr"]})
-    assert flaw == "language_config.languages must hold only languages that the model knows: en"
+    assert flaw == (
+        "language_config.languages must be of those that the model knows: en. "
+        "No model here does; whoever runs this server can add a multilingual one."
+    )
+    (flaw,) = flaws(language_config={"languages": ["de"]})
+    assert flaw.endswith("Models here that do: large.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"detect_language": True},
+        {"language_config": {"languages": ["en"], "code_switching": True}},
+        {"language_config": {"languages": [], "code_switching": True}},
+    ],
+)
+def test_a_model_that_detects_no_language_is_not_asked_to(fields: dict[str, Any]) -> None:
+    (flaw,) = flaws(**fields)
+    assert flaw.endswith("Models here that do: large.")
+    assert asked(model="large", **fields).recogniser == "whisper"
+
+
+def test_who_says_nothing_of_languages_is_heard_by_a_model_of_one() -> None:
+    assert asked(language_config={"languages": []}).language is None
 
 
 def test_a_model_that_is_not_here_is_refused_with_those_that_are() -> None:
@@ -198,7 +219,6 @@ def test_vocabulary_is_listened_for_and_pronunciations_are_written_as_meant() ->
 def test_vocabulary_may_stand_where_its_switch_is() -> None:
     assert asked(model="large", custom_vocabulary=["Westeros", "Westeros"]).hotwords == ("Westeros",)
     assert asked(custom_vocabulary=[]).hotwords == ()
-    assert warned(asked(custom_vocabulary=["Westeros"])) == ["custom_vocabulary"]
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ from .conftest import REQUEST_ID
 
 GOLDEN = Path(__file__).parent / "golden"
 CATALOGUE = Catalogue(
-    models={"solaria-1": "pocketsphinx"},
-    recognisers={"pocketsphinx": Abilities(frozenset({"en"}))},
+    models={"solaria-1": "default"},
+    recognisers={"default": Abilities(frozenset({"en"}))},
     default="solaria-1",
 )
 URL = "https://u:p@files.example/calls/Caf%C3%A9%201.wav?token=t"

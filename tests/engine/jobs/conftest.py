@@ -50,7 +50,7 @@ def request(job_id: str = "job-1", audio_url: str | None = None) -> Request:
         id=job_id,
         dialect="deepgram",
         model="nova-3",
-        recogniser="pocketsphinx",
+        recogniser="default",
         callback=Callback("http://user:pass@127.0.0.1:8080/hook?q=1"),
         audio_url=audio_url,
     )

@@ -19,12 +19,12 @@ from engine.jobs.recognition import Recognition
 from engine.jobs.runner import MOST_CRASHES, Pace, Runner
 from engine.jobs.store import JobStore
 from engine.jobs.work import Workshop
-from engine.recognisers.base import Spec
-from engine.recognisers.pool import Pool
+from engine.recognisers.workers.pool import Pool
 from engine.request import Failed, FailureCode
 from engine.transcript import Transcript
 from tests.engine.jobs.conftest import MEDIA, Rows, request
 from tests.engine.jobs.test_work import FullAtFirst
+from tests.engine.recognisers.tiny import TINY
 
 PATIENCE = 30.0
 CLIP = Path(__file__).parents[2] / "clips" / "demo.flac"
@@ -46,7 +46,7 @@ class Count:
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
-    pool = Pool(1, {"pocketsphinx": Spec("pocketsphinx")})
+    pool = Pool(1, {"default": TINY})
     await pool.start()
     yield pool
     await pool.stop()

@@ -11,7 +11,7 @@ from engine.errors import Busy
 from engine.heard import Broken, Final, Finished, Heard, LiveOptions
 from engine.transcript import Model, Word
 
-MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "pocketsphinx-en-us", "5.1.1", "pocketsphinx")
+MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 HELLO = (Word("hello", 0.1, 0.6, 0.9, "Hello,"), Word("there", 0.6, 1.0, 0.7, "there."))
 
 

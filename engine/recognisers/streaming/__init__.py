@@ -1,1 +1,0 @@
-"""What hears speech while it is spoken, inside a worker process."""

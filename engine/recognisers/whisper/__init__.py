@@ -1,0 +1,1 @@
+"""What a Whisper model hears of recordings, and of speech while it is spoken."""

@@ -1,0 +1,355 @@
+"""Live recognition, seen from the engine: sessions, each heard in one of a few worker processes that many share.
+
+Audio that kills a worker ends the sessions in it, each with Broken, and nothing else; the next session has a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from itertools import count
+from typing import Protocol
+
+from engine.audio.decode import MAX_SECONDS
+from engine.errors import Busy, RecogniserUnavailable, WorkerDied
+from engine.heard import Broken, Finished, Heard, LiveOptions
+from engine.recognisers.base import Spec
+from engine.recognisers.workers import live_wire as wire
+from engine.recognisers.workers.process import ended
+from engine.request import FailureCode
+from engine.transcript import Model
+
+WORKER = "engine.recognisers.workers.live_worker"
+"""The module that a worker process runs; whoever brings another speaks the frames of `workers.live_wire`."""
+
+STALL_SECONDS = 60.0
+"""How long a worker may owe an answer before it counts as hung."""
+
+_AHEAD = 256 * 1024
+"""Bytes of a session that may wait for the recogniser."""
+
+_SLICE = 32 * 1024
+"""Bytes in a frame."""
+
+_LONGEST = 16 * 1024**2
+"""Bytes that an answer may have."""
+
+
+class Hearing:
+    """One session: push audio, and iterate for what is heard, until Finished or Broken, which comes last.
+
+    Either of them, or `close`, gives its place back. `duration` is how many seconds of the audio were decoded so far,
+    `channels` how many the Heard are numbered by; both are up to date with what the worker said last.
+    """
+
+    def __init__(self, number: int, worker: _Worker) -> None:
+        self._number = number
+        self._worker = worker
+        self._heard: asyncio.Queue[Heard | None] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._waiting = 0
+        self._over = False
+        self.opened: asyncio.Future[Model] = asyncio.get_running_loop().create_future()
+        self.duration = 0.0
+        self.channels = 1
+
+    @property
+    def model(self) -> Model:
+        return self.opened.result()
+
+    async def push(self, data: bytes) -> None:
+        """Hand in bytes as the caller sent them. Waits while the recogniser is behind; does nothing once it ended."""
+        for start in range(0, len(data), _SLICE):
+            await self._room.wait()
+            part = data[start : start + _SLICE]
+            self._send(wire.Audio(part))
+            self._wait(len(part))
+
+    async def finalize(self, channel: int | None = None) -> None:
+        """What was pushed so far becomes final: a Final with `from_finalize` comes for the channel, or for each."""
+        self._send(wire.Finalize(channel))
+
+    async def finish(self) -> None:
+        """No more audio comes: the last Finals, then Finished."""
+        self._send(wire.Finish())
+
+    async def close(self) -> None:
+        """Forget the session, at any time. Iterating ends."""
+        if not self._over:
+            self._send(wire.Close())
+            self._end(None)
+
+    async def __aiter__(self) -> AsyncIterator[Heard]:
+        """Once, by one reader."""
+        while heard := await self._heard.get():
+            yield heard
+
+    @property
+    def owed(self) -> bool:
+        """Whether the worker has something to do for it."""
+        return self._waiting > 0
+
+    def answer(self, answer: wire.Answer) -> None:
+        """What the worker says; nothing counts after the end."""
+        if self._over:
+            return
+        match answer:
+            case wire.Opened(model):
+                self.opened.set_result(model)
+            case wire.Unloadable():
+                self.opened.set_exception(RecogniserUnavailable("the recogniser cannot be loaded; the log says why"))
+                self._end(None)
+            case wire.Step():
+                self._step(answer)
+
+    def fail(self) -> None:
+        """The worker is gone."""
+        if not self.opened.done():
+            self.opened.set_exception(WorkerDied("the worker process ended before the session began"))
+        if not self._over:
+            self._end(Broken(FailureCode.INTERNAL, "the recogniser ended in the middle; open another session"))
+
+    def _step(self, step: wire.Step) -> None:
+        self.duration, self.channels = step.duration, step.channels
+        for heard in step.heard:
+            if isinstance(heard, Finished | Broken):
+                self._end(heard)
+                return
+            self._heard.put_nowait(heard)
+        self._wait(-step.taken)
+
+    def _send(self, message: wire.Message) -> None:
+        if not self._over:
+            self._worker.send(self._number, message)
+
+    def _wait(self, bytes_more: int) -> None:
+        self._waiting += bytes_more
+        if self._over or self._waiting < _AHEAD:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def _end(self, last: Finished | Broken | None) -> None:
+        self._over = True
+        self._waiting = 0
+        self._room.set()
+        if last:
+            self._heard.put_nowait(last)
+        self._heard.put_nowait(None)
+        self._worker.leave(self._number)
+
+
+class Memory(Protocol):
+    """Who knows how much of it there is for all recognisers."""
+
+    def reserve(self, recogniser: str, memory: int) -> bool:
+        """Whether there is room for so many bytes, which are taken now. Raises RecogniserUnavailable if never."""
+
+    async def cleared(self) -> None:
+        """Wait until what had to make room is gone."""
+
+    def release(self, memory: int) -> None:
+        """They are free again."""
+
+
+class Boundless:
+    """As much as is asked for."""
+
+    def reserve(self, recogniser: str, memory: int) -> bool:  # noqa: ARG002 (as the protocol has it)
+        return True
+
+    async def cleared(self) -> None:
+        """There is nothing to wait for."""
+
+    def release(self, memory: int) -> None:
+        """Nobody counts."""
+
+
+class Listening:
+    """At most `sessions` at once, spread over `workers` processes. A process is ended, and its recognisers with it,
+    after `idle_seconds` without a session (None: never), or when others need their `memory`."""
+
+    def __init__(
+        self,
+        recognisers: Mapping[str, Spec],
+        *,
+        workers: int = 1,
+        sessions: int = 16,
+        max_seconds: float = MAX_SECONDS,
+        idle_seconds: float | None = None,
+        stall_seconds: float = STALL_SECONDS,
+        memory: Memory | None = None,
+        worker: str = WORKER,
+    ) -> None:
+        self._recognisers = dict(recognisers)
+        memory = memory or Boundless()
+        self._workers = [_Worker(worker, idle_seconds, stall_seconds, memory) for _ in range(workers)]
+        self._sessions = sessions
+        self._max_seconds = max_seconds
+        self._numbers = count(1)
+
+    async def start(self) -> None:
+        """Start the processes, without recognisers."""
+        await asyncio.gather(*(worker.start() for worker in self._workers))
+
+    async def stop(self) -> None:
+        """Kill the processes and wait for their end. Sessions under way end with Broken."""
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    @property
+    def count(self) -> int:
+        """Sessions under way."""
+        return sum(len(worker.hearings) for worker in self._workers)
+
+    async def open(self, recogniser: str, options: LiveOptions) -> Hearing:
+        """Begin a session, once the recogniser is loaded.
+
+        Raises Busy beyond the bound, or where there is no memory for it now; RecogniserUnavailable for one that cannot
+        be loaded; WorkerDied.
+        """
+        if (spec := self._recognisers.get(recogniser)) is None:
+            raise RecogniserUnavailable(f"recogniser {recogniser!r} is not configured")
+        if self.count >= self._sessions:
+            raise Busy(f"{self._sessions} live sessions are under way, as many as may be")
+        worker = min(self._workers, key=lambda one: (len(one.hearings), spec not in one.loaded))
+        return await worker.open(recogniser, next(self._numbers), wire.Open(spec, options, self._max_seconds))
+
+    def spare(self) -> None:
+        """End the processes without a session, for the memory of their recognisers."""
+        for worker in self._workers:
+            worker.spare()
+
+
+class _Worker:
+    """A process at a time, started when there is a session for it, and the sessions in it."""
+
+    def __init__(self, module: str, idle_seconds: float | None, stall_seconds: float, memory: Memory) -> None:
+        self._module = module
+        self._idle_seconds = idle_seconds
+        self._stall_seconds = stall_seconds
+        self._memory = memory
+        self._reserved: dict[Spec, int] = {}
+        self._process: Process | None = None
+        self._starting = asyncio.Lock()
+        self._readers: set[asyncio.Task[None]] = set()
+        self._unloading: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._quiet_since = 0.0
+        self.hearings: dict[int, Hearing] = {}
+        self.loaded: set[Spec] = set()
+
+    async def start(self) -> None:
+        async with self._starting:
+            if self._stopped:
+                raise WorkerDied("the workers were stopped")
+            if self._process is None:
+                # Niced, because the loop must win the core the moment a packet comes.
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", self._module, "--nice", stdin=PIPE, stdout=PIPE
+                )
+                reader = asyncio.create_task(self._serve(self._process))
+                self._readers.add(reader)
+                reader.add_done_callback(self._readers.discard)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self._kill()
+        if self._readers:
+            await asyncio.wait(self._readers)
+
+    async def open(self, recogniser: str, number: int, message: wire.Open) -> Hearing:
+        self._reserve(recogniser, message.spec)
+        hearing = self.hearings[number] = Hearing(number, self)
+        if self._unloading:
+            self._unloading.cancel()
+        try:
+            await self._memory.cleared()
+            await self.start()
+            self.send(number, message)
+            await hearing.opened
+        except BaseException:
+            await hearing.close()
+            raise
+        self.loaded.add(message.spec)
+        return hearing
+
+    def send(self, number: int, message: wire.Message) -> None:
+        """Never waits: sessions bound what they send by what was taken."""
+        if self._process and self._process.stdin:
+            if not self._owes:
+                self._quiet_since = asyncio.get_running_loop().time()
+            self._process.stdin.write(wire.pack_message(number, message))
+
+    def _reserve(self, recogniser: str, spec: Spec) -> None:
+        """Memory for the model, which the process keeps until its end; its sessions share it."""
+        if spec in self._reserved:
+            return
+        if not self._memory.reserve(recogniser, spec.memory):
+            raise Busy(f"the recognisers at work leave no {spec.memory} bytes of memory for another live session")
+        self._reserved[spec] = spec.memory
+
+    def spare(self) -> None:
+        """End the process, if nobody is heard in it."""
+        if not self.hearings and self._reserved:
+            self._kill()
+
+    def leave(self, number: int) -> None:
+        """The session is over."""
+        self.hearings.pop(number, None)
+        if not self.hearings and self._idle_seconds is not None and not self._stopped:
+            loop = asyncio.get_running_loop()
+            self._unloading = loop.call_later(self._idle_seconds, self._kill)
+
+    @property
+    def _owes(self) -> bool:
+        return any(hearing.owed for hearing in self.hearings.values())
+
+    async def _serve(self, process: Process) -> None:
+        """Pass on what the process says, until it is gone or has nothing sensible to say."""
+        try:
+            assert process.stdout
+            await self._read(process.stdout)
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, ValueError, KeyError, TypeError):
+            pass  # whichever it was: what this process hears is lost
+        finally:
+            if self._process is process:
+                self._kill()
+            await process.wait()
+
+    async def _read(self, answers: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    head = await answers.readexactly(wire.HEAD_BYTES)
+            except TimeoutError:
+                self._judge()
+                continue
+            length, number, _ = wire.head(head)
+            if length > _LONGEST:
+                raise ValueError("a frame that no recogniser has a reason for")
+            body = await answers.readexactly(length)
+            self._quiet_since = asyncio.get_running_loop().time()
+            if hearing := self.hearings.get(number):
+                hearing.answer(wire.unpack_answer(body))
+
+    def _judge(self) -> None:
+        """Raises TimeoutError when the process owes an answer for too long."""
+        if self._owes and asyncio.get_running_loop().time() - self._quiet_since >= self._stall_seconds:
+            raise TimeoutError
+
+    def _kill(self) -> None:
+        """End the process and whatever is heard in it; the next session has another."""
+        process, self._process = self._process, None
+        self.loaded.clear()
+        for hearing in list(self.hearings.values()):
+            hearing.fail()
+        if self._unloading:
+            self._unloading.cancel()
+        if process and not ended(process):
+            process.kill()
+        reserved, self._reserved = self._reserved, {}
+        if reserved:
+            self._memory.release(sum(reserved.values()))

@@ -1,0 +1,131 @@
+"""Worker processes, and whose turn it is.
+
+Recognition is native code that holds the interpreter for seconds: in processes of its own, the event loop stays free.
+Probing has its own process, so that an upload never waits for a transcription.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from engine.audio.decode import MAX_SECONDS, AudioInfo
+from engine.errors import AudioError, RecogniserUnavailable
+from engine.recognisers.base import Options, Progress, Spec, untold
+from engine.recognisers.workers import wire
+from engine.recognisers.workers.process import Worker
+from engine.recognisers.workers.scheduler import Moved, Residence, unheard
+from engine.request import RawFormat
+from engine.transcript import Transcript
+
+PROBE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    """One piece of work: the file at `path`, heard by a recogniser, mixed to one channel or `split` into its own."""
+
+    path: str
+    recogniser: str
+    split: bool = False
+    raw: RawFormat | None = None
+    options: Options = field(default_factory=Options)
+
+
+class Pool:
+    """At most `size` tasks are heard at once, and `probers` files looked at. Work waits its turn, first come, first
+    served.
+
+    A worker that dies, or whose caller goes away, is replaced; nothing else notices. A recogniser is loaded by the
+    first task that needs it, and unloaded after `idle_seconds` without one (None: never), or when another needs its
+    part of the `memory` (bytes, None: unlimited). `tell` hears of both.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        recognisers: Mapping[str, Spec],
+        probers: int = 1,
+        *,
+        probe_seconds: float = PROBE_SECONDS,
+        max_seconds: float = MAX_SECONDS,
+        idle_seconds: float | None = None,
+        memory: int | None = None,
+        tell: Callable[[Moved], None] = unheard,
+    ) -> None:
+        self._recognisers = dict(recognisers)
+        self.residence = Residence(size, idle_seconds, memory, tell)
+        self._looking = _Lane(probers)
+        self._probe_seconds = probe_seconds
+        self._max_seconds = max_seconds
+
+    async def start(self) -> None:
+        """Start the processes, without recognisers."""
+        await asyncio.gather(self.residence.start(), self._looking.start())
+
+    async def stop(self) -> None:
+        """Kill the processes and wait for their end. Work in progress ends with WorkerDied."""
+        await asyncio.gather(self.residence.stop(), self._looking.stop())
+
+    async def transcribe(self, task: Transcribe, progress: Progress = untold) -> Transcript:
+        """What is said in the file. `progress` hears how many seconds of it are done, about once for each.
+
+        Raises AudioError for audio that cannot be used, RecogniserUnavailable for a recogniser that cannot be loaded,
+        WorkerDied when the process ended in the middle.
+        """
+        spec = self._recognisers.get(task.recogniser)
+        if spec is None:
+            raise RecogniserUnavailable(f"recogniser {task.recogniser!r} is no longer configured")
+        wanted = progress is not untold
+        hear = wire.Hear(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
+        match await self.residence.ask(task.recogniser, hear, progress):
+            case Transcript() as transcript:
+                return transcript
+            case wire.Unloadable():
+                raise RecogniserUnavailable(
+                    f"recogniser {task.recogniser!r} cannot be loaded; the engine's log says why"
+                )
+            case answer:
+                raise AudioError(_reason(answer))
+
+    async def probe(self, path: str, raw: RawFormat | None = None) -> AudioInfo:
+        """Raises AudioError for audio that cannot be decoded, or not in time; WorkerDied as `transcribe` does."""
+        try:
+            answer = await self._looking.ask(wire.Look(path, raw, self._max_seconds), self._probe_seconds)
+        except TimeoutError:
+            message = f"the audio could not be read within {self._probe_seconds:g} seconds; send it in another format"
+            raise AudioError(message) from None
+        if isinstance(answer, AudioInfo):
+            return answer
+        raise AudioError(_reason(answer))
+
+
+class _Lane:
+    """Workers that need no recogniser, and the queue of those that are idle."""
+
+    def __init__(self, size: int) -> None:
+        self._workers = [Worker() for _ in range(size)]
+        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
+
+    async def start(self) -> None:
+        await asyncio.gather(*(worker.start() for worker in self._workers))
+        for worker in self._workers:
+            self._idle.put_nowait(worker)
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    async def ask(self, task: wire.Look, seconds: float) -> wire.Answer:
+        """Wait for a turn, however long; then at most `seconds` for the answer."""
+        worker = await self._idle.get()
+        try:
+            async with asyncio.timeout(seconds):
+                return await worker.ask(task)
+        finally:
+            self._idle.put_nowait(worker)
+
+
+def _reason(answer: wire.Answer) -> str:
+    assert isinstance(answer, wire.Unusable)
+    return answer.message

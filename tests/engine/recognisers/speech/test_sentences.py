@@ -1,0 +1,156 @@
+"""From the words that Whisper writes to ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import merge_punctuations
+
+from engine.dialects.words import prose
+from engine.recognisers.speech.sentences import PAUSE, in_order, segments, whole_words, word
+from engine.transcript import Segment, Word
+from tests.models.tokens import tokenizer
+
+
+def said(*words: str, gap: float = 0.0, at: float = 0.0) -> list[Word]:
+    """Words of half a second each, with a gap between them."""
+    found = [
+        word(one, at + index * (0.5 + gap), at + index * (0.5 + gap) + 0.5, 0.9) for index, one in enumerate(words)
+    ]
+    return [one for one in found if one]
+
+
+def texts(found: list[Segment]) -> list[str]:
+    return [" ".join(one.written for one in segment.words) for segment in found]
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        (" Hello,", "hello"),
+        (" it's", "it's"),
+        ("“Zürich”", "zürich"),
+        (" well-known.", "well-known"),
+        (" 3.14", "3.14"),
+        (" 50%", "50%"),
+        (" $5.", "$5"),
+        ("¿Qué?", "qué"),
+        ("你", "你"),
+    ],
+)
+def test_what_is_spoken_is_what_is_written_without_punctuation_and_case(written: str, spoken: str) -> None:
+    found = word(written, 0, 1, 0.5)
+    assert found == Word(spoken, 0, 1, 0.5, written.strip())
+
+
+@pytest.mark.parametrize("written", ["", " ", "...", " -", "♪", "。"])
+def test_punctuation_that_stands_alone_is_no_word(written: str) -> None:
+    assert word(written, 0, 1, 0.5) is None
+
+
+def test_a_confidence_is_between_nothing_and_certainty() -> None:
+    assert [one.confidence for one in (word("a", 0, 1, 1.0000001), word("b", 0, 1, -0.1)) if one] == [1.0, 0.0]
+
+
+def test_a_sentence_ends_a_segment() -> None:
+    assert texts(list(segments(said("He", "said", '"No."', "Why?", "I", "know")))) == [
+        'He said "No."',
+        "Why?",
+        "I know",
+    ]
+
+
+def test_a_pause_ends_a_segment_and_a_shorter_one_does_not() -> None:
+    assert texts(list(segments(said("one", "two", gap=PAUSE)))) == ["one", "two"]
+    assert texts(list(segments(said("one", "two", gap=PAUSE - 0.01)))) == ["one two"]
+
+
+def test_no_words_make_no_segment() -> None:
+    assert list(segments([])) == []
+
+
+def test_words_stay_within_bounds_and_in_order() -> None:
+    strayed = [Word("a", -1, 0.5, 1), Word("b", 0.2, 0.1, 1), Word("c", 0.1, 0.4, 1), Word("d", 2.9, 3.5, 1)]
+    assert [(one.start, one.end) for one in in_order(strayed, 0.0, 3.0)] == [
+        (0.0, 0.5),
+        (0.2, 0.2),
+        (0.2, 0.4),
+        (2.9, 3.0),
+    ]
+
+
+@dataclass
+class Piece:
+    """What faster-whisper calls a word."""
+
+    word: str
+    start: float = 0.0
+    end: float = 0.0
+    probability: float = 1.0
+
+
+def pieces(text: str, language: str) -> list[Piece]:
+    """The pieces that faster-whisper itself makes of a text, each a second long."""
+    whisper = Tokenizer(tokenizer(), multilingual=True, task="transcribe", language=language)
+    found, tokens = whisper.split_to_word_tokens(whisper.encode(text))
+    cut = [{"word": one, "tokens": its} for one, its in zip(found, tokens, strict=True)]
+    merge_punctuations(cut, "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、")  # noqa: RUF001 (its own defaults)
+    return [Piece(str(one["word"]), at, at + 1) for at, one in enumerate(one for one in cut if one["word"])]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "written"),
+    [
+        ("en", " Twenty-three of them don't, you said.", ["Twenty-three", "of", "them", "don't,", "you", "said."]),
+        ("en", " It's 3.14, 10,000 or 50% at 9:30.", ["It's", "3.14,", "10,000", "or", "50%", "at", "9:30."]),
+        ("en", " Mail me@example.com - now!", ["Mail", "me@example.com", "now!"]),
+        ("es", " ¿Veintidós o veintitrés?", ["¿Veintidós", "o", "veintitrés?"]),
+        ("fr", " L'eau, c'est aujourd'hui.", ["L'eau,", "c'est", "aujourd'hui."]),
+        ("de", " Die E-Mail-Adresse heißt so.", ["Die", "E-Mail-Adresse", "heißt", "so."]),
+        ("ko", " 안녕하세요 여러분.", ["안녕하세요", "여러분."]),
+        ("zh", "我用iPhone打10,5分。", ["我", "用", "iPhone", "打", "10,5", "分。"]),
+        ("ja", "今日は、 晴れ", ["今", "日", "は、", "晴", "れ"]),
+    ],
+)
+def test_what_faster_whisper_cuts_within_a_word_is_put_together(language: str, text: str, written: list[str]) -> None:
+    assert [one.written for one in whole_words(pieces(text, language))] == written
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", " Twenty-three of them don't, you said."),
+        ("fr", " L'eau, c'est aujourd'hui."),
+        ("zh", "你好，我是OK的。"),  # noqa: RUF001
+        ("zh", "你好 世界"),
+        ("ja", "今日は 晴れです。"),
+        ("th", "สวัสดี ครับ"),
+    ],
+)
+def test_running_text_is_what_whisper_wrote(language: str, text: str) -> None:
+    assert prose(list(whole_words(pieces(text, language))), punctuate=True) == text.strip()
+
+
+def test_a_word_of_several_pieces_spans_their_time_and_is_as_sure_as_they_are_on_average() -> None:
+    twenty, three = Piece(" Twenty", 1.0, 1.25, 0.5), Piece("-three", 1.25, 2.0, 1.0)
+    assert list(whole_words([twenty, three])) == [Word("twenty-three", 1.0, 2.0, 0.75, "Twenty-three")]
+
+
+def test_a_sign_of_a_script_without_spaces_is_a_word_that_no_space_precedes() -> None:
+    signs = [Piece("你", 0.0, 0.5), Piece("好", 0.5, 1.0)]
+    assert list(whole_words(signs)) == [
+        Word("你", 0.0, 0.5, 1.0, "你", spaced=False),
+        Word("好", 0.5, 1.0, 1.0, "好", spaced=False),
+    ]
+
+
+def test_a_first_piece_without_a_space_is_a_word_and_none_is_no_word() -> None:
+    assert [one.spaced for one in whole_words([Piece("Yes")])] == [True]
+    assert list(whole_words([])) == []
+
+
+def test_order_and_bounds_leave_the_rest_of_a_word_as_it_is() -> None:
+    sign = Word("好", 0.5, 1.0, 0.9, "好。", spaced=False)
+    assert list(in_order([sign], 0.0, 0.75)) == [Word("好", 0.5, 0.75, 0.9, "好。", spaced=False)]

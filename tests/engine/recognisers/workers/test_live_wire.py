@@ -1,0 +1,64 @@
+"""What is said on the pipe arrives as it was said."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.heard import Broken, Final, Finished, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.recognisers.base import Spec
+from engine.recognisers.workers import live_wire as wire
+from engine.request import FailureCode, RawFormat
+from engine.transcript import Model, Word
+
+WORDS = (Word("good", 0.1, 0.4, 0.9, "Good"), Word("morning", 0.5, 0.9, 0.8))
+OPTIONS = LiveOptions("en", ("en", "es"), ("outspoken",), True, RawFormat("pcm_s16le", 8000, 2), True, 0.3, 1.0, True)
+
+
+def carried(frame: bytes) -> tuple[int, bytes, bytes]:
+    length, session, kind = wire.head(frame[: wire.HEAD_BYTES])
+    body = frame[wire.HEAD_BYTES :]
+    assert len(body) == length
+    return session, kind, body
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.Open(Spec(5, "/m", "m", threads=2), OPTIONS, 60.0),
+        wire.Open(Spec(), LiveOptions(), 60.0),
+        wire.Audio(b"\x00\xff" * 100),
+        wire.Finalize(None),
+        wire.Finalize(1),
+        wire.Finish(),
+        wire.Close(),
+    ],
+)
+def test_a_message_arrives_as_it_was_sent(message: wire.Message) -> None:
+    session, kind, body = carried(wire.pack_message(7, message))
+    assert (session, wire.unpack_message(kind, body)) == (7, message)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        wire.Opened(Model("id", "name", "1.0", "arch")),
+        wire.Unloadable(),
+        wire.Step(0, 0.0, 1, ()),
+        wire.Step(
+            320,
+            1.5,
+            2,
+            (
+                SpeechStarted(1, 0.2),
+                Partial(1, 0.0, 1.0, WORDS, 1, "es"),
+                Final(0, 0.0, 1.0, (), True, True),
+                UtteranceEnded(0, 1.0),
+                Finished(3.0, 2, "ab"),
+                Broken(FailureCode.AUDIO, "why"),
+            ),
+        ),
+    ],
+)
+def test_an_answer_arrives_as_it_was_given(answer: wire.Answer) -> None:
+    session, _, body = carried(wire.pack_answer(7, answer))
+    assert (session, wire.unpack_answer(body)) == (7, answer)

@@ -1,0 +1,285 @@
+"""Several recognisers in real processes: loaded when needed, unloaded by ending the process, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import wave
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.errors import AudioError, RecogniserUnavailable
+from engine.jobs.recognition import Recognition
+from engine.recognisers.base import Spec
+from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.recognisers.workers.scheduler import Moved
+from engine.request import Failed, FailureCode, RawFormat, Request
+from tests.engine.audio.encoding import CLIPS, DEMO
+from tests.engine.recognisers.tiny import TINY
+from tests.engine.recognisers.workers.test_pool import children, command, opened, readable
+
+# Recognisers of the same kind and different names: what they take is what the pool is told, whatever it is in truth.
+SMALL, LARGE, OTHER = (replace(TINY, memory=memory) for memory in (10, 90, 80))
+RECOGNISERS = {"small": SMALL, "large": LARGE, "other": OTHER}
+RAW = RawFormat("pcm_mulaw", 8000, 1)
+PATIENCE = 20
+Make = Callable[..., Awaitable[Pool]]
+
+
+@pytest.fixture
+def told() -> list[Moved]:
+    """What the pool said of loading and unloading."""
+    return []
+
+
+@pytest.fixture
+async def make(told: list[Moved]) -> AsyncIterator[Make]:
+    """Start a pool; it is stopped in the end."""
+    pools: list[Pool] = []
+
+    async def make(size: int = 1, *, idle: float | None = None, memory: int | None = None, **more: Spec) -> Pool:
+        pools.append(Pool(size, RECOGNISERS | more, idle_seconds=idle, memory=memory, tell=told.append))
+        await pools[-1].start()
+        return pools[-1]
+
+    yield make
+    await asyncio.gather(*(pool.stop() for pool in pools))
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> str:
+    """A tenth of a second of silence: heard in no time."""
+    path = tmp_path / "quiet.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(3200))
+    return str(path)
+
+
+@pytest.fixture
+async def trap(tmp_path: Path) -> Path:
+    """A file whose reader waits for as long as the test wants."""
+    path = tmp_path / "endless"
+    os.mkfifo(path)
+    return path
+
+
+def hearers() -> set[int]:
+    """The processes that recognise."""
+    return {pid for pid in children() if b"--nice" in command(pid)}
+
+
+def said(told: list[Moved]) -> list[str]:
+    return [f"{one.recogniser} {one.why}" for one in told]
+
+
+async def gone(pid: int) -> None:
+    """Wait until the process has ended, and so given all of its memory back."""
+    end = os.pidfd_open(pid)
+    try:
+        await asyncio.wait_for(readable(end), PATIENCE)
+    finally:
+        os.close(end)
+
+
+async def test_recognisers_live_side_by_side_and_are_loaded_once(make: Make, quiet: str, told: list[Moved]) -> None:
+    pool = await make()
+    for name in ("small", "large", "small", "large"):
+        await pool.transcribe(Transcribe(quiet, name))
+    assert said(told) == ["small needed", "large needed"]
+    assert len(hearers()) == 2
+
+
+async def test_nothing_is_loaded_before_there_is_work(make: Make, told: list[Moved]) -> None:
+    await make()
+    assert told == []
+
+
+async def test_a_recogniser_without_work_is_unloaded_with_its_process(
+    make: Make, quiet: str, told: list[Moved]
+) -> None:
+    pool = await make(idle=0.05)
+    (pid,) = hearers()
+    await pool.transcribe(Transcribe(quiet, "small"))
+    await gone(pid)
+    assert said(told) == ["small needed", "small idle"]
+    await pool.transcribe(Transcribe(quiet, "small"))
+    assert pid not in hearers()
+
+
+async def test_one_at_work_is_not_idle_however_long_it_takes(quiet: str, trap: Path) -> None:
+    told: list[Moved] = []
+    rested = asyncio.Event()
+
+    def tell(moved: Moved) -> None:
+        told.append(moved)
+        if moved.why == "idle":
+            rested.set()
+
+    pool = Pool(2, RECOGNISERS, idle_seconds=0.2, tell=tell)
+    await pool.start()
+    await pool.transcribe(Transcribe(quiet, "small"))
+    busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
+    writer = await opened(trap)
+    await pool.transcribe(Transcribe(quiet, "other"))
+    await asyncio.wait_for(rested.wait(), PATIENCE)
+    assert said(told) == ["small needed", "other needed", "other idle"]
+    os.close(writer)
+    with pytest.raises(AudioError, match="empty"):
+        await busy
+    await pool.stop()
+
+
+async def test_to_make_room_what_was_used_least_recently_is_unloaded(make: Make, quiet: str, told: list[Moved]) -> None:
+    pool = await make(memory=100)
+    await pool.transcribe(Transcribe(quiet, "large"))
+    (pid,) = hearers()
+    end = os.pidfd_open(pid)
+    await pool.transcribe(Transcribe(quiet, "small"))
+    await pool.transcribe(Transcribe(quiet, "other"))
+    await asyncio.wait_for(readable(end), PATIENCE)
+    os.close(end)
+    assert said(told) == ["large needed", "small needed", "large memory", "other needed"]
+
+
+async def test_what_is_at_work_is_waited_for(make: Make, quiet: str, trap: Path, told: list[Moved]) -> None:
+    pool = await make(2, memory=100)
+    busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "large", raw=RAW)))
+    writer = await opened(trap)
+    waiting = asyncio.create_task(pool.transcribe(Transcribe(quiet, "other")))
+    behind = asyncio.create_task(pool.transcribe(Transcribe(quiet, "small")))
+    await asyncio.sleep(0)
+    assert said(told) == ["large needed"]
+    os.close(writer)
+    with pytest.raises(AudioError, match="empty"):
+        await busy
+    await asyncio.gather(waiting, behind)
+    assert said(told) == ["large needed", "large memory", "other needed", "small needed"]
+
+
+async def test_who_gives_up_waiting_for_memory_lets_the_next_pass(
+    make: Make, quiet: str, trap: Path, told: list[Moved]
+) -> None:
+    pool = await make(2, memory=100)
+    busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "large", raw=RAW)))
+    writer = await opened(trap)
+    waiting = asyncio.create_task(pool.transcribe(Transcribe(quiet, "other")))
+    behind = asyncio.create_task(pool.transcribe(Transcribe(quiet, "small")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait_for(behind, PATIENCE)
+    assert said(told) == ["large needed", "small needed"]
+    os.close(writer)
+    with pytest.raises(AudioError, match="empty"):
+        await busy
+
+
+async def test_a_recogniser_larger_than_all_memory_fails_its_own_job_and_no_other(make: Make, quiet: str) -> None:
+    pool = await make(memory=50)
+    huge = pool.transcribe(Transcribe(quiet, "large"))
+    small = pool.transcribe(Transcribe(quiet, "small"))
+    outcomes = await asyncio.gather(huge, small, return_exceptions=True)
+    assert isinstance(outcomes[0], RecogniserUnavailable)
+    assert "'large' needs 90 bytes" in str(outcomes[0])
+    assert not isinstance(outcomes[1], BaseException)
+
+
+class Nobody:
+    """A meter that nobody reads."""
+
+    def heard(self, seconds: float) -> None: ...
+
+    def died(self) -> None: ...
+
+
+async def test_a_job_whose_recogniser_is_too_large_ends_with_that_reason(make: Make, quiet: str) -> None:
+    recognition = Recognition(await make(memory=50), Nobody(), max_seconds=PATIENCE)
+    failed = await recognition.hear(Request("id", "deepgram", "nova-3", recogniser="large"), Path(quiet))
+    assert isinstance(failed, Failed)
+    assert failed.code is FailureCode.INTERNAL
+    assert "'large' needs 90 bytes of memory" in failed.message
+
+
+async def test_a_model_that_cannot_be_loaded_is_said_without_its_path(
+    make: Make, quiet: str, tmp_path: Path, told: list[Moved]
+) -> None:
+    for file in ("config.json", "model.bin", "tokenizer.json", "vocabulary.json"):
+        (tmp_path / file).write_text("{}")
+    pool = await make(broken=Spec(model=str(tmp_path), name="broken"))
+    for _ in range(2):
+        with pytest.raises(
+            RecogniserUnavailable, match="'broken' cannot be loaded; the engine's log says why"
+        ) as error:
+            await pool.transcribe(Transcribe(quiet, "broken"))
+        assert str(tmp_path) not in str(error.value)
+    await pool.transcribe(Transcribe(quiet, "small"))
+    assert len(hearers()) == 1
+
+
+async def test_a_recogniser_that_is_no_longer_configured_is_said(make: Make, quiet: str) -> None:
+    pool = await make()
+    with pytest.raises(RecogniserUnavailable, match="'former' is no longer configured"):
+        await pool.transcribe(Transcribe(quiet, "former"))
+
+
+async def test_who_asks_hears_how_far_it_is(make: Make) -> None:
+    pool = await make()
+    heard: list[float] = []
+    transcript = await pool.transcribe(Transcribe(str(DEMO), "small"), heard.append)
+    assert heard
+    assert heard == sorted(heard)
+    assert heard[-1] <= transcript.duration
+    assert (await pool.probe(str(CLIPS / "stereo.flac"))).channels == 2
+
+
+def test_the_engine_itself_never_loads_what_only_its_workers_need() -> None:
+    heavy = "{'faster_whisper', 'ctranslate2', 'onnxruntime', 'huggingface_hub', 'numpy'}"
+    code = f"import sys, engine.app, engine.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_memory_that_is_taken_elsewhere_is_made_room_for_by_what_is_idle(
+    make: Make, quiet: str, told: list[Moved]
+) -> None:
+    pool = await make(memory=100)
+    await pool.transcribe(Transcribe(quiet, "small"))
+    (pid,) = hearers()
+    assert pool.residence.reserve("live", 90)
+    assert said(told) == ["small needed"]
+    assert pool.residence.reserve("live", 10)
+    assert said(told) == ["small needed", "small memory"]
+    await pool.residence.cleared()
+    assert pid not in hearers()
+    with pytest.raises(RecogniserUnavailable, match="'live' needs 101 bytes"):
+        pool.residence.reserve("live", 101)
+
+
+async def test_but_not_by_what_is_at_work(make: Make, trap: Path) -> None:
+    pool = await make(memory=100)
+    busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
+    writer = await opened(trap)
+    assert not pool.residence.reserve("live", 91)
+    assert pool.residence.reserve("live", 90)
+    os.close(writer)
+    with pytest.raises(AudioError, match="empty"):
+        await busy
+
+
+async def test_a_task_that_waits_for_memory_asks_for_it_and_goes_on_once_it_is_released(make: Make, quiet: str) -> None:
+    pool = await make(memory=100)
+    assert pool.residence.reserve("live", 60)
+    asked = asyncio.Event()
+    pool.residence.spare = asked.set
+    waiting = asyncio.create_task(pool.transcribe(Transcribe(quiet, "large")))
+    await asked.wait()
+    assert not waiting.done()
+    pool.residence.release(60)
+    await waiting
