@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from engine.api.spool import Spool
 from engine.audio.fetch import HttpFetcher
 from engine.audio.fetch import Limits as FetchLimits
 from engine.audio.pcm import bytes_per_second, integers, raw_format
+from engine.errors import RecogniserUnavailable, WorkerDied
 from engine.jobs import retention
 from engine.jobs.admission import Admission, Bounds, Patience
 from engine.jobs.archive import Archive
@@ -38,6 +40,7 @@ from engine.live.sessions import Sessions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER as LIVE_WORKER
 from engine.recognisers.workers.live_pool import Listening
+from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.pool import Pool
 from engine.recognisers.workers.scheduler import Moved
 from engine.settings import EngineSettings, LiveSettings, Settings
@@ -106,12 +109,14 @@ class House:
         self._spool = Spool(self._audio.incoming)
         specs = engine.specs()
         self._catalogue = engine.catalogue(specs)
+        self._memory = MemoryBudget(engine.models_memory_bytes)
         self._pool = Pool(
             engine.workers,
             specs,
             max_seconds=engine.max_audio_seconds,
             idle_seconds=engine.models_idle_seconds,
-            memory=engine.models_memory_bytes,
+            budget=self._memory,
+            keep=engine.preload,
             tell=_moved,
         )
         self._live_metrics = LiveMetrics(self._metrics.registry)
@@ -133,7 +138,7 @@ class House:
             gladia.live_routes(self._gladia_live),
             requests.routes(requests.Parts(self._keys, self._archive, self._results)),
             results.routes(self._results, database.now),
-            exposition.routes(self._metrics.registry, self._checks()),
+            exposition.routes(self._metrics.registry, self._checks(), self._loaded),
         )
         self.application.on_shutdown.append(self._finish_sessions)
 
@@ -145,10 +150,9 @@ class House:
             sessions=live.sessions,
             max_seconds=self._engine.max_audio_seconds,
             idle_seconds=self._engine.models_idle_seconds,
-            memory=self._pool.residence,
+            budget=self._memory,
             worker=worker,
         )
-        self._pool.residence.spare = listening.spare
         outlet = Outlet(
             self._database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
         )
@@ -240,6 +244,7 @@ class House:
         log.info("audio.tidied", files=await self._audio.tidy(self._store.need_audio, self._database.now()))
         self._stack.push_async_callback(self._pool.stop)
         await self._pool.start()
+        await self._preload()
         self._stack.push_async_callback(self._listening.stop)
         await self._listening.start()
         self._stack.push_async_callback(self._outlet.stop)
@@ -247,6 +252,16 @@ class House:
         lag = measure_loop_lag(self._metrics.loop_lag)
         for work in (lag, self._take_stock_regularly(), self._prune_regularly()):
             self._stack.push_async_callback(_broken_off, asyncio.create_task(work))
+
+    async def _preload(self) -> None:
+        try:
+            await self._pool.load()
+        except (RecogniserUnavailable, WorkerDied) as error:
+            raise ConfigError(f"engine.preload: {error}") from error
+
+    def _loaded(self) -> dict[str, object]:
+        """What readiness tells besides: each recogniser that is loaded, with the number of its processes."""
+        return {"recognisers": dict(Counter(self._memory.loaded))}
 
     def _tell(self, ended: Ended) -> None:
         self._log(ended)

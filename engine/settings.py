@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from engine.dialects.catalogue import Catalogue
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
-from engine.recognisers import shelf
 from engine.recognisers.base import Spec
 from engine.recognisers.capabilities import abilities
+from engine.recognisers.models import files, integrity
 from relay.configfile import load
 from relay.errors import ConfigError
 from relay.outbox.settings import OutboxSettings, Section
@@ -57,10 +57,11 @@ class RecogniserSettings(Section):
     memory_bytes: int = Field(0, ge=0, description="What it takes once loaded; 0: judged by its size on disk.")
 
     def spec(self, models_dir: Path, workers: int) -> Spec:
-        """The recogniser's own form. Raises ModelMissing."""
-        found = shelf.find(self.model, models_dir)
+        """The recogniser's own form, once every file of its model was looked at. Raises ModelMissing, ModelDamaged."""
+        found = files.find(self.model, models_dir)
+        integrity.check(found)
         return Spec(
-            memory=self.memory_bytes or shelf.expected_memory(found.size, self.compute_type),
+            memory=self.memory_bytes or files.expected_memory(found.size, self.compute_type),
             model=str(found.path),
             name=found.name,
             device=self.device,
@@ -219,6 +220,9 @@ class EngineSettings(Section):
     models_memory_bytes: int = Field(
         8 * 1024**3, ge=1, description="Bytes that all loaded recognisers may take together, live sessions' included."
     )
+    preload: list[str] = Field(
+        [DEFAULT], description="Recognisers that are loaded at start, and stay so unless others need their memory."
+    )
     max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")
     max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
@@ -260,7 +264,7 @@ class EngineSettings(Section):
         for name, recogniser in self.recognisers.items():
             try:
                 specs[name] = recogniser.spec(self.models_dir, self.workers)
-            except shelf.ModelMissing as error:
+            except files.ModelUnusable as error:
                 raise ConfigError(f"engine.recognisers.{name}.model: {error}") from None
         return specs
 
@@ -268,7 +272,7 @@ class EngineSettings(Section):
         """What callers may ask for. Raises ConfigError as `specs` does."""
         try:
             able = {name: abilities(spec) for name, spec in specs.items()}
-        except shelf.ModelMissing as error:
+        except files.ModelUnusable as error:
             raise ConfigError(f"engine.recognisers: {error}") from None
         return Catalogue(self.aliases, able, self.default_model)
 
@@ -284,6 +288,13 @@ class EngineSettings(Section):
             if recogniser not in self.recognisers:
                 known = ", ".join(sorted(self.recognisers))
                 raise ValueError(f"engine.models.{name}: {recogniser!r} is no recogniser; there are {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _preloaded_are_recognisers(self) -> Self:
+        if unknown := sorted(set(self.preload) - set(self.recognisers)):
+            known = ", ".join(sorted(self.recognisers))
+            raise ValueError(f"preload: {unknown[0]!r} is no recogniser; there are {known}")
         return self
 
     @model_validator(mode="after")

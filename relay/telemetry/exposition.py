@@ -22,13 +22,21 @@ Expose = Callable[[str], Awaitable[tuple[bytes, str]]]
 _log = structlog.get_logger()
 
 
-def routes(registry: CollectorRegistry, checks: Mapping[str, Check]) -> list[web.RouteDef]:
+Details = Callable[[], Mapping[str, object]]
+"""What readiness tells besides, without secrets; none of it decides."""
+
+
+def _nothing() -> Mapping[str, object]:
+    return {}
+
+
+def routes(registry: CollectorRegistry, checks: Mapping[str, Check], details: Details = _nothing) -> list[web.RouteDef]:
     """`/livez`, `/readyz` and `/metrics`. `checks` decide readiness; their names are shown to whoever asks."""
 
     async def expose(accept: str) -> tuple[bytes, str]:
         return exposed(registry, accept)
 
-    return routes_for(expose, checks)
+    return routes_for(expose, checks, details)
 
 
 def exposed(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
@@ -37,7 +45,7 @@ def exposed(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def routes_for(expose: Expose, checks: Mapping[str, Check]) -> list[web.RouteDef]:
+def routes_for(expose: Expose, checks: Mapping[str, Check], details: Details = _nothing) -> list[web.RouteDef]:
     """The same, for metrics that come from elsewhere."""
 
     async def livez(_: web.Request) -> web.Response:
@@ -47,7 +55,7 @@ def routes_for(expose: Expose, checks: Mapping[str, Check]) -> list[web.RouteDef
         reasons = await asyncio.gather(*(_run(name, check) for name, check in checks.items()))
         verdicts = {name: reason or "ok" for name, reason in zip(checks, reasons, strict=True)}
         ready = not any(reasons)
-        document = {"status": "ready" if ready else "unready", "checks": verdicts}
+        document = {"status": "ready" if ready else "unready", "checks": verdicts, **details()}
         return web.json_response(document, status=200 if ready else 503)
 
     async def metrics(request: web.Request) -> web.Response:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from itertools import count
-from typing import Protocol
+from typing import Any
 
 from engine.audio.decode import MAX_SECONDS
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
 from engine.heard import Broken, Finished, Heard, LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers import live_wire as wire
+from engine.recognisers.workers.memory import Holding, MemoryBudget, Why, peak_memory
 from engine.recognisers.workers.process import ended
 from engine.request import FailureCode
 from engine.transcript import Model
@@ -142,35 +143,10 @@ class Hearing:
         self._worker.leave(self._number)
 
 
-class Memory(Protocol):
-    """Who knows how much of it there is for all recognisers."""
-
-    def reserve(self, recogniser: str, memory: int) -> bool:
-        """Whether there is room for so many bytes, which are taken now. Raises RecogniserUnavailable if never."""
-
-    async def cleared(self) -> None:
-        """Wait until what had to make room is gone."""
-
-    def release(self, memory: int) -> None:
-        """They are free again."""
-
-
-class Boundless:
-    """As much as is asked for."""
-
-    def reserve(self, recogniser: str, memory: int) -> bool:  # noqa: ARG002 (as the protocol has it)
-        return True
-
-    async def cleared(self) -> None:
-        """There is nothing to wait for."""
-
-    def release(self, memory: int) -> None:
-        """Nobody counts."""
-
-
 class Listening:
     """At most `sessions` at once, spread over `workers` processes. A process is ended, and its recognisers with it,
-    after `idle_seconds` without a session (None: never), or when others need their `memory`."""
+    after `idle_seconds` without a session (None: never), or when others need its part of the memory `budget` (None:
+    unlimited)."""
 
     def __init__(
         self,
@@ -181,12 +157,12 @@ class Listening:
         max_seconds: float = MAX_SECONDS,
         idle_seconds: float | None = None,
         stall_seconds: float = STALL_SECONDS,
-        memory: Memory | None = None,
+        budget: MemoryBudget | None = None,
         worker: str = WORKER,
     ) -> None:
         self._recognisers = dict(recognisers)
-        memory = memory or Boundless()
-        self._workers = [_Worker(worker, idle_seconds, stall_seconds, memory) for _ in range(workers)]
+        budget = budget or MemoryBudget()
+        self._workers = [_Worker(worker, idle_seconds, stall_seconds, budget) for _ in range(workers)]
         self._sessions = sessions
         self._max_seconds = max_seconds
         self._numbers = count(1)
@@ -217,21 +193,16 @@ class Listening:
         worker = min(self._workers, key=lambda one: (len(one.hearings), spec not in one.loaded))
         return await worker.open(recogniser, next(self._numbers), wire.Open(spec, options, self._max_seconds))
 
-    def spare(self) -> None:
-        """End the processes without a session, for the memory of their recognisers."""
-        for worker in self._workers:
-            worker.spare()
-
 
 class _Worker:
     """A process at a time, started when there is a session for it, and the sessions in it."""
 
-    def __init__(self, module: str, idle_seconds: float | None, stall_seconds: float, memory: Memory) -> None:
+    def __init__(self, module: str, idle_seconds: float | None, stall_seconds: float, budget: MemoryBudget) -> None:
         self._module = module
         self._idle_seconds = idle_seconds
         self._stall_seconds = stall_seconds
-        self._memory = memory
-        self._reserved: dict[Spec, int] = {}
+        self._budget = budget
+        self._holdings: dict[Spec, Holding] = {}
         self._process: Process | None = None
         self._starting = asyncio.Lock()
         self._readers: set[asyncio.Task[None]] = set()
@@ -261,12 +232,12 @@ class _Worker:
             await asyncio.wait(self._readers)
 
     async def open(self, recogniser: str, number: int, message: wire.Open) -> Hearing:
-        self._reserve(recogniser, message.spec)
+        self._hold(recogniser, message.spec)
         hearing = self.hearings[number] = Hearing(number, self)
         if self._unloading:
             self._unloading.cancel()
         try:
-            await self._memory.cleared()
+            await self._budget.settled()
             await self.start()
             self.send(number, message)
             await hearing.opened
@@ -283,24 +254,38 @@ class _Worker:
                 self._quiet_since = asyncio.get_running_loop().time()
             self._process.stdin.write(wire.pack_message(number, message))
 
-    def _reserve(self, recogniser: str, spec: Spec) -> None:
+    def _hold(self, recogniser: str, spec: Spec) -> None:
         """Memory for the model, which the process keeps until its end; its sessions share it."""
-        if spec in self._reserved:
-            return
-        if not self._memory.reserve(recogniser, spec.memory):
-            raise Busy(f"the recognisers at work leave no {spec.memory} bytes of memory for another live session")
-        self._reserved[spec] = spec.memory
+        if spec not in self._holdings:
+            holding = self._budget.hold(recogniser, spec.memory, self._unload)
+            if holding is None:
+                raise Busy(f"the recognisers at work leave no {spec.memory} bytes of memory for another live session")
+            self._holdings[spec] = holding
+        for holding in self._holdings.values():
+            holding.busy = True
 
-    def spare(self) -> None:
-        """End the process, if nobody is heard in it."""
-        if not self.hearings and self._reserved:
-            self._kill()
+    def _unload(self, why: Why) -> Coroutine[Any, Any, None]:  # noqa: ARG002 (nobody is told, yet)
+        """For others, while nobody is heard here."""
+        ending = self._process
+        self._kill()
+        return _ended(ending)
 
     def leave(self, number: int) -> None:
         """The session is over."""
         self.hearings.pop(number, None)
-        if not self.hearings and self._idle_seconds is not None and not self._stopped:
-            loop = asyncio.get_running_loop()
+        if not self.hearings and not self._stopped:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nobody is heard here: others may have the memory, and after a while nobody needs it."""
+        loop = asyncio.get_running_loop()
+        peak = peak_memory(self._process.pid) if self._process else None
+        for holding in self._holdings.values():
+            holding.busy, holding.used_at = False, loop.time()
+            if len(self._holdings) == 1:
+                self._budget.measured(holding, peak)
+        self._budget.changed()
+        if self._idle_seconds is not None:
             self._unloading = loop.call_later(self._idle_seconds, self._kill)
 
     @property
@@ -350,6 +335,11 @@ class _Worker:
             self._unloading.cancel()
         if process and not ended(process):
             process.kill()
-        reserved, self._reserved = self._reserved, {}
-        if reserved:
-            self._memory.release(sum(reserved.values()))
+        holdings, self._holdings = self._holdings, {}
+        for holding in holdings.values():
+            self._budget.release(holding)
+
+
+async def _ended(process: Process | None) -> None:
+    if process:
+        await process.wait()

@@ -7,15 +7,16 @@ Probing has its own process, so that an upload never waits for a transcription.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from engine.audio.decode import MAX_SECONDS, AudioInfo
 from engine.errors import AudioError, RecogniserUnavailable
 from engine.recognisers.base import Options, Progress, Spec, untold
 from engine.recognisers.workers import wire
+from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.process import Worker
-from engine.recognisers.workers.scheduler import Moved, Residence, unheard
+from engine.recognisers.workers.scheduler import Moved, WorkerScheduler, unheard
 from engine.request import RawFormat
 from engine.transcript import Transcript
 
@@ -38,8 +39,8 @@ class Pool:
     served.
 
     A worker that dies, or whose caller goes away, is replaced; nothing else notices. A recogniser is loaded by the
-    first task that needs it, and unloaded after `idle_seconds` without one (None: never), or when another needs its
-    part of the `memory` (bytes, None: unlimited). `tell` hears of both.
+    first task that needs it, or by `load` if it is one of those to `keep`. It is unloaded after `idle_seconds` without
+    a task (None: never), or when others need its part of the memory `budget` (None: unlimited). `tell` hears of both.
     """
 
     def __init__(
@@ -51,22 +52,28 @@ class Pool:
         probe_seconds: float = PROBE_SECONDS,
         max_seconds: float = MAX_SECONDS,
         idle_seconds: float | None = None,
-        memory: int | None = None,
+        budget: MemoryBudget | None = None,
+        keep: Collection[str] = (),
         tell: Callable[[Moved], None] = unheard,
     ) -> None:
         self._recognisers = dict(recognisers)
-        self.residence = Residence(size, idle_seconds, memory, tell)
+        self._keep = tuple(keep)
+        self._scheduler = WorkerScheduler(size, idle_seconds, budget or MemoryBudget(), tell, keep)
         self._looking = _Lane(probers)
         self._probe_seconds = probe_seconds
         self._max_seconds = max_seconds
 
     async def start(self) -> None:
         """Start the processes, without recognisers."""
-        await asyncio.gather(self.residence.start(), self._looking.start())
+        await asyncio.gather(self._scheduler.start(), self._looking.start())
+
+    async def load(self) -> None:
+        """Load the recognisers to keep. Raises RecogniserUnavailable, WorkerDied."""
+        await asyncio.gather(*map(self._load, self._keep))
 
     async def stop(self) -> None:
         """Kill the processes and wait for their end. Work in progress ends with WorkerDied."""
-        await asyncio.gather(self.residence.stop(), self._looking.stop())
+        await asyncio.gather(self._scheduler.stop(), self._looking.stop())
 
     async def transcribe(self, task: Transcribe, progress: Progress = untold) -> Transcript:
         """What is said in the file. `progress` hears how many seconds of it are done, about once for each.
@@ -79,15 +86,18 @@ class Pool:
             raise RecogniserUnavailable(f"recogniser {task.recogniser!r} is no longer configured")
         wanted = progress is not untold
         hear = wire.Hear(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
-        match await self.residence.ask(task.recogniser, hear, progress):
+        match await self._scheduler.ask(task.recogniser, hear, progress):
             case Transcript() as transcript:
                 return transcript
             case wire.Unloadable():
-                raise RecogniserUnavailable(
-                    f"recogniser {task.recogniser!r} cannot be loaded; the engine's log says why"
-                )
+                raise _unloadable(task.recogniser)
             case answer:
                 raise AudioError(_reason(answer))
+
+    async def _load(self, recogniser: str) -> None:
+        answer = await self._scheduler.ask(recogniser, wire.Load(self._recognisers[recogniser]))
+        if isinstance(answer, wire.Unloadable):
+            raise _unloadable(recogniser)
 
     async def probe(self, path: str, raw: RawFormat | None = None) -> AudioInfo:
         """Raises AudioError for audio that cannot be decoded, or not in time; WorkerDied as `transcribe` does."""
@@ -124,6 +134,10 @@ class _Lane:
                 return await worker.ask(task)
         finally:
             self._idle.put_nowait(worker)
+
+
+def _unloadable(recogniser: str) -> RecogniserUnavailable:
+    return RecogniserUnavailable(f"recogniser {recogniser!r} cannot be loaded; the engine's log says why")
 
 
 def _reason(answer: wire.Answer) -> str:

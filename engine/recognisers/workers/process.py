@@ -11,6 +11,7 @@ from contextlib import suppress
 from engine.errors import WorkerDied
 from engine.recognisers.base import Progress, untold
 from engine.recognisers.workers import wire
+from engine.recognisers.workers.memory import peak_memory
 
 
 class Worker:
@@ -26,6 +27,10 @@ class Worker:
     def holds(self) -> bool:
         """Whether there is a process: what it has loaded is still there."""
         return self._process is not None
+
+    def peak_memory(self) -> int | None:
+        """The most that the process ever had resident, in bytes; None where that is not known."""
+        return peak_memory(self._process.pid) if self._process else None
 
     async def start(self) -> None:
         """Start the process now, so that the first task need not wait for it."""

@@ -1,29 +1,27 @@
-"""The processes that recognisers live in: whose turn it is, what is loaded where, and when it is unloaded."""
+"""Which process hears a task: whose turn it is, what is loaded where, and when it is unloaded."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from engine.errors import RecogniserUnavailable, WorkerDied
-from engine.recognisers.base import Progress
+from engine.errors import WorkerDied
+from engine.recognisers.base import Progress, untold
 from engine.recognisers.workers import wire
-from engine.recognisers.workers.placing import Load, Never, Place, Resident, Use, Wait, place
+from engine.recognisers.workers.memory import Holding, MemoryBudget, Why
 from engine.recognisers.workers.process import Worker
-
-_ELSEWHERE = ""  # the name of no recogniser here
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A recogniser was given a process, or the process was ended: because it was `idle`, or for the `memory`."""
+    """A recogniser was given a process (`needed`), or the process was ended: it was `idle`, or others needed its
+    `memory`. The bytes are those expected of it, or seen."""
 
     recogniser: str
     memory: int
-    why: Literal["needed", "idle", "memory"]
+    why: Literal["needed"] | Why
 
 
 def unheard(moved: Moved) -> None:
@@ -31,189 +29,139 @@ def unheard(moved: Moved) -> None:
 
 
 @dataclass(eq=False, slots=True)
-class _Seat:
-    """A worker, and what it holds."""
+class _Slot:
+    """A process, and what it holds."""
 
     worker: Worker
-    recogniser: str | None = None
-    memory: int = 0
     busy: bool = False
-    used_at: float = 0.0
+    holding: Holding | None = None
     timer: asyncio.TimerHandle | None = None
 
-    def resident(self, number: int) -> Resident:
-        return Resident(number, self.recogniser, self.memory, self.busy, self.used_at)
+    def holds(self, recogniser: str) -> bool:
+        return self.holding is not None and self.holding.recogniser == recogniser
 
-    def sit(self, recogniser: str | None, memory: int) -> None:
-        self.recogniser, self.memory = recogniser, memory
-
-    def take(self) -> None:
+    def occupy(self) -> None:
         self.busy = True
-        self.stay()
+        if self.holding:
+            self.holding.busy = True
+        self.keep()
 
-    def stay(self) -> None:
+    def keep(self) -> None:
         """Forget that it was to be unloaded."""
         if self.timer:
             self.timer.cancel()
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Turn:
-    """A task that waits for its seat."""
-
-    recogniser: str
-    memory: int
-    seat: asyncio.Future[_Seat]
+    def clear(self) -> None:
+        self.keep()
+        self.holding = None
 
 
-class Residence:
+class WorkerScheduler:
     """At most `size` tasks at once. First come, first served: a task that waits for memory lets none pass, because a
-    large model could wait for ever behind small ones."""
+    large model could wait for ever behind small ones.
+
+    What is loaded is unloaded after `idle_seconds` without a task (None: never), except for one process of each of the
+    recognisers to `keep`, and when others need its part of the `budget`.
+    """
 
     def __init__(
-        self, size: int, idle_seconds: float | None, budget: int | None, tell: Callable[[Moved], None]
+        self,
+        size: int,
+        idle_seconds: float | None,
+        budget: MemoryBudget,
+        tell: Callable[[Moved], None],
+        keep: Collection[str],
     ) -> None:
-        self._seats = [_seat() for _ in range(size)]
+        self._slots = [_slot() for _ in range(size)]
         self._size = size
         self._idle_seconds = idle_seconds
         self._budget = budget
         self._tell = tell
-        self._reserved = 0
-        self._waiting: deque[_Turn] = deque()
-        self._endings: set[asyncio.Task[None]] = set()
-        self.spare: Callable[[], None] = lambda: None
-        """Asked for memory, where a task waits for some: whoever reserved what is of no use now may release it."""
+        self._keep = frozenset(keep)
+        self._turn = asyncio.Lock()  # asyncio's are fair
+        self._stopped = False
 
     async def start(self) -> None:
-        await asyncio.gather(*(seat.worker.start() for seat in self._seats))
+        """Start the processes, without recognisers."""
+        await asyncio.gather(*(slot.worker.start() for slot in self._slots))
 
     async def stop(self) -> None:
-        for turn in self._waiting:
-            if not turn.seat.done():
-                turn.seat.set_exception(WorkerDied("the workers were stopped"))
-        self._waiting.clear()
-        for seat in self._seats:
-            seat.stay()
-        await asyncio.gather(*(seat.worker.stop() for seat in self._seats), *self._endings)
+        self._stopped = True
+        self._budget.changed()
+        for slot in self._slots:
+            slot.keep()
+        await asyncio.gather(*(slot.worker.stop() for slot in self._slots))
+        await self._budget.settled()
 
-    async def ask(self, recogniser: str, task: wire.Hear, progress: Progress) -> wire.Answer:
+    async def ask(self, recogniser: str, task: wire.Hear | wire.Load, progress: Progress = untold) -> wire.Answer:
         """Wait for a turn, then for the answer. Raises RecogniserUnavailable, WorkerDied."""
-        seat = await self._turn(recogniser, task.spec.memory)
+        slot = await self._take(recogniser, task.spec.memory)
         answer: wire.Answer | None = None
         try:
-            await self.cleared()  # before more is loaded
-            answer = await seat.worker.ask(task, progress)
+            await self._budget.settled()
+            answer = await slot.worker.ask(task, progress)
         finally:
-            self._leave(seat, empty=not seat.worker.holds or isinstance(answer, wire.Unloadable))
+            self._give_back(slot, empty=not slot.worker.holds or isinstance(answer, wire.Unloadable))
         return answer
 
-    def reserve(self, recogniser: str, memory: int) -> bool:
-        """Count bytes that are taken elsewhere, for which idle recognisers are unloaded; whether there was room.
+    async def _take(self, recogniser: str, memory: int) -> _Slot:
+        async with self._turn:
+            while not self._stopped:
+                if slot := self._free(recogniser, memory):
+                    slot.occupy()
+                    return slot
+                await self._budget.change()
+        raise WorkerDied("the workers were stopped")
 
-        Raises RecogniserUnavailable where there never is.
-        """
-        match place(_ELSEWHERE, memory, self._residents(), self._budget):
-            case Load(_, unload):
-                for other in unload:
-                    self._unload(self._seats[other], "memory")
-                self._reserved += memory
-                return True
-            case Never():
-                raise RecogniserUnavailable(_too_large(recogniser, memory, self._budget))
-            case _:
-                return False
+    def _free(self, recogniser: str, memory: int) -> _Slot | None:
+        """A process for the task: one that has the recogniser already, the one used last, so that the others may rest;
+        else an empty one, for which there is room."""
+        idle = [slot for slot in self._slots if not slot.busy]
+        if len(self._slots) - len(idle) >= self._size:
+            return None
+        if loaded := [slot for slot in idle if slot.holds(recogniser)]:
+            return max(loaded, key=lambda slot: slot.holding.used_at if slot.holding else 0.0)
+        slot = next((slot for slot in idle if slot.holding is None), None) or _slot()
+        return slot if self._assign(slot, recogniser, memory) else None
 
-    async def cleared(self) -> None:
-        """Wait until what was unloaded is gone."""
-        if self._endings:
-            await asyncio.wait(self._endings)
+    def _assign(self, slot: _Slot, recogniser: str, memory: int) -> bool:
+        def unload(why: Why) -> Coroutine[Any, Any, None]:
+            self._tell(Moved(recogniser, holding.memory if holding else memory, why))
+            slot.clear()
+            return slot.worker.end()
 
-    def release(self, memory: int) -> None:
-        """They are free again."""
-        self._reserved -= memory
-        self._serve()
+        holding = self._budget.hold(recogniser, memory, unload)
+        if holding is None:
+            return False
+        slot.holding = holding
+        if slot not in self._slots:
+            self._slots.append(slot)
+        self._tell(Moved(recogniser, holding.memory, "needed"))
+        return True
 
-    def _residents(self) -> list[Resident]:
-        """The processes here, and what is taken elsewhere."""
-        here = [seat.resident(number) for number, seat in enumerate(self._seats)]
-        return [*here, Resident(-1, None, self._reserved, busy=True, used_at=0.0)]
-
-    async def _turn(self, recogniser: str, memory: int) -> _Seat:
-        turn = _Turn(recogniser, memory, asyncio.get_running_loop().create_future())
-        self._waiting.append(turn)
-        self._serve()
-        try:
-            return await turn.seat
-        except asyncio.CancelledError:
-            if not turn.seat.cancelled() and not turn.seat.exception():
-                self._leave(turn.seat.result(), empty=False)  # it was given, and comes too late
-            self._serve()  # the next may need less
-            raise
-
-    def _serve(self) -> None:
-        """Give seats to those who wait, as far as there are any."""
-        while self._waiting and sum(seat.busy for seat in self._seats) < self._size:
-            turn = self._waiting[0]
-            if turn.seat.done():
-                self._waiting.popleft()  # whoever waited has gone
-                continue
-            where = place(turn.recogniser, turn.memory, self._residents(), self._budget)
-            if isinstance(where, Wait):
-                self.spare()
-                return
-            self._waiting.popleft()
-            self._settle(turn, where)
-
-    def _settle(self, turn: _Turn, where: Place) -> None:
-        match where:
-            case Use(number):
-                seat = self._seats[number]
-            case Load(number, unload):
-                for other in unload:
-                    self._unload(self._seats[other], "memory")
-                seat = self._empty(number)
-                seat.sit(turn.recogniser, turn.memory)
-                self._tell(Moved(turn.recogniser, turn.memory, "needed"))
-            case Never():
-                turn.seat.set_exception(RecogniserUnavailable(_too_large(turn.recogniser, turn.memory, self._budget)))
-                return
-        seat.take()
-        turn.seat.set_result(seat)
-
-    def _empty(self, number: int | None) -> _Seat:
-        if number is not None:
-            return self._seats[number]
-        self._seats.append(_seat())
-        return self._seats[-1]
-
-    def _leave(self, seat: _Seat, *, empty: bool) -> None:
+    def _give_back(self, slot: _Slot, *, empty: bool) -> None:
         loop = asyncio.get_running_loop()
-        seat.busy, seat.used_at = False, loop.time()
-        if empty:
-            seat.sit(None, 0)
-        elif self._idle_seconds is not None:
-            seat.timer = loop.call_later(self._idle_seconds, self._unload, seat, "idle")
-        self._serve()
+        slot.busy = False
+        if holding := slot.holding:
+            self._budget.measured(holding, slot.worker.peak_memory())
+            holding.busy, holding.used_at = False, loop.time()
+            if empty:
+                slot.clear()
+                self._budget.release(holding)
+            elif self._idle_seconds is not None:
+                slot.timer = loop.call_later(self._idle_seconds, self._rest, slot)
+        self._budget.changed()
 
-    def _unload(self, seat: _Seat, why: Literal["idle", "memory"]) -> None:
-        """End the seat's process; another starts when there is a task for it."""
-        assert seat.recogniser is not None
-        self._tell(Moved(seat.recogniser, seat.memory, why))
-        seat.sit(None, 0)
-        seat.stay()
-        ending = asyncio.create_task(seat.worker.end())
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
+    def _rest(self, slot: _Slot) -> None:
+        """Nobody needed it for long."""
+        holding = slot.holding
+        assert holding is not None
+        if holding.recogniser in self._keep and sum(one.holds(holding.recogniser) for one in self._slots) == 1:
+            return
+        self._budget.unload(holding, "idle")
 
 
-def _seat() -> _Seat:
+def _slot() -> _Slot:
     # Niced, because on a small machine the loop must win the core the moment a packet comes; probing is a caller
     # waiting for an answer, and is not.
-    return _Seat(Worker("--nice"))
-
-
-def _too_large(recogniser: str, memory: int, budget: int | None) -> str:
-    return (
-        f"recogniser {recogniser!r} needs {memory} bytes of memory, and all recognisers together may take "
-        f"{budget}; use a smaller model"
-    )
+    return _Slot(Worker("--nice"))

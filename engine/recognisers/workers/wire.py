@@ -35,6 +35,13 @@ class Hear:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """A task: have the recogniser of `spec` ready."""
+
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """A task: say what the file at `path` is."""
 
@@ -56,14 +63,19 @@ class Unloadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """An answer: the recogniser is ready."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """On the way to an answer: how many seconds of the audio are done."""
 
     seconds: float
 
 
-Task = Hear | Look
-Answer = Transcript | AudioInfo | Unusable | Unloadable
+Task = Hear | Load | Look
+Answer = Transcript | AudioInfo | Loaded | Unusable | Unloadable
 
 
 def pack_task(task: Task) -> bytes:
@@ -72,6 +84,8 @@ def pack_task(task: Task) -> bytes:
 
 def unpack_task(body: bytes) -> Task:
     kind, fields = _named(body)
+    if kind == Load.__name__:
+        return Load(Spec(**fields["spec"]))
     fields["raw"] = RawFormat(**fields["raw"]) if fields["raw"] else None
     if kind == Look.__name__:
         return Look(**fields)
@@ -87,6 +101,8 @@ def unpack_answer(body: bytes) -> Answer | Heard:
     match kind:
         case Heard.__name__:
             return Heard(**fields)
+        case Loaded.__name__:
+            return Loaded()
         case Unloadable.__name__:
             return Unloadable()
         case Unusable.__name__:

@@ -48,6 +48,9 @@ class Worker:
             match task:
                 case wire.Look():
                     return probe(task.path, task.raw, task.max_seconds)
+                case wire.Load(spec):
+                    self._recogniser(spec)
+                    return wire.Loaded()
                 case wire.Hear():
                     return self._transcribe(task)
         except AudioError as error:

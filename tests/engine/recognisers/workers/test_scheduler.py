@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.errors import AudioError, RecogniserUnavailable
 from engine.jobs.recognition import Recognition
 from engine.recognisers.base import Spec
+from engine.recognisers.workers.memory import MemoryBudget, Why
 from engine.recognisers.workers.pool import Pool, Transcribe
 from engine.recognisers.workers.scheduler import Moved
 from engine.request import Failed, FailureCode, RawFormat, Request
@@ -23,8 +25,9 @@ from tests.engine.audio.encoding import CLIPS, DEMO
 from tests.engine.recognisers.tiny import TINY
 from tests.engine.recognisers.workers.test_pool import children, command, opened, readable
 
-# Recognisers of the same kind and different names: what they take is what the pool is told, whatever it is in truth.
-SMALL, LARGE, OTHER = (replace(TINY, memory=memory) for memory in (10, 90, 80))
+# One model under different names: what each is expected to take is what the pool is told.
+GIB = 1024**3  # more than any of them takes in truth: what was seen counts where it is more than what was expected
+SMALL, LARGE, OTHER = (replace(TINY, memory=memory * GIB) for memory in (10, 90, 80))
 RECOGNISERS = {"small": SMALL, "large": LARGE, "other": OTHER}
 RAW = RawFormat("pcm_mulaw", 8000, 1)
 PATIENCE = 20
@@ -43,7 +46,8 @@ async def make(told: list[Moved]) -> AsyncIterator[Make]:
     pools: list[Pool] = []
 
     async def make(size: int = 1, *, idle: float | None = None, memory: int | None = None, **more: Spec) -> Pool:
-        pools.append(Pool(size, RECOGNISERS | more, idle_seconds=idle, memory=memory, tell=told.append))
+        budget = MemoryBudget(None if memory is None else memory * GIB)
+        pools.append(Pool(size, RECOGNISERS | more, idle_seconds=idle, budget=budget, tell=told.append))
         await pools[-1].start()
         return pools[-1]
 
@@ -187,7 +191,7 @@ async def test_a_recogniser_larger_than_all_memory_fails_its_own_job_and_no_othe
     small = pool.transcribe(Transcribe(quiet, "small"))
     outcomes = await asyncio.gather(huge, small, return_exceptions=True)
     assert isinstance(outcomes[0], RecogniserUnavailable)
-    assert "'large' needs 90 bytes" in str(outcomes[0])
+    assert f"'large' needs {90 * GIB} bytes" in str(outcomes[0])
     assert not isinstance(outcomes[1], BaseException)
 
 
@@ -204,7 +208,7 @@ async def test_a_job_whose_recogniser_is_too_large_ends_with_that_reason(make: M
     failed = await recognition.hear(Request("id", "deepgram", "nova-3", recogniser="large"), Path(quiet))
     assert isinstance(failed, Failed)
     assert failed.code is FailureCode.INTERNAL
-    assert "'large' needs 90 bytes of memory" in failed.message
+    assert f"'large' needs {90 * GIB} bytes of memory" in failed.message
 
 
 async def test_a_model_that_cannot_be_loaded_is_said_without_its_path(
@@ -246,40 +250,67 @@ def test_the_engine_itself_never_loads_what_only_its_workers_need() -> None:
     assert done.stdout.strip() == "[]"
 
 
-async def test_memory_that_is_taken_elsewhere_is_made_room_for_by_what_is_idle(
-    make: Make, quiet: str, told: list[Moved]
-) -> None:
-    pool = await make(memory=100)
-    await pool.transcribe(Transcribe(quiet, "small"))
-    (pid,) = hearers()
-    assert pool.residence.reserve("live", 90)
+async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str, told: list[Moved]) -> None:
+    rested = asyncio.Event()
+
+    def tell(moved: Moved) -> None:
+        told.append(moved)
+        if moved.why == "idle":
+            rested.set()
+
+    pool = Pool(2, RECOGNISERS, idle_seconds=0.05, keep=["small"], tell=tell)
+    await pool.start()
+    await pool.load()
     assert said(told) == ["small needed"]
-    assert pool.residence.reserve("live", 10)
-    assert said(told) == ["small needed", "small memory"]
-    await pool.residence.cleared()
-    assert pid not in hearers()
-    with pytest.raises(RecogniserUnavailable, match="'live' needs 101 bytes"):
-        pool.residence.reserve("live", 101)
+    await pool.transcribe(Transcribe(quiet, "small"))
+    await pool.transcribe(Transcribe(quiet, "other"))
+    await asyncio.wait_for(rested.wait(), PATIENCE)
+    assert said(told) == ["small needed", "other needed", "other idle"]
+    await pool.stop()
 
 
-async def test_but_not_by_what_is_at_work(make: Make, trap: Path) -> None:
-    pool = await make(memory=100)
-    busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
-    writer = await opened(trap)
-    assert not pool.residence.reserve("live", 91)
-    assert pool.residence.reserve("live", 90)
-    os.close(writer)
-    with pytest.raises(AudioError, match="empty"):
-        await busy
+async def test_what_is_kept_and_cannot_be_loaded_is_said_at_once(tmp_path: Path) -> None:
+    pool = Pool(1, {"broken": Spec(model=str(tmp_path), name="broken")}, keep=["broken"])
+    await pool.start()
+    with pytest.raises(RecogniserUnavailable, match="'broken' cannot be loaded"):
+        await pool.load()
+    await pool.stop()
 
 
-async def test_a_task_that_waits_for_memory_asks_for_it_and_goes_on_once_it_is_released(make: Make, quiet: str) -> None:
-    pool = await make(memory=100)
-    assert pool.residence.reserve("live", 60)
-    asked = asyncio.Event()
-    pool.residence.spare = asked.set
+async def test_what_a_process_took_at_its_peak_is_what_counts(quiet: str, told: list[Moved]) -> None:
+    expected = 1024**2
+    budget = MemoryBudget(2 * 1024**2)
+    pool = Pool(2, {name: replace(TINY, memory=expected) for name in ("one", "two")}, budget=budget, tell=told.append)
+    await pool.start()
+    await pool.transcribe(Transcribe(quiet, "one"))
+    assert budget.used == 2 * expected, "all that there is, because it takes more"
+    await pool.transcribe(Transcribe(quiet, "two"))
+    assert [(one.recogniser, one.memory, one.why) for one in told] == [
+        ("one", expected, "needed"),
+        ("one", 2 * expected, "memory"),
+        ("two", expected, "needed"),
+    ]
+    await pool.stop()
+
+
+async def test_what_others_hold_is_unloaded_with_their_consent_when_it_is_idle(quiet: str, told: list[Moved]) -> None:
+    budget = MemoryBudget(100 * GIB)
+    pool = Pool(1, RECOGNISERS, budget=budget, tell=told.append)
+    await pool.start()
+    gave_up = asyncio.Event()
+
+    def unload(why: Why) -> Coroutine[Any, Any, Any]:
+        gave_up.set()
+        return asyncio.sleep(0)
+
+    live = budget.hold("live", 60 * GIB, unload)
+    assert live
     waiting = asyncio.create_task(pool.transcribe(Transcribe(quiet, "large")))
-    await asked.wait()
-    assert not waiting.done()
-    pool.residence.release(60)
+    await pool.probe(str(DEMO))
+    assert not gave_up.is_set(), "it is at work"
+    live.busy = False
+    budget.changed()
     await waiting
+    assert gave_up.is_set()
+    assert said(told) == ["large needed"]
+    await pool.stop()
