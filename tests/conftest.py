@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.services import s3 as buckets
+from tests.services import whisper
 from tests.services.postgres import Server, running
 
 INSTALL = {
@@ -60,3 +61,9 @@ def s3() -> Iterator[buckets.Bucketry]:
     """The same, for what lies in buckets."""
     with buckets.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def base_model() -> Path:
+    """The directory of a multilingual Whisper model. For English the engine has tiny.en anyway."""
+    return whisper.base()
