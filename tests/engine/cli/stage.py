@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import resource
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 PATIENCE = 60.0
@@ -34,17 +36,22 @@ class Engine:
         for name, value in settings.items():
             self._env[name if name.isupper() else f"OUTSPOKEN_{name.upper()}"] = str(value)
 
-    async def __call__(self, *arguments: str | Path, terminal: bool = False) -> Said:
-        """Run it to its end; with `terminal`, its standard error is one."""
-        ours, theirs = pty.openpty() if terminal else (None, PIPE)
-        process = await asyncio.create_subprocess_exec(
+    async def start(self, *arguments: str | Path, stderr: int = PIPE, largest_file: int | None = None) -> Process:
+        """The command, under way; it can write no file of more than `largest_file` bytes, as on a disk without room."""
+        return await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("engine")),
             *map(str, arguments),
             cwd=self.folder,
             env=self._env,
             stdout=PIPE,
-            stderr=theirs,
+            stderr=stderr,
+            preexec_fn=partial(_limit_files, largest_file) if largest_file else None,
         )
+
+    async def __call__(self, *arguments: str | Path, terminal: bool = False, largest_file: int | None = None) -> Said:
+        """Run it to its end; with `terminal`, its standard error is one."""
+        ours, theirs = pty.openpty() if terminal else (None, PIPE)
+        process = await self.start(*arguments, stderr=theirs, largest_file=largest_file)
         try:
             out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
         except TimeoutError:
@@ -56,3 +63,7 @@ class Engine:
             os.close(ours)
             os.close(theirs)
         return Said(process.returncode, out.decode(), (err or b"").decode())
+
+
+def _limit_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

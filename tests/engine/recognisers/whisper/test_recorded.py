@@ -15,7 +15,7 @@ import pytest
 
 from engine.audio.decode import decode
 from engine.recognisers.base import Options, Progress, Spec, untold
-from engine.recognisers.shelf import ModelMissing, is_multilingual
+from engine.recognisers.models.files import ModelMissing, is_multilingual
 from engine.recognisers.whisper.recorded import Whisper, placement
 from engine.recognisers.workers.pool import Pool, Transcribe
 from engine.transcript import Channel, Transcript
