@@ -33,13 +33,13 @@ from engine.jobs.runner import Ended, Pace, Runner
 from engine.jobs.store import JobStore, migrate
 from engine.jobs.work import Workshop
 from engine.keys import Keys
+from engine.live.callbacks import CallbackWriter
 from engine.live.observers import LiveLog, LiveMetrics
-from engine.live.outlet import Outlet
 from engine.live.session import Limits as LiveLimits
 from engine.live.sessions import Sessions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER as LIVE_WORKER
-from engine.recognisers.workers.live_pool import Listening
+from engine.recognisers.workers.live_pool import LivePool
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.pool import Pool
 from engine.recognisers.workers.scheduler import Moved
@@ -120,7 +120,7 @@ class House:
             tell=_moved,
         )
         self._live_metrics = LiveMetrics(self._metrics.registry)
-        self._listening, self._outlet, self._sessions = self._live_rooms(specs, rules, live_worker)
+        self._live_pool, self._callbacks, self._sessions = self._live_rooms(specs, rules, live_worker)
         self._recognition = Recognition(self._pool, self._metrics, engine.max_work_seconds)
         self._fetcher = HttpFetcher(self._resolver, _fetch_limits(engine))
         self.runner = self._make_runner()
@@ -142,9 +142,11 @@ class House:
         )
         self.application.on_shutdown.append(self._finish_sessions)
 
-    def _live_rooms(self, specs: Mapping[str, Spec], rules: Rules, worker: str) -> tuple[Listening, Outlet, Sessions]:
+    def _live_rooms(
+        self, specs: Mapping[str, Spec], rules: Rules, worker: str
+    ) -> tuple[LivePool, CallbackWriter, Sessions]:
         live, metrics = self._engine.live, self._live_metrics
-        listening = Listening(
+        pool = LivePool(
             specs,
             workers=live.workers,
             sessions=live.sessions,
@@ -153,12 +155,12 @@ class House:
             budget=self._memory,
             worker=worker,
         )
-        outlet = Outlet(
+        callbacks = CallbackWriter(
             self._database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
         )
-        sessions = Sessions(listening, outlet, LiveLog(rules), metrics, clock=self._database.now)
+        sessions = Sessions(pool, callbacks, LiveLog(rules), metrics, clock=self._database.now)
         metrics.count(lambda: len(sessions))
-        return listening, outlet, sessions
+        return pool, callbacks, sessions
 
     def _make_runner(self) -> Runner:
         engine = self._engine
@@ -245,10 +247,10 @@ class House:
         self._stack.push_async_callback(self._pool.stop)
         await self._pool.start()
         await self._preload()
-        self._stack.push_async_callback(self._listening.stop)
-        await self._listening.start()
-        self._stack.push_async_callback(self._outlet.stop)
-        await self._outlet.start()
+        self._stack.push_async_callback(self._live_pool.stop)
+        await self._live_pool.start()
+        self._stack.push_async_callback(self._callbacks.stop)
+        await self._callbacks.start()
         lag = measure_loop_lag(self._metrics.loop_lag)
         for work in (lag, self._take_stock_regularly(), self._prune_regularly()):
             self._stack.push_async_callback(_broken_off, asyncio.create_task(work))

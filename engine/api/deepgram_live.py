@@ -16,7 +16,7 @@ from engine.api.trace import traceparent
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import (
     BadRequest,
-    DeepgramVoice,
+    DeepgramProtocol,
     RawReader,
     callback_headers,
     invalid_callback,
@@ -25,7 +25,7 @@ from engine.dialects.deepgram import (
 )
 from engine.dialects.live import Ending, LiveRequest
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
-from engine.live.conversation import Conversation, Ended
+from engine.live.conversation import Conversation, SessionEnded
 from engine.live.reopening import Reopening
 from engine.live.session import Limits
 from engine.live.sessions import Sessions
@@ -104,16 +104,16 @@ class ListenLive:
             raise Rejected(_just_lost(wait), {"Retry-After": str(wait)})
 
     async def _begin(self, asked: LiveRequest, client: str) -> Conversation:
-        def voice(model: Model, now: float) -> DeepgramVoice:
-            return DeepgramVoice(asked, model, now, mirror=self._parts.mirror)
+        def protocol(model: Model, now: float) -> DeepgramProtocol:
+            return DeepgramProtocol(asked, model, now, mirror=self._parts.mirror)
 
-        def remember(ended: Ended) -> None:
+        def remember(ended: SessionEnded) -> None:
             if client and ended.ending is Ending.CALLBACK_LOST and asked.request.callback:
                 self._reopening.lost(client, asked.request.callback.url, self._parts.clock())
 
         try:
             headers = callback_headers(asked.request)
-            return await self._parts.sessions.open(asked, self._parts.limits, voice, headers, remember)
+            return await self._parts.sessions.open(asked, self._parts.limits, protocol, headers, remember)
         except (Busy, RecogniserUnavailable, WorkerDied) as error:
             self._parts.refused()
             raise refusal(error) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from engine.heard import LiveOptions
+from engine.events import LiveOptions
 from engine.request import Request
 
 

@@ -17,8 +17,8 @@ import orjson
 import structlog
 
 from engine.dialects.live import Ending, Goodbye, LiveRequest, Message
-from engine.heard import Heard
-from engine.live.outlet import Behind, Lost, Tap, Trouble
+from engine.events import LiveEvent
+from engine.live.callbacks import Behind, CallbackStream, Lost, Trouble
 from engine.live.session import Action, Conclude, End, Flush, Push, Session, Tell
 from engine.transcript import Model
 
@@ -28,7 +28,7 @@ _MOST_UNREAD = 1024 * 1024
 log = structlog.get_logger()
 
 
-class Hearing(Protocol):
+class LiveRecognition(Protocol):
     """What a recogniser hears of one session. `duration` is in seconds of audio decoded."""
 
     @property
@@ -41,7 +41,7 @@ class Hearing(Protocol):
     async def finalize(self, channel: int | None = None) -> None: ...
     async def finish(self) -> None: ...
     async def close(self) -> None: ...
-    def __aiter__(self) -> AsyncIterator[Heard]: ...
+    def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
 
 
 class Caller(Protocol):
@@ -62,7 +62,7 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SessionEnded:
     """The record of one session, the same for every observer. Times are in epoch seconds, `audio` in seconds."""
 
     asked: LiveRequest
@@ -82,10 +82,10 @@ class Conversation:
         self,
         asked: LiveRequest,
         session: Session,
-        hearing: Hearing,
-        tap: Tap | None,
+        recognition: LiveRecognition,
+        stream: CallbackStream | None,
         clock: Callable[[], float],
-        tell: Callable[[Ended], None],
+        tell: Callable[[SessionEnded], None],
         *,
         resumable: bool = False,
     ) -> None:
@@ -93,8 +93,8 @@ class Conversation:
         self.asked = asked
         self.began_at = clock()
         self._session = session
-        self._hearing = hearing
-        self._tap = tap
+        self._recognition = recognition
+        self._callback = stream
         self._clock = clock
         self._tell_observers = tell
         self._resumable = resumable
@@ -107,8 +107,8 @@ class Conversation:
         self._caller: Caller | None = None
         self._told_caller = self._told_callback = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        if tap:
-            tap.tell = self._in_trouble
+        if stream:
+            stream.tell = self._in_trouble
 
     def start(self) -> None:
         """Begin to listen, and to look at the clock."""
@@ -161,8 +161,8 @@ class Conversation:
 
     async def _listen(self) -> None:
         try:
-            async for heard in self._hearing:
-                self._do(self._session.hear(heard, self._hearing.channels, self._clock()))
+            async for heard in self._recognition:
+                self._do(self._session.hear(heard, self._recognition.channels, self._clock()))
         except Exception as error:  # whatever broke, the caller must not wait for ever
             log.error("live.failed", request_id=self.asked.request.id, exc_info=error)
         self.end(Ending.FAILED, "The recogniser stopped listening.")
@@ -204,17 +204,17 @@ class Conversation:
         async with self._turn:
             match action:
                 case Push(data=data):
-                    await self._hearing.push(data)
-                    self._session.taken(self._hearing.duration, self._clock())
+                    await self._recognition.push(data)
+                    self._session.taken(self._recognition.duration, self._clock())
                 case Flush(channel=channel):
-                    await self._hearing.finalize(channel)
+                    await self._recognition.finalize(channel)
                 case Conclude():
-                    await self._hearing.finish()
+                    await self._recognition.finish()
 
     def _say(self, message: Message) -> None:
-        if message.to_callback and self._tap:
+        if message.to_callback and self._callback:
             self._told_callback += 1
-            self._tap.put(orjson.dumps(message.to_callback), partial=message.partial)
+            self._callback.put(orjson.dumps(message.to_callback), partial=message.partial)
         if message.to_caller:
             self._told_caller += 1
             self._leave(orjson.dumps(message.to_caller).decode())
@@ -249,18 +249,18 @@ class Conversation:
         self._goodbye = end.goodbye
         self._over.set()
         self._news.set()
-        if self._tap:
-            self._tap.end()
-        self._spawn(self._hearing.close())
+        if self._callback:
+            self._callback.end()
+        self._spawn(self._recognition.close())
         self._tell_observers(self._record(end.ending))
 
-    def _record(self, ending: Ending) -> Ended:
-        return Ended(
+    def _record(self, ending: Ending) -> SessionEnded:
+        return SessionEnded(
             self.asked,
             ending,
             self.began_at,
             self._clock(),
-            self._hearing.duration,
+            self._recognition.duration,
             self._session.audio_bytes,
             self._told_caller,
             self._told_callback,

@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.dialects.live import Ending
-from engine.live.conversation import Ended
+from engine.live.conversation import SessionEnded
 from relay.model import Refusal
 from relay.policy.destination import LIVE, Rules, read
 
@@ -25,7 +25,7 @@ class LiveLog:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
 
-    def __call__(self, ended: Ended) -> None:
+    def __call__(self, ended: SessionEnded) -> None:
         """Hear of one session."""
         request = ended.asked.request
         fields = {
@@ -83,7 +83,7 @@ class LiveMetrics:
         """Ask this how many sessions there are."""
         self._under_way.set_function(lambda: float(sessions()))
 
-    def __call__(self, ended: Ended) -> None:
+    def __call__(self, ended: SessionEnded) -> None:
         """Hear of one session."""
         self._ended[ended.asked.request.dialect, ended.ending].inc()
         self._seconds.observe(max(0.0, ended.ended_at - ended.began_at))

@@ -15,11 +15,11 @@ from enum import Enum, auto
 from typing import Protocol
 
 from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Goodbye, KeepAlive, Message, Said
-from engine.heard import Broken, Finished, Heard
+from engine.events import Broken, Finished, LiveEvent
 from engine.request import FailureCode
 
 
-class Voice(Protocol):
+class VendorProtocol(Protocol):
     """A vendor's side of one session: its client's messages in, its documents out. Remembers what was said."""
 
     def opening(self, now: float) -> Sequence[Message]:
@@ -28,7 +28,7 @@ class Voice(Protocol):
     def understand(self, data: bytes | str, now: float) -> Said:
         """What one message of the caller means."""
 
-    def tell(self, heard: Heard, channels: int, now: float) -> Sequence[Message]:
+    def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
         """What was heard, of so many channels."""
 
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
@@ -104,9 +104,9 @@ _CALLERS_FAULT = frozenset({FailureCode.AUDIO, FailureCode.TOO_LARGE})
 class Session:
     """One session, from its first moment to its last. Every method takes what happened, and returns what to do now."""
 
-    def __init__(self, voice: Voice, limits: Limits, now: float, byte_rate: float | None = None) -> None:
+    def __init__(self, protocol: VendorProtocol, limits: Limits, now: float, byte_rate: float | None = None) -> None:
         """`byte_rate` is how many bytes are a second of audio; None where only the recogniser finds out."""
-        self._voice = voice
+        self._protocol = protocol
         self._limits = limits
         self._byte_rate = byte_rate
         self._state = _State.LISTENING
@@ -130,13 +130,13 @@ class Session:
 
     def begin(self, now: float) -> tuple[Action, ...]:
         """The first moment."""
-        return tuple(Tell(message) for message in self._voice.opening(now))
+        return tuple(Tell(message) for message in self._protocol.opening(now))
 
     def receive(self, data: bytes | str, now: float) -> tuple[Action, ...]:
         """The caller sent a message. What comes behind its last word is not read."""
         if self._state is not _State.LISTENING:
             return ()
-        match self._voice.understand(data, now):
+        match self._protocol.understand(data, now):
             case Audio(data=audio, answers=answers):
                 return (*self._push(audio), *map(Tell, answers))
             case Finish(answers=answers):
@@ -160,22 +160,22 @@ class Session:
         ahead = self._seconds - limits.burst - limits.speed * (now - self._began)
         return max(0.0, ahead / limits.speed)
 
-    def hear(self, heard: Heard, channels: int, now: float) -> tuple[Action, ...]:
+    def hear(self, event: LiveEvent, channels: int, now: float) -> tuple[Action, ...]:
         """The recogniser said something."""
         if self._state is _State.ENDED:
             return ()
-        match heard:
+        match event:
             case Broken(code=code, message=message):
                 return self.end(Ending.UNDECODABLE if code in _CALLERS_FAULT else Ending.FAILED, message, now)
             case Finished():
-                return (*self._told(heard, channels, now), self._end(self._ending, self._detail))
+                return (*self._told(event, channels, now), self._end(self._ending, self._detail))
             case _:
-                return self._told(heard, channels, now)
+                return self._told(event, channels, now)
 
     def end(self, ending: Ending, detail: str, now: float) -> tuple[Action, ...]:
         """Something else wants it to end. `detail` is for the caller, without secrets."""
         if ending in _FATAL and self._state is not _State.ENDED:
-            return (*map(Tell, self._voice.parting(ending, detail, now)), self._end(ending, detail))
+            return (*map(Tell, self._protocol.parting(ending, detail, now)), self._end(ending, detail))
         return self._finish(ending, detail, now) if self._state is _State.LISTENING else ()
 
     def tick(self, now: float) -> tuple[Action, ...]:
@@ -221,9 +221,9 @@ class Session:
         self._ending, self._detail, self._finishing_since = ending, detail, now
         return (Conclude(),)
 
-    def _told(self, heard: Heard, channels: int, now: float) -> tuple[Action, ...]:
-        return tuple(Tell(message) for message in self._voice.tell(heard, channels, now))
+    def _told(self, event: LiveEvent, channels: int, now: float) -> tuple[Action, ...]:
+        return tuple(Tell(message) for message in self._protocol.tell(event, channels, now))
 
     def _end(self, ending: Ending, detail: str) -> End:
         self._state = _State.ENDED
-        return End(ending, self._voice.goodbye(ending, detail))
+        return End(ending, self._protocol.goodbye(ending, detail))

@@ -9,43 +9,40 @@ from typing import Protocol
 
 from engine.dialects.live import Ending, LiveRequest
 from engine.errors import Busy
-from engine.heard import LiveOptions
-from engine.live.conversation import Conversation, Ended, Hearing
-from engine.live.outlet import Tap
-from engine.live.session import Limits, Session, Voice
+from engine.events import LiveOptions
+from engine.live.callbacks import CallbackStream, CallbackWriter
+from engine.live.conversation import Conversation, LiveRecognition, SessionEnded
+from engine.live.session import Limits, Session, VendorProtocol
 from engine.transcript import Model
 
 _LAST_SECONDS = 1.0
 
 
-class Ears(Protocol):
+class LiveRecogniser(Protocol):
     """Who hears sessions."""
 
-    async def open(self, recogniser: str, options: LiveOptions) -> Hearing:
+    async def open(self, recogniser: str, options: LiveOptions) -> LiveRecognition:
         """Begin to hear one. Raises Busy, RecogniserUnavailable, WorkerDied."""
 
 
-class Outbox(Protocol):
-    """Who takes messages for callbacks."""
-
-    async def open(self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None) -> Tap:
-        """Begin a stream. Raises StoreUnavailable."""
-
-
-MakeVoice = Callable[[Model, float], Voice]
+MakeProtocol = Callable[[Model, float], VendorProtocol]
 """The vendor's side of a session, by the model that hears it and the moment at which it begins."""
 
-Observer = Callable[[Ended], None]
+Observer = Callable[[SessionEnded], None]
 
 
 class Sessions:
     """Begins sessions, tells observers of those that ended, and ends those that are left."""
 
     def __init__(
-        self, ears: Ears, outbox: Outbox, *observers: Observer, clock: Callable[[], float] = time.time
+        self,
+        recogniser: LiveRecogniser,
+        callbacks: CallbackWriter,
+        *observers: Observer,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._ears = ears
-        self._outbox = outbox
+        self._recogniser = recogniser
+        self._callbacks = callbacks
         self._observers = observers
         self._clock = clock
         self._under_way: set[Conversation] = set()
@@ -58,7 +55,7 @@ class Sessions:
         self,
         asked: LiveRequest,
         limits: Limits,
-        make_voice: MakeVoice,
+        make_protocol: MakeProtocol,
         headers: Mapping[str, str],
         *observers: Observer,
         resumable: bool = False,
@@ -67,30 +64,30 @@ class Sessions:
         RecogniserUnavailable, WorkerDied, StoreUnavailable."""
         if self._stopping:
             raise Busy("the server is stopping")
-        hearing = await self._ears.open(asked.request.recogniser, asked.options)
+        recognition = await self._recogniser.open(asked.request.recogniser, asked.options)
         try:
-            tap = await self._tap(asked, headers)
+            stream = await self._callback(asked, headers)
         except BaseException:
-            await hearing.close()
+            await recognition.close()
             raise
 
-        def tell(ended: Ended) -> None:
+        def tell(ended: SessionEnded) -> None:
             self._under_way.discard(conversation)
             for observer in (*self._observers, *observers):
                 observer(ended)
 
         clock = _steady(self._clock)
-        session = Session(make_voice(hearing.model, clock()), limits, clock(), asked.byte_rate)
-        conversation = Conversation(asked, session, hearing, tap, clock, tell, resumable=resumable)
+        session = Session(make_protocol(recognition.model, clock()), limits, clock(), asked.byte_rate)
+        conversation = Conversation(asked, session, recognition, stream, clock, tell, resumable=resumable)
         self._under_way.add(conversation)
         conversation.start()
         return conversation
 
-    async def _tap(self, asked: LiveRequest, headers: Mapping[str, str]) -> Tap | None:
+    async def _callback(self, asked: LiveRequest, headers: Mapping[str, str]) -> CallbackStream | None:
         request = asked.request
         if request.callback is None:
             return None
-        return await self._outbox.open(request.id, request.callback.url, headers, request.traceparent)
+        return await self._callbacks.open(request.id, request.callback.url, headers, request.traceparent)
 
     async def stop(self, seconds: float) -> None:
         """Begin no more, and let those under way finish for so long; what is left then is broken off."""

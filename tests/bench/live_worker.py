@@ -9,8 +9,8 @@ import sys
 import time
 from typing import IO
 
-from engine.heard import Finished, Heard, Partial
-from engine.recognisers.streaming import wire
+from engine.events import Finished, LiveEvent, Partial
+from engine.recognisers.workers import live_wire as wire
 from engine.transcript import Model, Word
 
 MODULE = "tests.bench.live_worker"
@@ -45,8 +45,8 @@ def _answer(message: wire.Message, seconds: float) -> wire.Answer | None:
             return None
 
 
-def _step(taken: int, seconds: float, heard: Heard) -> wire.Step:
-    return wire.Step(taken, seconds, 1, (heard,))
+def _step(taken: int, seconds: float, event: LiveEvent) -> wire.Step:
+    return wire.Step(taken, seconds, 1, (event,))
 
 
 def _work() -> None:

@@ -17,7 +17,7 @@ from engine.api.socket import Socket, refusal
 from engine.api.trace import traceparent
 from engine.dialects.gladia import (
     LIVE,
-    GladiaVoice,
+    GladiaProtocol,
     Problem,
     callback_headers,
     live_job,
@@ -28,8 +28,8 @@ from engine.dialects.gladia import (
 from engine.dialects.gladia.live_parameters import ByteRate, Integers, RawReader
 from engine.dialects.live import Ending, Goodbye, LiveRequest
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
-from engine.live.conversation import Conversation, Ended
-from engine.live.lobby import Guest, Lobby
+from engine.live.conversation import Conversation, SessionEnded
+from engine.live.pending import PendingSession, PendingSessions
 from engine.live.session import Limits
 from engine.live.sessions import Sessions
 from engine.record import Record, State
@@ -66,7 +66,7 @@ class Live:
     def __init__(self, parts: Parts, live: LiveParts) -> None:
         self._parts = parts
         self._live = live
-        self._lobby = Lobby()
+        self._pending = PendingSessions()
         self._savings: set[asyncio.Task[None]] = set()
 
     async def create(self, http: web.Request) -> web.Response:
@@ -76,7 +76,7 @@ class Live:
             await self._parts.judge("callback_config.url", asked.request.callback.url, must_resolve=True)
         now = self._parts.clock()
         try:
-            token = self._lobby.admit(asked, now)
+            token = self._pending.admit(asked, now)
         except Busy as error:
             raise refusal(error) from None
         base = self._parts.base(http)
@@ -88,25 +88,25 @@ class Live:
         if token is None:
             return await self._index(http)
         socket = Socket(http, self._live.max_message)
-        guest = self._lobby.by_token(token)
-        if guest is None:
+        pending = self._pending.by_token(token)
+        if pending is None:
             raise Rejected(_NO_TOKEN)
-        async with guest.turn:
-            conversation = guest.conversation or await self._begin(guest)
+        async with pending.turn:
+            conversation = pending.conversation or await self._begin(pending)
         await socket.open()
         if conversation.is_over:
             await socket.close(_OVER)
         else:
-            guest.comes_back()
+            pending.comes_back()
             await conversation.attend(socket)
         return socket.response
 
     async def get(self, http: web.Request) -> web.Response:
         """A session as it stands now, with its result once it is over."""
         key_id = await authenticate_gladia(http, self._parts.keys)
-        if guest := await self._under_way(http, key_id):
-            begun = guest.conversation is not None
-            return answer(running_job(guest.asked.request, guest.created_at, has_begun=begun))
+        if pending := await self._under_way(http, key_id):
+            begun = pending.conversation is not None
+            return answer(running_job(pending.asked.request, pending.created_at, has_begun=begun))
         record = await self._find(http, key_id)
         return await rendered(lambda: live_job(record))
 
@@ -150,44 +150,44 @@ class Live:
             raise Rejected(asked)
         return asked
 
-    async def _begin(self, guest: Guest) -> Conversation:
-        made: list[GladiaVoice] = []
+    async def _begin(self, pending: PendingSession) -> Conversation:
+        made: list[GladiaProtocol] = []
 
-        def voice(model: Model, now: float) -> GladiaVoice:
-            made.append(GladiaVoice(guest.asked, model, now))
+        def protocol(model: Model, now: float) -> GladiaProtocol:
+            made.append(GladiaProtocol(pending.asked, model, now))
             return made[0]
 
-        def ended(record: Ended) -> None:
-            saving = asyncio.create_task(self._save(guest, made[0], record))
+        def ended(record: SessionEnded) -> None:
+            saving = asyncio.create_task(self._save(pending, made[0], record))
             self._savings.add(saving)
             saving.add_done_callback(self._savings.discard)
 
-        headers = callback_headers(guest.asked.request)
+        headers = callback_headers(pending.asked.request)
         try:
-            guest.conversation = await self._live.sessions.open(
-                guest.asked, self._live.limits, voice, headers, ended, resumable=True
+            pending.conversation = await self._live.sessions.open(
+                pending.asked, self._live.limits, protocol, headers, ended, resumable=True
             )
         except (Busy, RecogniserUnavailable, WorkerDied) as error:
             self._live.refused()
             raise refusal(error) from None
-        guest.comes_back = made[0].reconnected
-        return guest.conversation
+        pending.comes_back = made[0].reconnected
+        return pending.conversation
 
-    async def _save(self, guest: Guest, voice: GladiaVoice, ended: Ended) -> None:
+    async def _save(self, pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnded) -> None:
         try:
-            await self._parts.archive.add_session(_record(guest, voice, ended))
+            await self._parts.archive.add_session(_record(pending, protocol, ended))
         except StoreUnavailable as error:
             log.error("store.error", operation="live.keep", kind=error.kind)
         finally:
-            guest.ended_at = ended.ended_at
-            guest.saved.set()
+            pending.ended_at = ended.ended_at
+            pending.saved.set()
 
-    async def _under_way(self, http: web.Request, key_id: str | None) -> Guest | None:
+    async def _under_way(self, http: web.Request, key_id: str | None) -> PendingSession | None:
         """The session, unless it is over: then it has been written down once this returns."""
-        guest = self._lobby.by_id(http.match_info["id"], key_id)
-        if guest is None or guest.conversation is None or not guest.conversation.is_over:
-            return guest
-        await guest.saved.wait()
+        pending = self._pending.by_id(http.match_info["id"], key_id)
+        if pending is None or pending.conversation is None or not pending.conversation.is_over:
+            return pending
+        await pending.saved.wait()
         return None
 
     async def _find(self, http: web.Request, key_id: str | None) -> Record:
@@ -197,16 +197,16 @@ class Live:
         return record
 
 
-def _record(guest: Guest, voice: GladiaVoice, ended: Ended) -> Record:
+def _record(pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnded) -> Record:
     code = _FAILED.get(ended.ending)
-    transcript = voice.transcript()
+    transcript = protocol.transcript()
     return Record(
-        request=guest.asked.request,
-        media=voice.media,
+        request=pending.asked.request,
+        media=protocol.media,
         state=State.FAILED if code else State.DONE,
-        created_at=guest.created_at,
+        created_at=pending.created_at,
         started_at=ended.began_at,
         finished_at=ended.ended_at,
         duration=transcript.duration,
-        result=Failed(code, voice.goodbye(ended.ending, "").reason) if code else transcript,
+        result=Failed(code, protocol.goodbye(ended.ending, "").reason) if code else transcript,
     )

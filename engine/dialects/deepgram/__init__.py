@@ -1,7 +1,7 @@
 """Deepgram's API, in and out: query parameters become a Request, a Transcript the vendor's document, and what is heard
 live its messages."""
 
-from engine.dialects.deepgram.live import DeepgramVoice
+from engine.dialects.deepgram.live import DeepgramProtocol
 from engine.dialects.deepgram.live_parameters import parse_live
 from engine.dialects.deepgram.parameters import RawReader, parse
 from engine.dialects.deepgram.render import acknowledge, callback_headers, failure_reply, render, render_failure
@@ -9,7 +9,7 @@ from engine.dialects.deepgram.reply import BadRequest, invalid_callback, unresol
 
 __all__ = [
     "BadRequest",
-    "DeepgramVoice",
+    "DeepgramProtocol",
     "RawReader",
     "acknowledge",
     "callback_headers",

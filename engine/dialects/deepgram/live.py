@@ -21,7 +21,7 @@ from engine.dialects.live import (
     Message,
     Said,
 )
-from engine.heard import Final, Finished, Heard, Partial, SpeechStarted, UtteranceEnded
+from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted, UtteranceEnded
 from engine.request import Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript
 
@@ -51,7 +51,7 @@ _SHOWN = 256
 _NO_KEYTERMS = "The stream's keyterms cannot be replaced on this server. Send them with the query instead."
 
 
-class DeepgramVoice:
+class DeepgramProtocol:
     """One session's side of the conversation. With a callback, the caller gets the last message only, unless
     `mirror`, and answers to its own messages."""
 
@@ -64,7 +64,7 @@ class DeepgramVoice:
         self._calls_back = asked.request.callback is not None
         self._mirror = mirror or not self._calls_back
 
-    def opening(self, now: float) -> Sequence[Message]:  # noqa: ARG002 (every voice is asked)
+    def opening(self, now: float) -> Sequence[Message]:  # noqa: ARG002 (every vendor is asked)
         """Nothing: a client hears of its session by the handshake."""
         return ()
 
@@ -85,18 +85,18 @@ class DeepgramVoice:
             case _:
                 return _misunderstood(data, "`type` is none of KeepAlive, Finalize, CloseStream, Configure.")
 
-    def tell(self, heard: Heard, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
+    def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
         """What was heard, for the callback or else for the caller."""
-        match heard:
+        match event:
             case Partial() | Final():
-                return (self._message(self._results(heard, channels), partial=isinstance(heard, Partial)),)
+                return (self._message(self._results(event, channels), partial=isinstance(event, Partial)),)
             case SpeechStarted(channel=channel, at=at):
                 return (self._message({"type": "SpeechStarted", "channel": [channel], "timestamp": round(at, 6)}),)
             case UtteranceEnded(channel=channel, last_word_end=end):
                 last = {"channel": [channel, channels], "last_word_end": round(end, 6)}
                 return (self._message({"type": "UtteranceEnd", **last}),)
             case Finished():
-                last = self._metadata(heard)
+                last = self._metadata(event)
                 return (Message(last, last if self._calls_back else None),)
             case _:
                 return ()

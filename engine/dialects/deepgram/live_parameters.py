@@ -10,7 +10,7 @@ from engine.dialects.deepgram.parameters import RawReader, parse
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
 from engine.dialects.deepgram.reply import BadRequest
 from engine.dialects.live import LiveRequest
-from engine.heard import LiveOptions
+from engine.events import LiveOptions
 from engine.request import RawFormat, Request
 
 ENDPOINTING = 0.01

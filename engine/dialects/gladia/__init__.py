@@ -3,7 +3,7 @@ its messages."""
 
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.listing import Listing, parse_listing
-from engine.dialects.gladia.live import GladiaVoice, live_job, live_started, running_job
+from engine.dialects.gladia.live import GladiaProtocol, live_job, live_started, running_job
 from engine.dialects.gladia.live_parameters import DIALECT as LIVE
 from engine.dialects.gladia.live_parameters import parse_live
 from engine.dialects.gladia.names import clean_filename, extension_of, filename_of, upload_id_of, upload_url
@@ -15,7 +15,7 @@ __all__ = [
     "LIVE",
     "Fields",
     "File",
-    "GladiaVoice",
+    "GladiaProtocol",
     "Listing",
     "Problem",
     "callback_headers",

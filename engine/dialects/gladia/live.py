@@ -14,7 +14,7 @@ from engine.dialects.gladia.render import Utterance, job, result, utterance_docu
 from engine.dialects.gladia.reply import timestamp
 from engine.dialects.live import Answered, Audio, Ending, Finish, Goodbye, LiveRequest, Message, Said
 from engine.dialects.words import substitute
-from engine.heard import Final, Finished, Heard, Partial, SpeechStarted
+from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted
 from engine.record import Record, State
 from engine.request import Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript
@@ -40,7 +40,7 @@ _POST = "receive_post_processing_events"
 _SPEECH = "receive_speech_events"
 
 
-class GladiaVoice:
+class GladiaProtocol:
     """One session's side of the conversation. Caller and callback each get the messages that they asked for."""
 
     def __init__(self, asked: LiveRequest, model: Model, created: float) -> None:
@@ -94,17 +94,17 @@ class GladiaVoice:
             case _:
                 return Answered((), flawed=True)
 
-    def tell(self, heard: Heard, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (every voice is told)
+    def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (every vendor is told)
         """What was heard, for whoever asked for it."""
-        match heard:
+        match event:
             case SpeechStarted(channel=channel, at=at):
                 return self._speech("speech_start", at, channel, now)
             case Partial():
-                return self._transcript(heard, now)
+                return self._transcript(event, now)
             case Final():
-                return self._final(heard, now)
+                return self._final(event, now)
             case Finished():
-                self._finished = heard
+                self._finished = event
                 return self._closing(now)
             case _:
                 return ()

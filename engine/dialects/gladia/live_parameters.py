@@ -11,7 +11,7 @@ from engine.dialects.gladia.parameters import MAX_URL, REFUSED, Options, Reader,
 from engine.dialects.gladia.phrases import Phrases
 from engine.dialects.gladia.reply import Problem, invalid
 from engine.dialects.live import LiveRequest
-from engine.heard import LiveOptions
+from engine.events import LiveOptions
 from engine.request import Callback, RawFormat, Request
 
 DIALECT = "gladia-live"

@@ -40,10 +40,10 @@ class SpeechDetector:
         return [self._decide(probability) for probability in self._probabilities(pcm)]
 
     def _probabilities(self, pcm: bytes) -> list[float]:
+        if not pcm:
+            return []
         sound = np.concatenate((self._context, np.frombuffer(pcm, np.int16).astype(np.float32) / 32768.0))
         frames = np.lib.stride_tricks.sliding_window_view(sound, _CONTEXT + FRAME_SAMPLES)[::FRAME_SAMPLES]
-        if not len(frames):
-            return []
         inputs = {"input": np.ascontiguousarray(frames), "h": self._h, "c": self._c}
         judged, self._h, self._c = self._network.run(None, inputs)
         self._context = sound[-_CONTEXT:]

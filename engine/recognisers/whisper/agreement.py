@@ -13,7 +13,7 @@ from engine.transcript import Word
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class LocalAgreement:
     """What is settled of a stretch, and what the last pass put after it."""
 
     settled: tuple[Word, ...] = ()
@@ -25,7 +25,7 @@ class Agreement:
         """All that seems to be said."""
         return self.settled + self.open
 
-    def hear(self, guess: Sequence[Word], until: float) -> Agreement:
+    def hear(self, guess: Sequence[Word], until: float) -> LocalAgreement:
         """After another pass. A word that ends after `until` may be half a word, and is not settled yet."""
         rest = self._rest(guess)
         agreed = sum(1 for _ in _agreed(self.open, rest, until))
@@ -35,9 +35,9 @@ class Agreement:
         """The words, after the last pass over all of it."""
         return self.settled + self._rest(guess)
 
-    def release(self) -> Agreement:
+    def release(self) -> LocalAgreement:
         """What is settled has been told: the stretch begins after it."""
-        return Agreement((), self.open, self._end)
+        return LocalAgreement((), self.open, self._end)
 
     @property
     def _end(self) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from engine.audio.pcm import SAMPLE_RATE
-from engine.heard import LiveOptions
+from engine.events import LiveOptions
 from engine.recognisers.languages import public_code, whisper_code
 from engine.recognisers.speech.cutting import Piece
 from engine.recognisers.speech.sentences import in_order
 from engine.recognisers.speech.windows import Samples, samples
-from engine.recognisers.whisper.agreement import Agreement
+from engine.recognisers.whisper.agreement import LocalAgreement
 from engine.recognisers.whisper.live_channel import Growing, Guess
 from engine.recognisers.whisper.recorded import Whisper, later
 from engine.transcript import Model, Word
@@ -47,7 +47,7 @@ class Hearer:
         self._options = options
         self._known = whisper_code(options.language)
         self._supposed = self._known or "en"
-        self._agreement = Agreement()
+        self._agreement = LocalAgreement()
         self._passed: float | None = None
         self._wait = _EVERY
 
@@ -71,7 +71,7 @@ class Hearer:
 
     def conclude(self, piece: Piece) -> tuple[Word, ...]:
         words = self._agreement.conclude(self._hear(piece.start, piece.pcm))
-        self._agreement, self._passed = Agreement(), None
+        self._agreement, self._passed = LocalAgreement(), None
         if words:
             self._known = self._supposed
         return words

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
-from engine.heard import Final, Heard, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.speech.cutting import PAUSE, Cutter, Piece
 from engine.recognisers.speech.detection import FRAME_SECONDS, SpeechDetector
 from engine.transcript import Model, Word
@@ -96,13 +96,13 @@ class Ear:
         self._owing = False  # a Final without its speech_final
         self._last_word_end: float | None = None
 
-    def push(self, pcm: bytes, *, behind: bool) -> Iterator[Heard]:
+    def push(self, pcm: bytes, *, behind: bool) -> Iterator[LiveEvent]:
         pieces = list(self._cutter.push(pcm))
         for piece in pieces:
             yield from self._conclude(piece)
         yield from self._listen(behind=behind)
 
-    def finalize(self) -> Iterator[Heard]:
+    def finalize(self) -> Iterator[LiveEvent]:
         """What is held is over; the answer comes in any case."""
         pieces = list(self._cutter.cut())
         for piece in pieces:
@@ -110,14 +110,14 @@ class Ear:
         if not pieces:
             yield Final(self._number, self._cutter.end, 0.0, (), from_finalize=True, language=self._hearer.language)
 
-    def finish(self) -> Iterator[Heard]:
+    def finish(self) -> Iterator[LiveEvent]:
         for piece in self._cutter.flush():
             yield from self._conclude(piece)
 
     def close(self) -> None:
         self._hearer.close()
 
-    def _listen(self, *, behind: bool) -> Iterator[Heard]:
+    def _listen(self, *, behind: bool) -> Iterator[LiveEvent]:
         began = self._cutter.speech_start
         if began is None:
             yield from self._silence()
@@ -126,13 +126,13 @@ class Ear:
         if self._options.interim and (guess := self._hearer.guess(self._cutter, behind=behind)):
             yield from self._guessed(guess)
 
-    def _begin(self, at: float) -> Iterator[Heard]:
+    def _begin(self, at: float) -> Iterator[LiveEvent]:
         if not self._announced:
             self._announced = True
             if self._options.vad_events:
                 yield SpeechStarted(self._number, _ms(at))
 
-    def _silence(self) -> Iterator[Heard]:
+    def _silence(self) -> Iterator[LiveEvent]:
         wait, last = self._options.utterance_end, self._last_word_end
         if self._owing and last is not None and self._cutter.end - last >= self._pause * FRAME_SECONDS:
             yield self._final(Piece(self._cutter.start, b"", paused=True), ())
@@ -140,7 +140,7 @@ class Ear:
             self._last_word_end = None
             yield UtteranceEnded(self._number, last)
 
-    def _guessed(self, guess: Guess) -> Iterator[Heard]:
+    def _guessed(self, guess: Guess) -> Iterator[LiveEvent]:
         start, end = self._cutter.start, self._cutter.end
         if guess.settled and end - start > LONG_SECONDS:
             yield self._settled(guess)
@@ -160,7 +160,7 @@ class Ear:
         duration = self._cutter.start - start
         return Final(self._number, _ms(start), _ms(duration), words, language=self._hearer.language)
 
-    def _conclude(self, piece: Piece) -> Iterator[Heard]:
+    def _conclude(self, piece: Piece) -> Iterator[LiveEvent]:
         words = self._words(piece)
         if words or (self._owing and piece.paused):
             yield self._final(piece, words)

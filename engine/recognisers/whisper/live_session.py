@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.audio.stream import AudioStream, Block
 from engine.errors import AudioError
-from engine.heard import Broken, Final, Finished, Heard, LiveOptions
+from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions
 from engine.recognisers.whisper.live_channel import Ear, Listener
 from engine.request import FailureCode
 
@@ -36,7 +36,7 @@ class Session:
     def channels(self) -> int:
         return max(1, len(self._ears))
 
-    def push(self, data: bytes, *, behind: bool) -> Iterator[tuple[Heard, ...]]:
+    def push(self, data: bytes, *, behind: bool) -> Iterator[tuple[LiveEvent, ...]]:
         """`behind`: more audio is waiting already."""
         self._sum.update(data)
         try:
@@ -45,7 +45,7 @@ class Session:
         except AudioError as error:
             yield (Broken(FailureCode.AUDIO, str(error)),)
 
-    def finalize(self, channel: int | None) -> Iterator[tuple[Heard, ...]]:
+    def finalize(self, channel: int | None) -> Iterator[tuple[LiveEvent, ...]]:
         """An unknown channel is none."""
         for number, ear in enumerate(self._ears):
             if channel in (None, number):
@@ -53,7 +53,7 @@ class Session:
         if not self._ears:
             yield (Final(channel or 0, 0.0, 0.0, (), from_finalize=True),)
 
-    def finish(self) -> Iterator[tuple[Heard, ...]]:
+    def finish(self) -> Iterator[tuple[LiveEvent, ...]]:
         try:
             for block in self._audio.finish():
                 yield from self._hear(block, behind=True)
@@ -69,7 +69,7 @@ class Session:
         for ear in self._ears:
             ear.close()
 
-    def _hear(self, block: Block, *, behind: bool) -> Iterator[tuple[Heard, ...]]:
+    def _hear(self, block: Block, *, behind: bool) -> Iterator[tuple[LiveEvent, ...]]:
         if len(self._ears) != len(block):
             self._ears += self._made(len(block) - len(self._ears), len(self._ears))
         size = len(block[0])

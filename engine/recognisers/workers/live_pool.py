@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.audio.decode import MAX_SECONDS
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
-from engine.heard import Broken, Finished, Heard, LiveOptions
+from engine.events import Broken, Finished, LiveEvent, LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.memory import Holding, MemoryBudget, Why, peak_memory
@@ -38,17 +38,17 @@ _LONGEST = 16 * 1024**2
 """Bytes that an answer may have."""
 
 
-class Hearing:
+class PooledRecognition:
     """One session: push audio, and iterate for what is heard, until Finished or Broken, which comes last.
 
     Either of them, or `close`, gives its place back. `duration` is how many seconds of the audio were decoded so far,
-    `channels` how many the Heard are numbered by; both are up to date with what the worker said last.
+    `channels` how many the LiveEvent are numbered by; both are up to date with what the worker said last.
     """
 
     def __init__(self, number: int, worker: _Worker) -> None:
         self._number = number
         self._worker = worker
-        self._heard: asyncio.Queue[Heard | None] = asyncio.Queue()
+        self._heard: asyncio.Queue[LiveEvent | None] = asyncio.Queue()
         self._room = asyncio.Event()
         self._room.set()
         self._waiting = 0
@@ -83,7 +83,7 @@ class Hearing:
             self._send(wire.Close())
             self._end(None)
 
-    async def __aiter__(self) -> AsyncIterator[Heard]:
+    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
         """Once, by one reader."""
         while heard := await self._heard.get():
             yield heard
@@ -115,7 +115,7 @@ class Hearing:
 
     def _step(self, step: wire.Step) -> None:
         self.duration, self.channels = step.duration, step.channels
-        for heard in step.heard:
+        for heard in step.events:
             if isinstance(heard, Finished | Broken):
                 self._end(heard)
                 return
@@ -143,7 +143,7 @@ class Hearing:
         self._worker.leave(self._number)
 
 
-class Listening:
+class LivePool:
     """At most `sessions` at once, spread over `workers` processes. A process is ended, and its recognisers with it,
     after `idle_seconds` without a session (None: never), or when others need its part of the memory `budget` (None:
     unlimited)."""
@@ -178,9 +178,9 @@ class Listening:
     @property
     def count(self) -> int:
         """Sessions under way."""
-        return sum(len(worker.hearings) for worker in self._workers)
+        return sum(len(worker.recognitions) for worker in self._workers)
 
-    async def open(self, recogniser: str, options: LiveOptions) -> Hearing:
+    async def open(self, recogniser: str, options: LiveOptions) -> PooledRecognition:
         """Begin a session, once the recogniser is loaded.
 
         Raises Busy beyond the bound, or where there is no memory for it now; RecogniserUnavailable for one that cannot
@@ -190,7 +190,7 @@ class Listening:
             raise RecogniserUnavailable(f"recogniser {recogniser!r} is not configured")
         if self.count >= self._sessions:
             raise Busy(f"{self._sessions} live sessions are under way, as many as may be")
-        worker = min(self._workers, key=lambda one: (len(one.hearings), spec not in one.loaded))
+        worker = min(self._workers, key=lambda one: (len(one.recognitions), spec not in one.loaded))
         return await worker.open(recogniser, next(self._numbers), wire.Open(spec, options, self._max_seconds))
 
 
@@ -209,7 +209,7 @@ class _Worker:
         self._unloading: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet_since = 0.0
-        self.hearings: dict[int, Hearing] = {}
+        self.recognitions: dict[int, PooledRecognition] = {}
         self.loaded: set[Spec] = set()
 
     async def start(self) -> None:
@@ -231,21 +231,21 @@ class _Worker:
         if self._readers:
             await asyncio.wait(self._readers)
 
-    async def open(self, recogniser: str, number: int, message: wire.Open) -> Hearing:
+    async def open(self, recogniser: str, number: int, message: wire.Open) -> PooledRecognition:
         self._hold(recogniser, message.spec)
-        hearing = self.hearings[number] = Hearing(number, self)
+        recognition = self.recognitions[number] = PooledRecognition(number, self)
         if self._unloading:
             self._unloading.cancel()
         try:
             await self._budget.settled()
             await self.start()
             self.send(number, message)
-            await hearing.opened
+            await recognition.opened
         except BaseException:
-            await hearing.close()
+            await recognition.close()
             raise
         self.loaded.add(message.spec)
-        return hearing
+        return recognition
 
     def send(self, number: int, message: wire.Message) -> None:
         """Never waits: sessions bound what they send by what was taken."""
@@ -272,8 +272,8 @@ class _Worker:
 
     def leave(self, number: int) -> None:
         """The session is over."""
-        self.hearings.pop(number, None)
-        if not self.hearings and not self._stopped:
+        self.recognitions.pop(number, None)
+        if not self.recognitions and not self._stopped:
             self._rest()
 
     def _rest(self) -> None:
@@ -290,7 +290,7 @@ class _Worker:
 
     @property
     def _owes(self) -> bool:
-        return any(hearing.owed for hearing in self.hearings.values())
+        return any(recognition.owed for recognition in self.recognitions.values())
 
     async def _serve(self, process: Process) -> None:
         """Pass on what the process says, until it is gone or has nothing sensible to say."""
@@ -317,8 +317,8 @@ class _Worker:
                 raise ValueError("a frame that no recogniser has a reason for")
             body = await answers.readexactly(length)
             self._quiet_since = asyncio.get_running_loop().time()
-            if hearing := self.hearings.get(number):
-                hearing.answer(wire.unpack_answer(body))
+            if recognition := self.recognitions.get(number):
+                recognition.answer(wire.unpack_answer(body))
 
     def _judge(self) -> None:
         """Raises TimeoutError when the process owes an answer for too long."""
@@ -329,8 +329,8 @@ class _Worker:
         """End the process and whatever is heard in it; the next session has another."""
         process, self._process = self._process, None
         self.loaded.clear()
-        for hearing in list(self.hearings.values()):
-            hearing.fail()
+        for recognition in list(self.recognitions.values()):
+            recognition.fail()
         if self._unloading:
             self._unloading.cancel()
         if process and not ended(process):

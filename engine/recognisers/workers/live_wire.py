@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from engine import heard
-from engine.heard import Heard, LiveOptions
+from engine import events
+from engine.events import LiveEvent, LiveOptions
 from engine.recognisers.base import Spec
 from engine.request import FailureCode, RawFormat
 from engine.transcript import Model, Word
@@ -78,15 +78,22 @@ class Step:
     taken: int
     duration: float
     channels: int
-    heard: tuple[Heard, ...]
+    events: tuple[LiveEvent, ...]
 
 
 Message = Open | Audio | Finalize | Finish | Close
 Answer = Opened | Unloadable | Step
 
-_HEARD: dict[str, Any] = {
+_EVENTS: dict[str, Any] = {
     kind.__name__: kind
-    for kind in (heard.SpeechStarted, heard.Partial, heard.Final, heard.UtteranceEnded, heard.Finished, heard.Broken)
+    for kind in (
+        events.SpeechStarted,
+        events.Partial,
+        events.Final,
+        events.UtteranceEnded,
+        events.Finished,
+        events.Broken,
+    )
 }
 
 
@@ -120,8 +127,8 @@ def unpack_message(kind: bytes, body: bytes) -> Message:
 def pack_answer(session: int, answer: Answer) -> bytes:
     if not isinstance(answer, Step):
         return _framed(session, answer)
-    named = [{type(one).__name__: one} for one in answer.heard]
-    fields = {"taken": answer.taken, "duration": answer.duration, "channels": answer.channels, "heard": named}
+    named = [{type(one).__name__: one} for one in answer.events]
+    fields = {"taken": answer.taken, "duration": answer.duration, "channels": answer.channels, "events": named}
     body = orjson.dumps({Step.__name__: fields})
     return _HEAD.pack(len(body), session, _JSON) + body
 
@@ -134,7 +141,7 @@ def unpack_answer(body: bytes) -> Answer:
         case Unloadable.__name__:
             return Unloadable()
         case _:
-            return Step(**fields | {"heard": tuple(map(_heard, fields["heard"]))})
+            return Step(**fields | {"events": tuple(map(_event, fields["events"]))})
 
 
 def _framed(session: int, value: Message | Answer) -> bytes:
@@ -148,11 +155,11 @@ def _options(fields: dict[str, Any]) -> LiveOptions:
     return LiveOptions(**fields | lists | {"raw": raw})
 
 
-def _heard(named: dict[str, Any]) -> Heard:
+def _event(named: dict[str, Any]) -> LiveEvent:
     ((name, fields),) = named.items()
     if "words" in fields:
         fields["words"] = tuple(Word(**word) for word in fields["words"])
     if "code" in fields:
         fields["code"] = FailureCode(fields["code"])
-    found: Heard = _HEARD[name](**fields)
+    found: LiveEvent = _EVENTS[name](**fields)
     return found

@@ -16,7 +16,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import IO
 
-from engine.heard import Broken, Finished, Heard
+from engine.events import Broken, Finished, LiveEvent
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.live_channel import Listener
 from engine.recognisers.whisper.live_session import Session
@@ -57,7 +57,7 @@ class _Seat:
             if taken:
                 yield self._step(taken, ())
 
-    def _steps(self, message: wire.Message) -> Iterator[tuple[Heard, ...]]:
+    def _steps(self, message: wire.Message) -> Iterator[tuple[LiveEvent, ...]]:
         match message:
             case wire.Audio(data):
                 yield from self.session.push(data, behind=bool(self.waiting))
@@ -66,7 +66,7 @@ class _Seat:
             case wire.Finish():
                 yield from self.session.finish()
 
-    def _step(self, taken: int, heard: tuple[Heard, ...]) -> wire.Step:
+    def _step(self, taken: int, heard: tuple[LiveEvent, ...]) -> wire.Step:
         return wire.Step(taken, self.session.duration, self.session.channels, heard)
 
 
@@ -103,9 +103,9 @@ class Desk:
         if step is None:
             return
         self._ready.append(number)
-        if step.taken or step.heard:
+        if step.taken or step.events:
             self._say(number, step)
-        if step.heard and isinstance(step.heard[-1], Finished | Broken):
+        if step.events and isinstance(step.events[-1], Finished | Broken):
             self._close(number)
 
     def _open(self, number: int, message: wire.Open) -> None:

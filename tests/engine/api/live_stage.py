@@ -27,14 +27,14 @@ from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from engine.live.conversation import Ended
-from engine.live.outlet import Outlet
+from engine.live.callbacks import CallbackWriter
+from engine.live.conversation import SessionEnded
 from engine.live.session import Limits
 from engine.live.sessions import Sessions
 from relay.outbox.store import Database
 from relay.policy.destination import Rules
 from relay.transports.resolver import Resolver
-from tests.engine.live.ears import FakeEars, FakeHearing
+from tests.engine.live.recogniser import FakeRecogniser, FakeRecognition
 
 from .fakes import FakeKeys
 from .gladia_stage import Prober
@@ -54,15 +54,15 @@ class Stage:
     url: str
     database: Database
     keys: FakeKeys
-    ears: FakeEars
+    recogniser: FakeRecogniser
     sessions: Sessions
     archive: Archive
-    ended: list[Ended]
+    ended: list[SessionEnded]
     http: aiohttp.ClientSession
 
-    async def hearing(self) -> FakeHearing:
+    async def recognition(self) -> FakeRecognition:
         """The recogniser's side of the next session."""
-        return await self.ears.opened.get()
+        return await self.recogniser.opened.get()
 
     def connect(self, path: str = "/v1/listen?model=nova-3", **options: Any) -> Any:
         """A socket, as a context manager."""
@@ -82,12 +82,21 @@ async def stage(
     stuck: bool = False,
 ) -> AsyncIterator[Stage]:
     """Start the server on a free port, and stop it."""
-    keys, ears, ended, folder = FakeKeys(), FakeEars(places, stuck), list[Ended](), AudioFolder(root / "audio")
+    keys, recogniser, ended, folder = (
+        FakeKeys(),
+        FakeRecogniser(places, stuck),
+        list[SessionEnded](),
+        AudioFolder(root / "audio"),
+    )
     folder.create()
     spool = Spool(folder.incoming)
-    store, archive, outlet = JobStore(database, 60.0), Archive(database, folder), Outlet(database, backlog=backlog)
-    await outlet.start()
-    sessions = Sessions(ears, outlet, ended.append)
+    store, archive, callbacks = (
+        JobStore(database, 60.0),
+        Archive(database, folder),
+        CallbackWriter(database, backlog=backlog),
+    )
+    await callbacks.start()
+    sessions = Sessions(recogniser, callbacks, ended.append)
     resolver = Resolver(Rules(networks=(ip_network("127.0.0.0/8"),)), lookup=names)
     metrics = HttpMetrics(CollectorRegistry(), ROUTES)
     shared: dict[str, Any] = {
@@ -119,10 +128,10 @@ async def stage(
     host, port = app.addresses[0][:2]
     try:
         async with aiohttp.ClientSession() as http:
-            yield Stage(f"http://{host}:{port}", database, keys, ears, sessions, archive, ended, http)
+            yield Stage(f"http://{host}:{port}", database, keys, recogniser, sessions, archive, ended, http)
     finally:
         await app.cleanup()
-        await outlet.stop()
+        await callbacks.stop()
         await archive.close()
         await store.close()
 

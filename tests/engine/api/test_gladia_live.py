@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from engine.heard import Broken, Final
+from engine.events import Broken, Final
 from engine.live.session import Limits
 from engine.request import FailureCode
 from relay.outbox.store import Database
-from tests.engine.live.ears import HELLO
+from tests.engine.live.recogniser import HELLO
 
 from .live_stage import Stage, stage
 
@@ -69,11 +69,11 @@ async def test_a_session_from_its_beginning_to_its_result(server: Stage) -> None
     session_id, path = await begun(server, custom_metadata={"user": "J"})
     assert (await asked(server, "GET", f"/v2/live/{session_id}"))[1]["status"] == "queued"
     async with connect(server, path) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         assert await acknowledged(socket, bytes(16000)) == [0, 16000]
         assert await acknowledged(socket, bytes(16000)) == [16000, 32000]
         assert (await asked(server, "GET", f"/v2/live/{session_id}"))[1]["status"] == "processing"
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         await socket.send_str(STOP)
         said, code = await ended(socket)
     assert ([message["type"] for message in said], code) == (
@@ -117,13 +117,13 @@ async def test_a_broken_connection_is_taken_up_where_it_broke(server: Stage) -> 
     session_id, path = await begun(server)
     chunks = [bytes([n]) * 1600 for n in range(5)]
     async with connect(server, path) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         for chunk in chunks[:3]:
             await acknowledged(socket, chunk)
         assert socket._response.connection
         socket._response.connection.transport.abort()
     await noticed(server)
-    hearing.heard.put_nowait(Final(0, 0.0, 0.1, HELLO))  # nobody is there to be told
+    recognition.heard.put_nowait(Final(0, 0.0, 0.1, HELLO))  # nobody is there to be told
     async with connect(server, path) as socket:
         told = await socket.receive_json(timeout=5)
         # The acknowledgement of the last chunk was lost: it comes again, with what was spoken meanwhile.
@@ -132,7 +132,7 @@ async def test_a_broken_connection_is_taken_up_where_it_broke(server: Stage) -> 
         _, code = await ended(socket)
     assert told["type"] == "transcript"
     assert code == 1000
-    assert hearing.taken == b"".join(chunks)
+    assert recognition.taken == b"".join(chunks)
     assert (await over(server, session_id))["result"]["transcription"]["full_transcript"] == "Hello, there."
 
 
@@ -178,7 +178,7 @@ async def test_a_session_that_nobody_comes_back_to_ends(tmp_path: Path, database
 async def test_audio_that_cannot_be_decoded_is_an_error_of_the_job(server: Stage) -> None:
     session_id, path = await begun(server)
     async with connect(server, path) as socket:
-        (await server.hearing()).heard.put_nowait(Broken(FailureCode.AUDIO, "not audio"))
+        (await server.recognition()).heard.put_nowait(Broken(FailureCode.AUDIO, "not audio"))
         _, code = await ended(socket)
     assert code == 4400
     job = await over(server, session_id)
@@ -190,7 +190,7 @@ async def test_the_callback_gets_its_own_messages_and_the_caller_too(server: Sta
     _, path = await begun(server, **callback)
     async with connect(server, path) as socket:
         await acknowledged(socket, bytes(3200))
-        (await server.hearing()).heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        (await server.recognition()).heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         await socket.send_str(STOP)
         said, _ = await ended(socket)
     assert "transcript" in [message["type"] for message in said]
@@ -250,7 +250,7 @@ async def test_without_room_the_socket_is_refused_and_may_be_tried_again(tmp_pat
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await connect(server, path)
         assert refused.value.status == 429
-        server.ears.places = 1
+        server.recogniser.places = 1
         async with connect(server, path) as socket:
             assert await acknowledged(socket, b"now") == [0, 3]
 
@@ -258,7 +258,7 @@ async def test_without_room_the_socket_is_refused_and_may_be_tried_again(tmp_pat
 async def test_what_became_of_a_session_is_told_by_requests_too(server: Stage) -> None:
     session_id, path = await begun(server)
     async with connect(server, path) as socket:
-        (await server.hearing()).heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        (await server.recognition()).heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         await socket.send_str(STOP)
         await ended(socket)
     await over(server, session_id)

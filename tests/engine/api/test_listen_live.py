@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 
 from engine.dialects.live import Ending
-from engine.heard import Broken, Final, LiveOptions, Partial
+from engine.events import Broken, Final, LiveOptions, Partial
 from engine.live.session import Limits
 from engine.request import FailureCode, RawFormat
 from relay.outbox.store import Database
-from tests.engine.live.ears import HELLO
+from tests.engine.live.recogniser import HELLO
 
 from .live_stage import Stage, messages, next_message, stage
 
@@ -69,11 +69,11 @@ def states(database: Database) -> list[str]:
 
 async def test_audio_goes_in_and_what_is_heard_comes_out(server: Stage) -> None:
     async with server.connect(RAW + "&interim_results=true") as socket:
-        hearing = await server.hearing()
-        assert hearing.options == LiveOptions(raw=RawFormat("pcm_s16le", 16000, 1), interim=True, endpointing=0.01)
+        recognition = await server.recognition()
+        assert recognition.options == LiveOptions(raw=RawFormat("pcm_s16le", 16000, 1), interim=True, endpointing=0.01)
         await socket.send_bytes(bytes(32000))
-        hearing.heard.put_nowait(Partial(0, 0.0, 0.5, HELLO[:1]))
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO, speech_final=True))
+        recognition.heard.put_nowait(Partial(0, 0.0, 0.5, HELLO[:1]))
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO, speech_final=True))
         assert (await next_message(socket))["is_final"] is False
         final = await next_message(socket)
         assert final["channel"]["alternatives"][0]["transcript"] == "hello there"
@@ -81,8 +81,8 @@ async def test_audio_goes_in_and_what_is_heard_comes_out(server: Stage) -> None:
         last, code, reason = await closed(socket)
     assert [message["type"] for message in last] == ["Metadata"]
     assert (code, reason) == (1000, "")
-    assert hearing.taken == bytes(32000)
-    assert hearing.closed.is_set()
+    assert recognition.taken == bytes(32000)
+    assert recognition.closed.is_set()
     assert UUID(last[0]["request_id"])
     (ended,) = server.ended
     assert (ended.ending, ended.audio, ended.audio_bytes, ended.told_caller) == (Ending.DONE, 1.0, 32000, 3)
@@ -124,7 +124,7 @@ async def test_a_stranger_is_refused_before_the_upgrade(server: Stage, headers: 
     assert (await answer.json())["err_code"] == "INVALID_AUTH"
     assert UUID(answer.headers["dg-request-id"])
     assert "Invalid credentials" in answer.headers["dg-error"]
-    assert server.ears.opened.empty()
+    assert server.recogniser.opened.empty()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_a_bad_request_is_refused_before_the_upgrade(server: Stage, query:
     answer = await refused(server, RAW + query)
     assert answer.status == 400
     assert named in (await answer.json())["err_msg"]
-    assert server.ears.opened.empty()
+    assert server.recogniser.opened.empty()
     assert states(server.database) == []
 
 
@@ -160,11 +160,11 @@ async def test_without_room_a_session_is_refused_with_a_time_to_come_back(tmp_pa
 
 async def test_finalize_is_handed_on_and_answered(server: Stage) -> None:
     async with server.connect(RAW) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         await socket.send_bytes(bytes(3200))
         await socket.send_str('{"type":"Finalize","channel":0}')
         assert (await next_message(socket))["from_finalize"] is True
-        assert await hearing.flushed.get() == 0
+        assert await recognition.flushed.get() == 0
 
 
 async def test_an_empty_message_ends_the_stream_as_it_used_to(server: Stage) -> None:
@@ -176,18 +176,18 @@ async def test_an_empty_message_ends_the_stream_as_it_used_to(server: Stage) -> 
 
 async def test_text_behind_the_last_word_changes_nothing(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, stuck=True) as server, server.connect(RAW) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         await socket.send_str(CLOSE)
         for text in (CLOSE, "nonsense", '{"type":"Finalize"}'):
             await socket.send_str(text)
         await socket.send_bytes(bytes(3200))
         await socket.ping()
-        hearing.stuck = False
-        await hearing.finish()
+        recognition.stuck = False
+        await recognition.finish()
         last, code, _ = await closed(socket)
     assert ([message["type"] for message in last], code) == (["Metadata"], 1000)
-    assert hearing.taken == b""
-    assert hearing.flushed.empty()
+    assert recognition.taken == b""
+    assert recognition.flushed.empty()
 
 
 async def test_nonsense_is_bounded(tmp_path: Path, database: Database) -> None:
@@ -209,18 +209,18 @@ async def test_a_silent_caller_is_left_with_the_vendors_code(tmp_path: Path, dat
 
 async def test_a_message_that_is_too_large_is_refused(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, max_message=1000) as server, server.connect(RAW) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         await socket.send_bytes(bytes(2000))
         _, code, _ = await closed(socket)
-        await hearing.closed.wait()
+        await recognition.closed.wait()
     assert code == 1009
     assert [ended.ending for ended in server.ended] == [Ending.TOO_LARGE]
 
 
 async def test_what_is_no_audio_is_said_to_be_none(server: Stage) -> None:
     async with server.connect(RAW) as socket:
-        hearing = await server.hearing()
-        hearing.heard.put_nowait(Broken(FailureCode.AUDIO, "not audio"))
+        recognition = await server.recognition()
+        recognition.heard.put_nowait(Broken(FailureCode.AUDIO, "not audio"))
         said, code, reason = await closed(socket)
     assert [(message["type"], message["description"]) for message in said] == [("Error", "not audio")]
     assert (code, reason[:9]) == (1008, "DATA-0000")
@@ -228,7 +228,7 @@ async def test_what_is_no_audio_is_said_to_be_none(server: Stage) -> None:
 
 async def test_a_recogniser_that_dies_ends_the_session_and_nothing_else(server: Stage) -> None:
     async with server.connect(RAW) as socket, server.connect(RAW) as other:
-        first, second = await server.hearing(), await server.hearing()
+        first, second = await server.recognition(), await server.recognition()
         first.heard.put_nowait(Broken(FailureCode.INTERNAL, "the recogniser ended"))
         _, code, reason = await closed(socket)
         second.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
@@ -238,39 +238,39 @@ async def test_a_recogniser_that_dies_ends_the_session_and_nothing_else(server: 
 
 async def test_a_slow_recogniser_slows_the_caller_down_and_not_what_is_heard(server: Stage) -> None:
     async with server.connect(RAW) as socket:
-        hearing = await server.hearing()
-        hearing.room.clear()
+        recognition = await server.recognition()
+        recognition.room.clear()
         await socket.send_bytes(bytes(3200))
         await socket.send_str(CLOSE)
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         assert (await next_message(socket))["is_final"] is True
-        assert hearing.taken == b""
-        hearing.room.set()
+        assert recognition.taken == b""
+        recognition.room.set()
         _, code, _ = await closed(socket)
-    assert (hearing.taken, code) == (bytes(3200), 1000)
+    assert (recognition.taken, code) == (bytes(3200), 1000)
 
 
 async def test_a_caller_faster_than_speech_is_held_back(tmp_path: Path, database: Database) -> None:
     limits = Limits(burst=1.0, speed=2.0, idle=60.0)
     async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         began = asyncio.get_running_loop().time()
         for _ in range(4):
             await socket.send_bytes(bytes(16000))
         await socket.send_str(CLOSE)
         await closed(socket)
         took = asyncio.get_running_loop().time() - began
-    assert hearing.duration == 2.0
+    assert recognition.duration == 2.0
     assert took >= 0.49  # a second at once, the other one at twice the speed
 
 
 async def test_a_caller_that_leaves_has_its_results_finished(server: Stage) -> None:
     async with server.connect(CALLBACK) as socket:
-        hearing = await server.hearing()
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        recognition = await server.recognition()
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         assert socket._response.connection
         socket._response.connection.transport.abort()
-        await hearing.closed.wait()
+        await recognition.closed.wait()
     await until_committed(server, 2)
     assert [message["type"] for message in called_back(server.database)] == ["Results", "Metadata"]
     assert states(server.database) == ["ended"]
@@ -278,7 +278,7 @@ async def test_a_caller_that_leaves_has_its_results_finished(server: Stage) -> N
 
 
 async def until_committed(server: Stage, count: int) -> None:
-    """The outlet commits within milliseconds; how it is woken is its own business."""
+    """The callbacks commits within milliseconds; how it is woken is its own business."""
     async with asyncio.timeout(5):
         while len(called_back(server.database)) < count or states(server.database) == ["open"]:
             await asyncio.sleep(0.01)
@@ -286,9 +286,9 @@ async def until_committed(server: Stage, count: int) -> None:
 
 async def test_with_a_callback_the_caller_gets_the_metadata_and_the_callback_everything(server: Stage) -> None:
     async with server.connect(CALLBACK) as socket:
-        hearing = await server.hearing()
-        hearing.heard.put_nowait(Partial(0, 0.0, 0.5, HELLO[:1]))
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        recognition = await server.recognition()
+        recognition.heard.put_nowait(Partial(0, 0.0, 0.5, HELLO[:1]))
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         await socket.send_str(CLOSE)
         said, code, _ = await closed(socket)
     assert ([message["type"] for message in said], code) == (["Metadata"], 1000)
@@ -298,8 +298,8 @@ async def test_with_a_callback_the_caller_gets_the_metadata_and_the_callback_eve
 
 async def test_a_mirror_shows_the_caller_what_goes_to_the_callback(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database, mirror=True) as server, server.connect(CALLBACK) as socket:
-        hearing = await server.hearing()
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        recognition = await server.recognition()
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         await socket.send_str(CLOSE)
         said, _, _ = await closed(socket)
     assert [message["type"] for message in said] == ["Results", "Metadata"]
@@ -307,12 +307,12 @@ async def test_a_mirror_shows_the_caller_what_goes_to_the_callback(tmp_path: Pat
 
 async def test_a_lost_callback_closes_the_caller_within_a_second(server: Stage) -> None:
     async with server.connect(CALLBACK) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         kill(server.database)
         began = asyncio.get_running_loop().time()
         said, code, reason = await closed(socket)
         assert asyncio.get_running_loop().time() - began < 1.0
-        await hearing.closed.wait()
+        await recognition.closed.wait()
     assert (said, code) == ([], 1011)
     assert reason == "Callback lost: nothing would arrive there any more. (connection_lost)"
 
@@ -334,9 +334,9 @@ async def test_a_callback_too_slow_for_its_results_ends_the_session_with_a_reaso
     tmp_path: Path, database: Database
 ) -> None:
     async with stage(tmp_path, database, backlog=3) as server, server.connect(CALLBACK) as socket:
-        hearing = await server.hearing()
+        recognition = await server.recognition()
         for _ in range(3):
-            hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+            recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         said, code, reason = await closed(socket)
         assert ([message["type"] for message in said], code) == (["Metadata"], 1011)
         assert reason.startswith("Callback too slow")
@@ -347,8 +347,8 @@ async def test_a_callback_too_slow_for_its_results_ends_the_session_with_a_reaso
 async def test_a_stopping_server_finishes_its_sessions_first(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database) as server:
         socket = await server.connect(RAW)
-        hearing = await server.hearing()
-        hearing.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
+        recognition = await server.recognition()
+        recognition.heard.put_nowait(Final(0, 0.0, 1.0, HELLO))
         stopping = asyncio.create_task(server.sessions.stop(5.0))
         said, code, _ = await closed(socket)
         await stopping

@@ -16,9 +16,9 @@ from deepgram.listen.v1.types.listen_v1utterance_end import ListenV1UtteranceEnd
 
 from engine.audio.pcm import bytes_per_second, raw_format
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.deepgram import BadRequest, DeepgramVoice, parse_live
+from engine.dialects.deepgram import BadRequest, DeepgramProtocol, parse_live
 from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, KeepAlive, LiveRequest, Message
-from engine.heard import Final, Finished, Heard, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.request import Callback, RawFormat
 from engine.transcript import Model, Word
 
@@ -50,12 +50,12 @@ def asked(catalogue: Catalogue, *pairs: tuple[str, str]) -> LiveRequest:
     return request
 
 
-def voice(catalogue: Catalogue, *pairs: tuple[str, str], mirror: bool = False) -> DeepgramVoice:
-    return DeepgramVoice(asked(catalogue, *pairs), MODEL, 1763672314.1234, mirror=mirror)
+def protocol(catalogue: Catalogue, *pairs: tuple[str, str], mirror: bool = False) -> DeepgramProtocol:
+    return DeepgramProtocol(asked(catalogue, *pairs), MODEL, 1763672314.1234, mirror=mirror)
 
 
-def told(speaker: DeepgramVoice, heard: Heard, channels: int = 1) -> Message:
-    (message,) = speaker.tell(heard, channels, 0.0)
+def told(speaker: DeepgramProtocol, event: LiveEvent, channels: int = 1) -> Message:
+    (message,) = speaker.tell(event, channels, 0.0)
     return message
 
 
@@ -66,7 +66,7 @@ def document(message: Message) -> dict[str, Any]:
     return dict(found)
 
 
-def answered(speaker: DeepgramVoice, text: str) -> dict[str, Any]:
+def answered(speaker: DeepgramProtocol, text: str) -> dict[str, Any]:
     said = speaker.understand(text, 0.0)
     assert isinstance(said, Answered)
     (message,) = said.answers
@@ -140,7 +140,7 @@ def test_what_is_for_recordings_only_is_accepted_with_a_warning(catalogue: Catal
 
 
 def test_messages_of_the_caller_are_understood(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     assert speaker.understand(b"sound", 0.0) == Audio(b"sound")
     assert speaker.understand(b"", 0.0) == Finish()
     assert speaker.understand('{"type": "KeepAlive"}', 0.0) == KeepAlive()
@@ -163,7 +163,7 @@ def test_messages_of_the_caller_are_understood(catalogue: Catalogue) -> None:
     ],
 )
 def test_what_nobody_understands_is_answered_with_the_message_itself(catalogue: Catalogue, text: str) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     error = answered(speaker, text)
     assert (error["type"], error["variant"], error["message"]) == ("Error", "SchemaError", text[:256])
     said = speaker.understand(text, 0.0)
@@ -172,7 +172,7 @@ def test_what_nobody_understands_is_answered_with_the_message_itself(catalogue: 
 
 
 def test_results_say_everything_that_clients_look_for(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, ("punctuate", "true"), ("extra", "k:v"), ("search", "three"))
+    speaker = protocol(catalogue, ("punctuate", "true"), ("extra", "k:v"), ("search", "three"))
     result = document(told(speaker, Final(1, 1.0, 0.75, WORDS, speech_final=True, from_finalize=True), 2))
     assert result == {
         "type": "Results",
@@ -207,19 +207,19 @@ def test_results_say_everything_that_clients_look_for(catalogue: Catalogue) -> N
 
 
 def test_silence_has_an_alternative_too(catalogue: Catalogue) -> None:
-    result = document(told(voice(catalogue), Final(0, 0.0, 1.0, (), from_finalize=True)))
+    result = document(told(protocol(catalogue), Final(0, 0.0, 1.0, (), from_finalize=True)))
     assert result["channel"]["alternatives"] == [{"transcript": "", "confidence": 0.0, "words": []}]
 
 
 def test_a_partial_is_neither_final_nor_kept_apart(catalogue: Catalogue) -> None:
-    message = told(voice(catalogue), Partial(0, 1.0, 0.5, WORDS))
+    message = told(protocol(catalogue), Partial(0, 1.0, 0.5, WORDS))
     assert message.partial
     result = document(message)
     assert (result["is_final"], result["speech_final"], result["from_finalize"]) == (False, False, False)
 
 
 def test_events_are_told_as_the_vendor_does(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     started = document(told(speaker, SpeechStarted(1, 9.54), 2))
     assert started == {"type": "SpeechStarted", "channel": [1], "timestamp": 9.54}
     ended = document(told(speaker, UtteranceEnded(0, 2.395), 2))
@@ -227,7 +227,7 @@ def test_events_are_told_as_the_vendor_does(catalogue: Catalogue) -> None:
 
 
 def test_the_last_message_is_the_metadata_with_its_warnings(catalogue: Catalogue) -> None:
-    last = document(told(voice(catalogue, ("paragraphs", "true"), ("tag", "a")), Finished(27.3, 1, "ab" * 32)))
+    last = document(told(protocol(catalogue, ("paragraphs", "true"), ("tag", "a")), Finished(27.3, 1, "ab" * 32)))
     assert last.pop("warnings")[0]["parameter"] == "paragraphs"
     assert last == {
         "type": "Metadata",
@@ -244,7 +244,7 @@ def test_the_last_message_is_the_metadata_with_its_warnings(catalogue: Catalogue
 
 
 def test_with_a_callback_the_caller_gets_the_last_message_only(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, CALLBACK)
+    speaker = protocol(catalogue, CALLBACK)
     for heard in (Partial(0, 0.0, 1.0, WORDS), SpeechStarted(0, 1.0), Final(0, 0.0, 1.0, WORDS)):
         message = told(speaker, heard)
         assert message.to_caller is None
@@ -255,13 +255,13 @@ def test_with_a_callback_the_caller_gets_the_last_message_only(catalogue: Catalo
 
 
 def test_a_mirror_shows_the_caller_everything(catalogue: Catalogue) -> None:
-    message = told(voice(catalogue, CALLBACK, mirror=True), Final(0, 0.0, 1.0, WORDS))
+    message = told(protocol(catalogue, CALLBACK, mirror=True), Final(0, 0.0, 1.0, WORDS))
     assert message.to_caller == message.to_callback
     assert message.to_caller
 
 
 def test_formatting_is_configured_on_the_way(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     assert (
         document(told(speaker, Final(0, 0.0, 1.0, WORDS)))["channel"]["alternatives"][0]["transcript"] == "twenty three"
     )
@@ -271,7 +271,7 @@ def test_formatting_is_configured_on_the_way(catalogue: Catalogue) -> None:
 
 
 def test_keyterms_cannot_be_replaced_and_nothing_else_is_then(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     reply = answered(speaker, '{"type":"Configure","keyterms":["x"],"features":{"numerals":true}}')
     assert (reply["type"], reply["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERMS_NOT_SUPPORTED")
     assert (
@@ -294,18 +294,18 @@ def test_keyterms_cannot_be_replaced_and_nothing_else_is_then(catalogue: Catalog
 def test_sockets_are_closed_with_the_vendors_codes(
     catalogue: Catalogue, ending: Ending, code: int, begins: str
 ) -> None:
-    goodbye = voice(catalogue).goodbye(ending, "(connection_lost)")
+    goodbye = protocol(catalogue).goodbye(ending, "(connection_lost)")
     assert goodbye.code == code
     assert goodbye.reason.startswith(begins)
 
 
 def test_every_goodbye_fits_into_a_close_frame(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in Ending)
 
 
 def test_an_error_goes_to_caller_and_callback_but_not_to_one_that_is_lost(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, CALLBACK)
+    speaker = protocol(catalogue, CALLBACK)
     (error,) = speaker.parting(Ending.UNDECODABLE, "not audio", 0.0)
     assert document(error)["variant"] == "AudioError"
     assert error.to_callback == error.to_caller

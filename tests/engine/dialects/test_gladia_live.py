@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.gladia import GladiaVoice, Problem, live_job, live_started, parse_live, running_job
+from engine.dialects.gladia import GladiaProtocol, Problem, live_job, live_started, parse_live, running_job
 from engine.dialects.gladia.receipts import REMEMBERED, Receipts
 from engine.dialects.live import Answered, Audio, Ending, Finish, LiveRequest, Message
-from engine.heard import Final, Finished, Heard, LiveOptions, Partial, SpeechStarted
+from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
 from engine.record import Record, State
 from engine.request import Callback, Failed, FailureCode, RawFormat
 from engine.transcript import Model, Word
@@ -54,8 +54,8 @@ def asked(catalogue: Catalogue, body: object) -> LiveRequest:
     return request
 
 
-def voice(catalogue: Catalogue, **body: Any) -> GladiaVoice:
-    return GladiaVoice(asked(catalogue, body), MODEL, NOW)
+def protocol(catalogue: Catalogue, **body: Any) -> GladiaProtocol:
+    return GladiaProtocol(asked(catalogue, body), MODEL, NOW)
 
 
 def wanting(**wishes: bool) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def types(messages: Sequence[Message]) -> list[str]:
     return [document["type"] for document in shown(messages)]
 
 
-def sent(speaker: GladiaVoice, data: bytes | str) -> Audio:
+def sent(speaker: GladiaProtocol, data: bytes | str) -> Audio:
     said = speaker.understand(data, NOW)
     assert isinstance(said, Audio)
     return said
 
 
-def told(speaker: GladiaVoice, heard: Heard) -> Sequence[Message]:
-    return speaker.tell(heard, 1, NOW)
+def told(speaker: GladiaProtocol, event: LiveEvent) -> Sequence[Message]:
+    return speaker.tell(event, 1, NOW)
 
 
 def test_an_empty_body_is_16_khz_mono_and_tells_finals(catalogue: Catalogue) -> None:
@@ -194,7 +194,7 @@ def test_what_the_recogniser_cannot_do_is_accepted_with_a_warning(catalogue: Cat
 
 
 def test_every_chunk_is_acknowledged_with_its_place_in_the_session(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     assert sent(speaker, bytes(32000)).data == bytes(32000)
     (first,) = shown(sent(speaker, bytes(16000)).answers)
     assert first == {
@@ -209,11 +209,11 @@ def test_every_chunk_is_acknowledged_with_its_place_in_the_session(catalogue: Ca
 
 def test_audio_may_come_as_json_too(catalogue: Catalogue) -> None:
     chunk = json.dumps({"type": "audio_chunk", "data": {"chunk": base64.b64encode(b"sound").decode()}})
-    assert sent(voice(catalogue), chunk).data == b"sound"
+    assert sent(protocol(catalogue), chunk).data == b"sound"
 
 
 def test_audio_that_comes_again_is_acknowledged_again_and_heard_once(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     for chunk in (b"one.", b"two.", b"three."):
         sent(speaker, chunk)
     speaker.reconnected()
@@ -227,11 +227,11 @@ def test_audio_that_comes_again_is_acknowledged_again_and_heard_once(catalogue: 
     ["", "stop", "[]", "{}", '{"type":"audio_chunk"}', '{"type":"audio_chunk","data":{"chunk":"?"}}', "[" * 9999],
 )
 def test_what_nobody_understands_is_not_answered(catalogue: Catalogue, text: str) -> None:
-    assert voice(catalogue).understand(text, NOW) == Answered((), flawed=True)
+    assert protocol(catalogue).understand(text, NOW) == Answered((), flawed=True)
 
 
 def test_the_end_of_a_recording_is_acknowledged_with_what_is_left(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     sent(speaker, bytes(96000))
     told(speaker, Final(0, 0.0, 2.0, WORDS))
     said = speaker.understand('{"type": "stop_recording"}', NOW)
@@ -241,7 +241,7 @@ def test_the_end_of_a_recording_is_acknowledged_with_what_is_left(catalogue: Cat
 
 
 def test_a_transcript_keeps_its_id_until_it_is_final(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, **wanting(partial_transcripts=True))
+    speaker = protocol(catalogue, **wanting(partial_transcripts=True))
     first, final = (
         shown(told(speaker, Partial(0, 1.0, 0.5, WORDS[:1]))),
         shown(told(speaker, Final(0, 1.0, 1.0, WORDS))),
@@ -265,7 +265,7 @@ def test_a_transcript_keeps_its_id_until_it_is_final(catalogue: Catalogue) -> No
 
 
 def test_speech_begins_and_ends(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     (start,) = shown(told(speaker, SpeechStarted(0, 0.9)))
     transcript, end = shown(told(speaker, Final(0, 1.0, 1.5, WORDS, speech_final=True)))
     assert (start["type"], start["data"]) == ("speech_start", {"time": 0.9, "channel": 0})
@@ -275,7 +275,7 @@ def test_speech_begins_and_ends(catalogue: Catalogue) -> None:
 
 def test_each_kind_of_message_comes_only_where_it_is_wanted(catalogue: Catalogue) -> None:
     nothing = dict.fromkeys(("final_transcripts", "speech_events", "post_processing_events", "acknowledgments"), False)
-    speaker = voice(catalogue, **wanting(**nothing))
+    speaker = protocol(catalogue, **wanting(**nothing))
     messages = [
         *speaker.opening(NOW),
         *sent(speaker, bytes(100)).answers,
@@ -288,7 +288,7 @@ def test_each_kind_of_message_comes_only_where_it_is_wanted(catalogue: Catalogue
 
 
 def test_a_whole_session_in_the_vendors_order(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, **wanting(lifecycle_events=True), custom_metadata={"user": "J"})
+    speaker = protocol(catalogue, **wanting(lifecycle_events=True), custom_metadata={"user": "J"})
     messages = [
         *speaker.opening(NOW),
         *sent(speaker, bytes(32000)).answers,
@@ -308,7 +308,7 @@ def test_a_whole_session_in_the_vendors_order(catalogue: Catalogue) -> None:
 
 
 def test_a_callback_gets_what_it_asked_for_and_nothing_else(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, **CALLBACK)
+    speaker = protocol(catalogue, **CALLBACK)
     messages = [
         *speaker.opening(NOW),
         *sent(speaker, bytes(32000)).answers,
@@ -327,14 +327,14 @@ def test_a_callback_gets_what_it_asked_for_and_nothing_else(catalogue: Catalogue
 
 def test_words_are_spelt_as_the_caller_wants_them(catalogue: Catalogue) -> None:
     spelling = {"custom_spelling": True, "custom_spelling_config": {"spelling_dictionary": {"Dr": ["doctor"]}}}
-    speaker = voice(catalogue, realtime_processing=spelling)
+    speaker = protocol(catalogue, realtime_processing=spelling)
     (transcript,) = shown(told(speaker, Final(0, 1.0, 1.0, WORDS)))
     assert transcript["data"]["utterance"]["text"] == "Hello, Dr."
     assert shown(told(speaker, Finished(3.0, 1, "")))[0]["data"]["full_transcript"] == "Hello, Dr."
 
 
 def test_only_a_broken_connection_is_worth_coming_back_to(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue)
+    speaker = protocol(catalogue)
     codes = {ending: speaker.goodbye(ending, "").code for ending in Ending}
     again = {ending for ending, code in codes.items() if not (code in {1000, 1001} or 4400 <= code < 4500)}
     assert again == {Ending.TOO_LARGE}  # the vendor's clients send smaller pieces then
@@ -350,7 +350,7 @@ def test_a_session_is_shown_as_the_vendor_shows_jobs(catalogue: Catalogue) -> No
 
 
 def test_a_session_that_is_over_has_its_result_or_its_error(catalogue: Catalogue) -> None:
-    speaker = voice(catalogue, **CALLBACK)
+    speaker = protocol(catalogue, **CALLBACK)
     sent(speaker, bytes(32000))
     told(speaker, Final(0, 0.0, 1.0, WORDS))
     request, media = asked(catalogue, CALLBACK).request, speaker.media

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Goodbye, KeepAlive, Message, Said
-from engine.heard import Broken, Final, Finished, Heard
+from engine.events import Broken, Final, Finished, LiveEvent
 from engine.live.session import Action, Conclude, End, Flush, Limits, Push, Session, Tell
 from engine.request import FailureCode
 
@@ -39,8 +39,8 @@ class Plain:
         spoken: dict[str, Said] = {"keep": KeepAlive(), "flush": Finalize(1), "stop": Finish((message("stopping"),))}
         return spoken.get(data, Answered((message("what?"),), flawed=True))
 
-    def tell(self, heard: Heard, channels: int, now: float) -> Sequence[Message]:
-        return (message(type(heard).__name__),)
+    def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
+        return (message(type(event).__name__),)
 
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
         self.parted.append(ending)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-from engine.heard import LiveOptions
+from engine.events import LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.speech.cutting import Piece
 from engine.recognisers.whisper.live_channel import Growing, Guess

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.recognisers.whisper.agreement import Agreement
+from engine.recognisers.whisper.agreement import LocalAgreement
 from engine.transcript import Word
 
 NEVER_TOO_LATE = 1e9
@@ -18,8 +18,8 @@ def said(text: str, start: float = 0.0) -> tuple[Word, ...]:
     return tuple(Word(word, start + n, start + n + 0.8, 1.0) for n, word in enumerate(text.split()))
 
 
-def heard(*passes: str, until: float = NEVER_TOO_LATE) -> Agreement:
-    agreement = Agreement()
+def heard(*passes: str, until: float = NEVER_TOO_LATE) -> LocalAgreement:
+    agreement = LocalAgreement()
     for text in passes:
         agreement = agreement.hear(said(text), until)
     return agreement
@@ -87,7 +87,7 @@ guesses = st.lists(st.lists(words, max_size=8).map(lambda some: sorted(some, key
 def test_nothing_that_comes_changes_a_settled_word(
     before: list[list[Word]], after: list[list[Word]], until: float
 ) -> None:
-    agreement = Agreement()
+    agreement = LocalAgreement()
     for guess in before:
         agreement = agreement.hear(guess, until)
     settled = agreement.settled
@@ -100,7 +100,7 @@ def test_nothing_that_comes_changes_a_settled_word(
 @settings(deadline=None)
 @given(guesses, st.floats(0, 40))
 def test_words_come_in_order_and_none_before_what_was_told(passes: list[list[Word]], until: float) -> None:
-    agreement, told = Agreement(), 0.0
+    agreement, told = LocalAgreement(), 0.0
     for guess in passes:
         agreement = agreement.hear(guess, until)
         starts = [told, *(word.start for word in agreement.words)]
@@ -113,5 +113,5 @@ def test_words_come_in_order_and_none_before_what_was_told(passes: list[list[Wor
 @settings(deadline=None)
 @given(st.lists(words, max_size=8))
 def test_the_same_pass_twice_settles_all_of_it(guess: list[Word]) -> None:
-    once = Agreement().hear(guess, NEVER_TOO_LATE)
+    once = LocalAgreement().hear(guess, NEVER_TOO_LATE)
     assert once.hear(guess, NEVER_TOO_LATE).settled == once.words

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.audio.decode import decode
-from engine.heard import Final, Heard, LiveOptions, Partial, SpeechStarted
+from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.live import ListeningWhisper
 from engine.recognisers.whisper.live_channel import LONG_SECONDS, Ear
@@ -34,7 +34,7 @@ def sound(name: str) -> bytes:
 
 def listen(
     listener: ListeningWhisper, pcm: bytes, options: LiveOptions = OPTIONS, *, behind: bool = False
-) -> Iterator[Heard]:
+) -> Iterator[LiveEvent]:
     """All that is heard, as by somebody who is always in time."""
     ear = Ear(0, listener.hearer(options), options)
     for start in range(0, len(pcm), STEP):
@@ -46,11 +46,11 @@ def texts(words: tuple[Word, ...]) -> list[str]:
     return [word.text for word in words]
 
 
-def finals(heard: list[Heard]) -> list[Final]:
+def finals(heard: list[LiveEvent]) -> list[Final]:
     return [one for one in heard if isinstance(one, Final)]
 
 
-def understood(heard: list[Heard]) -> list[str]:
+def understood(heard: list[LiveEvent]) -> list[str]:
     return [word for final in finals(heard) for word in texts(final.words)]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.heard import Final, Heard, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.speech.cutting import FRAME_SECONDS, Piece
 from engine.recognisers.whisper.live_channel import LONG_SECONDS, LONGEST, PARTIAL_SECONDS, Ear, Growing, Guess
 from engine.transcript import Word
@@ -56,17 +56,17 @@ def sound(*parts: tuple[bytes, float]) -> bytes:
     return b"".join(sample * int(seconds * SECOND / 2) for sample, seconds in parts)
 
 
-def listen(pcm: bytes, options: LiveOptions = OPTIONS, *, settles: bool = False) -> list[Heard]:
+def listen(pcm: bytes, options: LiveOptions = OPTIONS, *, settles: bool = False) -> list[LiveEvent]:
     return list(steps(Ear(0, Clock(settles=settles), options, any), pcm))
 
 
-def steps(ear: Ear, pcm: bytes) -> Iterator[Heard]:
+def steps(ear: Ear, pcm: bytes) -> Iterator[LiveEvent]:
     for at in range(0, len(pcm), 3200):
         yield from ear.push(pcm[at : at + 3200], behind=False)
     yield from ear.finish()
 
 
-def finals(heard: list[Heard]) -> list[Final]:
+def finals(heard: list[LiveEvent]) -> list[Final]:
     return [one for one in heard if isinstance(one, Final)]
 
 

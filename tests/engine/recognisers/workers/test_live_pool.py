@@ -17,9 +17,9 @@ from engine.recognisers.pocketsphinx import PocketSphinx
 
 from engine.audio.decode import decode
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
-from engine.heard import Broken, Final, Finished, Heard, LiveOptions, Partial, SpeechStarted
+from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
 from engine.recognisers.base import Options
-from engine.recognisers.workers.live_pool import Hearing, Listening
+from engine.recognisers.workers.live_pool import LivePool, PooledRecognition
 from engine.request import FailureCode, RawFormat
 from tests.engine.audio.encoding import DEMO, STEREO, encode
 from tests.engine.recognisers.whisper.standin import DYING, GOOD, HANGING, MISSING, MODEL, MODULE
@@ -37,29 +37,29 @@ def sound(path: Path = DEMO) -> bytes:
 
 
 @asynccontextmanager
-async def listening(workers: int = 1, sessions: int = 4, **options: Any) -> AsyncIterator[Listening]:
-    house = Listening(STANDINS, workers=workers, sessions=sessions, worker=MODULE, **options)
-    await house.start()
+async def listening(workers: int = 1, sessions: int = 4, **options: Any) -> AsyncIterator[LivePool]:
+    pool = LivePool(STANDINS, workers=workers, sessions=sessions, worker=MODULE, **options)
+    await pool.start()
     try:
-        yield house
+        yield pool
     finally:
-        await house.stop()
+        await pool.stop()
 
 
-async def heard(hearing: Hearing) -> list[Heard]:
-    return [one async for one in hearing]
+async def heard(recognition: PooledRecognition) -> list[LiveEvent]:
+    return [one async for one in recognition]
 
 
-async def listened(hearing: Hearing, data: bytes, size: int = 3200) -> list[Heard]:
+async def listened(recognition: PooledRecognition, data: bytes, size: int = 3200) -> list[LiveEvent]:
     """All that is heard of the data."""
 
     async def push() -> None:
         for start in range(0, len(data), size):
-            await hearing.push(data[start : start + size])
-        await hearing.finish()
+            await recognition.push(data[start : start + size])
+        await recognition.finish()
 
     pushing = asyncio.create_task(push())
-    told = await heard(hearing)
+    told = await heard(recognition)
     await pushing
     return told
 
@@ -91,7 +91,7 @@ async def gone(pid: int) -> AsyncIterator[None]:
         os.close(descriptor)
 
 
-def finals(told: list[Heard], channel: int = 0) -> list[Final]:
+def finals(told: list[LiveEvent], channel: int = 0) -> list[Final]:
     return [one for one in told if isinstance(one, Final) and one.channel == channel]
 
 
@@ -101,186 +101,186 @@ def text(finals: list[Final]) -> str:
 
 async def test_a_session_is_heard_to_its_end_and_says_what_it_was_given() -> None:
     data = sound()
-    async with listening() as house:
-        hearing = await house.open("good", OPTIONS)
-        told = await listened(hearing, data)
+    async with listening() as pool:
+        recognition = await pool.open("good", OPTIONS)
+        told = await listened(recognition, data)
     assert told[-1] == Finished(11.12, 1, hashlib.sha256(data).hexdigest())
     assert len(finals(told)) == 3
-    assert (hearing.model, hearing.duration, hearing.channels) == (MODEL, 11.12, 1)
+    assert (recognition.model, recognition.duration, recognition.channels) == (MODEL, 11.12, 1)
 
 
 async def test_sessions_in_one_process_are_heard_side_by_side() -> None:
     data = sound()
-    async with listening() as house:
-        hearings = [await house.open("good", OPTIONS) for _ in range(4)]
-        told = await asyncio.gather(*(listened(hearing, data) for hearing in hearings))
+    async with listening() as pool:
+        recognitions = [await pool.open("good", OPTIONS) for _ in range(4)]
+        told = await asyncio.gather(*(listened(recognition, data) for recognition in recognitions))
         assert len(workers()) == 1
     assert told[0] == told[1] == told[2] == told[3]
 
 
 async def test_sessions_are_spread_over_the_processes() -> None:
-    async with listening(workers=2) as house:
+    async with listening(workers=2) as pool:
         for _ in range(2):
-            await house.open("good", OPTIONS)
+            await pool.open("good", OPTIONS)
         one, other = workers()
         os.kill(one, signal.SIGKILL)
         os.kill(other, 0)
 
 
 async def test_beyond_the_bound_a_session_is_turned_away_until_a_place_is_free() -> None:
-    async with listening(sessions=2) as house:
-        first, second = [await house.open("good", OPTIONS) for _ in range(2)]
+    async with listening(sessions=2) as pool:
+        first, second = [await pool.open("good", OPTIONS) for _ in range(2)]
         with pytest.raises(Busy, match="2 live sessions are under way"):
-            await house.open("good", OPTIONS)
+            await pool.open("good", OPTIONS)
         await first.close()
-        third = await house.open("good", OPTIONS)
+        third = await pool.open("good", OPTIONS)
         assert isinstance((await listened(second, SILENCE))[-1], Finished)
         assert isinstance((await listened(third, SILENCE))[-1], Finished)
-        assert house.count == 0
+        assert pool.count == 0
 
 
 async def test_finalizing_is_answered_while_the_session_goes_on() -> None:
-    async with listening() as house:
-        hearing = await house.open("good", OPTIONS)
-        await hearing.push(SILENCE)
-        await hearing.finalize()
-        told = hearing.__aiter__()
+    async with listening() as pool:
+        recognition = await pool.open("good", OPTIONS)
+        await recognition.push(SILENCE)
+        await recognition.finalize()
+        told = recognition.__aiter__()
         assert await anext(told) == Final(0, 0.99, 0.0, (), from_finalize=True)
-        assert isinstance((await listened(hearing, sound()))[-1], Finished)
+        assert isinstance((await listened(recognition, sound()))[-1], Finished)
 
 
 async def test_finalizing_before_any_audio_is_answered() -> None:
-    async with listening() as house:
-        hearing = await house.open("good", LiveOptions(multichannel=True))
-        await hearing.finalize()
-        await hearing.finish()
-        assert [type(one) for one in await heard(hearing)] == [Final, Finished]
+    async with listening() as pool:
+        recognition = await pool.open("good", LiveOptions(multichannel=True))
+        await recognition.finalize()
+        await recognition.finish()
+        assert [type(one) for one in await heard(recognition)] == [Final, Finished]
 
 
 async def test_audio_that_is_none_breaks_its_session_with_a_reason_for_the_caller() -> None:
-    async with listening() as house:
-        hearing = await house.open("good", LiveOptions())
-        (told,) = await listened(hearing, b"no audio at all" * 1000)
+    async with listening() as pool:
+        recognition = await pool.open("good", LiveOptions())
+        (told,) = await listened(recognition, b"no audio at all" * 1000)
         assert isinstance(told, Broken)
         assert (told.code, "corrupt" in told.message) == (FailureCode.AUDIO, True)
-        assert house.count == 0
+        assert pool.count == 0
 
 
 async def test_a_session_longer_than_it_may_be_is_broken() -> None:
-    async with listening(max_seconds=5) as house:
-        told = await listened(await house.open("good", OPTIONS), sound())
+    async with listening(max_seconds=5) as pool:
+        told = await listened(await pool.open("good", OPTIONS), sound())
         assert isinstance(told[-1], Broken)
         assert "longer than 5 seconds" in told[-1].message
 
 
 async def test_a_caller_faster_than_the_recogniser_has_to_wait() -> None:
-    async with listening() as house:
-        hearing = await house.open("good", OPTIONS)
+    async with listening() as pool:
+        recognition = await pool.open("good", OPTIONS)
         (pid,) = workers()
         os.kill(pid, signal.SIGSTOP)
-        pushing = asyncio.create_task(hearing.push(bytes(2 * 1024**2)))
+        pushing = asyncio.create_task(recognition.push(bytes(2 * 1024**2)))
         done, _ = await asyncio.wait({pushing}, timeout=0.2)
         assert not done
         os.kill(pid, signal.SIGCONT)
         await pushing
-        await hearing.finish()
-        assert isinstance((await heard(hearing))[-1], Finished)
+        await recognition.finish()
+        assert isinstance((await heard(recognition))[-1], Finished)
 
 
 async def test_closing_ends_the_iteration_and_frees_whoever_waits() -> None:
-    async with listening() as house:
-        hearing = await house.open("good", OPTIONS)
+    async with listening() as pool:
+        recognition = await pool.open("good", OPTIONS)
         (pid,) = workers()
         os.kill(pid, signal.SIGSTOP)
-        pushing = asyncio.create_task(hearing.push(bytes(2 * 1024**2)))
-        reading = asyncio.create_task(heard(hearing))
+        pushing = asyncio.create_task(recognition.push(bytes(2 * 1024**2)))
+        reading = asyncio.create_task(heard(recognition))
         await asyncio.wait({pushing}, timeout=0.1)
-        await hearing.close()
+        await recognition.close()
         await pushing
         assert await reading == []
         os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_worker_that_dies_breaks_its_sessions_and_the_next_has_another() -> None:
-    async with listening() as house:
-        bystander, dying = await house.open("good", OPTIONS), await house.open("dying", OPTIONS)
+    async with listening() as pool:
+        bystander, dying = await pool.open("good", OPTIONS), await pool.open("dying", OPTIONS)
         told = await listened(dying, sound())
         assert isinstance(told[-1], Broken)
         assert told[-1].code is FailureCode.INTERNAL
         (other,) = await heard(bystander)
         assert isinstance(other, Broken)
-        assert house.count == 0
-        assert isinstance((await listened(await house.open("good", OPTIONS), sound()))[-1], Finished)
+        assert pool.count == 0
+        assert isinstance((await listened(await pool.open("good", OPTIONS), sound()))[-1], Finished)
 
 
 async def test_a_worker_dies_without_the_sessions_of_another() -> None:
-    async with listening(workers=2) as house:
-        dying, bystander = await house.open("dying", OPTIONS), await house.open("good", OPTIONS)
+    async with listening(workers=2) as pool:
+        dying, bystander = await pool.open("dying", OPTIONS), await pool.open("good", OPTIONS)
         assert isinstance((await listened(dying, sound()))[-1], Broken)
         assert isinstance((await listened(bystander, sound()))[-1], Finished)
 
 
 async def test_a_worker_that_hangs_is_ended() -> None:
-    async with listening(stall_seconds=0.3) as house:
-        hearing = await house.open("hanging", OPTIONS)
+    async with listening(stall_seconds=0.3) as pool:
+        recognition = await pool.open("hanging", OPTIONS)
         data = sound()
-        pushing = asyncio.create_task(hearing.push(data + data))
-        assert isinstance((await heard(hearing))[-1], Broken)
+        pushing = asyncio.create_task(recognition.push(data + data))
+        assert isinstance((await heard(recognition))[-1], Broken)
         await pushing
 
 
 async def test_a_worker_with_nothing_to_do_is_not_taken_for_hung() -> None:
-    async with listening(stall_seconds=0.1) as house:
-        hearing = await house.open("good", OPTIONS)
-        await hearing.push(SILENCE)
+    async with listening(stall_seconds=0.1) as pool:
+        recognition = await pool.open("good", OPTIONS)
+        await recognition.push(SILENCE)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
-                await anext(hearing.__aiter__())
-        assert isinstance((await listened(hearing, SILENCE))[-1], Finished)
+                await anext(recognition.__aiter__())
+        assert isinstance((await listened(recognition, SILENCE))[-1], Finished)
 
 
 async def test_a_recogniser_that_cannot_be_loaded_takes_no_place() -> None:
-    async with listening() as house:
+    async with listening() as pool:
         for name in ("missing", "unknown"):
             with pytest.raises(RecogniserUnavailable):
-                await house.open(name, OPTIONS)
-        assert house.count == 0
+                await pool.open(name, OPTIONS)
+        assert pool.count == 0
 
 
 async def test_a_process_without_sessions_is_ended_after_a_while_and_started_again() -> None:
-    async with listening(idle_seconds=0) as house:
+    async with listening(idle_seconds=0) as pool:
         (before,) = workers()
-        hearing = await house.open("good", OPTIONS)
+        recognition = await pool.open("good", OPTIONS)
         async with gone(before):
-            await hearing.close()
-        assert isinstance((await listened(await house.open("good", OPTIONS), SILENCE))[-1], Finished)
+            await recognition.close()
+        assert isinstance((await listened(await pool.open("good", OPTIONS), SILENCE))[-1], Finished)
 
 
 async def test_stopping_breaks_what_is_under_way() -> None:
-    async with listening() as house:
-        hearing = await house.open("good", OPTIONS)
-        await house.stop()
-        (told,) = await heard(hearing)
+    async with listening() as pool:
+        recognition = await pool.open("good", OPTIONS)
+        await pool.stop()
+        (told,) = await heard(recognition)
         assert isinstance(told, Broken)
         with pytest.raises(WorkerDied):
-            await house.open("good", OPTIONS)
+            await pool.open("good", OPTIONS)
         assert workers() == set()
 
 
 @asynccontextmanager
-async def pocketsphinx() -> AsyncIterator[Listening]:
-    house = Listening({"small": TINY})
-    await house.start()
+async def pocketsphinx() -> AsyncIterator[LivePool]:
+    pool = LivePool({"small": TINY})
+    await pool.start()
     try:
-        yield house
+        yield pool
     finally:
-        await house.stop()
+        await pool.stop()
 
 
 async def test_speech_is_guessed_at_within_a_second_and_understood_when_it_is_over() -> None:
     options = LiveOptions(raw=RAW, interim=True, vad_events=True, endpointing=0.01)
-    async with pocketsphinx() as house:
-        told = await listened(await house.open("small", options), sound()[: int(3.4 * SECOND)])
+    async with pocketsphinx() as pool:
+        told = await listened(await pool.open("small", options), sound()[: int(3.4 * SECOND)])
     started, partial = (next(one for one in told if isinstance(one, kind)) for kind in (SpeechStarted, Partial))
     assert isinstance(started, SpeechStarted)
     assert isinstance(partial, Partial)
@@ -292,12 +292,12 @@ async def test_each_channel_is_understood_by_itself_word_for_word_as_in_a_file(t
     path = encode(tmp_path / "a.wav", "pcm_s16le", clip=STEREO, layout="stereo")
     with decode(path, split=True) as audio:
         channels = PocketSphinx().transcribe(audio, Options()).channels
-    async with pocketsphinx() as house:
-        hearing = await house.open("small", LiveOptions(multichannel=True))
-        told = await listened(hearing, path.read_bytes())
+    async with pocketsphinx() as pool:
+        recognition = await pool.open("small", LiveOptions(multichannel=True))
+        told = await listened(recognition, path.read_bytes())
     for number, channel in enumerate(channels):
         assert tuple(word for final in finals(told, number) for word in final.words) == channel.words
-    assert hearing.channels == 2
+    assert recognition.channels == 2
 
 
 class Purse:
@@ -321,21 +321,21 @@ class Purse:
 async def test_a_recogniser_for_which_there_is_no_memory_turns_its_sessions_away() -> None:
     purse = Purse(100)
     recognisers = {"small": replace(GOOD, memory=60), "other": replace(GOOD, memory=50, beam_size=1)}
-    house = Listening(recognisers, memory=purse, worker=MODULE)
-    await house.start()
-    first = await house.open("small", OPTIONS)
-    second = await house.open("small", OPTIONS)
+    pool = LivePool(recognisers, memory=purse, worker=MODULE)
+    await pool.start()
+    first = await pool.open("small", OPTIONS)
+    second = await pool.open("small", OPTIONS)
     assert purse.left == 40
     with pytest.raises(Busy, match="no 50 bytes of memory"):
-        await house.open("other", OPTIONS)
+        await pool.open("other", OPTIONS)
     await first.close()
-    house.spare()
+    pool.spare()
     assert purse.left == 40  # somebody is heard still
     (pid,) = workers()
     async with gone(pid):
         await second.close()
-        house.spare()
+        pool.spare()
     assert purse.left == 100
-    assert isinstance((await listened(await house.open("other", OPTIONS), SILENCE))[-1], Finished)
-    await house.stop()
+    assert isinstance((await listened(await pool.open("other", OPTIONS), SILENCE))[-1], Finished)
+    await pool.stop()
     assert purse.left == 100

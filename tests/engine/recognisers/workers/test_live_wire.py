@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.heard import Broken, Final, Finished, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.events import Broken, Final, Finished, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.base import Spec
 from engine.recognisers.workers import live_wire as wire
 from engine.request import FailureCode, RawFormat

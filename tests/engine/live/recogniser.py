@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from engine.errors import Busy
-from engine.heard import Broken, Final, Finished, Heard, LiveOptions
+from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions
 from engine.transcript import Model, Word
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
@@ -16,7 +16,7 @@ HELLO = (Word("hello", 0.1, 0.6, 0.9, "Hello,"), Word("there", 0.6, 1.0, 0.7, "t
 
 
 @dataclass
-class FakeHearing:
+class FakeRecognition:
     """Finishes as soon as it is asked to, unless it is `stuck`; a second of audio is 32000 bytes."""
 
     options: LiveOptions
@@ -28,7 +28,7 @@ class FakeHearing:
     room: asyncio.Event = field(default_factory=asyncio.Event)
     flushed: asyncio.Queue[int | None] = field(default_factory=asyncio.Queue)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    heard: asyncio.Queue[Heard | None] = field(default_factory=asyncio.Queue)
+    heard: asyncio.Queue[LiveEvent | None] = field(default_factory=asyncio.Queue)
 
     async def push(self, data: bytes) -> None:
         await self.room.wait()
@@ -47,7 +47,7 @@ class FakeHearing:
         self.closed.set()
         self.heard.put_nowait(None)
 
-    async def __aiter__(self) -> AsyncIterator[Heard]:
+    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
         while heard := await self.heard.get():
             yield heard
             if isinstance(heard, Finished | Broken):
@@ -55,18 +55,18 @@ class FakeHearing:
 
 
 @dataclass
-class FakeEars:
-    """Hands out hearings, until it has none left."""
+class FakeRecogniser:
+    """Hands out recognitions, until it has none left."""
 
     places: int = 100
     stuck: bool = False
-    opened: asyncio.Queue[FakeHearing] = field(default_factory=asyncio.Queue)
+    opened: asyncio.Queue[FakeRecognition] = field(default_factory=asyncio.Queue)
 
-    async def open(self, recogniser: str, options: LiveOptions) -> FakeHearing:
+    async def open(self, recogniser: str, options: LiveOptions) -> FakeRecognition:
         if not self.places:
             raise Busy
         self.places -= 1
-        hearing = FakeHearing(options, stuck=self.stuck)
-        hearing.room.set()
-        self.opened.put_nowait(hearing)
-        return hearing
+        recognition = FakeRecognition(options, stuck=self.stuck)
+        recognition.room.set()
+        self.opened.put_nowait(recognition)
+        return recognition

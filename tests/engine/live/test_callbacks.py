@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from engine.live.outlet import Behind, Lost, Outlet, Tap, Trouble
+from engine.live.callbacks import Behind, CallbackStream, CallbackWriter, Lost, Trouble
 from relay.outbox.store import Database
 from tests.relay.deliveries import reading, writing
 
@@ -18,20 +18,20 @@ URL = "ws://user:pass@127.0.0.1:8080/live"
 @asynccontextmanager
 async def running(
     database: Database, backlog: int = 1000, busy_seconds: float = 5.0
-) -> AsyncIterator[tuple[Outlet, list[int]]]:
-    """An outlet, and how many messages each of its groups had."""
+) -> AsyncIterator[tuple[CallbackWriter, list[int]]]:
+    """An callbacks, and how many messages each of its groups had."""
     groups: list[int] = []
-    outlet = Outlet(
+    callbacks = CallbackWriter(
         database,
         backlog=backlog,
         committed=lambda count, _: groups.append(count),
         busy_seconds=busy_seconds,
     )
-    await outlet.start()
+    await callbacks.start()
     try:
-        yield outlet, groups
+        yield callbacks, groups
     finally:
-        await outlet.stop()
+        await callbacks.stop()
 
 
 def bodies(database: Database, key: str) -> list[bytes]:
@@ -50,9 +50,9 @@ def state(database: Database, key: str) -> str:
 KILL = "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
 
 
-def trouble_of(tap: Tap) -> asyncio.Queue[Trouble]:
+def trouble_of(stream: CallbackStream) -> asyncio.Queue[Trouble]:
     troubles: asyncio.Queue[Trouble] = asyncio.Queue()
-    tap.tell = troubles.put_nowait
+    stream.tell = troubles.put_nowait
     return troubles
 
 
@@ -79,57 +79,57 @@ async def held(database: Database, dialect: str) -> AsyncIterator[None]:
 
 
 async def test_messages_of_many_sessions_are_committed_in_order_and_in_groups(database: Database) -> None:
-    async with running(database) as (outlet, groups):
-        taps = [await outlet.open(f"s{n}", URL, {"dg-token": "key-1"}) for n in range(10)]
+    async with running(database) as (callbacks, groups):
+        streams = [await callbacks.open(f"s{n}", URL, {"dg-token": "key-1"}) for n in range(10)]
         for turn in range(20):
-            for tap in taps:
-                tap.put(f"{tap.key} {turn}".encode(), partial=turn % 2 == 0)
+            for stream in streams:
+                stream.put(f"{stream.key} {turn}".encode(), partial=turn % 2 == 0)
     assert sum(groups) == 200
     assert len(groups) < 10
-    for tap in taps:
-        assert bodies(database, tap.key) == [f"{tap.key} {turn}".encode() for turn in range(20)]
+    for stream in streams:
+        assert bodies(database, stream.key) == [f"{stream.key} {turn}".encode() for turn in range(20)]
 
 
 async def test_a_stream_is_there_before_its_first_message_and_ends_behind_its_last(database: Database) -> None:
-    async with running(database) as (outlet, _):
-        tap = await outlet.open("s", URL, {})
+    async with running(database) as (callbacks, _):
+        stream = await callbacks.open("s", URL, {})
         assert state(database, "s") == "open"
-        tap.put(b"one", partial=False)
-        tap.end()
-        tap.put(b"too late", partial=False)
+        stream.put(b"one", partial=False)
+        stream.end()
+        stream.put(b"too late", partial=False)
     assert bodies(database, "s") == [b"one"]
     assert state(database, "s") == "ended"
 
 
 async def test_a_killed_stream_is_noticed_within_half_a_second_and_takes_nothing_more(database: Database) -> None:
-    async with running(database) as (outlet, _):
-        tap, other = await outlet.open("s", URL, {}), await outlet.open("o", URL, {})
-        troubles = trouble_of(tap)
+    async with running(database) as (callbacks, _):
+        stream, other = await callbacks.open("s", URL, {}), await callbacks.open("o", URL, {})
+        troubles = trouble_of(stream)
         writing(database, lambda connection: connection.execute(KILL))
         async with asyncio.timeout(0.5 + 0.5):  # and what a busy machine takes
             assert await troubles.get() == Lost("connection_lost")
-        tap.put(b"never", partial=False)
+        stream.put(b"never", partial=False)
         other.put(b"still", partial=False)
     assert (bodies(database, "s"), bodies(database, "o")) == ([], [b"still"])
 
 
 async def test_a_message_for_a_stream_that_was_just_killed_holds_up_nobody(database: Database) -> None:
-    async with running(database) as (outlet, _):
-        tap, other = await outlet.open("s", URL, {}), await outlet.open("o", URL, {})
-        troubles = trouble_of(tap)
+    async with running(database) as (callbacks, _):
+        stream, other = await callbacks.open("s", URL, {}), await callbacks.open("o", URL, {})
+        troubles = trouble_of(stream)
         writing(database, lambda connection: connection.execute(KILL))  # the loop stands still: nobody has noticed
-        tap.put(b"never", partial=False)
+        stream.put(b"never", partial=False)
         other.put(b"still", partial=False)
         assert isinstance(await troubles.get(), Lost)
     assert (bodies(database, "s"), bodies(database, "o")) == ([], [b"still"])
 
 
 async def test_a_stream_whose_receiver_is_too_slow_is_in_trouble(database: Database) -> None:
-    async with running(database, backlog=5) as (outlet, _):
-        tap = await outlet.open("s", URL, {})
-        troubles = trouble_of(tap)
+    async with running(database, backlog=5) as (callbacks, _):
+        stream = await callbacks.open("s", URL, {})
+        troubles = trouble_of(stream)
         for _ in range(5):
-            tap.put(b"{}", partial=False)
+            stream.put(b"{}", partial=False)
         async with asyncio.timeout(5):
             assert await troubles.get() == Behind(5)
 
@@ -137,10 +137,10 @@ async def test_a_stream_whose_receiver_is_too_slow_is_in_trouble(database: Datab
 async def test_an_engine_that_lives_says_so(database: Database) -> None:
     now = [1000.0]
     database = replace(database, clock=lambda: now[0])  # type: ignore[type-var]
-    async with running(database) as (outlet, _):
-        await outlet.open("s", URL, {})
+    async with running(database) as (callbacks, _):
+        await callbacks.open("s", URL, {})
         now[0] = 1007.0
-        await outlet.renew_once()
+        await callbacks.renew_once()
         sql = "SELECT producer_until FROM streams"
         assert reading(database, lambda connection: connection.execute(sql).fetchone()[0]) == 1017.0
 
@@ -148,15 +148,15 @@ async def test_an_engine_that_lives_says_so(database: Database) -> None:
 async def test_what_the_database_refuses_waits_in_its_place_but_not_without_bound(
     database: Database, dialect: str
 ) -> None:
-    async with running(database, backlog=3, busy_seconds=0.05) as (outlet, groups):
-        tap = await outlet.open("s", URL, {})
-        troubles = trouble_of(tap)
+    async with running(database, backlog=3, busy_seconds=0.05) as (callbacks, groups):
+        stream = await callbacks.open("s", URL, {})
+        troubles = trouble_of(stream)
         async with held(database, dialect):
             for n in range(3):
-                tap.put(b"%d" % n, partial=False)
+                stream.put(b"%d" % n, partial=False)
             async with asyncio.timeout(5):
                 assert await troubles.get() == Behind(3)
-            tap.put(b"3", partial=False)
+            stream.put(b"3", partial=False)
             assert groups == []
     assert bodies(database, "s") == [b"0", b"1", b"2", b"3"]
     assert sum(groups) == 4

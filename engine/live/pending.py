@@ -20,7 +20,7 @@ _MOST = 10_000
 
 
 @dataclass(slots=True)
-class Guest:
+class PendingSession:
     """One session: before its socket, with it, and for a while after its end. `turn` is held while it begins, and
     `saved` set once what became of it is written down."""
 
@@ -33,12 +33,12 @@ class Guest:
     ended_at: float | None = None
 
 
-class Lobby:
+class PendingSessions:
     """Who may come in, by token and by id. `now` is in epoch seconds."""
 
     def __init__(self) -> None:
         # By the hash of the token, so that looking one up tells nothing of those that are near it.
-        self._by_token: dict[bytes, Guest] = {}
+        self._by_token: dict[bytes, PendingSession] = {}
 
     def admit(self, asked: LiveRequest, now: float) -> str:
         """The token of a new session. Raises Busy where too many wait."""
@@ -46,29 +46,29 @@ class Lobby:
         if len(self._by_token) >= _MOST:
             raise Busy("too many sessions were begun and never connected")
         token = secrets.token_urlsafe(32)
-        self._by_token[_hash(token)] = Guest(asked, now)
+        self._by_token[_hash(token)] = PendingSession(asked, now)
         return token
 
-    def by_token(self, token: str) -> Guest | None:
+    def by_token(self, token: str) -> PendingSession | None:
         """The session that a token opens."""
         return self._by_token.get(_hash(token))
 
-    def by_id(self, request_id: str, key_id: str | None) -> Guest | None:
+    def by_id(self, request_id: str, key_id: str | None) -> PendingSession | None:
         """A session of this key; None is whoever asks where no key is required."""
-        for guest in self._by_token.values():
-            request = guest.asked.request
+        for pending in self._by_token.values():
+            request = pending.asked.request
             if request.id == request_id and key_id in {None, request.key_id}:
-                return guest
+                return pending
         return None
 
     def _forget(self, now: float) -> None:
-        self._by_token = {token: guest for token, guest in self._by_token.items() if not _is_stale(guest, now)}
+        self._by_token = {token: pending for token, pending in self._by_token.items() if not _is_stale(pending, now)}
 
 
-def _is_stale(guest: Guest, now: float) -> bool:
-    if guest.conversation is None:
-        return now - guest.created_at > TOKEN_SECONDS
-    return guest.ended_at is not None and now - guest.ended_at > TOKEN_SECONDS
+def _is_stale(pending: PendingSession, now: float) -> bool:
+    if pending.conversation is None:
+        return now - pending.created_at > TOKEN_SECONDS
+    return pending.ended_at is not None and now - pending.ended_at > TOKEN_SECONDS
 
 
 def _hash(token: str) -> bytes:

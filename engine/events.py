@@ -93,4 +93,4 @@ class Broken:
     message: str
 
 
-Heard = SpeechStarted | Partial | Final | UtteranceEnded | Finished | Broken
+LiveEvent = SpeechStarted | Partial | Final | UtteranceEnded | Finished | Broken

@@ -44,11 +44,11 @@ class Behind:
 Trouble = Lost | Behind
 
 
-class Tap:
+class CallbackStream:
     """One session's stream. Messages go out in the order in which they were put in."""
 
     def __init__(
-        self, outlet: Outlet, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None
+        self, writer: CallbackWriter, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None
     ) -> None:
         self.key = key
         self.url = url
@@ -56,7 +56,7 @@ class Tap:
         self.traceparent = traceparent
         self.tell: Callable[[Trouble], None] = _unheard
         self.is_over = False
-        self._outlet = outlet
+        self._writer = writer
         self._count = 0
 
     def put(self, body: bytes, *, partial: bool) -> None:
@@ -64,20 +64,20 @@ class Tap:
         if not self.is_over:
             self._count += 1
             kind = Kind.PARTIAL if partial else Kind.FINAL
-            self._outlet.enqueue(Put(self, f"{self.key}-{self._count}", body, kind))
+            self._writer.enqueue(Put(self, f"{self.key}-{self._count}", body, kind))
 
     def end(self) -> None:
         """The last message is in; what waits is delivered still."""
         if not self.is_over:
             self.is_over = True
-            self._outlet.enqueue(Finish(self))
+            self._writer.enqueue(Finish(self))
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
     """A message to be committed."""
 
-    tap: Tap
+    stream: CallbackStream
     id: str
     body: bytes = field(repr=False)
     kind: Kind
@@ -87,13 +87,13 @@ class Put:
 class Finish:
     """A stream to be ended."""
 
-    tap: Tap
+    stream: CallbackStream
 
 
 Task = Put | Finish
 
 
-class Outlet:
+class CallbackWriter:
     """All streams of this engine. The relay ends them once the engine is gone, or has been silent for `liveness`
     seconds; a stream of which more than `backlog` messages wait is in trouble."""
 
@@ -116,7 +116,7 @@ class Outlet:
         self._writer = database.writer(busy_seconds)
         self._reader = database.reader()
         self._bell = database.bell()
-        self._taps: dict[str, Tap] = {}
+        self._streams: dict[str, CallbackStream] = {}
         self._tasks: list[Task] = []
         self._first_at = 0.0
         self._something = asyncio.Event()
@@ -142,13 +142,15 @@ class Outlet:
         self._bell.close()
         self._sign.close()
 
-    async def open(self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None) -> Tap:
+    async def open(
+        self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None
+    ) -> CallbackStream:
         """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. Raises StoreUnavailable."""
         handshake = {**({"traceparent": traceparent} if traceparent else {}), **headers}
         await self._writer.run(lambda connection: outbox.begin_stream(connection, self._stream(key), url, handshake))
         self._bell.ring()
-        self._taps[key] = tap = Tap(self, key, url, headers, traceparent)
-        return tap
+        self._streams[key] = stream = CallbackStream(self, key, url, headers, traceparent)
+        return stream
 
     def enqueue(self, task: Task) -> None:
         """Have a task done with the next group."""
@@ -173,76 +175,76 @@ class Outlet:
         self._committed(sum(isinstance(task, Put) for task in tasks), time.perf_counter() - began)
         for task in tasks:
             if isinstance(task, Finish):
-                self._taps.pop(task.tap.key, None)
-        for tap, reason in failures.items():
-            self._lose(tap, reason)
+                self._streams.pop(task.stream.key, None)
+        for stream, reason in failures.items():
+            self._lose(stream, reason)
 
     async def watch_once(self) -> None:
         """Ask how the streams stand, and tell those that are in trouble."""
-        keys = tuple(self._taps)
+        keys = tuple(self._streams)
         statuses = await self._statuses(keys) if keys else {}
         for key in keys:
-            if tap := self._taps.get(key):
-                self._judge(tap, statuses.get(key))
+            if stream := self._streams.get(key):
+                self._judge(stream, statuses.get(key))
 
     async def renew_once(self) -> None:
         """Say that this engine lives."""
-        if keys := tuple(self._taps):
+        if keys := tuple(self._streams):
             until = self._clock() + self._liveness
             await self._writer.run(lambda connection: outbox.keep_streams(connection, keys, until))
 
     async def _statuses(self, keys: Sequence[str]) -> Mapping[str, StreamStatus]:
         return await self._reader.run(lambda connection: outbox.watch_streams(connection, keys))
 
-    def _judge(self, tap: Tap, status: StreamStatus | None) -> None:
+    def _judge(self, stream: CallbackStream, status: StreamStatus | None) -> None:
         match status:
             case StreamStatus(state=StreamState.KILLED, reason=reason):
-                self._lose(tap, reason.value if reason else "killed")
-            case None | StreamStatus(state=StreamState.ENDED | StreamState.CLOSED) if not tap.is_over:
-                self._lose(tap, "ended")
-            case StreamStatus(undelivered=waiting) if waiting >= self._backlog and not tap.is_over:
-                tap.tell(Behind(waiting))
+                self._lose(stream, reason.value if reason else "killed")
+            case None | StreamStatus(state=StreamState.ENDED | StreamState.CLOSED) if not stream.is_over:
+                self._lose(stream, "ended")
+            case StreamStatus(undelivered=waiting) if waiting >= self._backlog and not stream.is_over:
+                stream.tell(Behind(waiting))
             case _:
                 pass
 
-    def _lose(self, tap: Tap, reason: str) -> None:
-        tap.is_over = True
-        self._taps.pop(tap.key, None)
-        tap.tell(Lost(reason))
+    def _lose(self, stream: CallbackStream, reason: str) -> None:
+        stream.is_over = True
+        self._streams.pop(stream.key, None)
+        stream.tell(Lost(reason))
 
     def _stop_those_who_wait(self) -> None:
         """While nothing can be committed, no session may fill the memory."""
-        for tap, count in Counter(task.tap for task in self._tasks).items():
-            if count >= self._backlog and not tap.is_over:
-                tap.tell(Behind(count))
+        for stream, count in Counter(task.stream for task in self._tasks).items():
+            if count >= self._backlog and not stream.is_over:
+                stream.tell(Behind(count))
 
-    def _write(self, tasks: Sequence[Task], connection: Connection) -> Mapping[Tap, str]:
+    def _write(self, tasks: Sequence[Task], connection: Connection) -> Mapping[CallbackStream, str]:
         """In one transaction. A stream that takes nothing more holds up nobody else; the answer says which and why."""
-        failures: dict[Tap, str] = {}
+        failures: dict[CallbackStream, str] = {}
         for task in tasks:
             try:
-                if task.tap not in failures:
+                if task.stream not in failures:
                     self._do(task, connection)
             except (StreamKilled, StreamEnded, InvalidDelivery, DuplicateDelivery) as error:
                 log.warning("live.message.refused", detail=str(error))
-                failures[task.tap] = "killed" if isinstance(error, StreamKilled) else "ended"
+                failures[task.stream] = "killed" if isinstance(error, StreamKilled) else "ended"
         return failures
 
     def _do(self, task: Task, connection: Connection) -> None:
         if isinstance(task, Finish):
-            outbox.end_stream(connection, task.tap.key)
+            outbox.end_stream(connection, task.stream.key)
         else:
             outbox.add(connection, self._delivery(task))
 
     def _delivery(self, put: Put) -> NewDelivery:
         return NewDelivery(
             id=put.id,
-            url=put.tap.url,
+            url=put.stream.url,
             body=put.body,
             kind=put.kind,
-            headers=put.tap.headers,
-            traceparent=put.tap.traceparent,
-            stream=self._stream(put.tap.key),
+            headers=put.stream.headers,
+            traceparent=put.stream.traceparent,
+            stream=self._stream(put.stream.key),
         )
 
     def _stream(self, key: str) -> Stream:
