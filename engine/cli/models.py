@@ -22,7 +22,7 @@ from engine.errors import EngineError
 from engine.recognisers.models import files
 from engine.recognisers.models.files import ModelDamaged, ModelFiles
 from engine.recognisers.models.integrity import check
-from engine.recognisers.models.names import WHEELS, canonical
+from engine.recognisers.models.names import canonical, short, wheel_of
 from engine.recognisers.models.pull import pull as pull_model
 from engine.recognisers.models.staging import Progress, at_work
 from engine.settings import EngineSettings
@@ -98,11 +98,12 @@ def remove(name: Name, force: Force = False, config: Config = None) -> None:
                 freed += files.size_on_disk(place)
                 staging.remove(called)
             elif not freed:
-                wheel = f"; `pip uninstall {WHEELS[called].distribution}` removes its wheel" if called in WHEELS else ""
+                brought = wheel_of(called)
+                wheel = f"; `pip uninstall {brought.distribution}` removes its wheel" if brought else ""
                 raise EngineError(
-                    f"{called} is not in {engine.models_dir}; `engine models list` shows what there is{wheel}"
+                    f"{name} is not in {engine.models_dir}; `engine models list` shows what there is{wheel}"
                 )
-        print(f"{called}: {decimal(freed)} freed")
+        print(f"{short(called)}: {decimal(freed)} freed")
 
 
 def _refuse_if_used(name: str, engine: EngineSettings, force: bool) -> None:

