@@ -128,6 +128,8 @@ def _hub_errors(repository: str) -> Iterator[None]:
         from huggingface_hub import constants, errors
         from huggingface_hub.utils import logging
         from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"  # what else stands in it may be secret
     except ValueError:
         raise EngineError("HF_ENDPOINT is no URL: take it away, or set it to a mirror of the hub") from None
     disable_progress_bars()  # they would stand beside ours
@@ -152,7 +154,6 @@ def _hub_errors(repository: str) -> Iterator[None]:
         reason = type(error).__name__
         if isinstance(error, errors.HfHubHTTPError):
             reason = f"HTTP {error.response.status_code}"
-        host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"  # what else stands in it may be secret
         raise Unreachable(
             f"{repository}: the hub at {host} could not be reached ({reason}). Try again: what came is "
             f"kept. {OUT_OF_REACH.format(name=short(repository))}"

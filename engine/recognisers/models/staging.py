@@ -79,8 +79,8 @@ class Staging:
         self.tidy()
 
     def tidy(self) -> None:
-        """Free the disk of what was taken away, also by a process that was killed over it: what nothing took the place of,
-        although something was to, is put back."""
+        """Free the disk of what was taken away, also by a process that was killed over it. But put a model back that a
+        staged one was to replace and has not."""
         for path in self._removed.glob("*"):
             name = kept_name(path)
             if staging_folder(self._models_dir, name).exists() and not (self._models_dir / name).exists():
