@@ -44,15 +44,15 @@ from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.pool import Pool
 from engine.recognisers.workers.scheduler import Moved
 from engine.settings import EngineSettings, LiveSettings, Settings
-from relay.errors import ConfigError, StoreUnavailable
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
+from relay.outbox.errors import ConfigError, StoreUnavailable
 from relay.outbox.results import Results
 from relay.outbox.store import Database
-from relay.policy.destination import Rules
-from relay.telemetry import exposition
-from relay.telemetry.exposition import Check, measure_loop_lag
-from relay.telemetry.supervisor import Supervisor
-from relay.telemetry.traces import Spans
-from relay.transports.resolver import Resolver
+from relay.service import health as exposition
+from relay.service.health import Check, measure_loop_lag
+from relay.service.systemd import Supervisor
+from relay.service.traces import Spans
 
 _STALLED_SECONDS = 30.0
 _STATS_SECONDS = 5.0

@@ -10,7 +10,7 @@ import orjson
 from engine.dialects import deepgram, gladia
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
-from relay.model import Kind, Method, NewDelivery
+from relay.outbox.model import Kind, Method, NewDelivery
 
 
 class Dialect(Protocol):

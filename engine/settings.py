@@ -17,9 +17,9 @@ from engine.jobs.folder import AudioFolder
 from engine.recognisers.base import Spec
 from engine.recognisers.capabilities import abilities
 from engine.recognisers.models import files, integrity
-from relay.configfile import load
-from relay.errors import ConfigError
-from relay.outbox.settings import OutboxSettings, Section
+from relay.outbox.errors import ConfigError
+from relay.service.configfile import load
+from relay.service.settings import OutboxSettings, Section
 
 DAY = 86400.0
 OTHER_SECTIONS = frozenset({"relay"})

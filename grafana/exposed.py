@@ -11,7 +11,7 @@ from engine.api import server
 from engine.api.metrics import HttpMetrics
 from engine.jobs.observers import Metrics as EngineMetrics
 from engine.live.observers import LiveMetrics
-from relay.telemetry.log import Lines
+from relay.service.log import Lines
 from relay.telemetry.metrics import Metrics as RelayMetrics
 from relay.telemetry.workers import WorkerMetrics
 

@@ -37,9 +37,9 @@ from engine.dialects.deepgram import (
 from engine.errors import AudioError
 from engine.request import Failed, FailureCode, Media, RawFormat, Request
 from engine.transcript import Transcript
-from relay.model import Refusal
-from relay.policy.destination import PRE_RECORDED
-from relay.transports.resolver import Resolver, Unresolved, admit
+from relay.guard.resolver import Resolver, Unresolved, admit
+from relay.guard.rules import Refusal
+from relay.guard.url import PRE_RECORDED
 
 PATH = "/v1/listen"
 

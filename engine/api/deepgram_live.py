@@ -31,9 +31,9 @@ from engine.live.session import Limits
 from engine.live.sessions import Sessions
 from engine.request import RawFormat
 from engine.transcript import Model
-from relay.model import Refusal
-from relay.policy.destination import LIVE
-from relay.transports.resolver import Resolver, Unresolved, admit
+from relay.guard.resolver import Resolver, Unresolved, admit
+from relay.guard.rules import Refusal
+from relay.guard.url import LIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.gladia import Problem, render_problem
 from engine.errors import StorageFull, TooLarge
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The id of the request being answered: time-ordered, unique, and the id of the job that it becomes."""

@@ -10,10 +10,11 @@ from aiohttp import web
 
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
+from relay.outbox.links import PATH as LINKS
+from relay.outbox.links import opens
 from relay.outbox.results import Result
-from relay.policy import pointer
 
-PATH = pointer.PATH + "{id}"
+PATH = LINKS + "{id}"
 
 _CLOSED = BadRequest("INSUFFICIENT_PERMISSIONS", "The link has expired, or was changed on its way.", 403)
 _FORGOTTEN = BadRequest("NOT_FOUND", "The result is no longer kept.", 404)
@@ -35,7 +36,7 @@ def routes(shelf: Shelf, clock: Callable[[], float] = time.time) -> list[web.Rou
     async def fetch(request: web.Request) -> web.Response:
         delivery_id, query = request.match_info["id"], request.query
         expires, signed = query.get("expires", ""), query.get("signature", "")
-        if not pointer.opens(await shelf.secret(), delivery_id, expires, signed, clock()):
+        if not opens(await shelf.secret(), delivery_id, expires, signed, clock()):
             raise Rejected(_CLOSED)
         result = await shelf.fetch(delivery_id)
         if result is None:

@@ -19,10 +19,10 @@ from yarl import URL
 from engine.audio.sink import Stored, store
 from engine.errors import TooLarge
 from engine.request import Failed, FailureCode
-from relay.model import Refusal, Target
-from relay.policy.destination import read
-from relay.policy.retry_after import retry_after
-from relay.transports.resolver import Addresses, Resolver
+from relay.guard.resolver import Addresses, Resolver
+from relay.guard.rules import Refusal
+from relay.guard.url import Target, read
+from relay.service.retry_after import retry_after
 
 NOT_PUBLIC = "URL for media download must be publicly routable."
 UNDETERMINED = "Could not determine if URL for media download is publicly routable."

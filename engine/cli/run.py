@@ -6,7 +6,7 @@ import typer
 
 from engine.cli.terminal import Config, complaints, settings
 from engine.jobs import store
-from relay.telemetry.log import configure
+from relay.service.log import configure
 
 commands = typer.Typer()
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from engine.errors import EngineError
 from engine.settings import Settings, read
-from relay.configfile import CONFIG_VARIABLE
-from relay.errors import ConfigError, RelayError
+from relay.outbox.errors import ConfigError, RelayError
+from relay.service.configfile import CONFIG_VARIABLE
 
 DEFAULT_CONFIG = Path("config/outspoken.toml")
 

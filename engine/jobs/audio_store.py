@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from engine.errors import StorageFull
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 # Another engine may be between moving audio in and committing its job: only what lay still for so long is litter.
 GRACE_SECONDS = 3600.0

@@ -15,7 +15,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from engine.jobs.audio_store import GRACE_SECONDS, AudioStore, Wanted, full_disk_named
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config

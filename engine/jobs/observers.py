@@ -19,9 +19,9 @@ from engine.jobs.runner import Ended
 from engine.jobs.store import Snapshot
 from engine.request import Failed, FailureCode, Request
 from engine.transcript import Transcript
-from relay.model import Refusal
-from relay.policy.destination import Rules, read
-from relay.telemetry.traces import Spans
+from relay.guard.rules import Refusal, Rules
+from relay.guard.url import read
+from relay.service.traces import Spans
 
 DONE = "done"
 _STATES = ("queued", "leased")

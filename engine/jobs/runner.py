@@ -18,8 +18,8 @@ from engine.emission import emit
 from engine.errors import WorkerDied
 from engine.jobs.store import Job, Result
 from engine.request import Failed, FailureCode
-from relay.errors import StoreUnavailable
-from relay.model import NewDelivery
+from relay.outbox.errors import StoreUnavailable
+from relay.outbox.model import NewDelivery
 
 MOST_CRASHES = 3
 

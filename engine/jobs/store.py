@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from operator import itemgetter
 from typing import Any
 
@@ -27,10 +28,9 @@ from engine.request import (
 )
 from engine.transcript import Transcript
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
-from relay.policy.fairness import share
 
 _ACCEPT = statement("accept", __package__)
 _WAITING = statement("waiting", __package__)
@@ -264,8 +264,8 @@ def _choose(connection: Connection, room: int, now: float) -> list[int]:
     for key_id, seq in connection.execute(_CANDIDATES, values):
         queues[key_id].append(seq)
     connection.execute(_SERVED, values)
-    free = [room if quota is None else quota for quota in quotas.values()]
-    return suspects + share(room, dict(enumerate(queues.values())), dict(enumerate(free)))
+    rounds = zip_longest(*(queues[key_id][:quota] for key_id, quota in quotas.items()))
+    return suspects + [seq for turns in rounds for seq in turns if seq is not None][:room]
 
 
 def _suspects(connection: Connection, now: float) -> list[int]:

@@ -17,7 +17,7 @@ from engine.jobs.audio_store import AudioStore
 from engine.jobs.store import Job, Result
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 T = TypeVar("T")
 

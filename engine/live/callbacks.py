@@ -16,8 +16,8 @@ from functools import partial
 import structlog
 
 from relay import outbox
-from relay.errors import DuplicateDelivery, InvalidDelivery, StoreUnavailable, StreamEnded, StreamKilled
-from relay.model import Kind, NewDelivery, OnDead, Stream, StreamState, StreamStatus
+from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StoreUnavailable, StreamEnded, StreamKilled
+from relay.outbox.model import Kind, NewDelivery, OnDead, Stream, StreamState, StreamStatus
 from relay.outbox.store import BUSY_SECONDS, Connection, Database
 
 _WATCH_SECONDS = 0.25

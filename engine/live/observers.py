@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.dialects.live import Ending
 from engine.live.conversation import SessionEnded
-from relay.model import Refusal
-from relay.policy.destination import LIVE, Rules, read
+from relay.guard.rules import Refusal, Rules
+from relay.guard.url import LIVE, read
 
 _DIALECTS = ("deepgram", "gladia-live")
 _SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)

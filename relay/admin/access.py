@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from relay.errors import SchemaError
+from relay.outbox.errors import SchemaError
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Connection, Database

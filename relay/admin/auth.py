@@ -16,7 +16,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from relay.errors import ConfigError
+from relay.outbox.errors import ConfigError
 
 LEAST_TOKEN = 16
 SESSION_SECONDS = 12 * 3600.0

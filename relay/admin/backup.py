@@ -14,7 +14,7 @@ from relay.admin import audit
 from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
 from relay.admin.errors import Refused
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
 

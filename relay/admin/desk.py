@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from relay.admin.probe import Probed
 from relay.admin.pulse import Pulse
-from relay.configfile import Setting
-from relay.model import Method
-from relay.outbox.retention import Retention
+from relay.guard.rules import Rules
+from relay.outbox.model import Method
 from relay.outbox.store import Database
-from relay.policy.destination import Rules
+from relay.queue.retention import Retention
+from relay.service.configfile import Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from typing import Any
 from relay.admin.access import reading
 from relay.admin.overview import Destination, destinations
 from relay.admin.times import size
-from relay.model import Outcome
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
+from relay.policy.attempt import Outcome
 from relay.policy.outcome import remedy_for_413
 
 _EVIDENCE = statement("evidence", __package__)

@@ -21,14 +21,14 @@ from relay.admin.access import is_missing, reading
 from relay.admin.backup import last_backup_at
 from relay.admin.keys import keys
 from relay.admin.overview import RELAY_SILENT_SECONDS, destinations
-from relay.errors import RelayError, StoreUnavailable
-from relay.model import Refusal
+from relay.guard.resolver import Addresses, Resolver, Unresolved
+from relay.guard.rules import Refusal, Rules
+from relay.guard.url import LIVE, read
+from relay.outbox.errors import RelayError, StoreUnavailable
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.queries import statement
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
-from relay.policy.destination import LIVE, Rules, read
-from relay.transports.resolver import Addresses, Resolver, Unresolved
 
 if TYPE_CHECKING:
     from relay.outbox.postgres.vitals import Vitals

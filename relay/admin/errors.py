@@ -1,6 +1,6 @@
 """Why an operator's request was not carried out. Each kind has its exit code and its HTTP status."""
 
-from relay.errors import RelayError
+from relay.outbox.errors import RelayError
 
 
 class NotFound(RelayError):

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from relay.admin import audit
 from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
-from relay.outbox.retention import Pruned, Retention, prune, survey
 from relay.outbox.store import Database
+from relay.queue.retention import Pruned, Retention, prune, survey
 
 
 def forget(database: Database, kept: Retention, actor: Actor, now: float, *, dry_run: bool = False) -> Pruned:

@@ -11,9 +11,10 @@ from typing import Any
 
 from relay.admin.access import reading
 from relay.admin.errors import NotFound
-from relay.model import Outcome, State
+from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
+from relay.policy.attempt import Outcome
 
 _LIST = statement("list", __package__)
 _REACH = statement("reach", __package__)

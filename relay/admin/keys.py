@@ -23,7 +23,7 @@ from relay.policy.signing import PrivateKey, SigningKey, parse_key
 _KEYS = statement("keys", __package__)
 _RETIRE = statement("retire_key", __package__)
 _LOCK = statement("lock_keys", __package__)
-_ADD_DESTINATION = statement("add_destination")
+_ADD_DESTINATION = statement("add_destination", "relay.outbox")
 _INSERT = """
 INSERT INTO signing_keys (destination_id, key, created_at)
 VALUES ((SELECT id FROM destinations WHERE origin = :origin), :key, :now) RETURNING id

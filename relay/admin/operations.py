@@ -14,7 +14,7 @@ from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import EVERYTHING, Filter, bounds
-from relay.model import State
+from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 

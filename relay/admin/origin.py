@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from relay.admin.errors import Refused
-from relay.model import Refusal
-from relay.policy.destination import ANYWHERE, LIVE, read
+from relay.guard.rules import ANYWHERE, Refusal
+from relay.guard.url import LIVE, read
 
 
 def origin_of(text: str) -> str:

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from relay.admin.access import reading
-from relay.model import Outcome
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
+from relay.policy.attempt import Outcome
 
 _STATUS = statement("status", __package__)
 _DELIVERED_SINCE = statement("delivered_since", __package__)

@@ -18,30 +18,30 @@ from relay.admin.access import is_missing, reading
 from relay.admin.errors import Refused
 from relay.admin.origin import origin_of
 from relay.delivery.courier import Courier, Transport
-from relay.model import (
+from relay.guard.rules import Rules
+from relay.guard.url import read
+from relay.outbox.model import Kind, Method
+from relay.outbox.queries import statement
+from relay.outbox.store import Database
+from relay.policy.attempt import (
     NOTHING_LEARNT,
     Attempted,
     BodyLimits,
     Dead,
     Delivered,
     Delivery,
-    Kind,
     Lease,
-    Method,
     Outcome,
     Retry,
     Timing,
 )
-from relay.outbox.queries import statement
-from relay.outbox.store import Database
-from relay.policy.destination import Rules, read
 from relay.policy.outcome import Rulebook
 from relay.policy.signing import SigningKey
 
 SMALLEST = 256
 LARGEST = 64 * 2**20
 
-_LEARNT = statement("learnt")
+_LEARNT = statement("learnt", "relay.queue")
 _NOTE = "A test of this callback URL by those who operate the relay. It carries no result."
 
 

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from relay.model import Attempted, Outcome
+from relay.policy.attempt import Attempted, Outcome
 
 MINUTE = 60.0
 HOUR = 3600.0

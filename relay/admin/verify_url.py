@@ -1,6 +1,6 @@
 """What the guard would say of a URL, for an operator who asks: the judgement, with its rule and its remedy.
 
-Besides the rules of `relay.policy.destination`, a judgement's rule is one of
+Besides the rules of `relay.guard.url`, a judgement's rule is one of
 
 ====================  =========================================================
 `ok`                  the URL is allowed
@@ -16,18 +16,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from relay.model import Refusal
-from relay.policy.destination import (
-    ANYWHERE,
-    LIVE,
-    PRE_RECORDED,
-    Rules,
-    judge_address,
-    public_name,
-    read,
-    rulings,
-)
-from relay.transports.resolver import Addresses, Lookup, Resolver
+from relay.guard.address import judge_address
+from relay.guard.resolver import Addresses, Lookup, Resolver
+from relay.guard.rules import ANYWHERE, Refusal, Rules
+from relay.guard.url import LIVE, PRE_RECORDED, public_name, read, rulings
 
 OK = "ok"
 UNRESOLVABLE = "unresolvable"

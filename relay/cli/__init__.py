@@ -10,7 +10,7 @@ import typer
 
 from relay.cli import act, configuration, keys, look, receivers, upkeep, urls
 from relay.cli.terminal import Exit, complain, exit_of
-from relay.errors import RelayError
+from relay.outbox.errors import RelayError
 
 application = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__

@@ -31,7 +31,7 @@ from relay.cli.terminal import (
     say,
 )
 from relay.cli.times import when
-from relay.model import State
+from relay.outbox.model import State
 
 commands = typer.Typer()
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from relay.app.settings import in_force
 from relay.cli.terminal import Config, Json, config_file, print_json, print_table, say, settings
-from relay.settings import in_force
 
 commands = typer.Typer(no_args_is_help=True, help="The settings, and where they come from.")
 

@@ -31,7 +31,8 @@ from relay.cli.terminal import (
     say,
 )
 from relay.cli.times import moment, when
-from relay.model import Outcome, State
+from relay.outbox.model import State
+from relay.policy.attempt import Outcome
 
 commands = typer.Typer()
 

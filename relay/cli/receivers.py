@@ -58,7 +58,7 @@ def listen(
     """Run a receiver on 127.0.0.1 that prints every callback, and fails, delays or refuses on demand."""
     import uvloop
 
-    from relay import receiver
+    from relay.cli import listen as receiver
 
     verifiers = [_verifier("--verify-key", key) for key in verify_key or ()]
     behaviour = receiver.Behaviour(status, fail_first, fail_ratio, delay, max_body, keys=verifiers)

@@ -26,11 +26,11 @@ from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.origin import origin_of
 from relay.admin.plain import plain
 from relay.admin.times import Moment
+from relay.app.settings import Settings, read
 from relay.cli.times import moment
-from relay.configfile import CONFIG_VARIABLE
-from relay.errors import ConfigError, RelayError
+from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
-from relay.settings import Settings, read
+from relay.service.configfile import CONFIG_VARIABLE
 
 DEFAULT_CONFIG = Path("config/outspoken.toml")
 _STYLES = {

@@ -35,12 +35,12 @@ from relay.cli.terminal import (
     say,
     settings,
 )
-from relay.errors import ConfigError, MoveRefused, RelayError
+from relay.guard.rules import Rules
 from relay.outbox import OUTBOX, database_at
+from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import move
-from relay.outbox.retention import Pruned
 from relay.outbox.store import Database
-from relay.policy.destination import Rules
+from relay.queue.retention import Pruned
 
 commands = typer.Typer()
 
@@ -57,10 +57,10 @@ def run(
     count = workers or chosen.relay.workers
     import uvloop
 
-    from relay import app
-    from relay.cli import workers as crew
-    from relay.settings import in_force
-    from relay.telemetry.log import configure
+    from relay.app import daemon as app
+    from relay.app import workers as crew
+    from relay.app.settings import in_force
+    from relay.service.log import configure
 
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
     known = in_force(chosen, config_file(config), os.environ)

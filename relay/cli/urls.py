@@ -15,10 +15,10 @@ from relay.admin import probe as probing
 from relay.admin.probe import Probed
 from relay.admin.times import size, span
 from relay.admin.verify_url import Judgement, verify, verify_lines
+from relay.app.settings import Settings
 from relay.cli.terminal import Config, Exit, Json, safe, settings
-from relay.model import Method
-from relay.settings import Settings
-from relay.transports.resolver import Lookup, system_lookup
+from relay.guard.resolver import Lookup, system_lookup
+from relay.outbox.model import Method
 
 commands = typer.Typer()
 
@@ -68,7 +68,7 @@ async def _judge_lines(chosen: Settings, lookup: Lookup | None, *, live: bool, a
 
 
 async def _probe(chosen: Settings, url: str, method: Method, bytes_: int) -> Probed:
-    from relay import app
+    from relay.app import daemon as app
 
     return await app.probe(chosen, url, method, bytes_)
 

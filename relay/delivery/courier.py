@@ -10,8 +10,11 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from relay.errors import StoreUnavailable
-from relay.model import (
+from relay.guard.rules import Refusal
+from relay.guard.url import Target
+from relay.outbox.errors import StoreUnavailable
+from relay.policy import sealing
+from relay.policy.attempt import (
     NOTHING_LEARNT,
     Answer,
     Attempted,
@@ -20,11 +23,8 @@ from relay.model import (
     Envelope,
     Failure,
     Outcome,
-    Refusal,
-    Target,
     Timing,
 )
-from relay.policy import sealing
 from relay.policy.outcome import Rulebook, classify, diagnose, judge
 from relay.policy.pointer import Pointers
 from relay.policy.signing import SigningKey

@@ -10,9 +10,9 @@ from typing import Protocol, cast
 
 import structlog
 
-from relay.errors import StoreUnavailable
-from relay.model import Attempted, Delivery, Lease, Outcome
-from relay.outbox.relaying import Claims
+from relay.outbox.errors import StoreUnavailable
+from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
+from relay.queue.deliveries import Claims
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 

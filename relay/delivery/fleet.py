@@ -10,8 +10,8 @@ import math
 import time
 from collections.abc import Callable
 
-from relay.outbox.relaying import Place
 from relay.policy.fairness import part
+from relay.queue.deliveries import Place
 
 CHECK_SECONDS = 0.5
 _JOIN_SECONDS = 0.75

@@ -13,7 +13,7 @@ import structlog
 
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 _SHORTEST_REST = 0.001
 _SILENT_SECONDS = 2.0

@@ -9,8 +9,8 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
-from relay.errors import StoreUnavailable
-from relay.model import Answer, Attempted, Failure, Lease, Timing
+from relay.outbox.errors import StoreUnavailable
+from relay.policy.attempt import Answer, Attempted, Failure, Lease, Timing
 
 _GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 0.5

@@ -23,27 +23,14 @@ import structlog
 from msgspec.structs import replace
 
 from relay.delivery.courier import blocked
-from relay.errors import StoreUnavailable
-from relay.model import (
-    DELIVERED,
-    Answer,
-    Attempted,
-    Dead,
-    Delivery,
-    Failure,
-    KillReason,
-    Kind,
-    Lease,
-    Method,
-    Outcome,
-    Reason,
-    Refusal,
-    Target,
-    Timing,
-)
-from relay.outbox.streams import Finish, HeldStream, LiveStreams, Message, News
+from relay.guard.rules import Refusal
+from relay.guard.url import Target
+from relay.outbox.errors import StoreUnavailable
+from relay.outbox.model import KillReason, Kind, Method
+from relay.policy.attempt import DELIVERED, Answer, Attempted, Dead, Delivery, Failure, Lease, Outcome, Reason, Timing
 from relay.policy.outcome import classify, diagnose
 from relay.policy.sealing import Headers, redacted
+from relay.queue.streams import Finish, HeldStream, LiveStreams, Message, News
 
 _WINDOW = 128  # messages of one stream that were read and are not confirmed
 _NOWHERE = 2**62

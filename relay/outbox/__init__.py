@@ -1,11 +1,13 @@
-"""The outbox: where results wait, durably, until a receiver has them. The one door through which an engine enters.
+"""The outbox: where results wait, durably, until a receiver has them. What a producer needs is named here.
 
 A producer opens its connection with `connect` (sqlite3) or `connect_async` (aiosqlite), calls `add` inside its own
-transaction, commits, and rings the `Bell`.
+transaction, commits, and rings the `Bell`. On PostgreSQL it brings a connection of asyncpg's, and nothing is rung.
 """
 
 from relay.outbox.databases import database_at
+from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.outbox.migrations import OUTBOX, Room
+from relay.outbox.model import KillReason, Kind, Method, NewDelivery, OnDead, Stream, StreamState, StreamStatus
 from relay.outbox.producer import add, begin_stream, end_stream, keep_streams, watch_streams
 from relay.outbox.sqlite.alive import LifeSign
 from relay.outbox.sqlite.doorbell import Bell
@@ -14,8 +16,21 @@ from relay.outbox.sqlite.opening import connect, connect_async
 __all__ = [
     "OUTBOX",
     "Bell",
+    "DuplicateDelivery",
+    "InvalidDelivery",
+    "Kind",
+    "KillReason",
     "LifeSign",
+    "Method",
+    "NewDelivery",
+    "OnDead",
+    "RelayError",
     "Room",
+    "Stream",
+    "StreamEnded",
+    "StreamKilled",
+    "StreamState",
+    "StreamStatus",
     "add",
     "begin_stream",
     "connect",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from relay.errors import ConfigError
+from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.opening import sqlite_path
 from relay.outbox.store import Database

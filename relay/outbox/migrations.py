@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from relay.errors import SchemaError, UnfinishedMove
+from relay.outbox.errors import SchemaError, UnfinishedMove
 
 UNFINISHED = 0
 """The number under which a database says that it is being filled from another one: see `relay.outbox.moving`."""
@@ -36,18 +36,15 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Who keeps tables: a package with the files `sql/migrations/NNNN_name.sql`, and the name that they go by.
-
-    PostgreSQL has files of its own, in `sql/postgres/migrations`.
-    """
+    """Who keeps tables: a package with the files `sql/migrations/{sqlite,postgres}/NNNN_name.sql`, and the name that
+    they go by."""
 
     package: str
     name: str
 
-    def migrations(self, dialect: str = "sqlite") -> tuple[Migration, ...]:
+    def migrations(self, dialect: str) -> tuple[Migration, ...]:
         """The room's files, in order."""
-        sql = files(self.package).joinpath("sql")
-        folder = (sql if dialect == "sqlite" else sql.joinpath(dialect)).joinpath("migrations")
+        folder = files(self.package).joinpath("sql", "migrations", dialect)
         named = ((_FILE_NAME.fullmatch(entry.name), entry) for entry in folder.iterdir())
         found = (Migration(self.name, int(m[1]), m[2], entry.read_text("utf-8")) for m, entry in named if m)
         return tuple(sorted(found, key=lambda migration: migration.number))

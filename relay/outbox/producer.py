@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import aiosqlite
 
-from relay.errors import InvalidDelivery
-from relay.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
+from relay.outbox.errors import InvalidDelivery
+from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.postgres.words import words
 from relay.outbox.producing import POSTGRES, SQLITE, Script, Scripts
 from relay.outbox.sqlite.alive import gone

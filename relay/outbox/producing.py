@@ -11,10 +11,11 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, TypeVar
 
-from relay.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
-from relay.model import NewDelivery, Refusal, Stream, StreamState, Target
+from relay.guard.rules import ANYWHERE, Refusal
+from relay.guard.url import LIVE, PRE_RECORDED, Target, read
+from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
+from relay.outbox.model import NewDelivery, Stream, StreamState
 from relay.outbox.queries import statement
-from relay.policy.destination import ANYWHERE, LIVE, PRE_RECORDED, read
 
 T = TypeVar("T")
 
@@ -35,24 +36,6 @@ _REFUSALS: Mapping[str, type[RelayError]] = {
     "stream_ended": StreamEnded,
 }
 
-# Headers are sent as text: the caller's connection may have a codec of its own for JSON.
-_TRY_ADD = """
-SELECT refusal, message FROM outspoken_try_add_v1(
-    id => :id, url => :url, body => :body, method => :method, kind => :kind, content_type => :content_type,
-    headers => CAST(CAST(:headers AS TEXT) AS JSON), traceparent => :traceparent, schedule => :schedule,
-    stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer)
-"""
-_TRY_BEGIN_STREAM = """
-SELECT refusal, message FROM outspoken_try_begin_stream_v1(
-    stream => :stream, url => :url, headers => CAST(CAST(:headers AS TEXT) AS JSON), on_dead => :on_dead,
-    live_until => :live_until, producer => :producer)
-"""
-_END_STREAM = "SELECT outspoken_end_stream_v1(:key)"
-_KEEP_STREAMS = "SELECT outspoken_keep_streams_v1(:keys, :until)"
-_WATCH_STREAMS = (
-    "SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams_v1 WHERE stream = ANY(:keys)"
-)
-
 
 class SqliteScripts:
     """Several statements each, which only a transaction makes one."""
@@ -62,41 +45,41 @@ class SqliteScripts:
         values = _values(delivery, time.time())
         if delivery.stream:
             yield from self._join(delivery.stream, values)
-        yield statement("add_destination"), values
-        added, _ = yield statement("add_delivery"), values
+        yield statement("add_destination", __package__), values
+        added, _ = yield statement("add_delivery", __package__), values
         if not added:
             if delivery.stream:
-                yield statement("leave_stream"), values
+                yield statement("leave_stream", __package__), values
             raise DuplicateDelivery(f"delivery {delivery.id} is in the outbox already")
-        yield statement("add_body"), values
+        yield statement("add_body", __package__), values
 
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
         """A stream, before anything is in it."""
         _check_texts({"url": url, **_stream_texts(stream), **_header_texts(headers)})
         target = _target(url)
         _check_name("stream", stream.key)
-        yield statement("add_destination"), {"origin": target.origin}
+        yield statement("add_destination", __package__), {"origin": target.origin}
         yield from self._join(stream, _stream_values(stream, url, target, headers, count=0))
 
     def end_stream(self, key: str) -> Script[None]:
         """The last message is in."""
         if is_storable(key):
-            yield statement("end_stream"), {"key": key, "now": time.time()}
+            yield statement("end_stream", __package__), {"key": key, "now": time.time()}
 
     def keep_streams(self, keys: Iterable[str], until: float) -> Script[None]:
         """Their producer lives."""
-        yield statement("keep_streams"), {"keys": json.dumps([*filter(is_storable, keys)]), "until": until}
+        yield statement("keep_streams", __package__), {"keys": json.dumps([*filter(is_storable, keys)]), "until": until}
 
     def watch_streams(self, keys: Iterable[str]) -> Script[list[Any]]:
         """Key, state, reason, undelivered and holder of each."""
         values = {"keys": json.dumps([*filter(is_storable, keys)]), "now": time.time()}
-        _, rows = yield statement("stream_statuses"), values
+        _, rows = yield statement("stream_statuses", __package__), values
         return rows
 
     def _join(self, stream: Stream, values: Mapping[str, object]) -> Script[None]:
-        joined, _ = yield statement("add_stream"), values
+        joined, _ = yield statement("add_stream", __package__), values
         if not joined:
-            _, found = yield statement("stream_end"), values
+            _, found = yield statement("stream_end", __package__), values
             raise _why_not(found[0] if found else None, stream)
 
 
@@ -111,26 +94,26 @@ class PostgresScripts:
             "headers": json.dumps(dict(delivery.headers)),
             **_stream_fields(delivery.stream),
         }
-        yield from self._try(_TRY_ADD, values)
+        yield from self._try(statement("try_add", __package__), values)
 
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
         """A stream, before anything is in it."""
         _check_texts({"url": url, **_stream_texts(stream), **_header_texts(headers)})
         values = {"url": url, "headers": json.dumps(dict(headers)), **_stream_fields(stream)}
-        yield from self._try(_TRY_BEGIN_STREAM, values)
+        yield from self._try(statement("try_begin_stream", __package__), values)
 
     def end_stream(self, key: str) -> Script[None]:
         """The last message is in."""
         if is_storable(key):
-            yield _END_STREAM, {"key": key}
+            yield statement("end_stream", __package__), {"key": key}
 
     def keep_streams(self, keys: Iterable[str], until: float) -> Script[None]:
         """Their producer lives."""
-        yield _KEEP_STREAMS, {"keys": [*filter(is_storable, keys)], "until": until}
+        yield statement("keep_streams", __package__), {"keys": [*filter(is_storable, keys)], "until": until}
 
     def watch_streams(self, keys: Iterable[str]) -> Script[list[Any]]:
         """Key, state, reason, undelivered and no holder of each: an overdue one was taken into account."""
-        _, rows = yield _WATCH_STREAMS, {"keys": [*filter(is_storable, keys)]}
+        _, rows = yield statement("stream_statuses", __package__), {"keys": [*filter(is_storable, keys)]}
         return rows
 
     def _try(self, sql: str, values: Mapping[str, object]) -> Script[None]:

@@ -1,23 +1,41 @@
-"""Reads the named SQL statements that stand beside the rooms, one statement a file."""
+"""Reads the SQL statements of a room: named blocks in `sql/sqlite.sql` and `sql/postgres.sql`.
+
+A block begins with a line `-- name --`; a sentence on what it is for follows, then the statement.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+_NAME = re.compile(r"^-- (\w+) --\n", re.MULTILINE)
+
 
 class Statement(str):
-    """A statement in SQLite's words. `postgres` has PostgreSQL's: the same, unless a file of its own says otherwise."""
+    """A statement in SQLite's words. `postgres` has PostgreSQL's, the same where it has no block of its own."""
 
     __slots__ = ("postgres",)
     postgres: str
 
 
 @cache
-def statement(name: str, package: str = __package__) -> Statement:
-    """The statement in `sql/<name>.sql` of a package, and in `sql/postgres/<name>.sql` where that exists."""
-    sql = files(package).joinpath("sql")
-    result = Statement(sql.joinpath(f"{name}.sql").read_text("utf-8"))
-    own = sql.joinpath("postgres", f"{name}.sql")
-    result.postgres = own.read_text("utf-8") if own.is_file() else str(result)
+def statement(name: str, package: str) -> Statement:
+    """The statement of that name in a package, for both databases. Raises KeyError."""
+    ours = blocks(package, "postgres").get(name)
+    result = Statement(blocks(package, "sqlite").get(name) or ours or _missing(name, package))
+    result.postgres = ours or str(result)
     return result
+
+
+@cache
+def blocks(package: str, dialect: str) -> Mapping[str, str]:
+    """The statements that a package has for `sqlite` or `postgres`, by name."""
+    text = files(package).joinpath("sql", f"{dialect}.sql").read_text("utf-8")
+    _, *parts = _NAME.split(text)
+    return dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
+
+
+def _missing(name: str, package: str) -> str:
+    raise KeyError(f"{package} has no statement {name!r}")

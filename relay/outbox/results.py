@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relay.model import State
+from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 
-_RESULT = statement("result")
-_SECRET = statement("secret")
-_STANDING = statement("standing")
-_ATTEMPTS = statement("attempts")
-_WITHDRAW = statement("withdraw")
-_ERASE = statement("erase")
+_RESULT = statement("result", __package__)
+_SECRET = statement("secret", __package__)
+_STANDING = statement("standing", __package__)
+_ATTEMPTS = statement("attempts", __package__)
+_WITHDRAW = statement("withdraw", __package__)
+_ERASE = statement("erase", __package__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Pure rules: what may leave, when to try again, what an answer means. now and dice are arguments."""
+"""Pure rules: when to try again, what an answer means, who goes next. now and dice are arguments."""

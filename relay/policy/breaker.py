@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from relay.model import Outcome
+from relay.policy.attempt import Outcome
 
 THRESHOLD = 5
 FIRST_PAUSE = 30.0

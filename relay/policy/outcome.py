@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from relay.model import DELIVERED, Answer, BodyLimits, Dead, Delivery, Failure, Outcome, Reason, Retry, Verdict
-from relay.policy.retry_after import retry_after
+from relay.policy.attempt import DELIVERED, Answer, BodyLimits, Dead, Delivery, Failure, Outcome, Reason, Retry, Verdict
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
+from relay.service.retry_after import retry_after
 
 
 class OnTooLarge(StrEnum):

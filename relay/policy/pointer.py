@@ -1,21 +1,18 @@
-"""A link instead of a body: what a receiver gets that called the body too large, and how its link is checked."""
+"""A link instead of a body: what a receiver gets that called the body too large."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
-from relay.model import Delivery
-
-PATH = "/v1/results/"
+from relay.outbox.links import PATH, signature
+from relay.policy.attempt import Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class Pointers:
-    """Makes and checks links. `base` is the engine's public URL, `lifetime` how long a link opens, in seconds."""
+    """Makes links. `base` is the engine's public URL, `lifetime` how long a link opens, in seconds."""
 
     base: str
     secret: bytes = field(repr=False)
@@ -34,18 +31,3 @@ class Pointers:
                 "size": delivery.body_bytes,
             }
         ).encode()
-
-
-def signature(secret: bytes, delivery_id: str, expires_at: int) -> str:
-    """Hex HMAC-SHA256 over id and expiry."""
-    # A path may decode to half a surrogate pair, in no id that was ever given out.
-    return hmac.new(secret, f"{delivery_id}.{expires_at}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-
-
-def opens(secret: bytes, delivery_id: str, expires: str, signed: str, now: float) -> bool:
-    """Whether a link with this query opens this result now."""
-    if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
-        return False
-    # Bytes: compare_digest refuses text that is not ASCII, which a caller may well send.
-    true = hmac.compare_digest(signature(secret, delivery_id, int(expires)).encode(), signed.encode("utf-8", "replace"))
-    return true and now < int(expires)

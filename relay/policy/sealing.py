@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from relay.model import Delivery, Method, Target
-from relay.policy.redaction import without_secrets
+from relay.guard.url import Target, without_secrets
+from relay.outbox.model import Method
+from relay.policy.attempt import Delivery
 from relay.policy.signing import SigningKey, signature
 
 Headers = tuple[tuple[str, str], ...]

@@ -1,110 +1,23 @@
-"""Log lines: structlog JSON, one event name per fact, and nothing in them that a receiver or caller keeps secret."""
+"""The log of attempts: one canonical line each, and nothing in it that a receiver or caller keeps secret."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import IO, Any, Literal
+from typing import Literal
 
 import msgspec
-import orjson
 import structlog
 from msgspec import Struct
 
-from relay.model import Attempted, Dead, Delivered, Method, Outcome, Retry, Verdict
+from relay.guard.url import without_secrets
+from relay.outbox.model import Method
+from relay.policy.attempt import Attempted, Dead, Delivered, Outcome, Retry, Verdict
 from relay.policy.outcome import remedy_for_413
-from relay.policy.redaction import without_secrets
-
-Event = MutableMapping[str, Any]
-
-_SECRET_KEYS = frozenset(
-    {"authorization", "api_key", "key", "secret", "token", "password", "url", "callback", "signature"}
-)
-
-
-def configure(level: str, style: Literal["json", "console"], service: str) -> None:
-    """Send every log line of this process to standard output, one a line. `level` is a standard level name."""
-    render: Any = structlog.processors.JSONRenderer(serializer=_serialise)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _stamp(service),
-            structlog.processors.format_exc_info,
-            redact,
-            render if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.BytesLoggerFactory(Unfailing(sys.stdout.buffer))  # type: ignore[arg-type]
-        if style == "json"
-        else structlog.PrintLoggerFactory(Unfailing(sys.stdout)),  # type: ignore[arg-type]
-        cache_logger_on_first_use=False,
-    )
-
-
-class Lines:
-    """Counts lines by level, wherever they come from."""
-
-    def __init__(self) -> None:
-        self.counts = dict.fromkeys(("debug", "info", "warning", "error", "critical"), 0)
-
-    def __call__(self, _: object, method: str, event: Event) -> Event:
-        """Count one that structlog is about to write."""
-        self.counts["error" if method == "exception" else method] += 1
-        return event
-
-
-def count_lines() -> Lines:
-    """Count what this process writes from now on."""
-    lines = Lines()
-    structlog.configure(processors=[lines, *structlog.get_config()["processors"]])
-    return lines
-
-
-class Unfailing:
-    """Standard output that may be a closed pipe or stand on a full disk: that costs a line, and never a delivery."""
-
-    def __init__(self, stream: IO[Any]) -> None:
-        self._stream = stream
-
-    def write(self, line: Any) -> None:
-        with suppress(OSError, ValueError):  # ValueError: closed, or text that it cannot encode
-            self._stream.write(line)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
-
-
-def _serialise(event: Event, **_: object) -> bytes:
-    try:
-        return orjson.dumps(event, default=str)
-    except TypeError:  # half a surrogate pair, as a receiver's header may become: it stands escaped in the line
-        return json.dumps(event, default=str).encode()
-
-
-def _stamp(service: str) -> Any:
-    def add_service(_: object, __: str, event: Event) -> Event:
-        event["service"] = service
-        return event
-
-    return add_service
-
-
-def redact(_: object, __: str, event: Event) -> Event:
-    """Strip what may be secret: known keys altogether, userinfo and query of every URL in a text."""
-    for key, value in event.items():
-        if key.lower() in _SECRET_KEYS:
-            event[key] = "[redacted]"
-        elif isinstance(value, str):
-            event[key] = without_secrets(value)
-    return event
-
+from relay.service.log import Lines, Unfailing
 
 _FINISHED = "delivery.attempt.finished"
 _SPELT = {

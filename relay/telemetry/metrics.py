@@ -16,11 +16,11 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from relay.model import Attempted, Dead, Delivered, Outcome, Reason
-from relay.outbox.retention import Pruned
-from relay.outbox.stock import Snapshot
-from relay.telemetry.histogram import Histogram
-from relay.telemetry.log import Lines
+from relay.policy.attempt import Attempted, Dead, Delivered, Outcome, Reason
+from relay.queue.retention import Pruned
+from relay.queue.stats import Snapshot
+from relay.service.histogram import Histogram
+from relay.service.log import Lines
 from relay.telemetry.stock import DESTINATION, HELD_BY, RELAY, StockMetrics
 from relay.telemetry.store import StoreMetrics
 from relay.telemetry.streams import StreamMetrics

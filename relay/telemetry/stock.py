@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from relay.model import Kind
-from relay.outbox.stock import Queues, Since, Snapshot
+from relay.outbox.model import Kind
+from relay.queue.stats import Queues, Since, Snapshot
 
 RELAY: Final = "relay"
 DESTINATION: Final = "destination"

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter
 
-from relay.errors import StoreUnavailable
-from relay.model import Attempted, Lease
-from relay.outbox.relaying import Claims, Outbox
-from relay.telemetry.histogram import Histogram
+from relay.outbox.errors import StoreUnavailable
+from relay.policy.attempt import Attempted, Lease
+from relay.queue.deliveries import Claims, Outbox
+from relay.service.histogram import Histogram
 
 OPERATIONS = ("claim", "settle", "renew", "release", "expire", "stats", "retention")
 KINDS = ("busy", "full", "io", "corrupt", "unavailable", "other")

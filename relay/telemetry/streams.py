@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from relay.model import KillReason
+from relay.outbox.model import KillReason
 
 _CLOSED = "none"
 

@@ -26,8 +26,9 @@ from aiohttp.payload import BytesPayload
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from relay.model import Answer, Envelope, Refusal, Timing
-from relay.policy.destination import Rules
+from relay.guard.resolver import Addresses, Resolver, Unresolved
+from relay.guard.rules import Refusal, Rules
+from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
 from relay.transports.bounds import Bounds
 from relay.transports.deadline import Deadlines
@@ -35,7 +36,6 @@ from relay.transports.excerpt import excerpt
 from relay.transports.fault import Fault
 from relay.transports.reply import Reply
 from relay.transports.request import flaw, headers
-from relay.transports.resolver import Addresses, Resolver, Unresolved
 
 LINE_BYTES = 8 * 1024
 _ANYWHERE = Rules(networks=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from relay.model import Refusal, Target
+from relay.guard.resolver import Resolver, Unresolved
+from relay.guard.rules import Refusal
+from relay.guard.url import Target
 from relay.transports import fault
 from relay.transports.bounds import Bounds
 from relay.transports.connection import Connection
 from relay.transports.fault import Fault
-from relay.transports.resolver import Resolver, Unresolved
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import os
 import ssl
 from dataclasses import dataclass
 
-from relay.model import Answer, Failure, Refusal, Timing
-from relay.transports.resolver import Unresolved
+from relay.guard.resolver import Unresolved
+from relay.guard.rules import Refusal
+from relay.policy.attempt import Answer, Failure, Timing
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import asyncio
 import ssl
 from time import perf_counter
 
-from relay.model import Answer, Envelope, Timing
+from relay.guard.resolver import Resolver
+from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
 from relay.transports.bounds import Bounds
 from relay.transports.connection import Connection, Stale
@@ -20,7 +21,6 @@ from relay.transports.fault import Fault
 from relay.transports.pool import Pool
 from relay.transports.reply import Reply
 from relay.transports.request import head
-from relay.transports.resolver import Resolver
 
 _CLOSING = fault.ours("the relay is closing its connections")
 

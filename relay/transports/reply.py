@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.model import Answer, Timing
+from relay.policy.attempt import Answer, Timing
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from relay.model import Envelope, Target
+from relay.guard.url import Target
+from relay.policy.attempt import Envelope
 from relay.transports import fault
 from relay.transports.fault import Fault
 

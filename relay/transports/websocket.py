@@ -23,15 +23,17 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from relay.model import Answer, Envelope, Failure, Method, Refusal, Target, Timing
-from relay.policy.destination import Rules
+from relay.guard.resolver import Addresses, Resolver, Unresolved
+from relay.guard.rules import Refusal, Rules
+from relay.guard.url import Target
+from relay.outbox.model import Method
+from relay.policy.attempt import Answer, Envelope, Failure, Timing
 from relay.policy.sealing import Headers
 from relay.transports import fault
 from relay.transports.deadline import Deadlines
 from relay.transports.fault import Fault
 from relay.transports.reply import Reply
 from relay.transports.request import flaw
-from relay.transports.resolver import Addresses, Resolver, Unresolved
 
 _ANYWHERE = Rules(networks=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
 _LINE_BYTES = 8 * 1024

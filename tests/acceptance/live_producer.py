@@ -18,8 +18,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from relay import outbox
-from relay.errors import StreamEnded, StreamKilled
-from relay.model import NewDelivery, OnDead, Stream, StreamState
+from relay.outbox.errors import StreamEnded, StreamKilled
+from relay.outbox.model import NewDelivery, OnDead, Stream, StreamState
 
 _PAUSE_SECONDS = 0.02
 _LIVE_SECONDS = 60.0

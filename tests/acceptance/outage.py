@@ -17,8 +17,8 @@ from aiohttp import ClientSession, ClientTimeout
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay import outbox
-from relay.errors import DuplicateDelivery, StoreUnavailable
-from relay.model import NewDelivery, Stream
+from relay.outbox.errors import DuplicateDelivery, StoreUnavailable
+from relay.outbox.model import NewDelivery, Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.store import Connection
 from tests.acceptance.receiver import Arrival, Reply, receiving

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from relay import outbox
-from relay.model import NewDelivery, Stream
+from relay.outbox.model import NewDelivery, Stream
 from tests.acceptance.hostile import HOSTILE
 from tests.acceptance.limits import express, nginx
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving

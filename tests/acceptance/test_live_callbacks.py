@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from relay import outbox
-from relay.model import KillReason, StreamState, StreamStatus
+from relay.outbox.model import KillReason, StreamState, StreamStatus
 from relay.outbox.sqlite import SqliteDatabase
 from tests.acceptance.receiver import Arrival, Reply
 from tests.acceptance.receiver import receiving as listening

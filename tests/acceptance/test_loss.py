@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.sqlite.opening import connect_read_only
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving

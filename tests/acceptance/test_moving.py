@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from engine.jobs.store import migrate
-from relay.model import NewDelivery, OnDead, Stream
+from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.moving import move
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite import SqliteDatabase

@@ -19,7 +19,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from relay import outbox
-from relay.model import NewDelivery, OnDead, Stream
+from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.store import Connection
 from tests.acceptance.outage import News, Producer, cancelled

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.stage import Process, Stage
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from relay import outbox
-from relay.errors import InvalidDelivery
-from relay.model import NewDelivery
+from relay.outbox.errors import InvalidDelivery
+from relay.outbox.model import NewDelivery
 from relay.outbox.postgres.database import PostgresDatabase
 from tests.acceptance.stage import Process, Stage, free_callback_port
 from tests.services.postgres import Server

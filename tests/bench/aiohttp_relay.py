@@ -9,12 +9,13 @@ import os
 
 import uvloop
 
-from relay import app, settings
-from relay.settings import RelaySettings
-from relay.telemetry.log import configure
+from relay.app import daemon as app
+from relay.app import settings
+from relay.app.settings import RelaySettings
+from relay.guard.resolver import Resolver
+from relay.service.log import configure
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
-from relay.transports.resolver import Resolver
 
 
 def by_aiohttp(relay: RelaySettings, resolver: Resolver) -> AiohttpTransport:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from tests.bench import stand
 from tests.bench.bare import addresses
 from tests.bench.stand import Result, Scale

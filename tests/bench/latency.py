@@ -13,7 +13,7 @@ from time import perf_counter
 import uvloop
 
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.bench import stand
 from tests.bench.stand import Result, Scale

@@ -6,7 +6,7 @@ import uvloop
 
 from engine import app
 from engine.cli.terminal import settings
-from relay.telemetry.log import configure
+from relay.service.log import configure
 from tests.bench.live_worker import MODULE
 
 if __name__ == "__main__":

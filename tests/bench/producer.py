@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 
 _ASK_AGAIN_SECONDS = 0.001
 

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from relay import outbox
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite import SqliteDatabase
 from tests.acceptance.stage import free_port
 from tests.bench.bare import addresses

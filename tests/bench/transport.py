@@ -22,12 +22,14 @@ from time import perf_counter
 import aiohttp
 import uvloop
 
-from relay.model import Envelope, Method, Target
-from relay.policy.destination import Rules
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
+from relay.guard.url import Target
+from relay.outbox.model import Method
+from relay.policy.attempt import Envelope
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
-from relay.transports.resolver import Resolver
 
 ROUNDS = 3
 ANSWER = b"HTTP/1.1 204 No Content\r\nServer: sink\r\n\r\n"

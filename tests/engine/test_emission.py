@@ -20,7 +20,7 @@ from engine.request import (
     request_to_json,
 )
 from engine.transcript import Channel, Model, Segment, Transcript, Word
-from relay.model import Kind, Method
+from relay.outbox.model import Kind, Method
 
 MEDIA = Media("cd" * 32, 12, 1763672314.0)
 TRANSCRIPT = Transcript(

@@ -12,7 +12,7 @@ from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
 from engine.recognisers.models.files import size_on_disk
 from engine.settings import EngineSettings, RecogniserSettings, read
-from relay.errors import ConfigError
+from relay.outbox.errors import ConfigError
 from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, put
 from tests.engine.recognisers.models.making import model as files
 

@@ -18,11 +18,11 @@ from relay.admin import operations
 from relay.admin.audit import Actor
 from relay.admin.backup import backup
 from relay.admin.operations import Selection
-from relay.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox import OUTBOX
-from relay.outbox.relaying import Outbox
+from relay.outbox.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
+from relay.queue.deliveries import Outbox
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Stage, free_port

@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from relay.model import Kind, Outcome
-from relay.outbox.stock import WORST
+from relay.outbox.model import Kind
+from relay.policy.attempt import Outcome
+from relay.queue.stats import WORST
 from tests.operations.play import Observed, places, play, stage
 from tests.operations.test_dashboards import DOCUMENTS, Question, every_question, written
 from tests.operations.watchers import Series, watching

@@ -3,15 +3,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import structlog
 
 from relay.outbox import OUTBOX
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
+from relay.service.log import configure
+from tests.relay.logged import Lines
 from tests.services.postgres import Server, empty
 
 # A file system in memory, where there is one: SQLite syncs as ever, but no test waits for a busy disk.
@@ -57,3 +61,19 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     with database.writing() as connection:
         empty(connection)
     yield database
+
+
+@pytest.fixture
+def lines(structlog_as_it_was: None) -> Lines:
+    """What is written by this process's log."""
+    written = Lines()
+    with redirect_stdout(written.stream):
+        configure("info", "json", "relay")
+    return written
+
+
+@pytest.fixture
+def structlog_as_it_was() -> Iterator[None]:
+    """A test may configure it."""
+    yield
+    structlog.reset_defaults()

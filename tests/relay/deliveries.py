@@ -10,24 +10,22 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from relay import outbox
-from relay.model import (
+from relay.outbox.model import Kind, Method, NewDelivery
+from relay.outbox.store import Connection, Database
+from relay.policy.attempt import (
     Answer,
     Attempted,
     Dead,
     Delivered,
     Delivery,
     Failure,
-    Kind,
     Lease,
-    Method,
-    NewDelivery,
     Outcome,
     Reason,
     Retry,
     Timing,
     Verdict,
 )
-from relay.outbox.store import Connection, Database
 from relay.policy.outcome import classify, diagnose
 
 T = TypeVar("T")

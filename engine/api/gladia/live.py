@@ -35,7 +35,7 @@ from engine.live.sessions import Sessions
 from engine.record import Record, State
 from engine.request import Failed, FailureCode
 from engine.transcript import Model
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 _NO_SESSION = Problem(404, "There is no such session: it was deleted, or is no longer kept, or another key made it.")
 _NO_FILE = Problem(404, "The audio of live sessions is not kept.")

@@ -25,9 +25,9 @@ from engine.dialects.gladia import Problem, invalid
 from engine.jobs.archive import Page, Selection, Upload
 from engine.record import Record
 from engine.request import Failed, Media, RawFormat, Request
-from relay.model import Refusal
-from relay.policy.destination import PRE_RECORDED
-from relay.transports.resolver import Resolver, Unresolved, admit
+from relay.guard.resolver import Resolver, Unresolved, admit
+from relay.guard.rules import Refusal
+from relay.guard.url import PRE_RECORDED
 
 MAX_JSON = 256 * 1024
 """Bytes of a JSON body, which may hold a vocabulary."""

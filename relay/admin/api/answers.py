@@ -11,8 +11,8 @@ from relay.admin.doctor import Finding
 from relay.admin.inspection import AttemptRecord, Details, Happened
 from relay.admin.keys import KeyInfo
 from relay.admin.overview import Destination, Tally
-from relay.configfile import Setting
-from relay.outbox.retention import Pruned
+from relay.queue.retention import Pruned
+from relay.service.configfile import Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from relay.admin.operations import REPLAYABLE, Selection, select
 from relay.admin.origin import origin_of
 from relay.admin.overview import Group
 from relay.admin.probe import LARGEST, SMALLEST
-from relay.errors import RelayError
-from relay.model import Method, Outcome, State
+from relay.outbox.errors import RelayError
+from relay.outbox.model import Method, State
+from relay.policy.attempt import Outcome
 
 
 def _read(parse: Callable[[str], Any]) -> BeforeValidator:

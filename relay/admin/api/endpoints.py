@@ -27,7 +27,7 @@ from relay.admin.overview import Overview
 from relay.admin.probe import Probed
 from relay.admin.times import Moment
 from relay.admin.verify_url import Judgement
-from relay.transports.resolver import system_lookup
+from relay.guard.resolver import system_lookup
 
 _AN_HOUR_AGO = Moment(ago=3600.0)
 _TROUBLES = 20

@@ -22,7 +22,7 @@ from relay.admin.desk import Desk
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Happened, Tail
 from relay.admin.plain import plain
-from relay.errors import RelayError, StoreUnavailable
+from relay.outbox.errors import RelayError, StoreUnavailable
 
 ACTOR_HEADER = "x-relay-actor"
 _POLL_SECONDS = 0.5

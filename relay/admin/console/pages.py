@@ -12,7 +12,8 @@ from relay.admin.desk import Desk
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
 from relay.admin.pulse import MINUTE, Beat
-from relay.model import Outcome, State
+from relay.outbox.model import State
+from relay.policy.attempt import Outcome
 
 Facts = dict[str, Any]
 

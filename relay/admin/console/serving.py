@@ -25,7 +25,7 @@ from relay.admin.desk import Desk
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.keys import NewKey
 from relay.admin.operations import Selection
-from relay.errors import RelayError
+from relay.outbox.errors import RelayError
 from relay.outbox.store import Database
 
 COOKIE = "relay_session"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from relay.errors import MoveRefused
+from relay.outbox.errors import MoveRefused
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
 from relay.outbox.postgres.words import words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
 
 CHANNEL = "outspoken"

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 REFUSALS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a session that cannot be opened, or was lost, is known by."""

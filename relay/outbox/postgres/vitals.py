@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.sessions import REFUSALS
 
 _LOOK = """

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.connection import BUSY_AGAIN, PostgresConnection
 from relay.outbox.store import Connection
 from relay.outbox.turns import Turns

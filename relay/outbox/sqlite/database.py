@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
 from relay.outbox.sqlite.alive import LifeSign
 from relay.outbox.sqlite.doorbell import Bell, Doorbell
@@ -48,7 +48,7 @@ class SqliteDatabase:
 
     def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
         """Make the file, or bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
-        return migrate(self.path, [room.migrations() for room in rooms])
+        return migrate(self.path, [room.migrations("sqlite") for room in rooms])
 
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
         """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
@@ -56,7 +56,7 @@ class SqliteDatabase:
         newest = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
         there = connection.execute(ledger).fetchone()[0]
         found: int = connection.execute(newest, (room.name,)).fetchone()[0] if there else 0
-        return found, room.migrations()[-1].number
+        return found, room.migrations("sqlite")[-1].number
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from relay.errors import SchemaError, StoreUnavailable
+from relay.outbox.errors import SchemaError, StoreUnavailable
 from relay.outbox.migrations import Migration, missing
 from relay.outbox.sqlite.opening import connect, create
 from relay.outbox.sqlite.writer import error_kind

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from relay.errors import ConfigError
+from relay.outbox.errors import ConfigError
 from relay.outbox.store import BUSY_SECONDS
 
 # FULL: a commit is on the disk when it returns; NORMAL would lose committed rows in a power cut.

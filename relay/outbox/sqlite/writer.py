@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.store import BUSY_SECONDS
 from relay.outbox.turns import Turns

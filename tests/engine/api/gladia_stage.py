@@ -29,9 +29,9 @@ from engine.jobs.intake import Intake
 from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, Media, RawFormat
 from engine.transcript import Transcript
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
 from relay.outbox.store import Database
-from relay.policy.destination import Rules
-from relay.transports.resolver import Resolver
 
 from .fakes import HELLO, FakeKeys
 from .stage import names

@@ -31,9 +31,9 @@ from engine.live.callbacks import CallbackWriter
 from engine.live.conversation import SessionEnded
 from engine.live.session import Limits
 from engine.live.sessions import Sessions
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
 from relay.outbox.store import Database
-from relay.policy.destination import Rules
-from relay.transports.resolver import Resolver
 from tests.engine.live.recogniser import FakeRecogniser, FakeRecognition
 
 from .fakes import FakeKeys

@@ -26,11 +26,11 @@ from engine.audio.fetch import HttpFetcher
 from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.jobs.admission import Admission, Bounds, Patience
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
 from relay.outbox.results import Result
-from relay.policy.destination import Rules
-from relay.telemetry import exposition
-from relay.telemetry.exposition import Check
-from relay.transports.resolver import Resolver
+from relay.service import health as exposition
+from relay.service.health import Check
 
 from .fakes import EmptyArchive, FakeIntake, FakeKeys, FakeListener, FakeQueue, ThreadProber
 

@@ -18,7 +18,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 from engine.api.body import Limits
 from engine.errors import StorageFull
 from engine.request import Callback, Failed, FailureCode
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 
 from .conftest import wav
 from .stage import Stage, client_of, remote, stage

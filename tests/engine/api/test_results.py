@@ -12,9 +12,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from engine.api import results
 from engine.api.errors import identify
 from relay import outbox
-from relay.model import Delivery, Kind, Lease, Method, NewDelivery
+from relay.outbox.model import Kind, Method, NewDelivery
 from relay.outbox.results import Results
 from relay.outbox.store import Database
+from relay.policy.attempt import Delivery, Lease
 from relay.policy.pointer import Pointers
 
 NOW = 1_700_000_000.0

@@ -16,8 +16,8 @@ from aiohttp import web
 from engine.audio.fetch import HttpFetcher, Limits, Stumbled
 from engine.audio.sink import Stored
 from engine.request import Failed, FailureCode
-from relay.policy.destination import Rules
-from relay.transports.resolver import Lookup, Resolver
+from relay.guard.resolver import Lookup, Resolver
+from relay.guard.rules import Rules
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -12,7 +12,7 @@ import pytest
 from engine.jobs.store import JobStore, Result
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
-from relay.model import NewDelivery
+from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite.writer import SqliteWriter
 from relay.outbox.store import Database
 from tests.relay.deliveries import writing

@@ -10,7 +10,7 @@ import pytest
 from engine.jobs.admission import Admission, Bound, Bounds, Patience, Place, QueueFull
 from engine.jobs.runner import Ended
 from engine.jobs.store import Backlog, Job, JobStore
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from tests.engine.jobs.conftest import ADD_KEY, HEARD, MEDIA, Rows, key, request
 
 KEY, OTHER = "a" * 16, "b" * 16

@@ -21,7 +21,7 @@ from engine.jobs.store import JobStore
 from engine.jobs.work import Workshop
 from engine.request import Failed, Request
 from engine.transcript import Transcript
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import HEARD, MEDIA, TRANSCRIPT, Rows, delivery, request
 from tests.services.s3 import Bucketry, Cable

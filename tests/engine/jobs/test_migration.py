@@ -22,8 +22,8 @@ JOB = (
 
 async def test_jobs_of_the_first_release_are_counted_told_and_worked_on(tmp_path: Path) -> None:
     path = tmp_path / "outspoken.db"
-    (first, *_) = JOBS.migrations()
-    migrate_file(path, [outbox.OUTBOX.migrations(), (first,)])
+    (first, *_) = JOBS.migrations("sqlite")
+    migrate_file(path, [outbox.OUTBOX.migrations("sqlite"), (first,)])
     database = SqliteDatabase(path)
     asked = request_to_json(request()).replace('"key_id":null', f'"key_id":"{KEY}"')
     with database.writing() as connection:

@@ -16,8 +16,8 @@ from engine.jobs.folder import AudioFolder
 from engine.jobs.runner import MOST_CRASHES, MOST_LAPSES, Ended, Pace, Runner
 from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, FailureCode
-from relay.errors import StoreUnavailable
-from relay.model import NewDelivery
+from relay.outbox.errors import StoreUnavailable
+from relay.outbox.model import NewDelivery
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import (
     BROKEN,

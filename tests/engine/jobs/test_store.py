@@ -11,8 +11,8 @@ import pytest
 
 from engine.jobs.store import JobStore
 from relay import outbox
-from relay.errors import DuplicateDelivery, StoreUnavailable
-from relay.model import NewDelivery
+from relay.outbox.errors import DuplicateDelivery, StoreUnavailable
+from relay.outbox.model import NewDelivery
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import (
     BROKEN,

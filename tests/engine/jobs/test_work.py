@@ -20,8 +20,8 @@ from engine.jobs.store import Job, JobStore
 from engine.jobs.work import Workshop
 from engine.request import Failed, FailureCode, Request
 from engine.transcript import Transcript
-from relay.policy.destination import Rules
-from relay.transports.resolver import Resolver
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
 from tests.engine.jobs.conftest import MEDIA, TRANSCRIPT, UNFETCHED, Rows, request
 
 SOUND = b"what was said"

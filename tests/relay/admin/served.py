@@ -17,12 +17,12 @@ from relay.admin.auth import Gate
 from relay.admin.desk import Desk
 from relay.admin.pulse import Pulse
 from relay.admin.site import application
-from relay.app import probe
-from relay.configfile import Setting
-from relay.outbox.retention import Retention
-from relay.outbox.settings import GuardSettings, OutboxSettings
+from relay.app.daemon import probe
+from relay.app.settings import Settings
 from relay.outbox.store import Database
-from relay.settings import Settings
+from relay.queue.retention import Retention
+from relay.service.configfile import Setting
+from relay.service.settings import GuardSettings, OutboxSettings
 
 GUARD = GuardSettings(ports=frozenset({443}), allow_networks=(ip_network("127.0.0.0/8"), ip_network("192.0.2.0/24")))
 TOKEN = "a-token-that-opens-everything"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.admin.auth import SESSION_SECONDS, Gate, proper_name, token_of
-from relay.errors import ConfigError
+from relay.outbox.errors import ConfigError
 
 
 def test_a_token_is_made_once_and_only_its_owner_reads_it(folder: Path) -> None:

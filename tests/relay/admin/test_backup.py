@@ -10,8 +10,8 @@ import pytest
 from relay.admin.audit import acts
 from relay.admin.backup import backup, last_backup_at
 from relay.admin.errors import Refused
-from relay.errors import StoreUnavailable
 from relay.outbox import OUTBOX
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database

@@ -7,8 +7,8 @@ import pytest
 
 from relay.admin.diagnosis import Evidence, diagnose, trouble, troubled
 from relay.admin.overview import Destination, destinations
-from relay.model import Outcome
 from relay.outbox.store import Database
+from relay.policy.attempt import Outcome
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import many, new, put
 

@@ -9,10 +9,11 @@ from relay.admin import inspection
 from relay.admin.errors import NotFound
 from relay.admin.inspection import EVERYTHING, Filter, Tail
 from relay.admin.operations import Selection, plan_replay, replay
-from relay.errors import SchemaError, StoreUnavailable
-from relay.model import Outcome, State, Stream
+from relay.outbox.errors import SchemaError, StoreUnavailable
+from relay.outbox.model import State, Stream
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
+from relay.policy.attempt import Outcome
 from tests.relay.admin.past import OPERATOR, another_schema, attempt, change, ended
 from tests.relay.deliveries import many, new, put
 

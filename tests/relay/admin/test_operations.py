@@ -11,10 +11,11 @@ from relay.admin import operations
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Progress, Selection
-from relay.model import OnDead, Outcome, Retry, State, Stream
-from relay.outbox.relaying import Outbox
+from relay.outbox.model import OnDead, State, Stream
 from relay.outbox.store import Database
+from relay.policy.attempt import Outcome, Retry
 from relay.policy.outcome import Rulebook, judge
+from relay.queue.deliveries import Outbox
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import answer, many, new, put, rows, states
 

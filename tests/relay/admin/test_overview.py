@@ -5,7 +5,7 @@ import time
 import pytest
 
 from relay.admin.overview import Group, destinations, overview, stats
-from relay.model import Stream
+from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import many, new, put

@@ -14,14 +14,14 @@ from standardwebhooks import Webhook
 
 from relay.admin import keys, probe
 from relay.admin.probe import Probe, Probed
-from relay.model import Method
+from relay.guard.resolver import Resolver
+from relay.guard.rules import ANYWHERE, Rules
+from relay.outbox.model import Method
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.store import Database
-from relay.policy.destination import ANYWHERE, Rules
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
-from relay.transports.resolver import Resolver
 from tests.relay.admin.past import OPERATOR, change
 from tests.relay.deliveries import apart, new, put
 from tests.relay.transports.certificates import Authority

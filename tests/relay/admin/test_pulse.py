@@ -3,7 +3,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from relay.admin.pulse import HOUR, MINUTE, SILENT, Notebook, Pulse
-from relay.model import Answer, Attempted, Outcome, Timing
+from relay.policy.attempt import Answer, Attempted, Outcome, Timing
 from tests.relay.deliveries import answer, attempted, claimed
 
 NOW = 1_000_000 * MINUTE

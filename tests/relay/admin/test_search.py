@@ -14,9 +14,10 @@ import pytest
 from relay import outbox
 from relay.admin import inspection
 from relay.admin.inspection import Filter
-from relay.model import Outcome, State
+from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
+from relay.policy.attempt import Outcome
 from tests.relay.admin.past import change, ended
 from tests.relay.deliveries import many, new, put
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import structlog
 
-from relay.outbox.relaying import Outbox
 from relay.outbox.store import Database
+from relay.queue.deliveries import Outbox
 
 
 @pytest.fixture

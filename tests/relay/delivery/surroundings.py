@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from relay.model import Answer, Attempted, Delivery, Envelope, Lease
-from relay.outbox.relaying import Outbox
+from relay.policy.attempt import Answer, Attempted, Delivery, Envelope, Lease
+from relay.queue.deliveries import Outbox
 from tests.relay.deliveries import answer, attempted
 
 

@@ -11,27 +11,16 @@ import pytest
 from standardwebhooks import Webhook
 
 from relay.delivery.courier import Courier
-from relay.model import (
-    Answer,
-    Attempted,
-    BodyLimits,
-    Dead,
-    Delivered,
-    Failure,
-    Method,
-    NewDelivery,
-    Outcome,
-    Reason,
-    Retry,
-    Stream,
-)
-from relay.outbox.relaying import Outbox
+from relay.guard.rules import Rules
+from relay.guard.url import PRE_RECORDED, read
+from relay.outbox.model import Method, NewDelivery, Stream
 from relay.outbox.store import Database
-from relay.policy.destination import PRE_RECORDED, Rules, read
+from relay.policy.attempt import Answer, Attempted, BodyLimits, Dead, Delivered, Failure, Outcome, Reason, Retry
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.policy.pointer import Pointers
 from relay.policy.schedule import FixedSchedule
 from relay.policy.signing import parse_key
+from relay.queue.deliveries import Outbox
 from tests.relay.deliveries import answer, new, put, rows
 from tests.relay.delivery.surroundings import Network
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from relay import outbox as producer
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.settler import Settler
-from relay.model import Attempted, Delivery, Stream
-from relay.outbox.relaying import Claims, Outbox
+from relay.outbox.model import Stream
 from relay.outbox.store import Database
+from relay.policy.attempt import Attempted, Delivery
+from relay.queue.deliveries import Claims, Outbox
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
 from tests.relay.delivery.surroundings import Couriers, Pages, full_disk

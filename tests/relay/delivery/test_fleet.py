@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from relay.delivery.fleet import Fleet
-from relay.outbox.relaying import Place
 from relay.policy.fairness import part
+from relay.queue.deliveries import Place
 
 A_MOMENT, A_WHILE = 0.3, 1.0
 

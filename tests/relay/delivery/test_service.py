@@ -13,11 +13,13 @@ from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
-from relay.model import Answer, Attempted, Envelope, Stream
-from relay.outbox.relaying import Outbox
+from relay.guard.rules import Rules
+from relay.guard.url import PRE_RECORDED, read
+from relay.outbox.model import Stream
 from relay.outbox.store import Database
-from relay.policy.destination import PRE_RECORDED, Rules, read
+from relay.policy.attempt import Answer, Attempted, Envelope
 from relay.policy.outcome import Rulebook
+from relay.queue.deliveries import Outbox
 from relay.telemetry.metrics import Metrics
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, many, new, put, rows, states

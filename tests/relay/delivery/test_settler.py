@@ -10,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from relay.delivery.settler import Settler
-from relay.model import Attempted, Delivery, Lease, Stream
 from relay.outbox import connect
-from relay.outbox.relaying import Outbox
+from relay.outbox.model import Stream
 from relay.outbox.store import Database
+from relay.policy.attempt import Attempted, Delivery, Lease
+from relay.queue.deliveries import Outbox
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
 from tests.relay.delivery.surroundings import CountedBook, full_disk

@@ -14,12 +14,14 @@ import pytest
 
 from relay import outbox
 from relay.delivery.streams import StreamCarrier, StreamPace
-from relay.model import Attempted, KillReason, NewDelivery, Outcome, Stream, StreamState, StreamStatus, Target
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
+from relay.guard.url import Target, read
+from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.store import Database
-from relay.outbox.streams import HeldStream, LiveStreams
 from relay.policy import sealing
-from relay.policy.destination import Rules, read
-from relay.transports.resolver import Resolver
+from relay.policy.attempt import Attempted, Outcome
+from relay.queue.streams import HeldStream, LiveStreams
 from relay.transports.websocket import SocketBounds, WebSocketTransport
 from tests.acceptance.sockets import Conversation, Receiver, receiving
 from tests.relay.databases import on_sqlite

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from relay import outbox
-from relay.model import NewDelivery, Stream
+from relay.outbox.model import NewDelivery, Stream
 from relay.outbox.store import Database
 from tests.relay.deliveries import apart, writing
 

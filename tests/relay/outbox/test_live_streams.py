@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 
 from relay import outbox
-from relay.errors import InvalidDelivery, StreamEnded, StreamKilled
-from relay.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
+from relay.outbox.errors import InvalidDelivery, StreamEnded, StreamKilled
+from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from tests.relay.deliveries import new, reading, rows
 from tests.relay.outbox.producers import Producer, every_kind
 

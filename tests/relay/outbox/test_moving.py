@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import MoveRefused, SchemaError, StoreUnavailable, UnfinishedMove
 from relay.outbox import OUTBOX
+from relay.outbox.errors import MoveRefused, SchemaError, StoreUnavailable, UnfinishedMove
 from relay.outbox.moving import Progress, move
 from relay.outbox.moving.tables import Table, in_order
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.relaying import Outbox
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate
 from relay.outbox.store import Database
+from relay.queue.deliveries import Outbox
 from tests.relay.deliveries import apart, many, new, put, rows
 from tests.services.postgres import Server
 
@@ -166,7 +166,7 @@ def test_a_column_that_the_target_lacks_is_named(database: Database, target: Dat
 
 def test_a_source_of_an_older_version_is_brought_up_to_date_first(target: Database, folder: Path) -> None:
     old = folder / "old.db"
-    migrate(old, [OUTBOX.migrations()[:1]])
+    migrate(old, [OUTBOX.migrations("sqlite")[:1]])
     with pytest.raises(SchemaError, match=r"has outbox schema 1, this program knows .*: run `relay migrate` on it"):
         move(SqliteDatabase(old), target, silent)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from relay import outbox
-from relay.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
-from relay.model import Kind, Method, NewDelivery, OnDead, Stream
+from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
+from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from tests.relay.deliveries import new, rows, states
 from tests.relay.outbox.producers import Producer, done, every_kind
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.model import Outcome
+from relay.policy.attempt import Outcome
 from relay.policy.breaker import CLOSED, FIRST_PAUSE, LONGEST_PAUSE, OWN_FAULTS, THRESHOLD, Breaker, after
 
 NOW = 1000.0

@@ -4,7 +4,19 @@ import re
 
 import pytest
 
-from relay.model import Answer, BodyLimits, Dead, Delivered, Delivery, Failure, Outcome, Reason, Retry, Timing, Verdict
+from relay.policy.attempt import (
+    Answer,
+    BodyLimits,
+    Dead,
+    Delivered,
+    Delivery,
+    Failure,
+    Outcome,
+    Reason,
+    Retry,
+    Timing,
+    Verdict,
+)
 from relay.policy.outcome import OnTooLarge, Rulebook, classify, diagnose, judge, remedy_for_413
 from tests.relay.deliveries import answer, claimed
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from relay.model import Delivery, Method, Target
+from relay.guard.url import Target
+from relay.outbox.model import Method
 from relay.policy import sealing
+from relay.policy.attempt import Delivery
 from relay.policy.sealing import Headers, handshake, is_presigned, redacted
 from relay.policy.signing import parse_key, signature
 from tests.relay.deliveries import claimed

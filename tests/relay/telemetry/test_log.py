@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import io
 import json
-import os
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,20 +9,14 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from relay.model import Attempted, BodyLimits, Dead, Failure, Method, Reason, Retry
-from relay.telemetry.log import AttemptLog, configure, redact
+from relay.outbox.model import Method
+from relay.policy.attempt import Attempted, BodyLimits, Dead, Failure, Reason, Retry
+from relay.service.log import configure
+from relay.telemetry.log import AttemptLog
 from tests.relay.deliveries import answer, attempted, claimed
+from tests.relay.logged import Lines, survives
 
-
-class Lines:
-    """The JSON lines on standard output so far."""
-
-    def __init__(self) -> None:
-        self._written = io.BytesIO()
-        self.stream = io.TextIOWrapper(self._written, write_through=True)
-
-    def __call__(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._written.getvalue().split(b"\n")[:-1]]
+pytestmark = pytest.mark.usefixtures("structlog_as_it_was")
 
 
 ALWAYS = {
@@ -45,21 +35,6 @@ ALWAYS = {
     "connection.reused",
     "verdict",
 }
-
-
-@pytest.fixture
-def lines() -> Lines:
-    """What is written by this process's log."""
-    written = Lines()
-    with redirect_stdout(written.stream):
-        configure("info", "json", "relay")
-    return written
-
-
-@pytest.fixture(autouse=True)
-def structlog_as_it_was() -> Any:
-    yield
-    structlog.reset_defaults()
 
 
 def tell(lines: Lines, *attempts: Attempted, level: str = "info") -> None:
@@ -175,51 +150,6 @@ def test_a_hostile_header_neither_breaks_a_line_nor_loses_it(lines: Lines, serve
 CANARY = "canary"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"https://user:{CANARY}@receiver.example/hook",
-        f"https://{CANARY}@receiver.example/hook",
-        f"https://a:b@{CANARY}@receiver.example/hook",
-        f"https://receiver.example/hook?token={CANARY}",
-        f"https://receiver.example?{CANARY}",
-        f"https://receiver.example/hook#{CANARY}",
-        f"wss://user:{CANARY}@[2001:db8::1]:8443/hook?x={CANARY}#{CANARY}",
-        f"cannot reach 'http://u:{CANARY}@h/?a=1&b={CANARY}' or \"https://h/?{CANARY}\": refused",
-        f"http://h/a http://{CANARY}@h/b",
-    ],
-)
-def test_userinfo_query_and_fragment_of_a_url_reach_no_line(lines: Lines, text: str) -> None:
-    log = structlog.get_logger()
-    log.info(text, detail=text)
-    (line,) = lines()
-    assert CANARY not in json.dumps(line)
-    assert "receiver.example" in line["detail"] or "://" in line["detail"]
-
-
-@pytest.mark.parametrize(
-    "key",
-    ["authorization", "Authorization", "api_key", "key", "secret", "token", "password", "url", "callback", "signature"],
-)
-def test_a_field_that_is_secret_by_its_name_is_not_written(lines: Lines, key: str) -> None:
-    structlog.get_logger().info("event", **{key: CANARY})
-    (line,) = lines()
-    assert line[key] == "[redacted]"
-
-
-def test_the_text_of_an_exception_is_redacted_too(lines: Lines) -> None:
-    error = OSError(f"https://u:{CANARY}@h/?{CANARY}")
-    structlog.get_logger().error("delivery.attempt.crashed", exc_info=error)
-    (line,) = lines()
-    assert "OSError: https://h/" in line["exception"]
-    assert CANARY not in json.dumps(line)
-
-
-def test_what_is_not_secret_stays_as_it_is() -> None:
-    event = {"destination": "https://h:443", "path": "/var/x", "n": 3, "detail": "no url here? a@b"}
-    assert redact(None, "info", dict(event)) == event
-
-
 def test_nothing_of_the_url_or_the_headers_of_a_delivery_is_written(lines: Lines) -> None:
     delivery = claimed(url=f"https://u:{CANARY}@h.example/?{CANARY}", headers={"x-key": CANARY})
     came = answer(500, headers=(("Set-Cookie", CANARY),), excerpt=CANARY.encode())
@@ -230,15 +160,6 @@ def test_a_diagnosis_that_repeats_a_url_shows_nothing_of_its_secrets(lines: Line
     came = answer(failure=Failure.PROTOCOL, detail=f"bad answer from https://u:{CANARY}@h.example/?{CANARY}")
     line = logged(attempted(claimed(), came), lines)
     assert line["diagnosis"] == "bad answer from https://h.example/"
-
-
-def test_lines_below_the_level_are_not_written(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    configure("warning", "json", "relay")
-    structlog.get_logger().info("quiet")
-    structlog.get_logger().warning("loud")
-    out = capfdbinary.readouterr().out
-    assert b"quiet" not in out
-    assert b"loud" in out
 
 
 def test_for_a_person_there_are_plain_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -256,7 +177,8 @@ def test_a_batch_that_cannot_be_written_is_lost_and_nothing_else(out: str) -> No
 
 
 WRITE_A_BATCH = """
-from relay.telemetry.log import AttemptLog, configure
+from relay.service.log import configure
+from relay.telemetry.log import AttemptLog
 from tests.relay.deliveries import attempted, claimed
 configure("info", "json", "relay")
 log = AttemptLog("info", "json", "relay")
@@ -266,33 +188,3 @@ import sys, os
 print("survived", file=sys.stderr, flush=True)
 os._exit(0)
 """
-
-
-WRITE_A_LINE = """
-import structlog
-from relay.telemetry.log import configure
-configure("info", "{style}", "relay")
-for _ in range(2000):
-    structlog.get_logger().info("something.happened", filler="x" * 100)
-import sys, os
-print("survived", file=sys.stderr, flush=True)
-os._exit(0)
-"""
-
-
-@pytest.mark.parametrize("style", ["json", "console"])
-@pytest.mark.parametrize("out", ["closed pipe", "full disk"])
-def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(style: str, out: str) -> None:
-    assert survives(WRITE_A_LINE.format(style=style), out) == b"survived\n"
-
-
-def survives(code: str, out: str) -> bytes:
-    """What a process says on standard error whose standard output cannot be written."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    where = os.open("/dev/full", os.O_WRONLY) if out == "full disk" else writing
-    done = subprocess.run([sys.executable, "-c", code], stdout=where, stderr=subprocess.PIPE, check=True)
-    os.close(writing)
-    if where != writing:
-        os.close(where)
-    return done.stderr

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from relay.telemetry.exposition import exposed
+from relay.service.health import exposed
 from relay.telemetry.merged import merged
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

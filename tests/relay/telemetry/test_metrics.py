@@ -9,10 +9,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.model import Attempted, Dead, Delivery, Failure, KillReason, Kind, Outcome, Reason, Retry, Timing
-from relay.outbox.stock import Queues, Since, Snapshot
+from relay.outbox.model import KillReason, Kind
 from relay.outbox.store import Files
-from relay.telemetry.log import Lines
+from relay.policy.attempt import Attempted, Dead, Delivery, Failure, Outcome, Reason, Retry, Timing
+from relay.queue.stats import Queues, Since, Snapshot
+from relay.service.log import Lines
 from relay.telemetry.metrics import Metrics
 from tests.relay.deliveries import answer, attempted, claimed
 

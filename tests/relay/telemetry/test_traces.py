@@ -11,7 +11,8 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from relay.telemetry.traces import AttemptSpans, Spans
+from relay.service.traces import Spans
+from relay.telemetry.traces import AttemptSpans
 from tests.relay.deliveries import answer, attempted, claimed
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

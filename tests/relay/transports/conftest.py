@@ -12,12 +12,14 @@ from typing import Protocol
 import pytest
 import uvloop
 
-from relay.model import Answer, Envelope, Method, Target
-from relay.policy.destination import Rules
+from relay.guard.resolver import Lookup, Resolver
+from relay.guard.rules import Rules
+from relay.guard.url import Target
+from relay.outbox.model import Method
+from relay.policy.attempt import Answer, Envelope
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
-from relay.transports.resolver import Lookup, Resolver
 from tests.relay.transports.certificates import Authority
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

@@ -7,7 +7,8 @@ import gzip
 
 import pytest
 
-from relay.model import Failure, Method
+from relay.outbox.model import Method
+from relay.policy.attempt import Failure
 from relay.transports.bounds import Bounds
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import QUICK, Open, envelope

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from relay.model import Failure
+from relay.policy.attempt import Failure
 from relay.transports.bounds import Bounds
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import QUICK, Open, envelope

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.model import Failure
+from relay.policy.attempt import Failure
 from relay.transports.bounds import Bounds
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser

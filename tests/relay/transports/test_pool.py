@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from relay.model import Failure
+from relay.guard.resolver import Resolver
+from relay.policy.attempt import Failure
 from relay.transports.bounds import Bounds
 from relay.transports.deadline import Deadlines
 from relay.transports.http import HttpTransport
-from relay.transports.resolver import Resolver
 from tests.relay.transports.conftest import LOOPBACK, envelope, loopback
 from tests.relay.transports.receivers import OK, Reader, Receiver, Writer, answers, hangs, receiving
 

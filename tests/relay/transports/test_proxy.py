@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from relay.model import Answer, Failure, Target
-from relay.policy.destination import Rules
+from relay.guard.resolver import Lookup, Resolver
+from relay.guard.rules import Rules
+from relay.guard.url import Target
+from relay.policy.attempt import Answer, Failure
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
-from relay.transports.resolver import Lookup, Resolver
 from relay.transports.websocket import SocketBounds, WebSocketTransport
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import envelope

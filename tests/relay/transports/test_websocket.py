@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from relay.model import Answer, Failure, Target
-from relay.policy.destination import Rules
-from relay.transports.resolver import Lookup, Resolver
+from relay.guard.resolver import Lookup, Resolver
+from relay.guard.rules import Rules
+from relay.guard.url import Target
+from relay.policy.attempt import Answer, Failure
 from relay.transports.websocket import Socket, SocketBounds, WebSocketTransport
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import LOOPBACK, loopback

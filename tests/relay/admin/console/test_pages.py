@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from relay.admin.auth import Gate
 from relay.admin.pulse import Pulse
 from relay.admin.site import application
-from relay.model import Stream
+from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import TOKEN, desk

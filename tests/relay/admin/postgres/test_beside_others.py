@@ -15,13 +15,13 @@ from relay.admin import keys, operations
 from relay.admin.errors import Refused
 from relay.admin.inspection import Tail
 from relay.admin.operations import Selection
-from relay.model import Stream
 from relay.outbox import OUTBOX, add
+from relay.outbox.model import Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.queries import statement
-from relay.outbox.retention import Retention, prune
-from relay.outbox.settling import step_stream
 from relay.outbox.store import Connection, Database
+from relay.queue.retention import Retention, prune
+from relay.queue.settling import step_stream
 from tests.relay.admin.past import OPERATOR, attempt, change, ended, tried
 from tests.relay.deliveries import many, new, put, rows, states
 from tests.services.postgres import Server
@@ -89,7 +89,7 @@ def test_what_retention_is_forgetting_is_not_replayed(database: Database) -> Non
     put(database, new())
     ended(database, "d1", "delivered", at=1.0)
     with database.writing() as retention:
-        retention.execute(statement("forget_body"), {"seq": 1})
+        retention.execute(statement("forget_body", "relay.queue"), {"seq": 1})
         assert replayed(database, "d1") == 0
     assert states(database) == {"d1": "delivered"}
 

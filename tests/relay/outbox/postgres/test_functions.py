@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 
 from relay import outbox
-from relay.errors import DuplicateDelivery
-from relay.outbox.relaying import Outbox
+from relay.outbox.errors import DuplicateDelivery
 from relay.outbox.store import Database
+from relay.queue.deliveries import Outbox
 from tests.relay.deliveries import new, put, rows, states
 from tests.services.postgres import Server
 

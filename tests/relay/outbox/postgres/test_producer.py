@@ -10,8 +10,8 @@ import pytest
 from asyncpg.pool import PoolConnectionProxy
 
 from relay import outbox
-from relay.errors import InvalidDelivery
-from relay.model import Stream
+from relay.outbox.errors import InvalidDelivery
+from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.deliveries import new, put, rows
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import error_kind
 from relay.outbox.postgres.database import PostgresDatabase

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.model import Refusal
+from relay.guard.rules import ANYWHERE, Refusal
+from relay.guard.url import LIVE, read
 from relay.outbox.store import Connection, Database
-from relay.policy.destination import ANYWHERE, LIVE, read
 from tests.relay.deliveries import reading
-from tests.relay.policy.destinations import ADDRESSES, URLS
+from tests.relay.guard.destinations import ADDRESSES, URLS
 
 pytestmark = pytest.mark.needs("postgres")
 

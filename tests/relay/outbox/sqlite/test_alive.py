@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.model import KillReason, Stream, StreamState, StreamStatus
 from relay.outbox import LifeSign, connect, watch_streams
+from relay.outbox.model import KillReason, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite import SqliteDatabase, alive
-from relay.outbox.streams import LiveStreams, Tasks, Tended
+from relay.queue.streams import LiveStreams, Tasks, Tended
 from tests.relay.deliveries import new, put, rows
 
 SOCKET = "ws://receiver.example/live"

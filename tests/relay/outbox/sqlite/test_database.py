@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import StoreUnavailable
 from relay.outbox import OUTBOX
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite import SqliteDatabase
 from tests.relay.deliveries import new, put, reading, rows, states
 
@@ -34,7 +34,7 @@ def test_a_file_that_is_no_database_is_named(folder: Path) -> None:
 def test_a_file_without_tables_has_no_schema_yet(folder: Path) -> None:
     empty = SqliteDatabase(folder / "empty.db")
     empty.path.write_bytes(b"")
-    newest = OUTBOX.migrations()[-1].number
+    newest = OUTBOX.migrations("sqlite")[-1].number
     assert reading(empty, lambda connection: empty.schema(connection, OUTBOX)) == (0, newest)
 
 

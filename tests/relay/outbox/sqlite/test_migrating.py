@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from relay import outbox
-from relay.errors import SchemaError, StoreUnavailable
-from relay.model import Stream
 from relay.outbox import OUTBOX
+from relay.outbox.errors import SchemaError, StoreUnavailable
 from relay.outbox.migrations import Migration
+from relay.outbox.model import Stream
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate
 from tests.relay.deliveries import new, put, rows
@@ -55,7 +55,7 @@ async def test_processes_that_start_at_once_apply_each_migration_once(folder: Pa
     ]
     said = await asyncio.gather(*(racer.communicate(b"!") for racer in racers))
     assert [racer.returncode for racer in racers] == [0, 0, 0, 0]
-    assert sum(int(out) for out, _ in said) == len(OUTBOX.migrations())
+    assert sum(int(out) for out, _ in said) == len(OUTBOX.migrations("sqlite"))
 
 
 def test_a_newer_database_is_refused(folder: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_database_its_log_and_its_folder_are_for_their_owner_only(folder: Pa
     path = folder / "var" / "outspoken.db"
     old = os.umask(0)
     try:
-        migrate(path, [OUTBOX.migrations()])
+        migrate(path, [OUTBOX.migrations("sqlite")])
         connection = outbox.connect(path)
         connection.execute("BEGIN IMMEDIATE")
         outbox.add(connection, new())
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
         migrate(folder / "file" / "outspoken.db", [(FIRST,)])
 
 
-FIRST_RELEASE = OUTBOX.migrations()[:1]
+FIRST_RELEASE = OUTBOX.migrations("sqlite")[:1]
 WITH_STREAMS = """
 INSERT INTO destinations (origin) VALUES ('http://h:80');
 INSERT INTO streams (id, key, on_dead, state, position)
@@ -157,7 +157,7 @@ def test_a_database_of_the_first_release_keeps_its_streams_and_what_is_in_them(f
     migrate(path, [FIRST_RELEASE])
     with closing(outbox.connect(path)) as connection:
         connection.executescript(WITH_STREAMS)
-    assert migrate(path, [OUTBOX.migrations()]) == OUTBOX.migrations()[1:]
+    assert migrate(path, [OUTBOX.migrations("sqlite")]) == OUTBOX.migrations("sqlite")[1:]
     assert rows(SqliteDatabase(path), "PRAGMA foreign_key_check") == []
     assert rows(
         SqliteDatabase(path),
@@ -186,6 +186,6 @@ def test_a_new_database_and_one_that_was_brought_up_to_date_are_the_same(
 ) -> None:
     path = folder / "old.db"
     migrate(path, [FIRST_RELEASE])
-    migrate(path, [OUTBOX.migrations()])
+    migrate(path, [OUTBOX.migrations("sqlite")])
     schema = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
     assert rows(SqliteDatabase(path), schema) == rows(database, schema)

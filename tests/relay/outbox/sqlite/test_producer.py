@@ -10,8 +10,8 @@ import aiosqlite
 import pytest
 
 from relay import outbox
-from relay.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
-from relay.model import Stream
+from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
+from relay.outbox.model import Stream
 from relay.outbox.sqlite import SqliteDatabase
 from tests.relay.deliveries import new, put, rows
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from relay.model import Stream
+from relay.outbox.model import Stream
 from relay.outbox.sqlite import SqliteDatabase
 from tests.relay.deliveries import new, put, rows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay import outbox
-from relay.errors import StoreUnavailable
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite import SqliteDatabase
 from relay.outbox.sqlite.writer import SqliteWriter, error_kind
 from tests.relay.deliveries import new, put, rows

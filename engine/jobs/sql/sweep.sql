@@ -1,3 +1,0 @@
--- A lease whose engine went quiet: the job is free again. It is counted, for the audio may be what ended the engine.
-UPDATE jobs SET state = 'queued', lapses = lapses + 1, lease_token = NULL, lease_until = NULL
-WHERE state = 'leased' AND lease_until <= :now

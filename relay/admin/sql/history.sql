@@ -1,2 +1,0 @@
-SELECT number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers, excerpt
-FROM attempts WHERE seq = :seq ORDER BY number

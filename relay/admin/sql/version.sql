@@ -1,1 +1,0 @@
-SELECT 'SQLite ' || sqlite_version()

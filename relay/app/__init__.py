@@ -1,0 +1,1 @@
+"""Puts the relay together: its settings, one daemon, or several workers."""

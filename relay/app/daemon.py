@@ -1,0 +1,478 @@
+"""Puts the relay together and runs it until a signal: the only place that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from relay.admin import keys
+from relay.admin import probe as probing
+from relay.admin.auth import Gate, token_of
+from relay.admin.desk import Desk
+from relay.admin.probe import Probed
+from relay.admin.pulse import Heard, Notebook, Pulse
+from relay.admin.site import application
+from relay.app.settings import RelaySettings, Settings
+from relay.delivery.courier import Courier, Transport
+from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.fleet import CHECK_SECONDS, Fleet
+from relay.delivery.service import Pace, Service
+from relay.delivery.settler import Settler
+from relay.delivery.streams import StreamCarrier, StreamPace
+from relay.guard.resolver import Resolver
+from relay.guard.url import LIVE, PRE_RECORDED, Target, read
+from relay.outbox.errors import ConfigError, StoreUnavailable
+from relay.outbox.migrations import OUTBOX
+from relay.outbox.model import KillReason, Method
+from relay.outbox.results import secret as secret_of
+from relay.outbox.store import Database
+from relay.policy import sealing
+from relay.policy.attempt import Attempted
+from relay.policy.pointer import Pointers
+from relay.queue.deliveries import Outbox
+from relay.queue.retention import Pruned, prune
+from relay.queue.streams import HeldStream, LiveStreams
+from relay.service.configfile import Setting
+from relay.service.health import Check, measure_loop_lag, routes
+from relay.service.log import count_lines
+from relay.service.systemd import Supervisor
+from relay.service.traces import Spans
+from relay.telemetry.log import AttemptLog
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.store import WatchedOutbox
+from relay.telemetry.traces import AttemptSpans
+from relay.transports.aiohttp_client import AiohttpTransport
+from relay.transports.bounds import Bounds
+from relay.transports.http import HttpTransport
+from relay.transports.websocket import SocketBounds, WebSocketTransport
+
+_STALLED_SECONDS = 30.0
+_RETENTION_SECONDS = 3600.0
+_GOODBYE_SECONDS = 1.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE_BLOCK = 8 * 1024 * 1024
+_COLLECT_AFTER = 20_000  # objects that a cycle could hide
+_USER_AGENT = f"Outspoken/{version('outspoken')}"
+_URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
+
+log = structlog.get_logger()
+
+
+BEAT = "/beat"
+"""Where a worker's heart is heard, beside what every relay serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker says when it is asked: turns of its claim loop, attempts under way, and those that ended."""
+
+    turns: int
+    in_flight: int
+    heard: list[Heard]
+
+
+class ClosableTransport(Transport, Protocol):
+    """A transport that holds connections until it is closed."""
+
+    async def aclose(self) -> None:
+        """Close them, and wait until they are."""
+
+
+TransportFactory = Callable[[RelaySettings, Resolver], ClosableTransport]
+"""Builds the transport of a relay; the resolver is the guard for every address that it dials."""
+
+
+def build_transport(relay: RelaySettings, resolver: Resolver) -> ClosableTransport:
+    """Our own client; aiohttp's where a forward proxy is configured."""
+    bounds = Bounds(
+        connect_timeout=relay.http.connect_timeout,
+        exchange_timeout=relay.http.exchange_timeout,
+        idle_per_origin=relay.per_destination,
+        idle_in_all=2 * relay.concurrency,
+    )
+    if relay.http.proxy:
+        return AiohttpTransport(resolver, bounds, proxy=relay.http.proxy)
+    return HttpTransport(resolver, bounds)
+
+
+async def run(settings: Settings, build: TransportFactory = build_transport, in_force: Sequence[Setting] = ()) -> None:
+    """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
+    at."""
+    database, relay = settings.outbox.database, settings.relay
+    announce(settings)
+    await prepare(database)
+    async with AsyncExitStack() as stack:
+        secret = await asyncio.to_thread(look_round, database)
+        pulse = Pulse(database.now())
+        house = House(settings, database, secret, stack, build, pulse)
+        await house.open()
+        _obey_signals(house)
+        address = await _serve(stack, relay, house)
+        operators = operators_site(settings, database, pulse, lambda: house.in_flight, in_force=in_force)
+        admin = await listen(stack, operators, relay.admin.host, relay.admin.port, "relay.admin")
+        log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
+        _settle_in()
+        supervisor = Supervisor(os.environ)
+        supervisor.ready()
+        stack.callback(asyncio.create_task(supervisor.feed(lambda: house.service.turns)).cancel)
+        await house.run(relay.drain_seconds)
+    log.info("relay.stopped")
+
+
+async def work(settings: Settings, door: Path, orphaned: asyncio.Event) -> None:
+    """The same as one worker of several: what a machine asks, and the beat of this heart, stand behind the `door`, a
+    Unix socket. Any number of signals mean the same, and so does it to be `orphaned`: drain."""
+    database, relay = settings.outbox.database, settings.relay
+    notebook = Notebook()
+    async with AsyncExitStack() as stack:
+        secret = await asyncio.to_thread(_secret, database)
+        house = House(settings, database, secret, stack, build_transport, notebook)
+        await house.open()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, house.stop)
+        await _open_door(stack, door, house, notebook)
+        _settle_in()
+        stack.callback(asyncio.create_task(_stop_when(orphaned, house)).cancel)
+        await house.run(relay.drain_seconds)
+
+
+async def _stop_when(orphaned: asyncio.Event, house: House) -> None:
+    await orphaned.wait()
+    log.warning("worker.orphaned")
+    house.stop()
+
+
+async def _open_door(stack: AsyncExitStack, door: Path, house: House, notebook: Notebook) -> None:
+    async def beat(_: web.Request) -> web.Response:
+        now = Heartbeat(house.service.turns, house.in_flight, notebook.take())
+        return web.Response(body=msgspec.json.encode(now), content_type="application/json")
+
+    site = web.Application()
+    site.add_routes([*routes(house.metrics.registry, house.checks()), web.get(BEAT, beat)])
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.UnixSite(runner, door).start()
+
+
+class House:
+    """The rooms of one relay, wired."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        secret: bytes,
+        stack: AsyncExitStack,
+        build: TransportFactory,
+        pulse: Callable[[Sequence[Attempted]], None],
+    ) -> None:
+        relay, rules = settings.relay, settings.outbox.guard.rules()
+        self._stack = stack
+        self._database = database
+        self._kept = relay.retention.kept()
+        self._patience = relay.retry.patience
+        self.metrics = Metrics(relay.concurrency)
+        self._pulse = pulse
+        self._spans = _spans(relay.traces.endpoint, stack)
+        lines = count_lines()
+        self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
+        self._wake = asyncio.Event()
+        self._wake_carrier = asyncio.Event()
+        self._outbox = Outbox(database, relay.lease_seconds)
+        self._streams = LiveStreams(database, relay.streams.hold_seconds)
+        self._doorbell = database.doorbell(self._wake, self._wake_carrier)
+        self._transport = build(relay, Resolver(rules))
+        watched = WatchedOutbox(self._outbox, self.metrics.store)
+        self._settler = Settler(watched, self.attempted, self._wake)
+        courier = Courier(
+            shelf=self._outbox,
+            transport=self._transport,
+            read=lru_cache(_URLS)(partial(read, rules=rules, schemes=PRE_RECORDED)),
+            rulebook=relay.retry.rulebook(),
+            pointers=_pointers(settings, secret),
+            user_agent=_USER_AGENT,
+            dice=random.Random().random,  # noqa: S311 (jitter is no secret)
+            clock=database.now,
+        )
+        slots = Slots(relay.concurrency, relay.per_destination)
+        self._slots = relay.per_destination
+        self._dispatcher = Dispatcher(watched, courier.deliver, self._settler, slots, self._wake)
+        self._fleet = Fleet(relay.per_destination)
+        self._dispatcher.share_by(self._fleet.share)
+        self.service = Service(
+            self._dispatcher,
+            self._settler,
+            calendar=self._outbox,
+            wake=self._wake,
+            clockwork=self.metrics,
+            take_stock=self._take_stock,
+            expire=self._expire,
+            pace=Pace(renew=relay.lease_seconds / 3),
+        )
+        self.service.also("check_in", CHECK_SECONDS, self._check_in)
+        self.service.also("retention", _RETENTION_SECONDS, self._forget)
+        self._carrier = self._make_carrier(relay, Resolver(rules))
+        self.metrics.watch(
+            draining=lambda: self.service.draining, in_flight=lambda: self._dispatcher.in_flight, lines=lines
+        )
+
+    def _make_carrier(self, relay: RelaySettings, resolver: Resolver) -> StreamCarrier:
+        chosen = relay.streams
+        bounds = SocketBounds(
+            open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
+        )
+        self.metrics.streams.watch(lambda: self._carrier.held)
+        return StreamCarrier(
+            self._streams,
+            WebSocketTransport(resolver, bounds, proxy=relay.http.proxy or None),
+            read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
+            seal=self._seal,
+            observer=self,
+            clockwork=self.metrics,
+            wake=self._wake_carrier,
+            sockets=chosen.sockets,
+            pace=StreamPace(hold=chosen.hold_seconds),
+            clock=self._database.now,
+        )
+
+    async def _seal(self, stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+        keys = await self._outbox.keys(stream.origin)
+        return sealing.handshake(stream.id, stream.key, target, _USER_AGENT, stream.headers, keys, now)
+
+    async def run(self, drain_seconds: float) -> None:
+        """Deliver until `stop`."""
+        await asyncio.gather(self.service.run(drain_seconds), self._carrier.run(drain_seconds))
+        with suppress(StoreUnavailable):  # it will be missed soon enough
+            await self._outbox.leave()
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when what is under way has ended."""
+        self.service.stop()
+        self._carrier.stop()
+
+    async def open(self) -> None:
+        """Take hold of sockets and files; the stack gives them back in reverse."""
+        self._stack.push_async_callback(self._outbox.close)
+        self._stack.push_async_callback(self._streams.close)
+        self._stack.push_async_callback(self._transport.aclose)
+        await self._doorbell.open()
+        self._stack.push_async_callback(self._doorbell.close)
+        lag = asyncio.create_task(measure_loop_lag(self.metrics.loop_lag), name="loop lag")
+        self._stack.callback(lag.cancel)
+
+    def attempted(self, attempts: Sequence[Attempted]) -> None:
+        """Tell the observers of attempts that are durable."""
+        self._log(attempts)
+        self.metrics(attempts)
+        self._pulse(attempts)
+        self._spans(attempts)
+
+    def finished(self, reason: KillReason | None) -> None:
+        """Tell them of a stream that came to its end."""
+        self.metrics.streams.finished(reason)
+
+    async def _expire(self) -> None:
+        # Each slice is a transaction of its own, and between two of them claims have their turn.
+        with self.metrics.store.watch("expire"):
+            while await self._outbox.expire(self._database.now() - self._patience):
+                continue
+
+    async def _forget(self) -> None:
+        with self.metrics.store.watch("retention"):
+            pruned = await prune(self._database, self._kept, self._database.now())
+        self.metrics.forgotten(pruned)
+        if pruned != Pruned():
+            log.info("retention.finished", **asdict(pruned))
+
+    async def _take_stock(self) -> None:
+        self.metrics.counted(
+            stale=self._settler.take_stale(),
+            lapsed=self._dispatcher.take_lapsed(),
+            ended=Counter(self._outbox.take_ended()) + Counter(self._carrier.take_ended()),
+        )
+        with self.metrics.store.watch("stats"):
+            self.metrics.stocked(await self._outbox.snapshot(self._slots))
+
+    async def _check_in(self) -> None:
+        asked_at, before = time.monotonic(), self._fleet.share()
+        self._fleet.hear(await self._outbox.check_in(), asked_at)
+        if self._fleet.share() > before:
+            self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way."""
+        return self._dispatcher.in_flight
+
+    def checks(self) -> dict[str, Check]:
+        """What readiness depends on. A failing receiver or a long backlog is no reason to be unready."""
+        return {"store": self._store_answers, "claims": self._claims_turn, "drain": self._not_draining}
+
+    async def _store_answers(self) -> str | None:
+        """By what its loops see of it, which ask all the time: a question of its own would wait with them."""
+        return "the outbox cannot be written" if self._settler.failing else self.service.trouble()
+
+    async def _claims_turn(self) -> str | None:
+        still = time.monotonic() - self.service.claimed_at
+        return f"no claim for {still:.0f} s" if still > _STALLED_SECONDS else None
+
+    async def _not_draining(self) -> str | None:
+        return "draining" if self.service.draining else None
+
+
+def _spans(endpoint: str, stack: AsyncExitStack) -> Callable[[Sequence[Attempted]], None]:
+    if not endpoint:
+        return lambda _: None
+    spans = Spans(endpoint, "relay")
+    stack.push_async_callback(asyncio.to_thread, spans.close)
+    return AttemptSpans(spans)
+
+
+def _pointers(settings: Settings, secret: bytes) -> Pointers | None:
+    base = settings.outbox.public_url
+    # A link opens for as long as the body behind it is kept.
+    return Pointers(base, secret, settings.relay.retention.bodies) if base else None
+
+
+async def prepare(database: Database) -> None:
+    """Bring it up to date, and say so."""
+    applied = await asyncio.to_thread(database.migrate, [OUTBOX])
+    log.info("store.ready", database=database.name, migrations=[f"{m.number:04}_{m.name}" for m in applied])
+
+
+def announce(settings: Settings) -> None:
+    """Say what starts here."""
+    opened = [str(network) for network in settings.outbox.guard.allow_networks]
+    log.info("relay.started", version=version("outspoken"), pid=os.getpid())
+    if opened:
+        log.warning("guard.networks.opened", networks=opened)
+
+
+def look_round(database: Database) -> bytes:
+    """The secret under links to results; and a warning where nothing signs."""
+    if not keys.active(database, None, database.now()):
+        log.warning("signing.off", remedy="make a key and give it to receivers: relay keys add")
+    return _secret(database)
+
+
+def _secret(database: Database) -> bytes:
+    with database.reading() as connection:
+        return secret_of(connection)
+
+
+def _settle_in() -> None:
+    """What stands now stands until the end, and hardly anything after it makes a cycle: the collector need not walk
+    through thousands of deliveries in flight every few milliseconds."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    _keep_large_blocks()
+
+
+def _keep_large_blocks() -> None:
+    """Have glibc reuse the memory of bodies: by default it takes each large block from the kernel anew and gives it
+    back, which costs more page faults than there are pages in the body. Other C libraries have no such call."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE_BLOCK)
+
+
+def _obey_signals(house: House) -> None:
+    loop = asyncio.get_running_loop()
+
+    def obey(number: signal.Signals) -> None:
+        if house.service.draining:
+            log.warning("relay.stopped", reason="second signal")
+            os._exit(128 + number)
+        house.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, obey, number)
+
+
+async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> str:
+    """Metrics and health; returns the address that is bound."""
+    site = web.Application()
+    site.add_routes(routes(house.metrics.registry, house.checks()))
+    return await listen(stack, site, relay.host, relay.port, "relay")
+
+
+def operators_site(
+    settings: Settings,
+    database: Database,
+    pulse: Pulse,
+    in_flight: Callable[[], int],
+    *,
+    workers: int = 1,
+    in_force: Sequence[Setting],
+) -> web.Application:
+    """The admin API and the console, of one relay or of all the workers of one."""
+    admin = settings.relay.admin
+    file = Path(admin.token_file or database.beside(".admin-token"))
+    gate = Gate(token_of(admin.token.get_secret_value(), file))
+    desk = Desk(
+        database=database,
+        rules=settings.outbox.guard.rules(),
+        kept=settings.relay.retention.kept(),
+        pulse=pulse,
+        version=version("outspoken"),
+        concurrency=workers * settings.relay.concurrency,
+        in_flight=in_flight,
+        environ=os.environ,
+        probe=partial(probe, settings),
+        settings=in_force,
+    )
+    if not admin.token.get_secret_value():
+        log.info("admin.token", file=str(file))
+    return application(desk, gate)
+
+
+async def probe(settings: Settings, url: str, method: Method, size: int) -> Probed:
+    """One signed test request, on a connection of its own, and what a delivery like it would come to."""
+    database, rules = settings.outbox.database, settings.outbox.guard.rules()
+    transport = build_transport(settings.relay, Resolver(rules))
+    try:
+        sent = await asyncio.to_thread(probing.prepared, database, url, method, size)
+        return await probing.send(
+            sent, transport, rules, settings.relay.retry.rulebook(), f"Outspoken/{version('outspoken')}"
+        )
+    finally:
+        await transport.aclose()
+
+
+async def listen(stack: AsyncExitStack, site: web.Application, host: str, port: int, section: str) -> str:
+    """Serve on an address until the stack is left; returns the one that is bound. Raises ConfigError."""
+    # A stream of attempts has no end of its own: it is not waited for.
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        place, reason = _authority(host, port), error.strerror or error
+        raise ConfigError(f"{section}.host, {section}.port: cannot listen on {place}: {reason}") from error
+    return _authority(*runner.addresses[0][:2])
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

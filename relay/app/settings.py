@@ -1,0 +1,164 @@
+"""The relay's settings: what stands in the configuration file, and nothing that reaches a room as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
+from relay.queue.retention import Retention
+from relay.service.configfile import Setting, load, origins
+from relay.service.settings import OutboxSettings, Section
+
+OTHER_SECTIONS = frozenset({"engine"})
+
+_CREDENTIALS = re.compile(r"//[^/]*@")
+
+
+class ExponentialSettings(Section):
+    """[relay.retry.exponential]: the schedule of that name."""
+
+    first: float = Field(
+        5.0, gt=0, le=86400, description="Seconds of the first pause; each later one is twice as long."
+    )
+    longest: float = Field(3600.0, gt=0, le=86400, description="Seconds that no pause exceeds.")
+    total: float = Field(259200.0, gt=0, description="Seconds after which a delivery is given up: 3 days.")
+
+
+class RetrySettings(Section):
+    """[relay.retry]: when a delivery that was not accepted is tried again."""
+
+    schedule: Literal["fixed", "exponential"] = Field("fixed", description="Of deliveries that name none themselves.")
+    retries: int = Field(10, ge=0, le=1000, description="Fixed: attempts after the first.")
+    delay: float = Field(30.0, gt=0, le=86400, description="Fixed: seconds between attempts.")
+    exponential: ExponentialSettings = ExponentialSettings()
+    patience: float = Field(259200.0, gt=0, description="Seconds that a delivery waits for a destination left alone.")
+    on_too_large: OnTooLarge = Field(OnTooLarge.RETRY, description="What follows a 413: retry, pointer or dead.")
+
+    def rulebook(self) -> Rulebook:
+        """The policy's own form."""
+        patient = self.exponential
+        schedules: dict[str, Schedule] = {
+            "fixed": FixedSchedule(self.retries, self.delay),
+            "exponential": ExponentialSchedule(patient.first, patient.longest, patient.total),
+        }
+        return Rulebook(schedules, self.schedule, self.on_too_large)
+
+
+class RetentionSettings(Section):
+    """[relay.retention]: how long what is finished is kept, in seconds since it was finished."""
+
+    delivered: float = Field(604800.0, gt=0, description="Delivered and cancelled deliveries: 7 days.")
+    bodies: float = Field(259200.0, gt=0, description="Their bodies, which are personal data: 3 days.")
+    dead: float = Field(2592000.0, gt=0, description="Dead letters, with their bodies: 30 days.")
+    attempts: float = Field(604800.0, gt=0, description="The attempts of all of them: 7 days.")
+    audit: float = Field(31536000.0, gt=0, description="What operators did: 365 days.")
+
+    def kept(self) -> Retention:
+        """The outbox's own form."""
+        return Retention(**self.model_dump())
+
+
+class HttpSettings(Section):
+    """[relay.http]: what one exchange with a receiver may cost."""
+
+    connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds for name, connection and TLS handshake.")
+    exchange_timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for a whole exchange, answer included.")
+    proxy: str = Field("", repr=False, description="The URL of a forward proxy, for WebSockets too; empty for none.")
+
+
+class StreamsSettings(Section):
+    """[relay.streams]: live results to a WebSocket (ws:// and wss://), one socket for each session."""
+
+    sockets: int = Field(1000, ge=1, le=100000, description="Sockets held at once; streams beyond them wait.")
+    open_timeout: float = Field(10.0, gt=0, le=300, description="Seconds for name, connection, TLS and upgrade.")
+    ping_seconds: float = Field(20.0, gt=0, le=3600, description="Seconds between two pings to a silent receiver.")
+    pong_timeout: float = Field(20.0, gt=0, le=3600, description="Seconds after which an unanswered ping ends it.")
+    hold_seconds: float = Field(10.0, ge=1, le=600, description="How long a silent relay's streams stay held.")
+
+
+class TraceSettings(Section):
+    """[relay.traces]: spans for OpenTelemetry."""
+
+    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
+
+
+class LogSettings(Section):
+    """[relay.log]: lines on standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
+    format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
+
+
+class AdminSettings(Section):
+    """[relay.admin]: the admin API and the console."""
+
+    host: str = Field("127.0.0.1", description="Where they are served; elsewhere than here, behind a proxy with TLS.")
+    port: int = Field(9465, ge=0, le=65535, description="0 takes any free port, which the log names.")
+    token: SecretStr = Field(SecretStr(""), description="What opens them; empty: the one in token_file.")
+    token_file: str = Field("", description="Made at the first start; empty: beside the database.")
+
+
+class RelaySettings(Section):
+    """[relay]: the delivery daemon."""
+
+    host: str = Field(
+        "127.0.0.1", description="Where metrics and health are served; they need no key, so keep it local."
+    )
+    port: int = Field(9464, ge=0, le=65535, description="0 takes any free port, which the log names.")
+    workers: int = Field(1, ge=1, le=64, description="Processes, each a whole relay, behind one port for each purpose.")
+    concurrency: int = Field(256, ge=1, le=10000, description="Attempts in flight at once, in each worker.")
+    per_destination: int = Field(16, ge=1, le=10000, description="Attempts in flight to one destination.")
+    lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead relay's claims stay claimed.")
+    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long SIGTERM waits for attempts under way.")
+    retry: RetrySettings = RetrySettings()
+    retention: RetentionSettings = RetentionSettings()
+    http: HttpSettings = HttpSettings()
+    streams: StreamsSettings = StreamsSettings()
+    log: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
+    admin: AdminSettings = AdminSettings()
+
+
+class Settings(Section):
+    """The sections of the file that the relay reads."""
+
+    outbox: OutboxSettings = OutboxSettings()
+    relay: RelaySettings = RelaySettings()
+
+    @model_validator(mode="after")
+    def _pointers_lead_somewhere(self) -> Self:
+        if self.relay.retry.on_too_large is OnTooLarge.POINTER and not self.outbox.public_url:
+            raise ValueError(
+                'relay.retry.on_too_large = "pointer" needs outbox.public_url, under which links are served'
+            )
+        return self
+
+
+def read(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings from file and environment. Raises ConfigError, which names the key and the remedy."""
+    return load(Settings, path, environ, OTHER_SECTIONS)
+
+
+def in_force(settings: Settings, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
+    """Every setting with its value and where it comes from: file, environment or default. Secrets are masked."""
+    sources = origins(path, environ, frozenset(Settings.model_fields) | OTHER_SECTIONS)
+    values = _dotted(settings.model_dump(mode="json"))
+    return tuple(Setting(name, _shown(value), sources.get(name, "default")) for name, value in values)
+
+
+def _dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _shown(value: object) -> object:
+    return _CREDENTIALS.sub("//***@", value) if isinstance(value, str) else value

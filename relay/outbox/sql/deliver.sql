@@ -1,4 +1,0 @@
--- The good end of attempts, for all seqs (a JSON array) under one token. A stale token changes nothing.
-UPDATE deliveries
-SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'leased' AND lease_token = :token

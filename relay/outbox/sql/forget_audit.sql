@@ -1,1 +1,0 @@
-DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at <= :before ORDER BY id LIMIT :slice)

@@ -1,6 +1,0 @@
--- The next messages of one stream. Both conditions on state: the first is that of the index.
-SELECT seq, id, method, kind, content_type, traceparent, body_bytes, created_at, attempts, lapses, position,
-       (SELECT body FROM bodies WHERE bodies.seq = deliveries.seq) AS body
-FROM deliveries INDEXED BY deliveries_stream
-WHERE stream_id = :stream_id AND position > :after AND state IN ('pending', 'leased') AND state = 'pending'
-ORDER BY position LIMIT :room

@@ -1,1 +1,0 @@
-SELECT origin FROM destinations WHERE id = :id

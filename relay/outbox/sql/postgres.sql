@@ -1,0 +1,27 @@
+-- What producers do on PostgreSQL: each a call of a function that other languages call as well, see migrations/postgres.
+-- What is not here is the same on both databases.
+
+-- try_add --
+-- One delivery, or why not. Headers are sent as text: the caller's connection may have a codec of its own for JSON.
+SELECT refusal, message FROM outspoken_try_add_v1(
+    id => :id, url => :url, body => :body, method => :method, kind => :kind, content_type => :content_type,
+    headers => CAST(CAST(:headers AS TEXT) AS JSON), traceparent => :traceparent, schedule => :schedule,
+    stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer)
+
+-- try_begin_stream --
+-- A stream before anything is in it, or why not.
+SELECT refusal, message FROM outspoken_try_begin_stream_v1(
+    stream => :stream, url => :url, headers => CAST(CAST(:headers AS TEXT) AS JSON), on_dead => :on_dead,
+    live_until => :live_until, producer => :producer)
+
+-- end_stream --
+-- The last message is in.
+SELECT outspoken_end_stream_v1(:key)
+
+-- keep_streams --
+-- The producer of these streams, an array of keys, lives.
+SELECT outspoken_keep_streams_v1(:keys, :until)
+
+-- stream_statuses --
+-- How some streams stand, an array of keys. There are no holders to be asked after: an overdue one was taken into account.
+SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams_v1 WHERE stream = ANY(:keys)

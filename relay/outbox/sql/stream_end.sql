@@ -1,2 +1,0 @@
--- Why nothing can be added to a stream.
-SELECT state, transport = :transport AND url IS :stream_url AS same FROM streams WHERE key = :stream

@@ -1,0 +1,209 @@
+"""One attempt at a delivery, from its claim to its verdict: the values that travel between the daemon's rooms.
+
+Times are UTC seconds since the epoch, durations seconds, sizes bytes.
+
+What is made anew for every attempt is a `Struct`: that costs a twentieth of a frozen dataclass. `gc=False`, as none of
+them can be part of a cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from msgspec import Struct
+
+from relay.guard.url import Target
+from relay.outbox.model import Kind, Method
+
+
+class Failure(StrEnum):
+    """Why an exchange ended without a status."""
+
+    BLOCKED = "blocked"  # the guard refused the URL or an address
+    DNS = "dns"
+    CONNECT = "connect"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS = "tls"
+    READ_TIMEOUT = "read_timeout"  # the whole-exchange deadline passed after the connection stood
+    RESET = "reset"  # the connection ended before a whole answer head came
+    PROTOCOL = "protocol"  # the answer is not HTTP, or breaks a bound
+    INTERNAL = "internal"  # our own fault
+
+
+class Outcome(StrEnum):
+    """What an answer means, as a closed set: the label of metrics and logs."""
+
+    SUCCESS = "success"
+    HTTP_3XX = "http_3xx"
+    HTTP_4XX = "http_4xx"
+    HTTP_410 = "http_410"
+    HTTP_413 = "http_413"
+    HTTP_429 = "http_429"
+    HTTP_5XX = "http_5xx"
+    BLOCKED = "blocked"
+    DNS = "dns"
+    CONNECT = "connect"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS = "tls"
+    READ_TIMEOUT = "read_timeout"
+    RESET = "reset"
+    PROTOCOL = "protocol"
+    INTERNAL = "internal"
+
+
+class Reason(StrEnum):
+    """Why a delivery was given up."""
+
+    EXHAUSTED = "exhausted"  # the schedule ran out
+    FORBIDDEN = "forbidden_destination"  # the guard refused it
+    GONE = "gone"  # 410
+    TOO_LARGE = "too_large"  # 413 with on_too_large = "dead"
+    EXPIRED = "expired"  # it waited too long for a destination that was left alone
+    OPERATOR = "operator"
+    STREAM_KILLED = "stream_killed"
+
+
+class Lease(Struct, frozen=True, gc=False):
+    """A claim on a delivery. A settlement whose token is stale changes nothing."""
+
+    seq: int
+    token: str
+
+
+class Delivery(Struct, frozen=True, gc=False):
+    """A claimed delivery, without its body (bodies are read late, when the attempt is about to start).
+
+    `attempts` counts settled attempts, `lapses` leases that expired unsettled; their sum plus one numbers this attempt.
+    `scheduled_from` is when it was replayed, if it was; else its schedule began with `created_at`.
+    """
+
+    lease: Lease
+    id: str
+    destination: str
+    url: str
+    method: Method
+    kind: Kind
+    content_type: str
+    headers: Mapping[str, str]
+    traceparent: str | None
+    body_bytes: int
+    created_at: float
+    due_at: float
+    attempts: int
+    lapses: int
+    schedule: str | None = None
+    stream_id: int | None = None
+    position: int | None = None
+    pointer: bool = False
+    scheduled_from: float | None = None
+
+    @property
+    def number(self) -> int:
+        """The number of the attempt that this claim allows, from 1, fresh on every request sent."""
+        return self.attempts + self.lapses + 1
+
+    def __repr__(self) -> str:
+        return f"Delivery({self.id!r}, {self.destination!r}, {self.lease!r})"  # the URL is a secret
+
+
+class Envelope(Struct, frozen=True, gc=False):
+    """One request, sealed: all that a transport needs to send it."""
+
+    method: Method
+    target: Target
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Envelope({self.method.value} {self.target.origin}, {len(self.body)} bytes)"
+
+
+class Timing(Struct, frozen=True, gc=False):
+    """Where an exchange spent its time, in seconds; None for a step that did not happen."""
+
+    total: float
+    dns: float | None = None
+    connect: float | None = None
+    tls: float | None = None
+    first_byte: float | None = None
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """What came back. Exactly one of `status` and `failure` is set: a network failure is an answer too.
+
+    `detail` is one sentence without secrets; `excerpt` at most 4 KiB of the decoded body; `peer` the address dialled.
+    """
+
+    timing: Timing
+    status: int | None = None
+    failure: Failure | None = None
+    detail: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    excerpt: bytes = b""
+    peer: str | None = None
+    reused: bool = False
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status or self.failure!r}, {self.detail!r}, {self.timing!r})"
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, by its lower-case name."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+class Delivered(Struct, frozen=True, gc=False):
+    """The receiver has it."""
+
+
+class Retry(Struct, frozen=True, gc=False):
+    """Try again at `due_at`; with `pointer`, send a link instead of the body."""
+
+    due_at: float
+    pointer: bool = False
+
+
+class Dead(Struct, frozen=True, gc=False):
+    """Given up, and kept."""
+
+    reason: Reason
+
+
+Verdict = Delivered | Retry | Dead
+
+DELIVERED = Delivered()
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What a destination has taught about sizes: the largest body it accepted, the smallest it called too large."""
+
+    largest_accepted: int | None = None
+    smallest_refused: int | None = None
+
+
+NOTHING_LEARNT = BodyLimits()
+
+
+class Attempted(Struct, frozen=True, gc=False):
+    """The record of one attempt, the same for every observer: log, metrics, the attempts table.
+
+    `limits` is what was known of the destination before this attempt; it is looked up only when size may be the cause.
+    `request_headers` are as sent, credentials and signatures redacted.
+    """
+
+    delivery: Delivery
+    answer: Answer
+    outcome: Outcome
+    verdict: Verdict
+    diagnosis: str
+    started_at: float
+    finished_at: float
+    limits: BodyLimits = NOTHING_LEARNT
+    request_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def lag(self) -> float:
+        """Seconds between due and started: the lateness that is ours."""
+        return max(0.0, self.started_at - self.delivery.due_at)

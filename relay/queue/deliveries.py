@@ -1,0 +1,237 @@
+"""The outbox as the relay uses it: claim, settle, renew, release, read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
+from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
+from relay.policy.signing import SigningKey, parse_key
+from relay.queue import settling
+from relay.queue.claiming import Claimed, Claimer
+from relay.queue.stats import Snapshot, Stocktaker
+
+_ANYTHING_TO_DO = statement("anything_to_do", __package__)
+_SWEEP = statement("sweep", __package__)
+_RENEW = statement("renew", __package__)
+_RELEASE = statement("release", __package__)
+_GIVE_BACK = statement("give_back", __package__)
+_FORGO = statement("forgo", __package__)
+_NEXT_DUE = statement("next_due", __package__)
+_BODY = statement("body", __package__)
+_LEARNT = statement("learnt", __package__)
+_SIGNING_KEYS = statement("signing_keys", __package__)
+_KEYS_VERSION = statement("keys_version", __package__)
+_SEEN = statement("seen", __package__)
+_FORGET_RELAYS = statement("forget_relays", __package__)
+_RELAYS = statement("relays", __package__)
+_LEAVE = statement("leave", __package__)
+
+GONE_SECONDS = 15.0
+"""A relay that has not checked in for so long is at work no more."""
+
+_AMONG_OTHERS_SECONDS, _ALONE_SECONDS = 1.0, 5.0
+_FORGOTTEN_SECONDS = 86400.0
+_EXPIRE_SLICE = 500
+_KEYS_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What one claim brought: the deliveries, how many leases of others (or our past) had expired, and which of the
+    destinations that the caller holds deliveries for must be left alone."""
+
+    deliveries: tuple[Delivery, ...] = ()
+    lapsed: int = 0
+    blocked: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One relay's, among those at work on a database: its rank, from 0 on, and how many there are."""
+
+    rank: int
+    relays: int
+
+
+class Outbox:
+    """One relay's view of a database. Claims and settlements are batches: one transaction, one fsync each.
+
+    `lease` is in seconds. A holder's name is part of each of its lease tokens.
+    """
+
+    def __init__(self, database: Database, lease: float = 60.0) -> None:
+        self._database = database
+        self._lease = lease
+        self._clock = database.now
+        self._writer = database.writer()
+        self._reader = database.reader()
+        self._claimer = Claimer(lease)
+        self._holder = secrets.token_hex(8)
+        self._claims = 0
+        self._in_doubt: set[str] = set()
+        self._relays = 0
+        self._seen_at = -math.inf
+        self._stock = Stocktaker(database)
+        self._ended = Counter[Reason]()
+        self._bodies: dict[int, bytes] = {}
+        self._keys: dict[str, tuple[SigningKey, ...]] = {}
+        self._keys_version: list[Any] = []
+        self._keys_at = 0.0
+
+    async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
+        """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
+        `free[origin]` where the caller holds some already."""
+        now = self._clock()
+        if self._in_doubt or await self._anything_to_do(now):
+            return await self._lease_due(room, free, most, now)
+        blocked = await self._reader.run(lambda connection: self._claimer.blocked(connection, free, now))
+        return Claims(blocked=blocked)
+
+    async def _lease_due(self, room: int, free: Mapping[str, int], most: int, now: float) -> Claims:
+        token, in_doubt = self._token(), frozenset(self._in_doubt)
+
+        def lease(connection: Connection) -> tuple[int, list[int]]:
+            for lost in in_doubt:
+                connection.execute(_FORGO, {"token": lost})
+            lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
+            return lapsed, self._claimer.lease(connection, room, free, most, token, now)
+
+        def read(connection: Connection) -> tuple[list[Claimed], frozenset[str]]:
+            claimed = self._claimer.claimed(connection, seqs, token)
+            return claimed, self._claimer.blocked(connection, free, now)
+
+        self._in_doubt.add(token)  # until it is known what was leased under it
+        lapsed, seqs = await self._writer.run(lease)
+        self._in_doubt -= in_doubt
+        claimed, blocked = await self._reader.run(read)
+        self._in_doubt.discard(token)
+        self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
+        self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
+        return Claims(tuple(delivery for delivery, _ in claimed), lapsed, blocked)
+
+    async def _anything_to_do(self, now: float) -> bool:
+        """A read first, so that the poll of an idle relay takes no write lock."""
+        return bool((await self._read(_ANYTHING_TO_DO, now=now))[0][0])
+
+    def _token(self) -> str:
+        self._claims += 1
+        return f"{self._holder}.{self._claims}"
+
+    async def _read(self, sql: str, **values: object) -> list[Any]:
+        return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
+
+    async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
+        """Write the ends of some attempts; returns the leases that were stale, for which nothing was changed."""
+        for attempt in attempts:  # what was refused or sent as a link never asked for its body
+            self._bodies.pop(attempt.delivery.lease.seq, None)
+        settled = await self._writer.run(lambda connection: settling.settle(connection, attempts))
+        self._ended[Reason.STREAM_KILLED] += settled.killed
+        return settled.stale
+
+    async def renew(self, leases: Iterable[Lease]) -> None:
+        """Push the expiry of what this relay holds out by a whole lease."""
+        seqs = json.dumps([lease.seq for lease in leases])
+        values = {"seqs": seqs, "until": self._clock() + self._lease, "holder": self._holder}
+        await self._writer.run(lambda connection: connection.execute(_RENEW, values))
+
+    async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
+        """Give claims back. Those that may have been `sent` in part get a fresh number next time."""
+        values: list[dict[str, object]] = []
+        for lease in leases:
+            self._bodies.pop(lease.seq, None)
+            values.append({"seq": lease.seq, "token": lease.token})
+        await self._writer.run(lambda connection: connection.executemany(_RELEASE if sent else _GIVE_BACK, values))
+
+    async def expire(self, before: float) -> int:
+        """Give up deliveries that have been due since `before`, a slice at a time; returns how many."""
+        values = {"before": before, "now": self._clock(), "slice": _EXPIRE_SLICE}
+        expired, killed = await self._writer.run(lambda connection: settling.expire(connection, values))
+        self._ended += Counter({Reason.EXPIRED: expired, Reason.STREAM_KILLED: killed})
+        return expired
+
+    def take_ended(self) -> Mapping[Reason, int]:
+        """Deliveries that this relay gave up without an attempt, since the last call."""
+        taken, self._ended = self._ended, Counter[Reason]()
+        return taken
+
+    async def check_in(self) -> Place:
+        """Say that this relay is at work, unless that was said a moment ago; returns its place."""
+        often = _AMONG_OTHERS_SECONDS if self._relays > 1 else _ALONE_SECONDS
+        if time.monotonic() - self._seen_at < often:
+            place = await self._reader.run(self._place)
+        else:
+            began = time.monotonic()
+            place = await self._writer.run(self._check_in)
+            self._seen_at = began
+        self._relays = place.relays
+        return place
+
+    def _check_in(self, connection: Connection) -> Place:
+        now = self._clock()
+        connection.execute(_SEEN, {"holder": self._holder, "now": now})
+        connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
+        return self._place(connection)
+
+    def _place(self, connection: Connection) -> Place:
+        values = {"holder": self._holder, "since": self._clock() - GONE_SECONDS}
+        relays, before = connection.execute(_RELAYS, values).fetchone()
+        return Place(before, relays)
+
+    async def leave(self) -> None:
+        """Say that this relay is at work no more."""
+        await self._writer.run(lambda connection: connection.execute(_LEAVE, {"holder": self._holder}))
+
+    async def body(self, delivery: Delivery) -> bytes:
+        """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""
+        held = self._bodies.pop(delivery.lease.seq, None)
+        if held is None:
+            held = (await self._read(_BODY, seq=delivery.lease.seq))[0][0]
+        return held
+
+    async def body_limits(self, origin: str) -> BodyLimits:
+        """What is known of a destination's body limit."""
+        rows = await self._read(_LEARNT, origin=origin)
+        return BodyLimits(*rows[0][3:]) if rows else BodyLimits()
+
+    async def keys(self, origin: str) -> tuple[SigningKey, ...]:
+        """What signs for a destination now: a rotation counts at once, give or take 5 ms."""
+        if time.monotonic() - self._keys_at > _KEYS_SECONDS:
+            await self._forget_changed_keys()
+        if origin not in self._keys:
+            rows = await self._read(_SIGNING_KEYS, origin=origin, now=self._clock())
+            self._keys[origin] = tuple(parse_key(text) for (text,) in rows)
+        return self._keys[origin]
+
+    async def _forget_changed_keys(self) -> None:
+        self._keys_at = time.monotonic()
+        keys = await self._read(_KEYS_VERSION, now=self._clock())
+        if keys != self._keys_version:
+            self._keys, self._keys_version = {}, keys
+
+    def now(self) -> float:
+        """What time it is for those who decide what is due."""
+        return self._clock()
+
+    async def next_due(self) -> float | None:
+        """When the earliest pending delivery is due; None with nothing pending."""
+        due: float | None = (await self._read(_NEXT_DUE))[0][0]
+        return due
+
+    async def snapshot(self, slots: int) -> Snapshot:
+        """The gauges, counted in a thread on a connection of their own. A destination has that many `slots`."""
+        return await asyncio.to_thread(self._stock.take, self._clock(), slots)
+
+    async def close(self) -> None:
+        """Close both connections."""
+        await self._writer.close()
+        await self._reader.close()

@@ -1,0 +1,128 @@
+"""Reads one TOML file and the environment into a settings model, and names every key that does not belong.
+
+Order: environment (`OUTSPOKEN_RELAY__LISTEN=...`) over file. A program reads its own sections of the shared file;
+the other program's sections are known by name only, and checked when that program starts.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from relay.outbox.errors import ConfigError
+
+PREFIX = "OUTSPOKEN_"
+CONFIG_VARIABLE = "OUTSPOKEN_CONFIG"
+
+Model = TypeVar("Model", bound=BaseModel)
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is in force, secrets masked, and where it comes from."""
+
+    setting: str
+    value: object
+    origin: str
+
+
+def load(model: type[Model], path: Path | None, environ: Mapping[str, str], others: frozenset[str]) -> Model:
+    """The settings of one program. `others` names the sections that belong to another program.
+
+    Raises ConfigError for a missing or unreadable file, a misspelt key in file or environment, or a bad value.
+    """
+    known = set(model.model_fields)
+    tree = _merge(_from_file(path, known | others), _from_environment(environ, known | others))
+    try:
+        return model.model_validate({name: value for name, value in tree.items() if name in known})
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+
+
+def origins(path: Path | None, environ: Mapping[str, str], sections: frozenset[str]) -> dict[str, str]:
+    """Where each value that is no default comes from: `relay.retry.delay` -> `environment`, or the file's name.
+
+    `sections` are all that the file may have. Raises ConfigError as `load` does.
+    """
+    written = dict.fromkeys(_dotted(_from_file(path, sections)), str(path))
+    return written | dict.fromkeys(_dotted(_from_environment(environ, sections)), "environment")
+
+
+def _dotted(tree: Tree, above: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield above + name
+
+
+def _from_file(path: Path | None, sections: set[str] | frozenset[str]) -> Tree:
+    if path is None:
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for name in tree:
+        if name not in sections:
+            raise ConfigError(f"{path}: unknown section [{name}]; there are {_listed(sections)}")
+    return tree
+
+
+def _from_environment(environ: Mapping[str, str], sections: set[str] | frozenset[str]) -> Tree:
+    tree: Tree = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        section, *rest = variable.removeprefix(PREFIX).lower().split("__")
+        if section not in sections or not all(rest) or not rest:
+            raise ConfigError(f"{variable}: no such setting; the form is {PREFIX}SECTION__KEY with {_listed(sections)}")
+        tree = _merge(tree, _branch([section, *rest], _value(text)))
+    return tree
+
+
+def _branch(keys: list[str], value: object) -> Tree:
+    return {keys[0]: _branch(keys[1:], value) if keys[1:] else value}
+
+
+def _value(text: str) -> object:
+    """A TOML value where it reads as one (numbers, lists, booleans), else the bare text."""
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return document["value"] if len(document) == 1 else text
+
+
+def _merge(under: Tree, over: Tree) -> Tree:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    return "\n".join(_complaints(error, path))
+
+
+def _complaints(error: ValidationError, path: Path | None) -> Iterator[str]:
+    origin = f"{path} or environment" if path else "environment"
+    # include_input=False: a value may be a secret.
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        said = fault["msg"].removeprefix("Value error, ")
+        message = "no such setting (misspelt?)" if fault["type"] == "extra_forbidden" else said
+        yield f"{origin}: {key}: {message}"
+
+
+def _listed(names: set[str] | frozenset[str]) -> str:
+    return ", ".join(f"[{name}]" for name in sorted(names))

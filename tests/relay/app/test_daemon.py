@@ -1,0 +1,277 @@
+"""`relay run` as a real process, with a real receiver: delivered, drained, killed, and on a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+from prometheus_client.parser import text_string_to_metric_families
+from standardwebhooks import Webhook
+
+from relay.outbox import Bell
+from relay.outbox.model import Method, Stream
+from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.store import Database
+from tests.acceptance.stage import Line, Process, Stage, free_port
+from tests.relay.deliveries import new, put, rows, states
+
+pytestmark = pytest.mark.acceptance
+
+
+@dataclass
+class Request:
+    """What came, and the answer that it waits for."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    answer: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Receiver:
+    """Answers 200 at once, or waits to be told while it is `patient`."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.patient = False
+        self.came: list[Request] = []
+        self._requests: asyncio.Queue[Request] = asyncio.Queue()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        came = Request(request.method, request.raw_path, headers, body)
+        if not self.patient:
+            came.answer.set_result(200)
+        self.came.append(came)
+        self._requests.put_nowait(came)
+        return web.Response(status=await came.answer)
+
+    def hang_up(self) -> None:
+        """Keep nobody waiting any longer."""
+        for request in self.came:
+            request.answer.cancel()
+
+    async def request(self) -> Request:
+        async with asyncio.timeout(20):
+            return await self._requests.get()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    served = Receiver()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", served.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", served.port).start()
+    yield served
+    served.hang_up()
+    await runner.cleanup()
+
+
+@pytest.fixture
+def stage(folder: Path, receiver: Receiver) -> Stage:
+    # A lease of two seconds, so that the heir of a killed relay need not be waited for long.
+    return Stage(folder, receiver.port, relay__lease_seconds=2)
+
+
+@pytest.fixture
+async def relay(stage: Stage) -> AsyncIterator[Process]:
+    process = await stage.relay()
+    yield process
+    await process.kill()
+
+
+def outbox_of(stage: Stage) -> Database:
+    return SqliteDatabase(stage.database)
+
+
+def submit(stage: Stage, *ids: str, method: Method = Method.POST, body: bytes = b'{"text":"hello"}') -> None:
+    put(
+        outbox_of(stage),
+        *(new(id_, f"{stage.callback_url}?id={id_}", method=method, body=body) for id_ in ids),
+    )
+    bell = Bell(stage.database)
+    bell.ring()
+    bell.close()
+
+
+async def metric(stage: Stage, wanted: str) -> float:
+    async with ClientSession() as session, session.get(stage.metrics_url) as response:
+        families = text_string_to_metric_families(await response.text())
+    return sum(sample.value for family in families for sample in family.samples if sample.name == wanted)
+
+
+async def ready(stage: Stage) -> tuple[int, dict[str, str]]:
+    async with ClientSession() as session, session.get(stage.metrics_url.replace("/metrics", "/readyz")) as response:
+        return response.status, (await response.json())["checks"]
+
+
+def is_about(id_: str, line: Line) -> bool:
+    return line.get("delivery.id") == id_
+
+
+def fill_disk(relay: Process) -> None:
+    """No file of the relay can grow any more."""
+    _, hard = resource.prlimit(relay.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(relay.pid, resource.RLIMIT_FSIZE, (0, hard))
+
+
+def free_disk(relay: Process) -> None:
+    """They can again."""
+    _, hard = resource.prlimit(relay.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(relay.pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+async def test_a_post_and_a_put_arrive_and_are_logged_and_counted(
+    stage: Stage, relay: Process, receiver: Receiver
+) -> None:
+    assert await ready(stage) == (200, {"store": "ok", "claims": "ok", "drain": "ok"})
+    body = bytes(range(256)) * 100
+    submit(stage, "posted", body=body)
+    post = await receiver.request()
+    submit(stage, "put", method=Method.PUT, body=body)
+    put_ = await receiver.request()
+    for request, method, id_ in ((post, "POST", "posted"), (put_, "PUT", "put")):
+        assert (request.method, request.path, request.body) == (method, f"/callback?id={id_}", body)
+        assert (request.headers["webhook-id"], request.headers["webhook-attempt"]) == (id_, "1")
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["user-agent"].startswith("Outspoken/")
+        line = await relay.said(partial(is_about, id_))
+        assert (line["event"], line["outcome"], line["verdict"]) == (
+            "delivery.attempt.finished",
+            "success",
+            "delivered",
+        )
+        assert line["destination"] == f"http://127.0.0.1:{stage.callback_port}"
+    assert states(outbox_of(stage)) == {"posted": "delivered", "put": "delivered"}
+    assert await metric(stage, "relay_delivery_attempts_total") == 2
+    assert not any("?id=" in word for word in relay.words)
+
+
+async def test_sigterm_lets_the_attempt_under_way_finish_and_claims_no_more(
+    stage: Stage, relay: Process, receiver: Receiver
+) -> None:
+    receiver.patient = True
+    submit(stage, "under-way")
+    request = await receiver.request()
+    leaving = asyncio.create_task(relay.stop())
+    await relay.event("relay.draining")
+    assert await ready(stage) == (503, {"store": "ok", "claims": "ok", "drain": "draining"})
+    submit(stage, "too-late")
+    request.answer.set_result(200)
+    assert await leaving == 0
+    assert states(outbox_of(stage)) == {"under-way": "delivered", "too-late": "pending"}
+    assert len(receiver.came) == 1
+    assert relay.lines[-1]["event"] == "relay.stopped"
+
+
+async def test_sigterm_gives_back_unsent_what_was_claimed_ahead(folder: Path, receiver: Receiver) -> None:
+    stage = Stage(folder, receiver.port, relay__concurrency=2, relay__drain_seconds=0.2)
+    relay = await stage.relay()
+    receiver.patient = True
+    submit(stage, *(f"d{number}" for number in range(6)))
+    for _ in range(2):
+        await receiver.request()
+    assert await relay.stop() == 0
+    assert set(states(outbox_of(stage)).values()) == {"pending"}
+    assert rows(outbox_of(stage), "SELECT lapses, count(*) FROM deliveries GROUP BY lapses") == [
+        (0, 4),
+        (1, 2),
+    ]
+
+
+async def test_a_new_key_signs_the_next_delivery(stage: Stage, relay: Process, receiver: Receiver) -> None:
+    old, new_ = "whsec_" + "a" * 32, "whsec_" + "b" * 32
+    insert = "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)"
+    submit(stage, "unsigned")
+    assert "webhook-signature" not in (await receiver.request()).headers
+    rows(outbox_of(stage), insert, old)
+    submit(stage, "signed")
+    signed = await receiver.request()
+    assert Webhook(old).verify(signed.body, signed.headers) == {"text": "hello"}
+    rows(outbox_of(stage), insert, new_)
+    submit(stage, "rotated")
+    rotated = await receiver.request()
+    for key in (old, new_):
+        Webhook(key).verify(rotated.body, rotated.headers)
+
+
+async def test_a_stream_arrives_in_order(stage: Stage, relay: Process, receiver: Receiver) -> None:
+    messages = (new(f"s{number}", stage.callback_url, stream=Stream("session")) for number in range(20))
+    put(outbox_of(stage), *messages)
+    came = [(await receiver.request()).headers for _ in range(20)]
+    assert [headers["webhook-id"] for headers in came] == [f"s{number}" for number in range(20)]
+    assert [headers["webhook-sequence"] for headers in came] == [str(number) for number in range(1, 21)]
+
+
+async def test_a_second_signal_leaves_at_once(stage: Stage, relay: Process, receiver: Receiver) -> None:
+    receiver.patient = True
+    submit(stage, "under-way")
+    await receiver.request()
+    leaving = asyncio.create_task(relay.stop())
+    await relay.event("relay.draining")
+    assert await relay.stop() == await leaving == 128 + signal.SIGTERM
+    assert states(outbox_of(stage)) == {"under-way": "leased"}
+
+
+async def test_what_a_killed_relay_was_sending_another_sends_again_under_the_same_id(
+    stage: Stage, relay: Process, receiver: Receiver
+) -> None:
+    receiver.patient = True
+    submit(stage, "survivor", body=b"the same bytes")
+    first = await receiver.request()
+    await relay.kill()
+    assert states(outbox_of(stage)) == {"survivor": "leased"}
+    receiver.patient = False
+    heir = await stage.relay()
+    second = await receiver.request()
+    await heir.said(partial(is_about, "survivor"))
+    assert await heir.stop() == 0
+    assert [first.headers["webhook-id"], second.headers["webhook-id"]] == ["survivor", "survivor"]
+    assert [first.headers["webhook-attempt"], second.headers["webhook-attempt"]] == ["1", "2"]
+    assert first.body == second.body == b"the same bytes"
+    assert rows(outbox_of(stage), "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 1)]
+
+
+async def test_on_a_full_disk_the_relay_keeps_the_lease_and_writes_when_there_is_room(
+    stage: Stage, relay: Process, receiver: Receiver
+) -> None:
+    receiver.patient = True
+    submit(stage, "d1")
+    request = await receiver.request()
+    fill_disk(relay)
+    request.answer.set_result(200)
+    complaint = await relay.said(lambda line: line.get("operation") == "settle")
+    assert (complaint["event"], complaint["kind"]) == ("store.error", "io")
+    assert (await ready(stage))[1]["store"] == "the outbox cannot be written"
+    assert states(outbox_of(stage)) == {"d1": "leased"}
+    receiver.patient = False
+    free_disk(relay)
+    await relay.event("delivery.attempt.finished")
+    assert states(outbox_of(stage)) == {"d1": "delivered"}
+    assert len(receiver.came) <= 2
+    assert await relay.stop() == 0
+
+
+async def test_a_relay_on_a_full_disk_leaves_when_it_is_told_to(folder: Path, receiver: Receiver) -> None:
+    stage = Stage(folder, receiver.port, relay__drain_seconds=0.2)
+    relay = await stage.relay()
+    receiver.patient = True
+    submit(stage, "answered", "under-way")
+    requests = [await receiver.request() for _ in range(2)]
+    fill_disk(relay)
+    next(one for one in requests if one.headers["webhook-id"] == "answered").answer.set_result(200)
+    await relay.said(lambda line: line.get("operation") == "settle")
+    assert await relay.stop() == 0
+    assert any(line.get("operation") == "release" for line in relay.lines)
+    assert states(outbox_of(stage)) == {"answered": "leased", "under-way": "leased"}

@@ -1,0 +1,213 @@
+"""`relay run --workers`: several processes that are one relay to whoever looks, on either database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, CookieJar
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from relay.app.workers import pause_before
+from relay.outbox.store import Database
+from tests.acceptance.receiver import Arrival, Reply, callback, receiving
+from tests.acceptance.stage import Line, Process, Stage
+from tests.relay.deliveries import new, put, states
+
+WORKERS = 3
+DESTINATIONS = 8
+
+pytestmark = pytest.mark.acceptance
+
+
+class Callee:
+    """Accepts everything at once, or once it is told to while it is `patient`."""
+
+    def __init__(self) -> None:
+        self.patient = False
+        self.came: Counter[str] = Counter()
+        self._waiting: list[Reply] = []
+        self._news = asyncio.Event()
+
+    def handle(self, arrival: Arrival, reply: Reply) -> None:
+        self.came[arrival.id] += 1
+        self._news.set()
+        if self.patient:
+            self._waiting.append(reply)
+        else:
+            reply(200)
+
+    def accept(self) -> None:
+        """What waits, and what comes from now on."""
+        self.patient = False
+        for reply in self._waiting:
+            reply(200)
+
+    async def has_heard_of(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.came) < count:
+                self._news.clear()
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def crew(folder: Path, database: Database, callee: Callee) -> AsyncIterator[tuple[Stage, Process]]:
+    """Three workers at work, whose leases are short; and a stage that knows where."""
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(receiving(callee.handle))
+        stage = Stage(
+            folder,
+            port,
+            outbox__url=database.url,
+            relay__admin__token_file=folder / "token",
+            relay__workers=WORKERS,
+            relay__lease_seconds=2,
+        )
+        relay = await stage.relay()
+        stack.push_async_callback(relay.kill)
+        yield stage, relay
+
+
+def queue(stage: Stage, database: Database, count: int) -> set[str]:
+    ids = [f"d{number}" for number in range(count)]
+    urls = [callback(stage.callback_port, number % DESTINATIONS) for number in range(count)]
+    put(database, *(new(id_, url) for id_, url in zip(ids, urls, strict=True)))
+    return set(ids)
+
+
+def workers(relay: Process) -> dict[str, int]:
+    """Their process ids, by name."""
+    return {line["worker"]: line["pid"] for line in relay.lines if line["event"] == "worker.started"}
+
+
+async def settled(relay: Process, ids: set[str]) -> None:
+    await relay.until(lambda: ids <= relay.ended)
+
+
+async def gone(pid: int) -> None:
+    """Until a process that need not be a child has ended."""
+    ended = asyncio.Event()
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_reader(handle, ended.set)
+    try:
+        async with asyncio.timeout(20):
+            await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+async def samples(stage: Stage, name: str) -> list[Sample]:
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    async with ClientSession(headers=accept) as session, session.get(stage.metrics_url) as response:
+        families = list(text_string_to_metric_families(await response.text()))  # type: ignore[no-untyped-call]
+    return [sample for family in families for sample in family.samples if sample.name == name]
+
+
+async def ready(stage: Stage) -> tuple[int, dict[str, str]]:
+    async with ClientSession() as session, session.get(stage.metrics_url.replace("/metrics", "/readyz")) as response:
+        return response.status, (await response.json())["checks"]
+
+
+async def test_what_the_workers_count_adds_up_to_what_was_delivered(folder: Path, database: Database) -> None:
+    callee = Callee()
+    async with crew(folder, database, callee) as (stage, relay):
+        ids = queue(stage, database, 600)
+        await settled(relay, ids)
+        finished = await samples(stage, "relay_deliveries_finished_total")
+        assert sum(one.value for one in finished) == 600
+        assert {one.labels["worker"] for one in finished} == {"0", "1", "2"}
+        assert callee.came == Counter(ids)
+        assert await ready(stage) == (200, {"worker.0": "ok", "worker.1": "ok", "worker.2": "ok"})
+
+
+async def test_operators_see_the_attempts_of_all_workers(folder: Path, database: Database) -> None:
+    async with crew(folder, database, Callee()) as (stage, relay):
+        ids = queue(stage, database, 200)
+        await settled(relay, ids)
+        console = (await relay.event("relay.ready"))["admin"]
+        known = {"token": (folder / "token").read_text().strip(), "name": "Ada"}
+        delivered = 0
+        async with asyncio.timeout(20), ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+            await session.post(f"{console}login", data=known, headers={"Origin": console[:-1]})
+            while delivered < 200:
+                async with session.get(f"{console}destinations") as page:
+                    delivered = sum(map(int, re.findall(r"delivered (\d+), failed 0", await page.text())))
+        assert delivered == 200
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(folder: Path, database: Database) -> None:
+    callee = Callee()
+    callee.patient = True
+    async with crew(folder, database, callee) as (stage, relay):
+        ids = queue(stage, database, 300)
+        await callee.has_heard_of(DESTINATIONS)  # some of them are in the hands of each
+        victim = workers(relay)["1"]
+        os.kill(victim, signal.SIGKILL)
+        died = await relay.event("worker.died")
+        assert (died["worker"], died["pid"], died["exit_code"]) == ("1", victim, -signal.SIGKILL)
+        callee.accept()
+        await relay.until(lambda: workers(relay)["1"] != victim)
+        await settled(relay, ids)
+        assert set(states(database).values()) == {"delivered"}
+        assert callee.came.keys() == ids
+        assert [one.value for one in await samples(stage, "relay_worker_exits_total")] == [1]
+
+
+async def test_sigterm_lets_all_workers_finish_what_is_under_way(folder: Path, database: Database) -> None:
+    callee = Callee()
+    callee.patient = True
+    async with crew(folder, database, callee) as (stage, relay):
+        queue(stage, database, 400)
+        await callee.has_heard_of(DESTINATIONS)
+        leaving = asyncio.create_task(relay.stop())
+
+        def drains(line: Line) -> bool:
+            return line["event"] == "relay.draining" and "worker" in line
+
+        await relay.until(lambda: sum(map(drains, relay.lines)) == WORKERS)
+        status, checks = await ready(stage)
+        assert (status, "drain: draining" in checks.values()) == (503, True)
+        assert set(checks.values()) <= {"drain: draining", "no answer"}  # who had nothing under way has left
+        heard = callee.came.keys() | set()
+        callee.accept()
+        assert await leaving == 0
+        after = states(database)
+        assert heard <= {id_ for id_, state in after.items() if state == "delivered"} == callee.came.keys()
+        assert set(after.values()) <= {"delivered", "pending"}
+        for pid in workers(relay).values():
+            await gone(pid)
+
+
+async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, database: Database) -> None:
+    async with crew(folder, database, Callee()) as (_, relay):
+        pids = workers(relay)
+        await relay.kill()
+        for pid in pids.values():
+            await gone(pid)
+
+
+async def test_a_ctrl_c_at_the_terminal_reaches_the_parent_alone(folder: Path, database: Database) -> None:
+    async with crew(folder, database, Callee()) as (_, relay):
+        assert {os.getsid(pid) for pid in workers(relay).values()}.isdisjoint({os.getsid(relay.pid)})
+        os.kill(relay.pid, signal.SIGINT)
+        assert await relay.finished() == 0
+
+
+def test_a_place_is_filled_again_after_a_pause_that_doubles_until_somebody_stays() -> None:
+    pauses = [0.0]
+    for lived in (1, 1, 1, 1, 1, 1, 1, 61, 1):
+        pauses.append(pause_before(pauses[-1], lived=lived))
+    assert pauses[1:] == [1, 2, 4, 8, 16, 30, 30, 1, 2]
