@@ -9,8 +9,10 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 import typer
 from rich.filesize import decimal
@@ -41,11 +43,17 @@ Update = Annotated[bool, typer.Option("--update", help="Take what is newest, and
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What `engine models list` calls it, or its short name.")]
 Force = Annotated[bool, typer.Option("--force", help="Remove it although a recogniser is configured to use it.")]
 
+_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where everybody is listened to)
+_DIRECT = build_opener(ProxyHandler({}))
+_ANSWER_SECONDS = 2.0
+_MOST = 65536
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A model, and the recognisers that use it. `languages` is how many it knows, 1 for English; `bytes` its size on
     disk; `state` verified (by digests), whole (by its structure), damaged, incomplete or missing; `problem` says why.
+    `loaded` counts the processes of the running engine that hold it, None where no engine answers.
     """
 
     model: str
@@ -56,13 +64,16 @@ class Line:
     recognisers: list[str]
     origin: str | None
     path: str | None
+    loaded: int | None = None
 
 
 @commands.command("list")
 def list_models(as_json: Json = False, config: Config = None) -> None:
     """Show every model that is configured, pulled, or installed as a wheel, and look whether it is whole."""
     with complaints():
-        lines = list(_lines(settings(config).engine))
+        engine = settings(config).engine
+        loaded = _loaded(engine)
+        lines = [_with_loaded(line, loaded) for line in _lines(engine)]
         if as_json:
             print("\n".join(json.dumps(asdict(line)) for line in lines))
         else:
@@ -134,6 +145,27 @@ def _lines(engine: EngineSettings) -> Iterator[Line]:
         yield Line(left.name, None, left.size, "incomplete", problem, [], left.origin, str(left.path))
 
 
+def _loaded(engine: EngineSettings) -> dict[str, int] | None:
+    """How many processes of the running engine hold each recogniser, as its readiness says; None where none answers."""
+    host = _HERE.get(engine.host, engine.host)
+    url = f"http://[{host}]:{engine.port}/readyz" if ":" in host else f"http://{host}:{engine.port}/readyz"
+    try:
+        with _DIRECT.open(url, timeout=_ANSWER_SECONDS) as answer:
+            body = answer.read(_MOST)
+    except HTTPError as error:
+        body = error.read(_MOST)  # not ready, and says so
+    except OSError:
+        return None
+    try:
+        return {str(name): int(count) for name, count in json.loads(body)["recognisers"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None  # it is no engine of ours
+
+
+def _with_loaded(line: Line, loaded: dict[str, int] | None) -> Line:
+    return replace(line, loaded=None if loaded is None else sum(loaded.get(user, 0) for user in line.recognisers))
+
+
 def _line(model: ModelFiles, users: list[str]) -> Line:
     languages, problem = None, None
     if model.missing:
@@ -148,11 +180,13 @@ def _line(model: ModelFiles, users: list[str]) -> Line:
 
 
 def _print_table(lines: list[Line]) -> None:
-    rows = [("MODEL", "LANGUAGES", "SIZE", "STATE", "RECOGNISER", "PATH")]
+    rows = [("MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH")]
     for line in lines:
         languages = {None: "-", 1: "en"}.get(line.languages, str(line.languages))
         size = decimal(line.bytes) if line.bytes else "-"
-        rows.append((line.model, languages, size, line.state, ", ".join(line.recognisers) or "-", line.path or "-"))
+        loaded = "-" if line.loaded is None else str(line.loaded)
+        users = ", ".join(line.recognisers) or "-"
+        rows.append((line.model, languages, size, line.state, loaded, users, line.path or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

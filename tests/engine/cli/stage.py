@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from tests.acceptance.stage import free_port
+
 PATIENCE = 60.0
 
 
@@ -31,7 +33,7 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OUTSPOKEN_", "HF_"))}
         self.folder = folder
-        self._env = inherited | {"HF_HOME": str(folder / "huggingface")}
+        self._env = inherited | {"HF_HOME": str(folder / "huggingface"), "OUTSPOKEN_ENGINE__PORT": str(free_port())}
 
     def set(self, **settings: object) -> None:
         for name, value in settings.items():

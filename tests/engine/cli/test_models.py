@@ -443,10 +443,28 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
     }
     assert f"{damaged}/tokenizer.json cannot be read" in str(lines["damaged"]["problem"])
     table = (await engine("models", "list")).out.splitlines()
-    assert table[0].split() == ["MODEL", "LANGUAGES", "SIZE", "STATE", "RECOGNISER", "PATH"]
-    assert table[1].split()[:6] == ["tiny.en", "en", "78.1", "MB", "verified", "default"]
-    assert [line.split()[1:6] for line in table if line.startswith("mine")] == [["99", "606", "bytes", "whole", "own"]]
+    assert table[0].split() == ["MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH"]
+    assert table[1].split()[:7] == ["tiny.en", "en", "78.1", "MB", "verified", "-", "default"]
+    assert [line.split()[1:7] for line in table if line.startswith("mine")] == [["99", "606", "bytes", "whole", "-", "own"]]
     assert "half/model: var/models/half/model has no config.json, tokenizer.json, vocabulary.*" in table
+
+
+async def test_the_list_says_what_the_running_engine_has_loaded(engine: Engine) -> None:
+    engine.set(engine__recognisers__own__model=put(engine.folder / "mine", FILES))
+
+    async def loaded() -> dict[str, object]:
+        lines = map(json.loads, (await engine("models", "list", "--json")).out.splitlines())
+        return {line["recognisers"][0]: line["loaded"] for line in lines}
+
+    assert await loaded() == {"default": None, "own": None}, "no engine runs"
+    running = await engine.start("run")
+    assert running.stdout
+    async for line in running.stdout:
+        if json.loads(line)["event"] == "engine.ready":
+            break
+    assert await loaded() == {"default": 1, "own": 0}
+    running.terminate()
+    await running.communicate()
 
 
 async def test_removing_frees_the_disk_but_not_what_the_engine_needs(engine: Engine) -> None:

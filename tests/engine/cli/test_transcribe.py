@@ -15,8 +15,8 @@ from tests.engine.cli.stage import Engine
 
 pytestmark = pytest.mark.acceptance
 
-LEFT = "he asked her to call him back in the morning"
-RIGHT = "i would like to send this letter to my brother in the city"
+LEFT = "He asked her to call him back in the morning."
+RIGHT = "I would like to send this letter to my brother in the city."
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_on_a_terminal_a_bar_follows_the_seconds(engine: Engine, quiet: Pa
     ("option", "value", "complaint"),
     [
         ("--model", "nova-9", "model: 'nova-9' is not known here"),
-        ("--language", "de", "language: model general does not know 'de', use one of en."),
+        ("--language", "de", "language: model general does not know 'de', only en."),
     ],
 )
 async def test_what_the_api_would_refuse_is_refused_here(
