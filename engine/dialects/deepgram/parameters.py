@@ -141,7 +141,9 @@ def _language(query: Query, model: str, catalogue: Catalogue) -> str | None:
 
 def _cannot(code: str, abilities: Abilities) -> str:
     known = f"only {', '.join(sorted(abilities.languages))}"
-    return f"does not detect languages, it knows {known}" if code == "multi" else f"does not know {shown(code)}, {known}"
+    return (
+        f"does not detect languages, it knows {known}" if code == "multi" else f"does not know {shown(code)}, {known}"
+    )
 
 
 def _codes(query: Query) -> list[str]:
