@@ -8,57 +8,47 @@ mood changes it for both.
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
-import wave
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from engine.recognisers.base import Spec
-from engine.settings import read
-from tests.acceptance.speech import RATE, first_seconds
-from tests.acceptance.stage import ROOT, free_port
+from engine.settings import EngineSettings
+from tests.acceptance.stage import free_port
+from tests.bench.hearing import Listener, listener
 from tests.bench.stand import Result, Scale
+from tests.clips import RATE, clips
+from tests.clips.sounds import joined, wav
 
 ENGINE = (str(Path(sys.executable).with_name("engine")), "run")
 MIB = 1024 * 1024
-WHISPER = f"""
-[engine]
-default_model = "tiny"
-[engine.models]
-tiny = "tiny"
-[engine.recognisers.tiny]
-kind = "whisper"
-model = "{ROOT / "tests" / "models" / "digits"}"
-device = "cpu"
-"""
-"""The small model of the tests: quick, so that whatever the server adds shows."""
-
-_CLIP_SECONDS = 11.0  # of the demo clip, which is repeated
+_CLIP_SECONDS = 90.0  # more than any clip has, with a pause
 _POLL_SECONDS = 0.001
 _REST_SECONDS = 0.5  # OpenMP's threads spin for 0.2 s before they sleep
 _WARM_UP = 10
 
-Subject = TypeVar("Subject")
+Sound = TypeVar("Sound")
+Took = TypeVar("Took")
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An engine that takes requests, and its database."""
+    """An engine that takes requests, its database, and its process."""
 
     port: int
     database: Path
+    pid: int
 
     def submit(self, connection: http.client.HTTPConnection, audio: bytes) -> str:
         """The request id of a job that has a callback, which nobody delivers here."""
@@ -75,85 +65,69 @@ class Running:
     def reader(self) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True))
 
-    def spec(self, recogniser: str) -> Spec:
-        """What the engine loads under this name."""
-        config = self.database.with_name("outspoken.toml")
-        return read(config, {"OUTSPOKEN_ENGINE__WORKERS": "1"}).engine.specs()[recogniser]
-
 
 @contextmanager
-def engine(config: str = "", workers: int = 1) -> Iterator[Running]:
-    """A running engine in a folder of its own, which is killed at the end."""
+def engine(workers: int | None = 1) -> Iterator[Running]:
+    """A running engine in a folder of its own, which is killed at the end. None: the default number of workers."""
     with TemporaryDirectory(prefix="outspoken-bench-") as folder:
-        running = Running(free_port(), Path(folder) / "outspoken.db")
-        (Path(folder) / "outspoken.toml").write_text(config)
+        port, database = free_port(), Path(folder) / "outspoken.db"
         log = Path(folder) / "engine.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(ENGINE, stdout=out, env=_environment(running, workers))
+            process = subprocess.Popen(ENGINE, stdout=out, env=_environment(port, database, workers))
         try:
             while b"engine.ready" not in log.read_bytes():
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.02)
-            yield running
+            yield Running(port, database, process.pid)
         finally:
             process.kill()
             process.wait()
 
 
-def _environment(running: Running, workers: int) -> dict[str, str]:
+def _environment(port: int, database: Path, workers: int | None) -> dict[str, str]:
     """Settings for an engine under measurement, and none that a developer may have exported."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTSPOKEN_")}
-    return inherited | {
-        "OUTSPOKEN_CONFIG": str(running.database.with_name("outspoken.toml")),
-        "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{running.database}",
+    settings = {
+        "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{database}",
         "OUTSPOKEN_OUTBOX__GUARD__ALLOW_NETWORKS": "127.0.0.0/8",
-        "OUTSPOKEN_ENGINE__AUDIO_DIR": str(running.database.parent / "audio"),
-        "OUTSPOKEN_ENGINE__PORT": str(running.port),
-        "OUTSPOKEN_ENGINE__WORKERS": str(workers),
+        "OUTSPOKEN_ENGINE__AUDIO_DIR": str(database.parent / "audio"),
+        "OUTSPOKEN_ENGINE__PORT": str(port),
     }
+    return inherited | settings | ({"OUTSPOKEN_ENGINE__WORKERS": str(workers)} if workers else {})
 
 
 @cache
-def speech(seconds: float) -> bytes:
-    """So many seconds of the demo clip, again and again, as a 16 kHz WAV file."""
-    with wave.open(io.BytesIO(first_seconds(_CLIP_SECONDS)), "rb") as clip:
-        pcm = clip.readframes(clip.getnframes())
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((pcm * (int(seconds / _CLIP_SECONDS) + 1))[: int(seconds * RATE) * 2])
-    return out.getvalue()
+def speech(seconds: float, start: float = 0.0) -> bytes:
+    """So many seconds of the English clips, as a 16 kHz WAV file."""
+    whole = joined(clips("en"), start + seconds + _CLIP_SECONDS).pcm
+    return wav(whole[2 * int(start * RATE) : 2 * int((start + seconds) * RATE)])
 
 
-def pocketsphinx(scale: Scale) -> Result:
+def loaded(workers: int) -> Spec:
+    """What an engine with so many workers loads when nothing is configured."""
+    return EngineSettings(workers=workers).specs()["default"]
+
+
+def overhead(scale: Scale) -> Result:
     """Submission to commit over the recogniser alone, and the seconds of both."""
-    return _overhead("pocketsphinx", "", "pocketsphinx", scale.audio_seconds, turns=1)
-
-
-def whisper(scale: Scale) -> Result:
-    """The same for Whisper."""
-    return _overhead("whisper", WHISPER, "tiny", scale.audio_seconds, scale.turns)
-
-
-def _overhead(key: str, config: str, recogniser: str, seconds: float, turns: int) -> Result:
-    short, audio = speech(1.0), speech(seconds)
-    with engine(config) as running, _recogniser(running.spec(recogniser)) as alone:
-        _served(running, short), alone.hear(short)  # both are warm from here on
-        took = [(_rested(_served, running, audio), _rested(Alone.hear, alone, audio)) for _ in range(turns)]
+    short, audio = speech(1.0), speech(scale.audio_seconds)
+    with engine() as running, listener("product", loaded(workers=1)) as alone:
+        both = (partial(_served, running), partial(_direct, alone))
+        for hear in both:
+            hear(short)  # warm from here on
+        took = [[rested(hear, audio) for hear in both] for _ in range(scale.turns)]
     served, direct = (median(times) for times in zip(*took, strict=True))
     return {
-        f"engine.overhead.{key}": served / direct,
-        f"engine.overhead.{key}.served_s": served,
-        f"engine.overhead.{key}.direct_s": direct,
+        "engine.overhead.ratio": served / direct,
+        "engine.overhead.served_s": served,
+        "engine.overhead.direct_s": direct,
     }
 
 
-def _rested(hear: Callable[[Subject, bytes], float], subject: Subject, audio: bytes) -> float:
+def rested(hear: Callable[[Sound], Took], sound: Sound) -> Took:
     """What `hear` measures, once the threads of the one before have stopped to wait for more work."""
     time.sleep(_REST_SECONDS)
-    return hear(subject, audio)
+    return hear(sound)
 
 
 def _served(running: Running, audio: bytes) -> float:
@@ -166,35 +140,8 @@ def _served(running: Running, audio: bytes) -> float:
         return time.perf_counter() - began
 
 
-@dataclass(frozen=True, slots=True)
-class Alone:
-    """The process that has a recogniser and nothing else, and the folder of the files that it is asked to hear."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-
-    def hear(self, audio: bytes) -> float:
-        """Seconds for the whole file."""
-        assert self.process.stdin
-        assert self.process.stdout
-        path = self.folder / "audio.wav"
-        path.write_bytes(audio)
-        self.process.stdin.write(f"{path}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-
-@contextmanager
-def _recogniser(spec: Spec) -> Iterator[Alone]:
-    command = [sys.executable, "-m", "tests.bench.engine_alone", json.dumps(asdict(spec))]
-    with (
-        TemporaryDirectory(prefix="outspoken-bench-") as folder,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
-    ):
-        try:
-            yield Alone(process, Path(folder))
-        finally:
-            process.kill()
+def _direct(alone: Listener, audio: bytes) -> float:
+    return alone.hear(audio).seconds
 
 
 def submit(scale: Scale) -> Result:

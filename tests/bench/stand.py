@@ -49,6 +49,8 @@ class Scale:
     seconds: float = 5.0
     audio_seconds: float = 60.0
     turns: int = 5
+    recordings: int = 1000
+    recording_seconds: float = 600.0
     uploads: int = 200
     queued: int = 1000
     sessions: int = 100
