@@ -41,7 +41,7 @@ clean:
 	rm -rf .venv build var
 
 $(READY): pyproject.toml | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[relay,engine]'
 	@touch $@
 
 $(TESTED): $(READY)

@@ -1,5 +1,17 @@
-"""`python -m engine` is the `engine` command."""
+"""The `engine` command, also as `python -m engine`."""
 
-from engine.cli import main
+from __future__ import annotations
 
-main(prog_name="engine")
+from relay.service.extras import extra
+
+
+def main() -> None:
+    """Run it."""
+    with extra("engine"):
+        from engine.cli import main as run
+
+        run(prog_name="engine")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,17 @@
-"""`python -m relay` is the `relay` command."""
+"""The `relay` command, also as `python -m relay`."""
 
-from relay.cli import main
+from __future__ import annotations
 
-main()
+from relay.service.extras import extra
+
+
+def main() -> None:
+    """Run it."""
+    with extra("relay"):
+        from relay.cli import main as run
+
+        run()
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 
 from relay.outbox.errors import SchemaError
 from relay.outbox.migrations import OUTBOX
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
 
 

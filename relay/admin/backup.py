@@ -15,7 +15,7 @@ from relay.admin.access import acting, reading
 from relay.admin.audit import Actor
 from relay.admin.errors import Refused
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 
 ACT = "backup"

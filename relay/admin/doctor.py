@@ -27,7 +27,7 @@ from relay.guard.url import LIVE, read
 from relay.outbox.errors import RelayError, StoreUnavailable
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.queries import statement
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ A refusal's rule is one of these names, which stay the same between versions:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -57,14 +58,14 @@ class Rules:
     inside.
     """
 
-    ports: frozenset[int] = frozenset({80, 443, 8080, 8443})
+    ports: Collection[int] = frozenset({80, 443, 8080, 8443})
     networks: tuple[Network, ...] = ()
     nat64: bool = False
     max_url_bytes: int = 4096
 
 
 ANYWHERE = Rules(
-    ports=frozenset(range(1, 65536)),
+    ports=range(1, 65536),
     networks=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")),
     max_url_bytes=65536,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes
@@ -241,7 +241,7 @@ def _judge_port(port: str, rules: Rules) -> Refusal | None:
     return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those open to callbacks. Use one of {admitted}.")
 
 
-def _spans(ports: frozenset[int]) -> Iterator[str]:
+def _spans(ports: Collection[int]) -> Iterator[str]:
     """Those in a row as one, because there may be 65535 of them."""
     first = last = None
     for port in [*sorted(ports), None]:

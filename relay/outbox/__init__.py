@@ -10,7 +10,7 @@ from relay.outbox.migrations import OUTBOX, Room
 from relay.outbox.model import KillReason, Kind, Method, NewDelivery, OnDead, Stream, StreamState, StreamStatus
 from relay.outbox.producer import add, begin_stream, end_stream, keep_streams, watch_streams
 from relay.outbox.sqlite.alive import LifeSign
-from relay.outbox.sqlite.doorbell import Bell
+from relay.outbox.sqlite.bell import Bell
 from relay.outbox.sqlite.opening import connect, connect_async
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "Bell",
     "DuplicateDelivery",
     "InvalidDelivery",
-    "Kind",
     "KillReason",
+    "Kind",
     "LifeSign",
     "Method",
     "NewDelivery",

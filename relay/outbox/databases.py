@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from relay.outbox.errors import ConfigError
-from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.opening import sqlite_path
 from relay.outbox.store import Database
 
@@ -18,6 +17,8 @@ _EXPECTED = (
 def database_at(url: str) -> Database:
     """The database behind a URL. Raises ConfigError for one that names none, or needs an extra that is missing."""
     if url.startswith("sqlite:"):
+        from relay.outbox.sqlite.database import SqliteDatabase  # it loads asyncio, for which others need not wait
+
         return SqliteDatabase(sqlite_path(url))
     if re.fullmatch(r"postgres(ql)?://\S+/\S+", url):
         return _postgres(url)

@@ -1,15 +1,14 @@
 """What a database needs to be up to date: numbered SQL files, forward only, each applied once.
 
-The engine keeps its jobs in the same database; it brings its own set of migrations, under its own room name.
+The engine keeps its jobs in the same database; it brings its own set of migrations, under its own room name. What only
+a migration needs is imported by it: a producer who adds a delivery should not wait for that.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from relay.outbox.errors import SchemaError, UnfinishedMove
 
@@ -31,6 +30,8 @@ class Migration:
     @property
     def sha256(self) -> str:
         """The fingerprint by which a file changed after its release is noticed."""
+        import hashlib
+
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -44,6 +45,8 @@ class Room:
 
     def migrations(self, dialect: str) -> tuple[Migration, ...]:
         """The room's files, in order."""
+        from importlib.resources import files
+
         folder = files(self.package).joinpath("sql", "migrations", dialect)
         named = ((_FILE_NAME.fullmatch(entry.name), entry) for entry in folder.iterdir())
         found = (Migration(self.name, int(m[1]), m[2], entry.read_text("utf-8")) for m, entry in named if m)

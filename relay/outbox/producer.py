@@ -12,10 +12,9 @@ opens a WebSocket early, so that a callback which cannot be reached is known bef
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar, overload, runtime_checkable
-
-import aiosqlite
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
@@ -23,6 +22,9 @@ from relay.outbox.postgres.words import words
 from relay.outbox.producing import POSTGRES, SQLITE, Script, Scripts
 from relay.outbox.sqlite.alive import gone
 from relay.outbox.store import Connection
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 T = TypeVar("T")
 
@@ -140,16 +142,26 @@ def _perform(
     """Go through a script, at once or once it is awaited. One of `several` statements needs a transaction on SQLite
     too."""
     script = begin(_scripts(connection))
-    if isinstance(connection, aiosqlite.Connection):
+    if isinstance(connection, _aiosqlite()):
         return _perform_on_aiosqlite(connection, script, several=several)
     if not isinstance(connection, sqlite3.Connection) and isinstance(connection, Session):
         return _perform_on_asyncpg(connection, script)
-    _perform_now(connection, script, several=several)
+    _perform_now(cast("Connection", connection), script, several=several)
     return None
 
 
 def _scripts(connection: Connection | aiosqlite.Connection | Session) -> Scripts:
-    return SQLITE if isinstance(connection, sqlite3.Connection | aiosqlite.Connection) else POSTGRES
+    return SQLITE if isinstance(connection, (sqlite3.Connection, _aiosqlite())) else POSTGRES
+
+
+class _NotLoaded:
+    """Stands for aiosqlite's connection where nobody has loaded it: nobody can have one."""
+
+
+def _aiosqlite() -> type[aiosqlite.Connection]:
+    """Its connections. Others do not wait for it, and for the asyncio that it needs."""
+    connection = getattr(sys.modules.get("aiosqlite"), "Connection", _NotLoaded)
+    return cast("type[aiosqlite.Connection]", connection)
 
 
 def _perform_now(connection: Connection, script: Script[T], *, several: bool = False) -> T:
@@ -216,7 +228,7 @@ def _require_begun(session: Session) -> None:
 def _require_transaction(connection: Connection | aiosqlite.Connection) -> None:
     # Each statement would be a commit of its own, and a relay could claim a delivery whose body is yet to come. Where
     # Python opens transactions by itself, the first statement will open one.
-    if not isinstance(connection, sqlite3.Connection | aiosqlite.Connection):
+    if not isinstance(connection, (sqlite3.Connection, _aiosqlite())):
         return  # a function is one statement
     commits_by_itself = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
     if commits_by_itself and not connection.in_transaction:

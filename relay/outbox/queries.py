@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pkgutil import get_data  # half the import of the outbox would be importlib.resources
 
 _NAME = re.compile(r"^-- (\w+) --\n", re.MULTILINE)
 
@@ -32,8 +32,8 @@ def statement(name: str, package: str) -> Statement:
 @cache
 def blocks(package: str, dialect: str) -> Mapping[str, str]:
     """The statements that a package has for `sqlite` or `postgres`, by name."""
-    text = files(package).joinpath("sql", f"{dialect}.sql").read_text("utf-8")
-    _, *parts = _NAME.split(text)
+    text = get_data(package, f"sql/{dialect}.sql") or b""
+    _, *parts = _NAME.split(text.decode())
     return dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
 
 

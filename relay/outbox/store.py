@@ -6,14 +6,16 @@ statements is written once: as `work` on a connection, which a reader or a write
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from relay.outbox.migrations import Migration, Room
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 

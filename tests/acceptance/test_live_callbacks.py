@@ -14,7 +14,7 @@ import pytest
 
 from relay import outbox
 from relay.outbox.model import KillReason, StreamState, StreamStatus
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.receiver import Arrival, Reply
 from tests.acceptance.receiver import receiving as listening
 from tests.acceptance.sockets import Conversation, Receiver, receiving

@@ -23,7 +23,7 @@ import pytest
 
 from relay import outbox
 from relay.outbox.model import NewDelivery
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.opening import connect_read_only
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.stage import Process, Stage

@@ -20,7 +20,7 @@ from engine.jobs.store import migrate
 from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.moving import move
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
 from tests.relay.deliveries import many, new, put, reading, rows, writing
 from tests.services.postgres import Server

@@ -23,7 +23,7 @@ from typing import Any
 
 from relay import outbox
 from relay.outbox.model import NewDelivery
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.stage import free_port
 from tests.bench.bare import addresses
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.jobs.store import migrate
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.relay.deliveries import writing
 from tests.services.postgres import Server, empty

@@ -11,7 +11,7 @@ import pytest
 from engine import keys
 from engine.errors import EngineError
 from engine.keys import Keys
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.relay.deliveries import apart
 

@@ -20,7 +20,7 @@ from relay.admin.backup import backup
 from relay.admin.operations import Selection
 from relay.outbox import OUTBOX
 from relay.outbox.model import Kind, NewDelivery, OnDead, Stream
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.queue.deliveries import Outbox
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving

@@ -12,7 +12,7 @@ import structlog
 
 from relay.outbox import OUTBOX
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.service.log import configure
 from tests.relay.logged import Lines

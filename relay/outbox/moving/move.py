@@ -17,7 +17,7 @@ from relay.outbox.moving.progress import Progress
 from relay.outbox.moving.reading import Reading, Row
 from relay.outbox.moving.side import side_of
 from relay.outbox.moving.tables import Table, in_order, insertion, quoted, require_room
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
 
 Tell = Callable[[Progress], None]

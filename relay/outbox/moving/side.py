@@ -8,7 +8,7 @@ from typing import Protocol
 from relay.outbox.moving.postgres import PostgresSide
 from relay.outbox.moving.sqlite import SqliteSide
 from relay.outbox.moving.tables import Table
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
 
 

@@ -8,7 +8,7 @@ share a volume may both be process 1. SQLite itself needs file locks to hold bet
 from __future__ import annotations
 
 import fcntl
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
@@ -22,7 +22,7 @@ class LifeSign:
     """A process says by its `name` that it lives, until it closes this or ends."""
 
     def __init__(self, database: Path) -> None:
-        self.name = secrets.token_hex(8)
+        self.name = os.urandom(8).hex()
         self._path = _folder(database) / self.name
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         for path in self._path.parent.iterdir():

@@ -14,7 +14,8 @@ from pathlib import Path
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
 from relay.outbox.sqlite.alive import LifeSign
-from relay.outbox.sqlite.doorbell import Bell, Doorbell
+from relay.outbox.sqlite.bell import Bell
+from relay.outbox.sqlite.doorbell import Doorbell
 from relay.outbox.sqlite.migrating import migrate
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.writer import SqliteReader, SqliteWriter, error_kind

@@ -1,62 +1,14 @@
-"""Wakes the relay when something was committed: one empty datagram to a Unix socket beside the database.
-
-A lost datagram costs a safety poll (250 ms) and nothing else, so a ring never blocks and never fails. Watching the
-write-ahead log instead would be a race: it changes before the commit can be seen.
-"""
+"""Hears the bell of a SQLite file, on a Unix socket beside it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-_LONGEST_ADDRESS = 100  # sun_path holds 108 bytes on Linux, 104 elsewhere
-
-
-def _folder(database: Path) -> Path:
-    return database.with_name(f"{database.name}.bells")
-
-
-@contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """The socket's address, through an open directory where the plain path would be too long."""
-    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
-
-
-class Bell:
-    """The ringing side: hold one, ring it after every commit that added a delivery."""
-
-    def __init__(self, database: Path) -> None:
-        self._folder = _folder(database)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-
-    def ring(self) -> None:
-        """Tell every relay on this database that there is something to do. Never fails."""
-        with suppress(OSError):  # no folder: no relay has ever listened
-            for path in self._folder.iterdir():
-                self._ring(path)
-
-    def _ring(self, path: Path) -> None:
-        # Would block: the relay has rings enough to wake it. Refused: a dead relay's socket, which its successor
-        # removes. Whatever else there is, what was committed is committed, and the safety poll finds it.
-        with suppress(OSError), _address(path) as address:
-            self._socket.sendto(b"", address)
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._socket.close()
+from relay.outbox.sqlite.bell import address_of, folder_of
 
 
 class Doorbell:
@@ -65,7 +17,7 @@ class Doorbell:
     def __init__(self, database: Path, *heard: asyncio.Event) -> None:
         self._heard = heard
         # A process id would not do: two containers that share a volume may both be process 1.
-        self._path = _folder(database) / f"{secrets.token_hex(8)}.sock"
+        self._path = folder_of(database) / f"{secrets.token_hex(8)}.sock"
         self._socket: socket.socket | None = None
 
     async def open(self) -> None:
@@ -75,7 +27,7 @@ class Doorbell:
             _remove_if_dead(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        with _address(self._path) as address:
+        with address_of(self._path) as address:
             self._socket.bind(address)
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
@@ -98,7 +50,7 @@ class Doorbell:
 
 
 def _remove_if_dead(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe, _address(path) as address:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe, address_of(path) as address:
         try:
             probe.connect(address)
         except ConnectionRefusedError:

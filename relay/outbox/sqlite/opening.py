@@ -6,11 +6,13 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-
-import aiosqlite
+from typing import TYPE_CHECKING
 
 from relay.outbox.errors import ConfigError
 from relay.outbox.store import BUSY_SECONDS
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 # FULL: a commit is on the disk when it returns; NORMAL would lose committed rows in a power cut.
 # secure_delete FAST: Debian builds with it ON, which makes pruning bodies 40 times slower.
@@ -59,6 +61,8 @@ def connect_read_only(path: Path, *, any_thread: bool = False) -> sqlite3.Connec
 
 async def connect_async(path: Path) -> aiosqlite.Connection:
     """The same as `connect`, on aiosqlite, for producers that live in an event loop."""
+    import aiosqlite  # it loads asyncio, for which others need not wait
+
     connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     await connection.executescript(_PRAGMAS)
     return connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -96,7 +96,7 @@ async def stage(
     bounds: Bounds | None = None,
     public_url: str = "",
     event_names: str = "short",
-    ports: frozenset[int] = Rules().ports,
+    ports: Collection[int] = Rules().ports,
 ) -> AsyncIterator[Stage]:
     """Start the server on a free port, and stop it."""
     keys, clock, folder = FakeKeys(), Clock(), AudioFolder(root / "audio")

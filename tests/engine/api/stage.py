@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -77,7 +77,7 @@ class NothingKept:
 async def stage(
     root: Path,
     limits: Limits | None = None,
-    ports: frozenset[int] = Rules().ports,
+    ports: Collection[int] = Rules().ports,
     checks: Mapping[str, Check] | None = None,
     bounds: Bounds | None = None,
 ) -> AsyncIterator[Stage]:

@@ -21,7 +21,7 @@ from engine.jobs.folder import AudioFolder
 from engine.jobs.store import JobStore, Result
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from relay.outbox.results import Results
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 
 from .fakes import HELLO, FakeKeys

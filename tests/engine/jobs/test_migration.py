@@ -10,7 +10,7 @@ from engine.jobs.store import JOBS, Backlog, JobStore, migrate
 from engine.record import State
 from engine.request import media_to_json, request_to_json
 from relay import outbox
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate as migrate_file
 from tests.engine.jobs.conftest import HEARD, MEDIA, request
 

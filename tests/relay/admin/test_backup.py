@@ -13,7 +13,7 @@ from relay.admin.errors import Refused
 from relay.outbox import OUTBOX
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.relay.admin.past import OPERATOR
 from tests.relay.databases import on_sqlite

@@ -12,7 +12,7 @@ from relay.admin.doctor import Finding, Level, egress, examine, fitness
 from relay.guard.rules import Rules
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.postgres.vitals import Vitals
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import free_port
 from tests.relay.admin.past import another_schema, change

@@ -11,7 +11,7 @@ from relay.admin.inspection import EVERYTHING, Filter, Tail
 from relay.admin.operations import Selection, plan_replay, replay
 from relay.outbox.errors import SchemaError, StoreUnavailable
 from relay.outbox.model import State, Stream
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome
 from tests.relay.admin.past import OPERATOR, another_schema, attempt, change, ended

@@ -17,7 +17,7 @@ from relay.admin.probe import Probe, Probed
 from relay.guard.resolver import Resolver
 from relay.guard.rules import ANYWHERE, Rules
 from relay.outbox.model import Method
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.transports.bounds import Bounds

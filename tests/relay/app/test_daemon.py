@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from relay.outbox import Bell
 from relay.outbox.model import Method, Stream
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import Line, Process, Stage, free_port
 from tests.relay.deliveries import new, put, rows, states

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, CookieJar, request
 
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.stage import Process, Stage, free_port
 from tests.relay.deliveries import new, put
 

@@ -8,7 +8,7 @@ import pytest
 from relay.app.settings import Settings, read
 from relay.guard.rules import Rules
 from relay.outbox.errors import ConfigError
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.policy.outcome import OnTooLarge, Rulebook
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 

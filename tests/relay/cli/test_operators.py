@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from relay.cli import main
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import free_port
 from tests.relay.admin.past import change, ended, tried

@@ -15,7 +15,7 @@ from relay.outbox.errors import MoveRefused, SchemaError, StoreUnavailable, Unfi
 from relay.outbox.moving import Progress, move
 from relay.outbox.moving.tables import Table, in_order
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate
 from relay.outbox.store import Database
 from relay.queue.deliveries import Outbox

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from relay.admin.api.endpoints import ENDPOINTS
 from relay.admin.api.openapi import PREFIX, document
 from relay.outbox import OUTBOX
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.relay.admin.past import ended
 from tests.relay.admin.served import BEARER, desk, served
 from tests.relay.deliveries import many, put

@@ -21,7 +21,7 @@ from relay.admin.auth import Gate
 from relay.admin.console.serving import COOKIE
 from relay.admin.pulse import Pulse
 from relay.outbox import OUTBOX
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import ROOT
 from tests.relay.admin.past import attempt, change, ended

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 
 from relay.outbox import LifeSign, connect, watch_streams
 from relay.outbox.model import KillReason, Stream, StreamState, StreamStatus
-from relay.outbox.sqlite import SqliteDatabase, alive
+from relay.outbox.sqlite import alive
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.queue.streams import LiveStreams, Tasks, Tended
 from tests.relay.deliveries import new, put, rows
 

@@ -8,7 +8,7 @@ import pytest
 
 from relay.outbox import OUTBOX
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.relay.deliveries import new, put, reading, rows, states
 
 

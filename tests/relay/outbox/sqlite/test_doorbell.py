@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox.sqlite.doorbell import Bell, Doorbell
+from relay.outbox.sqlite.bell import Bell
+from relay.outbox.sqlite.doorbell import Doorbell
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from relay.outbox import OUTBOX
 from relay.outbox.errors import SchemaError, StoreUnavailable
 from relay.outbox.migrations import Migration
 from relay.outbox.model import Stream
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate
 from tests.relay.deliveries import new, put, rows
 

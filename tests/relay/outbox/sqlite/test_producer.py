@@ -12,7 +12,7 @@ import pytest
 from relay import outbox
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
 from relay.outbox.model import Stream
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.relay.deliveries import new, put, rows
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from relay.outbox.model import Stream
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.relay.deliveries import new, put, rows
 
 IMPOSSIBLE = [

@@ -11,7 +11,7 @@ import pytest
 
 from relay import outbox
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.sqlite import SqliteDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.writer import SqliteWriter, error_kind
 from tests.relay.deliveries import new, put, rows
 

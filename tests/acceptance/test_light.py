@@ -1,0 +1,114 @@
+"""`pip install outspoken` is the outbox alone: small, quick to load, no burden to the program that it is added to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from relay.outbox.sqlite.database import SqliteDatabase
+from tests.acceptance.stage import ROOT
+from tests.relay.deliveries import states
+
+pytestmark = pytest.mark.acceptance
+
+# What a producer may have to wait for: neither the daemons' libraries, nor an event loop that it does not use.
+HEAVY = {"aiohttp", "asyncio", "cryptography", "numpy", "orjson", "prometheus_client", "pydantic", "structlog", "typer"}
+
+ADD = """
+import json, sys
+from pathlib import Path
+
+from relay import outbox
+from relay.outbox import NewDelivery
+
+loaded = {name.partition(".")[0] for name in sys.modules}
+path = Path(sys.argv[1])
+outbox.database_at(f"sqlite:///{path}").migrate([outbox.OUTBOX])
+connection, bell = outbox.connect(path), outbox.Bell(path)
+connection.execute("BEGIN IMMEDIATE")
+outbox.add(connection, NewDelivery(id="d1", url="https://hooks.example.com/x", body=b"{}"))
+connection.execute("COMMIT")
+bell.ring()
+print(json.dumps([*loaded]))
+"""
+
+ADD_IN_AN_EVENT_LOOP = """
+import asyncio, sys
+from pathlib import Path
+
+from relay import outbox
+from relay.outbox import NewDelivery
+
+
+async def add(path):
+    outbox.database_at(f"sqlite:///{path}").migrate([outbox.OUTBOX])
+    connection = await outbox.connect_async(path)
+    await connection.execute("BEGIN IMMEDIATE")
+    await outbox.add(connection, NewDelivery(id="d1", url="https://hooks.example.com/x", body=b"{}"))
+    await connection.commit()
+    await connection.close()
+
+
+asyncio.run(add(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment of its own, with what `pip install outspoken` brings."""
+    folder = tmp_path_factory.mktemp("light")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, _source(folder / "source")], check=True)
+    (wheel,) = folder.glob("outspoken-*.whl")
+    venv.create(folder / "environment")
+    python = folder / "environment" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", wheel], check=True)
+    return folder / "environment"
+
+
+def _source(target: Path) -> Path:
+    """A copy without what was built before: setuptools would pack that too."""
+    for package in ("relay", "engine"):
+        shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, target)
+    return target
+
+
+def told(environment: Path, *words: str | Path) -> str:
+    """What a program there says, once it is done."""
+    return subprocess.run(
+        [environment / "bin" / "python", "-I", *words], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_delivery_is_added_without_waiting_for_any_large_library(environment: Path, tmp_path: Path) -> None:
+    path = tmp_path / "outspoken.db"
+    loaded = set(json.loads(told(environment, "-c", ADD, path)))
+    assert loaded & HEAVY == set()
+    assert states(SqliteDatabase(path)) == {"d1": "pending"}
+
+
+def test_a_delivery_is_added_in_an_event_loop_with_what_is_there(environment: Path, tmp_path: Path) -> None:
+    told(environment, "-c", ADD_IN_AN_EVENT_LOOP, tmp_path / "outspoken.db")
+    assert states(SqliteDatabase(tmp_path / "outspoken.db")) == {"d1": "pending"}
+
+
+def test_hardly_anything_else_is_installed(environment: Path) -> None:
+    installed = told(
+        environment, "-c", "from importlib.metadata import distributions as d; print(*{one.name for one in d()})"
+    )
+    assert set(installed.split()) <= {"outspoken", "aiosqlite", "typing_extensions"}
+
+
+@pytest.mark.parametrize("program", ["relay", "engine"])
+def test_a_program_without_its_extra_says_which_to_install(environment: Path, program: str) -> None:
+    done = subprocess.run([environment / "bin" / program, "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == f"{program}: typer is not installed: pip install 'outspoken[{program}]'\n"
