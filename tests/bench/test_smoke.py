@@ -36,6 +36,14 @@ def test_a_benchmark_measures_every_key_that_it_names(bench: Bench) -> None:
     assert all(isfinite(value) for value in result.values())
 
 
+@pytest.mark.parametrize(
+    ("prefixes", "meant"), [([], False), (["engine"], False), (["live", "engine.wer.hour"], True), (["live"], False)]
+)
+def test_an_hour_of_speech_is_heard_only_when_it_is_asked_for_by_name(prefixes: list[str], meant: bool) -> None:
+    hour = next(bench for bench in BENCHES if "engine.wer.hour.over" in bench.goals)
+    assert hour.is_meant(prefixes) is meant
+
+
 def test_a_report_keeps_the_spread_and_what_was_measured_before(tmp_path: Path) -> None:
     report = tmp_path / "build" / "bench.json"
     keep(report, summarise([{"a": 1.0}, {"a": 4.0}, {"a": 2.0}]))
