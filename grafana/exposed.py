@@ -13,7 +13,7 @@ from engine.jobs.observers import Metrics as EngineMetrics
 from engine.live.observers import LiveMetrics
 from relay.service.log import Lines
 from relay.telemetry.metrics import Metrics as RelayMetrics
-from relay.telemetry.workers import WorkerMetrics
+from relay.telemetry.metrics import WorkerMetrics
 
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",), "gauge": ("",)}
 _WORST = "relay_destination_backlog_top"

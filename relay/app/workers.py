@@ -33,7 +33,7 @@ from relay.service.health import Check, exposed, routes_for
 from relay.service.log import Unfailing
 from relay.service.systemd import Supervisor
 from relay.telemetry.merged import merged
-from relay.telemetry.workers import WorkerMetrics
+from relay.telemetry.metrics import WorkerMetrics
 
 _FIRST_BEAT_SECONDS, _BEAT_SECONDS = 0.1, 1.0
 _ANSWER_SECONDS = 1.5

@@ -16,6 +16,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from relay.outbox.model import KillReason
 from relay.policy.attempt import Attempted, Dead, Delivered, Outcome, Reason
 from relay.queue.retention import Pruned
 from relay.queue.stats import Snapshot
@@ -23,7 +24,6 @@ from relay.service.histogram import Histogram
 from relay.service.log import Lines
 from relay.telemetry.stock import DESTINATION, HELD_BY, RELAY, StockMetrics
 from relay.telemetry.store import StoreMetrics
-from relay.telemetry.streams import StreamMetrics
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 _LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -41,6 +41,7 @@ _RESULTS = ("success", "http_error", "transport_error")
 _CANCELLED = ("cancelled", Reason.OPERATOR.value)
 _ENDINGS = (("delivered", "none"), _CANCELLED, *(("dead", reason.value) for reason in Reason))
 _REMEMBERED_SECONDS = 86400.0
+_CLOSED = "none"
 
 
 class Metrics:
@@ -201,6 +202,40 @@ class Metrics:
         """Hear of a pass of retention."""
         for table in _TABLES:
             self._deleted[table].inc(getattr(pruned, table))
+
+
+class StreamMetrics:
+    """Streams to a WebSocket that this relay holds; those of requests are known by their deliveries."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._held = Gauge("relay_streams_held", "Streams to a WebSocket that are under way.", registry=registry)
+        finished = Counter(
+            "relay_streams_finished",
+            "Streams that were closed (reason none) or killed.",
+            ["reason"],
+            registry=registry,
+        )
+        reasons = (_CLOSED, *(reason.value for reason in KillReason if reason is not KillReason.DELIVERY))
+        self._finished = {reason: finished.labels(reason) for reason in reasons}
+
+    def finished(self, reason: KillReason | None) -> None:
+        """Hear of an end: in order, or for a reason."""
+        self._finished[reason.value if reason else _CLOSED].inc()
+
+    def watch(self, held: Callable[[], int]) -> None:
+        """Ask this at every scrape."""
+        self._held.set_function(held)
+
+
+class WorkerMetrics:
+    """There are none where one process is the whole relay."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._died = Counter("relay_worker_exits", "Workers that ended unasked, and were replaced.", registry=registry)
+
+    def died(self) -> None:
+        """Count one."""
+        self._died.inc()
 
 
 class _LinesCollector(Collector):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
-from relay.outbox.postgres.alive import Unsigned
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.doorbell import PostgresDoorbell, SilentBell
@@ -26,6 +26,20 @@ _LEDGER = "SELECT to_regclass('migrations') IS NOT NULL"
 _NEWEST = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
 # An operator's list of a million rows may take its time; a relay's batch may not.
 _PEOPLE_SECONDS = 60.0
+
+
+class Unsigned:
+    """A name, and no sign of life: that a process on another machine has ended is known when it is overdue.
+
+    A lock that the server keeps for a session would be lost with the connection, and a server that restarts would look
+    like the end of every relay.
+    """
+
+    def __init__(self) -> None:
+        self.name = os.urandom(8).hex()
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
