@@ -34,16 +34,17 @@ from engine.jobs.store import JobStore, migrate
 from engine.jobs.work import Workshop
 from engine.keys import Keys
 from engine.live.callbacks import CallbackWriter
-from engine.live.observers import LiveLog, LiveMetrics
+from engine.live.capacity import Capacity
+from engine.live.observers import LiveGauges, LiveLog, LiveMetrics
 from engine.live.session import Limits as LiveLimits
 from engine.live.sessions import Sessions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER as LIVE_WORKER
-from engine.recognisers.workers.live_pool import LivePool
+from engine.recognisers.workers.live_pool import LivePool, PassMade
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.pool import Pool
 from engine.recognisers.workers.scheduler import Moved
-from engine.settings import EngineSettings, LiveSettings, Settings
+from engine.settings import DEFAULT, EngineSettings, LiveSettings, Settings, usable_cores
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.errors import ConfigError, StoreUnavailable
@@ -146,20 +147,36 @@ class House:
         self, specs: Mapping[str, Spec], rules: Rules, worker: str
     ) -> tuple[LivePool, CallbackWriter, Sessions]:
         live, metrics = self._engine.live, self._live_metrics
+        threads = {name: max(1, spec.threads) for name, spec in specs.items()}
+        cores = usable_cores()
+        passes = max(1, int(cores) // (live.workers * threads[DEFAULT]))
+        busy = min(cores, live.workers * passes * threads[DEFAULT])
+        capacity = Capacity(busy, live.capacity_share, threads, live.sessions or None)
+
+        def passed(made: PassMade) -> None:
+            metrics.passed(made)
+            capacity.passed(made.recogniser, made.record)
+
         pool = LivePool(
             specs,
             workers=live.workers,
-            sessions=live.sessions,
+            passes=passes,
             max_seconds=self._engine.max_audio_seconds,
             idle_seconds=self._engine.models_idle_seconds,
             budget=self._memory,
+            tell=passed,
             worker=worker,
         )
         callbacks = CallbackWriter(
             self._database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
         )
-        sessions = Sessions(pool, callbacks, LiveLog(rules), metrics, clock=self._database.now)
-        metrics.count(lambda: len(sessions))
+        sessions = Sessions(pool, callbacks, capacity, LiveLog(rules), metrics, clock=self._database.now)
+        LiveGauges(
+            self._metrics.registry,
+            sessions=lambda: len(sessions),
+            capacity=lambda: capacity.sessions(DEFAULT),
+            lag=lambda: sessions.lag,
+        )
         return pool, callbacks, sessions
 
     def _make_runner(self) -> Runner:
@@ -214,7 +231,6 @@ class House:
             limits=_live_limits(self._engine.live, self._engine.live.idle_seconds),
             max_message=self._engine.live.max_message_bytes,
             mirror=self._engine.live.mirror,
-            refused=self._live_metrics.refused,
         )
 
     def _gladia_live_parts(self) -> gladia.LiveParts:
@@ -225,7 +241,6 @@ class House:
             byte_rate=bytes_per_second,
             limits=_live_limits(self._engine.live, self._engine.live.resume_seconds),
             max_message=self._engine.live.max_message_bytes,
-            refused=self._live_metrics.refused,
         )
 
     async def _finish_sessions(self, _: web.Application) -> None:
@@ -244,11 +259,14 @@ class House:
         self._spool.open()
         self._stack.callback(self._spool.close)
         log.info("audio.tidied", files=await self._audio.tidy(self._store.need_audio, self._database.now()))
+        self._stack.push_async_callback(self._live_pool.stop)
+        await self._live_pool.start()
+        # Under way while what is recorded loads too: whoever speaks first need not wait.
+        measuring = asyncio.create_task(self._sessions.measure(self._engine.recognisers))
+        self._stack.push_async_callback(_broken_off, measuring)
         self._stack.push_async_callback(self._pool.stop)
         await self._pool.start()
         await self._preload()
-        self._stack.push_async_callback(self._live_pool.stop)
-        await self._live_pool.start()
         self._stack.push_async_callback(self._callbacks.stop)
         await self._callbacks.start()
         lag = measure_loop_lag(self._metrics.loop_lag)
@@ -345,6 +363,8 @@ def _live_limits(live: LiveSettings, idle: float) -> LiveLimits:
         finishing=live.finish_seconds,
         speed=live.max_speed,
         burst=live.burst_seconds,
+        late=live.warn_lag_seconds,
+        too_late=live.max_lag_seconds,
     )
 
 

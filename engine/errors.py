@@ -1,5 +1,9 @@
 """The errors of the engine. A class's docstring says what went wrong; the message names the field and the remedy."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 
 class EngineError(Exception):
     """Something that the person who started the engine can mend."""
@@ -18,7 +22,15 @@ class RecogniserUnavailable(Exception):
 
 
 class Busy(Exception):
-    """No more live sessions now: as many as may be are under way. Another try later can succeed."""
+    """No more live sessions now. `reason` says what there is too little of; another try later can succeed."""
+
+    def __init__(self, message: str, reason: Literal["capacity", "limit", "memory", "stopping"]) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TooSlow(Exception):
+    """This machine cannot keep even one live session of the recogniser in real time: another try later is of no use."""
 
 
 class StorageFull(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -37,6 +38,19 @@ _ALIASES = (
 """What callers already send: Deepgram's general models, its names for Whisper, and Gladia's models."""
 
 
+def usable_cores() -> float:
+    """The cores that this process may keep busy: of the machine, by its affinity, and by its control group's quota."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text("ascii").split()
+        return cores if quota == "max" else min(cores, int(quota) / int(period))
+    with suppress(OSError, ValueError):
+        quota, period = ((group / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+        return cores if int(quota) <= 0 else min(cores, int(quota) / int(period))
+    return cores
+
+
 ComputeType = Literal[
     "auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32"
 ]
@@ -66,7 +80,7 @@ class RecogniserSettings(Section):
             name=found.name,
             device=self.device,
             compute_type=self.compute_type,
-            threads=self.threads or max(1, (os.cpu_count() or 1) // workers),
+            threads=self.threads or max(1, int(usable_cores()) // workers),
             batch_size=self.batch_size,
             beam_size=self.beam_size,
             prompt=self.prompt,
@@ -109,7 +123,17 @@ class LiveSettings(Section):
     """[engine.live]: speech that is heard while it is spoken."""
 
     workers: int = Field(1, ge=1, le=1024, description="Processes that listen, each with recognisers of its own.")
-    sessions: int = Field(16, ge=1, le=100_000, description="Live sessions at once, over all of them.")
+    sessions: int = Field(
+        0, ge=0, le=100_000, description="Live sessions at once, over all of them; 0: as many as keep real time."
+    )
+    capacity_share: float = Field(
+        0.85,
+        gt=0,
+        le=100,
+        description="How much of the cores' time sessions may be promised; beyond it they are refused.",
+    )
+    warn_lag_seconds: float = Field(5.0, gt=0, le=600, description="How late results are when a caller is warned.")
+    max_lag_seconds: float = Field(30.0, gt=0, le=600, description="How late they are when a session is ended.")
     max_seconds: float = Field(4 * 3600.0, gt=0, description="How long one session may last.")
     idle_seconds: float = Field(
         10.0, gt=0, le=3600, description="Seconds without audio or KeepAlive that end a session: Deepgram's 10."
@@ -131,6 +155,12 @@ class LiveSettings(Section):
         le=300,
         description="Silence after which the relay takes this engine for dead, and ends its streams.",
     )
+
+    @model_validator(mode="after")
+    def _a_warning_comes_before_the_end(self) -> Self:
+        if self.warn_lag_seconds >= self.max_lag_seconds:
+            raise ValueError("warn_lag_seconds: must be less than max_lag_seconds, or nobody is warned")
+        return self
 
 
 class RetentionSettings(Section):

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Metric
 from engine.api import server
 from engine.api.metrics import HttpMetrics
 from engine.jobs.observers import Metrics as EngineMetrics
-from engine.live.observers import LiveMetrics
+from engine.live.observers import LiveGauges, LiveMetrics
 from relay.service.log import Lines
 from relay.telemetry.metrics import Metrics as RelayMetrics
 from relay.telemetry.metrics import WorkerMetrics
@@ -44,6 +44,7 @@ def exposed() -> tuple[Exposed, ...]:
     WorkerMetrics(relay.registry)
     HttpMetrics(engine.registry, server.ROUTES)
     LiveMetrics(engine.registry)
+    LiveGauges(engine.registry, sessions=lambda: 0, capacity=lambda: 0, lag=lambda: 0)
     found = [*_read(relay.registry), *_read(engine.registry)]
     return tuple(sorted(found, key=lambda one: one.name))
 

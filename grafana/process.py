@@ -274,12 +274,35 @@ def _live() -> list[Panel]:
     return [
         graph(
             "Sessions",
-            "Under way, and turned away because no more fit in.",
+            "Under way, as many as can be kept in real time, and turned away by why.",
             units.Short,
             Ask("sum(engine_live_sessions{@})", "under way"),
-            Ask("sum(increase(engine_live_sessions_refused_total{@}[$__rate_interval]))", "turned away"),
-            colours={"under way": BLUE, "turned away": RED},
-            width=6,
+            Ask("sum(engine_live_capacity_sessions{@})", "can be kept"),
+            Ask(
+                "sum by (reason) (increase(engine_live_sessions_refused_total{@}[$__rate_interval])) > 0",
+                "turned away: {{reason}}",
+            ),
+            colours={"under way": BLUE, "can be kept": GREY, "turned away: capacity": RED},
+        ),
+        graph(
+            "How late results are",
+            "From the arrival of the audio that a result needed; and the longest that audio waits now. At 5 s a caller "
+            "is warned, at 30 s the session is ended.",
+            units.Seconds,
+            quantile(0.95, "engine_live_lag_seconds", "interim, p95", narrow=',kind="interim"'),
+            quantile(0.5, "engine_live_lag_seconds", "final, p50", narrow=',kind="final"'),
+            quantile(0.95, "engine_live_lag_seconds", "final, p95", narrow=',kind="final"'),
+            Ask("max(engine_live_lag_max_seconds{@})", "the latest now"),
+            lines=[(5, YELLOW), (30, RED)],
+            colours={"the latest now": RED},
+        ),
+        graph(
+            "What was left out",
+            "Interim results for which there was no time, and times that a caller was told that he is late.",
+            units.Short,
+            Ask("sum(increase(engine_live_interims_dropped_total{@}[$__rate_interval]))", "interim results"),
+            Ask("sum(increase(engine_live_sessions_behind_total{@}[$__rate_interval]))", "warnings"),
+            colours={"interim results": YELLOW, "warnings": RED},
         ),
         graph(
             "How sessions end",
@@ -290,8 +313,7 @@ def _live() -> list[Panel]:
                 "{{ending}}",
             ),
             stacked=True,
-            colours={"done": GREEN, "failed": RED, "callback_lost": ORANGE},
-            width=6,
+            colours={"done": GREEN, "failed": RED, "too_late": RED, "callback_lost": ORANGE},
         ),
         graph(
             "Messages to whom",
@@ -299,7 +321,6 @@ def _live() -> list[Panel]:
             units.Short,
             Ask("sum by (to) (rate(engine_live_messages_total{@}[$__rate_interval]))", "{{to}} a second"),
             Ask("sum(rate(engine_live_audio_seconds_total{@}[$__rate_interval]))", "seconds of audio a second"),
-            width=6,
         ),
         graph(
             "How long it takes",
@@ -307,7 +328,6 @@ def _live() -> list[Panel]:
             units.Seconds,
             quantile(0.5, "engine_live_session_duration_seconds", "session, p50"),
             quantile(0.99, "engine_live_commit_seconds", "commit, p99"),
-            width=6,
         ),
     ]
 

@@ -24,7 +24,7 @@ from engine.dialects.deepgram import (
     unresolved_callback,
 )
 from engine.dialects.live import Ending, LiveRequest
-from engine.errors import Busy, RecogniserUnavailable, WorkerDied
+from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.reopening import Reopening
 from engine.live.session import Limits
@@ -50,7 +50,6 @@ class Parts:
     limits: Limits = field(default_factory=Limits)
     max_message: int = 1024 * 1024
     mirror: bool = False
-    refused: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.time
 
 
@@ -114,8 +113,7 @@ class ListenLive:
         try:
             headers = callback_headers(asked.request)
             return await self._parts.sessions.open(asked, self._parts.limits, protocol, headers, remember)
-        except (Busy, RecogniserUnavailable, WorkerDied) as error:
-            self._parts.refused()
+        except (Busy, TooSlow, RecogniserUnavailable, WorkerDied) as error:
             raise refusal(error) from None
 
 

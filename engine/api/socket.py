@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.live import Ending, Goodbye
-from engine.errors import Busy, RecogniserUnavailable, WorkerDied
+from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 
 _SEND_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
@@ -24,6 +25,12 @@ _NO_UPGRADE = BadRequest(
 _NO_ROOM = BadRequest(
     "TOO_MANY_REQUESTS", "Too many requests. Please try again later. No more live sessions fit in now.", 429
 )
+_NO_CAPACITY = BadRequest(
+    "TOO_MANY_REQUESTS",
+    "Too many requests. Please try again later. No more live sessions can be kept in real time now.",
+    429,
+)
+_TOO_SLOW = "The recogniser of this model is too slow for live sessions on this server. Use another model."
 _NO_RECOGNISER = BadRequest(
     "SERVICE_UNAVAILABLE", "The recogniser of this model cannot be used now. The server's log says why.", 503
 )
@@ -77,11 +84,18 @@ class Socket:
             self._http.transport.abort()
 
 
-def refusal(error: Busy | RecogniserUnavailable | WorkerDied) -> Rejected:
-    """The answer to a session that cannot begin."""
-    if isinstance(error, Busy):
-        return Rejected(_NO_ROOM, {"Retry-After": _RETRY_SECONDS})
-    return Rejected(_NO_RECOGNISER, {"Retry-After": _RETRY_SECONDS})
+def refusal(error: Busy | TooSlow | RecogniserUnavailable | WorkerDied, too_slow: int = 503) -> Rejected:
+    """The answer to a session that cannot begin. `too_slow` is the status where none ever can."""
+    match error:
+        case TooSlow():
+            return Rejected(BadRequest(HTTPStatus(too_slow).name, _TOO_SLOW, too_slow))
+        case Busy(reason="capacity"):
+            reply = _NO_CAPACITY
+        case Busy():
+            reply = _NO_ROOM
+        case _:
+            reply = _NO_RECOGNISER
+    return Rejected(reply, {"Retry-After": _RETRY_SECONDS})
 
 
 def _farewell(kind: WSMsgType, data: object) -> Ending | None:

@@ -81,6 +81,7 @@ class Ending(StrEnum):
     UNDECODABLE = "undecodable"  # not audio, or of an unknown format
     FAILED = "failed"  # our own fault
     CALLBACK_LOST = "callback_lost"  # its stream was killed: nothing would arrive any more
+    TOO_LATE = "too_late"  # the recogniser fell too far behind
     CALLBACK_BEHIND = "callback_behind"  # more waits for the receiver than may
     STOPPING = "stopping"  # this server stops
 

@@ -48,13 +48,19 @@ class CallbackStream:
     """One session's stream. Messages go out in the order in which they were put in."""
 
     def __init__(
-        self, writer: CallbackWriter, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None
+        self,
+        writer: CallbackWriter,
+        key: str,
+        url: str,
+        headers: Mapping[str, str],
+        tell: Callable[[Trouble], None],
+        traceparent: str | None = None,
     ) -> None:
         self.key = key
         self.url = url
         self.headers = headers
         self.traceparent = traceparent
-        self.tell: Callable[[Trouble], None] = _unheard
+        self.tell = tell
         self.is_over = False
         self._writer = writer
         self._count = 0
@@ -143,13 +149,21 @@ class CallbackWriter:
         self._sign.close()
 
     async def open(
-        self, key: str, url: str, headers: Mapping[str, str], traceparent: str | None = None
+        self,
+        key: str,
+        url: str,
+        headers: Mapping[str, str],
+        tell: Callable[[Trouble], None],
+        traceparent: str | None = None,
     ) -> CallbackStream:
-        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. Raises StoreUnavailable."""
+        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. `tell` hears of its trouble.
+
+        Raises StoreUnavailable.
+        """
         handshake = {**({"traceparent": traceparent} if traceparent else {}), **headers}
         await self._writer.run(lambda connection: outbox.begin_stream(connection, self._stream(key), url, handshake))
         self._bell.ring()
-        self._streams[key] = stream = CallbackStream(self, key, url, headers, traceparent)
+        self._streams[key] = stream = CallbackStream(self, key, url, headers, tell, traceparent)
         return stream
 
     def enqueue(self, task: Task) -> None:
@@ -276,7 +290,3 @@ async def _unless_unavailable(operation: str, work: Awaitable[None]) -> None:
         await work
     except StoreUnavailable as error:
         log.error("store.error", operation=operation, kind=error.kind)
-
-
-def _unheard(trouble: Trouble) -> None:
-    """Nobody listens yet."""

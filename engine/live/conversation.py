@@ -19,7 +19,7 @@ import structlog
 from engine.dialects.live import Ending, Goodbye, LiveRequest, Message
 from engine.events import LiveEvent
 from engine.live.callbacks import Behind, CallbackStream, Lost, Trouble
-from engine.live.session import Action, Conclude, End, Flush, Push, Session, Tell
+from engine.live.session import Action, Conclude, End, Flush, Note, Push, Session, Tell
 from engine.transcript import Model
 
 _TICK_SECONDS = 0.5
@@ -29,7 +29,8 @@ log = structlog.get_logger()
 
 
 class LiveRecognition(Protocol):
-    """What a recogniser hears of one session. `duration` is in seconds of audio decoded."""
+    """What a recogniser hears of one session. `duration` is in seconds of audio decoded, `lag` the seconds for which
+    audio that is over has waited to be heard."""
 
     @property
     def model(self) -> Model: ...
@@ -37,6 +38,8 @@ class LiveRecognition(Protocol):
     def duration(self) -> float: ...
     @property
     def channels(self) -> int: ...
+    @property
+    def lag(self) -> float: ...
     async def push(self, data: bytes) -> None: ...
     async def finalize(self, channel: int | None = None) -> None: ...
     async def finish(self) -> None: ...
@@ -75,6 +78,15 @@ class SessionEnded:
     told_callback: int
 
 
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """A session fell behind by so many seconds, or is in time again."""
+
+    asked: LiveRequest
+    lag: float
+    is_late: bool
+
+
 class Conversation:
     """One session. `resumable`: whether a caller whose connection broke may come back to it."""
 
@@ -85,7 +97,7 @@ class Conversation:
         recognition: LiveRecognition,
         stream: CallbackStream | None,
         clock: Callable[[], float],
-        tell: Callable[[SessionEnded], None],
+        tell: Callable[[SessionEnded | Lateness], None],
         *,
         resumable: bool = False,
     ) -> None:
@@ -107,8 +119,6 @@ class Conversation:
         self._caller: Caller | None = None
         self._told_caller = self._told_callback = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        if stream:
-            stream.tell = self._in_trouble
 
     def start(self) -> None:
         """Begin to listen, and to look at the clock."""
@@ -120,6 +130,11 @@ class Conversation:
     def is_over(self) -> bool:
         """Whether the session has ended."""
         return self._over.is_set()
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which audio that is over has waited to be heard."""
+        return 0.0 if self.is_over else self._recognition.lag
 
     async def over(self) -> None:
         """Wait until the session has ended, and everything of it was given back."""
@@ -171,9 +186,11 @@ class Conversation:
         while not self.is_over:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), _TICK_SECONDS)
+            self._do(self._session.lag(self.lag, self._recognition.channels, self._clock()))
             self._do(self._session.tick(self._clock()))
 
-    def _in_trouble(self, trouble: Trouble) -> None:
+    def in_trouble(self, trouble: Trouble) -> None:
+        """Something is wrong with its callback."""
         match trouble:
             case Lost(reason=reason):
                 self.end(Ending.CALLBACK_LOST, f"({reason})")
@@ -186,6 +203,8 @@ class Conversation:
             match action:
                 case Tell(message=message):
                     self._say(message)
+                case Note(lag=lag, is_late=is_late):
+                    self._tell_observers(Lateness(self.asked, lag, is_late))
                 case End():
                     self._close(action)
                 case _:

@@ -44,7 +44,7 @@ class PendingSessions:
         """The token of a new session. Raises Busy where too many wait."""
         self._forget(now)
         if len(self._by_token) >= _MOST:
-            raise Busy("too many sessions were begun and never connected")
+            raise Busy("too many sessions were begun and never connected", "limit")
         token = secrets.token_urlsafe(32)
         self._by_token[_hash(token)] = PendingSession(asked, now)
         return token

@@ -1,6 +1,6 @@
 """A live session: what the caller may say, what it is told, and when it ends. Pure: `now` is an argument, in seconds.
 
-    LISTENING --finish, idle, too long, left, behind, stopping--> FINISHING --finished--> ENDED
+    LISTENING --finish, idle, too long, left, too late, stopping--> FINISHING --finished--> ENDED
         \\------------- undecodable, failed, callback lost, or not finished in time ---------^
 
 A session that ends for any reason but its own death is finished first: what was heard becomes final, and is told. What
@@ -34,6 +34,9 @@ class VendorProtocol(Protocol):
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
         """What is said last of a session that ends before all of it was heard."""
 
+    def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:
+        """What is said once recognition is so many seconds behind, once each time."""
+
     def goodbye(self, ending: Ending, detail: str) -> Goodbye:
         """How the caller's socket is closed."""
 
@@ -43,7 +46,8 @@ class Limits:
     """What one session may take, in seconds: by the clock, without audio or a sign of life, and to finish.
 
     Audio may come `speed` times as fast as it was spoken, and `burst` seconds of it at once; a faster caller is slowed
-    down. After `flaws` messages that nobody understands it is left.
+    down. After `flaws` messages that nobody understands it is left. Once recognition is `late` seconds behind, the
+    caller is warned, and once it is `too_late`, the session is ended.
     """
 
     length: float = 4 * 3600.0
@@ -52,6 +56,8 @@ class Limits:
     speed: float = 4.0
     burst: float = 30.0
     flaws: int = 10
+    late: float = 5.0
+    too_late: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,15 @@ class End:
     goodbye: Goodbye
 
 
-Action = Push | Flush | Conclude | Tell | End
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Have those who watch know that the session fell behind by so many seconds, or is in time again."""
+
+    lag: float
+    is_late: bool
+
+
+Action = Push | Flush | Conclude | Tell | Note | End
 
 
 class _State(Enum):
@@ -117,11 +131,7 @@ class Session:
         self._flaws = 0
         self._bytes = 0
         self._seconds = 0.0
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more happens."""
-        return self._state is _State.ENDED
+        self._is_late = False
 
     @property
     def audio_bytes(self) -> int:
@@ -177,6 +187,20 @@ class Session:
         if ending in _FATAL and self._state is not _State.ENDED:
             return (*map(Tell, self._protocol.parting(ending, detail, now)), self._end(ending, detail))
         return self._finish(ending, detail, now) if self._state is _State.LISTENING else ()
+
+    def lag(self, seconds: float, channels: int, now: float) -> tuple[Action, ...]:
+        """Audio that is over has waited so long to be heard."""
+        if self._state is not _State.LISTENING:
+            return ()
+        if seconds >= self._limits.too_late:
+            return self._finish(Ending.TOO_LATE, "", now)
+        if not self._is_late and seconds >= self._limits.late:
+            self._is_late = True
+            return (Note(seconds, is_late=True), *map(Tell, self._protocol.late(seconds, channels, now)))
+        if self._is_late and seconds < self._limits.late / 2:
+            self._is_late = False
+            return (Note(seconds, is_late=False),)
+        return ()
 
     def tick(self, now: float) -> tuple[Action, ...]:
         """Time went by."""

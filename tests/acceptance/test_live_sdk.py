@@ -82,12 +82,20 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         tmp_path_factory.mktemp("live"),
         callback_port,
         outbox__guard__ports=f"{callback_port}, {socket_port}",
+        engine__live__capacity_share=100,  # nobody is refused because others have the machine
     )
     async with AsyncExitStack() as stack:
         key = await a_key(stage)
-        world = World(stage, await stage.receiver(), await stage.engine(), await stage.relay(), key, socket_port)
+        world = World(stage, await stage.receiver(), await engine(stage), await stage.relay(), key, socket_port)
         stack.push_async_callback(world.stop)
         yield world
+
+
+async def engine(stage: Stage) -> Process:
+    """One that has found out what live sessions cost: until then they might have to come again."""
+    process = await stage.engine()
+    await process.event("live.measured")
+    return process
 
 
 async def recorded(world: World) -> list[str]:
@@ -266,7 +274,7 @@ async def test_an_engine_that_dies_has_its_callbacks_finished(world: World) -> N
         await world.engine.kill()
         assert await conversation.closed() == 1001
         assert time.monotonic() - killed < 1.0
-    world.engine = await world.stage.engine()
+    world.engine = await engine(world.stage)
 
 
 async def test_an_engine_that_stops_finishes_what_it_has_heard(world: World) -> None:
@@ -278,4 +286,4 @@ async def test_an_engine_that_stops_finishes_what_it_has_heard(world: World) -> 
     assert heard.code == 1001
     assert heard.messages[-1].type == "Metadata"
     assert heard.words
-    world.engine = await world.stage.engine()
+    world.engine = await engine(world.stage)

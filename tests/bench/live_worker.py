@@ -10,6 +10,7 @@ import time
 from typing import IO
 
 from engine.events import Finished, LiveEvent, Partial
+from engine.recognisers.whisper.passes import Costs
 from engine.recognisers.workers import live_wire as wire
 from engine.transcript import Model, Word
 
@@ -35,6 +36,8 @@ def _answer(message: wire.Message, seconds: float) -> wire.Answer | None:
     match message:
         case wire.Open():
             return wire.Opened(Model("id", "fixed", "1", "none"))
+        case wire.Measure():
+            return wire.Measured(Costs(WORK_SECONDS, WORK_SECONDS))
         case wire.Audio(data):
             _work()
             word = Word(str(time.monotonic_ns()), seconds, seconds, 1.0)

@@ -25,7 +25,7 @@ from relay.outbox.store import Database
 from relay.queue.deliveries import Outbox
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Stage, free_port
+from tests.acceptance.stage import Process, Stage, free_port
 from tests.operations.watchers import Watchers, fetch, until
 from tests.relay.deliveries import put, rows
 
@@ -143,7 +143,7 @@ async def play(found: Places, scene: Stage, watchers: Watchers) -> Observed:
     relay, engine = await asyncio.gather(scene.relay(), scene.engine())
     await asyncio.to_thread(until, lambda: len(watchers.now("up == 1")) == 2)
     speech = asyncio.create_task(asyncio.to_thread(_transcribe, scene))
-    dictation = asyncio.create_task(_dictate(scene))
+    dictation = asyncio.create_task(_dictate(scene, engine))
     await _load(database, found)
     await asyncio.gather(speech, dictation)
     await asyncio.to_thread(_operate, database)
@@ -208,8 +208,9 @@ def _transcribe(scene: Stage) -> None:
     until(lambda: 'engine_jobs_total{result="done"} 1.0' in fetch(f"{scene.engine_url}/metrics"))
 
 
-async def _dictate(scene: Stage) -> None:
-    """A live session, heard to its end."""
+async def _dictate(scene: Stage, engine: Process) -> None:
+    """A live session, heard to its end, once it is known what that costs."""
+    await engine.event("live.measured")
     url = f"{scene.engine_url}/v1/listen?callback={scene.callback_url}"
     async with aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
         await socket.send_bytes(first_seconds(1.0))

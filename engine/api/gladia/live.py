@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,7 +26,7 @@ from engine.dialects.gladia import (
 )
 from engine.dialects.gladia.live_parameters import ByteRate, Integers, RawReader
 from engine.dialects.live import Ending, Goodbye, LiveRequest
-from engine.errors import Busy, RecogniserUnavailable, WorkerDied
+from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.pending import PendingSession, PendingSessions
 from engine.live.session import Limits
@@ -42,6 +41,8 @@ _NO_FILE = Problem(404, "The audio of live sessions is not kept.")
 _UNDER_WAY = Problem(409, "The session is under way. Send stop_recording on its WebSocket first.")
 _NO_TOKEN = Problem(401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes.")
 _OVER = Goodbye(4403, "The session has ended. Start another.")
+_REFUSALS = (Busy, TooSlow, RecogniserUnavailable, WorkerDied)
+_TOO_SLOW = 429  # the one of the vendor's statuses that comes nearest
 _FAILED = {Ending.UNDECODABLE: FailureCode.AUDIO, Ending.FAILED: FailureCode.INTERNAL}
 
 log = structlog.get_logger()
@@ -57,7 +58,6 @@ class LiveParts:
     byte_rate: ByteRate
     limits: Limits = field(default_factory=Limits)
     max_message: int = 1024 * 1024
-    refused: Callable[[], None] = lambda: None
 
 
 class Live:
@@ -76,9 +76,10 @@ class Live:
             await self._parts.judge("callback_config.url", asked.request.callback.url, must_resolve=True)
         now = self._parts.clock()
         try:
+            await self._live.sessions.check(asked)
             token = self._pending.admit(asked, now)
-        except Busy as error:
-            raise refusal(error) from None
+        except _REFUSALS as error:
+            raise refusal(error, _TOO_SLOW) from None
         base = self._parts.base(http)
         return answer(live_started(asked.request, now, f"ws{base.removeprefix('http')}/v2/live?token={token}"), 201)
 
@@ -167,9 +168,8 @@ class Live:
             pending.conversation = await self._live.sessions.open(
                 pending.asked, self._live.limits, protocol, headers, ended, resumable=True
             )
-        except (Busy, RecogniserUnavailable, WorkerDied) as error:
-            self._live.refused()
-            raise refusal(error) from None
+        except _REFUSALS as error:
+            raise refusal(error, _TOO_SLOW) from None
         pending.comes_back = made[0].reconnected
         return pending.conversation
 

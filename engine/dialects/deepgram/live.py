@@ -37,6 +37,7 @@ _GOODBYES = {
     Ending.UNDECODABLE: (1008, "DATA-0000 The payload cannot be decoded as audio. Check encoding and sample_rate."),
     Ending.FAILED: (1011, "NET-0000 The server failed to transcribe."),
     Ending.CALLBACK_LOST: (1011, "Callback lost: nothing would arrive there any more."),
+    Ending.TOO_LATE: (1011, "NET-0000 The server could not keep up with the speech. What it heard was sent."),
     Ending.CALLBACK_BEHIND: (1011, "Callback too slow: too many results wait for it."),
     Ending.STOPPING: (1001, "The server is stopping. Connect again."),
 }
@@ -48,6 +49,7 @@ _FEATURES = {
     "filler_words": ("filler_words",),
 }
 _SHOWN = 256
+_BEHIND = "Recognition is {:.1f} s behind the speech: the server is overloaded. Interim results are left out."
 _NO_KEYTERMS = "The stream's keyterms cannot be replaced on this server. Send them with the query instead."
 
 
@@ -63,6 +65,8 @@ class DeepgramProtocol:
         self._created = created
         self._calls_back = asked.request.callback is not None
         self._mirror = mirror or not self._calls_back
+        self._wants_interim = asked.options.interim
+        self._told_until = 0.0
 
     def opening(self, now: float) -> Sequence[Message]:  # noqa: ARG002 (every vendor is asked)
         """Nothing: a client hears of its session by the handshake."""
@@ -89,6 +93,8 @@ class DeepgramProtocol:
         """What was heard, for the callback or else for the caller."""
         match event:
             case Partial() | Final():
+                if isinstance(event, Final):
+                    self._told_until = event.start + event.duration
                 return (self._message(self._results(event, channels), partial=isinstance(event, Partial)),)
             case SpeechStarted(channel=channel, at=at):
                 return (self._message({"type": "SpeechStarted", "channel": [channel], "timestamp": round(at, 6)}),)
@@ -107,6 +113,14 @@ class DeepgramProtocol:
             return ()
         document = _error("AudioError" if ending is Ending.UNDECODABLE else "InternalError", detail)
         return (Message(document, document if self._calls_back else None),)
+
+    def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
+        """An empty result with a warning: of the types that clients know, it is the one that they survive. An Error has
+        some of them connect again, and what comes after Metadata is not expected."""
+        kind = Partial if self._wants_interim else Final
+        document = self._results(kind(0, self._told_until, 0.0, ()), channels)
+        document["metadata"]["warnings"] = [{"type": "behind", "message": _BEHIND.format(lag)}]
+        return (self._message(document, partial=True),)
 
     def goodbye(self, ending: Ending, detail: str) -> Goodbye:
         """By the vendor's codes. Only 1000 keeps its JavaScript client from opening the stream again."""

@@ -32,9 +32,11 @@ _GOODBYES = {
     Ending.UNDECODABLE: (4400, "The audio cannot be decoded. Check encoding, bit_depth and sample_rate."),
     Ending.FAILED: (4499, "The server failed to transcribe."),
     Ending.CALLBACK_LOST: (4424, "Callback lost: nothing would arrive there any more."),
+    Ending.TOO_LATE: (4429, "The server could not keep up with the speech. What it heard was sent."),
     Ending.CALLBACK_BEHIND: (4424, "Callback too slow: too many results wait for it."),
     Ending.STOPPING: (1001, "The server is stopping. Start another session."),
 }
+_BEHIND = "Recognition is {:.1f} s behind the speech: the server is overloaded. Partial transcripts are left out."
 _LIFECYCLE = "receive_lifecycle_events"
 _POST = "receive_post_processing_events"
 _SPEECH = "receive_speech_events"
@@ -112,6 +114,14 @@ class GladiaProtocol:
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
         """The end, for the callback; the caller's socket is closed with the reason."""
         return () if ending is Ending.CALLBACK_LOST else self._called_back({"type": "end_session"}, now)
+
+    def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
+        """A warning, for a caller who wants to hear of errors: clients hand on what they do not know, but on a socket
+        only, and not what is called back."""
+        if not self._wants("messages", "receive_errors"):
+            return ()
+        data = {"code": "behind", "message": _BEHIND.format(lag)}
+        return (Message(self._dated({"type": "warning", "data": data}, now)),)
 
     def goodbye(self, ending: Ending, detail: str) -> Goodbye:
         """A code by which the vendor's clients know whether to come back."""

@@ -67,6 +67,14 @@ class Cutter:
             return None
         return (self._first + self._speech.index(True)) * FRAME_SECONDS
 
+    @property
+    def speech_end(self) -> float | None:
+        """When the last speech of the piece to come ended, so far; None as above."""
+        if self.speech_start is None:
+            return None
+        silent = next((n for n, speech in enumerate(reversed(self._speech)) if speech), len(self._speech))
+        return self.end - silent * FRAME_SECONDS
+
     def held(self, since: float) -> bytes:
         """The piece to come, from a moment on."""
         return b"".join(self._frames[max(0, round(since / FRAME_SECONDS) - self._first) :])

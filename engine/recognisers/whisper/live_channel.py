@@ -1,16 +1,23 @@
-"""One channel of a session: where utterances begin and end, and what is said of them."""
+"""One channel of a live session: where utterances begin and end, which passes they want, and what is said of them.
+
+Audio is cut as it comes, and waits for its passes of the model, which are made when it is this channel's turn. What is
+told is told in order: nothing of the next utterance before the last words of this one.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.recognisers.languages import public_code, whisper_code
 from engine.recognisers.speech.cutting import PAUSE, Cutter, Piece
 from engine.recognisers.speech.detection import FRAME_SECONDS, SpeechDetector
-from engine.transcript import Model, Word
+from engine.recognisers.whisper.agreement import LocalAgreement
+from engine.recognisers.whisper.passes import PROMISED_SECONDS, Hypothesis, Pass, PassRecord
+from engine.transcript import Word
 
 SHORTEST_PAUSE = 9
 """Frames of quiet that an utterance needs to end, whatever was asked: 0.3 s. People wait as long before a hard
@@ -20,168 +27,252 @@ LONGEST_PAUSE = 94
 """3 s."""
 
 LONGEST = 375
-"""Frames after which a stretch ends, pause or not: 12 s. All of it is heard once more then, while others wait."""
+"""Frames after which a stretch ends, pause or not: 12 s."""
 
 LONG_SECONDS = 6.0
 """A stretch so long is not held back for its end: what is settled of it becomes final."""
 
-PARTIAL_SECONDS = 0.25
-"""Of audio, between two Partials: each may be a delivery of its own."""
+_EVERY = 0.5
+"""Seconds of new audio that are worth an interim pass."""
 
+_SHARE = 0.5
+"""How much of the time one channel may spend on interim passes: with a slow model they are fewer."""
 
-class Growing(Protocol):
-    """A stretch of speech that is not over. Times are seconds from the start of the channel, PCM is s16le at 16 kHz."""
-
-    @property
-    def start(self) -> float: ...
-    @property
-    def speech_start(self) -> float | None: ...
-    @property
-    def end(self) -> float: ...
-    def held(self, since: float) -> bytes: ...
+_EDGE = 0.2
+"""Seconds before the end of the audio where a word may be half a word."""
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """What the stretch seems to say. The first `settled` words will stay, whatever comes."""
+class _Began:
+    """Speech began: seconds from the start of the channel."""
 
-    words: tuple[Word, ...]
-    settled: int = 0
-
-
-class Hearer(Protocol):
-    """Hears one channel, a stretch at a time: any number of guesses, then its end."""
-
-    @property
-    def language(self) -> str: ...
-    def guess(self, growing: Growing, *, behind: bool) -> Guess | None:
-        """What is said so far; None where it is not worth the work yet. `behind`: more audio is waiting already."""
-        ...
-
-    def release(self) -> None:
-        """The settled words of the last guess were told: they are not part of the stretch any more."""
-        ...
-
-    def conclude(self, piece: Piece) -> tuple[Word, ...]:
-        """The stretch is over: what it says, after what was released."""
-        ...
-
-    def close(self) -> None:
-        """The session is over."""
-        ...
+    at: float
 
 
-class Listener(Protocol):
-    """A recogniser that hears many channels at once."""
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """A piece that is over, by a pause, by its length or `by_caller`; the audio that ended it came at `due_at`."""
 
-    @property
-    def model(self) -> Model: ...
-    def hearer(self, options: LiveOptions) -> Hearer: ...
+    piece: Piece
+    due_at: float
+    by_caller: bool = False
 
 
-class Ear:
-    """Push PCM, at most a tenth of a second or so at once, and get what is heard."""
+@dataclass(frozen=True, slots=True)
+class _NothingHeld:
+    """The caller wanted a final result where there was nothing to be heard."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A pass that is being made: what it hears, and when the last of that came."""
+
+    wanted: Pass
+    due_at: float
+
+
+class LiveChannel:
+    """Push PCM, at most a tenth of a second or so at once. While it `wants` a pass, `begin` one, and say what it
+    `heard`. `due_at` and `since` are monotonic times, as in `passes`."""
 
     def __init__(
-        self, number: int, hearer: Hearer, options: LiveOptions, is_speech: Callable[[bytes], list[bool]] | None = None
+        self, number: int, options: LiveOptions, is_speech: Callable[[bytes], list[bool]] | None = None
     ) -> None:
         self._number = number
-        self._hearer = hearer
         self._options = options
         self._pause = _pause(options.endpointing)
         self._cutter = Cutter(is_speech or SpeechDetector(), self._pause, LONGEST)
+        self._waiting: deque[_Began | _Over | _NothingHeld] = deque()
+        self._under_way: _UnderWay | None = None
+        self._agreement = LocalAgreement()
+        self._known = whisper_code(options.language)
+        self._supposed = self._known or "en"
+        self._due_at = 0.0  # of the latest audio
+        self._turn_at = 0.0  # when this channel had its last interim pass, or began to speak
+        self._promised_at = 0.0  # the same, or when an interim pass was missed since
+        self._passed: float | None = None  # how far the last interim pass heard of this stretch
+        self._wait = _EVERY
+        self._missed = 0  # interim passes that were promised since the last pass, and not made
         self._told: tuple[str, ...] = ()  # the words of the last Partial
-        self._told_at = -PARTIAL_SECONDS
-        self._announced = False  # SpeechStarted was said of this stretch
+        self._told_until = 0.0  # the end of the last Final
+        self._announced = False  # the beginning of this stretch was seen
         self._owing = False  # a Final without its speech_final
         self._last_word_end: float | None = None
 
-    def push(self, pcm: bytes, *, behind: bool) -> Iterator[LiveEvent]:
-        pieces = list(self._cutter.push(pcm))
-        for piece in pieces:
-            yield from self._conclude(piece)
-        yield from self._listen(behind=behind)
+    def push(self, pcm: bytes, due_at: float, now: float) -> Iterator[LiveEvent]:
+        self._due_at = due_at
+        for piece in self._cutter.push(pcm):
+            self._over(piece)
+        began = self._cutter.speech_start
+        if began is not None and not self._announced:
+            self._announced = True
+            self._turn_at = self._promised_at = now
+            self._waiting.append(_Began(began))
+        if self._has_news and now - self._promised_at > PROMISED_SECONDS + _EVERY:
+            self._missed += 1
+            self._promised_at += PROMISED_SECONDS
+        yield from self._advance()
 
-    def finalize(self) -> Iterator[LiveEvent]:
+    def finalize(self, due_at: float) -> Iterator[LiveEvent]:
         """What is held is over; the answer comes in any case."""
+        self._due_at = due_at
         pieces = list(self._cutter.cut())
         for piece in pieces:
-            yield self._final(piece, self._words(piece), by_caller=True)
+            self._over(piece, by_caller=True)
         if not pieces:
-            yield Final(self._number, self._cutter.end, 0.0, (), from_finalize=True, language=self._hearer.language)
+            self._waiting.append(_NothingHeld(self._cutter.end))
+        yield from self._advance()
 
     def finish(self) -> Iterator[LiveEvent]:
+        """No more audio comes."""
         for piece in self._cutter.flush():
-            yield from self._conclude(piece)
+            self._over(piece)
+        yield from self._advance()
 
-    def close(self) -> None:
-        self._hearer.close()
+    @property
+    def is_idle(self) -> bool:
+        """Whether all was told that there is to tell so far."""
+        return not self._waiting and self._under_way is None
 
-    def _listen(self, *, behind: bool) -> Iterator[LiveEvent]:
-        began = self._cutter.speech_start
-        if began is None:
-            yield from self._silence()
-            return
-        yield from self._begin(began)
-        if self._options.interim and (guess := self._hearer.guess(self._cutter, behind=behind)):
-            yield from self._guessed(guess)
+    @property
+    def unheard(self) -> float:
+        """Seconds of audio that is over and was not heard."""
+        return sum(_seconds(one.piece) for one in self._waiting if isinstance(one, _Over))
 
-    def _begin(self, at: float) -> Iterator[LiveEvent]:
-        if not self._announced:
-            self._announced = True
-            if self._options.vad_events:
-                yield SpeechStarted(self._number, _ms(at))
+    @property
+    def waiting_since(self) -> float | None:
+        """When the first of that was complete."""
+        return next((one.due_at for one in self._waiting if isinstance(one, _Over)), None)
 
-    def _silence(self) -> Iterator[LiveEvent]:
+    def wants(self) -> tuple[bool, float] | None:
+        """Whether the pass that is wanted now is a final one, and since when; None while none is, or one is made."""
+        if self._under_way:
+            return None
+        if self._waiting:
+            return True, self._first.due_at
+        if self._has_news and self._cutter.end - self._passed_until >= self._wait:
+            return False, self._turn_at
+        return None
+
+    def begin(self) -> Pass:
+        """The pass that is wanted, with the audio of this moment."""
+        if self._waiting:
+            piece = self._first.piece
+            wanted, due_at = Pass(piece.start, piece.pcm, final=True, language=self._known), self._first.due_at
+        else:
+            start = self._cutter.start
+            wanted, due_at = Pass(start, self._cutter.held(start), final=False, language=self._known), self._due_at
+        self._under_way = _UnderWay(wanted, due_at)
+        return wanted
+
+    def heard(self, hypothesis: Hypothesis, took: float, now: float) -> tuple[PassRecord, list[LiveEvent]]:
+        """The pass under way took so many seconds and heard this: its record, and what is told now."""
+        assert self._under_way
+        done, self._under_way = self._under_way, None
+        missed, self._missed = self._missed, 0
+        record = PassRecord(done.wanted.final, done.wanted.seconds, took, done.due_at, missed)
+        self._supposed = hypothesis.language
+        told = self._conclude(hypothesis) if done.wanted.final else self._guess(done.wanted, hypothesis, took, now)
+        return record, [*told, *self._advance()]
+
+    @property
+    def _passed_until(self) -> float:
+        """How far this stretch was heard, or where its speech began."""
+        return self._passed if self._passed is not None else self._cutter.speech_start or 0.0
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether there is speech that an interim pass could hear, and none has."""
+        spoken = self._cutter.speech_end if self._options.interim and not self._waiting else None
+        return spoken is not None and spoken > self._passed_until
+
+    @property
+    def _first(self) -> _Over:
+        """What waits for its final pass: everything before it was told."""
+        first = self._waiting[0]
+        assert isinstance(first, _Over)
+        return first
+
+    def _over(self, piece: Piece, *, by_caller: bool = False) -> None:
+        self._waiting.append(_Over(piece, self._due_at, by_caller))
+        self._announced = self._announced and not piece.paused
+
+    def _advance(self) -> Iterator[LiveEvent]:
+        """What needs no pass, as far as nothing before it does."""
+        while self._waiting and not isinstance(self._waiting[0], _Over):
+            match self._waiting.popleft():
+                case _Began(at):
+                    yield from self._silence(at)
+                    if self._options.vad_events:
+                        yield SpeechStarted(self._number, _ms(at))
+                case _NothingHeld(at):
+                    yield Final(
+                        self._number, _ms(at), 0.0, (), from_finalize=True, language=public_code(self._supposed)
+                    )
+        if not self._waiting and self._cutter.speech_start is None:
+            yield from self._silence(self._cutter.end)
+
+    def _silence(self, until: float) -> Iterator[LiveEvent]:
+        """Nobody speaks since the last word."""
         wait, last = self._options.utterance_end, self._last_word_end
-        if self._owing and last is not None and self._cutter.end - last >= self._pause * FRAME_SECONDS:
-            yield self._final(Piece(self._cutter.start, b"", paused=True), ())
-        if wait is not None and last is not None and self._cutter.end - last >= wait:
+        if last is None:
+            return
+        if self._owing and until - last >= self._pause * FRAME_SECONDS:
+            yield self._final(Piece(self._told_until, b"", paused=True), ())
+        if wait is not None and until - last >= wait:
             self._last_word_end = None
             yield UtteranceEnded(self._number, last)
 
-    def _guessed(self, guess: Guess) -> Iterator[LiveEvent]:
-        start, end = self._cutter.start, self._cutter.end
-        if guess.settled and end - start > LONG_SECONDS:
-            yield self._settled(guess)
-            return
-        texts = tuple(word.text for word in guess.words)
-        if texts and texts != self._told and end - self._told_at >= PARTIAL_SECONDS:
-            self._told, self._told_at = texts, end
-            language = self._hearer.language
-            yield Partial(self._number, _ms(start), _ms(end - start), guess.words, guess.settled, language)
+    def _guess(self, done: Pass, hypothesis: Hypothesis, took: float, now: float) -> Iterator[LiveEvent]:
+        self._passed, self._turn_at, self._promised_at = done.end, now, now
+        self._wait = max(_EVERY, took / _SHARE)
+        if self._waiting:
+            return  # the stretch is over meanwhile, and will be heard to its end
+        self._agreement = self._agreement.hear(hypothesis.words, done.end - _EDGE)
+        words, settled = self._agreement.words, self._agreement.settled
+        texts = tuple(word.text for word in words)
+        if settled and done.seconds > LONG_SECONDS:
+            yield self._settle(settled)
+        elif texts and texts != self._told:
+            self._told = texts
+            start, seconds, language = _ms(done.start), _ms(done.seconds), public_code(self._supposed)
+            yield Partial(self._number, start, seconds, words, len(settled), language)
 
-    def _settled(self, guess: Guess) -> Final:
+    def _settle(self, words: tuple[Word, ...]) -> Final:
         """The settled words of a long stretch, which goes on after them."""
-        start, words = self._cutter.start, guess.words[: guess.settled]
-        self._hearer.release()
+        start = self._cutter.start
+        self._agreement = self._agreement.release()
         self._cutter.forget(words[-1].end)
         self._told, self._owing, self._last_word_end = (), True, words[-1].end
-        duration = self._cutter.start - start
-        return Final(self._number, _ms(start), _ms(duration), words, language=self._hearer.language)
+        self._told_until = self._cutter.start
+        duration = _ms(self._cutter.start - start)
+        return Final(self._number, _ms(start), duration, words, language=public_code(self._supposed))
 
-    def _conclude(self, piece: Piece) -> Iterator[LiveEvent]:
-        words = self._words(piece)
-        if words or (self._owing and piece.paused):
-            yield self._final(piece, words)
-
-    def _words(self, piece: Piece) -> tuple[Word, ...]:
-        self._told, self._announced = (), self._announced and not piece.paused
-        return self._hearer.conclude(piece)
+    def _conclude(self, hypothesis: Hypothesis) -> Iterator[LiveEvent]:
+        over = self._first
+        self._waiting.popleft()
+        words = self._agreement.conclude(hypothesis.words)
+        self._agreement, self._passed, self._told = LocalAgreement(), None, ()
+        if words:
+            self._known = self._supposed
+        if words or over.by_caller or (self._owing and over.piece.paused):
+            yield self._final(over.piece, words, by_caller=over.by_caller)
 
     def _final(self, piece: Piece, words: tuple[Word, ...], *, by_caller: bool = False) -> Final:
-        ended = piece.paused and self._options.endpointing is not None
         self._owing = not (piece.paused or by_caller)
+        self._told_until = piece.start + _seconds(piece)
         if words:
             self._last_word_end = words[-1].end
         return Final(
             self._number,
             _ms(piece.start),
-            _ms(len(piece.pcm) / SAMPLE_BYTES / SAMPLE_RATE),
+            _ms(_seconds(piece)),
             words,
-            speech_final=ended,
+            speech_final=piece.paused and self._options.endpointing is not None,
             from_finalize=by_caller,
-            language=self._hearer.language,
+            language=public_code(self._supposed),
         )
 
 
@@ -190,6 +281,10 @@ def _pause(endpointing: float | None) -> int:
     if endpointing is None:
         return PAUSE
     return min(max(SHORTEST_PAUSE, round(endpointing / FRAME_SECONDS)), LONGEST_PAUSE)
+
+
+def _seconds(piece: Piece) -> float:
+    return len(piece.pcm) / SAMPLE_BYTES / SAMPLE_RATE
 
 
 def _ms(seconds: float) -> float:

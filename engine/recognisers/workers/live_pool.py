@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from engine.audio.decode import MAX_SECONDS
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
-from engine.events import Broken, Finished, LiveEvent, LiveOptions
+from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions, Partial
 from engine.recognisers.base import Spec
+from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.memory import Holding, MemoryBudget, Why, peak_memory
 from engine.recognisers.workers.process import ended
@@ -26,7 +29,13 @@ WORKER = "engine.recognisers.workers.live_worker"
 """The module that a worker process runs; whoever brings another speaks the frames of `workers.live_wire`."""
 
 STALL_SECONDS = 60.0
-"""How long a worker may owe an answer before it counts as hung."""
+"""How long a worker may owe an answer, or make one pass, before it counts as hung."""
+
+NICENESS = 5
+"""Of live workers: the event loop must win the core the moment a packet comes, and they before what is recorded."""
+
+_MEASURING_SECONDS = 300.0
+"""How long it may take to load and measure a recogniser."""
 
 _AHEAD = 256 * 1024
 """Bytes of a session that may wait for the recogniser."""
@@ -34,24 +43,42 @@ _AHEAD = 256 * 1024
 _SLICE = 32 * 1024
 """Bytes in a frame."""
 
+_UNLOADABLE = "the recogniser cannot be loaded; the log says why"
+
 _LONGEST = 16 * 1024**2
 """Bytes that an answer may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassMade:
+    """A pass of a recogniser; `lag` is from the arrival of the audio that it needed to its result, in seconds, and None
+    where nothing was told."""
+
+    recogniser: str
+    record: PassRecord
+    lag: float | None
+
+
+Tell = Callable[[PassMade], None]
 
 
 class PooledRecognition:
     """One session: push audio, and iterate for what is heard, until Finished or Broken, which comes last.
 
     Either of them, or `close`, gives its place back. `duration` is how many seconds of the audio were decoded so far,
-    `channels` how many the LiveEvent are numbered by; both are up to date with what the worker said last.
+    `channels` how many the events are numbered by; both are up to date with what the worker said last.
     """
 
-    def __init__(self, number: int, worker: _Worker) -> None:
+    def __init__(self, number: int, worker: _Worker, recogniser: str, tell: Tell) -> None:
         self._number = number
         self._worker = worker
-        self._heard: asyncio.Queue[LiveEvent | None] = asyncio.Queue()
+        self._recogniser = recogniser
+        self._tell = tell
+        self._events: asyncio.Queue[LiveEvent | None] = asyncio.Queue()
         self._room = asyncio.Event()
         self._room.set()
         self._waiting = 0
+        self._waiting_since: float | None = None
         self._over = False
         self.opened: asyncio.Future[Model] = asyncio.get_running_loop().create_future()
         self.duration = 0.0
@@ -60,6 +87,11 @@ class PooledRecognition:
     @property
     def model(self) -> Model:
         return self.opened.result()
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which audio that is over has waited to be heard; it grows while nothing is heard."""
+        return 0.0 if self._waiting_since is None else max(0.0, time.monotonic() - self._waiting_since)
 
     async def push(self, data: bytes) -> None:
         """Hand in bytes as the caller sent them. Waits while the recogniser is behind; does nothing once it ended."""
@@ -85,8 +117,8 @@ class PooledRecognition:
 
     async def __aiter__(self) -> AsyncIterator[LiveEvent]:
         """Once, by one reader."""
-        while heard := await self._heard.get():
-            yield heard
+        while event := await self._events.get():
+            yield event
 
     @property
     def owed(self) -> bool:
@@ -101,7 +133,7 @@ class PooledRecognition:
             case wire.Opened(model):
                 self.opened.set_result(model)
             case wire.Unloadable():
-                self.opened.set_exception(RecogniserUnavailable("the recogniser cannot be loaded; the log says why"))
+                self.opened.set_exception(RecogniserUnavailable(_UNLOADABLE))
                 self._end(None)
             case wire.Step():
                 self._step(answer)
@@ -114,12 +146,16 @@ class PooledRecognition:
             self._end(Broken(FailureCode.INTERNAL, "the recogniser ended in the middle; open another session"))
 
     def _step(self, step: wire.Step) -> None:
-        self.duration, self.channels = step.duration, step.channels
-        for heard in step.events:
-            if isinstance(heard, Finished | Broken):
-                self._end(heard)
+        self.duration, self.channels, self._waiting_since = step.duration, step.channels, step.waiting_since
+        if step.made:
+            told = any(isinstance(event, Partial | Final) for event in step.events)
+            lag = max(0.0, time.monotonic() - step.made.due_at) if told else None
+            self._tell(PassMade(self._recogniser, step.made, lag))
+        for event in step.events:
+            if isinstance(event, Finished | Broken):
+                self._end(event)
                 return
-            self._heard.put_nowait(heard)
+            self._events.put_nowait(event)
         self._wait(-step.taken)
 
     def _send(self, message: wire.Message) -> None:
@@ -135,35 +171,39 @@ class PooledRecognition:
 
     def _end(self, last: Finished | Broken | None) -> None:
         self._over = True
-        self._waiting = 0
+        self._waiting, self._waiting_since = 0, None
         self._room.set()
         if last:
-            self._heard.put_nowait(last)
-        self._heard.put_nowait(None)
+            self._events.put_nowait(last)
+        self._events.put_nowait(None)
         self._worker.leave(self._number)
 
 
 class LivePool:
-    """At most `sessions` at once, spread over `workers` processes. A process is ended, and its recognisers with it,
-    after `idle_seconds` without a session (None: never), or when others need its part of the memory `budget` (None:
-    unlimited)."""
+    """Sessions, spread over `workers` processes, each of which makes so many `passes` at a time.
+
+    A process is ended, and its recognisers with it, after `idle_seconds` without a session (None: never), or when
+    others need its part of the memory `budget` (None: unlimited). `tell` hears of every pass.
+    """
 
     def __init__(
         self,
         recognisers: Mapping[str, Spec],
         *,
         workers: int = 1,
-        sessions: int = 16,
+        passes: int = 1,
         max_seconds: float = MAX_SECONDS,
         idle_seconds: float | None = None,
         stall_seconds: float = STALL_SECONDS,
         budget: MemoryBudget | None = None,
+        tell: Tell = lambda _: None,
         worker: str = WORKER,
     ) -> None:
         self._recognisers = dict(recognisers)
         budget = budget or MemoryBudget()
-        self._workers = [_Worker(worker, idle_seconds, stall_seconds, budget) for _ in range(workers)]
-        self._sessions = sessions
+        options = ("--nice", str(NICENESS), "--passes", str(passes), "--stall", str(stall_seconds))
+        command = (sys.executable, "-m", worker, *options)
+        self._workers = [_Worker(command, idle_seconds, stall_seconds, budget, tell) for _ in range(workers)]
         self._max_seconds = max_seconds
         self._numbers = count(1)
 
@@ -183,22 +223,39 @@ class LivePool:
     async def open(self, recogniser: str, options: LiveOptions) -> PooledRecognition:
         """Begin a session, once the recogniser is loaded.
 
-        Raises Busy beyond the bound, or where there is no memory for it now; RecogniserUnavailable for one that cannot
-        be loaded; WorkerDied.
+        Raises Busy where there is no memory for it now; RecogniserUnavailable where it cannot be loaded; WorkerDied.
         """
-        if (spec := self._recognisers.get(recogniser)) is None:
-            raise RecogniserUnavailable(f"recogniser {recogniser!r} is not configured")
-        if self.count >= self._sessions:
-            raise Busy(f"{self._sessions} live sessions are under way, as many as may be")
+        spec = self._spec(recogniser)
         worker = min(self._workers, key=lambda one: (len(one.recognitions), spec not in one.loaded))
         return await worker.open(recogniser, next(self._numbers), wire.Open(spec, options, self._max_seconds))
+
+    async def measure(self, recogniser: str) -> Costs:
+        """What hearing costs here while nothing else is done. A process that was idle before holds nothing afterwards.
+
+        Raises as `open` does.
+        """
+        worker = min(self._workers, key=lambda one: len(one.recognitions))
+        return await worker.measure(recogniser, next(self._numbers), self._spec(recogniser))
+
+    def _spec(self, recogniser: str) -> Spec:
+        if (spec := self._recognisers.get(recogniser)) is None:
+            raise RecogniserUnavailable(f"recogniser {recogniser!r} is not configured")
+        return spec
 
 
 class _Worker:
     """A process at a time, started when there is a session for it, and the sessions in it."""
 
-    def __init__(self, module: str, idle_seconds: float | None, stall_seconds: float, budget: MemoryBudget) -> None:
-        self._module = module
+    def __init__(
+        self,
+        command: Sequence[str],
+        idle_seconds: float | None,
+        stall_seconds: float,
+        budget: MemoryBudget,
+        tell: Tell,
+    ) -> None:
+        self._command = command
+        self._tell = tell
         self._idle_seconds = idle_seconds
         self._stall_seconds = stall_seconds
         self._budget = budget
@@ -209,6 +266,7 @@ class _Worker:
         self._unloading: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet_since = 0.0
+        self._measuring: dict[int, asyncio.Future[Costs]] = {}
         self.recognitions: dict[int, PooledRecognition] = {}
         self.loaded: set[Spec] = set()
 
@@ -217,10 +275,7 @@ class _Worker:
             if self._stopped:
                 raise WorkerDied("the workers were stopped")
             if self._process is None:
-                # Niced, because the loop must win the core the moment a packet comes.
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", self._module, "--nice", stdin=PIPE, stdout=PIPE
-                )
+                self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
                 reader = asyncio.create_task(self._serve(self._process))
                 self._readers.add(reader)
                 reader.add_done_callback(self._readers.discard)
@@ -233,7 +288,7 @@ class _Worker:
 
     async def open(self, recogniser: str, number: int, message: wire.Open) -> PooledRecognition:
         self._hold(recogniser, message.spec)
-        recognition = self.recognitions[number] = PooledRecognition(number, self)
+        recognition = self.recognitions[number] = PooledRecognition(number, self, recogniser, self._tell)
         if self._unloading:
             self._unloading.cancel()
         try:
@@ -247,6 +302,24 @@ class _Worker:
         self.loaded.add(message.spec)
         return recognition
 
+    async def measure(self, recogniser: str, number: int, spec: Spec) -> Costs:
+        self._hold(recogniser, spec)
+        found: asyncio.Future[Costs] = asyncio.get_running_loop().create_future()
+        self._measuring[number] = found
+        try:
+            await self._budget.settled()
+            await self.start()
+            self.send(number, wire.Measure(spec))
+            async with asyncio.timeout(_MEASURING_SECONDS):
+                return await found
+        except TimeoutError:
+            raise WorkerDied(f"measuring took more than {_MEASURING_SECONDS:g} seconds") from None
+        finally:
+            del self._measuring[number]
+            if not self.recognitions and not self._measuring and not self._stopped:
+                self._kill()
+                await self.start()  # another one, empty
+
     def send(self, number: int, message: wire.Message) -> None:
         """Never waits: sessions bound what they send by what was taken."""
         if self._process and self._process.stdin:
@@ -259,7 +332,9 @@ class _Worker:
         if spec not in self._holdings:
             holding = self._budget.hold(recogniser, spec.memory, self._unload)
             if holding is None:
-                raise Busy(f"the recognisers at work leave no {spec.memory} bytes of memory for another live session")
+                raise Busy(
+                    f"the recognisers at work leave no {spec.memory} bytes of memory for another live session", "memory"
+                )
             self._holdings[spec] = holding
         for holding in self._holdings.values():
             holding.busy = True
@@ -319,6 +394,8 @@ class _Worker:
             self._quiet_since = asyncio.get_running_loop().time()
             if recognition := self.recognitions.get(number):
                 recognition.answer(wire.unpack_answer(body))
+            elif found := self._measuring.get(number):
+                _settle(found, wire.unpack_answer(body))
 
     def _judge(self) -> None:
         """Raises TimeoutError when the process owes an answer for too long."""
@@ -331,6 +408,9 @@ class _Worker:
         self.loaded.clear()
         for recognition in list(self.recognitions.values()):
             recognition.fail()
+        for found in self._measuring.values():
+            if not found.done():
+                found.set_exception(WorkerDied("the worker process ended while it was measured"))
         if self._unloading:
             self._unloading.cancel()
         if process and not ended(process):
@@ -343,3 +423,11 @@ class _Worker:
 async def _ended(process: Process | None) -> None:
     if process:
         await process.wait()
+
+
+def _settle(found: asyncio.Future[Costs], answer: wire.Answer) -> None:
+    match answer:
+        case wire.Measured(costs):
+            found.set_result(costs)
+        case _:
+            found.set_exception(RecogniserUnavailable(_UNLOADABLE))

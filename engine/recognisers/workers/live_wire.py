@@ -15,6 +15,7 @@ import orjson
 from engine import events
 from engine.events import LiveEvent, LiveOptions
 from engine.recognisers.base import Spec
+from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.request import FailureCode, RawFormat
 from engine.transcript import Model, Word
 
@@ -57,6 +58,20 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """Find out what the recogniser costs here: answered by Measured or Unloadable."""
+
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What it costs while nothing else is done."""
+
+    costs: Costs
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The recogniser is there."""
 
@@ -70,20 +85,24 @@ class Unloadable:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Some work was done: `taken` bytes of audio were heard and leave room for more, and this is what was said in them.
+    """Some work was done: `taken` bytes of audio were taken in and leave room for more, and this is what was told.
 
-    `duration` is seconds decoded so far, on `channels`.
+    `duration` is seconds decoded so far, on `channels`. `made` is the pass that was made, if it was one. Audio that is
+    over and was not heard yet has been there since `waiting_since`, a monotonic time; None where there is none.
     """
 
     taken: int
     duration: float
     channels: int
     events: tuple[LiveEvent, ...]
+    made: PassRecord | None = None
+    waiting_since: float | None = None
 
 
-Message = Open | Audio | Finalize | Finish | Close
-Answer = Opened | Unloadable | Step
+Message = Open | Measure | Audio | Finalize | Finish | Close
+Answer = Opened | Measured | Unloadable | Step
 
+_PLAIN = ("taken", "duration", "channels", "made", "waiting_since")
 _EVENTS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
@@ -116,6 +135,8 @@ def unpack_message(kind: bytes, body: bytes) -> Message:
     match name:
         case Open.__name__:
             return Open(Spec(**fields["spec"]), _options(fields["options"]), fields["max_seconds"])
+        case Measure.__name__:
+            return Measure(Spec(**fields["spec"]))
         case Finalize.__name__:
             return Finalize(**fields)
         case Finish.__name__:
@@ -128,7 +149,7 @@ def pack_answer(session: int, answer: Answer) -> bytes:
     if not isinstance(answer, Step):
         return _framed(session, answer)
     named = [{type(one).__name__: one} for one in answer.events]
-    fields = {"taken": answer.taken, "duration": answer.duration, "channels": answer.channels, "events": named}
+    fields = {name: getattr(answer, name) for name in _PLAIN} | {"events": named}
     body = orjson.dumps({Step.__name__: fields})
     return _HEAD.pack(len(body), session, _JSON) + body
 
@@ -138,10 +159,13 @@ def unpack_answer(body: bytes) -> Answer:
     match name:
         case Opened.__name__:
             return Opened(Model(**fields["model"]))
+        case Measured.__name__:
+            return Measured(Costs(**fields["costs"]))
         case Unloadable.__name__:
             return Unloadable()
         case _:
-            return Step(**fields | {"events": tuple(map(_event, fields["events"]))})
+            made = PassRecord(**fields["made"]) if fields["made"] else None
+            return Step(**fields | {"events": tuple(map(_event, fields["events"])), "made": made})
 
 
 def _framed(session: int, value: Message | Answer) -> bytes:

@@ -1,7 +1,9 @@
-"""The worker process that listens: frames of many sessions come in on its standard input, and what is heard goes out on
-its standard output.
+"""The worker process of live sessions: their frames come in on its standard input, and what is told goes out on its
+standard output.
 
-One thread reads, so that the engine never waits for a recogniser; the work is done in small steps, in turn.
+Three kinds of threads share the work. One reads, so that the engine never waits, and stamps what came. One takes all
+audio in at once, which costs next to nothing. And a few make passes of the models, as many at once as there are cores
+for, each the one that is next: what is final first, the longest waiting, then interim results in turn.
 """
 
 from __future__ import annotations
@@ -10,158 +12,258 @@ import os
 import signal
 import sys
 import threading
+import time
+from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, Protocol, TypeVar
 
-from engine.events import Broken, Finished, LiveEvent
+from engine.errors import EngineError
+from engine.events import LiveEvent, LiveOptions
 from engine.recognisers.base import Spec
-from engine.recognisers.whisper.live_channel import Listener
-from engine.recognisers.whisper.live_session import Session
+from engine.recognisers.whisper.live_session import WorkerSession
+from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord, Waiting, next_pass
 from engine.recognisers.workers import live_wire as wire
-from engine.recognisers.workers.worker import NICENESS, Unloadable, die_with_parent, load, private_stdout
+from engine.recognisers.workers.calibration import measure
+from engine.recognisers.workers.worker import Unloadable, die_with_parent, private_stdout
+from engine.transcript import Model
 
-Load = Callable[[Spec], Listener]
-Say = Callable[[int, wire.Answer], None]
-_Frame = tuple[int, wire.Message]
+_HUNG = 70  # the exit status of a process in which a pass does not end
 
-
-def listener(spec: Spec) -> Listener:
-    """Load a recogniser for listening. Raises Unloadable."""
-    from engine.recognisers.whisper.live import ListeningWhisper
-
-    return ListeningWhisper(load(spec))
+T = TypeVar("T")
 
 
-class _Seat:
-    """A session, and what was sent to it."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.waiting: deque[wire.Message] = deque()
-        self.steps = self._work()
-
-    def _work(self) -> Iterator[wire.Step | None]:
-        """Step after step, without end; None where there is nothing to do. What is begun leaves room for more."""
-        while True:
-            if not self.waiting:
-                yield None
-                continue
-            message = self.waiting.popleft()
-            taken = len(message.data) if isinstance(message, wire.Audio) else 0
-            for heard in self._steps(message):
-                yield self._step(taken, heard)
-                taken = 0
-            if taken:
-                yield self._step(taken, ())
-
-    def _steps(self, message: wire.Message) -> Iterator[tuple[LiveEvent, ...]]:
-        match message:
-            case wire.Audio(data):
-                yield from self.session.push(data, behind=bool(self.waiting))
-            case wire.Finalize(channel):
-                yield from self.session.finalize(channel)
-            case wire.Finish():
-                yield from self.session.finish()
-
-    def _step(self, taken: int, heard: tuple[LiveEvent, ...]) -> wire.Step:
-        return wire.Step(taken, self.session.duration, self.session.channels, heard)
-
-
-class Desk:
-    """All sessions of this process: `take` what comes, `work` a step while `busy`."""
-
-    def __init__(self, load: Load, say: Say) -> None:
-        self._load = load
-        self._say = say
-        self._listeners: dict[Spec, Listener] = {}
-        self._seats: dict[int, _Seat] = {}
-        self._ready: deque[int] = deque()
+class PassRecogniser(Protocol):
+    """What makes passes, several at once. The tests have one that costs nothing."""
 
     @property
-    def busy(self) -> bool:
-        return bool(self._ready)
+    def model(self) -> Model: ...
+    def hear(self, wanted: Pass, options: LiveOptions) -> Hypothesis: ...
 
-    def take(self, number: int, message: wire.Message) -> None:
+
+Load = Callable[[Spec, int], PassRecogniser]
+"""Loads a recogniser that makes so many passes at once. Raises Unloadable."""
+
+Say = Callable[[int, wire.Answer], None]
+
+Inbox = SimpleQueue[Callable[[], None] | None]
+"""What is to be done on the thread of the sessions; None at the end."""
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A session, who hears it, and what came for it and was not taken in yet, with when it came."""
+
+    session: WorkerSession
+    recogniser: PassRecogniser
+    options: LiveOptions
+    waiting: deque[tuple[wire.Message, float]] = field(default_factory=deque)
+
+
+class LiveWorker:
+    """All sessions of this process. What is said to it is said on one thread, which it never keeps for long: models are
+    loaded, measured and asked on others, and what they find comes back by the inbox."""
+
+    def __init__(self, load: Load, say: Say, inbox: Inbox, passes: int) -> None:
+        self._load = load
+        self._say = say
+        self._inbox = inbox
+        self._passes = passes
+        self._threads = ThreadPoolExecutor(passes + 1)  # one to load
+        self._recognisers: dict[Spec, PassRecogniser] = {}
+        self._wanted: dict[Spec, list[Callable[[PassRecogniser | None], None]]] = {}  # while they are being loaded
+        self._opening: set[int] = set()
+        self._sessions: dict[int, _Entry] = {}
+        self._making: dict[tuple[int, int], float] = {}  # when the pass of a session's channel began
+
+    def take(self, number: int, message: wire.Message, came_at: float) -> None:
+        """What the engine says."""
         match message:
             case wire.Open():
-                self._open(number, message)
+                self._opening.add(number)
+                self._with(message.spec, partial(self._open, number, message))
+            case wire.Measure():
+                self._with(message.spec, partial(self._measure, number))
             case wire.Close():
+                self._opening.discard(number)
                 self._close(number)
             case _:
-                if seat := self._seats.get(number):
-                    seat.waiting.append(message)
-                    if number not in self._ready:
-                        self._ready.append(number)
+                if entry := self._sessions.get(number):
+                    entry.waiting.append((message, came_at))
+                    self._take_in(number, entry)
 
-    def work(self) -> None:
-        """One step of the session whose turn it is."""
-        number = self._ready.popleft()
-        step = next(self._seats[number].steps)
-        if step is None:
+    def make_passes(self) -> None:
+        """Begin those that are next, as many as there is room for."""
+        while len(self._making) < self._passes and (one := next_pass(self._waiting())):
+            entry = self._sessions[one.session]
+            hear = partial(_timed, entry.recogniser, entry.session.begin(one.channel), entry.options)
+            self._making[one.session, one.channel] = time.monotonic()
+            self._outside(hear, partial(self._heard, one, entry))
+
+    def patience(self, stall: float) -> float | None:
+        """Seconds until a pass under way has taken so long that it counts as hung; None while there is none."""
+        if not self._making:
+            return None
+        return min(self._making.values()) + stall - time.monotonic()
+
+    def _with(self, spec: Spec, then: Callable[[PassRecogniser | None], None]) -> None:
+        """Do it with the recogniser, once that is loaded; with None where it cannot be."""
+        if spec in self._recognisers:
+            then(self._recognisers[spec])
+        elif spec in self._wanted:
+            self._wanted[spec].append(then)
+        else:
+            self._wanted[spec] = [then]
+            self._outside(partial(_loaded, self._load, spec, self._passes), partial(self._hold, spec))
+
+    def _hold(self, spec: Spec, recogniser: PassRecogniser | None) -> None:
+        if recogniser:
+            self._recognisers[spec] = recogniser
+        for then in self._wanted.pop(spec):
+            then(recogniser)
+
+    def _open(self, number: int, message: wire.Open, recogniser: PassRecogniser | None) -> None:
+        if number not in self._opening:
             return
-        self._ready.append(number)
-        if step.taken or step.events:
-            self._say(number, step)
-        if step.events and isinstance(step.events[-1], Finished | Broken):
-            self._close(number)
-
-    def _open(self, number: int, message: wire.Open) -> None:
-        try:
-            if message.spec not in self._listeners:
-                self._listeners[message.spec] = self._load(message.spec)
-        except Unloadable as error:
-            # Paths and devices are the operator's business: they go to the log, and not to the caller.
-            print(f"engine: recogniser not loaded: {error}", file=sys.stderr, flush=True)
+        self._opening.discard(number)
+        if recogniser is None:
             self._say(number, wire.Unloadable())
             return
-        heard_by = self._listeners[message.spec]
-        self._seats[number] = _Seat(Session(heard_by, message.options, message.max_seconds))
-        self._say(number, wire.Opened(heard_by.model))
+        session = WorkerSession(message.options, message.max_seconds)
+        self._sessions[number] = _Entry(session, recogniser, message.options)
+        self._say(number, wire.Opened(recogniser.model))
+
+    def _measure(self, number: int, recogniser: PassRecogniser | None) -> None:
+        if recogniser is None:
+            self._say(number, wire.Unloadable())
+        else:
+            self._outside(partial(measure, recogniser.hear), lambda costs: self._say(number, wire.Measured(costs)))
 
     def _close(self, number: int) -> None:
-        if seat := self._seats.pop(number, None):
-            seat.session.close()
-            with suppress(ValueError):
-                self._ready.remove(number)
+        if entry := self._sessions.pop(number, None):
+            entry.session.close()
+
+    def _take_in(self, number: int, entry: _Entry) -> None:
+        session = entry.session
+        while entry.waiting and session.has_room and not session.over:
+            message, came_at = entry.waiting.popleft()
+            match message:
+                case wire.Audio(data):
+                    self._tell(number, entry, session.push(data, came_at, time.monotonic()), len(data))
+                case wire.Finalize(channel):
+                    self._tell(number, entry, session.finalize(channel, came_at))
+                case wire.Finish():
+                    self._tell(number, entry, session.finish(came_at, time.monotonic()))
+
+    def _waiting(self) -> Iterator[Waiting]:
+        for number, entry in self._sessions.items():
+            for channel, final, since in entry.session.wants():
+                yield Waiting(number, channel, final, since)
+
+    def _heard(self, one: Waiting, entry: _Entry, found: tuple[Hypothesis, float]) -> None:
+        del self._making[one.session, one.channel]
+        if self._sessions.get(one.session) is entry:
+            record, told = entry.session.heard(one.channel, *found, time.monotonic())
+            self._tell(one.session, entry, told, made=record)
+            self._take_in(one.session, entry)
+
+    def _tell(
+        self, number: int, entry: _Entry, told: list[LiveEvent], taken: int = 0, made: PassRecord | None = None
+    ) -> None:
+        session = entry.session
+        step = wire.Step(taken, session.duration, session.channels, tuple(told), made, session.waiting_since)
+        self._say(number, step)
+        if session.over:
+            self._close(number)
+
+    def _outside(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Work on another thread; what it raises is raised on this one, and ends the process."""
+
+        def done(future: Future[T]) -> None:
+            self._inbox.put(lambda: then(future.result()))
+
+        self._threads.submit(work).add_done_callback(done)
 
 
-def serve(messages: IO[bytes], answers: IO[bytes], load: Load = listener) -> None:
-    """Hear until the engine closes its end."""
+def _timed(recogniser: PassRecogniser, wanted: Pass, options: LiveOptions) -> tuple[Hypothesis, float]:
+    """What was heard, and in how many seconds."""
+    began = time.perf_counter()
+    return recogniser.hear(wanted, options), time.perf_counter() - began
+
+
+def _loaded(load: Load, spec: Spec, passes: int) -> PassRecogniser | None:
+    try:
+        return load(spec, passes)
+    except Unloadable as error:
+        # Paths and devices are the operator's business: they go to the log, and not to the caller.
+        print(f"engine: recogniser not loaded: {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def load_whisper(spec: Spec, passes: int) -> PassRecogniser:
+    """The import waits until here because models and their libraries are large. Raises Unloadable."""
+    from engine.recognisers.whisper.live import LiveWhisper
+
+    try:
+        return LiveWhisper(spec, passes)
+    # What CTranslate2 and the tokenizer raise for broken files, a device that is not there, or numbers that it
+    # cannot compute with: no second try mends that.
+    except (EngineError, OSError, RuntimeError, ValueError) as error:
+        raise Unloadable(f"{spec.name}: {error}") from error
+
+
+def serve(messages: IO[bytes], answers: IO[bytes], load: Load, passes: int, stall: float) -> None:
+    """Hear until the engine closes its end, or a pass has not ended after `stall` seconds."""
 
     def say(number: int, answer: wire.Answer) -> None:
         answers.write(wire.pack_answer(number, answer))
         answers.flush()
 
-    inbox: SimpleQueue[_Frame | None] = SimpleQueue()
-    threading.Thread(target=_read, args=(messages, inbox), daemon=True).start()
-    desk = Desk(load, say)
+    inbox = Inbox()
+    worker = LiveWorker(load, say, inbox, passes)
+    threading.Thread(target=_read, args=(messages, inbox, worker), daemon=True).start()
     while True:
+        patience = worker.patience(stall)
+        if patience is not None and patience <= 0:
+            print("engine: a pass of a recogniser does not end", file=sys.stderr, flush=True)
+            os._exit(_HUNG)
         try:
-            while frame := inbox.get(block=not desk.busy):
-                desk.take(*frame)
-            return
+            todo = [inbox.get(timeout=patience)]
         except Empty:
-            desk.work()
+            continue
+        todo += [inbox.get() for _ in range(inbox.qsize())]  # all that is there comes before the next pass
+        for one in todo:
+            if one is None:
+                return
+            one()
+        worker.make_passes()
 
 
-def _read(messages: IO[bytes], inbox: SimpleQueue[_Frame | None]) -> None:
+def _read(messages: IO[bytes], inbox: Inbox, worker: LiveWorker) -> None:
     while head := messages.read(wire.HEAD_BYTES):
         length, number, kind = wire.head(head)
-        inbox.put((number, wire.unpack_message(kind, messages.read(length))))
+        message = wire.unpack_message(kind, messages.read(length))
+        inbox.put(partial(worker.take, number, message, time.monotonic()))
     inbox.put(None)
 
 
-def main(load: Load = listener) -> None:
+def main(load: Load = load_whisper) -> None:
+    options = ArgumentParser()
+    options.add_argument("--nice", type=int, default=0)
+    options.add_argument("--passes", type=int, default=1)
+    options.add_argument("--stall", type=float, default=60.0)
+    chosen = options.parse_args()
     die_with_parent()
     # Signals to the whole group (Ctrl-C, a service manager's stop) are for the server, which lets its work end first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if "--nice" in sys.argv:
-        os.nice(NICENESS)
-    serve(sys.stdin.buffer, private_stdout(), load)
+    os.nice(chosen.nice)
+    serve(sys.stdin.buffer, private_stdout(), load, chosen.passes, chosen.stall)
+    os._exit(0)  # passes under way are nobody's any more
 
 
 if __name__ == "__main__":

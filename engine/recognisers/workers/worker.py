@@ -23,7 +23,8 @@ from engine.transcript import Transcript
 if TYPE_CHECKING:
     from engine.recognisers.whisper.recorded import Whisper
 
-NICENESS = 5
+NICENESS = 15
+"""Of whoever hears what was recorded: nobody notices a second, where a second makes live speech late."""
 
 _PROGRESS_SECONDS = 1.0
 """Seconds of audio that are worth a word."""

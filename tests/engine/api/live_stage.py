@@ -28,13 +28,15 @@ from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
 from engine.live.callbacks import CallbackWriter
+from engine.live.capacity import Capacity
 from engine.live.conversation import SessionEnded
 from engine.live.session import Limits
-from engine.live.sessions import Sessions
+from engine.live.sessions import LiveRecord, SessionRefused, Sessions
+from engine.recognisers.whisper.passes import Costs
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.store import Database
-from tests.engine.live.recogniser import FakeRecogniser, FakeRecognition
+from tests.engine.live.recogniser import COSTS, FakeRecogniser, FakeRecognition
 
 from .fakes import FakeKeys
 from .gladia_stage import Prober
@@ -57,8 +59,18 @@ class Stage:
     recogniser: FakeRecogniser
     sessions: Sessions
     archive: Archive
-    ended: list[SessionEnded]
+    records: list[LiveRecord]
     http: aiohttp.ClientSession
+
+    @property
+    def ended(self) -> list[SessionEnded]:
+        """The sessions that are over."""
+        return [record for record in self.records if isinstance(record, SessionEnded)]
+
+    @property
+    def refused(self) -> list[str]:
+        """Why sessions could not begin."""
+        return [record.reason for record in self.records if isinstance(record, SessionRefused)]
 
     async def recognition(self) -> FakeRecognition:
         """The recogniser's side of the next session."""
@@ -80,23 +92,20 @@ async def stage(
     max_message: int = 1024 * 1024,
     places: int = 100,
     stuck: bool = False,
+    costs: Costs = COSTS,
+    cores: float = 100.0,
+    most: int | None = None,
 ) -> AsyncIterator[Stage]:
     """Start the server on a free port, and stop it."""
-    keys, recogniser, ended, folder = (
-        FakeKeys(),
-        FakeRecogniser(places, stuck),
-        list[SessionEnded](),
-        AudioFolder(root / "audio"),
-    )
+    keys, recogniser, records = FakeKeys(), FakeRecogniser(places, stuck, costs), list[LiveRecord]()
+    folder = AudioFolder(root / "audio")
     folder.create()
     spool = Spool(folder.incoming)
-    store, archive, callbacks = (
-        JobStore(database, 60.0),
-        Archive(database, folder),
-        CallbackWriter(database, backlog=backlog),
-    )
+    store, archive = JobStore(database, 60.0), Archive(database, folder)
+    callbacks = CallbackWriter(database, backlog=backlog)
     await callbacks.start()
-    sessions = Sessions(recogniser, callbacks, ended.append)
+    capacity = Capacity(cores, 1.0, most=most)
+    sessions = Sessions(recogniser, callbacks, capacity, records.append)
     resolver = Resolver(Rules(networks=(ip_network("127.0.0.0/8"),)), lookup=names)
     metrics = HttpMetrics(CollectorRegistry(), ROUTES)
     shared: dict[str, Any] = {
@@ -128,7 +137,7 @@ async def stage(
     host, port = app.addresses[0][:2]
     try:
         async with aiohttp.ClientSession() as http:
-            yield Stage(f"http://{host}:{port}", database, keys, recogniser, sessions, archive, ended, http)
+            yield Stage(f"http://{host}:{port}", database, keys, recogniser, sessions, archive, records, http)
     finally:
         await app.cleanup()
         await callbacks.stop()

@@ -13,6 +13,7 @@ import pytest
 
 from engine.events import Broken, Final
 from engine.live.session import Limits
+from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode
 from relay.outbox.store import Database
 from tests.engine.live.recogniser import HELLO
@@ -253,6 +254,25 @@ async def test_without_room_the_socket_is_refused_and_may_be_tried_again(tmp_pat
         server.recogniser.places = 1
         async with connect(server, path) as socket:
             assert await acknowledged(socket, b"now") == [0, 3]
+
+
+async def test_without_capacity_a_session_is_refused_before_it_is_made(tmp_path: Path, database: Database) -> None:
+    async with stage(tmp_path, database, costs=Costs(final=0.3, interim=0.3), cores=0.5) as server:
+        _, path = await begun(server)
+        async with connect(server, path) as socket:
+            assert (await asked(server, "POST", "/v2/live", json={}))[0] == 429
+            await socket.send_str(STOP)
+            await ended(socket)
+        await begun(server)
+    assert server.refused == ["capacity"]
+
+
+async def test_a_model_too_slow_for_one_session_is_refused_as_the_vendor_can(
+    tmp_path: Path, database: Database
+) -> None:
+    async with stage(tmp_path, database, costs=Costs(final=1.0, interim=1.0), cores=0.5) as server:
+        status, problem = await asked(server, "POST", "/v2/live", json={})
+    assert (status, "too slow" in problem["message"]) == (429, True)
 
 
 async def test_what_became_of_a_session_is_told_by_requests_too(server: Stage) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from engine.dialects.live import Ending
 from engine.events import Broken, Final, LiveOptions, Partial
+from engine.live.conversation import Lateness
 from engine.live.session import Limits
+from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode, RawFormat
 from relay.outbox.store import Database
 from tests.engine.live.recogniser import HELLO
@@ -22,6 +24,7 @@ from tests.engine.live.recogniser import HELLO
 from .live_stage import Stage, messages, next_message, stage
 
 RAW = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
+RAW_INTERIM = f"{RAW}&interim_results=true"
 CALLBACK = f"{RAW}&interim_results=true&callback=ws%3A%2F%2Fuser%3Apass%40127.0.0.1%3A8080%2Flive"
 CLOSE = '{"type": "CloseStream"}'
 
@@ -49,6 +52,12 @@ async def closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[list[dict[str
         if message.type is not aiohttp.WSMsgType.TEXT:
             return found, socket.close_code, str(message.extra or "")
         found.append(json.loads(message.data))
+
+
+async def finished(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Have the session come to its end."""
+    await socket.send_str(CLOSE)
+    await closed(socket)
 
 
 def kill(database: Database) -> None:
@@ -156,6 +165,74 @@ async def test_without_room_a_session_is_refused_with_a_time_to_come_back(tmp_pa
     async with stage(tmp_path, database, places=0) as server:
         answer = await refused(server, RAW)
     assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+    assert server.refused == ["memory"]
+
+
+async def test_a_session_that_the_machine_could_not_keep_in_real_time_is_refused_until_another_ends(
+    tmp_path: Path, database: Database
+) -> None:
+    async with stage(tmp_path, database, costs=Costs(final=0.1, interim=0.5), cores=1.0) as server:
+        async with server.connect(RAW_INTERIM) as first:
+            answer = await refused(server, RAW_INTERIM)
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+            assert "real time" in (await answer.json())["err_msg"]
+            async with server.connect(RAW) as second:  # without interim results it takes less
+                await finished(second)
+            await finished(first)
+        async with server.connect(RAW_INTERIM) as third:
+            await finished(third)
+    assert server.refused == ["capacity"]
+
+
+async def test_a_model_too_slow_for_one_session_is_refused_for_good(tmp_path: Path, database: Database) -> None:
+    async with stage(tmp_path, database, costs=Costs(final=1.5, interim=1.0), cores=1.0) as server:
+        answer = await refused(server, RAW)
+    assert answer.status == 503
+    assert "Retry-After" not in answer.headers
+    assert "too slow" in (await answer.json())["err_msg"]
+    assert server.refused == ["capacity"]
+
+
+async def test_the_bound_on_sessions_holds_whatever_the_machine_could_do(tmp_path: Path, database: Database) -> None:
+    async with stage(tmp_path, database, most=1) as server, server.connect(RAW) as first:
+        answer = await refused(server, RAW)
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+        await finished(first)
+    assert server.refused == ["limit"]
+
+
+async def test_a_recogniser_is_measured_once(server: Stage) -> None:
+    for _ in range(2):
+        async with server.connect(RAW) as socket:
+            await finished(socket)
+    assert server.recogniser.measured == 1
+
+
+async def test_who_is_behind_is_warned_once_each_time_and_hears_on(tmp_path: Path, database: Database) -> None:
+    async with stage(tmp_path, database) as server, server.connect(RAW_INTERIM) as socket:
+        recognition = await server.recognition()
+        recognition.lag = 6.0
+        warning = await next_message(socket)
+        assert (warning["type"], warning["is_final"]) == ("Results", False)
+        assert warning["metadata"]["warnings"][0]["type"] == "behind"
+        assert warning["channel"]["alternatives"][0]["transcript"] == ""
+        assert server.sessions.lag == 6.0
+        recognition.lag = 0.0
+        while len(server.records) < 2:
+            await asyncio.sleep(0.01)
+        await finished(socket)
+    assert [record.is_late for record in server.records if isinstance(record, Lateness)] == [True, False]
+    assert server.sessions.lag == 0.0
+
+
+async def test_who_is_too_far_behind_is_let_go_with_what_was_heard(tmp_path: Path, database: Database) -> None:
+    async with stage(tmp_path, database) as server, server.connect(RAW) as socket:
+        recognition = await server.recognition()
+        recognition.lag = 31.0
+        metadata = await next_message(socket)
+        assert metadata["type"] == "Metadata"
+        assert (await closed(socket))[1] == 1011
+    assert server.ended[0].ending is Ending.TOO_LATE
 
 
 async def test_finalize_is_handed_on_and_answered(server: Stage) -> None:

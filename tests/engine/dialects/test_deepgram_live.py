@@ -304,6 +304,26 @@ def test_every_goodbye_fits_into_a_close_frame(catalogue: Catalogue) -> None:
     assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in Ending)
 
 
+def test_who_is_behind_gets_an_empty_result_that_says_so(catalogue: Catalogue) -> None:
+    speaker = protocol(catalogue, ("interim_results", "true"))
+    told(speaker, Final(0, 1.0, 2.0, WORDS))
+    (late,) = speaker.late(6.25, 1, 0.0)
+    results = document(late)
+    assert (results["type"], results["is_final"], results["speech_final"]) == ("Results", False, False)
+    assert (results["start"], results["duration"]) == (3.0, 0.0)
+    assert (
+        results["channel"]["alternatives"][0] | {"transcript": "", "words": []} == results["channel"]["alternatives"][0]
+    )
+    (warning,) = results["metadata"]["warnings"]
+    assert warning["type"] == "behind"
+    assert "6.2 s" in warning["message"]
+
+
+def test_who_wants_no_interim_results_is_not_warned_by_one(catalogue: Catalogue) -> None:
+    (late,) = protocol(catalogue).late(6.25, 1, 0.0)
+    assert document(late)["is_final"]
+
+
 def test_an_error_goes_to_caller_and_callback_but_not_to_one_that_is_lost(catalogue: Catalogue) -> None:
     speaker = protocol(catalogue, CALLBACK)
     (error,) = speaker.parting(Ending.UNDECODABLE, "not audio", 0.0)

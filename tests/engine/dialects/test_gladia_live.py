@@ -341,6 +341,15 @@ def test_only_a_broken_connection_is_worth_coming_back_to(catalogue: Catalogue) 
     assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in Ending)
 
 
+def test_who_is_behind_is_warned_where_errors_are_wanted(catalogue: Catalogue) -> None:
+    (late,) = protocol(catalogue).late(6.25, 1, NOW)
+    warning = create_live_v2_web_socket_message_from_dict(json.loads(json.dumps(late.to_caller)))
+    assert isinstance(warning, LiveV2UnknownWebSocketMessage)  # which its client hands on
+    assert (warning.type, warning.data["code"], late.to_callback) == ("warning", "behind", None)
+    assert "6.2 s" in warning.data["message"]
+    assert protocol(catalogue, **wanting(errors=False)).late(6.25, 1, NOW) == ()
+
+
 def test_a_session_is_shown_as_the_vendor_shows_jobs(catalogue: Catalogue) -> None:
     request = asked(catalogue, {"custom_metadata": {"user": "J"}, **CALLBACK}).request
     waiting = LiveV2Response.from_dict(running_job(request, NOW, has_begun=False))

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from engine.errors import Busy
 from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions
+from engine.recognisers.whisper.passes import Costs
 from engine.transcript import Model, Word
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
+COSTS = Costs(final=0.001, interim=0.001)
 HELLO = (Word("hello", 0.1, 0.6, 0.9, "Hello,"), Word("there", 0.6, 1.0, 0.7, "there."))
 
 
@@ -25,6 +27,7 @@ class FakeRecognition:
     channels: int = 1
     taken: bytes = b""
     stuck: bool = False
+    lag: float = 0.0
     room: asyncio.Event = field(default_factory=asyncio.Event)
     flushed: asyncio.Queue[int | None] = field(default_factory=asyncio.Queue)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,17 +59,23 @@ class FakeRecognition:
 
 @dataclass
 class FakeRecogniser:
-    """Hands out recognitions, until it has none left."""
+    """Hands out recognitions, until it has none left, and says what they cost."""
 
     places: int = 100
     stuck: bool = False
+    costs: Costs = COSTS
+    measured: int = 0
     opened: asyncio.Queue[FakeRecognition] = field(default_factory=asyncio.Queue)
 
     async def open(self, recogniser: str, options: LiveOptions) -> FakeRecognition:
         if not self.places:
-            raise Busy
+            raise Busy("no place is left", "memory")
         self.places -= 1
         recognition = FakeRecognition(options, stuck=self.stuck)
         recognition.room.set()
         self.opened.put_nowait(recognition)
         return recognition
+
+    async def measure(self, recogniser: str) -> Costs:
+        self.measured += 1
+        return self.costs

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Goodbye, KeepAlive, Message, Said
 from engine.events import Broken, Final, Finished, LiveEvent
-from engine.live.session import Action, Conclude, End, Flush, Limits, Push, Session, Tell
+from engine.live.session import Action, Conclude, End, Flush, Limits, Note, Push, Session, Tell
 from engine.request import FailureCode
 
 SECOND = bytes(32000)
 FINISHED = Finished(1.0, 1, "")
 WORDS = Final(0, 0.0, 1.0, ())
-LIMITS = Limits(length=100, idle=10, finishing=30, speed=2, burst=5, flaws=3)
+LIMITS = Limits(length=100, idle=10, finishing=30, speed=2, burst=5, flaws=3, late=5, too_late=30)
 
 
 def message(text: str) -> Message:
@@ -45,6 +45,9 @@ class Plain:
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
         self.parted.append(ending)
         return (message("sorry"),)
+
+    def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:
+        return (message("late"),)
 
     def goodbye(self, ending: Ending, detail: str) -> Goodbye:
         return Goodbye(1000, ending.value)
@@ -224,4 +227,22 @@ def test_whatever_happens_it_ends_once_and_is_told_to_conclude_once(
     assert kinds.count(Conclude) <= 1
     if Conclude in kinds:
         assert not {Push, Flush} & set(kinds[kinds.index(Conclude) :])
-    assert live.has_ended
+    assert live.tick(1e9) == ()
+
+
+def test_who_falls_behind_is_warned_once_and_again_only_after_he_was_in_time() -> None:
+    live = session()
+    assert live.lag(4.9, 1, 0.0) == ()
+    assert said(live.lag(5.0, 1, 0.5)) == [Note(5.0, is_late=True), "late"]
+    assert live.lag(20.0, 1, 1.0) == ()
+    assert live.lag(2.5, 1, 1.5) == ()
+    assert said(live.lag(2.4, 1, 2.0)) == [Note(2.4, is_late=False)]
+    assert said(live.lag(6.0, 1, 2.5)) == [Note(6.0, is_late=True), "late"]
+
+
+def test_who_falls_too_far_behind_is_finished_with_all_that_can_be_heard() -> None:
+    live = session()
+    assert said(live.lag(30.0, 1, 1.0)) == [Conclude()]
+    assert live.lag(31.0, 1, 1.5) == ()
+    assert live.receive(SECOND, 1.5) == ()
+    assert finished(live) == ended(Ending.TOO_LATE)

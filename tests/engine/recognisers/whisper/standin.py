@@ -1,17 +1,20 @@
-"""A worker that listens with a recogniser of no cost and known output: `python -m` starts it in place of the real one.
+"""A live worker with a recogniser of no cost and known output: `python -m` starts it in place of the real one.
 
-Speech is a word for each second of sound, said again and again until it is over. A recogniser's name says how it fails.
+Speech is a word for each second of a stretch. A recogniser's name says how it fails; one that is `held` hears what is
+over only while nobody else has a lock on the file that is its model.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
 
 from engine.events import LiveOptions
 from engine.recognisers.base import Spec
-from engine.recognisers.speech.cutting import Piece
-from engine.recognisers.whisper.live_channel import Growing, Guess
+from engine.recognisers.whisper.passes import Hypothesis, Pass
 from engine.recognisers.workers import live_worker as worker
 from engine.recognisers.workers.worker import Unloadable
 from engine.transcript import Model, Word
@@ -21,46 +24,39 @@ GOOD, DYING, HANGING, MISSING = (Spec(name=name) for name in ("good", "dying", "
 MODEL = Model("id", "standin", "1", "none")
 
 
+def held(lock: Path) -> Spec:
+    """A recogniser that waits for this lock."""
+    return Spec(name="held", model=str(lock))
+
+
+@dataclass(frozen=True)
 class Standin:
-    def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+    spec: Spec
+    model: Model = MODEL
 
-    @property
-    def model(self) -> Model:
-        return MODEL
+    def hear(self, wanted: Pass, options: LiveOptions) -> Hypothesis:
+        if wanted.final:
+            self._fail()
+        return Hypothesis(words(wanted), "en")
 
-    def hearer(self, options: LiveOptions) -> Hearer:
-        return Hearer(self._spec)
-
-
-class Hearer:
-    language = "en"
-
-    def __init__(self, spec: Spec) -> None:
-        self._spec = spec
-
-    def guess(self, growing: Growing, *, behind: bool) -> Guess | None:
-        return Guess(_words(growing.start, growing.end))
-
-    def release(self) -> None:
-        """Nothing is settled."""
-
-    def conclude(self, piece: Piece) -> tuple[Word, ...]:
-        if self._spec == DYING:
-            os.abort()
-        if self._spec == HANGING:
-            signal.pause()
-        return _words(piece.start, piece.start + len(piece.pcm) / 32000)
-
-    def close(self) -> None:
-        """Holds nothing."""
+    def _fail(self) -> None:
+        match self.spec.name:
+            case "dying":
+                os.abort()
+            case "hanging":
+                threading.Event().wait()
+            case "held":
+                with Path(self.spec.model).open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _words(start: float, end: float) -> tuple[Word, ...]:
-    return tuple(Word(f"word{n}", start + n, min(start + n + 1, end), 1.0) for n in range(int(end - start) + 1))
+def words(wanted: Pass) -> tuple[Word, ...]:
+    """One for each second."""
+    seconds = range(int(wanted.seconds) + 1)
+    return tuple(Word(f"word{n}", wanted.start + n, min(wanted.start + n + 1, wanted.end), 1.0) for n in seconds)
 
 
-def load(spec: Spec) -> Standin:
+def load(spec: Spec, passes: int) -> Standin:
     if spec == MISSING:
         raise Unloadable("it is not there")
     return Standin(spec)

@@ -1,73 +1,102 @@
-"""When an utterance begins and ends, and what is said of it. Speech here is any frame that is not zero."""
+"""When an utterance begins and ends, which passes it wants, and what is said of it.
+
+Speech here is any frame that is not zero, and a word is said in every second of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
-from engine.recognisers.speech.cutting import FRAME_SECONDS, Piece
-from engine.recognisers.whisper.live_channel import LONG_SECONDS, LONGEST, PARTIAL_SECONDS, Ear, Growing, Guess
+from engine.recognisers.speech.detection import FRAME_SAMPLES, FRAME_SECONDS
+from engine.recognisers.whisper.live_channel import LONG_SECONDS, LONGEST, LiveChannel
+from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord
 from engine.transcript import Word
 
-FRAME = 960
 SECOND = 32000
+STEP = 3200
 LOUD, QUIET = b"\x01\x10", bytes(2)
 OPTIONS = LiveOptions(interim=True, endpointing=0.01)
 
 
-class Clock:
-    """Hears a word in every second that has sound in it; those that are over are settled."""
+def is_speech(pcm: bytes) -> list[bool]:
+    size = 2 * FRAME_SAMPLES
+    return [any(pcm[at : at + size]) for at in range(0, len(pcm), size)]
 
-    language = "en"
 
-    def __init__(self, *, settles: bool = False) -> None:
-        self._settles = settles
+@dataclass
+class Listener:
+    """A channel and who makes its passes: at once, or only at the end; with words that settle, or never the same."""
 
-    def guess(self, growing: Growing, *, behind: bool) -> Guess | None:
-        words = self._words(growing.start, growing.held(growing.start))
-        return Guess(words, sum(word.end < growing.end for word in words) if self._settles else 0)
+    channel: LiveChannel
+    settles: bool = False
+    in_time: bool = True
+    took: float = 0.0
 
-    def release(self) -> None:
-        pass
+    def __post_init__(self) -> None:
+        self.records: list[PassRecord] = []
+        self._now = 0.0
+        self._passes = count()
 
-    def conclude(self, piece: Piece) -> tuple[Word, ...]:
-        return self._words(piece.start, piece.pcm)
+    def push(self, pcm: bytes) -> Iterator[LiveEvent]:
+        for at in range(0, len(pcm), STEP):
+            self._now += 0.1
+            yield from self.channel.push(pcm[at : at + STEP], self._now, self._now)
+            if self.in_time:
+                yield from self.make_passes()
 
-    def close(self) -> None:
-        pass
+    def finalize(self) -> Iterator[LiveEvent]:
+        yield from self.channel.finalize(self._now)
+        yield from self.make_passes()
 
-    def _words(self, start: float, pcm: bytes) -> tuple[Word, ...]:
-        seconds = (pcm[at : at + SECOND] for at in range(0, len(pcm), SECOND))
+    def finish(self) -> Iterator[LiveEvent]:
+        yield from self.channel.finish()
+        yield from self.make_passes()
+
+    def make_passes(self) -> Iterator[LiveEvent]:
+        while self.channel.wants():
+            record, told = self.channel.heard(self._hypothesis(self.channel.begin()), self.took, self._now)
+            self.records.append(record)
+            yield from told
+
+    def _hypothesis(self, wanted: Pass) -> Hypothesis:
+        number = next(self._passes)
+        mark = "" if self.settles or wanted.final else f"/{number}"
+        seconds = (wanted.pcm[at : at + SECOND] for at in range(0, len(wanted.pcm), SECOND))
         found = (
-            Word(f"w{round(start * 10 + n * 10)}", start + n, start + n + len(part) / SECOND, 1.0)
+            Word(
+                f"w{round(wanted.start * 10 + n * 10)}{mark}",
+                wanted.start + n,
+                wanted.start + n + len(part) / SECOND,
+                1,
+            )
             for n, part in enumerate(seconds)
             if any(part)
         )
-        return tuple(found)
+        return Hypothesis(tuple(found), "en")
+
+
+def listener(options: LiveOptions = OPTIONS, **behaviour: bool | float) -> Listener:
+    return Listener(LiveChannel(0, options, is_speech), **behaviour)  # type: ignore[arg-type]
 
 
 def sound(*parts: tuple[bytes, float]) -> bytes:
     return b"".join(sample * int(seconds * SECOND / 2) for sample, seconds in parts)
 
 
-def listen(pcm: bytes, options: LiveOptions = OPTIONS, *, settles: bool = False) -> list[LiveEvent]:
-    return list(steps(Ear(0, Clock(settles=settles), options, any), pcm))
+def listen(pcm: bytes, options: LiveOptions = OPTIONS, **behaviour: bool | float) -> list[LiveEvent]:
+    one = listener(options, **behaviour)
+    return [*one.push(pcm), *one.finish()]
 
 
-def steps(ear: Ear, pcm: bytes) -> Iterator[LiveEvent]:
-    for at in range(0, len(pcm), 3200):
-        yield from ear.push(pcm[at : at + 3200], behind=False)
-    yield from ear.finish()
-
-
-def finals(heard: list[LiveEvent]) -> list[Final]:
-    return [one for one in heard if isinstance(one, Final)]
+def finals(told: list[LiveEvent]) -> list[Final]:
+    return [one for one in told if isinstance(one, Final)]
 
 
 def test_silence_says_nothing() -> None:
@@ -75,11 +104,11 @@ def test_silence_says_nothing() -> None:
 
 
 def test_speech_is_announced_guessed_at_and_final_after_a_pause() -> None:
-    heard = listen(sound((QUIET, 1), (LOUD, 1), (QUIET, 2)), replace(OPTIONS, vad_events=True))
-    kinds = [type(one) for one in heard]
+    told = listen(sound((QUIET, 1), (LOUD, 1), (QUIET, 2)), replace(OPTIONS, vad_events=True))
+    kinds = [type(one) for one in told]
     assert (kinds[0], kinds[-1]) == (SpeechStarted, Final)
     assert set(kinds[1:-1]) == {Partial}
-    assert finals(heard)[0].speech_final
+    assert finals(told)[0].speech_final
 
 
 def test_the_announcement_names_when_the_speech_began() -> None:
@@ -93,15 +122,37 @@ def test_speech_is_announced_only_to_those_who_ask() -> None:
 
 
 def test_without_interim_there_are_only_finals() -> None:
-    heard = listen(sound((LOUD, 2), (QUIET, 1), (LOUD, 2)), replace(OPTIONS, interim=False))
-    assert [type(one) for one in heard] == [Final, Final]
+    told = listen(sound((LOUD, 2), (QUIET, 1), (LOUD, 2)), replace(OPTIONS, interim=False))
+    assert [type(one) for one in told] == [Final, Final]
 
 
-def test_partials_keep_a_distance() -> None:
-    partials = [one for one in listen(sound((LOUD, 5))) if isinstance(one, Partial)]
-    ends = [one.start + one.duration for one in partials]
-    assert len(ends) > 1
-    assert all(later - earlier >= PARTIAL_SECONDS - 1e-6 for earlier, later in pairwise(ends))
+def test_interim_passes_keep_a_distance() -> None:
+    one = listener()
+    ends = [told.start + told.duration for told in one.push(sound((LOUD, 5))) if isinstance(told, Partial)]
+    assert len(ends) >= 5
+    assert all(later - earlier >= 0.5 - 1e-6 for earlier, later in pairwise(ends))
+
+
+def test_a_slow_model_is_asked_for_interim_results_half_of_the_time_at_most() -> None:
+    one = listener(took=1.0)
+    ends = [told.start + told.duration for told in one.push(sound((LOUD, 10))) if isinstance(told, Partial)]
+    assert len(ends) >= 3
+    assert all(later - earlier >= 2.0 - 1e-6 for earlier, later in pairwise(ends))
+
+
+def test_silence_after_speech_is_not_heard_again_and_again() -> None:
+    one = listener(replace(OPTIONS, endpointing=3.0))
+    told = list(one.push(sound((LOUD, 1.2), (QUIET, 2.5))))
+    assert 2 <= sum(isinstance(event, Partial) for event in told) <= 3
+
+
+def test_interim_results_that_were_promised_and_not_made_are_counted_and_pauses_are_not() -> None:
+    late, prompt = listener(in_time=False), listener()
+    for one in (late, prompt):
+        list(one.push(sound((LOUD, 5), (QUIET, 5))))
+        list(one.finish())
+    assert sum(record.missed for record in late.records) == 4
+    assert sum(record.missed for record in prompt.records) == 0
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(0.01, 0.3), (0.5, 0.5), (1.2, 1.2), (60.0, 3.0)])
@@ -129,66 +180,98 @@ def test_a_part_that_was_the_last_one_is_ended_by_the_silence_after_it() -> None
 
 
 def test_settled_words_of_a_long_utterance_are_final_before_its_end() -> None:
-    heard = listen(sound((LOUD, LONG_SECONDS + 3), (QUIET, 1)), settles=True)
-    early, *_, last = finals(heard)
+    told = listen(sound((LOUD, LONG_SECONDS + 3), (QUIET, 1)), settles=True)
+    early, *_, last = finals(told)
     assert early.words and not early.speech_final
     assert early.duration <= LONG_SECONDS + 0.2
     assert last.speech_final
 
 
 def test_silence_that_a_settled_word_reached_into_ends_the_utterance_all_the_same() -> None:
-    heard = listen(
-        sound((LOUD, LONG_SECONDS - 0.5), (QUIET, 2), (LOUD, 1)), replace(OPTIONS, endpointing=0.8), settles=True
-    )
-    told = finals(heard)
-    assert [one.speech_final for one in told] == [False, True, False]
-    assert told[0].start + told[0].duration <= told[1].start
-    assert told[1].start + told[1].duration <= told[2].start
+    pcm = sound((LOUD, LONG_SECONDS - 0.5), (QUIET, 2), (LOUD, 1))
+    told = finals(listen(pcm, replace(OPTIONS, endpointing=1.2), settles=True))
+    assert any(one.speech_final for one in told)
+    for earlier, later in pairwise(told):
+        assert earlier.start + earlier.duration <= later.start
 
 
 def test_the_end_of_an_utterance_is_told_once_when_no_word_follows() -> None:
-    heard = listen(sound((LOUD, 1), (QUIET, 4), (LOUD, 1), (QUIET, 4)), replace(OPTIONS, utterance_end=1))
-    ended = [one for one in heard if isinstance(one, UtteranceEnded)]
-    assert [one.last_word_end for one in ended] == [one.words[-1].end for one in finals(heard)]
+    told = listen(sound((LOUD, 1), (QUIET, 4), (LOUD, 1), (QUIET, 4)), replace(OPTIONS, utterance_end=1))
+    ended = [one for one in told if isinstance(one, UtteranceEnded)]
+    assert [one.last_word_end for one in ended] == [one.words[-1].end for one in finals(told)]
 
 
 def test_speech_in_time_puts_off_the_end_of_the_utterance() -> None:
-    heard = listen(sound((LOUD, 1), (QUIET, 0.8), (LOUD, 1), (QUIET, 3)), replace(OPTIONS, utterance_end=1.5))
-    assert [type(one) for one in heard if not isinstance(one, Partial)] == [Final, Final, UtteranceEnded]
+    told = listen(sound((LOUD, 1), (QUIET, 0.8), (LOUD, 1), (QUIET, 3)), replace(OPTIONS, utterance_end=1.5))
+    assert [type(one) for one in told if not isinstance(one, Partial)] == [Final, Final, UtteranceEnded]
 
 
 def test_finalizing_makes_final_what_was_said_so_far() -> None:
-    ear = Ear(0, Clock(), OPTIONS, any)
-    list(ear.push(sound((LOUD, 0.99)), behind=False))
-    (told,) = ear.finalize()
+    one = listener()
+    list(one.push(sound((LOUD, 0.96))))
+    (told,) = one.finalize()
     assert isinstance(told, Final)
-    assert (told.from_finalize, told.speech_final, told.duration, len(told.words)) == (True, False, 0.99, 1)
+    assert (told.from_finalize, told.speech_final, told.duration, len(told.words)) == (True, False, 0.96, 1)
 
 
 def test_finalizing_is_answered_in_silence_too() -> None:
-    ear = Ear(3, Clock(), OPTIONS, any)
-    list(ear.push(sound((QUIET, 0.99)), behind=False))
-    assert list(ear.finalize()) == [Final(3, 0.99, 0.0, (), from_finalize=True)]
+    one = listener()
+    list(one.push(sound((QUIET, 0.96))))
+    assert list(one.finalize()) == [Final(0, 0.96, 0.0, (), from_finalize=True)]
 
 
 def test_speech_goes_on_after_finalizing() -> None:
-    ear = Ear(0, Clock(), OPTIONS, any)
-    list(ear.push(sound((LOUD, 0.99)), behind=False))
-    list(ear.finalize())
-    (told,) = finals(list(steps(ear, sound((LOUD, 0.99)))))
-    assert (told.start, told.duration) == (0.99, 0.99)
+    one = listener()
+    list(one.push(sound((LOUD, 0.96))))
+    list(one.finalize())
+    (told,) = finals([*one.push(sound((LOUD, 0.96))), *one.finish()])
+    assert (told.start, told.duration) == (0.96, 0.96)
+
+
+def test_what_is_over_waits_since_its_audio_was_complete_and_is_told_in_order() -> None:
+    options = replace(OPTIONS, vad_events=True, utterance_end=1.0)
+    one = listener(options, in_time=False)
+    assert [type(event) for event in one.push(sound((LOUD, 1), (QUIET, 2), (LOUD, 1), (QUIET, 2)))] == [SpeechStarted]
+    assert one.channel.waiting_since == pytest.approx(1.3, abs=0.11)
+    assert one.channel.unheard == pytest.approx(2.5, abs=0.5)
+    told = [type(event) for event in one.make_passes()]
+    assert told == [Final, UtteranceEnded, SpeechStarted, Final, UtteranceEnded]
+    assert (one.channel.waiting_since, one.channel.is_idle) == (None, True)
+
+
+def test_a_stretch_that_is_over_before_its_interim_pass_is_told_once_as_final() -> None:
+    one = listener(in_time=False)
+    list(one.push(sound((LOUD, 0.7))))
+    early = one.channel.begin()
+    list(one.push(sound((QUIET, 0.5))))
+    assert one.channel.wants() is None  # one pass at a time
+    assert one.channel.heard(Hypothesis((Word("early", 0.0, 0.6, 1.0),), "en"), 0.1, 1.2)[1] == []
+    assert not early.final
+    assert [type(event) for event in one.make_passes()] == [Final]
 
 
 spoken = st.lists(st.tuples(st.sampled_from([LOUD, QUIET]), st.floats(0.03, 4)), max_size=8)
 
 
 @settings(max_examples=40, deadline=None)
-@given(spoken, st.booleans(), st.sampled_from([None, 0.01, 0.8]))
+@given(spoken, st.booleans(), st.booleans(), st.sampled_from([None, 0.01, 0.8]))
 def test_finals_never_overlap_and_nothing_comes_after_the_audio(
-    parts: list[tuple[bytes, float]], settles: bool, endpointing: float | None
+    parts: list[tuple[bytes, float]], settles: bool, in_time: bool, endpointing: float | None
 ) -> None:
     pcm = sound(*parts)
-    told = finals(listen(pcm, replace(OPTIONS, endpointing=endpointing), settles=settles))
+    told = finals(listen(pcm, replace(OPTIONS, endpointing=endpointing), settles=settles, in_time=in_time))
     edges = [edge for one in told for edge in (one.start, one.start + one.duration)]
     assert all(earlier <= later + 0.002 for earlier, later in pairwise(edges))
     assert all(edge <= len(pcm) / SECOND + 0.002 for edge in edges)
+
+
+@settings(max_examples=40, deadline=None)
+@given(spoken, st.sampled_from([None, 0.01, 0.8]))
+def test_who_is_late_is_told_the_same_as_who_is_in_time(
+    parts: list[tuple[bytes, float]], endpointing: float | None
+) -> None:
+    options = replace(OPTIONS, endpointing=endpointing, utterance_end=1.0, vad_events=True)
+    in_time, late = (listen(sound(*parts), options, in_time=prompt) for prompt in (True, False))
+    assert [one for one in late if not isinstance(one, Partial)] == [
+        one for one in in_time if not isinstance(one, Partial)
+    ]

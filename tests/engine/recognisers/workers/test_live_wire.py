@@ -6,6 +6,7 @@ import pytest
 
 from engine.events import Broken, Final, Finished, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.base import Spec
+from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.recognisers.workers import live_wire as wire
 from engine.request import FailureCode, RawFormat
 from engine.transcript import Model, Word
@@ -26,6 +27,7 @@ def carried(frame: bytes) -> tuple[int, bytes, bytes]:
     [
         wire.Open(Spec(5, "/m", "m", threads=2), OPTIONS, 60.0),
         wire.Open(Spec(), LiveOptions(), 60.0),
+        wire.Measure(Spec(5, "/m", "m")),
         wire.Audio(b"\x00\xff" * 100),
         wire.Finalize(None),
         wire.Finalize(1),
@@ -43,6 +45,8 @@ def test_a_message_arrives_as_it_was_sent(message: wire.Message) -> None:
     [
         wire.Opened(Model("id", "name", "1.0", "arch")),
         wire.Unloadable(),
+        wire.Measured(Costs(0.1, 0.2)),
+        wire.Step(0, 0.0, 1, (), PassRecord(True, 4.0, 0.3, 17.5, 2), 17.0),
         wire.Step(0, 0.0, 1, ()),
         wire.Step(
             320,

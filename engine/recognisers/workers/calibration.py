@@ -1,0 +1,43 @@
+"""What a recogniser costs on this machine, found out by having it hear a few seconds of speech."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.resources import as_file, files
+
+from engine.audio.decode import decode
+from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
+from engine.events import LiveOptions
+from engine.recognisers.whisper.passes import Costs, Hypothesis, Pass
+
+_TRIES = 3
+_SECONDS = 1.0
+"""With a slow model, or on a machine that has much to do, one try is enough."""
+
+
+def measure(hear: Callable[[Pass, LiveOptions], Hypothesis]) -> Costs:
+    """The least that either kind of pass took, of a few: what else the machine does at the moment is no part of it."""
+    pcm = sample()
+    hear(Pass(0.0, pcm, final=True), LiveOptions())  # the first one warms up
+    final, interim = (_least(hear, Pass(0.0, pcm, final=final)) for final in (True, False))
+    return Costs(final=final / (len(pcm) / SAMPLE_BYTES / SAMPLE_RATE), interim=interim)
+
+
+def sample() -> bytes:
+    """A sentence of synthetic speech, s16le at 16 kHz: what lies between two pauses."""
+    with (
+        as_file(files("engine.recognisers.workers") / "sample.opus") as path,
+        decode(str(path), None, split=False) as audio,
+    ):
+        return b"".join(block for (block,) in audio)
+
+
+def _least(hear: Callable[[Pass, LiveOptions], Hypothesis], wanted: Pass) -> float:
+    began = time.perf_counter()
+    took: list[float] = []
+    while not took or (len(took) < _TRIES and time.perf_counter() - began < _SECONDS):
+        before = time.perf_counter()
+        hear(wanted, LiveOptions())
+        took.append(time.perf_counter() - before)
+    return min(took)
