@@ -135,7 +135,7 @@ def show(summaries: dict[str, Summary]) -> None:
     for key, summary in summaries.items():
         numbers = (f"{summary[name]:.2f}" for name in ("min", "median", "max"))
         table.add_row(key, *numbers, f"{summary['runs']:.0f}", goals[key])
-    Console().print(table)
+    Console(width=max(100, Console().width)).print(table)
 
 
 def main() -> None:
@@ -149,7 +149,8 @@ def main() -> None:
         parser.error("no key begins like this; they are " + ", ".join(key for bench in BENCHES for key in bench.goals))
     summaries: dict[str, Summary] = {}
     for bench in meant:
-        print(f"{', '.join(bench.goals)} ...", file=sys.stderr, flush=True)
+        first, *others = bench.goals
+        print(f"{first} and {len(others)} more ..." if others else f"{first} ...", file=sys.stderr, flush=True)
         summaries |= summarise([bench.measure(Scale()) for _ in range(1 if bench.once else asked.runs)])
         keep(REPORT, summaries)
     show(summaries)
