@@ -24,7 +24,7 @@ from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
 from relay.policy.attempt import (
-    NOTHING_LEARNT,
+    NO_LIMITS_KNOWN,
     Attempted,
     BodyLimits,
     Dead,
@@ -41,19 +41,19 @@ from relay.policy.signing import SigningKey
 SMALLEST = 256
 LARGEST = 64 * 2**20
 
-_LEARNT = statement("learnt", "relay.queue")
+_DESTINATION_HEALTH = statement("destination_health", "relay.queue")
 _NOTE = "A test of this callback URL by those who operate the relay. It carries no result."
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to send: a body of `size` bytes, signed by `signing`. `limits` is what the destination has taught."""
+    """What to send: a body of `size` bytes, signed by `signing`. `limits` is what is known of the destination."""
 
     url: str
     method: Method = Method.POST
     size: int = SMALLEST
     signing: tuple[SigningKey, ...] = ()
-    limits: BodyLimits = NOTHING_LEARNT
+    limits: BodyLimits = NO_LIMITS_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def prepared(database: Database, url: str, method: Method, size: int) -> Probe:
         return Probe(url, method, size)
     origin = origin_of(url)
     with reading(database) as connection:
-        row = connection.execute(_LEARNT, {"origin": origin}).fetchone()
-    limits = BodyLimits(row["largest_accepted"], row["smallest_refused"]) if row else NOTHING_LEARNT
+        row = connection.execute(_DESTINATION_HEALTH, {"origin": origin}).fetchone()
+    limits = BodyLimits(row["largest_accepted"], row["smallest_refused"]) if row else NO_LIMITS_KNOWN
     return Probe(url, method, size, keys.active(database, origin, database.now()), limits)
 
 

@@ -15,7 +15,7 @@ from relay.guard.url import Target
 from relay.outbox.errors import StoreUnavailable
 from relay.policy import sealing
 from relay.policy.attempt import (
-    NOTHING_LEARNT,
+    NO_LIMITS_KNOWN,
     Answer,
     Attempted,
     BodyLimits,
@@ -42,7 +42,7 @@ class Transport(Protocol):
 
 
 class Shelf(Protocol):
-    """Where bodies and keys are kept until an attempt starts, and what destinations taught about size."""
+    """Where bodies and keys are kept until an attempt starts, and what is known of destinations' limits."""
 
     async def body(self, delivery: Delivery) -> bytes:
         """The bytes, the same on every attempt."""
@@ -100,7 +100,7 @@ class Courier:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
         verdict = judge(delivery, answer, self.rulebook, now=now, dice=self.dice())
-        limits = await self._limits(delivery.destination) if outcome in _ABOUT_SIZE else NOTHING_LEARNT
+        limits = await self._limits(delivery.destination) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
             delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)
@@ -110,7 +110,7 @@ class Courier:
         try:
             return await self.shelf.body_limits(origin)
         except StoreUnavailable:  # what was sent was sent, whatever can be said about its size
-            return NOTHING_LEARNT
+            return NO_LIMITS_KNOWN
 
 
 def blocked(refusal: Refusal) -> Answer:

@@ -359,7 +359,7 @@ class StreamCarrier:
             self._enter(attempt)
         return self._killed(line, reason, attempt.diagnosis, None if messages else attempt)
 
-    def _killed(self, line: _Line, reason: KillReason, why: str, lesson: Attempted | None = None) -> Finish:
+    def _killed(self, line: _Line, reason: KillReason, why: str, failed_opening: Attempted | None = None) -> Finish:
         stream = line.stream
         log.warning(
             "stream.killed",
@@ -370,7 +370,7 @@ class StreamCarrier:
             delivered=line.confirmed,
             unconfirmed=len(line.sent),
         )
-        return Finish(stream.id, reason, lesson)
+        return Finish(stream.id, reason, failed_opening)
 
     def _enter(self, entry: Attempted | Finish) -> None:
         self._entries.append(entry)

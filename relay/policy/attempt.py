@@ -177,13 +177,13 @@ DELIVERED = Delivered()
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What a destination has taught about sizes: the largest body it accepted, the smallest it called too large."""
+    """What is known of a destination about sizes: the largest body it accepted, the smallest it called too large."""
 
     largest_accepted: int | None = None
     smallest_refused: int | None = None
 
 
-NOTHING_LEARNT = BodyLimits()
+NO_LIMITS_KNOWN = BodyLimits()
 
 
 class Attempted(Struct, frozen=True, gc=False):
@@ -200,7 +200,7 @@ class Attempted(Struct, frozen=True, gc=False):
     diagnosis: str
     started_at: float
     finished_at: float
-    limits: BodyLimits = NOTHING_LEARNT
+    limits: BodyLimits = NO_LIMITS_KNOWN
     request_headers: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -25,13 +25,13 @@ _SWEEP = statement("sweep", __package__)
 _RENEW = statement("renew", __package__)
 _RELEASE = statement("release", __package__)
 _GIVE_BACK = statement("give_back", __package__)
-_FORGO = statement("forgo", __package__)
+_RELEASE_LOST_CLAIM = statement("release_lost_claim", __package__)
 _NEXT_DUE = statement("next_due", __package__)
 _BODY = statement("body", __package__)
-_LEARNT = statement("learnt", __package__)
+_DESTINATION_HEALTH = statement("destination_health", __package__)
 _SIGNING_KEYS = statement("signing_keys", __package__)
 _KEYS_VERSION = statement("keys_version", __package__)
-_SEEN = statement("seen", __package__)
+_HEARTBEAT = statement("heartbeat", __package__)
 _FORGET_RELAYS = statement("forget_relays", __package__)
 _RELAYS = statement("relays", __package__)
 _LEAVE = statement("leave", __package__)
@@ -102,7 +102,7 @@ class Outbox:
 
         def lease(connection: Connection) -> tuple[int, list[int]]:
             for lost in in_doubt:
-                connection.execute(_FORGO, {"token": lost})
+                connection.execute(_RELEASE_LOST_CLAIM, {"token": lost})
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             return lapsed, self._claimer.lease(connection, room, free, most, token, now)
 
@@ -178,7 +178,7 @@ class Outbox:
 
     def _check_in(self, connection: Connection) -> Place:
         now = self._clock()
-        connection.execute(_SEEN, {"holder": self._holder, "now": now})
+        connection.execute(_HEARTBEAT, {"holder": self._holder, "now": now})
         connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
         return self._place(connection)
 
@@ -200,7 +200,7 @@ class Outbox:
 
     async def body_limits(self, origin: str) -> BodyLimits:
         """What is known of a destination's body limit."""
-        rows = await self._read(_LEARNT, origin=origin)
+        rows = await self._read(_DESTINATION_HEALTH, origin=origin)
         return BodyLimits(*rows[0][3:]) if rows else BodyLimits()
 
     async def keys(self, origin: str) -> tuple[SigningKey, ...]:

@@ -1,4 +1,4 @@
-"""The ends of attempts, written inside one transaction: the delivery, the attempt, and what the destination taught."""
+"""The ends of attempts, written inside one transaction: the delivery, the attempt, and its destination's health."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _RECORD_ATTEMPT = statement("record_attempt", __package__).strip()
 _ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
 _MOST_AT_ONCE = 64
 _STILL_LEASED = statement("still_leased", __package__)
-_THRIVE = statement("thrive", __package__)
+_RECORD_SUCCESS = statement("record_success", __package__)
 _EXPIRE = statement("expire", __package__)
-_LESSONS = statement("lessons", __package__)
-_LEARN = statement("learn", __package__)
+_LOCK_DESTINATION_HEALTH = statement("lock_destination_health", __package__)
+_RECORD_DESTINATION_HEALTH = statement("record_destination_health", __package__)
 _LOCK_STREAM = statement("lock_stream", __package__)
 _ADVANCE_STREAM = statement("advance_stream", __package__)
 _KILL_STREAM = statement("kill_stream", __package__)
@@ -60,7 +60,7 @@ def settle(connection: Connection, attempts: Sequence[Attempted]) -> Settled:
 def note(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """Keep a record of attempts whose deliveries were written, and what they say of their destinations."""
     _record_all(connection, attempts)
-    learn(connection, attempts)
+    record_health(connection, attempts)
 
 
 def _deliver_all(connection: Connection, attempts: Sequence[Attempted]) -> set[int]:
@@ -87,18 +87,18 @@ def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
         start += size
 
 
-def learn(connection: Connection, attempts: Sequence[Attempted]) -> None:
+def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """One statement for all destinations of which nothing but successes came; the others one by one."""
     well: dict[str, int] = {}
-    # In one order, always: two relays that learn of the same destinations must not wait for each other.
+    # In one order, always: two relays that write of the same destinations must not wait for each other.
     for origin, of_one in sorted(_by_destination(attempts).items()):
         sizes = [a.delivery.body_bytes for a in of_one if a.outcome is Outcome.SUCCESS and not a.delivery.pointer]
         if len(sizes) == len(of_one):
             well[origin] = max(sizes)
         else:
-            _learn(connection, origin, of_one)
+            _record_failures(connection, origin, of_one)
     if well:
-        connection.execute(_THRIVE, {"well": json.dumps(well)})
+        connection.execute(_RECORD_SUCCESS, {"well": json.dumps(well)})
 
 
 def step_stream(connection: Connection, stream_id: int, now: float, *, dead: bool) -> int:
@@ -176,9 +176,11 @@ def _by_destination(attempts: Iterable[Attempted]) -> dict[str, list[Attempted]]
     return groups
 
 
-def _learn(connection: Connection, origin: str, attempts: Sequence[Attempted]) -> None:
+def _record_failures(connection: Connection, origin: str, attempts: Sequence[Attempted]) -> None:
     """Breaker and body limit, read once and written at most once for a whole batch of one destination."""
-    failures, open_until, pause, accepted, refused = connection.execute(_LESSONS, {"origin": origin}).fetchone()
+    failures, open_until, pause, accepted, refused = connection.execute(
+        _LOCK_DESTINATION_HEALTH, {"origin": origin}
+    ).fetchone()
     breaker = before = Breaker(failures, open_until, pause) if failures else CLOSED
     for attempt in attempts:
         breaker = after(breaker, attempt.outcome, started_at=attempt.started_at, now=attempt.finished_at)
@@ -187,10 +189,10 @@ def _learn(connection: Connection, origin: str, attempts: Sequence[Attempted]) -
     gone = any(attempt.outcome is Outcome.HTTP_410 for attempt in attempts)
     if gone or (breaker, taken, too_large) != (before, accepted, refused):
         values = {"origin": origin, "gone": gone, "largest_accepted": taken, "smallest_refused": too_large}
-        connection.execute(_LEARN, values | asdict(breaker))
+        connection.execute(_RECORD_DESTINATION_HEALTH, values | asdict(breaker))
 
 
 def _sizes(attempts: Iterable[Attempted], outcome: Outcome, known: int | None) -> list[int]:
-    # A pointer's body is not the delivery's: it teaches nothing about size.
+    # A pointer's body is not the delivery's: it says nothing about size.
     sizes = [a.delivery.body_bytes for a in attempts if a.outcome is outcome and not a.delivery.pointer]
     return sizes if known is None else [*sizes, known]

@@ -82,12 +82,12 @@ class News:
 class Finish:
     """The end of a held stream: closed without a `reason`, killed with one.
 
-    `lesson` is a failed opening for which there was no message to hold it against; it only teaches the breaker.
+    `failed_opening` is one for which there was no message to hold it against; it counts for the breaker alone.
     """
 
     stream_id: int
     reason: KillReason | None = None
-    lesson: Attempted | None = None
+    failed_opening: Attempted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class LiveStreams:
                 _end(connection, verdict, of_one)
             written = [attempt for attempt in attempts if attempt.delivery.lease.seq in standing]
             settling.note(connection, written)
-            settling.learn(connection, [finish.lesson for finish in finishes if finish.lesson])
+            settling.record_health(connection, [finish.failed_opening for finish in finishes if finish.failed_opening])
             killed = sum(_finish(connection, finish, self._holder, now) for finish in finishes)
             stale = (attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in standing)
             return Written(frozenset(stale), killed)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from relay.admin import times
 
-_SEEN = 0.0005  # seconds: what would be written as 0 ms is left out
+_VISIBLE_SECONDS = 0.0005  # what would be written as 0 ms is left out
 
 Bar = tuple[float, int, int]
 """When it begins, how many were delivered, how many failed."""
@@ -99,7 +99,7 @@ def steps(timing: Mapping[str, float | None], duration: float) -> list[dict[str,
     parts, x = [], 0.0
     for name, took in taken:
         width = 100 * took / duration if duration else 0.0
-        if took >= _SEEN:
+        if took >= _VISIBLE_SECONDS:
             parts.append({"name": name, "took": took, "x": round(x, 2), "w": round(width, 2)})
         x += width
     return parts

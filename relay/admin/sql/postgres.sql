@@ -126,7 +126,7 @@ JOIN destinations ON destinations.id = waiting.destination_id
 WHERE waiting.attempts > 0 GROUP BY destinations.id
 
 -- destination --
--- A destination that is about to be changed: a relay that learns of it, or another operator, waits until it is.
+-- A destination that is about to be changed: a relay that writes of it, or another operator, waits until it is.
 SELECT id, state FROM destinations WHERE origin = :origin FOR NO KEY UPDATE
 
 -- matching --

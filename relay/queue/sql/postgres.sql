@@ -111,19 +111,19 @@ WHERE seq = ANY(ARRAY(
 ))
 RETURNING stream_id
 
--- lessons --
--- What was learnt of a destination, by whoever is about to learn more: others wait until that is committed.
+-- lock_destination_health --
+-- What is known of a destination, read by whoever is about to write more: others wait until that is committed.
 SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM destinations WHERE origin = :origin
 FOR NO KEY UPDATE
 
--- learn --
--- What attempts taught of a destination. A 410 disables it: nobody wants anything there any more.
+-- record_destination_health --
+-- What its attempts say of a destination. A 410 disables it: nobody wants anything there any more.
 UPDATE destinations
 SET failures = :failures, open_until = :open_until, pause = :pause, largest_accepted = :largest_accepted,
     smallest_refused = :smallest_refused, state = CASE WHEN CAST(:gone AS boolean) THEN 'disabled' ELSE state END
 WHERE origin = :origin
 
--- thrive --
+-- record_success --
 -- Destinations of which nothing but successes came, given as {origin: largest body}. Only what changes is written.
 UPDATE destinations
 SET failures = 0, open_until = NULL, pause = 0,

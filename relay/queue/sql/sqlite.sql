@@ -12,7 +12,7 @@ SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'pending' AND due_at <= :n
 UPDATE deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL, lapses = lapses + 1
 WHERE state = 'leased' AND lease_until <= :now
 
--- forgo --
+-- release_lost_claim --
 -- A claim whose answer was lost with the connection: nobody works on what it leased, if it leased anything.
 UPDATE deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL
 WHERE state = 'leased' AND lease_token = :token
@@ -100,7 +100,7 @@ ORDER BY id
 -- Changes whenever another set of keys signs: one was added, or its time has come.
 SELECT max(id), count(*), sum(retires_at IS NULL OR retires_at > :now) FROM signing_keys
 
--- learnt --
+-- destination_health --
 -- What is known of a destination: its breaker and its body limit.
 SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM destinations WHERE origin = :origin
 
@@ -156,18 +156,18 @@ WHERE seq IN (
 )
 RETURNING stream_id
 
--- lessons --
--- What was learnt of a destination, by whoever is about to learn more. SQLite has one writer at a time.
+-- lock_destination_health --
+-- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
 SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM destinations WHERE origin = :origin
 
--- learn --
--- What a destination taught: its breaker, its limit of sizes; a 410 disables it.
+-- record_destination_health --
+-- What a destination's attempts say of it: its breaker, its limit of sizes; a 410 disables it.
 UPDATE destinations
 SET failures = :failures, open_until = :open_until, pause = :pause, largest_accepted = :largest_accepted,
     smallest_refused = :smallest_refused, state = CASE WHEN :gone THEN 'disabled' ELSE state END
 WHERE origin = :origin
 
--- thrive --
+-- record_success --
 -- Destinations of which nothing but successes came, each with the largest body that it took: a JSON object by origin. Those
 -- that were well already and took larger ones before are not written.
 UPDATE destinations
@@ -198,7 +198,7 @@ UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = :no
 UPDATE deliveries INDEXED BY deliveries_stream SET state = 'dead', reason = 'stream_killed', finished_at = :now
 WHERE stream_id = :stream_id AND state IN ('pending', 'leased') AND state = 'pending'
 
--- seen --
+-- heartbeat --
 -- This relay is at work.
 INSERT INTO relays (holder, seen_at) VALUES (:holder, :now) ON CONFLICT (holder) DO UPDATE SET seen_at = :now
 

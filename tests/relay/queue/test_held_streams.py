@@ -239,8 +239,8 @@ async def test_sockets_that_cannot_be_opened_open_the_breaker(database: Database
         if number % 2:  # a failure counts whether or not there is a message to hold it against
             await relay.write([failed], [Finish(stream.id, KillReason.REFUSED)])
         else:
-            lesson = replace(failed, delivery=replace(first, lease=replace(first.lease, seq=0)))
-            await relay.write([], [Finish(stream.id, KillReason.REFUSED, lesson)])
+            failed_opening = replace(failed, delivery=replace(first, lease=replace(first.lease, seq=0)))
+            await relay.write([], [Finish(stream.id, KillReason.REFUSED, failed_opening)])
     assert not await relay.may_be_called("ws://receiver.example:80")
     assert await relay.may_be_called("ws://nobody.example:80")
 

@@ -38,16 +38,16 @@ VALUES: dict[str, object] = {
     "finished_at": 1.0,
 }
 
-# The claim and everything else that an attempt costs; a count of stock may read the live queue, every few seconds.
+# The claim and everything else that an attempt costs; the statistics may read the live queue, every few seconds.
 CLAIM = ("anything_to_do", "sweep", "in_flight", "due_destinations", "candidates", "lease", "claimed", "next_due")
 SETTLE = (
     "settle",
     "deliver",
     "still_leased",
-    "thrive",
+    "record_success",
     "record_attempt",
-    "learnt",
-    "learn",
+    "destination_health",
+    "record_destination_health",
     "renew",
     "release",
     "give_back",
@@ -67,7 +67,7 @@ LIVE = (
     "close_streams",
 )
 MESSAGES = ("still_held", "end_messages")
-REST = ("snapshot", "queues", "full", "added", "origin", "blocked", "seen", "relays")
+REST = ("snapshot", "queues", "full", "added", "origin", "blocked", "heartbeat", "relays")
 PARTIAL = re.compile(r"deliveries USING (COVERING )?INDEX deliveries_(due|next|leased|dead|stream)\b")
 ONE_ROW = re.compile(
     r"SEARCH deliveries USING (INTEGER PRIMARY KEY|(COVERING )?INDEX sqlite_autoindex_deliveries_1 \(id=\?\))"
