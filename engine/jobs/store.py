@@ -117,7 +117,7 @@ class JobStore:
         self._clock = database.now
         self._writer = database.writer()
         self._reader = database.reader()
-        self._bell = database.bell()
+        self._notifier = database.notifier()
         self._holder = secrets.token_hex(8)
         self._leases = 0
 
@@ -193,7 +193,7 @@ class JobStore:
 
         stood = await self._writer.run(finish)
         if stood and delivery:
-            self._bell.ring()
+            self._notifier.notify()
         return stood
 
     async def retry(self, job: Job, pause: float) -> bool:
@@ -229,7 +229,7 @@ class JobStore:
         """Wait for the write under way, then close."""
         await self._reader.close()  # first: SQLite folds its log into the database when the last writer leaves
         await self._writer.close()
-        self._bell.close()
+        self._notifier.close()
 
 
 def migrate(database: Database) -> None:

@@ -118,10 +118,10 @@ class CallbackWriter:
         self._liveness = liveness
         self._clock = database.now
         self._committed = committed
-        self._sign = database.sign()
+        self._producer = database.liveness()
         self._writer = database.writer(busy_seconds)
         self._reader = database.reader()
-        self._bell = database.bell()
+        self._notifier = database.notifier()
         self._streams: dict[str, CallbackStream] = {}
         self._tasks: list[Task] = []
         self._first_at = 0.0
@@ -145,8 +145,8 @@ class CallbackWriter:
         await asyncio.wait(self._workers)
         await self._writer.close()
         await self._reader.close()
-        self._bell.close()
-        self._sign.close()
+        self._notifier.close()
+        self._producer.close()
 
     async def open(
         self,
@@ -162,7 +162,7 @@ class CallbackWriter:
         """
         handshake = {**({"traceparent": traceparent} if traceparent else {}), **headers}
         await self._writer.run(lambda connection: outbox.begin_stream(connection, self._stream(key), url, handshake))
-        self._bell.ring()
+        self._notifier.notify()
         self._streams[key] = stream = CallbackStream(self, key, url, headers, tell, traceparent)
         return stream
 
@@ -185,7 +185,7 @@ class CallbackWriter:
             self._first_at = began
             self._stop_those_who_wait()
             return
-        self._bell.ring()
+        self._notifier.notify()
         self._committed(sum(isinstance(task, Put) for task in tasks), time.perf_counter() - began)
         for task in tasks:
             if isinstance(task, Finish):
@@ -262,7 +262,7 @@ class CallbackWriter:
         )
 
     def _stream(self, key: str) -> Stream:
-        return Stream(key, OnDead.SKIP, live_until=self._clock() + self._liveness, producer=self._sign.name)
+        return Stream(key, OnDead.SKIP, live_until=self._clock() + self._liveness, producer=self._producer.name)
 
     async def _commit_forever(self) -> None:
         while self._tasks or not self._stopping:

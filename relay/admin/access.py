@@ -1,6 +1,6 @@
 """How operators reach the outbox: on connections of their own, with the daemon running or stopped.
 
-Reading happens in one snapshot that cannot write. Acts are short transactions, after which the doorbell rings. Both
+Reading happens in one snapshot that cannot write. Acts are short transactions, after which relays are notified. Both
 block: call them in a thread without an event loop.
 """
 
@@ -29,8 +29,8 @@ def acting(database: Database) -> Iterator[Connection]:
     with database.writing() as connection:
         _require_schema(database, connection)
         yield connection
-    with closing(database.bell()) as bell:
-        bell.ring()
+    with closing(database.notifier()) as notifier:
+        notifier.notify()
 
 
 def is_missing(database: Database) -> bool:

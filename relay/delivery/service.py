@@ -45,7 +45,7 @@ class Calendar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell; `claims` is the
+    """How often the loops turn, in seconds. `poll` is the safety net under a lost notification; `claims` is the
     least time after a claim that brought a crowd, so that the next is worth its transaction too."""
 
     poll: float = 0.25
@@ -133,7 +133,7 @@ class Service:
             await self._rest()
 
     async def _rest(self) -> None:
-        """Until a ring, a freed slot, the next due time or the safety poll, whichever comes first."""
+        """Until a notification, a freed slot, the next due time or the safety poll, whichever comes first."""
         seconds = await self._idle_seconds(self._calendar.now())
         self._asked_at = None
         with suppress(TimeoutError):

@@ -97,7 +97,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamPace:
-    """How often the loops turn, in seconds. `poll` is the safety net under a lost ring of the doorbell; `hold` is how
+    """How often the loops turn, in seconds. `poll` is the safety net under a lost notification; `hold` is how
     long a stream stays held without a word, which is said three times as often; `goodbye` is what receivers have to
     answer one when the relay stops."""
 

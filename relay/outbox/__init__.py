@@ -1,7 +1,8 @@
 """The outbox: where results wait, durably, until a receiver has them. What a producer needs is named here.
 
 A producer opens its connection with `connect` (sqlite3) or `connect_async` (aiosqlite), calls `add` inside its own
-transaction, commits, and rings the `Bell`. On PostgreSQL it brings a connection of asyncpg's, and nothing is rung.
+transaction, commits, and notifies by a `Notifier`. On PostgreSQL it brings a connection of asyncpg's, and the server
+notifies by itself.
 """
 
 from relay.outbox.databases import database_at
@@ -9,20 +10,20 @@ from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, 
 from relay.outbox.migrations import OUTBOX, Room
 from relay.outbox.model import KillReason, Kind, Method, NewDelivery, OnDead, Stream, StreamState, StreamStatus
 from relay.outbox.producer import add, begin_stream, end_stream, keep_streams, watch_streams
-from relay.outbox.sqlite.alive import LifeSign
-from relay.outbox.sqlite.bell import Bell
+from relay.outbox.sqlite.liveness import SqliteLiveness as Liveness
+from relay.outbox.sqlite.notifications import SqliteNotifier as Notifier
 from relay.outbox.sqlite.opening import connect, connect_async
 
 __all__ = [
     "OUTBOX",
-    "Bell",
     "DuplicateDelivery",
     "InvalidDelivery",
     "KillReason",
     "Kind",
-    "LifeSign",
+    "Liveness",
     "Method",
     "NewDelivery",
+    "Notifier",
     "OnDead",
     "RelayError",
     "Room",

@@ -51,7 +51,7 @@ class Stream:
 
     `live_until` makes it a live stream, which must be ended: the producer promises to end it, or to push that time out,
     before it has passed. Otherwise it is taken for dead, and the stream ends with what is there. So it is, at once,
-    where the process behind `producer`, the name of its `outbox.LifeSign`, is gone.
+    where the process behind `producer`, the name of its `outbox.Liveness`, is gone.
     """
 
     key: str

@@ -20,7 +20,7 @@ from relay.outbox.errors import InvalidDelivery
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.postgres.words import words
 from relay.outbox.producing import POSTGRES, SQLITE, Script, Scripts
-from relay.outbox.sqlite.alive import gone
+from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add(connection: aiosqlite.Connection | Session, delivery: NewDelivery) -> Aw
 def add(connection: Connection | aiosqlite.Connection | Session, delivery: NewDelivery) -> Awaitable[None] | None:
     """Put a delivery into the outbox; it exists when the caller's transaction commits, and not before.
 
-    On SQLite, ring the bell after the commit; without the ring the relay notices within 250 ms. Raises
+    On SQLite, notify after the commit; without it the relay notices within 250 ms. Raises
     DuplicateDelivery if the id is taken (an id names one result, forever), StreamKilled or StreamEnded if nothing can
     join its stream any more, and InvalidDelivery if a field cannot be kept, the URL names no destination, or the
     connection is in autocommit mode and was told no BEGIN; on asyncpg also if it is closed, or its transaction has
@@ -96,7 +96,7 @@ def end_stream(connection: aiosqlite.Connection | Session, key: str) -> Awaitabl
 def end_stream(connection: Connection | aiosqlite.Connection | Session, key: str) -> Awaitable[None] | None:
     """The last message is in: what waits is delivered, then the stream is closed, its WebSocket with 1000.
 
-    Does nothing to a stream that has come to its end already, or that there never was. Ring the bell after the commit.
+    Does nothing to a stream that has come to its end already, or that there never was. Notify after the commit.
     Raises InvalidDelivery on asyncpg, outside of a transaction as `add` does.
     """
     return _perform(connection, lambda scripts: scripts.end_stream(key), several=False)

@@ -1,4 +1,4 @@
-"""What the rooms ask of the database, whichever it is: statements, transactions, a bell, and the time.
+"""What the rooms ask of the database, whichever it is: statements, transactions, a notifier, and the time.
 
 A statement is written for SQLite, and again for PostgreSQL where the two differ (`queries`). What is done with
 statements is written once: as `work` on a connection, which a reader or a writer runs where it holds nobody up.
@@ -70,17 +70,17 @@ class Writer(Protocol):
         """Wait for the transaction under way, then give the connection back."""
 
 
-class Bell(Protocol):
-    """The ringing side: hold one, ring it after every commit that added a delivery."""
+class Notifier(Protocol):
+    """The producer's side: hold one, and notify after every commit that added a delivery."""
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Tell every relay on this database that there is something to do. Never fails."""
 
     def close(self) -> None:
         """Give it back."""
 
 
-class LifeSign(Protocol):
+class Liveness(Protocol):
     """A process says that it lives, by a name, until it closes this or ends. That it has ended is known at once where
     all share one machine; elsewhere it has to be overdue."""
 
@@ -92,8 +92,8 @@ class LifeSign(Protocol):
         """It lives no longer, as far as others are concerned."""
 
 
-class Doorbell(Protocol):
-    """The hearing side, one per relay. A lost ring costs a safety poll (250 ms) and nothing else."""
+class Listener(Protocol):
+    """The listening side, one per relay. A lost notification costs a safety poll (250 ms) and nothing else."""
 
     async def open(self) -> None:
         """Listen from now on."""
@@ -147,14 +147,14 @@ class Database(Protocol):
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> Writer:
         """For an event loop that writes."""
 
-    def bell(self) -> Bell:
+    def notifier(self) -> Notifier:
         """For a producer."""
 
-    def sign(self) -> LifeSign:
+    def liveness(self) -> Liveness:
         """For whoever holds streams, or promises to end them."""
 
-    def doorbell(self, *heard: asyncio.Event) -> Doorbell:
-        """For a relay: a ring sets all of `heard`; whoever acts on one of them clears it."""
+    def listener(self, *heard: asyncio.Event) -> Listener:
+        """For a relay: a notification sets all of `heard`; whoever acts on one of them clears it."""
 
     def now(self) -> float:
         """Epoch seconds on the clock that decides what is due: this host's for a file, else the server's."""

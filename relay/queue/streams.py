@@ -17,7 +17,7 @@ from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import LIVE, read
 from relay.outbox.model import KillReason, Kind, Method, StreamState
 from relay.outbox.queries import statement
-from relay.outbox.sqlite.alive import gone
+from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Attempted, Dead, Delivery, Lease
 from relay.queue import settling
@@ -103,8 +103,8 @@ class LiveStreams:
     """One relay's view. `lease` is in seconds: without a word for so long, it would be taken for dead."""
 
     def __init__(self, database: Database, lease: float = 10.0) -> None:
-        self._sign = database.sign()
-        self._holder = self._sign.name
+        self._liveness = database.liveness()
+        self._holder = self._liveness.name
         self._lease = lease
         self._clock = database.now
         self._writer = database.writer()
@@ -215,7 +215,7 @@ class LiveStreams:
         """Close both connections. Whatever is held still, is held no longer."""
         await self._writer.close()
         await self._reader.close()
-        self._sign.close()
+        self._liveness.close()
 
 
 def _gone(connection: Connection) -> frozenset[str]:

@@ -35,13 +35,13 @@ async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event
     alive = set(keys)
     with (
         closing(outbox.connect(database)) as connection,
-        closing(outbox.Bell(database)) as bell,
-        closing(outbox.LifeSign(database)) as sign,
+        closing(outbox.Notifier(database)) as notifier,
+        closing(outbox.Liveness(database)) as liveness,
     ):
         count = 0
         while alive and not told.is_set():
-            add(connection, url, alive, count, sign.name)
-            bell.ring()
+            add(connection, url, alive, count, liveness.name)
+            notifier.notify()
             count += 1
             say(committed=count)
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -51,7 +51,7 @@ async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event
                     say(gone=key, state=status.state, reason=status.reason, at=time.time())
         for key in alive:
             outbox.end_stream(connection, key)
-        bell.ring()
+        notifier.notify()
         say(ended=sorted(alive))
 
 

@@ -115,14 +115,14 @@ class Traffic:
         async with AsyncExitStack() as stack:
             connection = await outbox.connect_async(self.database)
             stack.push_async_callback(connection.close)
-            bell = outbox.Bell(self.database)
-            stack.callback(bell.close)
+            notifier = outbox.Notifier(self.database)
+            stack.callback(notifier.close)
             while True:
                 self.count += 1
                 await connection.execute("BEGIN IMMEDIATE")
                 await outbox.add(connection, NewDelivery(f"healthy {self.count}", self.url, b"{}"))
                 await connection.execute("COMMIT")
-                bell.ring()
+                notifier.notify()
                 await asyncio.sleep(EVERY)
 
 

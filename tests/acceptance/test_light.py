@@ -30,11 +30,11 @@ from relay.outbox import NewDelivery
 loaded = {name.partition(".")[0] for name in sys.modules}
 path = Path(sys.argv[1])
 outbox.database_at(f"sqlite:///{path}").migrate([outbox.OUTBOX])
-connection, bell = outbox.connect(path), outbox.Bell(path)
+connection, notifier = outbox.connect(path), outbox.Notifier(path)
 connection.execute("BEGIN IMMEDIATE")
 outbox.add(connection, NewDelivery(id="d1", url="https://hooks.example.com/x", body=b"{}"))
 connection.execute("COMMIT")
-bell.ring()
+notifier.notify()
 print(json.dumps([*loaded]))
 """
 

@@ -31,7 +31,7 @@ SELECT pg_current_wal_lsn() - '0/0' AS log, (SELECT wal_sync FROM pg_stat_wal) A
 """
 _WRITERS = (1, 2, 8, 32)
 _SECONDS = 3.0
-_RING = "SELECT pg_notify('outspoken', '')"
+_NOTIFY = "SELECT pg_notify('outspoken', '')"
 _CORE_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -88,25 +88,25 @@ def _point(server: postgres.Server, load: Load, relays: int) -> str:
     )
 
 
-async def _commit(url: str, number: int, until: float, ring: bool) -> int:
+async def _commit(url: str, number: int, until: float, notify: bool) -> int:
     """Small transactions, one after another, each on a row of its own; returns how many."""
     connection: Any = await asyncpg.connect(url)
     done = 0
     while time.monotonic() < until:
         async with connection.transaction():
             await connection.execute("INSERT INTO relays (holder, seen_at) VALUES ($1, 0)", f"{number}.{done}")
-            if ring:
-                await connection.execute(_RING)
+            if notify:
+                await connection.execute(_NOTIFY)
         done += 1
     await connection.close()
     return done
 
 
-async def _commits(url: str, writers: int, *, ring: bool) -> float:
+async def _commits(url: str, writers: int, *, notify: bool) -> float:
     """A second, of so many producers that add one thing a transaction."""
     until = time.monotonic() + _SECONDS
-    kind = f"{writers}-{ring}"
-    done = await asyncio.gather(*(_commit(url, hash((kind, n)), until, ring) for n in range(writers)))
+    kind = f"{writers}-{notify}"
+    done = await asyncio.gather(*(_commit(url, hash((kind, n)), until, notify) for n in range(writers)))
     return sum(done) / _SECONDS
 
 
@@ -126,7 +126,7 @@ def main() -> None:
             print(_point(server, load, relays), flush=True)
         with stand.sink() as port, shared.filled(server, port, Load(1)) as url:
             for writers in _WRITERS:
-                rates = [asyncio.run(_commits(url, writers, ring=ring)) for ring in (False, True)]
+                rates = [asyncio.run(_commits(url, writers, notify=notify)) for notify in (False, True)]
                 print(f"{writers} writers: {rates[0]:.0f} commits/s, {rates[1]:.0f} with a NOTIFY in each", flush=True)
 
 

@@ -42,11 +42,11 @@ def _p95(scale: Scale, *, hangs: bool) -> float:
 
 
 def _produce(path: Path, urls: list[str], seconds: float) -> None:
-    with closing(outbox.connect(path)) as connection, closing(outbox.Bell(path)) as bell:
+    with closing(outbox.connect(path)) as connection, closing(outbox.Notifier(path)) as notifier:
         for number in range(int(seconds / EVERY)):
             connection.execute("BEGIN IMMEDIATE")
             for url in urls:
                 outbox.add(connection, NewDelivery(f"{number} {url}", url, bytes(2048)))
             connection.execute("COMMIT")
-            bell.ring()
+            notifier.notify()
             time.sleep(EVERY)

@@ -51,24 +51,24 @@ async def _sample(count: int) -> list[float]:
     async with receiving(watch.handle) as port:
         with stand.new_outbox() as path, stand.relay(path, port) as relay:
             await asyncio.to_thread(stand.wait_until_ready, path, relay)
-            with _producing(path) as (connection, bell):
-                took = [await _one(watch, connection, bell, callback(port, 0), n) for n in range(_WARM_UP + count)]
+            with _producing(path) as (connection, notifier):
+                took = [await _one(watch, connection, notifier, callback(port, 0), n) for n in range(_WARM_UP + count)]
     return took[_WARM_UP:]
 
 
 @contextmanager
-def _producing(path: Path) -> Iterator[tuple[Connection, outbox.Bell]]:
-    with closing(outbox.connect(path)) as connection, closing(outbox.Bell(path)) as bell:
-        yield connection, bell
+def _producing(path: Path) -> Iterator[tuple[Connection, outbox.Notifier]]:
+    with closing(outbox.connect(path)) as connection, closing(outbox.Notifier(path)) as notifier:
+        yield connection, notifier
 
 
-async def _one(watch: Watch, connection: Connection, bell: outbox.Bell, url: str, number: int) -> float:
+async def _one(watch: Watch, connection: Connection, notifier: outbox.Notifier, url: str, number: int) -> float:
     came = watch.wait()
     connection.execute("BEGIN IMMEDIATE")
     outbox.add(connection, NewDelivery(str(number), url, bytes(2048)))
     connection.execute("COMMIT")
     committed = perf_counter()
-    bell.ring()
+    notifier.notify()
     took = await came - committed
     await asyncio.sleep(_REST)
     return took

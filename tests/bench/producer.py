@@ -26,14 +26,14 @@ _ASK_AGAIN_SECONDS = 0.001
 def produce(path: Path, seconds: float, url: str) -> dict[str, float]:
     """As fast as commits go."""
     rows, longest, until = 0, 0.0, time.perf_counter() + seconds
-    with closing(outbox.connect(path)) as connection, closing(outbox.Bell(path)) as bell:
+    with closing(outbox.connect(path)) as connection, closing(outbox.Notifier(path)) as notifier:
         connection.execute("PRAGMA busy_timeout = 0")
         while (began := time.perf_counter()) < until:
             _begin(connection)
             outbox.add(connection, NewDelivery(str(uuid.uuid4()), url, bytes(2048)))
             connection.execute("COMMIT")
             longest, rows = max(longest, time.perf_counter() - began), rows + 1
-            bell.ring()
+            notifier.notify()
     return {"rows": rows, "longest": longest, "ended": time.time()}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.outbox.moving.tables import Table
-from relay.outbox.sqlite.alive import living
+from relay.outbox.sqlite.liveness import living
 from relay.outbox.store import Connection
 
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"

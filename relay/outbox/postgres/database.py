@@ -14,21 +14,21 @@ from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
-from relay.outbox.postgres.doorbell import PostgresDoorbell, SilentBell
 from relay.outbox.postgres.migrating import migrate
+from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
 from relay.outbox.postgres.sessions import Sessions
 from relay.outbox.postgres.writer import PostgresReader, PostgresWriter
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _APPLICATION = "outspoken"
-_RING = "SELECT pg_notify('outspoken', '')"
+_NOTIFY = "SELECT pg_notify('outspoken', '')"
 _LEDGER = "SELECT to_regclass('migrations') IS NOT NULL"
 _NEWEST = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
 # An operator's list of a million rows may take its time; a relay's batch may not.
 _PEOPLE_SECONDS = 60.0
 
 
-class Unsigned:
+class PostgresLiveness:
     """A name, and no sign of life: that a process on another machine has ended is known when it is overdue.
 
     A lock that the server keeps for a session would be lost with the connection, and a server that restarts would look
@@ -89,7 +89,7 @@ class PostgresDatabase:
         """One transaction, after which relays are told to look. Raises StoreUnavailable, with words."""
         with self._connected() as connection, connection.transaction():
             yield connection
-            connection.execute(_RING)
+            connection.execute(_NOTIFY)
 
     @contextmanager
     def _connected(self) -> Iterator[PostgresConnection]:
@@ -113,17 +113,17 @@ class PostgresDatabase:
         """For an event loop that writes."""
         return PostgresWriter(self._connection(2 * busy_seconds))
 
-    def bell(self) -> SilentBell:
+    def notifier(self) -> PostgresNotifier:
         """For a producer."""
-        return SilentBell()
+        return PostgresNotifier()
 
-    def sign(self) -> Unsigned:
+    def liveness(self) -> PostgresLiveness:
         """For whoever holds streams, or promises to end them."""
-        return Unsigned()
+        return PostgresLiveness()
 
-    def doorbell(self, *heard: asyncio.Event) -> PostgresDoorbell:
+    def listener(self, *heard: asyncio.Event) -> PostgresListener:
         """For a relay."""
-        return PostgresDoorbell(self._sessions, *heard)
+        return PostgresListener(self._sessions, *heard)
 
     def now(self) -> float:
         """The server's time."""

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
-from relay.outbox.sqlite.alive import LifeSign
-from relay.outbox.sqlite.bell import Bell
-from relay.outbox.sqlite.doorbell import Doorbell
+from relay.outbox.sqlite.liveness import SqliteLiveness
 from relay.outbox.sqlite.migrating import migrate
+from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.writer import SqliteReader, SqliteWriter, error_kind
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
@@ -105,17 +104,17 @@ class SqliteDatabase:
         """For an event loop that writes."""
         return SqliteWriter(self.path, busy_seconds)
 
-    def bell(self) -> Bell:
+    def notifier(self) -> SqliteNotifier:
         """For a producer."""
-        return Bell(self.path)
+        return SqliteNotifier(self.path)
 
-    def sign(self) -> LifeSign:
+    def liveness(self) -> SqliteLiveness:
         """For whoever holds streams, or promises to end them."""
-        return LifeSign(self.path)
+        return SqliteLiveness(self.path)
 
-    def doorbell(self, *heard: asyncio.Event) -> Doorbell:
+    def listener(self, *heard: asyncio.Event) -> SqliteListener:
         """For a relay."""
-        return Doorbell(self.path, *heard)
+        return SqliteListener(self.path, *heard)
 
     def now(self) -> float:
         """Epoch seconds."""

@@ -95,13 +95,13 @@ async def test_finishing_ends_the_job_adds_the_delivery_and_rings(
     store: JobStore, database: Database, rows: Rows
 ) -> None:
     heard = asyncio.Event()
-    bell = database.doorbell(heard)
-    await bell.open()
+    notifier = database.listener(heard)
+    await notifier.open()
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     assert await store.finish(job, HEARD, delivery())
     await asyncio.wait_for(heard.wait(), 5)
-    await bell.close()
+    await notifier.close()
     assert rows("SELECT state, error_code, crashes FROM jobs") == [("done", None, 0)]
     assert rows("SELECT id FROM deliveries") == [("job-1",)]
     assert not await store.finish(job, HEARD, delivery("again"))

@@ -264,12 +264,12 @@ def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(data
 
 async def test_an_act_rings_the_relays(database: Database) -> None:
     heard = asyncio.Event()
-    doorbell = database.doorbell(heard)
-    await doorbell.open()
+    listener = database.listener(heard)
+    await listener.open()
     try:
         put(database, new())
         await asyncio.to_thread(operations.pause, database, ORIGIN, OPERATOR)
         async with asyncio.timeout(5):
             await heard.wait()
     finally:
-        await doorbell.close()
+        await listener.close()

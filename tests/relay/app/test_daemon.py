@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 from prometheus_client.parser import text_string_to_metric_families
 from standardwebhooks import Webhook
 
-from relay.outbox import Bell
+from relay.outbox import Notifier
 from relay.outbox.model import Method, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
@@ -100,9 +100,9 @@ def submit(stage: Stage, *ids: str, method: Method = Method.POST, body: bytes = 
         outbox_of(stage),
         *(new(id_, f"{stage.callback_url}?id={id_}", method=method, body=body) for id_ in ids),
     )
-    bell = Bell(stage.database)
-    bell.ring()
-    bell.close()
+    notifier = Notifier(stage.database)
+    notifier.notify()
+    notifier.close()
 
 
 async def metric(stage: Stage, wanted: str) -> float:

@@ -58,7 +58,7 @@ class Relay:
         self.stocks = self.expiries = 0
         self.stock_fails = False
         wake = asyncio.Event()
-        self.doorbell = database.doorbell(wake)
+        self.listener = database.listener(wake)
         settler = Settler(outbox, self.tell, wake)
         courier = Courier(
             shelf=outbox,
@@ -102,13 +102,13 @@ class Relay:
 
     @asynccontextmanager
     async def running(self, drain_seconds: float = 5.0) -> AsyncIterator[asyncio.Task[None]]:
-        await self.doorbell.open()
+        await self.listener.open()
         task = asyncio.create_task(self.service.run(drain_seconds))
         yield task
         self.service.stop()
         async with asyncio.timeout(10):
             await task
-        await self.doorbell.close()
+        await self.listener.close()
 
 
 async def test_what_waited_before_the_start_is_delivered(database: Database, outbox: Outbox) -> None:
@@ -120,15 +120,15 @@ async def test_what_waited_before_the_start_is_delivered(database: Database, out
 
 
 async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, outbox: Outbox) -> None:
-    relay, bell = Relay(database, outbox), database.bell()
+    relay, notifier = Relay(database, outbox), database.notifier()
     async with relay.running():
         for id_ in ("first", "second", "third"):
             put(database, new(id_))
             began = time.perf_counter()
-            bell.ring()
+            notifier.notify()
             assert await relay.delivered() == id_
             assert time.perf_counter() - began < 2
-    bell.close()
+    notifier.close()
 
 
 async def test_a_lost_ring_costs_one_poll(database: Database, outbox: Outbox) -> None:
@@ -149,19 +149,19 @@ async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Da
 
 async def test_stopping_lets_the_attempt_under_way_finish(database: Database, outbox: Outbox) -> None:
     put(database, new("d1"))
-    relay, bell = Relay(database, outbox), database.bell()
+    relay, notifier = Relay(database, outbox), database.notifier()
     relay.door.open.clear()
     async with relay.running() as task:
         await relay.door.knocked.wait()
         relay.service.stop()
         assert relay.service.draining
         put(database, new("late"))
-        bell.ring()
+        notifier.notify()
         await asyncio.wait([task], timeout=0.05)
         assert not task.done()
         relay.door.open.set()
         await task
-    bell.close()
+    notifier.close()
     assert states(database) == {"d1": "delivered", "late": "pending"}
 
 

@@ -74,7 +74,7 @@ class Place:
     def __init__(self, database: Database, port: int) -> None:
         self.database = database
         self.port = port
-        self.bell = database.bell()
+        self.notifier = database.notifier()
 
     def message(self, number: int, key: str = "s", live_until: float | None = None) -> NewDelivery:
         """The n-th of a stream."""
@@ -86,11 +86,11 @@ class Place:
 
     def add(self, *numbers: int, key: str = "s", live_until: float | None = None) -> None:
         put(self.database, *(self.message(number, key, live_until) for number in numbers))
-        self.bell.ring()
+        self.notifier.notify()
 
     def end(self, key: str = "s") -> None:
         writing(self.database, lambda connection: outbox.end_stream(connection, key))
-        self.bell.ring()
+        self.notifier.notify()
 
     def status(self, key: str = "s") -> StreamStatus:
         return reading(self.database, lambda connection: outbox.watch_streams(connection, [key]))[key]
@@ -109,8 +109,8 @@ class Place:
         """One that runs until the block ends, and drains then."""
         rules = rules or Rules(ports=frozenset({self.port}), networks=(IPv4Network("127.0.0.0/8"),))
         store, wake = LiveStreams(self.database, hold), asyncio.Event()
-        doorbell = self.database.doorbell(wake)
-        await doorbell.open()
+        listener = self.database.listener(wake)
+        await listener.open()
         carrier = StreamCarrier(
             store,
             WebSocketTransport(Resolver(rules), bounds or SocketBounds(close_timeout=0.5)),
@@ -128,7 +128,7 @@ class Place:
         finally:
             carrier.stop()
             await running
-            await doorbell.close()
+            await listener.close()
             await store.close()
 
 
@@ -144,7 +144,7 @@ def place(database: Database, receiver: Receiver) -> Iterator[Place]:
     """An outbox whose streams lead there."""
     opened = Place(database, receiver.port)
     yield opened
-    opened.bell.close()
+    opened.notifier.close()
 
 
 def texts(key: str, count: int) -> list[str]:
@@ -216,7 +216,7 @@ async def test_a_hundred_streams_go_at_once(place: Place, receiver: Receiver) ->
     async with place.relay(told) as carrier:
         for number in range(3):
             put(place.database, *(place.message(number, key) for key in keys))
-            place.bell.ring()
+            place.notifier.notify()
         conversations = [await receiver.next() for _ in keys]
         assert carrier.held == 100
         for key in keys:
@@ -281,7 +281,7 @@ async def test_a_slow_receiver_holds_up_its_own_stream_only(place: Place, receiv
             place.database,
             new("slow", f"ws://127.0.0.1:{stuck.port}/", body=b"x" * 30_000_000, stream=Stream("slow")),
         )
-        place.bell.ring()
+        place.notifier.notify()
         await stuck.reached.wait()
         place.add(0)
         conversation = await receiver.next()
@@ -391,7 +391,7 @@ async def test_a_full_disk_holds_no_message_up_and_loses_no_end(place: Place, re
         await told.until(lambda it: len(it.attempts) == 1)
         put(place.database, place.message(1))
         with full_disk():
-            place.bell.ring()
+            place.notifier.notify()
             await conversation.heard(2)
             await told.until(lambda it: "stream_settle" in it.failed)
         await told.until(lambda it: len(it.attempts) == 2)
@@ -411,6 +411,6 @@ async def test_a_stream_that_somebody_else_ended_is_let_go(place: Place, receive
             "UPDATE streams SET state = 'killed', reason = 'relay_gone', finished_at = 1, holder = NULL,"
             " holder_until = NULL",
         )
-        place.bell.ring()
+        place.notifier.notify()
         await conversation.closed()
         assert carrier.held == 0

@@ -106,7 +106,7 @@ def test_what_was_killed_or_never_was_is_not_ended(producer: Producer) -> None:
 
 def test_a_socket_whose_holder_is_overdue_is_gone(producer: Producer) -> None:
     producer.put(message())
-    with closing(producer.database.sign()) as holder:
+    with closing(producer.database.liveness()) as holder:
         rows(producer.database, "UPDATE streams SET holder = ?, holder_until = ?", holder.name, time.time() + 100)
         assert status(producer).state is StreamState.OPEN
         rows(producer.database, "UPDATE streams SET holder_until = ?", LONG_AGO)

@@ -95,7 +95,7 @@ def test_a_source_whose_leases_hold_is_refused_unless_nobody_is_there(database: 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_file_that_a_process_is_at_work_on_is_refused(database: Database, target: Database) -> None:
-    with closing(database.sign()):
+    with closing(database.liveness()):
         refuses(database, target, "1 process on it")
     assert move(database, target, silent).rows["secrets"] == 1
 

@@ -63,14 +63,14 @@ async def relay(database: Database) -> AsyncIterator[Outbox]:
 
 async def test_what_psql_adds_wakes_a_relay_which_claims_it(database: Database, psql: Psql, relay: Outbox) -> None:
     heard = asyncio.Event()
-    doorbell = database.doorbell(heard)
-    await doorbell.open()
+    listener = database.listener(heard)
+    await listener.open()
     try:
         heard.clear()
         await asyncio.to_thread(psql, ADD)
         await asyncio.wait_for(heard.wait(), 10)
     finally:
-        await doorbell.close()
+        await listener.close()
     (delivery,) = (await relay.claim(10, {}, 10)).deliveries
     assert (delivery.id, delivery.destination) == ("from psql", "https://h.example:443")
     assert (delivery.method, delivery.kind, delivery.content_type) == ("POST", "final", "application/json")

@@ -1,4 +1,4 @@
-"""The bells of a SQLite file: sockets beside it, whose owners come and go, or are killed."""
+"""Who listens at a SQLite file: sockets beside it, whose owners come and go, or are killed."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox.sqlite.bell import Bell
-from relay.outbox.sqlite.doorbell import Doorbell
+from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 
 
 @pytest.fixture
-def bell(path: Path) -> Iterator[Bell]:
-    rung = Bell(path)
-    yield rung
-    rung.close()
+def notifier(path: Path) -> Iterator[SqliteNotifier]:
+    made = SqliteNotifier(path)
+    yield made
+    made.close()
 
 
 @asynccontextmanager
 async def listening(path: Path) -> AsyncIterator[asyncio.Event]:
     heard = asyncio.Event()
-    doorbell = Doorbell(path, heard)
-    await doorbell.open()
+    listener = SqliteListener(path, heard)
+    await listener.open()
     try:
         yield heard
     finally:
-        await doorbell.close()
+        await listener.close()
 
 
 async def hears(heard: asyncio.Event) -> None:
@@ -42,18 +41,18 @@ def sockets(path: Path) -> list[Path]:
     return list(path.with_name(f"{path.name}.bells").iterdir())
 
 
-async def test_a_relay_on_another_database_hears_nothing(path: Path, bell: Bell) -> None:
+async def test_a_relay_on_another_database_hears_nothing(path: Path, notifier: SqliteNotifier) -> None:
     async with listening(path) as here, listening(path.with_name("other.db")) as elsewhere:
-        bell.ring()
+        notifier.notify()
         await hears(here)
         assert not elsewhere.is_set()
 
 
-async def test_a_relay_that_left_takes_its_bell_along(path: Path, bell: Bell) -> None:
+async def test_a_relay_that_left_takes_its_socket_along(path: Path, notifier: SqliteNotifier) -> None:
     async with listening(path):
         assert len(sockets(path)) == 1
     assert sockets(path) == []
-    bell.ring()
+    notifier.notify()
 
 
 def leave_a_dead_socket(path: Path) -> Path:
@@ -64,52 +63,54 @@ def leave_a_dead_socket(path: Path) -> Path:
     return address
 
 
-async def test_a_stray_file_among_the_bells_keeps_nobody_from_hearing(path: Path, bell: Bell) -> None:
+async def test_a_stray_file_among_the_sockets_keeps_nobody_from_hearing(path: Path, notifier: SqliteNotifier) -> None:
     async with listening(path) as heard:
         leftover = sockets(path)[0].with_name("a-file-of-somebody.sock")
         leftover.write_text("")
-        bell.ring()
+        notifier.notify()
         await hears(heard)
 
 
-async def test_the_bell_of_a_killed_relay_is_removed_by_the_next(path: Path, bell: Bell) -> None:
+async def test_the_socket_of_a_killed_relay_is_removed_by_the_next(path: Path, notifier: SqliteNotifier) -> None:
     leftover = leave_a_dead_socket(path)
-    bell.ring()
+    notifier.notify()
     async with listening(path) as heard:
         assert not leftover.exists()
-        bell.ring()
+        notifier.notify()
         await hears(heard)
 
 
-async def test_the_bell_of_a_living_relay_stays(path: Path, bell: Bell) -> None:
+async def test_the_socket_of_a_living_relay_stays(path: Path, notifier: SqliteNotifier) -> None:
     async with listening(path) as first:
         async with listening(path):
             assert len(sockets(path)) == 2
-        bell.ring()
+        notifier.notify()
         await hears(first)
 
 
 async def test_the_path_of_the_database_may_be_long(folder: Path) -> None:
     path = folder / ("long" * 30) / ("longer" * 20) / "outspoken.db"
     path.parent.mkdir(parents=True)
-    bell = Bell(path)
+    notifier = SqliteNotifier(path)
     async with listening(path) as first, listening(path) as second:
-        bell.ring()
+        notifier.notify()
         await hears(first)
         await hears(second)
-    bell.close()
+    notifier.close()
     assert sockets(path) == []
 
 
 async def test_a_ring_does_not_fail_where_the_folder_cannot_be_read(folder: Path) -> None:
     (folder / "outspoken.db.bells").write_text("not a folder")
-    bell = Bell(folder / "outspoken.db")
-    bell.ring()
-    bell.close()
+    notifier = SqliteNotifier(folder / "outspoken.db")
+    notifier.notify()
+    notifier.close()
 
 
-async def test_a_ring_never_blocks_though_nobody_listens_to_the_last_ten_thousand(path: Path, bell: Bell) -> None:
+async def test_a_notification_never_blocks_though_nobody_reads_ten_thousand(
+    path: Path, notifier: SqliteNotifier
+) -> None:
     async with listening(path) as heard:
         for _ in range(10_000):
-            bell.ring()
+            notifier.notify()
         await hears(heard)

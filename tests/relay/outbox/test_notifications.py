@@ -1,4 +1,4 @@
-"""A ring after a commit is heard by every relay on the database."""
+"""A notification after a commit is heard by every relay on the database."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from relay.outbox.store import Bell, Database
+from relay.outbox.store import Database, Notifier
 from tests.relay.deliveries import new, put
 
 
 @pytest.fixture
-def bell(database: Database) -> Iterator[Bell]:
-    rung = database.bell()
-    yield rung
-    rung.close()
+def notifier(database: Database) -> Iterator[Notifier]:
+    made = database.notifier()
+    yield made
+    made.close()
 
 
 @asynccontextmanager
 async def listening(database: Database) -> AsyncIterator[asyncio.Event]:
     heard = asyncio.Event()
-    doorbell = database.doorbell(heard)
-    await doorbell.open()
+    listener = database.listener(heard)
+    await listener.open()
     heard.clear()  # whoever begins to listen may be told to look first
     try:
         yield heard
     finally:
-        await doorbell.close()
+        await listener.close()
 
 
 async def hears(heard: asyncio.Event) -> None:
@@ -37,33 +37,33 @@ async def hears(heard: asyncio.Event) -> None:
     heard.clear()
 
 
-async def test_a_ring_wakes_the_relay_every_time(database: Database, bell: Bell) -> None:
+async def test_a_notification_wakes_the_relay_every_time(database: Database, notifier: Notifier) -> None:
     async with listening(database) as heard:
         for number in range(3):
             assert not heard.is_set()
             put(database, new(f"d{number}"))
-            bell.ring()
+            notifier.notify()
             await hears(heard)
 
 
-async def test_every_relay_on_the_database_hears_a_ring(database: Database, bell: Bell) -> None:
+async def test_every_relay_on_the_database_hears_a_notification(database: Database, notifier: Notifier) -> None:
     async with listening(database) as first, listening(database) as second:
         put(database, new())
-        bell.ring()
+        notifier.notify()
         await hears(first)
         await hears(second)
 
 
-async def test_a_ring_wakes_every_loop_of_a_relay(database: Database, bell: Bell) -> None:
+async def test_a_notification_wakes_every_loop_of_a_relay(database: Database, notifier: Notifier) -> None:
     first, second = asyncio.Event(), asyncio.Event()
-    doorbell = database.doorbell(first, second)
-    await doorbell.open()
+    listener = database.listener(first, second)
+    await listener.open()
     put(database, new())
-    bell.ring()
+    notifier.notify()
     await hears(first)
     assert second.is_set()
-    await doorbell.close()
+    await listener.close()
 
 
-def test_a_ring_that_nobody_hears_is_no_failure(bell: Bell) -> None:
-    bell.ring()
+def test_a_notification_that_nobody_hears_is_no_failure(notifier: Notifier) -> None:
+    notifier.notify()

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from relay.outbox.store import Connection
 
 
-class LifeSign:
+class SqliteLiveness:
     """A process says by its `name` that it lives, until it closes this or ends."""
 
     def __init__(self, database: Path) -> None:

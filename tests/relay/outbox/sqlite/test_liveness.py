@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox import LifeSign, connect, watch_streams
+from relay.outbox import Liveness, connect, watch_streams
 from relay.outbox.model import KillReason, Stream, StreamState, StreamStatus
-from relay.outbox.sqlite import alive
+from relay.outbox.sqlite import liveness
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.queue.streams import LiveStreams, Tasks, Tended
 from tests.relay.deliveries import new, put, rows
@@ -22,10 +22,10 @@ SOCKET = "ws://receiver.example/live"
 LIVES = """
 import sys
 from pathlib import Path
-from relay.outbox import LifeSign
+from relay.outbox import Liveness
 
-sign = LifeSign(Path(sys.argv[1]))
-print(sign.name, flush=True)
+liveness = Liveness(Path(sys.argv[1]))
+print(liveness.name, flush=True)
 sys.stdin.read()
 """
 
@@ -36,7 +36,7 @@ def files(path: Path) -> list[str]:
 
 def gone(path: Path, names: Iterable[str]) -> frozenset[str]:
     with closing(connect(path)) as connection:
-        return alive.gone(connection, names)
+        return liveness.gone(connection, names)
 
 
 async def living(path: Path) -> tuple[asyncio.subprocess.Process, str]:
@@ -59,14 +59,14 @@ async def test_what_a_killed_process_left_behind_goes_away_with_the_next_sign(pa
     process, name = await living(path)
     process.kill()
     await process.wait()
-    sign = LifeSign(path)
-    assert files(path) == [sign.name]
-    assert gone(path, [name, sign.name]) == {name}
-    sign.close()
+    liveness = Liveness(path)
+    assert files(path) == [liveness.name]
+    assert gone(path, [name, liveness.name]) == {name}
+    liveness.close()
 
 
 def test_a_sign_that_was_taken_back_is_one_of_a_process_that_is_gone(path: Path) -> None:
-    first, second = LifeSign(path), LifeSign(path)
+    first, second = Liveness(path), Liveness(path)
     first.close()
     assert gone(path, [first.name, second.name]) == {first.name}
     second.close()
@@ -78,16 +78,16 @@ def test_nobody_ever_lived_where_nobody_said_so(path: Path) -> None:
 
 
 async def test_many_who_look_and_come_at_once_take_nobody_living_for_gone(path: Path) -> None:
-    sign = LifeSign(path)
+    liveness = Liveness(path)
 
     def come_and_look() -> frozenset[str]:
-        own = LifeSign(path)
-        seen = frozenset().union(*(gone(path, [sign.name, own.name]) for _ in range(50)))
+        own = Liveness(path)
+        seen = frozenset().union(*(gone(path, [liveness.name, own.name]) for _ in range(50)))
         own.close()
         return seen
 
     assert await asyncio.gather(*(asyncio.to_thread(come_and_look) for _ in range(8))) == [frozenset()] * 8
-    sign.close()
+    liveness.close()
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_another_relay_writes_that_down_and_does_not_wait_until_it_is_over
 
 @pytest.mark.parametrize("url", [SOCKET, "http://receiver.example/"])
 async def test_a_producer_that_is_gone_has_ended_its_stream(database: SqliteDatabase, url: str) -> None:
-    producer, until = database.sign(), time.time() + 60
+    producer, until = database.liveness(), time.time() + 60
     put(database, new("m1", url, stream=Stream("s", live_until=until, producer=producer.name)))
     put(database, new("m2", SOCKET, stream=Stream("k", live_until=until)))
     relay = LiveStreams(database)

@@ -1,4 +1,4 @@
-"""Rings by NOTIFY: the tables' own triggers do it, at the commit and for every producer, psql included."""
+"""Notifies by NOTIFY: the tables' own triggers do it, at the commit and for every producer, psql included."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _STILL_THERE_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 
 
-class SilentBell:
-    """There is nothing to do: the server rings at the commit."""
+class PostgresNotifier:
+    """Nothing is left to do: the server notifies at the commit."""
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Nothing."""
 
     def close(self) -> None:
         """Nothing."""
 
 
-class PostgresDoorbell:
+class PostgresListener:
     """A session that listens, in the relay's own event loop. While it is lost, the safety poll stands in."""
 
     def __init__(self, sessions: Sessions, *heard: asyncio.Event) -> None:
@@ -36,7 +36,7 @@ class PostgresDoorbell:
     async def open(self) -> None:
         """Listen from now on."""
         opened = asyncio.Event()
-        self._listening = asyncio.create_task(self._listen_forever(opened), name="doorbell")
+        self._listening = asyncio.create_task(self._listen_forever(opened), name="listener")
         await opened.wait()
 
     async def close(self) -> None:

@@ -1,0 +1,115 @@
+"""Wakes relays when something was committed: one empty datagram to each Unix socket beside the database.
+
+A lost datagram costs a safety poll (250 ms) and nothing else, so to notify never blocks and never fails. Watching the
+write-ahead log instead would be a race: it changes before the commit can be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+_LONGEST_ADDRESS = 100  # sun_path holds 108 bytes on Linux, 104 elsewhere
+
+
+def _folder_of(database: Path) -> Path:
+    """Where the sockets of those who listen are."""
+    return database.with_name(f"{database.name}.bells")  # the name that running processes know
+
+
+@contextmanager
+def _address_of(path: Path) -> Iterator[str]:
+    """The socket's address, through an open directory where the plain path would be too long."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+class SqliteNotifier:
+    """The producer's side: hold one, and notify after every commit that added a delivery."""
+
+    def __init__(self, database: Path) -> None:
+        self._folder = _folder_of(database)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def notify(self) -> None:
+        """Tell every relay on this database that there is something to do. Never fails."""
+        with suppress(OSError):  # no folder: no relay has ever listened
+            for path in self._folder.iterdir():
+                self._notify(path)
+
+    def _notify(self, path: Path) -> None:
+        # Would block: the relay has datagrams enough to wake it. Refused: a dead relay's socket, which its successor
+        # removes. Whatever else there is, what was committed is committed, and the safety poll finds it.
+        with suppress(OSError), _address_of(path) as address:
+            self._socket.sendto(b"", address)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+
+class SqliteListener:
+    """The listening side, one per relay process. A datagram sets all of `heard`; whoever acts on one clears it."""
+
+    def __init__(self, database: Path, *heard: asyncio.Event) -> None:
+        self._heard = heard
+        # A process id would not do: two containers that share a volume may both be process 1.
+        self._path = _folder_of(database) / f"{secrets.token_hex(8)}.sock"
+        self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def open(self) -> None:
+        """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""
+        from asyncio import get_running_loop  # a producer, who only notifies, need not wait for it
+
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        for path in self._path.parent.iterdir():
+            _remove_if_dead(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        with _address_of(self._path) as address:
+            self._socket.bind(address)
+        self._loop = get_running_loop()
+        self._loop.add_reader(self._socket, self._hear)
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._socket is None or self._loop is None:
+            return
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        self._path.unlink(missing_ok=True)
+
+    def _hear(self) -> None:
+        assert self._socket is not None
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(1)
+                for event in self._heard:
+                    event.set()
+
+
+def _remove_if_dead(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe, _address_of(path) as address:
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
