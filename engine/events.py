@@ -43,13 +43,12 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What seems to be said since the channel's last Final. The first `settled` words will not change any more."""
+    """What seems to be said since the channel's last Final."""
 
     channel: int
     start: float
     duration: float
     words: tuple[Word, ...]
-    settled: int = 0
     language: str = "en"
 
 

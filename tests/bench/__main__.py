@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench import engine, live, speed, wer
+from tests.bench import engine, live, live_lag, speed, wer
 from tests.bench.big import big, unsigned
 from tests.bench.console import console
 from tests.bench.drain import hundred, one, one_by_aiohttp
@@ -99,6 +99,24 @@ BENCHES = (
     Bench(wer.hour, wer.goals("hour", counts=True), once=True, named="engine.wer.hour"),
     Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
     Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
+    Bench(
+        live_lag.one,
+        {
+            "engine.live.lag.one.interim_p50_s": "<= 0.4",
+            "engine.live.lag.one.final_p95_s": "<= 0.8",
+            "engine.live.lag.one.interims_per_s": ">= 1",
+        },
+    ),
+    Bench(live_lag.four, live_lag.goals("four")),
+    Bench(
+        live_lag.crowd,
+        live_lag.goals("crowd")
+        | {
+            "engine.live.lag.crowd.admitted": ">= 4",
+            "engine.live.lag.crowd.refused": ">= 1",
+            "engine.live.lag.crowd.warned": "<= 0",
+        },
+    ),
     Bench(live.caller, {"live.caller.p99_ms": "< 20", "live.memory_per_session_mib": "< 1"}),
     Bench(live.callback, {"live.callback.p99_ms": "< 50"}),
     Bench(memory, {"relay.memory_growth_mib": "<= 64"}),

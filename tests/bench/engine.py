@@ -67,13 +67,16 @@ class Running:
 
 
 @contextmanager
-def engine(workers: int | None = 1) -> Iterator[Running]:
-    """A running engine in a folder of its own, which is killed at the end. None: the default number of workers."""
+def engine(workers: int | None = 1, **settings: str) -> Iterator[Running]:
+    """A running engine in a folder of its own, which is killed at the end. None: the default number of workers.
+
+    `settings` are of [engine], such as live__sessions.
+    """
     with TemporaryDirectory(prefix="outspoken-bench-") as folder:
         port, database = free_port(), Path(folder) / "outspoken.db"
         log = Path(folder) / "engine.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(ENGINE, stdout=out, env=_environment(port, database, workers))
+            process = subprocess.Popen(ENGINE, stdout=out, env=_environment(port, database, workers, settings))
         try:
             while b"engine.ready" not in log.read_bytes():
                 assert process.poll() is None, log.read_text()
@@ -84,7 +87,7 @@ def engine(workers: int | None = 1) -> Iterator[Running]:
             process.wait()
 
 
-def _environment(port: int, database: Path, workers: int | None) -> dict[str, str]:
+def _environment(port: int, database: Path, workers: int | None, more: dict[str, str]) -> dict[str, str]:
     """Settings for an engine under measurement, and none that a developer may have exported."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTSPOKEN_")}
     settings = {
@@ -93,7 +96,8 @@ def _environment(port: int, database: Path, workers: int | None) -> dict[str, st
         "OUTSPOKEN_ENGINE__AUDIO_DIR": str(database.parent / "audio"),
         "OUTSPOKEN_ENGINE__PORT": str(port),
     }
-    return inherited | settings | ({"OUTSPOKEN_ENGINE__WORKERS": str(workers)} if workers else {})
+    chosen = {f"OUTSPOKEN_ENGINE__{name.upper()}": value for name, value in more.items()}
+    return inherited | settings | chosen | ({"OUTSPOKEN_ENGINE__WORKERS": str(workers)} if workers else {})
 
 
 @cache

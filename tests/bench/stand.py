@@ -54,6 +54,8 @@ class Scale:
     uploads: int = 200
     queued: int = 1000
     sessions: int = 100
+    callers: int = 20
+    live_seconds: float = 45.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ TINY = Scale(
     uploads=3,
     queued=10,
     sessions=3,
+    callers=2,
+    live_seconds=2.5,
 )
 
 pytestmark = pytest.mark.acceptance

@@ -75,6 +75,17 @@ class Cutter:
         silent = next((n for n, speech in enumerate(reversed(self._speech)) if speech), len(self._speech))
         return self.end - silent * FRAME_SECONDS
 
+    @property
+    def silent_until(self) -> float:
+        """Up to where nobody spoke since the last piece, be it only a click."""
+        first = next((n for n, speech in enumerate(self._speech) if speech), len(self._frames))
+        return (self._first + first) * FRAME_SECONDS
+
+    @property
+    def silence_left(self) -> float | None:
+        """Seconds of silence after which the piece to come is over; None while somebody speaks."""
+        return (self._pause - self._quiet) * FRAME_SECONDS if self._quiet else None
+
     def held(self, since: float) -> bytes:
         """The piece to come, from a moment on."""
         return b"".join(self._frames[max(0, round(since / FRAME_SECONDS) - self._first) :])

@@ -1,7 +1,7 @@
 """Local agreement: of a guess that is made again and again, what two passes in a row agree on is settled. Pure.
 
-Whisper hears a growing stretch anew each time, and may change its mind about all of it. What is settled is kept, word
-for word, whatever later passes say.
+Whisper hears a growing stretch anew each time, and may change its mind about all of it. What is settled may be told for
+good before the stretch is over, and is kept meanwhile; but the pass over all of it knows better.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class LocalAgreement:
         return replace(self, settled=self.settled + rest[:agreed], open=rest[agreed:])
 
     def conclude(self, guess: Sequence[Word]) -> tuple[Word, ...]:
-        """The words, after the last pass over all of it."""
-        return self.settled + self._rest(guess)
+        """The words after those that were told, by the last pass over all of it; the settled ones if it has none."""
+        return tuple(_after((word for word in guess if _middle(word) > self.before), self.before)) or self.settled
 
     def release(self) -> LocalAgreement:
         """What is settled has been told: the stretch begins after it."""
@@ -48,7 +48,7 @@ class LocalAgreement:
         count = len(self.settled)
         if count and _texts(guess[:count]) == _texts(self.settled):
             return tuple(_after(guess[count:], self._end))
-        return tuple(_after((word for word in guess if (word.start + word.end) / 2 > self._end), self._end))
+        return tuple(_after((word for word in guess if _middle(word) > self._end), self._end))
 
 
 def _agreed(first: Iterable[Word], second: Iterable[Word], until: float) -> Iterator[Word]:
@@ -56,6 +56,10 @@ def _agreed(first: Iterable[Word], second: Iterable[Word], until: float) -> Iter
         if one.text != other.text or other.end > until:
             return
         yield other
+
+
+def _middle(word: Word) -> float:
+    return (word.start + word.end) / 2
 
 
 def _texts(words: Iterable[Word]) -> list[str]:

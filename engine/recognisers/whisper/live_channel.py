@@ -29,8 +29,9 @@ LONGEST_PAUSE = 94
 LONGEST = 375
 """Frames after which a stretch ends, pause or not: 12 s."""
 
-LONG_SECONDS = 6.0
-"""A stretch so long is not held back for its end: what is settled of it becomes final."""
+LONG_SECONDS = 8.0
+"""A stretch so long is not held back for its end: what is settled of it becomes final. Sooner would cost words, because
+the pass over all of a stretch errs less."""
 
 _EVERY = 0.5
 """Seconds of new audio that are worth an interim pass."""
@@ -75,7 +76,11 @@ class _UnderWay:
 
 class LiveChannel:
     """Push PCM, at most a tenth of a second or so at once. While it `wants` a pass, `begin` one, and say what it
-    `heard`. `due_at` and `since` are monotonic times, as in `passes`."""
+    `heard`. `due_at` and `since` are monotonic times, as in `passes`.
+
+    One pass is under way at a time. But the last one of a stretch does not wait for an interim one, whose result is
+    thrown away then.
+    """
 
     def __init__(
         self, number: int, options: LiveOptions, is_speech: Callable[[bytes], list[bool]] | None = None
@@ -93,7 +98,7 @@ class LiveChannel:
         self._turn_at = 0.0  # when this channel had its last interim pass, or began to speak
         self._promised_at = 0.0  # the same, or when an interim pass was missed since
         self._passed: float | None = None  # how far the last interim pass heard of this stretch
-        self._wait = _EVERY
+        self._took = 0.0  # seconds of the last interim pass
         self._missed = 0  # interim passes that were promised since the last pass, and not made
         self._told: tuple[str, ...] = ()  # the words of the last Partial
         self._told_until = 0.0  # the end of the last Final
@@ -147,14 +152,13 @@ class LiveChannel:
         return next((one.due_at for one in self._waiting if isinstance(one, _Over)), None)
 
     def wants(self) -> tuple[bool, float] | None:
-        """Whether the pass that is wanted now is a final one, and since when; None while none is, or one is made."""
-        if self._under_way:
-            return None
+        """Whether the pass that is wanted now is a final one, and since when; None while none is."""
         if self._waiting:
-            return True, self._first.due_at
-        if self._has_news and self._cutter.end - self._passed_until >= self._wait:
-            return False, self._turn_at
-        return None
+            return None if self._under_way and self._under_way.wanted.final else (True, self._first.due_at)
+        if self._under_way or not self._has_news or self._is_about_to_end:
+            return None
+        heard = self._cutter.end - self._passed_until
+        return (False, self._turn_at) if heard >= max(_EVERY, self._took / _SHARE) else None
 
     def begin(self) -> Pass:
         """The pass that is wanted, with the audio of this moment."""
@@ -167,15 +171,19 @@ class LiveChannel:
         self._under_way = _UnderWay(wanted, due_at)
         return wanted
 
-    def heard(self, hypothesis: Hypothesis, took: float, now: float) -> tuple[PassRecord, list[LiveEvent]]:
-        """The pass under way took so many seconds and heard this: its record, and what is told now."""
-        assert self._under_way
-        done, self._under_way = self._under_way, None
+    def heard(
+        self, wanted: Pass, hypothesis: Hypothesis, took: float, now: float
+    ) -> tuple[PassRecord, list[LiveEvent]]:
+        """A pass that was begun took so many seconds and heard this: its record, and what is told now."""
         missed, self._missed = self._missed, 0
-        record = PassRecord(done.wanted.final, done.wanted.seconds, took, done.due_at, missed)
+        if not wanted.final:
+            self._took, self._turn_at, self._promised_at = took, now, now
+        if self._under_way is None or self._under_way.wanted is not wanted:
+            return PassRecord(wanted.final, wanted.seconds, took, now, missed), []
+        done, self._under_way = self._under_way, None
         self._supposed = hypothesis.language
-        told = self._conclude(hypothesis) if done.wanted.final else self._guess(done.wanted, hypothesis, took, now)
-        return record, [*told, *self._advance()]
+        told = self._conclude(hypothesis) if wanted.final else self._guess(wanted, hypothesis)
+        return PassRecord(wanted.final, wanted.seconds, took, done.due_at, missed), [*told, *self._advance()]
 
     @property
     def _passed_until(self) -> float:
@@ -187,6 +195,12 @@ class LiveChannel:
         """Whether there is speech that an interim pass could hear, and none has."""
         spoken = self._cutter.speech_end if self._options.interim and not self._waiting else None
         return spoken is not None and spoken > self._passed_until
+
+    @property
+    def _is_about_to_end(self) -> bool:
+        """Whether the stretch would be over before an interim pass was."""
+        left = self._cutter.silence_left
+        return left is not None and left < self._took
 
     @property
     def _first(self) -> _Over:
@@ -212,7 +226,7 @@ class LiveChannel:
                         self._number, _ms(at), 0.0, (), from_finalize=True, language=public_code(self._supposed)
                     )
         if not self._waiting and self._cutter.speech_start is None:
-            yield from self._silence(self._cutter.end)
+            yield from self._silence(self._cutter.silent_until)
 
     def _silence(self, until: float) -> Iterator[LiveEvent]:
         """Nobody speaks since the last word."""
@@ -225,9 +239,8 @@ class LiveChannel:
             self._last_word_end = None
             yield UtteranceEnded(self._number, last)
 
-    def _guess(self, done: Pass, hypothesis: Hypothesis, took: float, now: float) -> Iterator[LiveEvent]:
-        self._passed, self._turn_at, self._promised_at = done.end, now, now
-        self._wait = max(_EVERY, took / _SHARE)
+    def _guess(self, done: Pass, hypothesis: Hypothesis) -> Iterator[LiveEvent]:
+        self._passed = done.end
         if self._waiting:
             return  # the stretch is over meanwhile, and will be heard to its end
         self._agreement = self._agreement.hear(hypothesis.words, done.end - _EDGE)
@@ -238,7 +251,7 @@ class LiveChannel:
         elif texts and texts != self._told:
             self._told = texts
             start, seconds, language = _ms(done.start), _ms(done.seconds), public_code(self._supposed)
-            yield Partial(self._number, start, seconds, words, len(settled), language)
+            yield Partial(self._number, start, seconds, words, language)
 
     def _settle(self, words: tuple[Word, ...]) -> Final:
         """The settled words of a long stretch, which goes on after them."""

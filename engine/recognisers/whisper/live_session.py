@@ -91,10 +91,10 @@ class WorkerSession:
         return self._channels[channel].begin()
 
     def heard(
-        self, channel: int, hypothesis: Hypothesis, took: float, now: float
+        self, channel: int, wanted: Pass, hypothesis: Hypothesis, took: float, now: float
     ) -> tuple[PassRecord, list[LiveEvent]]:
         """What it heard, after so many seconds."""
-        record, told = self._channels[channel].heard(hypothesis, took, now)
+        record, told = self._channels[channel].heard(wanted, hypothesis, took, now)
         return record, self._ended(told)
 
     def close(self) -> None:

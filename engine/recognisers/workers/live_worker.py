@@ -78,7 +78,7 @@ class LiveWorker:
         self._wanted: dict[Spec, list[Callable[[PassRecogniser | None], None]]] = {}  # while they are being loaded
         self._opening: set[int] = set()
         self._sessions: dict[int, _Entry] = {}
-        self._making: dict[tuple[int, int], float] = {}  # when the pass of a session's channel began
+        self._making: dict[int, float] = {}  # the passes under way, by their identity, and when they began
 
     def take(self, number: int, message: wire.Message, came_at: float) -> None:
         """What the engine says."""
@@ -100,9 +100,10 @@ class LiveWorker:
         """Begin those that are next, as many as there is room for."""
         while len(self._making) < self._passes and (one := next_pass(self._waiting())):
             entry = self._sessions[one.session]
-            hear = partial(_timed, entry.recogniser, entry.session.begin(one.channel), entry.options)
-            self._making[one.session, one.channel] = time.monotonic()
-            self._outside(hear, partial(self._heard, one, entry))
+            wanted = entry.session.begin(one.channel)
+            self._making[id(wanted)] = time.monotonic()
+            hear = partial(_timed, entry.recogniser, wanted, entry.options)
+            self._outside(hear, partial(self._heard, one, entry, wanted))
 
     def patience(self, stall: float) -> float | None:
         """Seconds until a pass under way has taken so long that it counts as hung; None while there is none."""
@@ -164,10 +165,10 @@ class LiveWorker:
             for channel, final, since in entry.session.wants():
                 yield Waiting(number, channel, final, since)
 
-    def _heard(self, one: Waiting, entry: _Entry, found: tuple[Hypothesis, float]) -> None:
-        del self._making[one.session, one.channel]
+    def _heard(self, one: Waiting, entry: _Entry, wanted: Pass, found: tuple[Hypothesis, float]) -> None:
+        del self._making[id(wanted)]
         if self._sessions.get(one.session) is entry:
-            record, told = entry.session.heard(one.channel, *found, time.monotonic())
+            record, told = entry.session.heard(one.channel, wanted, *found, time.monotonic())
             self._tell(one.session, entry, told, made=record)
             self._take_in(one.session, entry)
 

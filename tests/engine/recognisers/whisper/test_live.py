@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from difflib import SequenceMatcher
 from functools import cache, partial
 
 import numpy as np
@@ -41,7 +42,8 @@ def listen(pcm: bytes, options: LiveOptions = OPTIONS) -> Iterator[LiveEvent]:
 
 def passes(channel: LiveChannel, options: LiveOptions) -> Iterator[LiveEvent]:
     while channel.wants():
-        _, told = channel.heard(whisper().hear(channel.begin(), options), took=0.0, now=0.0)
+        wanted = channel.begin()
+        _, told = channel.heard(wanted, whisper().hear(wanted, options), took=0.0, now=0.0)
         yield from told
 
 
@@ -96,23 +98,13 @@ def test_the_first_guess_comes_within_a_second_of_speech() -> None:
     assert partial_.start + partial_.duration - started.at < 1.0
 
 
-@pytest.mark.parametrize("name", ["demo", "noisy/kitchen", "endless"])
-def test_a_settled_word_never_changes(name: str) -> None:
-    settled: list[str] = []
-    seen = 0
-    for one in told(name):
-        if isinstance(one, Partial | Final):
-            assert texts(one.words)[: len(settled)] == settled
-            settled = texts(one.words[: one.settled]) if isinstance(one, Partial) else []
-            seen += len(settled)
-    assert seen > 0
-
-
 def test_who_never_pauses_is_not_kept_waiting_for_what_is_settled() -> None:
     heard = finals(told("endless"))
     assert len(heard) >= 2
     assert max(final.duration for final in heard) < 2 * LONG_SECONDS
     assert not any(final.speech_final for final in heard[:-1])
+    phrase = [word.strip(".,").lower() for word in clip("demo").lines[2].text.split()]
+    assert SequenceMatcher(None, understood(told("endless")), phrase * 6).ratio() > 0.9
 
 
 def test_silence_noise_and_a_tone_have_no_words() -> None:

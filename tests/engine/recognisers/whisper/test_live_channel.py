@@ -61,7 +61,8 @@ class Listener:
 
     def make_passes(self) -> Iterator[LiveEvent]:
         while self.channel.wants():
-            record, told = self.channel.heard(self._hypothesis(self.channel.begin()), self.took, self._now)
+            wanted = self.channel.begin()
+            record, told = self.channel.heard(wanted, self._hypothesis(wanted), self.took, self._now)
             self.records.append(record)
             yield from told
 
@@ -144,6 +145,15 @@ def test_silence_after_speech_is_not_heard_again_and_again() -> None:
     one = listener(replace(OPTIONS, endpointing=3.0))
     told = list(one.push(sound((LOUD, 1.2), (QUIET, 2.5))))
     assert 2 <= sum(isinstance(event, Partial) for event in told) <= 3
+
+
+@pytest.mark.parametrize(("took", "wants"), [(0.01, True), (0.25, False)])
+def test_no_interim_pass_begins_that_would_end_after_the_stretch(took: float, wants: bool) -> None:
+    one = listener(took=took)
+    list(one.push(sound((LOUD, 1.2))))
+    one.in_time = False
+    list(one.push(sound((LOUD, 0.6), (QUIET, 0.2))))
+    assert (one.channel.wants() is not None) is wants
 
 
 def test_interim_results_that_were_promised_and_not_made_are_counted_and_pauses_are_not() -> None:
@@ -244,10 +254,14 @@ def test_a_stretch_that_is_over_before_its_interim_pass_is_told_once_as_final() 
     list(one.push(sound((LOUD, 0.7))))
     early = one.channel.begin()
     list(one.push(sound((QUIET, 0.5))))
-    assert one.channel.wants() is None  # one pass at a time
-    assert one.channel.heard(Hypothesis((Word("early", 0.0, 0.6, 1.0),), "en"), 0.1, 1.2)[1] == []
-    assert not early.final
-    assert [type(event) for event in one.make_passes()] == [Final]
+    late = one.channel.begin()  # without waiting for the other
+    assert (early.final, late.final) == (False, True)
+    assert one.channel.wants() is None
+    assert one.channel.heard(early, Hypothesis((Word("early", 0.0, 0.6, 1.0),), "en"), 0.1, 1.2)[1] == []
+    ((told),) = one.channel.heard(late, Hypothesis((Word("late", 0.0, 0.6, 1.0),), "en"), 0.1, 1.3)[1]
+    assert isinstance(told, Final)
+    assert [word.text for word in told.words] == ["late"]
+    assert one.channel.is_idle
 
 
 spoken = st.lists(st.tuples(st.sampled_from([LOUD, QUIET]), st.floats(0.03, 4)), max_size=8)

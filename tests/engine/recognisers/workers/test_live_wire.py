@@ -54,7 +54,7 @@ def test_a_message_arrives_as_it_was_sent(message: wire.Message) -> None:
             2,
             (
                 SpeechStarted(1, 0.2),
-                Partial(1, 0.0, 1.0, WORDS, 1, "es"),
+                Partial(1, 0.0, 1.0, WORDS, "es"),
                 Final(0, 0.0, 1.0, (), True, True),
                 UtteranceEnded(0, 1.0),
                 Finished(3.0, 2, "ab"),
