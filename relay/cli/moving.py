@@ -10,19 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from relay.cli.terminal import console
-from relay.outbox.moving import Progress
+from relay.outbox.moving import MoveProgress
 
 _WORDS = {"copy": "copying", "compare": "comparing"}
 
 
 @contextmanager
-def moving_bar() -> Iterator[Callable[[Progress], None]]:
+def moving_bar() -> Iterator[Callable[[MoveProgress], None]]:
     """Whom to tell."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         tasks: dict[tuple[str, str], TaskID] = {}
 
-        def tell(progress: Progress) -> None:
+        def tell(progress: MoveProgress) -> None:
             name = (progress.step, progress.table)
             if name not in tasks:
                 tasks[name] = bars.add_task(f"{_WORDS[progress.step]} {progress.table}", total=progress.rows)

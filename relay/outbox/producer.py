@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload, runtim
 
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
-from relay.outbox.postgres.words import words
+from relay.outbox.postgres.placeholders import numbered
 from relay.outbox.producing import POSTGRES, SQLITE, Script, Scripts
 from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection
@@ -200,7 +200,7 @@ async def _perform_on_asyncpg(session: Session, script: Script[None]) -> None:
 
 async def _fetch(session: Session, sql: str, values: Mapping[str, Any]) -> list[Any]:
     _require_begun(session)
-    found = words(sql)
+    found = numbered(sql)
     try:
         return await session.fetch(found.text, *found.arguments(values))
     except Exception as error:

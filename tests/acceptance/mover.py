@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from relay.outbox import database_at
-from relay.outbox.moving import Progress, move
+from relay.outbox.moving import MoveProgress, move
 
 
-def tell(progress: Progress) -> None:
+def tell(progress: MoveProgress) -> None:
     """One line out, one line in."""
     print(progress.step, progress.table, progress.done, flush=True)
     sys.stdin.readline()

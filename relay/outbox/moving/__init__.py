@@ -5,6 +5,6 @@ knows how far it has come, and can be used for nothing else until everything was
 """
 
 from relay.outbox.moving.move import Moved, move
-from relay.outbox.moving.progress import Progress
+from relay.outbox.moving.progress import MoveProgress
 
-__all__ = ["Moved", "Progress", "move"]
+__all__ = ["MoveProgress", "Moved", "move"]

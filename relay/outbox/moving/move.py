@@ -13,14 +13,14 @@ from typing import Any
 from relay.outbox.errors import MoveRefused, SchemaError, UnfinishedMove
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.moving import progress
-from relay.outbox.moving.progress import Progress
-from relay.outbox.moving.reading import Reading, Row
-from relay.outbox.moving.side import side_of
-from relay.outbox.moving.tables import Table, in_order, insertion, quoted, require_room
+from relay.outbox.moving.postgres import PostgresDialect
+from relay.outbox.moving.progress import MoveProgress
+from relay.outbox.moving.sqlite import SqliteDialect
+from relay.outbox.moving.tables import Dialect, Row, Table, TableReader, in_order, insertion, quoted, require_room
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[MoveProgress], None]
 
 # What a database says about itself, and who is at work on it: neither is moved.
 _STAYS = frozenset({"migrations", "relays", progress.TABLE})
@@ -68,7 +68,7 @@ class _Move:
     def __init__(
         self, source: Database, target: Database, connection: Connection, tables: tuple[Table, ...], tell: Tell
     ) -> None:
-        self._here, self._there = side_of(source), side_of(target)
+        self._here, self._there = dialect_of(source), dialect_of(target)
         self._target = target
         self._connection = connection
         self._tables = tables
@@ -94,9 +94,9 @@ class _Move:
         with self._target.reading() as connection:
             done = self._reading_there(connection, table).count()
             last = progress.read(connection).last.get(table.name, [])
-        reading = Reading(self._here, self._connection, table, table.columns)
+        reading = TableReader(self._here, self._connection, table, table.columns)
         rows = reading.count()
-        self._tell(Progress("copy", table.name, done, rows))
+        self._tell(MoveProgress("copy", table.name, done, rows))
         sql = insertion(table, self._there.insertion_clause)
         for part in reading.parts(last):
             self._require_keepable(table, part)
@@ -104,18 +104,18 @@ class _Move:
                 connection.executemany(sql, part)
                 progress.advance(connection, table, reading.key_of(part[-1]))
             done += len(part)
-            self._tell(Progress("copy", table.name, done, rows))
+            self._tell(MoveProgress("copy", table.name, done, rows))
 
     def compare(self, table: Table) -> int:
-        """Read both sides again; returns the rows. Raises MoveRefused if they are not the same."""
-        here = Reading(self._here, self._connection, table, table.columns)
+        """Read both again; returns the rows. Raises MoveRefused if they are not the same."""
+        here = TableReader(self._here, self._connection, table, table.columns)
         rows = here.count()
         with self._target.reading() as connection:
             self._there.take_time(connection)
             there = self._reading_there(connection, table)
             count = there.count()
-            if count == rows and self._digest(there, Progress("compare", table.name, 0, 2 * rows)) == self._digest(
-                here, Progress("compare", table.name, rows, 2 * rows)
+            if count == rows and self._digest(there, MoveProgress("compare", table.name, 0, 2 * rows)) == self._digest(
+                here, MoveProgress("compare", table.name, rows, 2 * rows)
             ):
                 return rows
         raise MoveRefused(
@@ -131,16 +131,16 @@ class _Move:
             self._there.wake_triggers(connection, self._tables, progress.read(connection).triggers)
             progress.end(connection)
 
-    def _reading_there(self, connection: Connection, table: Table) -> Reading:
-        return Reading(self._there, connection, table, self._places[table.name].columns)
+    def _reading_there(self, connection: Connection, table: Table) -> TableReader:
+        return TableReader(self._there, connection, table, self._places[table.name].columns)
 
-    def _digest(self, reading: Reading, began: Progress) -> str:
+    def _digest(self, reading: TableReader, began: MoveProgress) -> str:
         digest, done = hashlib.sha256(), began.done
         for part in reading.parts():
             for row in part:
                 digest.update(marshal.dumps(row, _BY_VALUE))
             done += len(part)
-            self._tell(Progress(began.step, began.table, done, began.rows))
+            self._tell(MoveProgress(began.step, began.table, done, began.rows))
         return digest.hexdigest()
 
     def _require_same(self, source: str, begun: str) -> None:
@@ -169,11 +169,11 @@ class _Move:
 @contextmanager
 def _held(source: Database) -> Iterator[tuple[Connection, tuple[Table, ...]]]:
     """The source, which nobody changes meanwhile, and what there is to move."""
-    side = side_of(source)
+    dialect = dialect_of(source)
     with source.writing() as connection:
-        side.take_time(connection)
-        tables = in_order(table for table in side.tables(connection) if table.name not in _STAYS)
-        side.hold(connection, tables)
+        dialect.take_time(connection)
+        tables = in_order(table for table in dialect.tables(connection) if table.name not in _STAYS)
+        dialect.hold(connection, tables)
         yield connection, tables
 
 
@@ -197,7 +197,7 @@ def _require_rest(source: Database) -> None:
     processes = _processes_that_stay(source)
     with source.reading() as connection:
         signs = [f"{processes} process{'es' * (processes > 1)} on it"] if processes else []
-        signs += _signs(connection, side_of(source).tables(connection), source.now())
+        signs += _signs(connection, dialect_of(source).tables(connection), source.now())
     if signs:
         raise MoveRefused(
             f"{source.name}: somebody is at work there: {', '.join(signs)}. Stop the engine and the relay first; "
@@ -207,10 +207,10 @@ def _require_rest(source: Database) -> None:
 
 def _processes_that_stay(source: Database) -> int:
     """Who was just stopped may still be on the way out."""
-    side, give_up = side_of(source), time.monotonic() + _LEAVING_SECONDS
+    dialect, give_up = dialect_of(source), time.monotonic() + _LEAVING_SECONDS
     while True:
         with source.reading() as connection:
-            processes = side.processes(connection)
+            processes = dialect.processes(connection)
         if not processes or time.monotonic() > give_up:
             return processes
         time.sleep(_ASK_AGAIN_SECONDS)
@@ -232,6 +232,11 @@ def _fingerprint(connection: Connection) -> str:
     """Tells one outbox from another, and nothing else."""
     secret: Any = connection.execute("SELECT value FROM secrets WHERE name = 'pointer'").fetchone()[0]
     return hashlib.sha256(b"move " + bytes(secret)).hexdigest()
+
+
+def dialect_of(database: Database) -> Dialect:
+    """How this one is moved."""
+    return SqliteDialect(database.path) if isinstance(database, SqliteDatabase) else PostgresDialect()
 
 
 def is_same(source: Database, target: Database) -> bool:

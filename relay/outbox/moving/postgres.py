@@ -42,7 +42,7 @@ FROM (SELECT greatest(max({column}), CAST(? AS bigint)) AS number FROM {table}) 
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresSide:
+class PostgresDialect:
     """The database that a connection leads to."""
 
     insertion_clause: str = "OVERRIDING SYSTEM VALUE"

@@ -22,7 +22,7 @@ _OPEN = "DELETE FROM migrations WHERE room = 'outbox' AND number = ?"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class MoveProgress:
     """So many of a table's `rows` were copied, or compared."""
 
     step: str

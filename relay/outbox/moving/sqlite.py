@@ -19,7 +19,7 @@ _NUMBERS = "SELECT name, seq FROM sqlite_sequence"
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteSide:
+class SqliteDialect:
     """The file at `path`."""
 
     path: Path

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from typing import Any, Protocol
 
 from relay.outbox.errors import MoveRefused
+from relay.outbox.store import Connection
+
+_MOST_ROWS = 1000
+_MOST_BYTES = 8 * 1024 * 1024
+
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +24,48 @@ class Table:
     columns: Mapping[str, str]
     key: tuple[str, ...]
     refers_to: frozenset[str] = frozenset()
+
+
+class Dialect(Protocol):
+    """What moving asks of a kind of database beyond what the outbox does."""
+
+    @property
+    def insertion_clause(self) -> str:
+        """What lets an INSERT give numbers that the database would give by itself."""
+
+    @property
+    def keeps_nul(self) -> bool:
+        """Whether U+0000 can stand in a text."""
+
+    def processes(self, connection: Connection) -> int:
+        """How many others are at work on it."""
+
+    def tables(self, connection: Connection) -> tuple[Table, ...]:
+        """All there are."""
+
+    def hold(self, connection: Connection, tables: Iterable[Table]) -> None:
+        """Let nobody change them until the transaction ends."""
+
+    def take_time(self, connection: Connection) -> None:
+        """Let this transaction last."""
+
+    def sorted_by(self, column: str, kind: str) -> str:
+        """What orders by a column alike on all databases: texts by their code points."""
+
+    def size_of(self, column: str, kind: str) -> str | None:
+        """What tells the bytes of a column; None: a few."""
+
+    def numbers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
+        """The number given out last, of each table that gives numbers to its rows."""
+
+    def set_numbers(self, connection: Connection, numbers: Mapping[str, int]) -> None:
+        """Go on after these, or after the largest that is there."""
+
+    def rest_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
+        """Until they are woken, none does anything. What has to be kept meanwhile to wake them, by names."""
+
+    def wake_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
+        """As they were."""
 
 
 def in_order(tables: Iterable[Table]) -> tuple[Table, ...]:
@@ -51,3 +100,56 @@ def insertion(table: Table, clause: str = "") -> str:
     """Fills a table; `clause` stands before the values."""
     marks = ", ".join("?" * len(table.columns))
     return f"INSERT INTO {quoted(table.name)} ({quoted(*table.columns)}) {clause} VALUES ({marks})"  # noqa: S608
+
+
+class TableReader:
+    """Reads a table from its beginning, or from where one left off, in parts that fit into memory.
+
+    One table of one database, in the order of its key. `kinds` has the types that this database gives to the columns.
+    """
+
+    def __init__(self, dialect: Dialect, connection: Connection, table: Table, kinds: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._table = table
+        self._from = quoted(table.name)
+        self._order = ", ".join(dialect.sorted_by(column, kinds[column]) for column in table.key)
+        self._marks = ", ".join("?" * len(table.key))
+        sizes = filter(None, (dialect.size_of(column, kinds[column]) for column in table.columns))
+        self._size = " + ".join(["0", *(f"coalesce({size}, 0)" for size in sizes)])
+
+    def count(self) -> int:
+        """All rows."""
+        count: int = self._connection.execute(f"SELECT count(*) FROM {self._from}").fetchone()[0]  # noqa: S608
+        return count
+
+    def parts(self, after: Sequence[Any] = ()) -> Iterator[list[Row]]:
+        """Rows after that key, or all: of a large row, one at a time."""
+        while end := self._end_of_part(after):
+            yield self._rows(after, end)
+            after = end
+
+    def key_of(self, row: Row) -> list[Any]:
+        """Its key."""
+        return [row[tuple(self._table.columns).index(column)] for column in self._table.key]
+
+    def _end_of_part(self, after: Sequence[Any]) -> list[Any]:
+        sql = f"SELECT {quoted(*self._table.key)}, {self._size} FROM {self._from} {self._beyond(after)} " + (  # noqa: S608
+            f"ORDER BY {self._order} LIMIT {_MOST_ROWS}"
+        )
+        end: list[Any] = []
+        room = _MOST_BYTES
+        for *key, size in self._connection.execute(sql, tuple(after)).fetchall():
+            room -= size
+            if end and room < 0:
+                break
+            end = key
+        return end
+
+    def _rows(self, after: Sequence[Any], end: Sequence[Any]) -> list[Row]:
+        until = f"({self._order}) <= ({self._marks})"
+        where = f"{self._beyond(after)} AND {until}" if after else f"WHERE {until}"
+        sql = f"SELECT {quoted(*self._table.columns)} FROM {self._from} {where} ORDER BY {self._order}"  # noqa: S608
+        return [tuple(row) for row in self._connection.execute(sql, (*after, *end)).fetchall()]
+
+    def _beyond(self, after: Sequence[Any]) -> str:
+        return f"WHERE ({self._order}) > ({self._marks})" if after else ""

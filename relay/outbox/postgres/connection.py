@@ -16,8 +16,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.placeholders import numbered
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
-from relay.outbox.postgres.words import words
 
 T = TypeVar("T")
 
@@ -81,13 +81,13 @@ class PostgresConnection:
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = (), /) -> Rows:
         """Run one statement. Raises StoreUnavailable, and asyncpg's own errors for what the statement did."""
-        found = words(sql)
+        found = numbered(sql)
         with self._store_errors():
             return self._loop.run_until_complete(self._run(found.text, found.arguments(values)))
 
     def executemany(self, sql: str, values: Iterable[Any], /) -> Rows:
         """Run one statement for each of some values."""
-        found = words(sql)
+        found = numbered(sql)
         with self._store_errors():
             many = [found.arguments(one) for one in values]
             self._loop.run_until_complete(self._run_many(found.text, many))

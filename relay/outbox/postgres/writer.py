@@ -10,9 +10,9 @@ from typing import TypeVar
 import asyncpg
 
 from relay.outbox.errors import StoreUnavailable
+from relay.outbox.executor import SerialExecutor
 from relay.outbox.postgres.connection import BUSY_AGAIN, PostgresConnection
 from relay.outbox.store import Connection
-from relay.outbox.turns import Turns
 
 T = TypeVar("T")
 
@@ -24,12 +24,12 @@ class PostgresWriter:
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
-        self._turns = Turns("outbox-commit")
+        self._executor = SerialExecutor("outbox-commit")
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction: durable on return, undone if it raises. It runs again when it was given up for
         another's sake (a deadlock). Raises StoreUnavailable."""
-        return await self._turns.take(partial(self._transact, work))
+        return await self._executor.run(partial(self._transact, work))
 
     def _transact(self, work: Callable[[Connection], T], abandoned: threading.Event) -> T:
         for _ in range(_MOST_TRIES - 1):
@@ -46,7 +46,7 @@ class PostgresWriter:
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""
-        await self._turns.close(self._connection.close)
+        await self._executor.close(self._connection.close)
 
 
 class PostgresReader:
@@ -54,18 +54,18 @@ class PostgresReader:
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
-        self._turns = Turns("outbox-read")
+        self._executor = SerialExecutor("outbox-read")
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work`. Raises StoreUnavailable."""
-        return await self._turns.take(lambda _: self._read(work))
+        return await self._executor.run(lambda _: self._read(work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._connection.despite_a_lost_session(lambda: work(self._connection))
 
     async def close(self) -> None:
         """Wait for the read under way, then close."""
-        await self._turns.close(self._connection.close)
+        await self._executor.close(self._connection.close)
 
 
 def _in_anothers_way(error: StoreUnavailable) -> bool:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.outbox.errors import StoreUnavailable
+from relay.outbox.executor import SerialExecutor
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.store import BUSY_SECONDS
-from relay.outbox.turns import Turns
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class SqliteWriter:
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
         self._connection.execute("PRAGMA busy_timeout = 0")
-        self._turns = Turns("outbox-commit")
+        self._executor = SerialExecutor("outbox-commit")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in a write transaction, in the writer's thread; durable on return, undone if it raises.
@@ -44,7 +44,7 @@ class SqliteWriter:
         statements, each for a whole batch. Raises StoreUnavailable when the database stays locked, or the disk is full
         or broken.
         """
-        return await self._turns.take(partial(self._transact, work))
+        return await self._executor.run(partial(self._transact, work))
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], abandoned: threading.Event) -> T:
         with store_errors():
@@ -69,7 +69,7 @@ class SqliteWriter:
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""
-        await self._turns.close(self._connection.close)
+        await self._executor.close(self._connection.close)
 
 
 class SqliteReader:

@@ -12,7 +12,7 @@ import pytest
 
 from relay.outbox import OUTBOX
 from relay.outbox.errors import MoveRefused, SchemaError, StoreUnavailable, UnfinishedMove
-from relay.outbox.moving import Progress, move
+from relay.outbox.moving import MoveProgress, move
 from relay.outbox.moving.tables import Table, in_order
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -25,7 +25,7 @@ from tests.services.postgres import Server
 SOON = 1.0e11
 
 
-def silent(_: Progress) -> None:
+def silent(_: MoveProgress) -> None:
     """Nobody waits for it."""
 
 
@@ -51,7 +51,7 @@ class Interrupted(Exception):
     """Somebody changed their mind."""
 
 
-def interrupt(progress: Progress) -> None:
+def interrupt(progress: MoveProgress) -> None:
     """In the middle of the deliveries."""
     if progress.table == "deliveries" and progress.done:
         raise Interrupted
@@ -59,7 +59,7 @@ def interrupt(progress: Progress) -> None:
 
 def test_all_of_an_outbox_arrives_and_is_told_by_table(database: Database, target: Database) -> None:
     put(database, *many(3), new("other", "https://other.example/"))
-    told: list[Progress] = []
+    told: list[MoveProgress] = []
     moved = move(database, target, told.append)
     assert {name: count for name, count in moved.rows.items() if count} == {
         "bodies": 4,
@@ -71,10 +71,10 @@ def test_all_of_an_outbox_arrives_and_is_told_by_table(database: Database, targe
     assert rows(target, query) == rows(database, query)
     assert rows(target, "SELECT value FROM secrets") == rows(database, "SELECT value FROM secrets")
     assert [one for one in told if one.table == "bodies"] == [
-        Progress("copy", "bodies", 0, 4),
-        Progress("copy", "bodies", 4, 4),
-        Progress("compare", "bodies", 4, 8),
-        Progress("compare", "bodies", 8, 8),
+        MoveProgress("copy", "bodies", 0, 4),
+        MoveProgress("copy", "bodies", 4, 4),
+        MoveProgress("compare", "bodies", 4, 8),
+        MoveProgress("compare", "bodies", 8, 8),
     ]
     assert target.migrate([OUTBOX]) == ()
 
@@ -118,8 +118,8 @@ def test_while_it_lasts_nobody_writes_to_the_source(database: Database, target: 
         await writer.close()
         refused.append(error.value.kind)
 
-    def tell(progress: Progress) -> None:
-        if progress == Progress("copy", "deliveries", 1, 1):
+    def tell(progress: MoveProgress) -> None:
+        if progress == MoveProgress("copy", "deliveries", 1, 1):
             apart(lambda: asyncio.run(write()))
 
     move(database, target, tell)

@@ -12,14 +12,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Turns:
+class SerialExecutor:
     """One piece of work at a time, in the order in which it was asked for."""
 
     def __init__(self, name: str) -> None:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def take(self, work: Callable[[threading.Event], T]) -> T:
+    async def run(self, work: Callable[[threading.Event], T]) -> T:
         """Do it in the thread; it is told, by an event, that nobody waits for it any more.
 
         Shielded: what was begun ends before the next has its turn. How it ended is of no more interest to a caller who

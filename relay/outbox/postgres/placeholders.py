@@ -15,7 +15,7 @@ _VALUE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|::|:([a-z_]\w*)|(
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class NumberedStatement:
     """A statement, and the names of its values in their order."""
 
     text: str
@@ -27,11 +27,11 @@ class Words:
 
 
 @lru_cache(maxsize=1024)
-def words(sql: str) -> Words:
+def numbered(sql: str) -> NumberedStatement:
     """What to send for a statement."""
     numbers: dict[str, int] = {}
     text = _VALUE.sub(_numbering(numbers), sql.postgres if isinstance(sql, Statement) else sql)
-    return Words(text, tuple(numbers))
+    return NumberedStatement(text, tuple(numbers))
 
 
 def _numbering(numbers: dict[str, int]) -> Callable[[re.Match[str]], str]:
