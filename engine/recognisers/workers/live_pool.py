@@ -90,8 +90,10 @@ class PooledRecognition:
 
     @property
     def lag(self) -> float:
-        """Seconds for which audio that is over has waited to be heard; it grows while nothing is heard."""
-        return 0.0 if self._waiting_since is None else max(0.0, time.monotonic() - self._waiting_since)
+        """Seconds for which audio that is over has waited to be heard, or for which its worker owes a word; it grows
+        while nothing is heard."""
+        waited = time.monotonic() - self._waiting_since if self._waiting_since is not None else 0.0
+        return max(0.0, waited, self._worker.silence if self.owed else 0.0)
 
     async def push(self, data: bytes) -> None:
         """Hand in bytes as the caller sent them. Waits while the recogniser is behind; does nothing once it ended."""
@@ -345,6 +347,11 @@ class _Worker:
         self._kill()
         return _ended(ending)
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the process last said something, or was first told to."""
+        return asyncio.get_running_loop().time() - self._quiet_since
+
     def leave(self, number: int) -> None:
         """The session is over."""
         self.recognitions.pop(number, None)
@@ -399,7 +406,7 @@ class _Worker:
 
     def _judge(self) -> None:
         """Raises TimeoutError when the process owes an answer for too long."""
-        if self._owes and asyncio.get_running_loop().time() - self._quiet_since >= self._stall_seconds:
+        if self._owes and self.silence >= self._stall_seconds:
             raise TimeoutError
 
     def _kill(self) -> None:
