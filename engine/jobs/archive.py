@@ -23,7 +23,7 @@ from engine.jobs.store import NO_KEY
 from engine.record import Delivered, Record, State, result_from_json, result_to_json
 from engine.request import Failed, media_from_json, media_to_json, request_from_json, request_to_json
 from relay.outbox.queries import statement
-from relay.outbox.results import PastAttempt, attempts, standing, withdraw
+from relay.outbox.results import PastAttempt, attempts, delivery_status, withdraw
 from relay.outbox.store import Connection, Database
 
 _FIND = statement("find", __package__)
@@ -268,7 +268,7 @@ def _record(connection: Connection, row: Sequence[Any]) -> Record:
 
 
 def _delivered(connection: Connection, job_id: str) -> Delivered | None:
-    stands = standing(connection, job_id)
+    stands = delivery_status(connection, job_id)
     if stands is None:
         return None
     pending = stands.finished_at is None

@@ -66,7 +66,7 @@ EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DeliveryRecord:
     """What is told of a delivery wherever it is told of. `attempts` counts since it was last replayed."""
 
     seq: int
@@ -83,7 +83,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary(Standing):
+class Summary(DeliveryRecord):
     """One delivery in a list. `seq` is the cursor for the older ones."""
 
     last_number: int | None
@@ -105,7 +105,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Details(Standing):
+class Details(DeliveryRecord):
     """One delivery with all that is known of it but its body and its attempts.
 
     `url` is the origin alone, unless it was revealed; credentials never are. `waits_for` is a sentence: what keeps a

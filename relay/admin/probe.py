@@ -35,7 +35,7 @@ from relay.policy.attempt import (
     Retry,
     Timing,
 )
-from relay.policy.outcome import Rulebook
+from relay.policy.outcome import RetryPolicy
 from relay.policy.signing import SigningKey
 
 SMALLEST = 256
@@ -99,14 +99,14 @@ def prepared(database: Database, url: str, method: Method, size: int) -> Probe:
     return Probe(url, method, size, keys.active(database, origin, database.now()), limits)
 
 
-async def send(probe: Probe, transport: Transport, rules: Rules, rulebook: Rulebook, user_agent: str) -> Probed:
+async def send(probe: Probe, transport: Transport, rules: Rules, policy: RetryPolicy, user_agent: str) -> Probed:
     """Send it, once. The guard judges the URL again, and the address as it is dialled."""
     id_ = f"probe_{secrets.token_hex(8)}"
     courier = Courier(
-        shelf=_Shelf(probe, _body(id_, probe.size)),
+        source=_ProbePayload(probe, _body(id_, probe.size)),
         transport=transport,
         read=partial(read, rules=rules),
-        rulebook=rulebook,
+        policy=policy,
         pointers=None,
         user_agent=user_agent,
         dice=random.random,
@@ -115,7 +115,7 @@ async def send(probe: Probe, transport: Transport, rules: Rules, rulebook: Ruleb
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
+class _ProbePayload:
     probe: Probe
     content: bytes
 

@@ -8,11 +8,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.admin.api import serving as api
-from relay.admin.api.answers import Problem
 from relay.admin.api.openapi import PREFIX
+from relay.admin.api.responses import Problem
 from relay.admin.auth import Gate
 from relay.admin.console import serving as console
-from relay.admin.desk import Desk
+from relay.admin.context import AdminContext
 
 _LARGEST_REQUEST = 1 << 20
 _HEADERS = {
@@ -31,13 +31,13 @@ _HEADERS = {
 }
 
 
-def application(desk: Desk, gate: Gate) -> web.Application:
+def application(context: AdminContext, gate: Gate) -> web.Application:
     """What is served on the admin port."""
     site = web.Application(
         client_max_size=_LARGEST_REQUEST, middlewares=[_keep_out(gate), api.errors_as_json, console.errors_as_pages]
     )
-    site.add_routes(api.routes(desk))
-    console.furnish(site, desk, gate)
+    site.add_routes(api.routes(context))
+    console.furnish(site, context, gate)
     site.on_response_prepare.append(_harden)
     return site
 

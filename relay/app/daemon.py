@@ -25,9 +25,9 @@ from aiohttp import web
 from relay.admin import keys
 from relay.admin import probe as probing
 from relay.admin.auth import Gate, token_of
-from relay.admin.desk import Desk
+from relay.admin.context import AdminContext
 from relay.admin.probe import Probed
-from relay.admin.pulse import Heard, Notebook, Pulse
+from relay.admin.recent import AttemptBuffer, AttemptGroup, RecentAttempts
 from relay.admin.site import application
 from relay.app.settings import RelaySettings, Settings
 from relay.delivery.courier import Courier, Transport
@@ -46,7 +46,7 @@ from relay.outbox.store import Database
 from relay.policy import sealing
 from relay.policy.attempt import Attempted
 from relay.policy.pointer import Pointers
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from relay.queue.retention import Pruned, prune
 from relay.queue.streams import HeldStream, LiveStreams
 from relay.service.configfile import Setting
@@ -56,7 +56,7 @@ from relay.service.systemd import Supervisor
 from relay.service.traces import Spans
 from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import Metrics
-from relay.telemetry.store import WatchedOutbox
+from relay.telemetry.store import MeasuredQueue
 from relay.telemetry.traces import AttemptSpans
 from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.bounds import Bounds
@@ -75,17 +75,17 @@ _URLS = 4096  # the guard's readings that are kept: most callers have one callba
 log = structlog.get_logger()
 
 
-BEAT = "/beat"
-"""Where a worker's heart is heard, beside what every relay serves."""
+STATUS_PATH = "/status"
+"""Where a worker tells its status, beside what every relay serves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class WorkerStatus:
     """What a worker says when it is asked: turns of its claim loop, attempts under way, and those that ended."""
 
     turns: int
     in_flight: int
-    heard: list[Heard]
+    groups: list[AttemptGroup]
 
 
 class ClosableTransport(Transport, Protocol):
@@ -99,82 +99,82 @@ TransportFactory = Callable[[RelaySettings, Resolver], ClosableTransport]
 """Builds the transport of a relay; the resolver is the guard for every address that it dials."""
 
 
-def build_transport(relay: RelaySettings, resolver: Resolver) -> ClosableTransport:
+def build_transport(options: RelaySettings, resolver: Resolver) -> ClosableTransport:
     """Our own client; aiohttp's where a forward proxy is configured."""
     bounds = Bounds(
-        connect_timeout=relay.http.connect_timeout,
-        exchange_timeout=relay.http.exchange_timeout,
-        idle_per_origin=relay.per_destination,
-        idle_in_all=2 * relay.concurrency,
+        connect_timeout=options.http.connect_timeout,
+        exchange_timeout=options.http.exchange_timeout,
+        idle_per_origin=options.per_destination,
+        idle_in_all=2 * options.concurrency,
     )
-    if relay.http.proxy:
-        return AiohttpTransport(resolver, bounds, proxy=relay.http.proxy)
+    if options.http.proxy:
+        return AiohttpTransport(resolver, bounds, proxy=options.http.proxy)
     return HttpTransport(resolver, bounds)
 
 
 async def run(settings: Settings, build: TransportFactory = build_transport, in_force: Sequence[Setting] = ()) -> None:
     """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
     at."""
-    database, relay = settings.outbox.database, settings.relay
+    database, options = settings.outbox.database, settings.relay
     announce(settings)
     await prepare(database)
     async with AsyncExitStack() as stack:
-        secret = await asyncio.to_thread(look_round, database)
-        pulse = Pulse(database.now())
-        house = House(settings, database, secret, stack, build, pulse)
-        await house.open()
-        _obey_signals(house)
-        address = await _serve(stack, relay, house)
-        operators = operators_site(settings, database, pulse, lambda: house.in_flight, in_force=in_force)
-        admin = await listen(stack, operators, relay.admin.host, relay.admin.port, "relay.admin")
+        secret = await asyncio.to_thread(load_secret, database)
+        recent = RecentAttempts(database.now())
+        relay = Relay(settings, database, secret, stack, build, recent)
+        await relay.open()
+        _obey_signals(relay)
+        address = await _serve(stack, options, relay)
+        operators = operators_site(settings, database, recent, lambda: relay.in_flight, in_force=in_force)
+        admin = await listen(stack, operators, options.admin.host, options.admin.port, "relay.admin")
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
-        _settle_in()
+        _tune_runtime()
         supervisor = Supervisor(os.environ)
         supervisor.ready()
-        stack.callback(asyncio.create_task(supervisor.feed(lambda: house.service.turns)).cancel)
-        await house.run(relay.drain_seconds)
+        stack.callback(asyncio.create_task(supervisor.feed(lambda: relay.service.turns)).cancel)
+        await relay.run(options.drain_seconds)
     log.info("relay.stopped")
 
 
 async def work(settings: Settings, door: Path, orphaned: asyncio.Event) -> None:
-    """The same as one worker of several: what a machine asks, and the beat of this heart, stand behind the `door`, a
+    """The same as one worker of several: what a machine asks, and its status, stand behind the `door`, a
     Unix socket. Any number of signals mean the same, and so does it to be `orphaned`: drain."""
-    database, relay = settings.outbox.database, settings.relay
-    notebook = Notebook()
+    database, options = settings.outbox.database, settings.relay
+    buffer = AttemptBuffer()
     async with AsyncExitStack() as stack:
         secret = await asyncio.to_thread(_secret, database)
-        house = House(settings, database, secret, stack, build_transport, notebook)
-        await house.open()
+        relay = Relay(settings, database, secret, stack, build_transport, buffer)
+        await relay.open()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, house.stop)
-        await _open_door(stack, door, house, notebook)
-        _settle_in()
-        stack.callback(asyncio.create_task(_stop_when(orphaned, house)).cancel)
-        await house.run(relay.drain_seconds)
+            loop.add_signal_handler(number, relay.stop)
+        await _open_door(stack, door, relay, buffer)
+        _tune_runtime()
+        stack.callback(asyncio.create_task(_stop_when(orphaned, relay)).cancel)
+        await relay.run(options.drain_seconds)
 
 
-async def _stop_when(orphaned: asyncio.Event, house: House) -> None:
+async def _stop_when(orphaned: asyncio.Event, relay: Relay) -> None:
     await orphaned.wait()
     log.warning("worker.orphaned")
-    house.stop()
+    relay.stop()
 
 
-async def _open_door(stack: AsyncExitStack, door: Path, house: House, notebook: Notebook) -> None:
-    async def beat(_: web.Request) -> web.Response:
-        now = Heartbeat(house.service.turns, house.in_flight, notebook.take())
+async def _open_door(stack: AsyncExitStack, door: Path, relay: Relay, buffer: AttemptBuffer) -> None:
+    async def status(_: web.Request) -> web.Response:
+        now = WorkerStatus(relay.service.turns, relay.in_flight, buffer.take())
         return web.Response(body=msgspec.json.encode(now), content_type="application/json")
 
     site = web.Application()
-    site.add_routes([*routes(house.metrics.registry, house.checks()), web.get(BEAT, beat)])
+    site.add_routes([*routes(relay.metrics.registry, relay.checks()), web.get(STATUS_PATH, status)])
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.UnixSite(runner, door).start()
 
 
-class House:
-    """The rooms of one relay, wired."""
+class Relay:
+    """One relay: its rooms, wired."""
 
     def __init__(
         self,
@@ -183,40 +183,40 @@ class House:
         secret: bytes,
         stack: AsyncExitStack,
         build: TransportFactory,
-        pulse: Callable[[Sequence[Attempted]], None],
+        recent: Callable[[Sequence[Attempted]], None],
     ) -> None:
-        relay, rules = settings.relay, settings.outbox.guard.rules()
+        options, rules = settings.relay, settings.outbox.guard.rules()
         self._stack = stack
         self._database = database
-        self._kept = relay.retention.kept()
-        self._patience = relay.retry.patience
-        self.metrics = Metrics(relay.concurrency)
-        self._pulse = pulse
-        self._spans = _spans(relay.traces.endpoint, stack)
+        self._kept = options.retention.kept()
+        self._patience = options.retry.patience
+        self.metrics = Metrics(options.concurrency)
+        self._recent = recent
+        self._spans = _spans(options.traces.endpoint, stack)
         lines = count_lines()
-        self._log = AttemptLog(relay.log.level, relay.log.format, "relay", lines)
+        self._log = AttemptLog(options.log.level, options.log.format, "relay", lines)
         self._wake = asyncio.Event()
         self._wake_carrier = asyncio.Event()
-        self._outbox = Outbox(database, relay.lease_seconds)
-        self._streams = LiveStreams(database, relay.streams.hold_seconds)
+        self._outbox = DeliveryQueue(database, options.lease_seconds)
+        self._streams = LiveStreams(database, options.streams.hold_seconds)
         self._listener = database.listener(self._wake, self._wake_carrier)
-        self._transport = build(relay, Resolver(rules))
-        watched = WatchedOutbox(self._outbox, self.metrics.store)
+        self._transport = build(options, Resolver(rules))
+        watched = MeasuredQueue(self._outbox, self.metrics.store)
         self._settler = Settler(watched, self.attempted, self._wake)
         courier = Courier(
-            shelf=self._outbox,
+            source=self._outbox,
             transport=self._transport,
             read=lru_cache(_URLS)(partial(read, rules=rules, schemes=PRE_RECORDED)),
-            rulebook=relay.retry.rulebook(),
+            policy=options.retry.policy(),
             pointers=_pointers(settings, secret),
             user_agent=_USER_AGENT,
             dice=random.Random().random,  # noqa: S311 (jitter is no secret)
             clock=database.now,
         )
-        slots = Slots(relay.concurrency, relay.per_destination)
-        self._slots = relay.per_destination
+        slots = Slots(options.concurrency, options.per_destination)
+        self._slots = options.per_destination
         self._dispatcher = Dispatcher(watched, courier.deliver, self._settler, slots, self._wake)
-        self._fleet = Fleet(relay.per_destination)
+        self._fleet = Fleet(options.per_destination)
         self._dispatcher.share_by(self._fleet.share)
         self.service = Service(
             self._dispatcher,
@@ -224,26 +224,26 @@ class House:
             calendar=self._outbox,
             wake=self._wake,
             clockwork=self.metrics,
-            take_stock=self._take_stock,
+            report_stats=self._report_stats,
             expire=self._expire,
-            pace=Pace(renew=relay.lease_seconds / 3),
+            pace=Pace(renew=options.lease_seconds / 3),
         )
         self.service.also("check_in", CHECK_SECONDS, self._check_in)
         self.service.also("retention", _RETENTION_SECONDS, self._forget)
-        self._carrier = self._make_carrier(relay, Resolver(rules))
+        self._carrier = self._make_carrier(options, Resolver(rules))
         self.metrics.watch(
             draining=lambda: self.service.draining, in_flight=lambda: self._dispatcher.in_flight, lines=lines
         )
 
-    def _make_carrier(self, relay: RelaySettings, resolver: Resolver) -> StreamCarrier:
-        chosen = relay.streams
+    def _make_carrier(self, options: RelaySettings, resolver: Resolver) -> StreamCarrier:
+        chosen = options.streams
         bounds = SocketBounds(
             open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
         )
         self.metrics.streams.watch(lambda: self._carrier.held)
         return StreamCarrier(
             self._streams,
-            WebSocketTransport(resolver, bounds, proxy=relay.http.proxy or None),
+            WebSocketTransport(resolver, bounds, proxy=options.http.proxy or None),
             read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
             seal=self._seal,
             observer=self,
@@ -283,7 +283,7 @@ class House:
         """Tell the observers of attempts that are durable."""
         self._log(attempts)
         self.metrics(attempts)
-        self._pulse(attempts)
+        self._recent(attempts)
         self._spans(attempts)
 
     def finished(self, reason: KillReason | None) -> None:
@@ -303,18 +303,18 @@ class House:
         if pruned != Pruned():
             log.info("retention.finished", **asdict(pruned))
 
-    async def _take_stock(self) -> None:
+    async def _report_stats(self) -> None:
         self.metrics.counted(
             stale=self._settler.take_stale(),
             lapsed=self._dispatcher.take_lapsed(),
             ended=Counter(self._outbox.take_ended()) + Counter(self._carrier.take_ended()),
         )
         with self.metrics.store.watch("stats"):
-            self.metrics.stocked(await self._outbox.snapshot(self._slots))
+            self.metrics.snapshot(await self._outbox.snapshot(self._slots))
 
     async def _check_in(self) -> None:
         asked_at, before = time.monotonic(), self._fleet.share()
-        self._fleet.hear(await self._outbox.check_in(), asked_at)
+        self._fleet.update(await self._outbox.check_in(), asked_at)
         if self._fleet.share() > before:
             self._wake.set()
 
@@ -367,7 +367,7 @@ def announce(settings: Settings) -> None:
         log.warning("guard.networks.opened", networks=opened)
 
 
-def look_round(database: Database) -> bytes:
+def load_secret(database: Database) -> bytes:
     """The secret under links to results; and a warning where nothing signs."""
     if not keys.active(database, None, database.now()):
         log.warning("signing.off", remedy="make a key and give it to receivers: relay keys add")
@@ -379,7 +379,7 @@ def _secret(database: Database) -> bytes:
         return secret_of(connection)
 
 
-def _settle_in() -> None:
+def _tune_runtime() -> None:
     """What stands now stands until the end, and hardly anything after it makes a cycle: the collector need not walk
     through thousands of deliveries in flight every few milliseconds."""
     gc.collect()
@@ -397,30 +397,30 @@ def _keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE_BLOCK)
 
 
-def _obey_signals(house: House) -> None:
+def _obey_signals(relay: Relay) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
-        if house.service.draining:
+        if relay.service.draining:
             log.warning("relay.stopped", reason="second signal")
             os._exit(128 + number)
-        house.stop()
+        relay.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, obey, number)
 
 
-async def _serve(stack: AsyncExitStack, relay: RelaySettings, house: House) -> str:
+async def _serve(stack: AsyncExitStack, options: RelaySettings, relay: Relay) -> str:
     """Metrics and health; returns the address that is bound."""
     site = web.Application()
-    site.add_routes(routes(house.metrics.registry, house.checks()))
-    return await listen(stack, site, relay.host, relay.port, "relay")
+    site.add_routes(routes(relay.metrics.registry, relay.checks()))
+    return await listen(stack, site, options.host, options.port, "relay")
 
 
 def operators_site(
     settings: Settings,
     database: Database,
-    pulse: Pulse,
+    recent: RecentAttempts,
     in_flight: Callable[[], int],
     *,
     workers: int = 1,
@@ -430,11 +430,11 @@ def operators_site(
     admin = settings.relay.admin
     file = Path(admin.token_file or database.beside(".admin-token"))
     gate = Gate(token_of(admin.token.get_secret_value(), file))
-    desk = Desk(
+    context = AdminContext(
         database=database,
         rules=settings.outbox.guard.rules(),
         kept=settings.relay.retention.kept(),
-        pulse=pulse,
+        recent=recent,
         version=version("outspoken"),
         concurrency=workers * settings.relay.concurrency,
         in_flight=in_flight,
@@ -444,7 +444,7 @@ def operators_site(
     )
     if not admin.token.get_secret_value():
         log.info("admin.token", file=str(file))
-    return application(desk, gate)
+    return application(context, gate)
 
 
 async def probe(settings: Settings, url: str, method: Method, size: int) -> Probed:
@@ -454,7 +454,7 @@ async def probe(settings: Settings, url: str, method: Method, size: int) -> Prob
     try:
         sent = await asyncio.to_thread(probing.prepared, database, url, method, size)
         return await probing.send(
-            sent, transport, rules, settings.relay.retry.rulebook(), f"Outspoken/{version('outspoken')}"
+            sent, transport, rules, settings.relay.retry.policy(), f"Outspoken/{version('outspoken')}"
         )
     finally:
         await transport.aclose()

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.queue.retention import Retention
 from relay.service.configfile import Setting, load, origins
@@ -40,14 +40,14 @@ class RetrySettings(Section):
     patience: float = Field(259200.0, gt=0, description="Seconds that a delivery waits for a destination left alone.")
     on_too_large: OnTooLarge = Field(OnTooLarge.RETRY, description="What follows a 413: retry, pointer or dead.")
 
-    def rulebook(self) -> Rulebook:
+    def policy(self) -> RetryPolicy:
         """The policy's own form."""
         patient = self.exponential
         schedules: dict[str, Schedule] = {
             "fixed": FixedSchedule(self.retries, self.delay),
             "exponential": ExponentialSchedule(patient.first, patient.longest, patient.total),
         }
-        return Rulebook(schedules, self.schedule, self.on_too_large)
+        return RetryPolicy(schedules, self.schedule, self.on_too_large)
 
 
 class RetentionSettings(Section):

@@ -24,9 +24,9 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from relay.admin.pulse import Pulse
+from relay.admin.recent import RecentAttempts
 from relay.app import daemon as app
-from relay.app.daemon import Heartbeat
+from relay.app.daemon import WorkerStatus
 from relay.app.settings import Settings
 from relay.service.configfile import Setting
 from relay.service.health import Check, exposed, routes_for
@@ -35,7 +35,7 @@ from relay.service.systemd import Supervisor
 from relay.telemetry.merged import merged
 from relay.telemetry.metrics import WorkerMetrics
 
-_FIRST_BEAT_SECONDS, _BEAT_SECONDS = 0.1, 1.0
+_FIRST_STATUS_SECONDS, _STATUS_SECONDS = 0.1, 1.0
 _ANSWER_SECONDS = 1.5
 _HUNG_SECONDS = 30.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -88,9 +88,9 @@ class Worker:
 class Crew:
     """All of them."""
 
-    def __init__(self, settings: Settings, count: int, folder: Path, pulse: Pulse) -> None:
+    def __init__(self, settings: Settings, count: int, folder: Path, recent: RecentAttempts) -> None:
         self.workers = [Worker(number, folder) for number in range(count)]
-        self.pulse = pulse
+        self.recent = recent
         self.registry = CollectorRegistry()
         self.ready = asyncio.Event()  # once all of them have answered
         self.rounds = 0  # in which every one of them has turned
@@ -175,25 +175,25 @@ class Crew:
         worker.signal(signal.SIGKILL)
 
     async def _attend(self, worker: Worker) -> None:
-        """Listen to its heart. One that hangs is replaced: nobody else would notice where no service manager does."""
+        """Ask for its status, again and again. One that hangs is replaced: nobody else would notice."""
         heard_at = time.monotonic()
         while True:
             with suppress(*_LOST, msgspec.DecodeError):
-                body, _ = await worker.ask(app.BEAT)
-                self._hear(worker, msgspec.json.decode(body, type=Heartbeat))
+                body, _ = await worker.ask(app.STATUS_PATH)
+                self._hear(worker, msgspec.json.decode(body, type=WorkerStatus))
                 heard_at = time.monotonic()
             silent = time.monotonic() - heard_at
-            worker.well = worker.well and silent < 2 * _BEAT_SECONDS + _ANSWER_SECONDS
+            worker.well = worker.well and silent < 2 * _STATUS_SECONDS + _ANSWER_SECONDS
             if silent > _HUNG_SECONDS:
                 log.error("worker.killed", worker=worker.name, reason=f"no answer for {silent:.0f} s")
                 worker.signal(signal.SIGKILL)
-            await asyncio.sleep(_BEAT_SECONDS if self.ready.is_set() else _FIRST_BEAT_SECONDS)
+            await asyncio.sleep(_STATUS_SECONDS if self.ready.is_set() else _FIRST_STATUS_SECONDS)
 
-    def _hear(self, worker: Worker, beat: Heartbeat) -> None:
-        self.pulse.hear(beat.heard)
-        worker.well, worker.in_flight = True, beat.in_flight
-        if beat.turns != worker.turns:
-            worker.turns = beat.turns
+    def _hear(self, worker: Worker, status: WorkerStatus) -> None:
+        self.recent.add(status.groups)
+        worker.well, worker.in_flight = True, status.in_flight
+        if status.turns != worker.turns:
+            worker.turns = status.turns
             self._turned.add(worker.name)
         if len(self._turned) == len(self.workers):
             self.rounds += 1
@@ -247,15 +247,15 @@ async def run(settings: Settings, count: int, in_force: Sequence[Setting]) -> No
     database = settings.outbox.database
     app.announce(settings)
     await app.prepare(database)
-    await asyncio.to_thread(app.look_round, database)
+    await asyncio.to_thread(app.load_secret, database)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
-        crew = Crew(settings, count, folder, Pulse(database.now()))
+        crew = Crew(settings, count, folder, RecentAttempts(database.now()))
         _obey_signals(crew)
         metrics = await _serve(stack, settings, crew)
         place = settings.relay.admin
         operators = app.operators_site(
-            settings, database, crew.pulse, lambda: crew.in_flight, workers=count, in_force=in_force
+            settings, database, crew.recent, lambda: crew.in_flight, workers=count, in_force=in_force
         )
         admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")
         announcing = asyncio.create_task(_announce(crew, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/"))

@@ -25,7 +25,7 @@ from relay.policy.attempt import (
     Outcome,
     Timing,
 )
-from relay.policy.outcome import Rulebook, classify, diagnose, judge
+from relay.policy.outcome import RetryPolicy, classify, diagnose, judge
 from relay.policy.pointer import Pointers
 from relay.policy.signing import SigningKey
 
@@ -41,7 +41,7 @@ class Transport(Protocol):
         """One exchange, within the transport's bounds."""
 
 
-class Shelf(Protocol):
+class PayloadSource(Protocol):
     """Where bodies and keys are kept until an attempt starts, and what is known of destinations' limits."""
 
     async def body(self, delivery: Delivery) -> bytes:
@@ -61,10 +61,10 @@ class Courier:
     `read` is the guard's reading of a URL, `dice` a number from 0.0 to 1.0 on each call.
     """
 
-    shelf: Shelf
+    source: PayloadSource
     transport: Transport
     read: Callable[[str], Target | Refusal]
-    rulebook: Rulebook
+    policy: RetryPolicy
     pointers: Pointers | None
     user_agent: str
     dice: Callable[[], float]
@@ -86,8 +86,8 @@ class Courier:
             body = self.pointers.envelope(delivery, now)
             delivery = replace(delivery, content_type="application/json")
         else:
-            body = await self.shelf.body(delivery)
-        keys = await self.shelf.keys(delivery.destination)
+            body = await self.source.body(delivery)
+        keys = await self.source.keys(delivery.destination)
         if len(body) <= _LARGE:
             headers = sealing.headers(delivery, target, self.user_agent, body, keys, now)
         else:  # to hash it takes milliseconds, for which every other delivery would stand still
@@ -99,7 +99,7 @@ class Courier:
     ) -> Attempted:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
-        verdict = judge(delivery, answer, self.rulebook, now=now, dice=self.dice())
+        verdict = judge(delivery, answer, self.policy, now=now, dice=self.dice())
         limits = await self._limits(delivery.destination) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
@@ -108,7 +108,7 @@ class Courier:
 
     async def _limits(self, origin: str) -> BodyLimits:
         try:
-            return await self.shelf.body_limits(origin)
+            return await self.source.body_limits(origin)
         except StoreUnavailable:  # what was sent was sent, whatever can be said about its size
             return NO_LIMITS_KNOWN
 

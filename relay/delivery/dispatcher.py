@@ -22,7 +22,7 @@ _MOST_AHEAD = 512
 log = structlog.get_logger()
 
 
-class Queue(Protocol):
+class ClaimSource(Protocol):
     """Where due deliveries come from."""
 
     async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
@@ -35,14 +35,14 @@ class Queue(Protocol):
         """Give back what was not sent, or cut short. Raises StoreUnavailable."""
 
 
-class Ledger(Protocol):
+class Settlements(Protocol):
     """Where the ends of attempts go."""
 
     @property
     def waiting(self) -> Sequence[Attempted]:
         """Those not yet durable."""
 
-    def enter(self, attempt: Attempted) -> None:
+    def add(self, attempt: Attempted) -> None:
         """Take one."""
 
 
@@ -54,7 +54,7 @@ class Slots:
     per_destination: int = 16
 
 
-class _Line:
+class _DestinationQueue:
     """Deliveries to one destination: claimed and waiting, how many are under way, how many it took since last asked."""
 
     __slots__ = ("ahead", "busy", "finished", "low", "origin", "waits")
@@ -79,14 +79,16 @@ class Dispatcher:
     A slot is a task: when its delivery has ended it goes on with the next that may start, and ends when there is none.
     """
 
-    def __init__(self, queue: Queue, deliver: Deliver, ledger: Ledger, slots: Slots, wake: asyncio.Event) -> None:
-        self._queue = queue
+    def __init__(
+        self, source: ClaimSource, deliver: Deliver, settlements: Settlements, slots: Slots, wake: asyncio.Event
+    ) -> None:
+        self._source = source
         self._deliver = deliver
-        self._ledger = ledger
+        self._settlements = settlements
         self._slots = slots
         self._wake = wake
-        self._lines: dict[str, _Line] = {}
-        self._turns: deque[_Line] = deque()  # with something to start and a slot of their own free
+        self._queues: dict[str, _DestinationQueue] = {}
+        self._turns: deque[_DestinationQueue] = deque()  # with something to start and a slot of their own free
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
         self._lapsed = 0
@@ -117,13 +119,13 @@ class Dispatcher:
         room, cap = self._room(), self._cap
         if room <= 0 or not cap:
             return 0
-        claims = await self._queue.claim(room, self._free(), cap)
+        claims = await self._source.claim(room, self._free(), cap)
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
-            self._queue_up(delivery)
-        for line in self._lines.values():
-            line.low = len(line.ahead) // 2
-            self._take_turn(line)  # the cap may have grown
+            self._append(delivery)
+        for queue in self._queues.values():
+            queue.low = len(queue.ahead) // 2
+            self._take_turn(queue)  # the cap may have grown
         await self._leave_alone(claims.blocked)
         self._start_all()
         return len(claims.deliveries)
@@ -131,113 +133,113 @@ class Dispatcher:
     async def _give_back_unread(self) -> None:
         """As soon as the outbox can be written again, so that nobody waits for the ends of their leases."""
         unread = list(self._unread)
-        await self._queue.release(unread, sent=False)
+        await self._source.release(unread, sent=False)
         del self._unread[: len(unread)]
 
-    def _queue_up(self, delivery: Delivery) -> None:
-        line = self._lines.get(delivery.destination)
-        if line is None:
-            line = self._lines[delivery.destination] = _Line(delivery.destination)
-        line.ahead.append(delivery)
-        self._take_turn(line)
+    def _append(self, delivery: Delivery) -> None:
+        queue = self._queues.get(delivery.destination)
+        if queue is None:
+            queue = self._queues[delivery.destination] = _DestinationQueue(delivery.destination)
+        queue.ahead.append(delivery)
+        self._take_turn(queue)
 
-    def _take_turn(self, line: _Line) -> None:
-        if line.ahead and line.busy < self._cap and not line.waits:
-            line.waits = True
-            self._turns.append(line)
+    def _take_turn(self, queue: _DestinationQueue) -> None:
+        if queue.ahead and queue.busy < self._cap and not queue.waits:
+            queue.waits = True
+            self._turns.append(queue)
 
     def _room(self) -> int:
-        held = sum(line.held for line in self._lines.values()) + len(self._ledger.waiting)
+        held = sum(queue.held for queue in self._queues.values()) + len(self._settlements.waiting)
         return max(self._slots.in_all, _MOST_AHEAD) * 2 - held
 
     def _free(self) -> dict[str, int]:
         """How many more to claim of each destination that some are held of: what it got through since the last claim,
         twice, so that a fast one ramps up and one that hangs holds a handful."""
-        self._lines = {origin: line for origin, line in self._lines.items() if line.held}
+        self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
         free = {}
-        for origin, line in self._lines.items():
-            free[origin] = min(self._cap + 2 * line.finished, _MOST_AHEAD) - line.held
-            line.finished = 0
+        for origin, queue in self._queues.items():
+            free[origin] = min(self._cap + 2 * queue.finished, _MOST_AHEAD) - queue.held
+            queue.finished = 0
         return free
 
     def _start_all(self) -> None:
-        while len(self._running) < self._slots.in_all and (line := self._next_line()):
-            delivery = self._take(line)
-            task = asyncio.create_task(self._carry(line, delivery))
+        while len(self._running) < self._slots.in_all and (queue := self._next_queue()):
+            delivery = self._take(queue)
+            task = asyncio.create_task(self._carry(queue, delivery))
             self._running[task] = delivery
             task.add_done_callback(self._stopped)
 
-    def _next_line(self) -> _Line | None:
+    def _next_queue(self) -> _DestinationQueue | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
         while self._turns:
-            line = self._turns.popleft()
-            line.waits = False
-            if line.ahead and line.busy < self._cap:  # the cap may have shrunk since
-                return line
+            queue = self._turns.popleft()
+            queue.waits = False
+            if queue.ahead and queue.busy < self._cap:  # the cap may have shrunk since
+                return queue
         return None
 
-    def _take(self, line: _Line) -> Delivery:
-        delivery = line.ahead.popleft()
-        line.busy += 1
-        self._take_turn(line)
+    def _take(self, queue: _DestinationQueue) -> Delivery:
+        delivery = queue.ahead.popleft()
+        queue.busy += 1
+        self._take_turn(queue)
         return delivery
 
-    async def _carry(self, line: _Line, delivery: Delivery) -> None:
+    async def _carry(self, queue: _DestinationQueue, delivery: Delivery) -> None:
         """A slot at work, one delivery after another."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        following: _Line | None = line
+        following: _DestinationQueue | None = queue
         while following is not None:
-            line = following
+            queue = following
             self._running[task] = delivery
             try:
-                self._enter(line, await self._deliver(delivery))
+                self._enter(queue, await self._deliver(delivery))
             except StoreUnavailable:
                 self._unread.append(delivery.lease)
             except Exception as error:
                 # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
                 log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
             finally:
-                self._leave(line)
-            if following := self._next_line():
+                self._leave(queue)
+            if following := self._next_queue():
                 delivery = self._take(following)
         self._stopped(task)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
 
-    def _enter(self, line: _Line, attempt: Attempted) -> None:
-        self._ledger.enter(attempt)
+    def _enter(self, queue: _DestinationQueue, attempt: Attempted) -> None:
+        self._settlements.add(attempt)
         if attempt.outcome is Outcome.SUCCESS:  # to fail fast is no reason to be given more
-            line.finished += 1
+            queue.finished += 1
 
-    def _leave(self, line: _Line) -> None:
-        line.busy -= 1
-        self._take_turn(line)
-        if len(line.ahead) <= max(line.busy, line.low):
+    def _leave(self, queue: _DestinationQueue) -> None:
+        queue.busy -= 1
+        self._take_turn(queue)
+        if len(queue.ahead) <= max(queue.busy, queue.low):
             self._wake.set()
 
     async def _leave_alone(self, blocked: Iterable[str]) -> None:
         """Paused, disabled, or its breaker has opened: what was not started goes back."""
-        await self._give_back(self._lines[origin] for origin in blocked if origin in self._lines)
+        await self._give_back(self._queues[origin] for origin in blocked if origin in self._queues)
 
-    async def _give_back(self, lines: Iterable[_Line]) -> None:
+    async def _give_back(self, queues: Iterable[_DestinationQueue]) -> None:
         unsent: list[Lease] = []
-        for line in lines:
-            unsent += [delivery.lease for delivery in line.ahead]
-            line.ahead.clear()
+        for queue in queues:
+            unsent += [delivery.lease for delivery in queue.ahead]
+            queue.ahead.clear()
         await self._release(unsent, sent=False)
 
     async def renew(self) -> None:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
-        held = [delivery.lease for line in self._lines.values() for delivery in line.ahead]
+        held = [delivery.lease for queue in self._queues.values() for delivery in queue.ahead]
         held += [delivery.lease for delivery in self._running.values()]
-        held += [attempt.delivery.lease for attempt in self._ledger.waiting] + self._unread
+        held += [attempt.delivery.lease for attempt in self._settlements.waiting] + self._unread
         if held:
-            await self._queue.renew(held)
+            await self._source.renew(held)
 
     async def drain(self, seconds: float) -> None:
         """Give back what was not started, let attempts finish for that long, stop the rest and release it."""
-        await self._give_back(self._lines.values())
+        await self._give_back(self._queues.values())
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         left = dict(self._running)
@@ -252,6 +254,6 @@ class Dispatcher:
     async def _release(self, leases: list[Lease], *, sent: bool) -> None:
         try:
             if leases:
-                await self._queue.release(leases, sent=sent)
+                await self._source.release(leases, sent=sent)
         except StoreUnavailable as error:  # the leases expire by themselves
             log.error("store.error", operation="release", kind=error.kind, held=len(leases))

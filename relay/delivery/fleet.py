@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from relay.policy.fairness import part
-from relay.queue.deliveries import Place
+from relay.queue.deliveries import Membership
 
 CHECK_SECONDS = 0.5
 _JOIN_SECONDS = 0.75
@@ -25,21 +25,21 @@ class Fleet:
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._slots = slots
         self._clock = clock
-        self._place = Place(0, 0)
+        self._membership = Membership(0, 0)
         self._heard_at = -math.inf
         self._joined_at = -math.inf
 
-    def hear(self, place: Place, asked_at: float) -> None:
+    def update(self, membership: Membership, asked_at: float) -> None:
         """This is our place, by what we asked at a moment of the clock."""
         new = asked_at - self._heard_at > _OVERDUE_SECONDS
-        if new and max(place.relays, self._place.relays) > 1:
+        if new and max(membership.relays, self._membership.relays) > 1:
             self._joined_at = self._clock() + _JOIN_SECONDS
-        self._place, self._heard_at = place, asked_at
+        self._membership, self._heard_at = membership, asked_at
 
     def share(self) -> int:
         """Slots of each destination, at this moment."""
-        now, place = self._clock(), self._place
-        overdue = place.relays > 1 and now - self._heard_at > _OVERDUE_SECONDS
-        if not place.relays or overdue or now < self._joined_at:
+        now, membership = self._clock(), self._membership
+        overdue = membership.relays > 1 and now - self._heard_at > _OVERDUE_SECONDS
+        if not membership.relays or overdue or now < self._joined_at:
             return 0
-        return part(self._slots, place.rank, place.relays)
+        return part(self._slots, membership.rank, membership.relays)

@@ -66,7 +66,7 @@ class Service:
         calendar: Calendar,
         wake: asyncio.Event,
         clockwork: Clockwork,
-        take_stock: Callable[[], Awaitable[None]],
+        report_stats: Callable[[], Awaitable[None]],
         expire: Callable[[], Awaitable[None]],
         pace: Pace,
     ) -> None:
@@ -78,7 +78,7 @@ class Service:
         self._pace = pace
         self._chores: list[Chore] = [
             ("renew", pace.renew, dispatcher.renew),
-            ("stats", pace.stats, take_stock),
+            ("stats", pace.stats, report_stats),
             ("expire", pace.expire, expire),
         ]
         self._stopping = asyncio.Event()

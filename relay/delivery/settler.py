@@ -20,7 +20,7 @@ Observer = Callable[[Sequence[Attempted]], None]
 log = structlog.get_logger()
 
 
-class Book(Protocol):
+class AttemptStore(Protocol):
     """Where attempts are written down."""
 
     async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
@@ -34,8 +34,8 @@ class Settler:
     kept and tried again until it succeeds.
     """
 
-    def __init__(self, book: Book, tell: Observer, wake: asyncio.Event) -> None:
-        self._book = book
+    def __init__(self, store: AttemptStore, tell: Observer, wake: asyncio.Event) -> None:
+        self._store = store
         self._tell = tell
         self._wake = wake
         self._waiting: list[Attempted] = []
@@ -54,7 +54,7 @@ class Settler:
         taken, self._stale = self._stale, 0
         return taken
 
-    def enter(self, attempt: Attempted) -> None:
+    def add(self, attempt: Attempted) -> None:
         """Take the end of an attempt, to be written with the next batch."""
         self._waiting.append(attempt)
         self._arrived.set()
@@ -91,7 +91,7 @@ class Settler:
 
     async def _write(self, batch: list[Attempted]) -> list[Attempted]:
         try:
-            stale = await self._book.settle(batch)
+            stale = await self._store.settle(batch)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001

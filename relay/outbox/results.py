@@ -13,7 +13,7 @@ from relay.outbox.store import Connection, Database
 
 _RESULT = statement("result", __package__)
 _SECRET = statement("secret", __package__)
-_STANDING = statement("standing", __package__)
+_DELIVERY_STATUS = statement("delivery_status", __package__)
 _ATTEMPTS = statement("attempts", __package__)
 _WITHDRAW = statement("withdraw", __package__)
 _ERASE = statement("erase", __package__)
@@ -28,7 +28,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DeliveryStatus:
     """Where a delivery stands. `due_at` is when it is tried next, while it is pending; `reason` why it was given up;
     `last_status` and `last_outcome` are those of its last attempt, as far as it is kept."""
 
@@ -53,10 +53,10 @@ class PastAttempt:
     detail: str
 
 
-def standing(connection: Connection, delivery_id: str) -> Standing | None:
+def delivery_status(connection: Connection, delivery_id: str) -> DeliveryStatus | None:
     """Where a delivery stands, None when it is unknown or no longer kept."""
-    row = connection.execute(_STANDING, {"id": delivery_id}).fetchone()
-    return Standing(State(row[0]), *row[1:]) if row else None
+    row = connection.execute(_DELIVERY_STATUS, {"id": delivery_id}).fetchone()
+    return DeliveryStatus(State(row[0]), *row[1:]) if row else None
 
 
 def attempts(connection: Connection, delivery_id: str) -> tuple[PastAttempt, ...]:

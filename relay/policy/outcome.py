@@ -20,7 +20,7 @@ class OnTooLarge(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rulebook:
+class RetryPolicy:
     """The relay's own choices. `schedules` by name; a delivery that names none follows `default`."""
 
     schedules: Mapping[str, Schedule] = field(
@@ -46,7 +46,7 @@ def classify(answer: Answer) -> Outcome:
     return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Outcome.PROTOCOL)
 
 
-def judge(delivery: Delivery, answer: Answer, rulebook: Rulebook, *, now: float, dice: float) -> Verdict:
+def judge(delivery: Delivery, answer: Answer, policy: RetryPolicy, *, now: float, dice: float) -> Verdict:
     """What happens to the delivery. Only 2xx delivers; a redirect is a failure like any other."""
     match classify(answer):
         case Outcome.SUCCESS:
@@ -55,17 +55,17 @@ def judge(delivery: Delivery, answer: Answer, rulebook: Rulebook, *, now: float,
             return Dead(Reason.FORBIDDEN)
         case Outcome.HTTP_410:
             return Dead(Reason.GONE)
-        case Outcome.HTTP_413 if rulebook.on_too_large is OnTooLarge.DEAD:
+        case Outcome.HTTP_413 if policy.on_too_large is OnTooLarge.DEAD:
             return Dead(Reason.TOO_LARGE)
         case outcome:
-            pointer = delivery.pointer or (outcome is Outcome.HTTP_413 and rulebook.on_too_large is OnTooLarge.POINTER)
-            return _again(delivery, answer, rulebook, pointer=pointer, now=now, dice=dice)
+            pointer = delivery.pointer or (outcome is Outcome.HTTP_413 and policy.on_too_large is OnTooLarge.POINTER)
+            return _again(delivery, answer, policy, pointer=pointer, now=now, dice=dice)
 
 
 def _again(
-    delivery: Delivery, answer: Answer, rulebook: Rulebook, *, pointer: bool, now: float, dice: float
+    delivery: Delivery, answer: Answer, policy: RetryPolicy, *, pointer: bool, now: float, dice: float
 ) -> Retry | Dead:
-    schedule = rulebook.schedule(delivery)
+    schedule = policy.schedule(delivery)
     began_at = delivery.created_at if delivery.scheduled_from is None else delivery.scheduled_from
     due_at = schedule.next_due(delivery.attempts + 1, began_at=began_at, now=now, dice=dice)
     if due_at is None:

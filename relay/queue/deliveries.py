@@ -18,7 +18,7 @@ from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
 from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
 from relay.queue.claiming import Claimed, Claimer
-from relay.queue.stats import Snapshot, Stocktaker
+from relay.queue.stats import QueueStats, Snapshot
 
 _ANYTHING_TO_DO = statement("anything_to_do", __package__)
 _SWEEP = statement("sweep", __package__)
@@ -56,14 +56,14 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Membership:
     """One relay's, among those at work on a database: its rank, from 0 on, and how many there are."""
 
     rank: int
     relays: int
 
 
-class Outbox:
+class DeliveryQueue:
     """One relay's view of a database. Claims and settlements are batches: one transaction, one fsync each.
 
     `lease` is in seconds. A holder's name is part of each of its lease tokens.
@@ -81,7 +81,7 @@ class Outbox:
         self._in_doubt: set[str] = set()
         self._relays = 0
         self._seen_at = -math.inf
-        self._stock = Stocktaker(database)
+        self._stats = QueueStats(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
         self._keys: dict[str, tuple[SigningKey, ...]] = {}
@@ -164,28 +164,28 @@ class Outbox:
         taken, self._ended = self._ended, Counter[Reason]()
         return taken
 
-    async def check_in(self) -> Place:
+    async def check_in(self) -> Membership:
         """Say that this relay is at work, unless that was said a moment ago; returns its place."""
         often = _AMONG_OTHERS_SECONDS if self._relays > 1 else _ALONE_SECONDS
         if time.monotonic() - self._seen_at < often:
-            place = await self._reader.run(self._place)
+            membership = await self._reader.run(self._read_membership)
         else:
             began = time.monotonic()
-            place = await self._writer.run(self._check_in)
+            membership = await self._writer.run(self._check_in)
             self._seen_at = began
-        self._relays = place.relays
-        return place
+        self._relays = membership.relays
+        return membership
 
-    def _check_in(self, connection: Connection) -> Place:
+    def _check_in(self, connection: Connection) -> Membership:
         now = self._clock()
         connection.execute(_HEARTBEAT, {"holder": self._holder, "now": now})
         connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
-        return self._place(connection)
+        return self._read_membership(connection)
 
-    def _place(self, connection: Connection) -> Place:
+    def _read_membership(self, connection: Connection) -> Membership:
         values = {"holder": self._holder, "since": self._clock() - GONE_SECONDS}
         relays, before = connection.execute(_RELAYS, values).fetchone()
-        return Place(before, relays)
+        return Membership(before, relays)
 
     async def leave(self) -> None:
         """Say that this relay is at work no more."""
@@ -229,7 +229,7 @@ class Outbox:
 
     async def snapshot(self, slots: int) -> Snapshot:
         """The gauges, counted in a thread on a connection of their own. A destination has that many `slots`."""
-        return await asyncio.to_thread(self._stock.take, self._clock(), slots)
+        return await asyncio.to_thread(self._stats.snapshot, self._clock(), slots)
 
     async def close(self) -> None:
         """Close both connections."""

@@ -1,4 +1,4 @@
-"""Taking stock: the gauges of the outbox at one moment, counted away from whoever asks."""
+"""Statistics: the gauges of the outbox at one moment, counted away from whoever asks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORST = 10
 _SNAPSHOT = statement("snapshot", __package__)
 _ADDED = statement("added", __package__)
 _QUEUES = statement("queues", __package__)
-_STANDINGS = statement("standings", __package__)
+_DESTINATION_STATES = statement("destination_states", __package__)
 _LEFT_ALONE = statement("left_alone", __package__)
 _FULL = statement("full", __package__)
 _ACTS = statement("acts", __package__)
@@ -60,8 +60,9 @@ class Since:
 class Snapshot:
     """The gauges at one moment. Ages are in seconds, 0 when there is nothing to wait for.
 
-    `standings` counts destinations; `held_up` are the origins that are left alone or take no more for now. `key_age`
-    is that of the oldest key which signs, `backup_at` when the outbox was backed up last, in epoch seconds, or 0.
+    `destination_states` counts destinations; `held_up` are the origins that are left alone or take no more for now.
+    `key_age` is that of the oldest key which signs, `backup_at` when the outbox was backed up last, in epoch seconds,
+    or 0.
     """
 
     taken_at: float
@@ -70,7 +71,7 @@ class Snapshot:
     in_flight: int
     dead: int
     oldest_undelivered_age: float
-    standings: Mapping[str, int]
+    destination_states: Mapping[str, int]
     held_up: frozenset[str]
     files: Files
     since: Since
@@ -78,7 +79,7 @@ class Snapshot:
     backup_at: float
 
 
-class Stocktaker:
+class QueueStats:
     """Counts, and remembers up to where it has counted. Nothing counts as new the first time. For one thread a time."""
 
     def __init__(self, database: Database) -> None:
@@ -87,7 +88,7 @@ class Stocktaker:
         self._open: frozenset[int] | None = None
         self._acts = _Acts()
 
-    def take(self, now: float, slots: int) -> Snapshot:
+    def snapshot(self, now: float, slots: int) -> Snapshot:
         """Count. A destination has that many `slots`. Raises StoreUnavailable."""
         began = time.perf_counter()
         with self._database.reading() as connection:
@@ -96,7 +97,7 @@ class Stocktaker:
             full = connection.execute(_FULL, {"now": now, "slots": slots}).fetchall()
             held_up = frozenset([origin for _, origin, _ in alone] + [origin for (origin,) in full])
             queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), held_up, now)
-            standings = dict(connection.execute(_STANDINGS).fetchall())
+            destination_states = dict(connection.execute(_DESTINATION_STATES).fetchall())
             now_open = frozenset(id_ for id_, _, is_open in alone if is_open)
             since = self._since(connection, self._intake.next(totals[3] or 0, *totals[4:6]), now_open, now)
             files = self._database.files(connection)
@@ -108,7 +109,7 @@ class Stocktaker:
             in_flight=in_flight,
             dead=dead,
             oldest_undelivered_age=_age(created_at, now),
-            standings=standings,
+            destination_states=destination_states,
             held_up=held_up,
             files=files,
             since=since,

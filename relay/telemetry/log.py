@@ -32,7 +32,7 @@ _SPELT = {
 }
 
 
-class _Line(Struct, kw_only=True, omit_defaults=True, gc=False, rename=_SPELT.get):
+class _AttemptLine(Struct, kw_only=True, omit_defaults=True, gc=False, rename=_SPELT.get):
     """The canonical line: one attempt, whole. What is None is left out."""
 
     event: str | None = None
@@ -104,7 +104,7 @@ _LEVELS = {logging.INFO: "info", logging.WARNING: "warning"}
 _encoder = msgspec.json.Encoder()
 
 
-def _rendered(lines: Sequence[_Line]) -> bytes:
+def _rendered(lines: Sequence[_AttemptLine]) -> bytes:
     try:
         return _encoder.encode_lines(lines)
     except UnicodeEncodeError:  # half a surrogate pair in the words of a receiver: it stands escaped in its line
@@ -115,9 +115,9 @@ def _level(attempt: Attempted) -> int:
     return logging.INFO if attempt.outcome is Outcome.SUCCESS else logging.WARNING
 
 
-def _canonical(attempt: Attempted) -> _Line:
+def _canonical(attempt: Attempted) -> _AttemptLine:
     delivery, answer = attempt.delivery, attempt.answer
-    line = _Line(
+    line = _AttemptLine(
         delivery_id=delivery.id,
         attempt_number=delivery.number,
         destination=delivery.destination,
@@ -137,7 +137,7 @@ def _canonical(attempt: Attempted) -> _Line:
     return line
 
 
-def _add_verdict(line: _Line, verdict: Verdict) -> None:
+def _add_verdict(line: _AttemptLine, verdict: Verdict) -> None:
     match verdict:
         case Delivered():
             return

@@ -22,7 +22,7 @@ from relay.queue.retention import Pruned
 from relay.queue.stats import Snapshot
 from relay.service.histogram import Histogram
 from relay.service.log import Lines
-from relay.telemetry.stock import DESTINATION, HELD_BY, RELAY, StockMetrics
+from relay.telemetry.queue import DESTINATION, HELD_BY, RELAY, QueueMetrics
 from relay.telemetry.store import StoreMetrics
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
@@ -57,7 +57,7 @@ class Metrics:
         self._loops(registry)
         self.store = StoreMetrics(registry)
         self.streams = StreamMetrics(registry)
-        self._stock = StockMetrics(registry)
+        self._queue = QueueMetrics(registry)
         self._held_up: dict[str, float] = {}
         limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)
         limit.set(concurrency)
@@ -190,9 +190,9 @@ class Metrics:
         for reason, count in ended.items():
             self._finished["dead", reason.value].inc(count)
 
-    def stocked(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> None:
         """Take over the outbox's gauges."""
-        self._stock(snapshot)
+        self._queue(snapshot)
         self._finished[_CANCELLED].inc(snapshot.since.cancelled)
         since = snapshot.taken_at - _REMEMBERED_SECONDS
         self._held_up = {origin: at for origin, at in self._held_up.items() if at > since}

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Lease
-from relay.queue.deliveries import Claims, Outbox
+from relay.queue.deliveries import Claims, DeliveryQueue
 from relay.service.histogram import Histogram
 
 OPERATIONS = ("claim", "settle", "renew", "release", "expire", "stats", "retention")
@@ -48,10 +48,10 @@ class StoreMetrics:
             self._seconds[operation].observe([time.perf_counter() - began])
 
 
-class WatchedOutbox:
+class MeasuredQueue:
     """The outbox as dispatcher and settler use it, under observation."""
 
-    def __init__(self, outbox: Outbox, metrics: StoreMetrics) -> None:
+    def __init__(self, outbox: DeliveryQueue, metrics: StoreMetrics) -> None:
         self._outbox = outbox
         self._watch = metrics.watch
 

@@ -22,7 +22,7 @@ from relay.outbox import OUTBOX
 from relay.outbox.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Process, Stage, free_port
@@ -158,7 +158,7 @@ async def _before(scene: Stage, database: Database, found: Places) -> None:
     """What the relay finds: a claim of one that died, and what has waited too long for a paused destination."""
     database.migrate([OUTBOX])
     put(database, NewDelivery("0-lost", found.url(0), b"{}"), due_at=1.0)
-    dead = Outbox(database, lease=0.001)
+    dead = DeliveryQueue(database, lease=0.001)
     assert (await dead.claim(1, {}, 1)).deliveries
     await dead.close()
     put(database, *_some(LATE, found, 3), due_at=time.time() - PATIENCE - 60)

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from relay.admin import audit, backup, diagnosis, doctor, forgetting, inspection, keys, operations, overview
 from relay.admin import verify_url as judging
 from relay.admin.access import acting
-from relay.admin.api import answers, asking
+from relay.admin.api import requests, responses
 from relay.admin.audit import Actor
 from relay.admin.backup import Backup
-from relay.admin.desk import Desk
+from relay.admin.context import AdminContext
 from relay.admin.doctor import Finding
 from relay.admin.errors import Refused
 from relay.admin.inspection import Page, Tail
@@ -42,221 +42,240 @@ class Endpoint:
     method: Literal["GET", "POST"]
     path: str
     summary: str
-    asked: type[asking.Question]
+    asked: type[requests.RequestModel]
     gives: type
-    carry_out: Callable[[Desk, Actor, Any], Any]
+    carry_out: Callable[[AdminContext, Actor, Any], Any]
 
 
-def _status(desk: Desk, _: Actor, __: asking.Nothing) -> Overview:
-    return overview.overview(desk.database, desk.database.now())
+def _status(context: AdminContext, _: Actor, __: requests.NoParameters) -> Overview:
+    return overview.overview(context.database, context.database.now())
 
 
-def _list(desk: Desk, _: Actor, asked: asking.ListAsked) -> Page:
+def _list(context: AdminContext, _: Actor, asked: requests.ListRequest) -> Page:
     return inspection.search(
-        desk.database, asked.filter(asked.state, desk.database.now), limit=asked.limit, older=asked.older
+        context.database, asked.filter(asked.state, context.database.now), limit=asked.limit, older=asked.older
     )
 
 
-def _show(desk: Desk, actor: Actor, asked: asking.ShowAsked) -> answers.Shown:
-    one = inspection.delivery(desk.database, asked.id, desk.database.now(), reveal=asked.reveal)
+def _show(context: AdminContext, actor: Actor, asked: requests.ShowRequest) -> responses.Shown:
+    one = inspection.delivery(context.database, asked.id, context.database.now(), reveal=asked.reveal)
     if asked.reveal:
-        _note_reveal(desk, actor, asked.id, "headers")
-    return answers.Shown(one, inspection.as_curl(one))
+        _note_reveal(context, actor, asked.id, "headers")
+    return responses.Shown(one, inspection.as_curl(one))
 
 
-def _attempts(desk: Desk, _: Actor, asked: asking.OneAsked) -> answers.Attempts:
-    return answers.Attempts(inspection.history(desk.database, asked.id))
+def _attempts(context: AdminContext, _: Actor, asked: requests.OneRequest) -> responses.Attempts:
+    return responses.Attempts(inspection.history(context.database, asked.id))
 
 
-def _body(desk: Desk, actor: Actor, asked: asking.OneAsked) -> bytes:
-    body = inspection.body(desk.database, asked.id)
-    _note_reveal(desk, actor, asked.id, "body")
+def _body(context: AdminContext, actor: Actor, asked: requests.OneRequest) -> bytes:
+    body = inspection.body(context.database, asked.id)
+    _note_reveal(context, actor, asked.id, "body")
     return body
 
 
-def _note_reveal(desk: Desk, actor: Actor, id_: str, what: str) -> None:
-    with acting(desk.database) as connection:
-        audit.note(connection, actor, "delivery.reveal", desk.database.now(), id=id_, what=what)
+def _note_reveal(context: AdminContext, actor: Actor, id_: str, what: str) -> None:
+    with acting(context.database) as connection:
+        audit.note(connection, actor, "delivery.reveal", context.database.now(), id=id_, what=what)
 
 
-def _tail(desk: Desk, _: Actor, asked: asking.TailAsked) -> answers.Happenings:
-    return answers.Happenings(Tail(desk.database, asked.outcome, asked.destination).recent(asked.limit))
+def _tail(context: AdminContext, _: Actor, asked: requests.TailRequest) -> responses.Happenings:
+    return responses.Happenings(Tail(context.database, asked.outcome, asked.destination).recent(asked.limit))
 
 
-def _stats(desk: Desk, _: Actor, asked: asking.StatsAsked) -> answers.Tallies:
-    since = (asked.since or _AN_HOUR_AGO).by(desk.database.now)
-    return answers.Tallies(since, overview.stats(desk.database, since, asked.by))
+def _stats(context: AdminContext, _: Actor, asked: requests.StatsRequest) -> responses.Tallies:
+    since = (asked.since or _AN_HOUR_AGO).by(context.database.now)
+    return responses.Tallies(since, overview.stats(context.database, since, asked.by))
 
 
-def _replay(desk: Desk, actor: Actor, asked: asking.ReplayAsked) -> answers.Done:
-    selection = asked.selection(desk.database.now, asked.state)
-    plan = operations.plan_replay(desk.database, selection)
-    steps = operations.replay(desk.database, selection, plan, actor, rate=asked.rate)
+def _replay(context: AdminContext, actor: Actor, asked: requests.ReplayRequest) -> responses.Done:
+    selection = asked.selection(context.database.now, asked.state)
+    plan = operations.plan_replay(context.database, selection)
+    steps = operations.replay(context.database, selection, plan, actor, rate=asked.rate)
     return _done(plan, steps, dry_run=asked.dry_run)
 
 
-def _cancel(desk: Desk, actor: Actor, asked: asking.Selected) -> answers.Done:
-    selection = asked.selection(desk.database.now)
-    plan = operations.plan_cancel(desk.database, selection)
-    return _done(plan, operations.cancel(desk.database, selection, plan, actor), dry_run=asked.dry_run)
+def _cancel(context: AdminContext, actor: Actor, asked: requests.SelectionRequest) -> responses.Done:
+    selection = asked.selection(context.database.now)
+    plan = operations.plan_cancel(context.database, selection)
+    return _done(plan, operations.cancel(context.database, selection, plan, actor), dry_run=asked.dry_run)
 
 
-def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> answers.Done:
+def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> responses.Done:
     """Nothing happens until the steps are taken."""
     last = deque(steps, maxlen=1) if not dry_run else ()
     run, done = (last[0].run, last[0].done) if last else ("", 0)
-    return answers.Done(dry_run=dry_run, run=run, done=done, **plan.said())
+    return responses.Done(dry_run=dry_run, run=run, done=done, **plan.said())
 
 
-def _destinations(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Destinations:
-    now = desk.database.now()
-    return answers.Destinations(
-        overview.destinations(desk.database, now), diagnosis.troubled(desk.database, now, limit=_TROUBLES)
+def _destinations(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Destinations:
+    now = context.database.now()
+    return responses.Destinations(
+        overview.destinations(context.database, now), diagnosis.troubled(context.database, now, limit=_TROUBLES)
     )
 
 
-def _changing(act: Callable[..., bool]) -> Callable[[Desk, Actor, asking.DestinationAsked], answers.Changed]:
-    def carry_out(desk: Desk, actor: Actor, asked: asking.DestinationAsked) -> answers.Changed:
-        return answers.Changed(asked.destination, act(desk.database, asked.destination, actor))
+def _changing(
+    act: Callable[..., bool],
+) -> Callable[[AdminContext, Actor, requests.DestinationRequest], responses.Changed]:
+    def carry_out(context: AdminContext, actor: Actor, asked: requests.DestinationRequest) -> responses.Changed:
+        return responses.Changed(asked.destination, act(context.database, asked.destination, actor))
 
     return carry_out
 
 
-def _keys(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Keys:
-    return answers.Keys(keys.keys(desk.database))
+def _keys(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Keys:
+    return responses.Keys(keys.keys(context.database))
 
 
-def _add_key(desk: Desk, actor: Actor, asked: asking.KeyAsked) -> answers.Handover:
-    return _handover(keys.add(desk.database, _key(asked), asked.destination, actor, desk.database.now()))
+def _add_key(context: AdminContext, actor: Actor, asked: requests.KeyRequest) -> responses.Handover:
+    return _handover(keys.add(context.database, _key(asked), asked.destination, actor, context.database.now()))
 
 
-def _rotate_key(desk: Desk, actor: Actor, asked: asking.RotateAsked) -> answers.Handover:
+def _rotate_key(context: AdminContext, actor: Actor, asked: requests.RotateRequest) -> responses.Handover:
     overlap = keys.OVERLAP if asked.overlap is None else asked.overlap
-    return _handover(keys.rotate(desk.database, _key(asked), asked.destination, actor, desk.database.now(), overlap))
+    return _handover(
+        keys.rotate(context.database, _key(asked), asked.destination, actor, context.database.now(), overlap)
+    )
 
 
-def _retire_key(desk: Desk, actor: Actor, asked: asking.RetireAsked) -> keys.KeyInfo:
-    return keys.retire(desk.database, asked.id, actor, desk.database.now(), after=asked.after or 0.0, force=asked.force)
+def _retire_key(context: AdminContext, actor: Actor, asked: requests.RetireRequest) -> keys.KeyInfo:
+    return keys.retire(
+        context.database, asked.id, actor, context.database.now(), after=asked.after or 0.0, force=asked.force
+    )
 
 
-def _key(asked: asking.KeyAsked) -> str:
+def _key(asked: requests.KeyRequest) -> str:
     if asked.key is not None and asked.ed25519:
         raise ValueError("key: it says itself which kind it is; leave ed25519 out")
     return keys.generate(ed25519=asked.ed25519) if asked.key is None else asked.key
 
 
-def _handover(new: NewKey) -> answers.Handover:
-    return answers.Handover(new.info, new.handover, new.retiring)
+def _handover(new: NewKey) -> responses.Handover:
+    return responses.Handover(new.info, new.handover, new.retiring)
 
 
-def _verify_url(desk: Desk, _: Actor, asked: asking.UrlAsked) -> Judgement:
+def _verify_url(context: AdminContext, _: Actor, asked: requests.UrlRequest) -> Judgement:
     lookup = None if asked.offline else system_lookup
-    return asyncio.run(judging.verify(asked.url, rules=desk.rules, lookup=lookup, live=asked.live))
+    return asyncio.run(judging.verify(asked.url, rules=context.rules, lookup=lookup, live=asked.live))
 
 
-def _probe(desk: Desk, _: Actor, asked: asking.ProbeAsked) -> Probed:
-    judgement = asyncio.run(judging.verify(asked.url, rules=desk.rules, lookup=system_lookup))
+def _probe(context: AdminContext, _: Actor, asked: requests.ProbeRequest) -> Probed:
+    judgement = asyncio.run(judging.verify(asked.url, rules=context.rules, lookup=system_lookup))
     if not judgement.allowed:
         raise Refused(f"url: {judgement.message}")
-    return asyncio.run(_sent(desk, asked))
+    return asyncio.run(_sent(context, asked))
 
 
-async def _sent(desk: Desk, asked: asking.ProbeAsked) -> Probed:
-    return await desk.probe(asked.url, asked.method, asked.bytes)
+async def _sent(context: AdminContext, asked: requests.ProbeRequest) -> Probed:
+    return await context.probe(asked.url, asked.method, asked.bytes)
 
 
-def _doctor(desk: Desk, _: Actor, asked: asking.DoctorAsked) -> answers.Findings:
-    found = list(doctor.examine(desk.database, desk.rules, desk.environ))
+def _doctor(context: AdminContext, _: Actor, asked: requests.DoctorRequest) -> responses.Findings:
+    found = list(doctor.examine(context.database, context.rules, context.environ))
     if asked.egress:
-        found += asyncio.run(_egress(desk))
-    return answers.Findings(tuple(found))
+        found += asyncio.run(_egress(context))
+    return responses.Findings(tuple(found))
 
 
-async def _egress(desk: Desk) -> list[Finding]:
-    return [finding async for finding in doctor.egress(desk.database, desk.rules)]
+async def _egress(context: AdminContext) -> list[Finding]:
+    return [finding async for finding in doctor.egress(context.database, context.rules)]
 
 
-def _audit(desk: Desk, _: Actor, asked: asking.AuditAsked) -> answers.Acts:
-    acts = audit.acts(desk.database, act=asked.act, limit=asked.limit, older=asked.older)
-    return answers.Acts(acts, acts[-1].id if len(acts) == asked.limit else None)
+def _audit(context: AdminContext, _: Actor, asked: requests.AuditRequest) -> responses.Acts:
+    acts = audit.acts(context.database, act=asked.act, limit=asked.limit, older=asked.older)
+    return responses.Acts(acts, acts[-1].id if len(acts) == asked.limit else None)
 
 
-def _settings(desk: Desk, _: Actor, __: asking.Nothing) -> answers.Settings:
-    return answers.Settings(tuple(desk.settings))
+def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Settings:
+    return responses.Settings(tuple(context.settings))
 
 
-def _retention(desk: Desk, actor: Actor, asked: asking.RetentionAsked) -> answers.Forgotten:
-    pruned = forgetting.forget(desk.database, desk.kept, actor, desk.database.now(), dry_run=asked.dry_run)
-    return answers.Forgotten(asked.dry_run, pruned)
+def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.Forgotten:
+    pruned = forgetting.forget(context.database, context.kept, actor, context.database.now(), dry_run=asked.dry_run)
+    return responses.Forgotten(asked.dry_run, pruned)
 
 
-def _backup(desk: Desk, actor: Actor, asked: asking.BackupAsked) -> Backup:
-    folder = backup.file_of(desk.database).parent / BACKUPS
+def _backup(context: AdminContext, actor: Actor, asked: requests.BackupRequest) -> Backup:
+    folder = backup.file_of(context.database).parent / BACKUPS
     folder.mkdir(mode=0o700, exist_ok=True)
-    return backup.backup(desk.database, folder / asked.name, actor)
+    return backup.backup(context.database, folder / asked.name, actor)
 
 
 ENDPOINTS = (
     Endpoint(
-        "GET", "/status", "How the queue stands, and what is wrong, if anything", asking.Nothing, Overview, _status
+        "GET",
+        "/status",
+        "How the queue stands, and what is wrong, if anything",
+        requests.NoParameters,
+        Overview,
+        _status,
     ),
-    Endpoint("GET", "/deliveries", "Deliveries, the newest first", asking.ListAsked, Page, _list),
-    Endpoint("GET", "/deliveries/{id}", "One delivery", asking.ShowAsked, answers.Shown, _show),
-    Endpoint("GET", "/deliveries/{id}/attempts", "Its attempts", asking.OneAsked, answers.Attempts, _attempts),
-    Endpoint("GET", "/deliveries/{id}/body", "Its body, which may be personal. Audited", asking.OneAsked, bytes, _body),
-    Endpoint("POST", "/replay", "Send deliveries again", asking.ReplayAsked, answers.Done, _replay),
-    Endpoint("POST", "/cancel", "Give up what is pending", asking.Selected, answers.Done, _cancel),
-    Endpoint("GET", "/attempts", "The last attempts", asking.TailAsked, answers.Happenings, _tail),
-    Endpoint("GET", "/stats", "Attempts by group", asking.StatsAsked, answers.Tallies, _stats),
-    Endpoint("GET", "/destinations", "Where deliveries go", asking.Nothing, answers.Destinations, _destinations),
+    Endpoint("GET", "/deliveries", "Deliveries, the newest first", requests.ListRequest, Page, _list),
+    Endpoint("GET", "/deliveries/{id}", "One delivery", requests.ShowRequest, responses.Shown, _show),
+    Endpoint("GET", "/deliveries/{id}/attempts", "Its attempts", requests.OneRequest, responses.Attempts, _attempts),
+    Endpoint(
+        "GET", "/deliveries/{id}/body", "Its body, which may be personal. Audited", requests.OneRequest, bytes, _body
+    ),
+    Endpoint("POST", "/replay", "Send deliveries again", requests.ReplayRequest, responses.Done, _replay),
+    Endpoint("POST", "/cancel", "Give up what is pending", requests.SelectionRequest, responses.Done, _cancel),
+    Endpoint("GET", "/attempts", "The last attempts", requests.TailRequest, responses.Happenings, _tail),
+    Endpoint("GET", "/stats", "Attempts by group", requests.StatsRequest, responses.Tallies, _stats),
+    Endpoint(
+        "GET", "/destinations", "Where deliveries go", requests.NoParameters, responses.Destinations, _destinations
+    ),
     Endpoint(
         "POST",
         "/destinations/pause",
         "Call it no more until it is resumed",
-        asking.DestinationAsked,
-        answers.Changed,
+        requests.DestinationRequest,
+        responses.Changed,
         _changing(operations.pause),
     ),
     Endpoint(
         "POST",
         "/destinations/resume",
         "Call a paused one again",
-        asking.DestinationAsked,
-        answers.Changed,
+        requests.DestinationRequest,
+        responses.Changed,
         _changing(operations.resume),
     ),
     Endpoint(
         "POST",
         "/destinations/disable",
         "Call it no more until it is enabled",
-        asking.DestinationAsked,
-        answers.Changed,
+        requests.DestinationRequest,
+        responses.Changed,
         _changing(operations.disable),
     ),
     Endpoint(
         "POST",
         "/destinations/enable",
         "Call it again, whatever stood in the way",
-        asking.DestinationAsked,
-        answers.Changed,
+        requests.DestinationRequest,
+        responses.Changed,
         _changing(operations.enable),
     ),
-    Endpoint("GET", "/keys", "The keys that sign, without their secrets", asking.Nothing, answers.Keys, _keys),
-    Endpoint("POST", "/keys", "Sign with one more key", asking.KeyAsked, answers.Handover, _add_key),
-    Endpoint("POST", "/keys/rotate", "Sign with a new key instead", asking.RotateAsked, answers.Handover, _rotate_key),
-    Endpoint("POST", "/keys/{id}/retire", "Sign with a key no more", asking.RetireAsked, keys.KeyInfo, _retire_key),
-    Endpoint("POST", "/verify-url", "What the guard says of a URL", asking.UrlAsked, Judgement, _verify_url),
-    Endpoint("POST", "/probe", "Send one signed test request", asking.ProbeAsked, Probed, _probe),
-    Endpoint("GET", "/doctor", "Look the installation over", asking.DoctorAsked, answers.Findings, _doctor),
-    Endpoint("GET", "/audit", "What operators did, the last first", asking.AuditAsked, answers.Acts, _audit),
-    Endpoint("GET", "/settings", "Every setting as it is in force", asking.Nothing, answers.Settings, _settings),
+    Endpoint("GET", "/keys", "The keys that sign, without their secrets", requests.NoParameters, responses.Keys, _keys),
+    Endpoint("POST", "/keys", "Sign with one more key", requests.KeyRequest, responses.Handover, _add_key),
+    Endpoint(
+        "POST", "/keys/rotate", "Sign with a new key instead", requests.RotateRequest, responses.Handover, _rotate_key
+    ),
+    Endpoint("POST", "/keys/{id}/retire", "Sign with a key no more", requests.RetireRequest, keys.KeyInfo, _retire_key),
+    Endpoint("POST", "/verify-url", "What the guard says of a URL", requests.UrlRequest, Judgement, _verify_url),
+    Endpoint("POST", "/probe", "Send one signed test request", requests.ProbeRequest, Probed, _probe),
+    Endpoint("GET", "/doctor", "Look the installation over", requests.DoctorRequest, responses.Findings, _doctor),
+    Endpoint("GET", "/audit", "What operators did, the last first", requests.AuditRequest, responses.Acts, _audit),
+    Endpoint(
+        "GET", "/settings", "Every setting as it is in force", requests.NoParameters, responses.Settings, _settings
+    ),
     Endpoint(
         "POST",
         "/retention",
         "Forget what was kept long enough, now",
-        asking.RetentionAsked,
-        answers.Forgotten,
+        requests.RetentionRequest,
+        responses.Forgotten,
         _retention,
     ),
-    Endpoint("POST", "/backup", "Copy the outbox while it is in use", asking.BackupAsked, Backup, _backup),
+    Endpoint("POST", "/backup", "Copy the outbox while it is in use", requests.BackupRequest, Backup, _backup),
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from relay.admin.api.answers import Failed
-from relay.admin.api.asking import Question
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
+from relay.admin.api.requests import RequestModel
+from relay.admin.api.responses import Failed
 from relay.admin.plain import is_time
 
 PREFIX = "/api/v1"
@@ -129,7 +129,7 @@ def _schema_of_name(name: str) -> Schema:
 def _schema(type_: type, schemas: Schema, mode: Any) -> Schema:
     schema = TypeAdapter(type_).json_schema(mode=mode, ref_template=_COMPONENT)
     definitions = schema.pop("$defs", {})
-    if not issubclass(type_, Question):
+    if not issubclass(type_, RequestModel):
         for one in (schema, *definitions.values()):
             _as_written(one)
     schemas.update(definitions)

@@ -12,13 +12,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
-from relay.admin.api.answers import Failed, Flaw, Problem
-from relay.admin.api.asking import Question, TailAsked
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.openapi import PREFIX, document
+from relay.admin.api.requests import RequestModel, TailRequest
+from relay.admin.api.responses import Failed, Flaw, Problem
 from relay.admin.audit import Actor
 from relay.admin.auth import proper_name
-from relay.admin.desk import Desk
+from relay.admin.context import AdminContext
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Happened, Tail
 from relay.admin.plain import plain
@@ -32,17 +32,17 @@ _STATUSES = ((NotFound, 404, "not_found"), (NothingMatched, 404, "nothing_matche
 log = structlog.get_logger()
 
 
-def routes(desk: Desk) -> list[web.RouteDef]:
+def routes(context: AdminContext) -> list[web.RouteDef]:
     """Every endpoint, the stream of attempts, and the document that describes them."""
-    served = [_route(endpoint, _serve(desk, endpoint)) for endpoint in ENDPOINTS]
+    served = [_route(endpoint, _serve(context, endpoint)) for endpoint in ENDPOINTS]
 
     async def described(_: web.Request) -> web.Response:
-        return web.json_response(document(desk.version))
+        return web.json_response(document(context.version))
 
     # Before /deliveries/{id} and the like: a name of its own wins over one that could be anything.
     return [
         web.get(f"{PREFIX}/openapi.json", described),
-        web.get(f"{PREFIX}/attempts/stream", _streaming(desk)),
+        web.get(f"{PREFIX}/attempts/stream", _streaming(context)),
         *served,
     ]
 
@@ -88,10 +88,10 @@ def _route(endpoint: Endpoint, handler: Handler) -> web.RouteDef:
     return web.post(PREFIX + endpoint.path, handler)
 
 
-def _serve(desk: Desk, endpoint: Endpoint) -> Handler:
+def _serve(context: AdminContext, endpoint: Endpoint) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         asked = await _asked(request, endpoint.asked)
-        answer = await asyncio.to_thread(endpoint.carry_out, desk, actor_of(request), asked)
+        answer = await asyncio.to_thread(endpoint.carry_out, context, actor_of(request), asked)
         if isinstance(answer, bytes):
             return web.Response(body=answer, content_type="application/octet-stream")
         return web.json_response(plain(answer))
@@ -99,7 +99,7 @@ def _serve(desk: Desk, endpoint: Endpoint) -> Handler:
     return handle
 
 
-async def _asked(request: web.Request, model: type[Question]) -> Any:
+async def _asked(request: web.Request, model: type[RequestModel]) -> Any:
     if request.method != "POST":
         return model.model_validate(_query(request) | dict(request.match_info))
     document = _document(await request.read())
@@ -163,15 +163,15 @@ def _http(error: web.HTTPException) -> web.Response:
     return answer
 
 
-def _streaming(desk: Desk) -> Handler:
+def _streaming(context: AdminContext) -> Handler:
     room = asyncio.Semaphore(_STREAMS)
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        asked: TailAsked = await _asked(request, TailAsked)
+        asked: TailRequest = await _asked(request, TailRequest)
         if room.locked():
             raise Refused(f"{_STREAMS} streams are open already: close one")
         async with room:
-            return await _tell(request, Tail(desk.database, asked.outcome, asked.destination), asked.limit)
+            return await _tell(request, Tail(context.database, asked.outcome, asked.destination), asked.limit)
 
     return stream
 

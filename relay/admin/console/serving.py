@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from relay.admin import audit, inspection, keys, operations
 from relay.admin.access import acting
-from relay.admin.api.asking import AuditAsked, DestinationAsked, ListAsked, ReplayAsked, RotateAsked
+from relay.admin.api.requests import AuditRequest, DestinationRequest, ListRequest, ReplayRequest, RotateRequest
 from relay.admin.audit import Actor
 from relay.admin.auth import SESSION_SECONDS, Gate, proper_name
 from relay.admin.console import pages, rendering
 from relay.admin.console.pages import Facts
-from relay.admin.desk import Desk
+from relay.admin.context import AdminContext
 from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.keys import NewKey
 from relay.admin.operations import Selection
@@ -60,9 +60,9 @@ def sign_in_first(request: web.Request) -> web.HTTPSeeOther:
     return web.HTTPSeeOther("/login?" + urlencode({"next": wanted}) if wanted != "/" else "/login")
 
 
-def furnish(site: web.Application, desk: Desk, gate: Gate) -> None:
+def furnish(site: web.Application, context: AdminContext, gate: Gate) -> None:
     """Add the pages, the acts and the files beside them."""
-    console = Console(desk, gate)
+    console = Console(context, gate)
     site.add_routes(
         [
             web.get("/", console.now),
@@ -119,8 +119,8 @@ def _why_not(error: Exception) -> tuple[int, str]:
 class Console:
     """The pages of one relay."""
 
-    def __init__(self, desk: Desk, gate: Gate) -> None:
-        self._desk = desk
+    def __init__(self, context: AdminContext, gate: Gate) -> None:
+        self._context = context
         self._gate = gate
         self._templates = rendering.environment()
 
@@ -137,23 +137,23 @@ class Console:
         return web.Response(text=await asyncio.to_thread(render), content_type="text/html", status=status)
 
     async def now(self, request: web.Request) -> web.Response:
-        return await self.page(request, "now.html", lambda: pages.now(self._desk))
+        return await self.page(request, "now.html", lambda: pages.now(self._context))
 
     async def deliveries(self, request: web.Request) -> web.Response:
         given = _given(request.query)
         try:
-            asked = ListAsked.model_validate({name: text for name, text in given.items() if name != "note"})
+            asked = ListRequest.model_validate({name: text for name, text in given.items() if name != "note"})
         except ValidationError as error:
             shown = {"given": given, "flaws": _flaws(error), **pages.choices()}
             facts = {"page": None, **shown}
             return await self.page(
-                request, "deliveries.html", lambda: {"at": self._desk.database.now(), **facts}, status=400
+                request, "deliveries.html", lambda: {"at": self._context.database.now(), **facts}, status=400
             )
-        return await self.page(request, "deliveries.html", lambda: pages.deliveries(self._desk, asked, given))
+        return await self.page(request, "deliveries.html", lambda: pages.deliveries(self._context, asked, given))
 
     async def delivery(self, request: web.Request) -> web.Response:
         id_ = request.match_info["id"]
-        return await self.page(request, "delivery.html", lambda: pages.delivery(self._desk, id_))
+        return await self.page(request, "delivery.html", lambda: pages.delivery(self._context, id_))
 
     async def destinations(self, request: web.Request) -> web.Response:
         given = _given(request.query)
@@ -161,21 +161,21 @@ class Console:
         return await self.page(
             request,
             "destinations.html",
-            lambda: pages.destinations(self._desk, given.get("text", ""), given.get("state", ""), start),
+            lambda: pages.destinations(self._context, given.get("text", ""), given.get("state", ""), start),
         )
 
     async def destination(self, request: web.Request) -> web.Response:
-        origin = DestinationAsked.model_validate({"destination": request.query.get("origin", "")}).destination
-        return await self.page(request, "destination.html", lambda: pages.destination(self._desk, origin))
+        origin = DestinationRequest.model_validate({"destination": request.query.get("origin", "")}).destination
+        return await self.page(request, "destination.html", lambda: pages.destination(self._context, origin))
 
     async def trail(self, request: web.Request) -> web.Response:
         given = _given(request.query)
-        asked = AuditAsked.model_validate(given)
-        return await self.page(request, "audit.html", lambda: pages.trail(self._desk, asked, given))
+        asked = AuditRequest.model_validate(given)
+        return await self.page(request, "audit.html", lambda: pages.trail(self._context, asked, given))
 
     async def preview(self, request: web.Request) -> web.Response:
         asked, fields = _replay_asked(list(request.query.items()))
-        return await self.page(request, "replay.html", lambda: pages.preview(self._desk, asked, fields))
+        return await self.page(request, "replay.html", lambda: pages.preview(self._context, asked, fields))
 
     async def replay(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -183,7 +183,7 @@ class Console:
         actor = self._actor(request)
 
         def carry_out() -> int:
-            database = self._desk.database
+            database = self._context.database
             selection = asked.selection(database.now, asked.state)
             plan = operations.plan_replay(database, selection)
             return deque(operations.replay(database, selection, plan, actor, rate=asked.rate), maxlen=1)[0].done
@@ -198,8 +198,8 @@ class Console:
 
         def carry_out() -> None:
             selection = Selection((id_,))
-            plan = operations.plan_cancel(self._desk.database, selection)
-            deque(operations.cancel(self._desk.database, selection, plan, actor), maxlen=0)
+            plan = operations.plan_cancel(self._context.database, selection)
+            deque(operations.cancel(self._context.database, selection, plan, actor), maxlen=0)
 
         await asyncio.to_thread(carry_out)
         raise web.HTTPSeeOther(f"/deliveries/{quote(id_, safe='')}?note=cancelled")
@@ -209,12 +209,12 @@ class Console:
         id_, actor = request.match_info["id"], self._actor(request)
 
         def gather() -> Facts:
-            database = self._desk.database
+            database = self._context.database
             kept = inspection.delivery(database, id_, database.now()).body_kept
             body = inspection.body(database, id_) if kept else None
             with acting(database) as connection:
                 audit.note(connection, actor, "delivery.reveal", database.now(), id=id_, what="body and headers")
-            return pages.delivery(self._desk, id_, reveal=True, body=body)
+            return pages.delivery(self._context, id_, reveal=True, body=body)
 
         return await self.page(request, "delivery.html", gather)
 
@@ -223,17 +223,17 @@ class Console:
         if name not in _ACTS:
             raise NotFound(f"there is no act called {name!r}")
         form = await request.post()
-        origin = DestinationAsked.model_validate({"destination": form.get("origin", "")}).destination
-        await asyncio.to_thread(_ACTS[name], self._desk.database, origin, self._actor(request))
+        origin = DestinationRequest.model_validate({"destination": form.get("origin", "")}).destination
+        await asyncio.to_thread(_ACTS[name], self._context.database, origin, self._actor(request))
         raise web.HTTPSeeOther("/destination?" + urlencode({"origin": origin, "note": name}))
 
     async def rotate(self, request: web.Request) -> web.Response:
         form = await request.post()
-        asked = RotateAsked.model_validate({name: text for name, text in form.items() if text})
+        asked = RotateRequest.model_validate({name: text for name, text in form.items() if text})
         actor, overlap = self._actor(request), keys.OVERLAP if asked.overlap is None else asked.overlap
 
         def rotated() -> NewKey:
-            database, key = self._desk.database, keys.generate(ed25519=asked.ed25519)
+            database, key = self._context.database, keys.generate(ed25519=asked.ed25519)
             return keys.rotate(database, key, asked.destination, actor, database.now(), overlap)
 
         facts = {"new": await asyncio.to_thread(rotated), "overlap": overlap}
@@ -277,14 +277,14 @@ def _given(query: Mapping[str, str]) -> dict[str, str]:
     return {name: text.strip() for name, text in query.items() if text.strip()}
 
 
-def _replay_asked(sent: Sequence[tuple[str, str]]) -> tuple[ReplayAsked, list[tuple[str, str]]]:
+def _replay_asked(sent: Sequence[tuple[str, str]]) -> tuple[ReplayRequest, list[tuple[str, str]]]:
     """What is to be sent again, and the same as the fields of a form."""
     ids = [text for name, text in sent if name == "id"]
     given = {name: text for name, text in sent if text.strip() and name not in ("id", "older", "note")}
     if not ids:
         given.setdefault("limit", str(pages.MOST_REPLAYED))
     fields = [("id", id_) for id_ in ids] + list(given.items())
-    return ReplayAsked.model_validate(given | {"ids": ids}), fields
+    return ReplayRequest.model_validate(given | {"ids": ids}), fields
 
 
 def _note(request: web.Request) -> str | None:

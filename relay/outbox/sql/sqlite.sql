@@ -76,7 +76,7 @@ WHERE deliveries.id = :id
 -- What only engine and relay know.
 SELECT value FROM secrets WHERE name = :name
 
--- standing --
+-- delivery_status --
 -- Where one delivery stands, and how its last attempt that is still kept went.
 SELECT deliveries.state, deliveries.attempts, deliveries.due_at, deliveries.finished_at, deliveries.reason,
        last.status, last.outcome

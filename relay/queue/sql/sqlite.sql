@@ -332,10 +332,10 @@ SELECT destinations.id, origin, count(*) AS waiting, count(*) FILTER (WHERE due_
 FROM deliveries INDEXED BY deliveries_due JOIN destinations ON destinations.id = destination_id
 WHERE deliveries.state = 'pending' GROUP BY destination_id
 
--- standings --
+-- destination_states --
 -- How many destinations stand how: active, paused, disabled, or open (the breaker; it has yet to prove itself).
-SELECT CASE WHEN state = 'active' AND open_until IS NOT NULL THEN 'open' ELSE state END AS standing, count(*)
-FROM destinations GROUP BY standing
+SELECT CASE WHEN state = 'active' AND open_until IS NOT NULL THEN 'open' ELSE state END AS shown_state, count(*)
+FROM destinations GROUP BY shown_state
 
 -- left_alone --
 -- Destinations that are not called as they would be: paused, disabled, or their breaker has yet to close.

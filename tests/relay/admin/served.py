@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from relay.admin.auth import Gate
-from relay.admin.desk import Desk
-from relay.admin.pulse import Pulse
+from relay.admin.context import AdminContext
+from relay.admin.recent import RecentAttempts
 from relay.admin.site import application
 from relay.app.daemon import probe
 from relay.app.settings import Settings
@@ -29,14 +29,14 @@ TOKEN = "a-token-that-opens-everything"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-def desk(database: Database, pulse: Pulse | None = None) -> Desk:
+def context(database: Database, recent: RecentAttempts | None = None) -> AdminContext:
     """What stands before operators of this outbox."""
     settings = Settings(outbox=OutboxSettings(url=database.url, guard=GUARD))
-    return Desk(
+    return AdminContext(
         database=database,
         rules=GUARD.rules(),
         kept=Retention(),
-        pulse=pulse or Pulse(time.time()),
+        recent=recent or RecentAttempts(time.time()),
         version="1.2.3",
         concurrency=256,
         in_flight=lambda: 3,
@@ -47,7 +47,7 @@ def desk(database: Database, pulse: Pulse | None = None) -> Desk:
 
 
 @contextmanager
-def served(of: Desk) -> Iterator[str]:
+def served(of: AdminContext) -> Iterator[str]:
     """Its address, for as long as the block lasts."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

@@ -14,8 +14,8 @@ from relay.admin.operations import Progress, Selection
 from relay.outbox.model import OnDead, State, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome, Retry
-from relay.policy.outcome import Rulebook, judge
-from relay.queue.deliveries import Outbox
+from relay.policy.outcome import RetryPolicy, judge
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import answer, many, new, put, rows, states
 
@@ -60,12 +60,12 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     long_ago = time.time() - 30 * 86400
     change(database, "UPDATE deliveries SET created_at = ?", long_ago)
     assert (await asyncio.to_thread(replayed, database, Selection(ids=("d1",)))).done == 1
-    queue = Outbox(database)
+    queue = DeliveryQueue(database)
     try:
         (delivery,) = (await queue.claim(10, {}, 10)).deliveries
     finally:
         await queue.close()
-    patient = Rulebook(default="exponential")
+    patient = RetryPolicy(default="exponential")
     assert isinstance(judge(delivery, answer(500), patient, now=time.time(), dice=1.0), Retry)
 
 

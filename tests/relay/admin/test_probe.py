@@ -19,7 +19,7 @@ from relay.guard.rules import ANYWHERE, Rules
 from relay.outbox.model import Method
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.transports.bounds import Bounds
 from relay.transports.http import HttpTransport
 from tests.relay.admin.past import OPERATOR, change
@@ -42,7 +42,7 @@ async def probed(
     on_too_large: OnTooLarge = OnTooLarge.RETRY,
 ) -> Probed:
     what = Probe(f"http://127.0.0.1:{receiver.port}/hook?t0ken", size=size)
-    return await probe.send(what, transport, ANYWHERE, Rulebook(on_too_large=on_too_large), "Outspoken/test")
+    return await probe.send(what, transport, ANYWHERE, RetryPolicy(on_too_large=on_too_large), "Outspoken/test")
 
 
 async def test_a_probe_is_a_small_json_request_that_says_what_it_is(transport: HttpTransport) -> None:
@@ -70,7 +70,7 @@ async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpT
             await asyncio.to_thread(probe.prepared, database, url, Method.PUT, 1000),
             transport,
             ANYWHERE,
-            Rulebook(),
+            RetryPolicy(),
             "Outspoken/test",
         )
     (request,) = receiver.requests
@@ -105,7 +105,7 @@ async def test_what_the_destination_taught_about_size_is_part_of_the_diagnosis(
         put(database, new("d1", url))
         change(database, "UPDATE destinations SET largest_accepted = 1000")
         large = await asyncio.to_thread(probe.prepared, database, url, Method.POST, 2**20)
-        told = await probe.send(large, transport, ANYWHERE, Rulebook(), "Outspoken/test")
+        told = await probe.send(large, transport, ANYWHERE, RetryPolicy(), "Outspoken/test")
     assert told.outcome == "reset"
     assert "probably a size limit" in told.why
 
@@ -136,9 +136,9 @@ async def test_tls_is_timed_and_its_failure_explained(folder: Path) -> None:
     try:
         async with receiving(answers(OK), authority.server("localhost")) as receiver:
             url = Probe(f"https://localhost:{receiver.port}/")
-            told = await probe.send(url, trusting, ANYWHERE, Rulebook(), "Outspoken/test")
+            told = await probe.send(url, trusting, ANYWHERE, RetryPolicy(), "Outspoken/test")
             wrong = replace(url, url=f"https://127.0.0.1:{receiver.port}/")
-            refused = await probe.send(wrong, trusting, ANYWHERE, Rulebook(), "Outspoken/test")
+            refused = await probe.send(wrong, trusting, ANYWHERE, RetryPolicy(), "Outspoken/test")
     finally:
         await trusting.aclose()
     assert told.delivered
@@ -153,7 +153,7 @@ async def test_a_name_that_leads_inwards_only_once_it_is_dialled_is_refused_ther
 
     rules = Rules(networks=(ip_network("127.0.0.0/8"),))
     guarded = HttpTransport(Resolver(rules, rebinding), Bounds())
-    told = await probe.send(Probe("https://receiver.example/"), guarded, rules, Rulebook(), "Outspoken/test")
+    told = await probe.send(Probe("https://receiver.example/"), guarded, rules, RetryPolicy(), "Outspoken/test")
     await guarded.aclose()
     assert (told.verdict, told.reason, told.address) == ("dead", "forbidden_destination", None)
     assert "10.0.0.1" not in told.why

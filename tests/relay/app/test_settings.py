@@ -9,7 +9,7 @@ from relay.app.settings import Settings, read
 from relay.guard.rules import Rules
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 
 
@@ -23,7 +23,7 @@ def test_the_defaults_are_the_ones_that_were_promised() -> None:
     assert settings.outbox.database == SqliteDatabase(Path("var/outspoken.db"))
     assert settings.outbox.guard.rules() == Rules()
     assert (relay.host, relay.concurrency, relay.per_destination, relay.lease_seconds) == ("127.0.0.1", 256, 16, 60)
-    assert relay.retry.rulebook() == Rulebook()
+    assert relay.retry.policy() == RetryPolicy()
     assert (relay.retry.schedule, relay.retry.retries, relay.retry.delay) == ("fixed", 10, 30)
     assert (relay.retry.exponential.first, relay.retry.exponential.longest) == (5, 3600)
     assert relay.retry.exponential.total == relay.retry.patience == 3 * 86400
@@ -116,7 +116,7 @@ def test_a_rulebook_is_what_the_settings_say() -> None:
         "fixed": FixedSchedule(3, 7.0),
         "exponential": ExponentialSchedule(1.0, 60.0, 600.0),
     }
-    assert retry.rulebook() == Rulebook(schedules, "exponential", OnTooLarge.DEAD)
+    assert retry.policy() == RetryPolicy(schedules, "exponential", OnTooLarge.DEAD)
 
 
 def test_links_need_a_place_to_lead_to() -> None:
@@ -125,12 +125,12 @@ def test_links_need_a_place_to_lead_to() -> None:
     assert "relay.retry.on_too_large" in str(refused.value)
     assert "outbox.public_url" in str(refused.value)
     placed = from_environment(RELAY__RETRY__ON_TOO_LARGE="pointer", OUTBOX__PUBLIC_URL="https://speech.example")
-    assert placed.relay.retry.rulebook().on_too_large is OnTooLarge.POINTER
+    assert placed.relay.retry.policy().on_too_large is OnTooLarge.POINTER
 
 
 def test_a_place_alone_changes_no_policy() -> None:
     placed = from_environment(OUTBOX__PUBLIC_URL="https://speech.example")
-    assert placed.relay.retry.rulebook().on_too_large is OnTooLarge.RETRY
+    assert placed.relay.retry.policy().on_too_large is OnTooLarge.RETRY
 
 
 @pytest.mark.parametrize(

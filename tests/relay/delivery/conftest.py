@@ -7,13 +7,13 @@ import pytest
 import structlog
 
 from relay.outbox.store import Database
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 
 
 @pytest.fixture
-async def outbox(database: Database) -> AsyncIterator[Outbox]:
+async def outbox(database: Database) -> AsyncIterator[DeliveryQueue]:
     """The outbox as this relay sees it."""
-    opened = Outbox(database)
+    opened = DeliveryQueue(database)
     yield opened
     await opened.close()
 

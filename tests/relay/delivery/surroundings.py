@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from relay.policy.attempt import Answer, Attempted, Delivery, Envelope, Lease
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted
 
 
@@ -39,7 +39,7 @@ class Network:
 class CountedBook:
     """The outbox, and how many attempts each of its transactions ended."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: DeliveryQueue) -> None:
         self.batches: list[int] = []
         self._outbox = outbox
 
@@ -80,11 +80,11 @@ class Couriers:
 
 
 class Pages:
-    """A ledger that is never written down."""
+    """A settlements that is never written down."""
 
     def __init__(self) -> None:
         self.waiting: list[Attempted] = []
 
-    def enter(self, attempt: Attempted) -> None:
+    def add(self, attempt: Attempted) -> None:
         """Take one."""
         self.waiting.append(attempt)

@@ -16,17 +16,17 @@ from relay.guard.url import PRE_RECORDED, read
 from relay.outbox.model import Method, NewDelivery, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Attempted, BodyLimits, Dead, Delivered, Failure, Outcome, Reason, Retry
-from relay.policy.outcome import OnTooLarge, Rulebook
+from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.pointer import Pointers
 from relay.policy.schedule import FixedSchedule
 from relay.policy.signing import parse_key
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, new, put, rows
 from tests.relay.delivery.surroundings import Network
 
 NOW = 5000.0
 RULES = Rules(networks=(ip_network("127.0.0.0/8"),))
-LINKS = Rulebook(on_too_large=OnTooLarge.POINTER)
+LINKS = RetryPolicy(on_too_large=OnTooLarge.POINTER)
 SECRET = "whsec_" + "a" * 32
 NEWER = "whsec_" + "b" * 32
 
@@ -39,15 +39,15 @@ def key(database: Database, text: str) -> None:
 class Stage:
     """One courier and its receivers; what it returns is settled at once."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: Database, outbox: DeliveryQueue) -> None:
         self.database = database
         self.outbox = outbox
         self.network = Network()
         self.courier = Courier(
-            shelf=outbox,
+            source=outbox,
             transport=self.network,
             read=partial(read, rules=RULES, schemes=PRE_RECORDED),
-            rulebook=Rulebook(),
+            policy=RetryPolicy(),
             pointers=Pointers("https://speech.example", b"s" * 32),
             user_agent="Outspoken/test",
             dice=lambda: 1.0,
@@ -78,7 +78,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(database: Database, outbox: Outbox) -> Stage:
+def stage(database: Database, outbox: DeliveryQueue) -> Stage:
     return Stage(database, outbox)
 
 
@@ -163,7 +163,7 @@ async def test_when_only_large_bodies_fail_the_diagnosis_says_so(stage: Stage, c
 
 
 async def test_after_a_413_a_link_goes_instead_of_the_body(stage: Stage) -> None:
-    stage.courier = replace(stage.courier, rulebook=replace(LINKS, schedules={"fixed": FixedSchedule(10, -10_000.0)}))
+    stage.courier = replace(stage.courier, policy=replace(LINKS, schedules={"fixed": FixedSchedule(10, -10_000.0)}))
     stage.answering(answer(413), answer(500))
     body = b"x" * 100_000
     key(stage.database, SECRET)
@@ -225,8 +225,8 @@ async def test_only_a_delivery_of_a_stream_tells_its_place(stage: Stage) -> None
 
 
 async def test_every_attempt_sends_the_same_id_and_bytes_under_a_fresh_number(stage: Stage) -> None:
-    at_once = Rulebook({"fixed": FixedSchedule(10, -10_000.0)})
-    stage.courier = replace(stage.courier, rulebook=at_once)
+    at_once = RetryPolicy({"fixed": FixedSchedule(10, -10_000.0)})
+    stage.courier = replace(stage.courier, policy=at_once)
     stage.answering(answer(500), answer(503), answer(200))
     await stage.deliver(new("same", body=b"\x01" * 5000))
     for _ in range(2):

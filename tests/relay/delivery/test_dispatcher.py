@@ -17,7 +17,7 @@ from relay.delivery.settler import Settler
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery
-from relay.queue.deliveries import Claims, Outbox
+from relay.queue.deliveries import Claims, DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
 from tests.relay.delivery.surroundings import Couriers, Pages, full_disk
@@ -29,7 +29,7 @@ PATIENCE = 5.0  # seconds before a test gives up
 class Stand:
     """A dispatcher whose couriers wait to be let through, and whose settlements are written when a test says so."""
 
-    def __init__(self, outbox: Outbox, slots: Slots) -> None:
+    def __init__(self, outbox: DeliveryQueue, slots: Slots) -> None:
         self.couriers = Couriers()
         self.told: list[str] = []
         self.wake = asyncio.Event()
@@ -55,12 +55,12 @@ class Stand:
                 await asyncio.sleep(0)
 
 
-def stand(outbox: Outbox, in_all: int = 10, per_destination: int = 10) -> Stand:
+def stand(outbox: DeliveryQueue, in_all: int = 10, per_destination: int = 10) -> Stand:
     return Stand(outbox, Slots(in_all, per_destination))
 
 
 @pytest.fixture
-async def standing(outbox: Outbox) -> AsyncIterator[Stand]:
+async def standing(outbox: DeliveryQueue) -> AsyncIterator[Stand]:
     """One with room for ten."""
     one = stand(outbox)
     yield one
@@ -74,7 +74,7 @@ def every(prefix: str, count: int) -> list[str]:
 # --- how many at once
 
 
-async def test_never_more_attempts_are_in_flight_than_allowed(database: Database, outbox: Outbox) -> None:
+async def test_never_more_attempts_are_in_flight_than_allowed(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(30))
     one = stand(outbox, in_all=3)
     await one.dispatcher.run_once()
@@ -87,7 +87,7 @@ async def test_never_more_attempts_are_in_flight_than_allowed(database: Database
     assert sorted(one.told) == sorted(every("d", 30))
 
 
-async def test_never_more_to_one_destination_than_its_cap(database: Database, outbox: Outbox) -> None:
+async def test_never_more_to_one_destination_than_its_cap(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(40, HOG, "h"), *many(3, OTHER, "o"))
     one = stand(outbox, in_all=20, per_destination=4)
     await one.dispatcher.run_once()
@@ -98,7 +98,7 @@ async def test_never_more_to_one_destination_than_its_cap(database: Database, ou
     assert one.couriers.most == {"http://hog.example:80": 4, "http://other.example:80": 3, "all": 7}
 
 
-async def test_several_relays_share_the_cap_of_a_destination(database: Database, outbox: Outbox) -> None:
+async def test_several_relays_share_the_cap_of_a_destination(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(40, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=16)
     one.dispatcher.share_by(lambda: 0)
@@ -112,7 +112,7 @@ async def test_several_relays_share_the_cap_of_a_destination(database: Database,
 
 
 async def test_what_waits_when_the_share_is_taken_away_starts_when_it_is_back(
-    database: Database, outbox: Outbox
+    database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(3, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=1)
@@ -126,7 +126,7 @@ async def test_what_waits_when_the_share_is_taken_away_starts_when_it_is_back(
     assert one.couriers.most["all"] == 1
 
 
-async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Database, outbox: Outbox) -> None:
+async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(200, HOG, "h"))
     one = stand(outbox, in_all=100, per_destination=4)
     for _ in range(20):
@@ -141,7 +141,9 @@ async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Da
     await one.dispatcher.drain(0)
 
 
-async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database: Database, outbox: Outbox) -> None:
+async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(
+    database: Database, outbox: DeliveryQueue
+) -> None:
     put(database, *many(60, HOG, "h"))
     one = stand(outbox, in_all=10, per_destination=4)
     await one.dispatcher.run_once()
@@ -155,7 +157,7 @@ async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(database
     assert one.couriers.most["all"] == 4
 
 
-async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Database, outbox: Outbox) -> None:
+async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(1100, HOG, "h"))
     one = stand(outbox, in_all=600, per_destination=600)
     one.couriers.open(*every("h", 1100))
@@ -170,7 +172,7 @@ async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: D
     await one.deliver_all(database)
 
 
-async def test_slots_that_become_free_are_filled_in_turn(database: Database, outbox: Outbox) -> None:
+async def test_slots_that_become_free_are_filled_in_turn(database: Database, outbox: DeliveryQueue) -> None:
     hosts = [f"http://{name}.example/" for name in "abc"]
     put(database, *(delivery for host in hosts for delivery in many(4, host, host[7])))
     one = stand(outbox, in_all=3, per_destination=4)
@@ -183,7 +185,7 @@ async def test_slots_that_become_free_are_filled_in_turn(database: Database, out
     assert rounds == [[f"{name}{number}" for name in "abc"] for number in range(1, 5)]
 
 
-async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: Database, outbox: Outbox) -> None:
+async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(6, HOG, "h"))
     one = stand(outbox, in_all=2, per_destination=6)
     await one.dispatcher.run_once()
@@ -204,7 +206,7 @@ async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Data
     assert standing.dispatcher.in_flight == 0
 
 
-async def test_a_stream_has_one_in_flight(database: Database, outbox: Outbox) -> None:
+async def test_a_stream_has_one_in_flight(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(1, 9)))
     one = stand(outbox)
     one.couriers.open(*every("s", 8))
@@ -218,7 +220,7 @@ async def test_a_stream_has_one_in_flight(database: Database, outbox: Outbox) ->
 
 @pytest.mark.parametrize("state", ["paused", "disabled"])
 async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone(
-    database: Database, outbox: Outbox, state: str
+    database: Database, outbox: DeliveryQueue, state: str
 ) -> None:
     put(database, *many(6, HOG, "h"), *many(2, OTHER, "o"))
     one = stand(outbox, in_all=2, per_destination=6)
@@ -238,7 +240,7 @@ async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone
 
 @on_sqlite
 async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, *many(3, HOG, "h"))
     one = stand(outbox, in_all=1, per_destination=3)
@@ -255,7 +257,7 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
 
 
 async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     async def crash(_: Delivery) -> Attempted:
         raise ZeroDivisionError("canary")
@@ -277,7 +279,7 @@ async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
     assert rows(database, "SELECT lease_until FROM deliveries") == [(1.0,)]
 
 
-async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbox: Outbox) -> None:
+async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(3))
     one = stand(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
@@ -291,7 +293,7 @@ async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbo
 
 
 @on_sqlite
-async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Path, outbox: Outbox) -> None:
+async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Path, outbox: DeliveryQueue) -> None:
     with closing(producer.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(1):
@@ -299,9 +301,9 @@ async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Pa
         other.execute("ROLLBACK")
 
 
-async def test_leases_that_were_taken_over_are_counted(database: Database, outbox: Outbox) -> None:
+async def test_leases_that_were_taken_over_are_counted(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(3))
-    abandoned = Outbox(database, lease=-1.0)
+    abandoned = DeliveryQueue(database, lease=-1.0)
     await abandoned.claim(3, {}, 3)
     await abandoned.close()
     one = stand(outbox)
@@ -327,7 +329,7 @@ async def test_draining_waits_for_the_attempts_under_way(database: Database, sta
 
 
 async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothing(
-    database: Database, outbox: Outbox
+    database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(5))
     one = stand(outbox, in_all=2, per_destination=5)
@@ -344,7 +346,7 @@ async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothi
 
 
 async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
-    database: Database, outbox: Outbox
+    database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(2))
     one = stand(outbox)
@@ -354,13 +356,13 @@ async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
     await one.settler.run_once()
     assert states(database) == {"d1": "delivered", "d2": "pending"}
     assert one.dispatcher.in_flight == 0
-    heir = Outbox(database)
+    heir = DeliveryQueue(database)
     (again,) = (await heir.claim(9, {}, 9)).deliveries
     await heir.close()
     assert (again.id, again.attempts, again.number) == ("d2", 0, 2)
 
 
-async def test_an_answer_that_comes_in_the_last_moment_counts(database: Database, outbox: Outbox) -> None:
+async def test_an_answer_that_comes_in_the_last_moment_counts(database: Database, outbox: DeliveryQueue) -> None:
     async def stubborn(delivery: Delivery) -> Attempted:
         try:
             await asyncio.Event().wait()
@@ -381,7 +383,7 @@ async def test_an_answer_that_comes_in_the_last_moment_counts(database: Database
 
 @on_sqlite
 async def test_draining_ends_though_nothing_can_be_given_back(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, *many(2))
     one = stand(outbox, in_all=1)
@@ -392,7 +394,7 @@ async def test_draining_ends_though_nothing_can_be_given_back(
     assert set(states(database).values()) == {"leased"}
 
 
-async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: Outbox) -> None:
+async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: DeliveryQueue) -> None:
     async with asyncio.timeout(1):
         await stand(outbox).dispatcher.drain(60)
 

@@ -6,7 +6,7 @@ import pytest
 
 from relay.delivery.fleet import Fleet
 from relay.policy.fairness import part
-from relay.queue.deliveries import Place
+from relay.queue.deliveries import Membership
 
 A_MOMENT, A_WHILE = 0.3, 1.0
 
@@ -46,35 +46,35 @@ def test_it_has_nothing_until_it_has_checked_in(fleet: Fleet) -> None:
 def test_one_that_is_alone_has_everything_at_once_and_however_long_the_database_is_away(
     fleet: Fleet, clock: Monotonic
 ) -> None:
-    fleet.hear(Place(0, 1), clock())
+    fleet.update(Membership(0, 1), clock())
     assert fleet.share() == 16
     clock.now += 1000
     assert fleet.share() == 16
 
 
 def test_one_that_joins_waits_until_the_others_must_have_noticed(fleet: Fleet, clock: Monotonic) -> None:
-    fleet.hear(Place(2, 3), clock())
+    fleet.update(Membership(2, 3), clock())
     clock.now += A_MOMENT
-    fleet.hear(Place(2, 3), clock())
+    fleet.update(Membership(2, 3), clock())
     assert fleet.share() == 0
     clock.now += A_WHILE
     assert fleet.share() == 5
 
 
 def test_one_that_is_joined_makes_room_at_once(fleet: Fleet, clock: Monotonic) -> None:
-    fleet.hear(Place(0, 1), clock())
+    fleet.update(Membership(0, 1), clock())
     clock.now += A_MOMENT
-    fleet.hear(Place(0, 2), clock())
+    fleet.update(Membership(0, 2), clock())
     assert fleet.share() == 8
 
 
 def test_one_that_cannot_be_noticed_stops_and_joins_again(fleet: Fleet, clock: Monotonic) -> None:
-    fleet.hear(Place(0, 2), clock())
+    fleet.update(Membership(0, 2), clock())
     clock.now += A_WHILE
     assert fleet.share() == 8
     clock.now += 6
     assert fleet.share() == 0
-    fleet.hear(Place(0, 1), clock())  # the others are not back yet, and will be
+    fleet.update(Membership(0, 1), clock())  # the others are not back yet, and will be
     assert fleet.share() == 0
     clock.now += A_WHILE
     assert fleet.share() == 16

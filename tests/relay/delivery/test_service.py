@@ -18,8 +18,8 @@ from relay.guard.url import PRE_RECORDED, read
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Attempted, Envelope
-from relay.policy.outcome import Rulebook
-from relay.queue.deliveries import Outbox
+from relay.policy.outcome import RetryPolicy
+from relay.queue.deliveries import DeliveryQueue
 from relay.telemetry.metrics import Metrics
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, many, new, put, rows, states
@@ -50,7 +50,7 @@ class Door:
 class Relay:
     """A service with everything but HTTP."""
 
-    def __init__(self, database: Database, outbox: Outbox, pace: Pace = ASLEEP) -> None:
+    def __init__(self, database: Database, outbox: DeliveryQueue, pace: Pace = ASLEEP) -> None:
         self.door = Door()
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
@@ -61,10 +61,10 @@ class Relay:
         self.listener = database.listener(wake)
         settler = Settler(outbox, self.tell, wake)
         courier = Courier(
-            shelf=outbox,
+            source=outbox,
             transport=self.door,
             read=partial(read, rules=Rules(networks=(ip_network("127.0.0.0/8"),)), schemes=PRE_RECORDED),
-            rulebook=Rulebook(),
+            policy=RetryPolicy(),
             pointers=None,
             user_agent="ua",
             dice=lambda: 0.5,
@@ -75,7 +75,7 @@ class Relay:
             calendar=outbox,
             wake=wake,
             clockwork=self,
-            take_stock=self.take_stock,
+            report_stats=self.report_stats,
             expire=self.expire,
             pace=pace,
         )
@@ -88,7 +88,7 @@ class Relay:
         self.metrics.turned(loop, ok=ok)
         self.turns[loop, ok] += 1
 
-    async def take_stock(self) -> None:
+    async def report_stats(self) -> None:
         self.stocks += 1
         if self.stock_fails:
             raise ZeroDivisionError
@@ -111,7 +111,7 @@ class Relay:
         await self.listener.close()
 
 
-async def test_what_waited_before_the_start_is_delivered(database: Database, outbox: Outbox) -> None:
+async def test_what_waited_before_the_start_is_delivered(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(30))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -119,7 +119,7 @@ async def test_what_waited_before_the_start_is_delivered(database: Database, out
     assert set(states(database).values()) == {"delivered"}
 
 
-async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, outbox: Outbox) -> None:
+async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, outbox: DeliveryQueue) -> None:
     relay, notifier = Relay(database, outbox), database.notifier()
     async with relay.running():
         for id_ in ("first", "second", "third"):
@@ -131,14 +131,14 @@ async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, o
     notifier.close()
 
 
-async def test_a_lost_ring_costs_one_poll(database: Database, outbox: Outbox) -> None:
+async def test_a_lost_ring_costs_one_poll(database: Database, outbox: DeliveryQueue) -> None:
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60))
     async with relay.running():
         put(database, new("unannounced"))
         assert await relay.delivered() == "unannounced"
 
 
-async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Database, outbox: Outbox) -> None:
+async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Database, outbox: DeliveryQueue) -> None:
     due_at = time.time() + 0.2
     put(database, new("d1"), due_at=due_at)
     relay = Relay(database, outbox)
@@ -147,7 +147,7 @@ async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Da
     assert rows(database, "SELECT started_at >= ? FROM attempts", due_at) == [(1,)]
 
 
-async def test_stopping_lets_the_attempt_under_way_finish(database: Database, outbox: Outbox) -> None:
+async def test_stopping_lets_the_attempt_under_way_finish(database: Database, outbox: DeliveryQueue) -> None:
     put(database, new("d1"))
     relay, notifier = Relay(database, outbox), database.notifier()
     relay.door.open.clear()
@@ -165,7 +165,7 @@ async def test_stopping_lets_the_attempt_under_way_finish(database: Database, ou
     assert states(database) == {"d1": "delivered", "late": "pending"}
 
 
-async def test_stopping_gives_back_what_does_not_finish_in_time(database: Database, outbox: Outbox) -> None:
+async def test_stopping_gives_back_what_does_not_finish_in_time(database: Database, outbox: DeliveryQueue) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox)
     relay.door.open.clear()
@@ -176,7 +176,7 @@ async def test_stopping_gives_back_what_does_not_finish_in_time(database: Databa
 
 @on_sqlite
 async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox, Pace(poll=0.01, renew=0.01, stats=0.01))
@@ -197,7 +197,7 @@ async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
 
 @on_sqlite
 async def test_the_same_relay_delivers_once_the_disk_has_room(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
@@ -213,7 +213,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
 
 
 async def test_a_fault_in_one_loop_stops_no_other(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=0.01))
     relay.stock_fails = True
@@ -228,7 +228,7 @@ async def test_a_fault_in_one_loop_stops_no_other(
     assert isinstance(failures[0]["exc_info"], ZeroDivisionError)
 
 
-async def test_claims_that_go_well_are_remembered_for_readiness(database: Database, outbox: Outbox) -> None:
+async def test_claims_that_go_well_are_remembered_for_readiness(database: Database, outbox: DeliveryQueue) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
     before = relay.service.claimed_at
     async with relay.running() as task:
@@ -237,7 +237,7 @@ async def test_claims_that_go_well_are_remembered_for_readiness(database: Databa
     assert relay.service.claimed_at > before
 
 
-async def test_every_loop_turns_and_says_so(database: Database, outbox: Outbox) -> None:
+async def test_every_loop_turns_and_says_so(database: Database, outbox: DeliveryQueue) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -246,7 +246,9 @@ async def test_every_loop_turns_and_says_so(database: Database, outbox: Outbox) 
     assert relay.expiries == 1
 
 
-async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database: Database, outbox: Outbox) -> None:
+async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(
+    database: Database, outbox: DeliveryQueue
+) -> None:
     put(database, *many(300, "http://127.0.0.1/"), *many(300, "http://other.example/", "o"))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -256,7 +258,7 @@ async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(database
     assert len(relay.door.sent) == 600
 
 
-async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Database, outbox: Outbox) -> None:
+async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(10)))
     relay = Relay(database, outbox)
     async with relay.running():
@@ -265,7 +267,7 @@ async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Da
 
 
 async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
-    database: Database, outbox: Outbox
+    database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(300), *many(20, "http://fine.example/", "f"))
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60, expire=60))

@@ -14,7 +14,7 @@ from relay.outbox import connect
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Lease
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
 from tests.relay.delivery.surroundings import CountedBook, full_disk
@@ -42,7 +42,7 @@ def told(database: Database) -> Told:
     return Told(database)
 
 
-async def claim(database: Database, outbox: Outbox, count: int) -> tuple[Delivery, ...]:
+async def claim(database: Database, outbox: DeliveryQueue, count: int) -> tuple[Delivery, ...]:
     put(database, *many(count))
     return (await outbox.claim(count, {}, count)).deliveries
 
@@ -50,7 +50,7 @@ async def claim(database: Database, outbox: Outbox, count: int) -> tuple[Deliver
 def enter(settler: Settler, *deliveries: Delivery) -> None:
     """Attempts that ended."""
     for delivery in deliveries:
-        settler.enter(attempted(delivery))
+        settler.add(attempted(delivery))
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def running(settler: Settler) -> AsyncIterator[None]:
 
 
 async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one_go(
-    database: Database, outbox: Outbox, told: Told
+    database: Database, outbox: DeliveryQueue, told: Told
 ) -> None:
     book = CountedBook(outbox)
     settler = Settler(book, told, asyncio.Event())
@@ -76,7 +76,7 @@ async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one
     assert told.batches.empty()
 
 
-async def test_observers_hear_only_of_what_is_on_disk(database: Database, outbox: Outbox, told: Told) -> None:
+async def test_observers_hear_only_of_what_is_on_disk(database: Database, outbox: DeliveryQueue, told: Told) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
     assert told.ids() == []
@@ -86,7 +86,7 @@ async def test_observers_hear_only_of_what_is_on_disk(database: Database, outbox
     assert told.states == [{"d1": "delivered"}]
 
 
-async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: Outbox, told: Told) -> None:
+async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: DeliveryQueue, told: Told) -> None:
     book = CountedBook(outbox)
     await Settler(book, told, asyncio.Event()).run_once()
     assert book.batches == []
@@ -94,7 +94,7 @@ async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: Outbox, 
 
 
 async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_share_one_write(
-    database: Database, outbox: Outbox, told: Told
+    database: Database, outbox: DeliveryQueue, told: Told
 ) -> None:
     book = CountedBook(outbox)
     settler = Settler(book, told, asyncio.Event())
@@ -109,7 +109,7 @@ async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_shar
 
 @on_sqlite
 async def test_a_disk_that_was_full_for_a_while_loses_nothing(
-    database: Database, outbox: Outbox, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     first, second, third = await claim(database, outbox, 3)
@@ -134,7 +134,7 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
 
 @on_sqlite
 async def test_the_loop_itself_tries_again_when_a_write_failed(
-    database: Database, outbox: Outbox, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
@@ -145,12 +145,12 @@ async def test_the_loop_itself_tries_again_when_a_write_failed(
 
 
 async def test_an_attempt_that_cannot_be_written_as_it_was_is_settled_without_its_details_and_holds_up_no_other(
-    database: Database, outbox: Outbox, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     first, odd, last = await claim(database, outbox, 3)
     enter(settler, first)
-    settler.enter(replace(attempted(odd), answer=answer(200, peer="\udcff")))
+    settler.add(replace(attempted(odd), answer=answer(200, peer="\udcff")))
     enter(settler, last)
     await settler.run_once()
     assert told.ids() == ["d1", "d2", "d3"]
@@ -164,7 +164,7 @@ async def test_an_attempt_that_cannot_be_written_as_it_was_is_settled_without_it
 
 
 async def test_one_attempt_that_the_database_refuses_altogether_does_not_hold_up_the_others(
-    database: Database, outbox: Outbox, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
 ) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     first, odd = await claim(database, outbox, 2)
@@ -183,7 +183,9 @@ async def test_one_attempt_that_the_database_refuses_altogether_does_not_hold_up
     assert settler.waiting == []
 
 
-async def test_a_stale_settlement_is_counted_and_told_to_nobody(database: Database, outbox: Outbox, told: Told) -> None:
+async def test_a_stale_settlement_is_counted_and_told_to_nobody(
+    database: Database, outbox: DeliveryQueue, told: Told
+) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     fresh, other = await claim(database, outbox, 2)
     enter(settler, fresh, replace(other, lease=Lease(other.lease.seq, "somebody.else")))
@@ -194,7 +196,7 @@ async def test_a_stale_settlement_is_counted_and_told_to_nobody(database: Databa
 
 
 async def test_an_observer_that_fails_undoes_nothing_and_stops_nothing(
-    database: Database, outbox: Outbox, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     def fail(_: Sequence[Attempted]) -> None:
         raise OSError("no space left for the log")
@@ -210,7 +212,7 @@ async def test_an_observer_that_fails_undoes_nothing_and_stops_nothing(
 
 @on_sqlite
 async def test_what_a_cancelled_write_held_is_written_by_the_next(
-    database: Database, path: Path, outbox: Outbox, told: Told
+    database: Database, path: Path, outbox: DeliveryQueue, told: Told
 ) -> None:
     settler = Settler(outbox, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
@@ -229,7 +231,7 @@ async def test_what_a_cancelled_write_held_is_written_by_the_next(
 
 @on_sqlite
 async def test_two_turns_at_once_write_each_attempt_once(
-    database: Database, path: Path, outbox: Outbox, told: Told
+    database: Database, path: Path, outbox: DeliveryQueue, told: Told
 ) -> None:
     book = CountedBook(outbox)
     settler = Settler(book, told, asyncio.Event())
@@ -249,7 +251,7 @@ async def test_two_turns_at_once_write_each_attempt_once(
 
 
 async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before(
-    database: Database, outbox: Outbox, told: Told
+    database: Database, outbox: DeliveryQueue, told: Told
 ) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(2)), new("alone"))
     wake = asyncio.Event()

@@ -17,18 +17,18 @@ from relay.policy.attempt import (
     Timing,
     Verdict,
 )
-from relay.policy.outcome import OnTooLarge, Rulebook, classify, diagnose, judge, remedy_for_413
+from relay.policy.outcome import OnTooLarge, RetryPolicy, classify, diagnose, judge, remedy_for_413
 from tests.relay.deliveries import answer, claimed
 
 NOW = 1000.0
-DEFAULT = Rulebook()
+DEFAULT = RetryPolicy()
 LATER = Retry(1030.0)
 
 
 def verdict_on(
-    came: Answer, delivery: Delivery | None = None, rulebook: Rulebook = DEFAULT, dice: float = 1.0
+    came: Answer, delivery: Delivery | None = None, policy: RetryPolicy = DEFAULT, dice: float = 1.0
 ) -> Verdict:
-    return judge(delivery or claimed(), came, rulebook, now=NOW, dice=dice)
+    return judge(delivery or claimed(), came, policy, now=NOW, dice=dice)
 
 
 def hinting(status: int, hint: str) -> Answer:
@@ -144,7 +144,7 @@ def test_a_413_names_the_line_that_fixes_it(server: str | None, names: str) -> N
 
 
 def test_a_delivery_follows_its_own_schedule_and_else_the_relays() -> None:
-    patient = Rulebook(default="exponential")
+    patient = RetryPolicy(default="exponential")
     assert verdict_on(answer(500), claimed(schedule="exponential")) == Retry(1005.0)
     assert verdict_on(answer(500), claimed(), patient) == Retry(1005.0)
     assert verdict_on(answer(500), claimed(schedule="fixed"), patient) == LATER
@@ -191,7 +191,7 @@ def test_gone_is_dead_at_once(attempts: int) -> None:
 
 
 def test_what_is_too_large_is_retried_as_it_is_or_as_a_link_or_not_at_all() -> None:
-    verdicts = {choice: verdict_on(answer(413), rulebook=Rulebook(on_too_large=choice)) for choice in OnTooLarge}
+    verdicts = {choice: verdict_on(answer(413), policy=RetryPolicy(on_too_large=choice)) for choice in OnTooLarge}
     assert verdicts == {
         OnTooLarge.RETRY: LATER,
         OnTooLarge.POINTER: Retry(1030.0, pointer=True),
@@ -201,7 +201,7 @@ def test_what_is_too_large_is_retried_as_it_is_or_as_a_link_or_not_at_all() -> N
 
 @pytest.mark.parametrize("choice", [OnTooLarge.RETRY, OnTooLarge.POINTER])
 def test_what_is_too_large_for_ever_is_given_up_like_everything_else(choice: OnTooLarge) -> None:
-    assert verdict_on(answer(413), claimed(attempts=10), Rulebook(on_too_large=choice)) == Dead(Reason.EXHAUSTED)
+    assert verdict_on(answer(413), claimed(attempts=10), RetryPolicy(on_too_large=choice)) == Dead(Reason.EXHAUSTED)
 
 
 @pytest.mark.parametrize("came", [answer(500), answer(413), answer(failure=Failure.RESET)])
@@ -211,7 +211,7 @@ def test_once_a_link_always_a_link(came: Answer) -> None:
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_no_other_status_turns_a_result_into_a_link(status: int) -> None:
-    assert verdict_on(answer(status), rulebook=Rulebook(on_too_large=OnTooLarge.POINTER)) == LATER
+    assert verdict_on(answer(status), policy=RetryPolicy(on_too_large=OnTooLarge.POINTER)) == LATER
 
 
 # --- a size limit behind another answer

@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Delivery, Lease, Retry, Verdict
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted, new, put
 
 START = 1000.0
-Open = Callable[..., Outbox]
+Open = Callable[..., DeliveryQueue]
 
 
 class Clock:
@@ -30,13 +30,13 @@ def ids(deliveries: tuple[Delivery, ...]) -> list[str]:
 
 
 async def claim(
-    relay: Outbox, room: int = 100, free: Mapping[str, int] | None = None, most: int = 16
+    relay: DeliveryQueue, room: int = 100, free: Mapping[str, int] | None = None, most: int = 16
 ) -> tuple[Delivery, ...]:
     """What a relay gets that holds nothing, or that has so much `free`."""
     return (await relay.claim(room, free or {}, most)).deliveries
 
 
-async def one_claimed(database: Database, relay: Outbox) -> Delivery:
+async def one_claimed(database: Database, relay: DeliveryQueue) -> Delivery:
     """A delivery that was just added and claimed."""
     put(database, new(), due_at=START)
     (delivery,) = await claim(relay)
@@ -44,7 +44,7 @@ async def one_claimed(database: Database, relay: Outbox) -> Delivery:
 
 
 async def end(
-    relay: Outbox,
+    relay: DeliveryQueue,
     delivery: Delivery,
     came: Answer | None = None,
     verdict: Verdict | None = None,

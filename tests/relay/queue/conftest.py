@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from relay.outbox.store import Database
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.queue.claims import Clock, Open
 
 
@@ -30,10 +30,10 @@ def url(database: Database) -> str:
 @pytest.fixture
 async def relays(timed: Database) -> AsyncIterator[Open]:
     """Opens the outbox as one more relay would."""
-    opened: list[Outbox] = []
+    opened: list[DeliveryQueue] = []
 
-    def open_one(lease: float = 60.0) -> Outbox:
-        opened.append(Outbox(timed, lease))
+    def open_one(lease: float = 60.0) -> DeliveryQueue:
+        opened.append(DeliveryQueue(timed, lease))
         return opened[-1]
 
     yield open_one

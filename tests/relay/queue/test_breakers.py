@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Dead, Delivery, Failure, Reason
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted, many, new, put, rows
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids
 
@@ -22,12 +22,12 @@ def breaker(database: Database) -> Any:
     return row
 
 
-async def fail(relay: Outbox, deliveries: tuple[Delivery, ...], came: Answer = DOWN, at: float = START) -> None:
+async def fail(relay: DeliveryQueue, deliveries: tuple[Delivery, ...], came: Answer = DOWN, at: float = START) -> None:
     for delivery in deliveries:
         await end(relay, delivery, came, at=at)
 
 
-async def broken(database: Database, relay: Outbox, waiting: int = 20) -> None:
+async def broken(database: Database, relay: DeliveryQueue, waiting: int = 20) -> None:
     """A destination with a backlog whose first five attempts all failed just now."""
     put(database, *many(waiting), due_at=START - 1)
     await fail(relay, await claim(relay, 5))

@@ -18,7 +18,7 @@ from relay.outbox.model import Kind, Method, Stream
 from relay.outbox.results import Results
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, BodyLimits, Dead, Delivery, Failure, Lease, Reason, Retry, Timing
-from relay.queue.deliveries import Place
+from relay.queue.deliveries import Membership
 from relay.queue.stats import Queues, Since
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
@@ -409,7 +409,7 @@ async def test_an_empty_outbox_has_nothing_late(relays: Open) -> None:
     snapshot = await relays().snapshot(16)
     assert snapshot.queues == Queues(ready=0, scheduled=0, held=0, ready_age=0.0, held_age=0.0, worst={})
     assert (snapshot.in_flight, snapshot.dead, snapshot.oldest_undelivered_age) == (0, 0, 0.0)
-    assert (snapshot.standings, snapshot.held_up) == ({}, frozenset())
+    assert (snapshot.destination_states, snapshot.held_up) == ({}, frozenset())
     assert snapshot.since == Since(added={}, replayed={}, cancelled=0, opened=0, closed=0)
 
 
@@ -450,10 +450,10 @@ async def test_intake_during_a_count_is_counted_once(database: Database, relays:
 CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from relay.outbox import OUTBOX, database_at
-from relay.queue.deliveries import Place, Outbox
+from relay.queue.deliveries import Membership, DeliveryQueue
 
 async def main(database):
-    outbox = Outbox(database)
+    outbox = DeliveryQueue(database)
     print("ready", flush=True)
     sys.stdin.readline()
     mine = []
@@ -572,14 +572,14 @@ async def test_relays_that_check_in_are_counted_until_they_have_been_silent_or_s
     database: Database, relays: Open, clock: Clock
 ) -> None:
     one, other = relays(), relays()
-    assert await one.check_in() == Place(0, 1)
+    assert await one.check_in() == Membership(0, 1)
     assert (await other.check_in()).relays == (await one.check_in()).relays == 2
     assert {(await one.check_in()).rank, (await other.check_in()).rank} == {0, 1}
     clock.now += 16
     third = relays()
-    assert await third.check_in() == Place(0, 1)
+    assert await third.check_in() == Membership(0, 1)
     await third.leave()
-    assert await relays().check_in() == Place(0, 1)
+    assert await relays().check_in() == Membership(0, 1)
 
 
 async def test_a_secret_is_shared_by_whoever_opens_the_database(database: Database) -> None:

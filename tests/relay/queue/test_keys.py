@@ -10,7 +10,7 @@ import pytest
 
 from relay.outbox.store import Database
 from relay.policy.signing import SigningKey, parse_key
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import new, put, rows
 from tests.relay.queue.claims import START, Clock, Open, claim
 
@@ -77,7 +77,7 @@ async def test_a_key_signs_until_it_retires(database: Database, relays: Open, cl
     assert signature_of(await relays().keys(ORIGIN)) == signature_of(written(A))
 
 
-async def soon(relay: Outbox, *keys: str) -> bool:
+async def soon(relay: DeliveryQueue, *keys: str) -> bool:
     """Whether these keys, and no others, sign before a twentieth of a second is over."""
     give_up = time.monotonic() + 0.05
     while signature_of(await relay.keys(ORIGIN)) != signature_of(written(*keys)):

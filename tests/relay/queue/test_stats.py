@@ -1,4 +1,4 @@
-"""What a count of stock says: whose lateness it is, who is left alone, and what happened since the count before."""
+"""What a count of stats says: whose lateness it is, who is left alone, and what happened since the count before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relay.outbox.model import OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Dead, Reason
 from relay.policy.breaker import THRESHOLD
-from relay.queue.stats import Snapshot, Stocktaker
+from relay.queue.stats import QueueStats, Snapshot
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, apart, attempted, many, new, put, rows
 from tests.relay.queue.claims import START, Clock, Open, claim, end
@@ -28,7 +28,7 @@ OPERATOR = Actor("somebody", "cli")
 
 
 def count(database: Database, slots: int = 16) -> Snapshot:
-    return apart(lambda: Stocktaker(database).take(START, slots))
+    return apart(lambda: QueueStats(database).snapshot(START, slots))
 
 
 def two_destinations(database: Database) -> None:
@@ -43,7 +43,7 @@ def test_what_is_due_where_nobody_may_call_is_held_and_nobodys_lateness_but_thei
     assert (seen.queues.ready, seen.queues.held, seen.queues.scheduled) == (2, 3, 0)
     assert (seen.queues.ready_age, seen.queues.held_age) == (3.0, 900.0)
     assert seen.held_up == {ILL}
-    assert seen.standings == {"active": 1, "paused": 1}
+    assert seen.destination_states == {"active": 1, "paused": 1}
 
 
 async def test_a_destination_whose_slots_are_all_taken_holds_up_what_else_is_due_there(
@@ -81,43 +81,43 @@ def test_the_destinations_with_most_that_waits_are_told_apart_and_no_others(data
 async def test_a_breaker_is_seen_to_open_and_to_close(database: Database, relays: Open, clock: Clock) -> None:
     relay = relays()
     put(database, *many(THRESHOLD + 1), due_at=START)
-    assert (await relay.snapshot(16)).standings == {"active": 1}
+    assert (await relay.snapshot(16)).destination_states == {"active": 1}
     for delivery in await claim(relay, THRESHOLD):
         await end(relay, delivery, answer(500))
     opened = await relay.snapshot(16)
-    assert (opened.standings, opened.since.opened, opened.since.closed) == ({"open": 1}, 1, 0)
+    assert (opened.destination_states, opened.since.opened, opened.since.closed) == ({"open": 1}, 1, 0)
     assert opened.queues.ready == 0
     clock.now = START + 100
     (probe,) = await claim(relay)
     await end(relay, probe, at=START + 100)
     closed = await relay.snapshot(16)
-    assert (closed.standings, closed.since.opened, closed.since.closed) == ({"active": 1}, 0, 1)
+    assert (closed.destination_states, closed.since.opened, closed.since.closed) == ({"active": 1}, 0, 1)
 
 
 def test_what_operators_did_is_counted_as_it_goes_on(database: Database) -> None:
     put(database, *many(300, prefix="c"), *many(2, prefix="r"))
     rows(database, "UPDATE deliveries SET state='dead', reason='gone', finished_at=1 WHERE id LIKE 'r%' RETURNING id")
-    taker = Stocktaker(database)
-    taker.take(START, 16)
+    stats = QueueStats(database)
+    stats.snapshot(START, 16)
     pending = Selection(limit=300)
     cancelling = operations.cancel(database, pending, operations.plan_cancel(database, pending), OPERATOR)
     (first,) = islice(cancelling, 1)
     assert first.done == 200
-    assert taker.take(START, 16).since.cancelled == 200
+    assert stats.snapshot(START, 16).since.cancelled == 200
     list(cancelling)
     dead = Selection()
     list(operations.replay(database, dead, operations.plan_replay(database, dead), Actor("somebody", "console")))
-    since = taker.take(START, 16).since
+    since = stats.snapshot(START, 16).since
     assert (since.cancelled, since.replayed) == (100, {"console": 2})
-    assert taker.take(START, 16).since.cancelled == 0
+    assert stats.snapshot(START, 16).since.cancelled == 0
 
 
 def test_what_operators_did_before_the_first_count_is_history(database: Database) -> None:
     put(database, new())
     everything = Selection()
     list(operations.cancel(database, everything, operations.plan_cancel(database, everything), OPERATOR))
-    taker = Stocktaker(database)
-    assert [taker.take(START, 16).since.cancelled for _ in range(2)] == [0, 0]
+    stats = QueueStats(database)
+    assert [stats.snapshot(START, 16).since.cancelled for _ in range(2)] == [0, 0]
 
 
 async def test_what_was_given_up_without_an_attempt_is_told_once(database: Database, relays: Open) -> None:
@@ -160,10 +160,10 @@ def test_what_is_committed_late_counts_too(postgres_outbox: Database) -> None:
     with postgres_outbox.writing() as connection:
         empty(connection)
     put(postgres_outbox, new())  # so that its destination is known
-    stock = Stocktaker(postgres_outbox)
-    stock.take(START, 16)
+    stats = QueueStats(postgres_outbox)
+    stats.snapshot(START, 16)
     with postgres_outbox.writing() as late:
         outbox.add(late, new("late"))  # its number is the lower one
         put(postgres_outbox, new("early"))
-        meanwhile = sum(stock.take(START, 16).since.added.values())
-    assert meanwhile + sum(sum(stock.take(START, 16).since.added.values()) for _ in range(3)) == 2
+        meanwhile = sum(stats.snapshot(START, 16).since.added.values())
+    assert meanwhile + sum(sum(stats.snapshot(START, 16).since.added.values()) for _ in range(3)) == 2

@@ -8,7 +8,7 @@ from relay.outbox.errors import StreamKilled
 from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Dead, Delivery, Reason, Retry
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, new, put, rows, states
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids
 
@@ -26,7 +26,7 @@ def waiting(database: Database, *deliveries: NewDelivery) -> None:
     rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL AND state = 'pending'", START)
 
 
-async def only(relay: Outbox) -> Delivery:
+async def only(relay: DeliveryQueue) -> Delivery:
     """The one delivery that can be claimed."""
     (delivery,) = await claim(relay)
     return delivery

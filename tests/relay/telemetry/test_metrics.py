@@ -138,7 +138,7 @@ def snapshot(**fields: Any) -> Snapshot:
         in_flight=2,
         dead=1,
         oldest_undelivered_age=99.0,
-        standings={"active": 8, "open": 1},
+        destination_states={"active": 8, "open": 1},
         held_up=frozenset(),
         files=Files(database=4096, log=8192, free=10**9),
         since=since,
@@ -150,8 +150,8 @@ def snapshot(**fields: Any) -> Snapshot:
 
 def test_the_outbox_is_shown_as_it_was_counted() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot(taken_at=1695.0))
-    metrics.stocked(snapshot())
+    metrics.snapshot(snapshot(taken_at=1695.0))
+    metrics.snapshot(snapshot())
     states = ("ready", "held", "scheduled", "in_flight", "dead")
     assert [value(metrics, "relay_outbox_deliveries", state=state) for state in states] == [3, 5, 4, 2, 1]
     assert value(metrics, "relay_outbox_oldest_due_age_seconds", held_by="relay") == 12.5
@@ -167,7 +167,7 @@ def test_the_outbox_is_shown_as_it_was_counted() -> None:
 
 def test_what_a_server_does_not_tell_of_its_disk_is_left_out_and_not_0() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot(files=Files(database=4096, log=None, free=None)))
+    metrics.snapshot(snapshot(files=Files(database=4096, log=None, free=None)))
     assert value(metrics, "relay_outbox_database_bytes") == 4096
     told = {sample.name for family in metrics.registry.collect() for sample in family.samples}
     assert not told & {"relay_outbox_wal_bytes", "relay_outbox_disk_free_bytes"}
@@ -175,16 +175,16 @@ def test_what_a_server_does_not_tell_of_its_disk_is_left_out_and_not_0() -> None
 
 def test_destinations_are_counted_by_how_they_stand() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot(standings={"active": 8, "open": 1}))
-    metrics.stocked(snapshot(standings={"active": 7, "disabled": 2}))
-    standings = ("active", "paused", "disabled", "open")
-    assert [value(metrics, "relay_destinations", state=standing) for standing in standings] == [7, 0, 2, 0]
+    metrics.snapshot(snapshot(destination_states={"active": 8, "open": 1}))
+    metrics.snapshot(snapshot(destination_states={"active": 7, "disabled": 2}))
+    destination_states = ("active", "paused", "disabled", "open")
+    assert [value(metrics, "relay_destinations", state=standing) for standing in destination_states] == [7, 0, 2, 0]
 
 
 def test_what_happened_between_two_counts_adds_up() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot())
-    metrics.stocked(snapshot())
+    metrics.snapshot(snapshot())
+    metrics.snapshot(snapshot())
     assert value(metrics, "relay_deliveries_enqueued_total", kind="final") == 10
     assert value(metrics, "relay_deliveries_enqueued_total", kind="error") == 2
     assert value(metrics, "relay_deliveries_enqueued_total", kind="partial") == 0
@@ -196,9 +196,9 @@ def test_what_happened_between_two_counts_adds_up() -> None:
 
 def test_a_destination_that_left_the_list_of_the_worst_has_no_series() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot())
+    metrics.snapshot(snapshot())
     assert value(metrics, "relay_destination_backlog_top", destination="7") == 12
-    metrics.stocked(snapshot(queues=replace(snapshot().queues, worst={8: 3})))
+    metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={8: 3})))
     assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("8",)}
 
 
@@ -208,7 +208,7 @@ def started(delivery: Delivery, at: float) -> Attempted:
 
 def test_lateness_is_the_destinations_own_if_it_was_held_up_since_the_delivery_was_due() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot(taken_at=1005.0, held_up=frozenset({claimed().destination})))
+    metrics.snapshot(snapshot(taken_at=1005.0, held_up=frozenset({claimed().destination})))
     before, after = claimed(due_at=1000.0), claimed(due_at=1010.0)
     elsewhere = claimed(due_at=1000.0, destination="https://well.example:443")
     metrics([started(one, 1020.0) for one in (before, after, elsewhere)])
@@ -218,8 +218,8 @@ def test_lateness_is_the_destinations_own_if_it_was_held_up_since_the_delivery_w
 
 def test_what_held_a_destination_up_is_forgotten_after_a_day() -> None:
     metrics = Metrics(16)
-    metrics.stocked(snapshot(taken_at=1005.0, held_up=frozenset({claimed().destination})))
-    metrics.stocked(snapshot(taken_at=1005.0 + 86400))
+    metrics.snapshot(snapshot(taken_at=1005.0, held_up=frozenset({claimed().destination})))
+    metrics.snapshot(snapshot(taken_at=1005.0 + 86400))
     metrics([started(claimed(due_at=1000.0), 1020.0)])
     assert value(metrics, "relay_delivery_pickup_lag_seconds_count", held_by="destination") == 0
 

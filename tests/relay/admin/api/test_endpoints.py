@@ -18,7 +18,7 @@ from relay.admin.auth import Gate
 from relay.admin.site import application
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
-from tests.relay.admin.served import BEARER, TOKEN, desk
+from tests.relay.admin.served import BEARER, TOKEN, context
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, states
 
@@ -50,7 +50,7 @@ class Api:
 
 @pytest.fixture
 async def api(database: Database) -> AsyncIterator[Api]:
-    async with TestClient(TestServer(application(desk(database), Gate(TOKEN)))) as client:
+    async with TestClient(TestServer(application(context(database), Gate(TOKEN)))) as client:
         yield Api(client)
 
 

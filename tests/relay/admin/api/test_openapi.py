@@ -15,7 +15,7 @@ from relay.admin.api.openapi import PREFIX, document
 from relay.outbox import OUTBOX
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests.relay.admin.past import ended
-from tests.relay.admin.served import BEARER, desk, served
+from tests.relay.admin.served import BEARER, context, served
 from tests.relay.deliveries import many, put
 
 # A stream does not end, and what a random URL resolves to is not the API's doing.
@@ -29,7 +29,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     put(database, *many(20))
     for number in range(10):
         ended(database, f"d{number + 1}", "dead")
-    with served(desk(database)) as address:
+    with served(context(database)) as address:
         yield address
 
 

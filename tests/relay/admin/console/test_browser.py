@@ -19,13 +19,13 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from relay.admin.auth import Gate
 from relay.admin.console.serving import COOKIE
-from relay.admin.pulse import Pulse
+from relay.admin.recent import RecentAttempts
 from relay.outbox import OUTBOX
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import ROOT
 from tests.relay.admin.past import attempt, change, ended
-from tests.relay.admin.served import TOKEN, desk, served
+from tests.relay.admin.served import TOKEN, context, served
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, claimed, many, new, put, states
 
@@ -103,25 +103,25 @@ def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Database:
 
 
 @pytest.fixture(scope="module")
-def pulse() -> Pulse:
-    pulse, now = Pulse(time.time() - 7200), time.time()
+def recent() -> RecentAttempts:
+    recent, now = RecentAttempts(time.time() - 7200), time.time()
     for minute in range(60):
         for came in (answer(200), answer(200), answer(503)):
             heard = attempted(claimed(destination=ORIGIN), came)
-            pulse([replace(heard, finished_at=now - 60 * minute)])
-    return pulse
+            recent([replace(heard, finished_at=now - 60 * minute)])
+    return recent
 
 
 @pytest.fixture(scope="module")
-def address(outbox_with_a_past: Database, pulse: Pulse) -> Iterator[str]:
-    with served(desk(outbox_with_a_past, pulse)) as address:
+def address(outbox_with_a_past: Database, recent: RecentAttempts) -> Iterator[str]:
+    with served(context(outbox_with_a_past, recent)) as address:
         yield address
 
 
 @pytest.fixture
 def alone(database: Database) -> Iterator[str]:
     """The console of an outbox of this test's own."""
-    with served(desk(database)) as address:
+    with served(context(database)) as address:
         yield address
 
 

@@ -14,12 +14,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
 from relay.admin.auth import Gate
-from relay.admin.pulse import Pulse
+from relay.admin.recent import RecentAttempts
 from relay.admin.site import application
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
-from tests.relay.admin.served import TOKEN, desk
+from tests.relay.admin.served import TOKEN, context
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, states
 
@@ -53,13 +53,13 @@ class Visitor:
 
 
 @pytest.fixture
-def pulse() -> Pulse:
-    return Pulse(time.time() - 3600)
+def recent() -> RecentAttempts:
+    return RecentAttempts(time.time() - 3600)
 
 
 @pytest.fixture
-async def stranger(database: Database, pulse: Pulse) -> AsyncIterator[Visitor]:
-    async with TestClient(TestServer(application(desk(database, pulse), Gate(TOKEN)))) as client:
+async def stranger(database: Database, recent: RecentAttempts) -> AsyncIterator[Visitor]:
+    async with TestClient(TestServer(application(context(database, recent), Gate(TOKEN)))) as client:
         yield Visitor(client)
 
 
@@ -145,7 +145,7 @@ async def test_an_empty_outbox_has_every_page(visitor: Visitor, page: str) -> No
 
 
 async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
-    visitor: Visitor, database: Database, pulse: Pulse
+    visitor: Visitor, database: Database, recent: RecentAttempts
 ) -> None:
     now = time.time()
     put(database, *many(3), due_at=now - 300)
@@ -155,7 +155,7 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
     change(database, "UPDATE destinations SET failures = 6, open_until = ?", now + 45)
     change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
     tried(database, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
-    pulse([attempted(claimed(destination=ORIGIN))])
+    recent([attempted(claimed(destination=ORIGIN))])
     text = await visitor.text("/")
     assert f"{ORIGIN} keeps failing, and 3 deliveries wait until it answers again" in text
     assert "Oldest overdue 5 min" in text
@@ -257,9 +257,11 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Vis
     await visitor.send("/destination/pause", status=400, origin="nonsense")
 
 
-async def test_destinations_are_filtered_and_come_in_pages(visitor: Visitor, database: Database, pulse: Pulse) -> None:
+async def test_destinations_are_filtered_and_come_in_pages(
+    visitor: Visitor, database: Database, recent: RecentAttempts
+) -> None:
     put(database, *(new(f"d{n}", f"https://r{n}.example/") for n in range(103)))
-    pulse([replace(attempted(claimed(destination="https://r7.example:443")), finished_at=time.time())])
+    recent([replace(attempted(claimed(destination="https://r7.example:443")), finished_at=time.time())])
     text = await visitor.text("/destinations")
     assert "Destinations 103" in text
     assert "100.0 %" in text

@@ -14,7 +14,7 @@ import pytest
 from relay import outbox
 from relay.outbox.errors import DuplicateDelivery
 from relay.outbox.store import Database
-from relay.queue.deliveries import Outbox
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import new, put, rows, states
 from tests.services.postgres import Server
 
@@ -55,13 +55,15 @@ def psql(postgres: Server, database: Database) -> Psql:
 
 
 @pytest.fixture
-async def relay(database: Database) -> AsyncIterator[Outbox]:
-    one = Outbox(database)
+async def relay(database: Database) -> AsyncIterator[DeliveryQueue]:
+    one = DeliveryQueue(database)
     yield one
     await one.close()
 
 
-async def test_what_psql_adds_wakes_a_relay_which_claims_it(database: Database, psql: Psql, relay: Outbox) -> None:
+async def test_what_psql_adds_wakes_a_relay_which_claims_it(
+    database: Database, psql: Psql, relay: DeliveryQueue
+) -> None:
     heard = asyncio.Event()
     listener = database.listener(heard)
     await listener.open()

@@ -75,17 +75,17 @@ Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many.")]
 Seq = Annotated[int, Field(ge=1, lt=2**63, description="A cursor: `older` of the page before.")]
 
 
-class Question(BaseModel):
+class RequestModel(BaseModel):
     """A misspelt field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Nothing(Question):
+class NoParameters(RequestModel):
     """Nothing to say."""
 
 
-class Sieve(Question):
+class FilterFields(RequestModel):
     """Which deliveries."""
 
     outcome: Outcome | None = Field(None, description="What its last attempt came to.")
@@ -100,7 +100,7 @@ class Sieve(Question):
         return Filter(state, self.outcome, self.destination, self.id_prefix, since, until)
 
 
-class ListAsked(Sieve):
+class ListRequest(FilterFields):
     """A page of deliveries."""
 
     state: State | None = Field(None, description="Where it stands.")
@@ -108,7 +108,7 @@ class ListAsked(Sieve):
     older: Seq | None = None
 
 
-class ShowAsked(Question):
+class ShowRequest(RequestModel):
     """One delivery."""
 
     id: Id
@@ -117,13 +117,13 @@ class ShowAsked(Question):
     )
 
 
-class OneAsked(Question):
+class OneRequest(RequestModel):
     """Something of one delivery."""
 
     id: Id
 
 
-class TailAsked(Question):
+class TailRequest(RequestModel):
     """Attempts, as they happened."""
 
     outcome: Outcome | None = None
@@ -131,14 +131,14 @@ class TailAsked(Question):
     limit: Annotated[int, Field(ge=0, le=1000, description="The last so many.")] = 10
 
 
-class StatsAsked(Question):
+class StatsRequest(RequestModel):
     """Attempts, counted."""
 
     by: Groups = (Group.DESTINATION, Group.OUTCOME)
     since: Moment | None = Field(None, description="An hour ago, unless it is said.")
 
 
-class Selected(Sieve):
+class SelectionRequest(FilterFields):
     """What a bulk act is about: ids, or a filter, or `all`."""
 
     ids: list[Id] = Field([], max_length=1000, description="Deliveries by id; then nothing else may filter.")
@@ -151,7 +151,7 @@ class Selected(Sieve):
         return select(self.ids, self.filter(state, clock), self.limit, everything=self.all)
 
 
-class ReplayAsked(Selected):
+class ReplayRequest(SelectionRequest):
     """Deliveries to send again: dead ones, unless `state` says otherwise."""
 
     state: Annotated[State, Field(json_schema_extra={"enum": sorted(REPLAYABLE)})] | None = None
@@ -160,13 +160,13 @@ class ReplayAsked(Selected):
     ) = None
 
 
-class DestinationAsked(Question):
+class DestinationRequest(RequestModel):
     """A destination to do something to."""
 
     destination: Origin
 
 
-class KeyAsked(Question):
+class KeyRequest(RequestModel):
     """A key to sign with: a new one is made unless one is given."""
 
     destination: Origin | None = Field(None, description="For one destination; without it, for all others.")
@@ -174,13 +174,13 @@ class KeyAsked(Question):
     key: str | None = Field(None, repr=False, max_length=512, description="One that exists: whsec_ or whsk_.")
 
 
-class RotateAsked(KeyAsked):
+class RotateRequest(KeyRequest):
     """A key to sign with instead."""
 
     overlap: Span | None = Field(None, description="How long the old ones sign too; 24h unless it is said.")
 
 
-class RetireAsked(Question):
+class RetireRequest(RequestModel):
     """A key to sign with no more."""
 
     id: Annotated[int, Field(ge=1, lt=2**63, description="Its number.")]
@@ -188,7 +188,7 @@ class RetireAsked(Question):
     force: bool = Field(False, description="Although it is the last one of its scope.")
 
 
-class UrlAsked(Question):
+class UrlRequest(RequestModel):
     """A URL to be judged."""
 
     url: str = Field(repr=False, max_length=65536)
@@ -196,7 +196,7 @@ class UrlAsked(Question):
     offline: bool = Field(False, description="Judge without resolving the name.")
 
 
-class ProbeAsked(Question):
+class ProbeRequest(RequestModel):
     """A URL to send one signed test request to, where the guard allows it."""
 
     url: str = Field(repr=False, max_length=65536)
@@ -204,7 +204,7 @@ class ProbeAsked(Question):
     bytes: int = Field(SMALLEST, ge=SMALLEST, le=LARGEST, description="How large its body is.")
 
 
-class DoctorAsked(Question):
+class DoctorRequest(RequestModel):
     """What to look over."""
 
     egress: Flag = Field(
@@ -212,7 +212,7 @@ class DoctorAsked(Question):
     )
 
 
-class AuditAsked(Question):
+class AuditRequest(RequestModel):
     """A page of the audit."""
 
     act: str | None = Field(None, min_length=1, max_length=64, examples=["delivery.replay"])
@@ -220,13 +220,13 @@ class AuditAsked(Question):
     older: Seq | None = None
 
 
-class RetentionAsked(Question):
+class RetentionRequest(RequestModel):
     """Whether to forget, or only to say what would be forgotten."""
 
     dry_run: bool = False
 
 
-class BackupAsked(Question):
+class BackupRequest(RequestModel):
     """What the copy is called. It lies in `backups`, beside the outbox: a token opens no other folder."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", examples=["outspoken-2026-03-01.db"])

@@ -21,7 +21,7 @@ HELD_BY = (RELAY, DESTINATION)
 """Whose lateness it is: the relay's own, or of a destination that is left alone or has all its slots taken."""
 
 _STATES = ("ready", "held", "scheduled", "in_flight", "dead")
-_STANDINGS = ("active", "paused", "disabled", "open")
+_DESTINATION_STATES = ("active", "paused", "disabled", "open")
 _SOURCES = ("cli", "api", "console")
 
 
@@ -38,7 +38,7 @@ class KnownGauge(Collector):
         yield GaugeMetricFamily(self._name, self._help, value=self.value)
 
 
-class StockMetrics:
+class QueueMetrics:
     """What a Snapshot says, as metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -67,7 +67,7 @@ class StockMetrics:
         destinations = Gauge(
             "relay_destinations", "Destinations by state; open is the breaker.", ["state"], registry=registry
         )
-        self._standings = {standing: destinations.labels(standing) for standing in _STANDINGS}
+        self._by_state = {state: destinations.labels(state) for state in _DESTINATION_STATES}
         self._worst = Gauge(
             "relay_destination_backlog_top",
             "Pending deliveries of the ten destinations that have most, by id.",
@@ -108,8 +108,8 @@ class StockMetrics:
     def __call__(self, snapshot: Snapshot) -> None:
         """Take over a snapshot."""
         self._queue(snapshot, snapshot.queues)
-        for standing in _STANDINGS:
-            self._standings[standing].set(snapshot.standings.get(standing, 0))
+        for state in _DESTINATION_STATES:
+            self._by_state[state].set(snapshot.destination_states.get(state, 0))
         self._database.set(snapshot.files.database)
         self._log.value = snapshot.files.log
         self._free.value = snapshot.files.free

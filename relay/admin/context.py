@@ -1,4 +1,4 @@
-"""What the admin API and the console have before them: the outbox, the rules in force, and the relay's pulse."""
+"""What the admin API and the console have before them: the outbox, the rules in force, and the relay's recent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.admin.probe import Probed
-from relay.admin.pulse import Pulse
+from relay.admin.recent import RecentAttempts
 from relay.guard.rules import Rules
 from relay.outbox.model import Method
 from relay.outbox.store import Database
@@ -15,14 +15,14 @@ from relay.service.configfile import Setting
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class AdminContext:
     """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most;
     `probe` sends a test request to a URL, in the event loop of whoever awaits it."""
 
     database: Database
     rules: Rules
     kept: Retention
-    pulse: Pulse
+    recent: RecentAttempts
     version: str
     concurrency: int
     in_flight: Callable[[], int]

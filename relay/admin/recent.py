@@ -16,9 +16,9 @@ MINUTE = 60.0
 HOUR = 3600.0
 _MINUTES = 24 * 60
 _HOURS = 24
-_PLACES = 2000  # the ones heard of last; any more would let callers fill the memory
+_MOST_DESTINATIONS = 2000  # the ones heard of last; any more would let callers fill the memory
 _DURATIONS = 200  # of each destination, for the quantiles
-_NOTES = 50_000  # for a keeper of the pulse who does not come
+_MOST_GROUPS = 50_000  # where nobody comes to take them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Hour:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class DestinationHistory:
     """One destination of late. `p95` is seconds, of its last successful attempts; None before there was one."""
 
     hours: tuple[Hour, ...]
@@ -68,11 +68,11 @@ class Beat:
         return sum(hour.failed for hour in self.hours)
 
 
-SILENT = Beat((), None, None, None)
+NO_HISTORY = DestinationHistory((), None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AttemptGroup:
     """What a batch of attempts, settled together `at` a time, came to at one destination. Durations in seconds."""
 
     at: float
@@ -81,35 +81,35 @@ class Heard:
     durations: tuple[float, ...]
 
 
-def heard(attempts: Sequence[Attempted]) -> list[Heard]:
+def grouped(attempts: Sequence[Attempted]) -> list[AttemptGroup]:
     """A batch, put together: it was settled at the end of its last attempt."""
     groups: dict[tuple[str, Outcome], list[float]] = {}
     for attempt in attempts:
         group = (attempt.delivery.destination, attempt.outcome)
         groups.setdefault(group, []).append(attempt.answer.timing.total)
     at = attempts[-1].finished_at if attempts else 0.0
-    return [Heard(at, origin, outcome, tuple(durations)) for (origin, outcome), durations in groups.items()]
+    return [AttemptGroup(at, origin, outcome, tuple(durations)) for (origin, outcome), durations in groups.items()]
 
 
-class Notebook:
-    """Hears attempts for a pulse that is kept in another process, which asks for them."""
+class AttemptBuffer:
+    """Keeps groups of attempts for the RecentAttempts of another process, which asks for them."""
 
     def __init__(self) -> None:
-        self._notes: deque[Heard] = deque(maxlen=_NOTES)
+        self._groups: deque[AttemptGroup] = deque(maxlen=_MOST_GROUPS)
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
         """Hear of a batch of attempts, which were settled together."""
-        self._notes.extend(heard(attempts))
+        self._groups.extend(grouped(attempts))
 
-    def take(self) -> list[Heard]:
+    def take(self) -> list[AttemptGroup]:
         """What was heard since the last call."""
-        notes = list(self._notes)
-        self._notes.clear()
-        return notes
+        groups = list(self._groups)
+        self._groups.clear()
+        return groups
 
 
 @dataclass(slots=True)
-class _Place:
+class _DestinationLog:
     hours: dict[int, list[int]] = field(default_factory=dict)
     delivered_at: float | None = None
     failed_at: float | None = None
@@ -125,23 +125,23 @@ class _Place:
         return hour
 
 
-class Pulse:
+class RecentAttempts:
     """Hears batches of attempts in one thread, and may be asked in any: each look is one step of the interpreter."""
 
     def __init__(self, now: float) -> None:
         self.since = now
         self._minutes: OrderedDict[int, Counter[Outcome]] = OrderedDict()
-        self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._destinations: OrderedDict[str, _DestinationLog] = OrderedDict()
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
         """Hear of a batch of attempts, which were settled together."""
-        self.hear(heard(attempts))
+        self.add(grouped(attempts))
 
-    def hear(self, notes: Iterable[Heard]) -> None:
-        """Hear what others heard."""
-        for note in notes:
-            self._minute(note.at)[note.outcome] += len(note.durations)
-            self._note(note.origin, note.outcome, note.durations, note.at)
+    def add(self, groups: Iterable[AttemptGroup]) -> None:
+        """Take groups that came from another process."""
+        for group in groups:
+            self._minute(group.at)[group.outcome] += len(group.durations)
+            self._count(group.origin, group.outcome, group.durations, group.at)
 
     def minutes(self, now: float, count: int = 60) -> tuple[Minute, ...]:
         """The last minutes, the oldest first, the one that runs among them; quiet ones too."""
@@ -150,14 +150,14 @@ class Pulse:
             Minute(number * MINUTE, dict(self._minutes.get(number, {}))) for number in range(last - count + 1, last + 1)
         )
 
-    def beat(self, origin: str, now: float) -> Beat:
+    def destination(self, origin: str, now: float) -> DestinationHistory:
         """One destination, hour by hour, the oldest first."""
-        place = self._places.get(origin)
-        if place is None:
-            return SILENT
+        known = self._destinations.get(origin)
+        if known is None:
+            return NO_HISTORY
         last = int(now // HOUR)
-        hours = (Hour(number * HOUR, *place.hours.get(number, (0, 0))) for number in range(last - _HOURS + 1, last + 1))
-        return Beat(tuple(hours), place.delivered_at, place.failed_at, _p95(place.durations))
+        hours = (Hour(number * HOUR, *known.hours.get(number, (0, 0))) for number in range(last - _HOURS + 1, last + 1))
+        return DestinationHistory(tuple(hours), known.delivered_at, known.failed_at, _p95(known.durations))
 
     def _minute(self, at: float) -> Counter[Outcome]:
         number = int(at // MINUTE)
@@ -168,25 +168,25 @@ class Pulse:
                 self._minutes.popitem(last=False)
         return minute
 
-    def _note(self, origin: str, outcome: Outcome, durations: Sequence[float], at: float) -> None:
-        place = self._place(origin)
-        hour = place.hour(int(at // HOUR))
+    def _count(self, origin: str, outcome: Outcome, durations: Sequence[float], at: float) -> None:
+        known = self._log_of(origin)
+        hour = known.hour(int(at // HOUR))
         if outcome is Outcome.SUCCESS:
             hour[0] += len(durations)
-            place.delivered_at = at
-            place.durations.extend(durations)
+            known.delivered_at = at
+            known.durations.extend(durations)
         else:
             hour[1] += len(durations)
-            place.failed_at = at
+            known.failed_at = at
 
-    def _place(self, origin: str) -> _Place:
-        place = self._places.get(origin)
-        if place is None:
-            place = self._places[origin] = _Place()
-            if len(self._places) > _PLACES:
-                self._places.popitem(last=False)
-        self._places.move_to_end(origin)
-        return place
+    def _log_of(self, origin: str) -> _DestinationLog:
+        known = self._destinations.get(origin)
+        if known is None:
+            known = self._destinations[origin] = _DestinationLog()
+            if len(self._destinations) > _MOST_DESTINATIONS:
+                self._destinations.popitem(last=False)
+        self._destinations.move_to_end(origin)
+        return known
 
 
 def _p95(durations: Sequence[float]) -> float | None:
