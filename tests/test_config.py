@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from engine.settings import RecogniserSettings
 from engine.settings import Settings as EngineSettings
-from relay.app.settings import Settings as RelaySettings
+from relay.app.settings import Configuration as RelaySettings
 from tests.acceptance.stage import ROOT
 
 # Names of one kind share an explanation.

@@ -22,11 +22,12 @@ from aiohttp import web
 
 from engine.api.auth import Keys, authenticate
 from engine.api.errors import Rejected
+from engine.api.results import ResultReader
 from engine.dialects.deepgram import BadRequest
 from engine.emission import document
 from engine.jobs.archive import Page, Position, Selection
 from engine.record import Delivered, Record, State
-from relay.outbox.results import PastAttempt, Result
+from relay.outbox.results import PastAttempt
 
 LIST = "/v1/requests"
 PATH = "/v1/requests/{id}"
@@ -47,19 +48,13 @@ class Archive(Protocol):
     async def page(self, selection: Selection, *, with_results: bool = False) -> Page: ...
 
 
-class Shelf(Protocol):
-    """Where the bodies of deliveries are kept."""
-
-    async def fetch(self, delivery_id: str) -> Result | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the endpoints work with."""
 
     keys: Keys
     archive: Archive
-    shelf: Shelf
+    results: ResultReader
 
 
 def routes(parts: Parts) -> list[web.RouteDef]:
@@ -90,7 +85,7 @@ class Requests:
 
     async def _unreceived(self, record: Record) -> dict[str, Any]:
         """Once the result itself is forgotten, there may still be the body of a callback that was never received."""
-        kept = await self._parts.shelf.fetch(record.request.id) if record.finished_at else None
+        kept = await self._parts.results.fetch(record.request.id) if record.finished_at else None
         return {_outcome(record): orjson.Fragment(kept.body)} if kept else {}
 
     async def list(self, http: web.Request) -> web.Response:

@@ -20,7 +20,7 @@ _CLOSED = BadRequest("INSUFFICIENT_PERMISSIONS", "The link has expired, or was c
 _FORGOTTEN = BadRequest("NOT_FOUND", "The result is no longer kept.", 404)
 
 
-class Shelf(Protocol):
+class ResultReader(Protocol):
     """Where results are kept."""
 
     async def secret(self) -> bytes:
@@ -30,15 +30,15 @@ class Shelf(Protocol):
         """The result, None when it is unknown or no longer kept."""
 
 
-def routes(shelf: Shelf, clock: Callable[[], float] = time.time) -> list[web.RouteDef]:
+def routes(reader: ResultReader, clock: Callable[[], float] = time.time) -> list[web.RouteDef]:
     """`GET /v1/results/{id}`: the link is the credential, so no key is asked for."""
 
     async def fetch(request: web.Request) -> web.Response:
         delivery_id, query = request.match_info["id"], request.query
         expires, signed = query.get("expires", ""), query.get("signature", "")
-        if not opens(await shelf.secret(), delivery_id, expires, signed, clock()):
+        if not opens(await reader.secret(), delivery_id, expires, signed, clock()):
             raise Rejected(_CLOSED)
-        result = await shelf.fetch(delivery_id)
+        result = await reader.fetch(delivery_id)
         if result is None:
             raise Rejected(_FORGOTTEN)
         return web.Response(body=result.body, headers={"Content-Type": result.content_type})

@@ -22,7 +22,7 @@ _ID, _TIMESTAMP, _SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signat
 _PUBLIC_PREFIX = "whpk_"
 
 
-class Flaw(StrEnum):
+class SignatureFlaw(StrEnum):
     """Why a signature does not hold."""
 
     MISSING_HEADER = "missing_header"
@@ -37,7 +37,7 @@ class Flaw(StrEnum):
 class Verification:
     """`flaw` None: the signature holds. `message` is a sentence with the remedy."""
 
-    flaw: Flaw | None
+    flaw: SignatureFlaw | None
     message: str
 
     @property
@@ -86,12 +86,14 @@ def verify(headers: Mapping[str, str], body: bytes, keys: Sequence[Verifier], no
     plain = {name.lower(): value.strip() for name, value in headers.items()}
     missing = [name for name in (_ID, _TIMESTAMP, _SIGNATURE) if not plain.get(name)]
     if missing:
-        return Verification(Flaw.MISSING_HEADER, f"no {', '.join(missing)}: was it dropped by a proxy, or not signed?")
+        return Verification(
+            SignatureFlaw.MISSING_HEADER, f"no {', '.join(missing)}: was it dropped by a proxy, or not signed?"
+        )
     offered = list(_offered(plain[_SIGNATURE]))
     if not plain[_TIMESTAMP].isascii() or not plain[_TIMESTAMP].isdigit() or len(plain[_TIMESTAMP]) > 12:
-        return Verification(Flaw.MALFORMED_HEADER, f"{_TIMESTAMP} is not whole seconds since 1970")
+        return Verification(SignatureFlaw.MALFORMED_HEADER, f"{_TIMESTAMP} is not whole seconds since 1970")
     if not offered:
-        return Verification(Flaw.MALFORMED_HEADER, f"{_SIGNATURE} holds no `v1,<base64>` or `v1a,<base64>`")
+        return Verification(SignatureFlaw.MALFORMED_HEADER, f"{_SIGNATURE} holds no `v1,<base64>` or `v1a,<base64>`")
     head = f"{plain[_ID]}.{plain[_TIMESTAMP]}.".encode()
     if _any_fits(keys, offered, head + body):
         return _in_time(float(plain[_TIMESTAMP]), now)
@@ -104,7 +106,7 @@ def _in_time(timestamp: float, now: float) -> Verification:
         return Verification(None, "the signature holds")
     side = "old" if skew > 0 else "in the future"
     return Verification(
-        Flaw.CLOCK_SKEW,
+        SignatureFlaw.CLOCK_SKEW,
         f"the signature holds, but it is {abs(skew):.0f} s {side}, and {TOLERANCE_SECONDS:.0f} are allowed: "
         "set this machine's clock, or judge the callback when it arrives",
     )
@@ -113,19 +115,20 @@ def _in_time(timestamp: float, now: float) -> Verification:
 def _why_not(keys: Sequence[Verifier], offered: Sequence[tuple[str, bytes]], head: bytes, body: bytes) -> Verification:
     if any(_any_fits(keys, offered, head + other) for other in _rewritten(body)):
         return Verification(
-            Flaw.RESERIALISED,
+            SignatureFlaw.RESERIALISED,
             "the key is right, but the body was parsed and written again: same JSON, other bytes. "
             "Verify the bytes as they arrived, before any framework parses them",
         )
     versions = {version for version, _ in offered}
     if versions.isdisjoint(key.version for key in keys):
         return Verification(
-            Flaw.KIND_OF_KEY,
+            SignatureFlaw.KIND_OF_KEY,
             f"it is signed with {', '.join(sorted(versions))}, which none of these keys verifies: "
             "v1 needs the shared whsec_ secret, v1a the whpk_ public key",
         )
     return Verification(
-        Flaw.WRONG_KEY, "no signature fits: another key signed it, or the body or the id was changed on the way"
+        SignatureFlaw.WRONG_KEY,
+        "no signature fits: another key signed it, or the body or the id was changed on the way",
     )
 
 

@@ -29,7 +29,7 @@ from relay.admin.context import AdminContext
 from relay.admin.probe import Probed
 from relay.admin.recent import AttemptBuffer, AttemptGroup, RecentAttempts
 from relay.admin.site import application
-from relay.app.settings import RelaySettings, Settings
+from relay.app.settings import Configuration, RelaySettings
 from relay.delivery.courier import Courier, Transport
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.fleet import CHECK_SECONDS, Fleet
@@ -112,7 +112,9 @@ def build_transport(options: RelaySettings, resolver: Resolver) -> ClosableTrans
     return HttpTransport(resolver, bounds)
 
 
-async def run(settings: Settings, build: TransportFactory = build_transport, in_force: Sequence[Setting] = ()) -> None:
+async def run(
+    settings: Configuration, build: TransportFactory = build_transport, in_force: Sequence[Setting] = ()
+) -> None:
     """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
     at."""
     database, options = settings.outbox.database, settings.relay
@@ -136,7 +138,7 @@ async def run(settings: Settings, build: TransportFactory = build_transport, in_
     log.info("relay.stopped")
 
 
-async def work(settings: Settings, door: Path, orphaned: asyncio.Event) -> None:
+async def work(settings: Configuration, door: Path, orphaned: asyncio.Event) -> None:
     """The same as one worker of several: what a machine asks, and its status, stand behind the `door`, a
     Unix socket. Any number of signals mean the same, and so does it to be `orphaned`: drain."""
     database, options = settings.outbox.database, settings.relay
@@ -178,7 +180,7 @@ class Relay:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Configuration,
         database: Database,
         secret: bytes,
         stack: AsyncExitStack,
@@ -347,7 +349,7 @@ def _spans(endpoint: str, stack: AsyncExitStack) -> Callable[[Sequence[Attempted
     return AttemptSpans(spans)
 
 
-def _pointers(settings: Settings, secret: bytes) -> Pointers | None:
+def _pointers(settings: Configuration, secret: bytes) -> Pointers | None:
     base = settings.outbox.public_url
     # A link opens for as long as the body behind it is kept.
     return Pointers(base, secret, settings.relay.retention.bodies) if base else None
@@ -359,7 +361,7 @@ async def prepare(database: Database) -> None:
     log.info("store.ready", database=database.name, migrations=[f"{m.number:04}_{m.name}" for m in applied])
 
 
-def announce(settings: Settings) -> None:
+def announce(settings: Configuration) -> None:
     """Say what starts here."""
     opened = [str(network) for network in settings.outbox.guard.allow_networks]
     log.info("relay.started", version=version("outspoken"), pid=os.getpid())
@@ -418,7 +420,7 @@ async def _serve(stack: AsyncExitStack, options: RelaySettings, relay: Relay) ->
 
 
 def operators_site(
-    settings: Settings,
+    settings: Configuration,
     database: Database,
     recent: RecentAttempts,
     in_flight: Callable[[], int],
@@ -447,7 +449,7 @@ def operators_site(
     return application(context, gate)
 
 
-async def probe(settings: Settings, url: str, method: Method, size: int) -> Probed:
+async def probe(settings: Configuration, url: str, method: Method, size: int) -> Probed:
     """One signed test request, on a connection of its own, and what a delivery like it would come to."""
     database, rules = settings.outbox.database, settings.outbox.guard.rules()
     transport = build_transport(settings.relay, Resolver(rules))

@@ -125,7 +125,7 @@ class RelaySettings(Section):
     admin: AdminSettings = AdminSettings()
 
 
-class Settings(Section):
+class Configuration(Section):
     """The sections of the file that the relay reads."""
 
     outbox: OutboxSettings = OutboxSettings()
@@ -140,14 +140,14 @@ class Settings(Section):
         return self
 
 
-def read(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def read(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     """The settings from file and environment. Raises ConfigError, which names the key and the remedy."""
-    return load(Settings, path, environ, OTHER_SECTIONS)
+    return load(Configuration, path, environ, OTHER_SECTIONS)
 
 
-def in_force(settings: Settings, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
+def in_force(settings: Configuration, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
     """Every setting with its value and where it comes from: file, environment or default. Secrets are masked."""
-    sources = origins(path, environ, frozenset(Settings.model_fields) | OTHER_SECTIONS)
+    sources = origins(path, environ, frozenset(Configuration.model_fields) | OTHER_SECTIONS)
     values = _dotted(settings.model_dump(mode="json"))
     return tuple(Setting(name, _shown(value), sources.get(name, "default")) for name, value in values)
 

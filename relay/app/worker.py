@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from relay.app import daemon as app
-from relay.app.settings import Settings
+from relay.app.settings import Configuration
 from relay.outbox.errors import RelayError
 from relay.service.log import configure
 
@@ -33,7 +33,7 @@ class _Cord(asyncio.Protocol):
         self.cut.set()
 
 
-async def _work(settings: Settings, door: Path) -> None:
+async def _work(settings: Configuration, door: Path) -> None:
     structlog.contextvars.bind_contextvars(worker=door.stem)
     transport, cord = await asyncio.get_running_loop().connect_read_pipe(_Cord, sys.stdin)
     try:
@@ -44,7 +44,7 @@ async def _work(settings: Settings, door: Path) -> None:
 
 def main() -> None:
     """Read the settings, and work until the parent says otherwise."""
-    settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301 (the parent wrote it)
+    settings: Configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 (the parent wrote it)
     configure(settings.relay.log.level, settings.relay.log.format, "relay")
     try:
         uvloop.run(_work(settings, Path(sys.argv[1])))

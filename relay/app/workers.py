@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 from relay.admin.recent import RecentAttempts
 from relay.app import daemon as app
 from relay.app.daemon import WorkerStatus
-from relay.app.settings import Settings
+from relay.app.settings import Configuration
 from relay.service.configfile import Setting
 from relay.service.health import Check, exposed, routes_for
 from relay.service.log import Unfailing
@@ -88,7 +88,7 @@ class Worker:
 class Crew:
     """All of them."""
 
-    def __init__(self, settings: Settings, count: int, folder: Path, recent: RecentAttempts) -> None:
+    def __init__(self, settings: Configuration, count: int, folder: Path, recent: RecentAttempts) -> None:
         self.workers = [Worker(number, folder) for number in range(count)]
         self.recent = recent
         self.registry = CollectorRegistry()
@@ -241,7 +241,7 @@ def _readiness(worker: Worker) -> Check:
     return check
 
 
-async def run(settings: Settings, count: int, in_force: Sequence[Setting]) -> None:
+async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) -> None:
     """Keep `count` workers delivering until SIGTERM or SIGINT, then have them drain. A second signal leaves at once.
     Raises ConfigError and StoreUnavailable before there is any worker."""
     database = settings.outbox.database
@@ -264,7 +264,7 @@ async def run(settings: Settings, count: int, in_force: Sequence[Setting]) -> No
     log.info("relay.stopped")
 
 
-async def _serve(stack: AsyncExitStack, settings: Settings, crew: Crew) -> str:
+async def _serve(stack: AsyncExitStack, settings: Configuration, crew: Crew) -> str:
     """Metrics and health; returns the address that is bound."""
     site = web.Application()
     site.add_routes(routes_for(crew.expose, crew.checks()))

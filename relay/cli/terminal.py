@@ -26,7 +26,7 @@ from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.origin import origin_of
 from relay.admin.plain import plain
 from relay.admin.times import Moment
-from relay.app.settings import Settings, read
+from relay.app.settings import Configuration, read
 from relay.cli.times import moment
 from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
@@ -82,7 +82,7 @@ DestinationArgument = Annotated[
 ]
 
 
-def settings(config: Path | None) -> Settings:
+def settings(config: Path | None) -> Configuration:
     """The settings by which the relay would run. Raises ConfigError."""
     return read(config_file(config), os.environ)
 

@@ -15,7 +15,7 @@ from relay.admin import probe as probing
 from relay.admin.probe import Probed
 from relay.admin.times import size, span
 from relay.admin.verify_url import Judgement, verify, verify_lines
-from relay.app.settings import Settings
+from relay.app.settings import Configuration
 from relay.cli.terminal import Config, Exit, Json, safe, settings
 from relay.guard.resolver import Lookup, system_lookup
 from relay.outbox.model import Method
@@ -61,13 +61,13 @@ def verify_url(
     raise typer.Exit(max(codes))
 
 
-async def _judge_lines(chosen: Settings, lookup: Lookup | None, *, live: bool, as_json: bool) -> None:
+async def _judge_lines(chosen: Configuration, lookup: Lookup | None, *, live: bool, as_json: bool) -> None:
     rules = chosen.outbox.guard.rules()
     async for judgement in verify_lines(sys.stdin.buffer, rules=rules, lookup=lookup, live=live):
         print(judgement.as_json() if as_json else judgement.as_text(), flush=True)
 
 
-async def _probe(chosen: Settings, url: str, method: Method, bytes_: int) -> Probed:
+async def _probe(chosen: Configuration, url: str, method: Method, bytes_: int) -> Probed:
     from relay.app import daemon as app
 
     return await app.probe(chosen, url, method, bytes_)

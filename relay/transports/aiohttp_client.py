@@ -59,17 +59,17 @@ class AiohttpTransport:
         self._tls = ssl_context
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
-        self._deadlines: Deadlines[_Trip] = Deadlines(_Trip.expire)
+        self._deadlines: Deadlines[_Exchange] = Deadlines(_Exchange.expire)
 
     async def send(self, envelope: Envelope) -> Answer:
         """Carry one request out and its answer back; whatever goes wrong is an answer too."""
         started = perf_counter()
-        trip = _Trip.begin()
+        exchange = _Exchange.begin()
         if reason := flaw(envelope):
             outcome: Reply | Fault = fault.ours(reason)
         else:
-            outcome = await self._travel(envelope, trip, started)
-        return outcome.answer(trip.timing(started), trip.peer, trip.reused)
+            outcome = await self._travel(envelope, exchange, started)
+        return outcome.answer(exchange.timing(started), exchange.peer, exchange.reused)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -77,33 +77,33 @@ class AiohttpTransport:
         if self._session is not None:
             await self._session.close()
 
-    async def _travel(self, envelope: Envelope, trip: _Trip, started: float) -> Reply | Fault:
-        token = _TRIP.set(trip)
-        self._deadlines.watch(trip, started + self._bounds.exchange_timeout)
+    async def _travel(self, envelope: Envelope, exchange: _Exchange, started: float) -> Reply | Fault:
+        token = _EXCHANGE.set(exchange)
+        self._deadlines.watch(exchange, started + self._bounds.exchange_timeout)
         try:
-            return await self._fresh_if_stale(envelope, trip)
+            return await self._fresh_if_stale(envelope, exchange)
         except asyncio.CancelledError:
-            if not trip.ended_by_deadline():
+            if not exchange.ended_by_deadline():
                 raise
-            late = fault.exchange_timed_out if trip.connected else fault.connect_timed_out
+            late = fault.exchange_timed_out if exchange.connected else fault.connect_timed_out
             return late(self._bounds.exchange_timeout)
         finally:
-            self._deadlines.forget(trip)
-            _TRIP.reset(token)
+            self._deadlines.forget(exchange)
+            _EXCHANGE.reset(token)
 
-    async def _fresh_if_stale(self, envelope: Envelope, trip: _Trip) -> Reply | Fault:
+    async def _fresh_if_stale(self, envelope: Envelope, exchange: _Exchange) -> Reply | Fault:
         """A kept connection that the receiver closed meanwhile is no failure of the receiver's: take another."""
         while True:
             try:
-                return await self._exchange(envelope, trip)
+                return await self._exchange(envelope, exchange)
             except _Guarded as stopped:
                 return stopped.fault
             except aiohttp.ClientError as error:
-                if not (trip.reused and _stale(error)):
+                if not (exchange.reused and _stale(error)):
                     return self._classify(error)
-                trip.restart()
+                exchange.restart()
 
-    async def _exchange(self, envelope: Envelope, trip: _Trip) -> Reply | Fault:
+    async def _exchange(self, envelope: Envelope, exchange: _Exchange) -> Reply | Fault:
         target = envelope.target
         response = await self._open_session().request(
             envelope.method.value,
@@ -113,7 +113,7 @@ class AiohttpTransport:
             allow_redirects=False,
             proxy=self._proxy,
         )
-        trip.answered()
+        exchange.answered()
         try:
             if response.status == 101:
                 return fault.SWITCHED
@@ -154,7 +154,7 @@ class AiohttpTransport:
 
 
 @dataclass(eq=False, slots=True)
-class _Trip:
+class _Exchange:
     """What one exchange learns on its way about the connection that it uses, and how its deadline ends it."""
 
     task: asyncio.Task[object]
@@ -170,7 +170,7 @@ class _Trip:
     connected_at: float = 0.0
 
     @classmethod
-    def begin(cls) -> _Trip:
+    def begin(cls) -> _Exchange:
         task = asyncio.current_task()
         assert task is not None
         return cls(task, task.cancelling())
@@ -204,7 +204,7 @@ class _Trip:
 
 
 # aiohttp hands neither its connector nor its resolver anything of the caller's, but runs both in the caller's task.
-_TRIP: ContextVar[_Trip] = ContextVar("trip")
+_EXCHANGE: ContextVar[_Exchange] = ContextVar("exchange")
 
 
 class _Guarded(Exception):
@@ -220,7 +220,7 @@ class _GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, guard: Resolver, bounds: Bounds, tls: ssl.SSLContext | None, proxy: str | None) -> None:
         super().__init__(
-            resolver=_Approved(),
+            resolver=_ApprovedAddresses(),
             use_dns_cache=False,
             ssl=True if tls is None else tls,
             limit=0,
@@ -243,7 +243,7 @@ class _GuardedConnector(aiohttp.TCPConnector):
         while connection.protocol is not None and connection.protocol.should_close:
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        _TRIP.get().arrived(connection)
+        _EXCHANGE.get().arrived(connection)
         return connection
 
     async def _create_connection(
@@ -252,31 +252,31 @@ class _GuardedConnector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> ResponseHandler:
-        trip = _TRIP.get()
-        trip.fresh = True
-        await self._approve(req.host, trip)
+        exchange = _EXCHANGE.get()
+        exchange.fresh = True
+        await self._approve(req.host, exchange)
         started = perf_counter()
         async with asyncio.timeout(self._seconds):
             handler = await super()._create_connection(req, traces, timeout)
-        trip.connect = perf_counter() - started
+        exchange.connect = perf_counter() - started
         return handler
 
-    async def _approve(self, host: str, trip: _Trip) -> None:
+    async def _approve(self, host: str, exchange: _Exchange) -> None:
         started = perf_counter()
         found = await self._guard.resolve(host)
         if self._proxy_host is not None and not isinstance(found, Refusal):
             found = await self._unguarded.resolve(self._proxy_host)
-        trip.dns = perf_counter() - started
+        exchange.dns = perf_counter() - started
         match found:
             case Addresses():
-                trip.addresses = found.values
+                exchange.addresses = found.values
             case Refusal():
                 raise _Guarded(fault.blocked(found))
             case Unresolved():
                 raise _Guarded(fault.unresolved(found))
 
 
-class _Approved(AbstractResolver):
+class _ApprovedAddresses(AbstractResolver):
     """Answers aiohttp with the addresses that the guard approved for this very exchange, and with no others."""
 
     async def resolve(
@@ -285,7 +285,7 @@ class _Approved(AbstractResolver):
         port: int = 0,
         family: AddressFamily = AF_INET,  # noqa: ARG002
     ) -> list[ResolveResult]:
-        return [_result(host, port, address) for address in _TRIP.get().addresses]
+        return [_result(host, port, address) for address in _EXCHANGE.get().addresses]
 
     async def close(self) -> None:
         """Holds nothing."""

@@ -42,10 +42,10 @@ class Stale(Fault):
 _STALE = Stale(fault.DISCONNECTED.failure, fault.DISCONNECTED.detail)
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """`origin` is the pool's key, `peer` the address that was dialled, `on_lost` hears once that it is closed."""
 
-    def __init__(self, origin: Origin, peer: str, bounds: Bounds, on_lost: Callable[[Connection], None]) -> None:
+    def __init__(self, origin: Origin, peer: str, bounds: Bounds, on_lost: Callable[[HttpConnection], None]) -> None:
         self.origin = origin
         self.peer = peer
         self.born = self.idle_since = perf_counter()

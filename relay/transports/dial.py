@@ -14,7 +14,7 @@ from relay.guard.rules import Refusal
 from relay.guard.url import Target
 from relay.transports import fault
 from relay.transports.bounds import Bounds
-from relay.transports.connection import Connection
+from relay.transports.connection import HttpConnection
 from relay.transports.fault import Fault
 
 
@@ -22,7 +22,7 @@ from relay.transports.fault import Fault
 class Dialled:
     """An open connection, and the seconds that each step to it took."""
 
-    connection: Connection
+    connection: HttpConnection
     connect: float
     tls: float | None
 
@@ -35,7 +35,7 @@ class Dialler:
         resolver: Resolver,
         bounds: Bounds,
         ssl_context: ssl.SSLContext,
-        on_lost: Callable[[Connection], None],
+        on_lost: Callable[[HttpConnection], None],
     ) -> None:
         self._resolver = resolver
         self._bounds = bounds
@@ -77,7 +77,7 @@ class Dialler:
         started = perf_counter()
         sock = await _connected(address, target.port)
         connected = perf_counter()
-        connection = Connection((target.scheme, target.host, target.port), address, self._bounds, self._on_lost)
+        connection = HttpConnection((target.scheme, target.host, target.port), address, self._bounds, self._on_lost)
         secure = target.scheme == "https"
         await asyncio.get_running_loop().create_connection(
             lambda: connection,

@@ -14,7 +14,7 @@ from relay.guard.resolver import Resolver
 from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
 from relay.transports.bounds import Bounds
-from relay.transports.connection import Connection, Stale
+from relay.transports.connection import HttpConnection, Stale
 from relay.transports.deadline import Deadlines
 from relay.transports.dial import Dialler
 from relay.transports.fault import Fault
@@ -36,8 +36,8 @@ class HttpTransport:
         self._pool = Pool(bounds)
         self._dialler = Dialler(resolver, bounds, ssl_context or ssl.create_default_context(), self._lost)
         self._overdue = fault.exchange_timed_out(bounds.exchange_timeout)
-        self._deadlines: Deadlines[Connection] = Deadlines(self._expire)
-        self._open: set[Connection] = set()
+        self._deadlines: Deadlines[HttpConnection] = Deadlines(self._expire)
+        self._open: set[HttpConnection] = set()
         self._closing = False
         self._emptied: asyncio.Future[None] | None = None
 
@@ -86,24 +86,24 @@ class HttpTransport:
         timing = Timing(perf_counter() - started, dns, dialled.connect, dialled.tls, connection.waited)
         return ending.answer(timing, connection.peer, False)
 
-    async def _exchange(self, connection: Connection, opening: bytes, body: bytes, started: float) -> Reply | Fault:
+    async def _exchange(self, connection: HttpConnection, opening: bytes, body: bytes, started: float) -> Reply | Fault:
         try:
             self._deadlines.watch(connection, started + self._bounds.exchange_timeout)
             return await connection.start(opening, body)
         finally:
             self._release(connection)
 
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: HttpConnection) -> None:
         self._deadlines.forget(connection)
         if connection.reusable:
             self._pool.put(connection)
         else:
             connection.abort()
 
-    def _expire(self, connection: Connection) -> None:
+    def _expire(self, connection: HttpConnection) -> None:
         connection.expire(self._overdue)
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: HttpConnection) -> None:
         self._pool.forget(connection)
         self._open.discard(connection)
         if self._emptied is not None and not self._open and not self._emptied.done():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from time import perf_counter
 
 from relay.transports.bounds import Bounds
-from relay.transports.connection import Connection, Origin
+from relay.transports.connection import HttpConnection, Origin
 
 
 class Pool:
@@ -15,14 +15,14 @@ class Pool:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: dict[Origin, list[HttpConnection]] = {}
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return self._count
 
-    def take(self, origin: Origin) -> Connection | None:
+    def take(self, origin: Origin) -> HttpConnection | None:
         """An idle connection to an origin: the caller's own until it is put back or aborted."""
         idle = self._idle.get(origin)
         while idle:
@@ -32,7 +32,7 @@ class Pool:
                 return connection
         return None
 
-    def put(self, connection: Connection) -> None:
+    def put(self, connection: HttpConnection) -> None:
         """Keep a connection for its origin's next exchange, or close it where a bound says so."""
         now = connection.idle_since = perf_counter()
         idle = self._idle.get(connection.origin)
@@ -48,7 +48,7 @@ class Pool:
         if self._timer is None:
             self._sweep_in(self._bounds.idle_seconds)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: HttpConnection) -> None:
         """The connection is not open any more."""
         idle = self._idle.get(connection.origin)
         if idle and connection in idle:
@@ -62,7 +62,7 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _connections(self) -> Iterable[Connection]:
+    def _connections(self) -> Iterable[HttpConnection]:
         return (connection for idle in self._idle.values() for connection in idle)
 
     def _sweep_in(self, seconds: float) -> None:
@@ -78,10 +78,10 @@ class Pool:
         if self._idle:
             self._sweep_in(min(map(_idle_since, self._connections())) - expired)
 
-    def _evict(self, connection: Connection) -> None:
+    def _evict(self, connection: HttpConnection) -> None:
         self.forget(connection)
         connection.abort()
 
 
-def _idle_since(connection: Connection) -> float:
+def _idle_since(connection: HttpConnection) -> float:
     return connection.idle_since

@@ -192,27 +192,27 @@ class WebSocketTransport:
         started = perf_counter()
         if reason := flaw(Envelope(Method.POST, target, headers, b"")):
             return fault.ours(reason).answer(Timing(0.0), None, reused=False)
-        trip = _Trip()
+        handshake = _Handshake()
         try:
             async with asyncio.timeout(self._bounds.open_timeout):
-                opened = await self._open(target, headers, trip)
+                opened = await self._open(target, headers, handshake)
         except TimeoutError:
-            late = fault.connect_timed_out if trip.connect is None else fault.exchange_timed_out
+            late = fault.connect_timed_out if handshake.connect is None else fault.exchange_timed_out
             opened = late(self._bounds.open_timeout)
-        timing = Timing(perf_counter() - started, trip.dns, trip.connect, None, trip.first_byte)
+        timing = Timing(perf_counter() - started, handshake.dns, handshake.connect, None, handshake.first_byte)
         if isinstance(opened, Reply | Fault):
-            return opened.answer(timing, trip.peer, reused=False)
+            return opened.answer(timing, handshake.peer, reused=False)
         handle, session = opened
-        return Socket(handle, session, Answer(timing, 101, peer=trip.peer), self._keeper, stir)
+        return Socket(handle, session, Answer(timing, 101, peer=handshake.peer), self._keeper, stir)
 
     async def _open(
-        self, target: Target, headers: Headers, trip: _Trip
+        self, target: Target, headers: Headers, handshake: _Handshake
     ) -> tuple[_Handle, aiohttp.ClientSession] | Reply | Fault:
         found = await self._approved(target)
-        trip.dns = perf_counter() - trip.started
+        handshake.dns = perf_counter() - handshake.started
         if isinstance(found, Fault):
             return found
-        session = self._session(found, trip)
+        session = self._session(found, handshake)
         try:
             handle = await self._upgrade(session, target, headers)
         except aiohttp.ClientError as error:
@@ -221,7 +221,7 @@ class WebSocketTransport:
         except BaseException:
             await session.close()
             raise
-        trip.peer = str(handle.get_extra_info("peername", (None,))[0])
+        handshake.peer = str(handle.get_extra_info("peername", (None,))[0])
         return handle, session
 
     async def _approved(self, target: Target) -> Addresses | Fault:
@@ -236,10 +236,10 @@ class WebSocketTransport:
                 return fault.unresolved(found)
         return found
 
-    def _session(self, addresses: Addresses, trip: _Trip) -> aiohttp.ClientSession:
+    def _session(self, addresses: Addresses, handshake: _Handshake) -> aiohttp.ClientSession:
         """One for each socket: nothing of it is ever used again, and closing it closes everything."""
         connector = _Connector(
-            resolver=_Approved(addresses),
+            resolver=_FixedAddresses(addresses),
             use_dns_cache=False,
             ssl=self._tls,
             force_close=True,
@@ -253,7 +253,7 @@ class WebSocketTransport:
             skip_auto_headers=_UNASKED,
             request_class=_Tunnelled if self._proxy else aiohttp.ClientRequest,
             ws_response_class=_Handle,
-            trace_configs=[trip.traced()],
+            trace_configs=[handshake.traced()],
             max_line_size=_LINE_BYTES,
             max_field_size=_LINE_BYTES,
             max_headers=_HEADERS,
@@ -348,7 +348,7 @@ class _Redirected(aiohttp.ClientError):
         self.status = status
 
 
-class _Trip:
+class _Handshake:
     """What a handshake tells on its way."""
 
     def __init__(self) -> None:
@@ -378,7 +378,7 @@ class _Trip:
         raise _Redirected(what.response.status)
 
 
-class _Approved(AbstractResolver):
+class _FixedAddresses(AbstractResolver):
     """Answers aiohttp with the addresses that the guard approved, and with no others."""
 
     def __init__(self, addresses: Addresses) -> None:

@@ -64,7 +64,7 @@ class Stage:
 
 
 class NothingKept:
-    """A shelf without results."""
+    """A reader without results."""
 
     async def secret(self) -> bytes:
         return b"secret"

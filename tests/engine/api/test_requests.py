@@ -82,9 +82,9 @@ async def place(tmp_path: Path, database_path: Path, keys: FakeKeys) -> AsyncIte
     clock: Callable[[], float] = lambda: here.now  # noqa: E731
     database = SqliteDatabase(database_path, clock)
     here = Place("", database, JobStore(database, 60.0))
-    archive, shelf = Archive(database, AudioFolder(tmp_path)), Results(database)
+    archive, reader = Archive(database, AudioFolder(tmp_path)), Results(database)
     app = web.Application(middlewares=[identify])
-    app.add_routes(requests.routes(requests.Parts(keys, archive, shelf)))
+    app.add_routes(requests.routes(requests.Parts(keys, archive, reader)))
     server = runner(app, 1.0)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
@@ -93,7 +93,7 @@ async def place(tmp_path: Path, database_path: Path, keys: FakeKeys) -> AsyncIte
     yield here
     await server.cleanup()
     await archive.close()
-    await shelf.close()
+    await reader.close()
     await here.store.close()
 
 

@@ -25,34 +25,36 @@ Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
-def shelf(database: Database) -> Results:
+def reader(database: Database) -> Results:
     with database.writing() as connection:
         outbox.add(connection, NewDelivery("kept", "https://hooks.example.com/x", BODY))
     return Results(database)
 
 
 @pytest.fixture
-async def client(shelf: Results) -> AsyncIterator[Client]:
+async def client(reader: Results) -> AsyncIterator[Client]:
     application = web.Application(middlewares=[identify])
-    application.add_routes(results.routes(shelf, clock=lambda: NOW))
+    application.add_routes(results.routes(reader, clock=lambda: NOW))
     async with TestClient(TestServer(application)) as client:
         yield client
-    await shelf.close()
+    await reader.close()
 
 
-async def link(shelf: Results, delivery_id: str, now: float = NOW) -> str:
+async def link(reader: Results, delivery_id: str, now: float = NOW) -> str:
     """The path and query that a pointer carries."""
     delivery = Delivery(
         Lease(1, "t"), delivery_id, "https://hooks.example.com:443", "", Method.POST, Kind.FINAL, "application/json",
         {}, None, len(BODY), now, now, 1, 0,
     )  # fmt: skip
-    url = json.loads(Pointers("https://speech.example.com", await shelf.secret()).envelope(delivery, now))["result_url"]
+    url = json.loads(Pointers("https://speech.example.com", await reader.secret()).envelope(delivery, now))[
+        "result_url"
+    ]
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}"
 
 
-async def test_a_link_opens_the_very_bytes_that_were_too_large(client: Client, shelf: Results) -> None:
-    async with client.get(await link(shelf, "kept")) as response:
+async def test_a_link_opens_the_very_bytes_that_were_too_large(client: Client, reader: Results) -> None:
+    async with client.get(await link(reader, "kept")) as response:
         assert (response.status, await response.read()) == (200, BODY)
         assert response.headers["Content-Type"] == "application/json"
 
@@ -70,16 +72,18 @@ async def test_a_link_that_we_did_not_make_opens_nothing(client: Client, path: s
     await _refused(client.get(path), 403, "INSUFFICIENT_PERMISSIONS")
 
 
-async def test_a_link_opens_its_own_result_only(client: Client, shelf: Results) -> None:
-    await _refused(client.get((await link(shelf, "other")).replace("/other", "/kept")), 403, "INSUFFICIENT_PERMISSIONS")
+async def test_a_link_opens_its_own_result_only(client: Client, reader: Results) -> None:
+    await _refused(
+        client.get((await link(reader, "other")).replace("/other", "/kept")), 403, "INSUFFICIENT_PERMISSIONS"
+    )
 
 
-async def test_a_link_expires(client: Client, shelf: Results) -> None:
-    await _refused(client.get(await link(shelf, "kept", now=NOW - 8 * 86400)), 403, "INSUFFICIENT_PERMISSIONS")
+async def test_a_link_expires(client: Client, reader: Results) -> None:
+    await _refused(client.get(await link(reader, "kept", now=NOW - 8 * 86400)), 403, "INSUFFICIENT_PERMISSIONS")
 
 
-async def test_a_result_that_is_no_longer_kept_is_not_there(client: Client, shelf: Results) -> None:
-    await _refused(client.get(await link(shelf, "gone")), 404, "NOT_FOUND")
+async def test_a_result_that_is_no_longer_kept_is_not_there(client: Client, reader: Results) -> None:
+    await _refused(client.get(await link(reader, "gone")), 404, "NOT_FOUND")
 
 
 async def _refused(request: aiohttp.client._RequestContextManager, status: int, code: str) -> None:

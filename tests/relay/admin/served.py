@@ -18,7 +18,7 @@ from relay.admin.context import AdminContext
 from relay.admin.recent import RecentAttempts
 from relay.admin.site import application
 from relay.app.daemon import probe
-from relay.app.settings import Settings
+from relay.app.settings import Configuration
 from relay.outbox.store import Database
 from relay.queue.retention import Retention
 from relay.service.configfile import Setting
@@ -31,7 +31,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 def context(database: Database, recent: RecentAttempts | None = None) -> AdminContext:
     """What stands before operators of this outbox."""
-    settings = Settings(outbox=OutboxSettings(url=database.url, guard=GUARD))
+    settings = Configuration(outbox=OutboxSettings(url=database.url, guard=GUARD))
     return AdminContext(
         database=database,
         rules=GUARD.rules(),

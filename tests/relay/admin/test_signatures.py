@@ -7,7 +7,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from relay.admin.keys import generate
-from relay.admin.signatures import Flaw, Verification, headers_for, read_verifier, verify
+from relay.admin.signatures import SignatureFlaw, Verification, headers_for, read_verifier, verify
 from relay.policy.signing import PrivateKey, parse_key
 
 NOW = 1_800_000_000.0
@@ -51,19 +51,19 @@ def without(name: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("headers", "flaw", "words"),
     [
-        ({}, Flaw.MISSING_HEADER, "webhook-id, webhook-timestamp, webhook-signature"),
-        (without("webhook-signature"), Flaw.MISSING_HEADER, "no webhook-signature"),
-        (signed() | {"webhook-timestamp": "soon"}, Flaw.MALFORMED_HEADER, "whole seconds"),
-        (signed() | {"webhook-timestamp": "9" * 400}, Flaw.MALFORMED_HEADER, "whole seconds"),
-        (signed() | {"webhook-signature": "sha256=abc"}, Flaw.MALFORMED_HEADER, "v1,<base64>"),
-        (signed(at=NOW - 301), Flaw.CLOCK_SKEW, "301 s old"),
-        (signed(at=NOW + 600), Flaw.CLOCK_SKEW, "600 s in the future"),
-        (signed(BODY, generate()), Flaw.WRONG_KEY, "another key"),
-        (signed() | {"webhook-id": "d2"}, Flaw.WRONG_KEY, "the id was changed"),
-        (signed(BODY, PAIR), Flaw.KIND_OF_KEY, "whpk_"),
+        ({}, SignatureFlaw.MISSING_HEADER, "webhook-id, webhook-timestamp, webhook-signature"),
+        (without("webhook-signature"), SignatureFlaw.MISSING_HEADER, "no webhook-signature"),
+        (signed() | {"webhook-timestamp": "soon"}, SignatureFlaw.MALFORMED_HEADER, "whole seconds"),
+        (signed() | {"webhook-timestamp": "9" * 400}, SignatureFlaw.MALFORMED_HEADER, "whole seconds"),
+        (signed() | {"webhook-signature": "sha256=abc"}, SignatureFlaw.MALFORMED_HEADER, "v1,<base64>"),
+        (signed(at=NOW - 301), SignatureFlaw.CLOCK_SKEW, "301 s old"),
+        (signed(at=NOW + 600), SignatureFlaw.CLOCK_SKEW, "600 s in the future"),
+        (signed(BODY, generate()), SignatureFlaw.WRONG_KEY, "another key"),
+        (signed() | {"webhook-id": "d2"}, SignatureFlaw.WRONG_KEY, "the id was changed"),
+        (signed(BODY, PAIR), SignatureFlaw.KIND_OF_KEY, "whpk_"),
     ],
 )
-def test_a_signature_that_does_not_hold_says_why(headers: dict[str, str], flaw: Flaw, words: str) -> None:
+def test_a_signature_that_does_not_hold_says_why(headers: dict[str, str], flaw: SignatureFlaw, words: str) -> None:
     found = judged(headers)
     assert (found.flaw, found.valid) == (flaw, False)
     assert words in found.message
@@ -90,13 +90,13 @@ VALUE = {"text": "grüße", "b": 1, "a": [1, 2]}
 )
 def test_a_body_that_was_parsed_and_written_again_is_recognised(sent: str, seen: str) -> None:
     found = judged(signed(sent.encode()), seen.encode())
-    assert found.flaw is Flaw.RESERIALISED
+    assert found.flaw is SignatureFlaw.RESERIALISED
     assert "the key is right" in found.message
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 100_000, b'"\\ud800"', b"not json"])
 def test_any_body_is_judged_without_an_exception(body: bytes) -> None:
-    assert judged(signed(), body).flaw is Flaw.WRONG_KEY
+    assert judged(signed(), body).flaw is SignatureFlaw.WRONG_KEY
     assert judged(signed(body), body).valid
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.app.settings import Settings, read
+from relay.app.settings import Configuration, read
 from relay.guard.rules import Rules
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -13,7 +13,7 @@ from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 
 
-def from_environment(**variables: str) -> Settings:
+def from_environment(**variables: str) -> Configuration:
     return read(None, {f"OUTSPOKEN_{name}": text for name, text in variables.items()})
 
 
@@ -47,7 +47,7 @@ def test_a_misspelt_setting_in_the_file_is_named(tmp_path: Path) -> None:
 def test_the_engines_settings_are_none_of_the_relays_business(tmp_path: Path) -> None:
     path = tmp_path / "outspoken.toml"
     path.write_text("[engine]\nanything = 'goes'\n")
-    assert read(path, {"OUTSPOKEN_ENGINE__WHATEVER": "1"}) == Settings()
+    assert read(path, {"OUTSPOKEN_ENGINE__WHATEVER": "1"}) == Configuration()
 
 
 @pytest.mark.parametrize(
