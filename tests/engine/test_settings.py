@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
 from engine.recognisers.models.files import size_on_disk
-from engine.settings import EngineSettings, RecogniserSettings, read
+from engine.settings import EngineSettings, RecogniserSettings, read, usable_cores
 from relay.outbox.errors import ConfigError
 from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, put
 from tests.engine.recognisers.models.making import model as files
@@ -117,7 +117,22 @@ def test_its_memory_may_be_said_and_its_threads_are_a_share_of_the_machine(tmp_p
     big = RecogniserSettings(model=str(path), memory_bytes=7, compute_type="float32")
     assert big.spec(tmp_path, workers=1024).memory == 7
     assert big.spec(tmp_path, workers=1024).threads == 1
-    assert big.spec(tmp_path, workers=1).threads == os.cpu_count()
+    assert big.spec(tmp_path, workers=1).threads == int(usable_cores())
+
+
+def test_the_machine_is_what_this_process_may_use_of_it() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() <= 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert 0 < usable_cores() <= len(before)
+
+
+def test_a_caller_is_warned_before_he_is_let_go() -> None:
+    with pytest.raises(ConfigError, match="warn_lag_seconds: must be less than max_lag_seconds"):
+        read(None, {"OUTSPOKEN_ENGINE__LIVE__WARN_LAG_SECONDS": "30"})
 
 
 def test_what_callers_may_ask_for_depends_on_the_model(tmp_path: Path) -> None:
