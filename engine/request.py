@@ -33,8 +33,9 @@ class Request:
     `model` is the name the caller used, `recogniser` the one it maps to; `options` holds what only the dialect that
     parsed it needs to render its answer (a JSON object); `warnings` what was accepted but not honoured. `audio_url` is
     set where the audio is still to be fetched; like the callback it may hold credentials. `languages` are candidates
-    where the language is to be detected (none: any), `hotwords` phrases to listen for, `upload_id` audio that the same
-    key sent before, and `keeps_audio` whether the audio stays after the job's end, until retention removes it.
+    where the language is to be detected (none: any), with `code_switching` for each window by itself, `hotwords`
+    phrases to listen for, `upload_id` audio that the same key sent before, and `keeps_audio` whether the audio stays
+    after the job's end, until retention removes it.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Request:
     hotwords: tuple[str, ...] = ()
     upload_id: str | None = None
     keeps_audio: bool = False
+    code_switching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

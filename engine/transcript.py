@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
     """One word, lower case as spoken; `written` is the punctuated, cased form where the recogniser knows one, `spaced`
-    whether a space stands before it in running text: not in Chinese."""
+    whether a space stands before it in running text: not in Chinese. `language` is known of each word by itself where
+    the languages of one channel were told apart, and empty elsewhere."""
 
     text: str
     start: float
@@ -16,6 +18,7 @@ class Word:
     confidence: float
     written: str = ""
     spaced: bool = True
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +30,37 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What was said on one channel of the audio; no segments where it is silent."""
+    """What was said on one channel of the audio; no segments where it is silent.
+
+    `language` is that of most words, and None where it was not asked for and nothing was said; `language_confidence`
+    is None unless the recogniser found the language out.
+    """
 
     segments: tuple[Segment, ...] = ()
-    language: str = "en"
-    language_confidence: float = 1.0
+    language: str | None = "en"
+    language_confidence: float | None = None
 
     @property
     def words(self) -> tuple[Word, ...]:
         """All words in the order of time."""
         return tuple(word for segment in self.segments for word in segment.words)
+
+
+class GapReason(StrEnum):
+    """Why the words of a part of the audio are missing."""
+
+    UNHEARD = "unheard_speech"  # somebody speaks, and no words came
+    REPETITIVE = "repetitive_speech"  # words came that repeat themselves without end, and were left out
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A part of a channel, by its number, in which somebody seems to speak and that has no words."""
+
+    channel: int
+    start: float
+    end: float
+    reason: GapReason = GapReason.UNHEARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,8 @@ class Model:
 class Transcript:
     """The result of one job. `source_channels` counts the channels of the audio, `channels` what was transcribed:
     one item for a mixdown, or one per source channel for a multichannel request; `took` is in seconds, like
-    `duration`. `flaw` is a sentence for the caller about audio that is missing; empty where none is."""
+    `duration`. `flaw` is a sentence for the caller about audio that is missing; empty where none is. `gaps`
+    are in order of channel and time."""
 
     model: Model
     duration: float
@@ -61,3 +86,4 @@ class Transcript:
     channels: tuple[Channel, ...]
     took: float = 0.0
     flaw: str = ""
+    gaps: tuple[Gap, ...] = ()

@@ -26,6 +26,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram.parameters import parse
 from engine.dialects.deepgram.render import render
 from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.warnings import missing
 from engine.dialects.words import prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import Options
@@ -132,8 +133,8 @@ class Session:
             path = self._target.path(file)
             heard = await self._hear(pool, file, bar)
             self._write(path, _text(self._target.form, self._request, file, heard))
-            if heard.flaw:
-                complain(f"{file}: {heard.flaw}")
+            for message in missing(heard):
+                complain(f"{file}: {message}")
         except WorkerDied:
             complain(f"{file}: the recogniser's process ended on this audio; convert it to WAV or FLAC, and try again")
         except OSError as error:
@@ -151,7 +152,8 @@ class Session:
         info = await pool.probe(str(file))
         task = bar.add_task(file.name, total=info.duration)
         request = self._request
-        work = Transcribe(str(file), request.recogniser, request.multichannel, options=Options(request.language))
+        options = Options(request.language, code_switching=request.code_switching)
+        work = Transcribe(str(file), request.recogniser, request.multichannel, options=options)
         try:
             transcript = await pool.transcribe(work, lambda seconds: bar.update(task, completed=seconds))
             bar.update(task, total=transcript.duration, completed=transcript.duration)

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.request import Request
-from engine.transcript import Transcript
+from engine.transcript import Gap, GapReason, Transcript
+
+_REASONS = {
+    GapReason.UNHEARD: "Somebody seems to speak, but no words could be made out",
+    GapReason.REPETITIVE: "Only endless repetitions could be made out, and were left out,",
+}
 
 
-def warnings(request: Request, transcript: Transcript) -> list[dict[str, str]]:
+def warnings(request: Request, transcript: Transcript) -> list[dict[str, Any]]:
     """What of the request was not honoured, and what of the audio is missing."""
     flaws = [{"parameter": "audio", "type": "incomplete_audio", "message": transcript.flaw}] if transcript.flaw else []
-    return [*map(dict, request.warnings), *flaws]
+    return [*map(dict, request.warnings), *flaws, *map(_gap, transcript.gaps)]
+
+
+def missing(transcript: Transcript) -> list[str]:
+    """A sentence for each thing that is missing of the audio."""
+    flaws = [transcript.flaw] if transcript.flaw else []
+    return [*flaws, *map(_sentence, transcript.gaps)]
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    times = {"channel": gap.channel, "start": round(gap.start, 6), "end": round(gap.end, 6)}
+    return {"parameter": "audio", "type": gap.reason.value, "message": _sentence(gap), **times}
+
+
+def _sentence(gap: Gap) -> str:
+    return f"{_REASONS[gap.reason]} from {gap.start:.1f} to {gap.end:.1f} s on channel {gap.channel}."

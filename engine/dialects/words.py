@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
@@ -29,6 +30,11 @@ class Utterance:
 def confidence(words: Sequence[Word]) -> float:
     """The mean confidence of words; 0.0 where there are none."""
     return round(fsum(word.confidence for word in words) / len(words), 6) if words else 0.0
+
+
+def languages(words: Sequence[Word]) -> list[str]:
+    """The languages that words tell of themselves, from the most words to the fewest; none where none tells."""
+    return [code for code, _ in Counter(word.language for word in words if word.language).most_common()]
 
 
 def written(word: Word, punctuate: bool) -> str:

@@ -44,7 +44,7 @@ class Recognition:
 
     async def hear(self, request: Request, path: Path) -> Transcript | Failed:
         """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
-        options = Options(request.language, request.hotwords, request.languages)
+        options = Options(request.language, request.hotwords, request.languages, request.code_switching)
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
         began = time.perf_counter()
         try:

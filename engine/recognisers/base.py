@@ -29,11 +29,16 @@ class Audio(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a caller may ask of any recogniser; one that cannot do a thing leaves it be, and says so in its Channel."""
+    """What a caller may ask of any recogniser; one that cannot do a thing leaves it be, and says so in its Channel.
+
+    `languages` are candidates where `language` is None (none: any), and with `code_switching` each window's language is
+    found out by itself.
+    """
 
     language: str | None = None
     hotwords: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    code_switching: bool = False
 
 
 Progress = Callable[[float], None]

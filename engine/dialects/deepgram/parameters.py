@@ -96,6 +96,7 @@ def parse(
             recogniser=recogniser,
             language=_language(query, model, catalogue),
             languages=_candidates(query),
+            code_switching=query.one("language") == "multi" and not _detects(query),
             hotwords=_hotwords(query),
             multichannel=query.flag("multichannel"),
             raw=_raw(query, raw_format),

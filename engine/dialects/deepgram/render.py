@@ -14,6 +14,7 @@ from engine.dialects.warnings import warnings
 from engine.dialects.words import (
     Utterance,
     confidence,
+    languages,
     matches,
     paragraphs,
     prose,
@@ -113,9 +114,10 @@ def _timestamp(seconds: float) -> str:
 def channel_document(heard: Channel, channel: Channel, options: Options) -> Document:
     """What was said on one channel: as it was heard, which is searched, and as it is worded, which is shown."""
     document: Document = {"alternatives": [_alternative(channel, options)]}
-    if options.get("detect_language"):
+    if options.get("detect_language") and channel.language:
         document["detected_language"] = channel.language
-        document["language_confidence"] = round(channel.language_confidence, 6)
+        if channel.language_confidence is not None:
+            document["language_confidence"] = round(channel.language_confidence, 6)
     if terms := options.get("search"):
         document["search"] = [{"query": term, "hits": _hits(heard.words, term)} for term in terms]
     return document
@@ -128,6 +130,8 @@ def _alternative(channel: Channel, options: Options) -> Document:
         "confidence": confidence(channel.words),
         "words": [_word(word, punctuate) for word in channel.words],
     }
+    if found := languages(channel.words):
+        alternative["languages"] = found
     if options.get("paragraphs"):
         alternative["paragraphs"] = _paragraphs(paragraphs(channel.segments), punctuate)
     return alternative
@@ -135,7 +139,9 @@ def _alternative(channel: Channel, options: Options) -> Document:
 
 def _word(word: Word, punctuate: bool) -> Document:
     document: Document = {"word": word.text, **_span((word,)), "confidence": round(word.confidence, 6)}
-    return {**document, "punctuated_word": written(word, punctuate)} if punctuate else document
+    if punctuate:
+        document["punctuated_word"] = written(word, punctuate)
+    return {**document, "language": word.language} if word.language else document
 
 
 def _span(words: Sequence[Word]) -> Document:

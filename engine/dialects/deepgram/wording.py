@@ -28,7 +28,7 @@ _LETTER = re.compile(r"\w")
 
 def worded(channel: Channel, options: Options) -> Channel:
     """The channel as its document shows it. Segments that end up without a word are gone."""
-    english = channel.language.lower().partition("-")[0] == "en"
+    english = (channel.language or "").lower().partition("-")[0] == "en"
     if english and not options.get("filler_words"):
         channel = _each(channel, _without_fillers)
     channel = substitute(channel, options.get("replace", []))

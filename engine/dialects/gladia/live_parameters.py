@@ -129,6 +129,7 @@ class _Live(Reader):
     def request(self, request_id: str, key_id: str | None, traceparent: str | None, raw: RawFormat | None) -> Request:
         """The request; what the callback is sent is in its options."""
         languages = self._languages()
+        self._unsupported("code_switching", self._switching)
         spoken = self._processing()
         return Request(
             id=request_id,

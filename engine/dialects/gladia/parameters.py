@@ -120,6 +120,7 @@ class Reader:
         self._catalogue = catalogue
         self._model, self._recogniser = _model(fields, catalogue)
         self._abilities: Abilities = catalogue.recognisers[self._recogniser]
+        self._switching = False
         self._params: dict[str, Any] = {}
         self._warnings: list[Mapping[str, str]] = []
 
@@ -134,8 +135,7 @@ class Reader:
             known = ", ".join(sorted(self._abilities.languages))
             config.flaw("languages", f"be of those that the model knows: {known}. {self._catalogue.instead(vain)}")
         self._params["language_config"] = {"languages": list(languages), "code_switching": switching}
-        if len(languages) != 1:
-            self._unsupported("code_switching", switching)
+        self._switching = switching and len(languages) != 1
         return languages
 
     def _detects(self, languages: Sequence[str], switching: bool) -> bool:
@@ -177,6 +177,7 @@ class _Recorded(Reader):
             recogniser=self._recogniser,
             language=languages[0] if len(languages) == 1 else None,
             languages=languages if len(languages) > 1 else (),
+            code_switching=self._switching,
             # Gladia transcribes every channel that says something of its own.
             multichannel=True,
             hotwords=spoken.listen,

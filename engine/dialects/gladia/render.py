@@ -169,7 +169,9 @@ def _transcription(spoken: Sequence[tuple[int, Channel]], options: Options) -> D
 def _utterances(spoken: Sequence[tuple[int, Channel]]) -> list[Utterance]:
     """Every segment of every channel, in the order of time."""
     found = [
-        Utterance(number, channel.language, segment.words) for number, channel in spoken for segment in channel.segments
+        Utterance(number, segment.words[0].language or channel.language or "en", segment.words)
+        for number, channel in spoken
+        for segment in channel.segments
     ]
     return sorted(found, key=lambda utterance: (utterance.words[0].start, utterance.channel))
 

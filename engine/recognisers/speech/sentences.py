@@ -14,6 +14,9 @@ from engine.transcript import Segment, Word
 PAUSE = 0.6
 """Seconds of silence that end a segment."""
 
+SHORTEST_WORD = 0.02
+"""Seconds that every word has: an alignment may give one none."""
+
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "।", "؟")  # noqa: RUF001 (those of other scripts)
 _CLOSING = "\"'”’»)]"  # noqa: RUF001
 _SPOKEN_SIGNS = "%&@#"
@@ -63,25 +66,42 @@ def word(written: str, start: float, end: float, confidence: float) -> Word | No
     return Word(spoken, round(start, 3), round(end, 3), round(min(1.0, max(0.0, confidence)), 4), written)
 
 
-def in_order(words: Iterable[Word], earliest: float, latest: float) -> Iterator[Word]:
-    """The words within these bounds and none before the one that it follows: an alignment is an estimate."""
-    for one in words:
-        start = min(max(one.start, earliest), latest)
-        end = min(max(one.end, start), latest)
-        yield replace(one, start=start, end=end)
-        earliest = start
+def later(one: Word, seconds: float) -> Word:
+    """The word, moved."""
+    return replace(one, start=round(one.start + seconds, 3), end=round(one.end + seconds, 3))
+
+
+def in_order(words: Iterable[Word], earliest: float, latest: float) -> list[Word]:
+    """The words within these bounds, one after another, each with some length: an alignment is an estimate.
+
+    Where the bounds have no room for all of them, the first ones begin before, but never before 0.
+    """
+    found = list(words)
+    starts: list[float] = []
+    for one in found:
+        starts.append(max(one.start, starts[-1] + SHORTEST_WORD if starts else earliest))
+    for number in reversed(range(len(found))):
+        end = min(max(found[number].end, starts[number] + SHORTEST_WORD), latest)
+        latest = max(0.0, min(starts[number], end - SHORTEST_WORD))
+        found[number] = replace(found[number], start=round(latest, 3), end=round(end, 3))
+    return found
 
 
 def segments(words: Iterable[Word]) -> Iterator[Segment]:
-    """Words cut where a sentence ends or somebody pauses: Whisper itself cuts by its windows, in mid-sentence."""
+    """Words cut where a sentence ends, somebody pauses or the language changes: Whisper itself cuts by its windows, in
+    mid-sentence."""
     held: list[Word] = []
     for one in words:
-        if held and (one.start - held[-1].end >= PAUSE or _ends_sentence(held[-1])):
+        if held and _parts(held[-1], one):
             yield Segment(tuple(held))
             held = []
         held.append(one)
     if held:
         yield Segment(tuple(held))
+
+
+def _parts(before: Word, one: Word) -> bool:
+    return one.start - before.end >= PAUSE or one.language != before.language or _ends_sentence(before)
 
 
 def _ends_sentence(one: Word) -> bool:

@@ -21,10 +21,10 @@ from engine.events import LiveOptions
 from engine.recognisers.base import Spec, model_id
 from engine.recognisers.languages import most_probable
 from engine.recognisers.models.files import find
-from engine.recognisers.speech.sentences import in_order, whole_words
+from engine.recognisers.speech.sentences import in_order, later, whole_words
 from engine.recognisers.speech.windows import samples
+from engine.recognisers.whisper.decoding import placement
 from engine.recognisers.whisper.passes import Hypothesis, Pass
-from engine.recognisers.whisper.recorded import later, placement
 from engine.transcript import Model, Word
 
 _INTERIM_FRAMES, _FINAL_FRAMES = 1000, 1500

@@ -13,7 +13,7 @@ import orjson
 from engine.audio.decode import MAX_SECONDS, AudioInfo
 from engine.recognisers.base import Options, Spec
 from engine.request import RawFormat
-from engine.transcript import Channel, Model, Segment, Transcript, Word
+from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 
 HEAD_BYTES = 4
 
@@ -128,18 +128,17 @@ def _named(body: bytes) -> tuple[str, dict[str, Any]]:
     return kind, fields
 
 
-def _options(language: str | None, hotwords: list[str], languages: list[str]) -> Options:
-    return Options(language, tuple(hotwords), tuple(languages))
+def _options(language: str | None, hotwords: list[str], languages: list[str], code_switching: bool) -> Options:
+    return Options(language, tuple(hotwords), tuple(languages), code_switching)
 
 
-def _transcript(
-    model: dict[str, str], duration: float, source_channels: int, channels: list[Any], took: float, flaw: str
-) -> Transcript:
+def _transcript(model: dict[str, str], channels: list[Any], gaps: list[Any], **fields: Any) -> Transcript:
     """By hand and not by a validator: hours of words are read in small steps, between which the event loop can run."""
     heard = tuple(_channel(**channel) for channel in channels)
-    return Transcript(Model(**model), duration, source_channels, heard, took, flaw)
+    missed = tuple(Gap(**gap | {"reason": GapReason(gap["reason"])}) for gap in gaps)
+    return Transcript(Model(**model), channels=heard, gaps=missed, **fields)
 
 
-def _channel(segments: list[Any], language: str, language_confidence: float) -> Channel:
+def _channel(segments: list[Any], language: str | None, language_confidence: float | None) -> Channel:
     heard = (Segment(tuple(Word(**word) for word in segment["words"])) for segment in segments)
     return Channel(tuple(heard), language, language_confidence)

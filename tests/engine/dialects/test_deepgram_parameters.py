@@ -201,6 +201,7 @@ def test_a_language_is_given_or_chosen_among_candidates_or_any(
 ) -> None:
     request = accepted(catalogue, ("model", "large"), *pairs)
     assert (request.language, request.languages, request.options["detect_language"]) == (language, languages, detects)
+    assert request.code_switching is (("language", "multi") in pairs)
 
 
 def test_a_language_beside_detection_is_not_ignored_in_silence(catalogue: Catalogue) -> None:

@@ -216,3 +216,50 @@ def test_audio_that_is_incomplete_is_a_warning_after_those_of_the_request(
         "message": "The file ends in the middle of its audio.",
     }
     assert ListenV1Response.model_validate(document).metadata.request_id == REQUEST_ID
+
+
+def test_speech_without_words_is_a_warning_with_its_times(
+    catalogue: Catalogue, media: Media, gapped: Transcript
+) -> None:
+    document = render(asked(catalogue), media, gapped)
+    unheard, repetitive = document["metadata"]["warnings"]
+    assert unheard == {
+        "parameter": "audio",
+        "type": "unheard_speech",
+        "message": "Somebody seems to speak, but no words could be made out from 2.2 to 4.8 s on channel 0.",
+        "channel": 0,
+        "start": 2.25,
+        "end": 4.75,
+    }
+    assert (repetitive["type"], repetitive["channel"], repetitive["end"]) == ("repetitive_speech", 1, 2.0)
+    assert ListenV1Response.model_validate(document).metadata.request_id == REQUEST_ID
+
+
+def test_silence_has_no_language(catalogue: Catalogue, media: Media, silence: Transcript) -> None:
+    request = asked(catalogue, ("model", "large"), ("detect_language", "true"))
+    (channel,) = render(request, media, silence)["results"]["channels"]
+    assert "detected_language" not in channel
+    assert "language_confidence" not in channel
+
+
+def test_a_language_that_was_not_found_out_has_no_confidence(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    known = replace(conversation, channels=(Channel(conversation.channels[0].segments, "en"),))
+    request = asked(catalogue, ("model", "large"), ("detect_language", "true"))
+    (channel,) = render(request, media, known)["results"]["channels"]
+    assert channel["detected_language"] == "en"
+    assert "language_confidence" not in channel
+
+
+def test_where_languages_change_each_word_tells_its_own(
+    catalogue: Catalogue, media: Media, bilingual: Transcript
+) -> None:
+    request = asked(catalogue, ("model", "large"), ("language", "multi"), ("punctuate", "true"))
+    document = render(request, media, bilingual)
+    (channel,) = document["results"]["channels"]
+    (alternative,) = channel["alternatives"]
+    assert alternative["languages"] == ["en", "es"]
+    assert [word["language"] for word in alternative["words"]] == ["es", "en", "en"]
+    assert (channel["detected_language"], channel["language_confidence"]) == ("en", 0.75)
+    assert ListenV1Response.model_validate(document).metadata.request_id == REQUEST_ID

@@ -136,7 +136,22 @@ def test_one_language_is_fixed_and_several_are_candidates(
 ) -> None:
     request = asked(model="large", **fields)
     assert (request.language, request.languages) == (language, languages)
-    assert warned(request) == (["code_switching"] if "enable_code_switching" in fields else [])
+    assert warned(request) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "switching"),
+    [
+        ({"languages": [], "code_switching": True}, True),
+        ({"languages": ["de", "en"], "code_switching": True}, True),
+        ({"languages": ["de"], "code_switching": True}, False),
+        ({"languages": ["de", "en"]}, False),
+    ],
+)
+def test_languages_change_where_that_is_asked_for_and_more_than_one_is_possible(
+    config: dict[str, Any], switching: bool
+) -> None:
+    assert asked(model="large", language_config=config).code_switching is switching
 
 
 def test_a_language_that_the_model_does_not_know_is_refused() -> None:

@@ -212,3 +212,24 @@ def test_audio_that_is_incomplete_is_a_warning_which_the_vendors_models_pass_ove
     warning = {"parameter": "audio", "type": "incomplete_audio", "message": "Some of the audio is damaged."}
     assert payload["metadata"]["warnings"] == [warning]
     assert PreRecordedV2TranscriptionResult.from_dict(payload).metadata.audio_duration == conversation.duration
+
+
+def test_speech_without_words_is_a_warning_with_its_times(media: Media, gapped: Transcript) -> None:
+    payload = render(asked(), media, gapped)["payload"]
+    assert [
+        (warning["type"], warning["channel"], warning["start"], warning["end"])
+        for warning in payload["metadata"]["warnings"]
+    ] == [("unheard_speech", 0, 2.25, 4.75), ("repetitive_speech", 1, 0.0, 2.0)]
+    assert PreRecordedV2TranscriptionResult.from_dict(payload).metadata.audio_duration == gapped.duration
+
+
+def test_where_languages_change_each_utterance_has_its_own(media: Media, bilingual: Transcript) -> None:
+    payload = render(asked(), media, bilingual)["payload"]
+    assert payload["transcription"]["languages"] == ["en", "es"]
+    assert [one["language"] for one in payload["transcription"]["utterances"]] == ["es", "en"]
+    assert PreRecordedV2TranscriptionResult.from_dict(payload).transcription is not None
+
+
+def test_silence_has_no_language(media: Media, silence: Transcript) -> None:
+    transcription = render(asked(), media, silence)["payload"]["transcription"]
+    assert (transcription["languages"], transcription["utterances"]) == ([], [])

@@ -1,0 +1,188 @@
+"""Whisper's weights at work, run by CTranslate2 through faster-whisper: from windows of sound to text.
+
+Importing this takes seconds and hundreds of megabytes, so only the process that hears with it does. faster-whisper's
+own `transcribe` pads every window to 30 s and takes the first text that comes; its parts are called one by one here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.audio import pad_or_trim
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens, merge_punctuations
+
+from engine.audio.pcm import SAMPLE_RATE
+from engine.recognisers.base import Spec, model_id
+from engine.recognisers.models.files import find
+from engine.recognisers.speech.sentences import whole_words
+from engine.recognisers.speech.windows import Samples
+from engine.recognisers.whisper.quality import DecodingResult
+from engine.transcript import Model
+
+_HOTWORD_TOKENS = 100
+"""Tokens that hotwords may take of the 448 that one window has for prompt and text together."""
+
+_BEST_OF = 5
+"""Texts that are sampled at a temperature; the most probable is taken."""
+
+_SHORTEST, _MARGIN, _STEP = 1000, 100, 50
+"""Frames of 10 ms: what a window is padded to at least, by at least, and in steps of. Encoding the 30 s that Whisper
+was trained on costs four times as much as 10 s, and on a processor more than all else for a short window."""
+
+_SILENCE = 9600
+"""Samples after a window, 0.6 s: a sentence that ends in silence gets its full stop."""
+
+_OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 (faster-whisper's own defaults)
+
+_SEED = 7
+
+
+class Decoder:
+    """One Whisper model, loaded from its directory. Never fetches anything; not for several threads at once.
+
+    Raises OSError, RuntimeError or ValueError where the files, the device or the compute type cannot be used.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        find(spec.model, Path())  # without its tokenizer, faster-whisper would fetch one
+        device, compute_type = placement(spec.device, spec.compute_type, cuda=ctranslate2.get_cuda_device_count() > 0)
+        # CTranslate2 seeds its threads when they first sample: what is heard depends on nothing but what was heard.
+        ctranslate2.set_random_seed(_SEED)
+        self._spec = spec
+        self._whisper = WhisperModel(
+            spec.model, device=device, compute_type=compute_type, cpu_threads=spec.threads, local_files_only=True
+        )
+        self._short = device == "cpu"
+        name, release = spec.name or Path(spec.model).name, version("faster-whisper")
+        self.model = Model(id=model_id(name, release), name=name, version=release, arch="whisper")
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether it knows more languages than English, and can tell them apart."""
+        return bool(self._whisper.model.is_multilingual)
+
+    @property
+    def batch_size(self) -> int:
+        """Windows that are best decoded at once."""
+        return max(1, self._spec.batch_size)
+
+    @property
+    def window_seconds(self) -> float:
+        """The longest that a window may be: 30 s."""
+        return float(self._whisper.feature_extractor.n_samples / SAMPLE_RATE)
+
+    def decode(
+        self,
+        windows: Sequence[Samples],
+        language: str,
+        hotwords: Iterable[str] = (),
+        *,
+        beam_size: int | None = None,
+        temperature: float = 0.0,
+        whole: bool = False,
+    ) -> list[DecodingResult]:
+        """What each of the windows says, all of them decoded at once: 16 kHz mono, none longer than `window_seconds`.
+
+        `language` is Whisper's own code; English-only models know no other. At a `temperature` texts are sampled in
+        place of a beam search, and `whole` pads to 30 s as in Whisper's training: slower, and a little surer.
+        """
+        features = [self._features(window) for window in windows]
+        encoded = self._encoded(features, whole=whole)
+        tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.multilingual, task="transcribe", language=language)
+        found = self._whisper.model.generate(
+            encoded,
+            [self._prompt(tokenizer, hotwords)] * len(windows),
+            max_length=self._whisper.max_length,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            **self._search(beam_size, temperature),
+        )
+        texts = [[token for token in one.sequences_ids[0] if token < tokenizer.eot] for one in found]
+        aligned = self._aligned(tokenizer, texts, encoded, [len(one[0]) for one in features])
+        return [
+            _result(one, tokenizer.decode(text), words, temperature)
+            for one, text, words in zip(found, texts, aligned, strict=True)
+        ]
+
+    def languages(self, window: Samples) -> list[tuple[str, float]]:
+        """Whisper's code of every language and how likely it is spoken in the window; they add up to one."""
+        encoded = self._encoded([self._features(window)], whole=False)
+        return [(token[2:-2], float(likely)) for token, likely in self._whisper.model.detect_language(encoded)[0]]
+
+    def _features(self, window: Samples) -> Any:
+        return self._whisper.feature_extractor(np.pad(window, (0, _SILENCE)))[..., :-1]
+
+    def _encoded(self, features: Sequence[Any], *, whole: bool) -> Any:
+        frames = self._whisper.feature_extractor.nb_max_frames
+        if self._short and not whole:
+            longest = max(one.shape[-1] for one in features) + _MARGIN
+            frames = min(frames, max(_SHORTEST, -(-longest // _STEP) * _STEP))
+        return self._whisper.encode(np.stack([pad_or_trim(one, frames) for one in features]))
+
+    def _prompt(self, tokenizer: Tokenizer, hotwords: Iterable[str]) -> list[int]:
+        before = tokenizer.encode(f" {self._spec.prompt.strip()}") if self._spec.prompt else []
+        listen = ", ".join(self._fitting(hotwords)) or None
+        prompt: list[int] = self._whisper.get_prompt(tokenizer, before, without_timestamps=True, hotwords=listen)
+        return prompt
+
+    def _fitting(self, phrases: Iterable[str]) -> Iterator[str]:
+        """The first of the phrases, as many as may stand in the prompt."""
+        room = _HOTWORD_TOKENS
+        for phrase in phrases:
+            room -= len(self._whisper.hf_tokenizer.encode(f" {phrase},", add_special_tokens=False).ids)
+            if room < 0:
+                return
+            yield phrase
+
+    def _search(self, beam_size: int | None, temperature: float) -> dict[str, Any]:
+        if temperature:
+            return {"beam_size": 1, "num_hypotheses": _BEST_OF, "sampling_topk": 0, "sampling_temperature": temperature}
+        return {"beam_size": beam_size or self._spec.beam_size}
+
+    def _aligned(self, tokenizer: Tokenizer, texts: Sequence[list[int]], encoded: Any, frames: list[int]) -> list[Any]:
+        """The words of each text with their times. An empty text is given some: CTranslate2 wants all or none."""
+        if not any(texts):
+            return [[] for _ in texts]
+        filler = tokenizer.encode(" a")
+        found = self._whisper.find_alignment(tokenizer, [text or filler for text in texts], encoded, frames)
+        return [words if text else [] for text, words in zip(texts, found, strict=True)]
+
+
+def placement(device: str, compute_type: str, *, cuda: bool) -> tuple[str, str]:
+    """Where to compute and with which numbers. `auto`: on CUDA in float16 where there is a device, else in int8."""
+    chosen = ("cuda" if cuda else "cpu") if device == "auto" else device
+    if compute_type != "auto":
+        return chosen, compute_type
+    return chosen, "float16" if chosen == "cuda" else "int8"
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What find_alignment calls a word."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+def _result(found: Any, text: str, words: list[dict[str, Any]], temperature: float) -> DecodingResult:
+    tokens = len(found.sequences_ids[0])
+    merge_punctuations(words, _OPENING, _CLOSING)
+    pieces = [_Piece(one["word"], float(one["start"]), float(one["end"]), float(one["probability"])) for one in words]
+    return DecodingResult(
+        words=tuple(whole_words(piece for piece in pieces if piece.word)),
+        log_probability=float(found.scores[0]) * tokens / (tokens + 1),
+        compression_ratio=float(get_compression_ratio(text.strip())),
+        no_speech=float(found.no_speech_prob),
+        temperature=temperature,
+    )
