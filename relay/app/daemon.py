@@ -35,6 +35,7 @@ from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.fleet import CHECK_SECONDS, Fleet
 from relay.delivery.service import Pace, Service
 from relay.delivery.settler import Settler
+from relay.delivery.stream_session import Gateway
 from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.guard.resolver import Resolver
 from relay.guard.url import LIVE, PRE_RECORDED, Target, read
@@ -64,6 +65,8 @@ from relay.transports.http import HttpTransport
 from relay.transports.websocket import SocketBounds, WebSocketTransport
 
 _STALLED_SECONDS = 30.0
+_STATS_SECONDS = 5.0
+_EXPIRE_SECONDS = 60.0
 _RETENTION_SECONDS = 3600.0
 _GOODBYE_SECONDS = 1.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -217,21 +220,24 @@ class Relay:
         )
         slots = Slots(options.concurrency, options.per_destination)
         self._slots = options.per_destination
-        self._dispatcher = Dispatcher(watched, courier.deliver, self._settler, slots, self._wake)
         self._fleet = Fleet(options.per_destination)
-        self._dispatcher.share_by(self._fleet.share)
+        self._dispatcher = Dispatcher(
+            watched, courier.deliver, self._settler, slots, self._wake, share=self._fleet.share
+        )
         self.service = Service(
             self._dispatcher,
             self._settler,
-            calendar=self._outbox,
+            queue=self._outbox,
             wake=self._wake,
-            clockwork=self.metrics,
-            report_stats=self._report_stats,
-            expire=self._expire,
+            observer=self.metrics,
+            chores=[
+                ("stats", _STATS_SECONDS, self._report_stats),
+                ("expire", _EXPIRE_SECONDS, self._expire),
+                ("check_in", CHECK_SECONDS, self._check_in),
+                ("retention", _RETENTION_SECONDS, self._forget),
+            ],
             pace=Pace(renew=options.lease_seconds / 3),
         )
-        self.service.also("check_in", CHECK_SECONDS, self._check_in)
-        self.service.also("retention", _RETENTION_SECONDS, self._forget)
         self._carrier = self._make_carrier(options, Resolver(rules))
         self.metrics.watch(
             draining=lambda: self.service.draining, in_flight=lambda: self._dispatcher.in_flight, lines=lines
@@ -243,17 +249,20 @@ class Relay:
             open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
         )
         self.metrics.streams.watch(lambda: self._carrier.held)
-        return StreamCarrier(
+        gateway = Gateway(
             self._streams,
             WebSocketTransport(resolver, bounds, proxy=options.http.proxy or None),
             read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
             seal=self._seal,
+            clock=self._database.now,
+        )
+        return StreamCarrier(
+            gateway,
             observer=self,
-            clockwork=self.metrics,
+            loops=self.metrics,
             wake=self._wake_carrier,
             sockets=chosen.sockets,
             pace=StreamPace(hold=chosen.hold_seconds),
-            clock=self._database.now,
         )
 
     async def _seal(self, stream: HeldStream, target: Target, now: float) -> sealing.Headers:

@@ -80,8 +80,15 @@ class Dispatcher:
     """
 
     def __init__(
-        self, source: ClaimSource, deliver: Deliver, settlements: Settlements, slots: Slots, wake: asyncio.Event
+        self,
+        source: ClaimSource,
+        deliver: Deliver,
+        settlements: Settlements,
+        slots: Slots,
+        wake: asyncio.Event,
+        share: Callable[[], int] | None = None,
     ) -> None:
+        """`share` says, whenever asked, how many of a destination's slots are this relay's; all of them without it."""
         self._source = source
         self._deliver = deliver
         self._settlements = settlements
@@ -92,11 +99,7 @@ class Dispatcher:
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
         self._lapsed = 0
-        self._share: Callable[[], int] = lambda: slots.per_destination
-
-    def share_by(self, share: Callable[[], int]) -> None:
-        """Several relays work on the same destinations: so many of a destination's slots are this one's, when asked."""
-        self._share = share
+        self._share = share or (lambda: slots.per_destination)
 
     @property
     def _cap(self) -> int:

@@ -39,7 +39,7 @@ class Settler:
         self._tell = tell
         self._wake = wake
         self._waiting: list[Attempted] = []
-        self._arrived = asyncio.Event()
+        self.arrived = asyncio.Event()
         self._turn = asyncio.Lock()
         self._stale = 0
         self.failing = False
@@ -57,21 +57,17 @@ class Settler:
     def add(self, attempt: Attempted) -> None:
         """Take the end of an attempt, to be written with the next batch."""
         self._waiting.append(attempt)
-        self._arrived.set()
+        self.arrived.set()
 
-    async def run(self) -> None:
-        """Write batches until cancelled."""
-        while True:
-            await self._arrived.wait()
-            await self.run_once()
-            # What arrives while a batch is gathered shares its fsync; the first after a quiet time did not wait.
-            await asyncio.sleep(_RETRY_SECONDS if self.failing else _GATHER_SECONDS)
+    async def gather(self, _: object) -> None:
+        """Between two batches: what arrives meanwhile shares an fsync; the first after a quiet time does not wait."""
+        await asyncio.sleep(_RETRY_SECONDS if self.failing else _GATHER_SECONDS)
 
     async def run_once(self) -> None:
         """Write what has arrived, as one transaction, and tell of it."""
         # One at a time: the last turn of a relay that stops may come while the loop is writing.
         async with self._turn:
-            self._arrived.clear()
+            self.arrived.clear()
             if self._waiting:
                 await self._settle(list(self._waiting))
 
@@ -79,7 +75,7 @@ class Settler:
         try:
             durable = await self._write(batch)
         except StoreUnavailable as error:
-            self._arrived.set()
+            self.arrived.set()
             self._complain(error, len(batch))
             return
         self.failing = False

@@ -34,7 +34,10 @@ class Stand:
         self.told: list[str] = []
         self.wake = asyncio.Event()
         self.settler = Settler(outbox, self.tell, self.wake)
-        self.dispatcher = Dispatcher(outbox, self.couriers.deliver, self.settler, slots, self.wake)
+        self.share = slots.per_destination
+        self.dispatcher = Dispatcher(
+            outbox, self.couriers.deliver, self.settler, slots, self.wake, share=lambda: self.share
+        )
 
     def tell(self, attempts: Any) -> None:
         self.told += [attempt.delivery.id for attempt in attempts]
@@ -101,9 +104,9 @@ async def test_never_more_to_one_destination_than_its_cap(database: Database, ou
 async def test_several_relays_share_the_cap_of_a_destination(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(40, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=16)
-    one.dispatcher.share_by(lambda: 0)
+    one.share = 0
     assert await one.dispatcher.run_once() == 0
-    one.dispatcher.share_by(lambda: 4)
+    one.share = 4
     await one.dispatcher.run_once()
     assert one.dispatcher.in_flight == 4
     one.couriers.open(*every("h", 40))
@@ -117,11 +120,11 @@ async def test_what_waits_when_the_share_is_taken_away_starts_when_it_is_back(
     put(database, *many(3, HOG, "h"))
     one = stand(outbox, in_all=20, per_destination=1)
     await one.dispatcher.run_once()
-    one.dispatcher.share_by(lambda: 0)
+    one.share = 0
     one.couriers.open(*every("h", 3))
     await one.ended(1)
     assert one.dispatcher.in_flight == 0
-    one.dispatcher.share_by(lambda: 1)
+    one.share = 1
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 1
 

@@ -26,7 +26,7 @@ from tests.relay.deliveries import answer, many, new, put, rows, states
 from tests.relay.delivery.surroundings import full_disk
 
 # So slow that a test which needs a poll, a renewal or a second count never ends.
-ASLEEP = Pace(poll=60, renew=60, stats=60, expire=60)
+ASLEEP = Pace(poll=60, renew=60)
 
 
 class Door:
@@ -50,7 +50,7 @@ class Door:
 class Relay:
     """A service with everything but HTTP."""
 
-    def __init__(self, database: Database, outbox: DeliveryQueue, pace: Pace = ASLEEP) -> None:
+    def __init__(self, database: Database, outbox: DeliveryQueue, pace: Pace = ASLEEP, stats: float = 60.0) -> None:
         self.door = Door()
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
@@ -72,11 +72,10 @@ class Relay:
         self.service = Service(
             Dispatcher(outbox, courier.deliver, settler, Slots(10, 10), wake),
             settler,
-            calendar=outbox,
+            queue=outbox,
             wake=wake,
-            clockwork=self,
-            report_stats=self.report_stats,
-            expire=self.expire,
+            observer=self,
+            chores=[("stats", stats, self.report_stats), ("expire", 60.0, self.expire)],
             pace=pace,
         )
 
@@ -132,7 +131,7 @@ async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, o
 
 
 async def test_a_lost_ring_costs_one_poll(database: Database, outbox: DeliveryQueue) -> None:
-    relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60))
+    relay = Relay(database, outbox, Pace(poll=0.02, renew=60))
     async with relay.running():
         put(database, new("unannounced"))
         assert await relay.delivered() == "unannounced"
@@ -179,7 +178,7 @@ async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
-    relay = Relay(database, outbox, Pace(poll=0.01, renew=0.01, stats=0.01))
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=0.01), stats=0.01)
     with full_disk():
         async with asyncio.timeout(5), relay.running() as task:
             while relay.turns["claim", False] < 3:
@@ -200,7 +199,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
-    relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=60))
     relay.door.open.clear()
     async with relay.running() as task:
         await relay.door.knocked.wait()
@@ -215,7 +214,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
 async def test_a_fault_in_one_loop_stops_no_other(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
-    relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=0.01))
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=60), stats=0.01)
     relay.stock_fails = True
     async with relay.running() as task:
         while relay.stocks < 3:
@@ -229,7 +228,7 @@ async def test_a_fault_in_one_loop_stops_no_other(
 
 
 async def test_claims_that_go_well_are_remembered_for_readiness(database: Database, outbox: DeliveryQueue) -> None:
-    relay = Relay(database, outbox, Pace(poll=0.01, renew=60, stats=60))
+    relay = Relay(database, outbox, Pace(poll=0.01, renew=60))
     before = relay.service.claimed_at
     async with relay.running() as task:
         while relay.turns["claim", True] < 2:
@@ -270,7 +269,7 @@ async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
     database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(300), *many(20, "http://fine.example/", "f"))
-    relay = Relay(database, outbox, Pace(poll=0.02, renew=60, stats=60, expire=60))
+    relay = Relay(database, outbox, Pace(poll=0.02, renew=60))
     relay.door.down = "d"
     async with relay.running() as task:
         told: list[str] = []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Lease
 from relay.queue.deliveries import DeliveryQueue
+from relay.service.loop import Loop, turning
+from relay.telemetry.metrics import Metrics
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
 from tests.relay.delivery.surroundings import CountedBook, full_disk
@@ -55,11 +57,9 @@ def enter(settler: Settler, *deliveries: Delivery) -> None:
 
 @asynccontextmanager
 async def running(settler: Settler) -> AsyncIterator[None]:
-    task = asyncio.create_task(settler.run())
-    yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    loop = Loop("settle", settler.run_once, None, wake=settler.arrived, rest=settler.gather, observer=Metrics(1))
+    async with turning(loop):
+        yield
 
 
 async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one_go(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from relay import outbox
+from relay.delivery.stream_session import Gateway
 from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
@@ -112,12 +113,14 @@ class Place:
         listener = self.database.listener(wake)
         await listener.open()
         carrier = StreamCarrier(
-            store,
-            WebSocketTransport(Resolver(rules), bounds or SocketBounds(close_timeout=0.5)),
-            read=partial(read, rules=rules, schemes=frozenset({"ws", "wss"})),
-            seal=seal,
+            Gateway(
+                store,
+                WebSocketTransport(Resolver(rules), bounds or SocketBounds(close_timeout=0.5)),
+                read=partial(read, rules=rules, schemes=frozenset({"ws", "wss"})),
+                seal=seal,
+            ),
             observer=told,
-            clockwork=told,
+            loops=told,
             wake=wake,
             sockets=sockets,
             pace=StreamPace(hold=hold, goodbye=0.5),

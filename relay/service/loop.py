@@ -1,0 +1,112 @@
+"""Loops, written once: what turns, reports how it went, waits, backs off and outlives its failures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+import structlog
+
+from relay.outbox.errors import StoreUnavailable
+
+log = structlog.get_logger()
+
+
+class LoopObserver(Protocol):
+    """Who hears that a loop turned, or failed to."""
+
+    def turned(self, loop: str, *, ok: bool) -> None:
+        """One turn of a named loop ended."""
+
+
+class Loop:
+    """Does `work` every `every` seconds (None: when woken alone), and at once whenever `wake` is set. The name is what
+    log and metrics say.
+
+    A turn that fails ends no loop: a database that is locked or full now may be well in a second, and a dead loop in a
+    living process would be noticed late. After a failure the next turn comes `again` seconds later, whatever wakes
+    (None: as after any other). `rest` is for a loop that knows better: it is given what the turn brought, may itself
+    wait for what is to share the next turn, and returns `every`, for this once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[Any]],
+        every: float | None,
+        *,
+        wake: asyncio.Event | None = None,
+        again: float | None = None,
+        rest: Callable[[Any], Awaitable[float | None]] | None = None,
+        observer: LoopObserver,
+    ) -> None:
+        self.name = name
+        self.turns = 0  # whether they brought anything or failed
+        self.succeeded_at = time.monotonic()
+        self.busy_since: float | None = None  # monotonic; None while it waits for the next turn
+        self.refused: str | None = None  # how the database refused the last turn: a StoreUnavailable's kind
+        self._work = work
+        self._every = every
+        self._wake = wake or asyncio.Event()  # which nobody sets
+        self._again = again
+        self._rest = rest
+        self._observer = observer
+
+    async def run(self, until: asyncio.Event | None = None) -> None:
+        """Turn until cancelled, or until the first turn that ends after `until` was set: set `wake` too."""
+        while until is None or not until.is_set():
+            ok, result = await self.run_once()
+            await self._wait(result, ok=ok)
+
+    async def run_once(self) -> tuple[bool, Any]:
+        """One turn: whether it went well, and what `work` returned."""
+        self.turns += 1
+        self.busy_since = time.monotonic()
+        self._wake.clear()
+        ok, result = False, None
+        try:
+            result = await self._work()
+            ok = True
+            self._hear(None)
+        except StoreUnavailable as error:
+            self._hear(error.kind)
+        except Exception as error:
+            log.error("loop.failed", loop=self.name, exc_info=error)
+        if ok:
+            self.succeeded_at = time.monotonic()
+        self._observer.turned(self.name, ok=ok)
+        return ok, result
+
+    async def _wait(self, result: Any, *, ok: bool) -> None:
+        if not ok and self._again is not None:
+            self.busy_since = None
+            await asyncio.sleep(self._again)
+            return
+        seconds = self._every if self._rest is None else await self._rest(result)
+        self.busy_since = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    def _hear(self, kind: str | None) -> None:
+        """The database refused a turn, or did not. It is told once, and not at every turn of an outage of hours."""
+        before, self.refused = self.refused, kind
+        if kind and kind != before:
+            log.error("store.error", operation=self.name, kind=kind)
+        if before and not kind:
+            log.info("store.recovered", operation=self.name)
+
+
+@asynccontextmanager
+async def turning(*loops: Loop) -> AsyncIterator[None]:
+    """Loops that turn until the block is left."""
+    tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

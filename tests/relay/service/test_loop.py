@@ -1,0 +1,129 @@
+"""Loops that outlive their failures, say how each turn went, and stop when they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from structlog.testing import capture_logs
+
+from relay.outbox.errors import StoreUnavailable
+from relay.service.loop import Loop, turning
+
+BUSY, FULL = StoreUnavailable("busy"), StoreUnavailable("full")
+
+
+class Work:
+    """Turns that go as they are told to; the last way goes on for ever."""
+
+    def __init__(self, ways: Iterable[Exception | int] = (0,)) -> None:
+        self.ways = list(ways)
+        self.done = 0
+        self.turns: list[tuple[str, bool]] = []
+        self.turned_once_more = asyncio.Event()
+
+    async def __call__(self) -> int:
+        way = self.ways[min(self.done, len(self.ways) - 1)]
+        self.done += 1
+        if isinstance(way, Exception):
+            raise way
+        return way
+
+    def turned(self, loop: str, *, ok: bool) -> None:
+        self.turns.append((loop, ok))
+        self.turned_once_more.set()
+
+    async def until(self, turns: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.turns) < turns:
+                self.turned_once_more.clear()
+                await self.turned_once_more.wait()
+
+
+async def test_a_turn_says_how_it_went_and_what_it_brought() -> None:
+    work = Work([7, ZeroDivisionError()])
+    loop = Loop("count", work, 60.0, observer=work)
+    assert await loop.run_once() == (True, 7)
+    assert await loop.run_once() == (False, None)
+    assert (loop.turns, work.turns) == (2, [("count", True), ("count", False)])
+
+
+async def test_a_loop_outlives_a_fault_and_whoever_reads_the_log_finds_it() -> None:
+    work = Work([ZeroDivisionError(), 0])
+    with capture_logs() as log:
+        async with turning(Loop("count", work, 0.001, observer=work)):
+            await work.until(3)
+    assert [(line["event"], line["loop"]) for line in log] == [("loop.failed", "count")]
+
+
+async def test_an_outage_is_told_once_until_it_changes_or_ends() -> None:
+    work = Work([BUSY, BUSY, FULL, 0, 0])
+    loop = Loop("count", work, 60.0, observer=work)
+    refused = []
+    with capture_logs() as log:
+        for _ in range(5):
+            await loop.run_once()
+            refused.append(loop.refused)
+    assert refused == ["busy", "busy", "full", None, None]
+    assert [(line["event"], line.get("kind")) for line in log] == [
+        ("store.error", "busy"),
+        ("store.error", "full"),
+        ("store.recovered", None),
+    ]
+
+
+async def test_what_wakes_a_loop_brings_the_next_turn_at_once() -> None:
+    work, wake = Work(), asyncio.Event()
+    async with turning(Loop("count", work, None, wake=wake, observer=work)):
+        for turns in (1, 2, 3):
+            await work.until(turns)
+            wake.set()
+
+
+async def test_after_a_failure_nothing_wakes_a_loop_that_backs_off() -> None:
+    work, wake = Work([BUSY]), asyncio.Event()
+    async with turning(Loop("count", work, 0.0, wake=wake, again=60.0, observer=work)):
+        await work.until(1)
+        wake.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert work.done == 1
+
+
+async def test_a_loop_that_knows_better_how_long_to_rest_is_told_what_its_turn_brought() -> None:
+    work, brought = Work([1, 2, 3]), []
+
+    async def rest(result: int) -> float:
+        brought.append(result)
+        return 0.0
+
+    async with turning(Loop("count", work, 60.0, rest=rest, observer=work)):
+        await work.until(3)
+    assert brought[:2] == [1, 2]
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_loop_ends_when_it_is_told_to_stop(before: bool) -> None:
+    work, wake, stop = Work(), asyncio.Event(), asyncio.Event()
+    loop = Loop("count", work, None, wake=wake, observer=work)
+    if before:
+        stop.set()
+    running = asyncio.create_task(loop.run(until=stop))
+    if not before:
+        await work.until(1)
+        stop.set()
+        wake.set()
+    async with asyncio.timeout(5):
+        await running
+    assert work.done == (0 if before else 1)
+
+
+async def test_a_loop_is_busy_only_while_it_turns() -> None:
+    work, wake = Work(), asyncio.Event()
+    loop = Loop("count", work, None, wake=wake, observer=work)
+    assert loop.busy_since is None
+    async with turning(loop):
+        await work.until(1)
+        await asyncio.sleep(0)
+        assert loop.busy_since is None
