@@ -65,23 +65,25 @@ class RecogniserSettings(Section):
         "auto", description="The numbers it computes with; auto: int8 on a processor, float16 on CUDA."
     )
     threads: int = Field(0, ge=0, le=1024, description="Processor threads of each worker; 0: its share of the cores.")
-    batch_size: int = Field(8, ge=1, le=256, description="Windows of 30 s heard at once.")
+    batch_size: int = Field(0, ge=0, le=256, description="Windows heard at once; 0: up to 8, as memory allows.")
     beam_size: int = Field(5, ge=1, le=32, description="Hypotheses followed; 1 is quicker and errs more.")
     prompt: str = Field("", max_length=400, description="Text in the style that is wanted, as if it had been heard.")
-    memory_bytes: int = Field(0, ge=0, description="What it takes once loaded; 0: judged by its size on disk.")
+    memory_bytes: int = Field(0, ge=0, description="What it takes at its peak; 0: judged by its size on disk.")
 
-    def spec(self, models_dir: Path, workers: int) -> Spec:
-        """The recogniser's own form, once every file of its model was looked at. Raises ModelMissing, ModelDamaged."""
+    def spec(self, models_dir: Path, workers: int, memory: int) -> Spec:
+        """The recogniser's own form for so many workers, which share `memory` bytes, once every file of its model was
+        looked at. Raises ModelMissing, ModelDamaged."""
         found = files.find(self.model, models_dir)
         integrity.check(found)
+        batch = self.batch_size or files.batch_for(found.size, self.compute_type, memory // workers)
         return Spec(
-            memory=self.memory_bytes or files.expected_memory(found.size, self.compute_type),
+            memory=self.memory_bytes or files.expected_memory(found.size, self.compute_type, batch),
             model=str(found.path),
             name=found.name,
             device=self.device,
             compute_type=self.compute_type,
             threads=self.threads or max(1, int(usable_cores()) // workers),
-            batch_size=self.batch_size,
+            batch_size=batch,
             beam_size=self.beam_size,
             prompt=self.prompt,
         )
@@ -293,7 +295,7 @@ class EngineSettings(Section):
         specs = {}
         for name, recogniser in self.recognisers.items():
             try:
-                specs[name] = recogniser.spec(self.models_dir, self.workers)
+                specs[name] = recogniser.spec(self.models_dir, self.workers, self.models_memory_bytes)
             except files.ModelUnusable as error:
                 raise ConfigError(f"engine.recognisers.{name}.model: {error}") from None
         return specs

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
-from engine.recognisers.models.files import size_on_disk
+from engine.recognisers.models.files import expected_memory, size_on_disk
 from engine.settings import EngineSettings, RecogniserSettings, read, usable_cores
 from relay.outbox.errors import ConfigError
 from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, put
@@ -94,7 +94,8 @@ def test_the_default_recogniser_stands_beside_those_of_the_file(tmp_path: Path) 
     specs = read(file, {}).engine.specs()
     assert set(specs) == {"default", "big"}
     assert specs["default"].name == "tiny.en"
-    assert specs["big"] == Spec(memory=size_on_disk(path), model=str(path), name="mine", threads=3)
+    expected = expected_memory(size_on_disk(path), "auto", 8)
+    assert specs["big"] == Spec(memory=expected, model=str(path), name="mine", threads=3, batch_size=8)
 
 
 def test_one_line_moves_every_name_to_another_model(tmp_path: Path) -> None:
@@ -115,9 +116,9 @@ def test_a_name_that_is_configured_leaves_the_others_where_they_were(tmp_path: P
 def test_its_memory_may_be_said_and_its_threads_are_a_share_of_the_machine(tmp_path: Path) -> None:
     path = model(tmp_path / "mine", multilingual=True)
     big = RecogniserSettings(model=str(path), memory_bytes=7, compute_type="float32")
-    assert big.spec(tmp_path, workers=1024).memory == 7
-    assert big.spec(tmp_path, workers=1024).threads == 1
-    assert big.spec(tmp_path, workers=1).threads == int(usable_cores())
+    assert big.spec(tmp_path, workers=1024, memory=1024**3).memory == 7
+    assert big.spec(tmp_path, workers=1024, memory=1024**3).threads == 1
+    assert big.spec(tmp_path, workers=1, memory=1024**3).threads == int(usable_cores())
 
 
 def test_the_machine_is_what_this_process_may_use_of_it() -> None:

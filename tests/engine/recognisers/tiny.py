@@ -7,4 +7,4 @@ from pathlib import Path
 
 from engine.settings import RecogniserSettings
 
-TINY = replace(RecogniserSettings().spec(Path("var/models"), 1), threads=1)
+TINY = replace(RecogniserSettings().spec(Path("var/models"), workers=1, memory=1024**3), threads=1)

@@ -137,5 +137,17 @@ def test_a_vocabulary_that_cannot_be_read_is_named(tmp_path: Path, file: str, co
         files.is_multilingual(put(tmp_path / "mine", {file: content}))
 
 
-def test_full_numbers_take_twice_what_lies_on_disk() -> None:
-    assert [files.expected_memory(100, kind) for kind in ("int8", "auto", "float32")] == [100, 100, 200]
+def test_memory_is_expected_by_the_size_of_the_model_and_its_numbers() -> None:
+    size = 10**9
+    assert files.expected_memory(size, "auto", 1) == files.expected_memory(size, "int8", 1) > size
+    assert files.expected_memory(size, "float32", 1) - files.expected_memory(size, "int8", 1) == size
+    assert files.expected_memory(2 * size, "int8", 1) > 1.5 * files.expected_memory(size, "int8", 1)
+
+
+@pytest.mark.parametrize("batch", [8, 4, 2])
+def test_as_many_windows_are_heard_at_once_as_memory_has_room_for(batch: int) -> None:
+    size = 10**9
+    enough = files.expected_memory(size, "int8", batch)
+    assert files.batch_for(size, "int8", enough) == batch
+    assert files.batch_for(size, "int8", enough - 1) == batch // 2
+    assert files.batch_for(size, "int8", 0) == 1

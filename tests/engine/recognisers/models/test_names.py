@@ -40,5 +40,5 @@ def test_a_model_is_called_by_its_first_short_name(name: str) -> None:
 @pytest.mark.parametrize("name", WHEELS)
 def test_a_wheel_that_brings_a_model_is_required_in_its_version_and_its_files_are_pinned(name: str) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    assert WHEELS[name].requirement in project["dependencies"]
+    assert WHEELS[name].requirement in project["optional-dependencies"]["engine"]
     assert PINNED[name].name == name
