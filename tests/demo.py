@@ -54,9 +54,9 @@ async def _start(stack: AsyncExitStack, stage: Stage) -> tuple[Process, Process,
 
 async def _submit(stage: Stage) -> str:
     _title(f"1. Submit {CLIP.relative_to(ROOT)}")
-    print(f"POST {stage.engine_url}/v1/listen?callback={stage.callback_url}")
+    print(f"POST {stage.engine_url}/v1/listen?callback={stage.callback_url}&punctuate=true&tag=demo")
     async with aiohttp.ClientSession() as session:
-        query = {"callback": stage.callback_url, "tag": "demo"}
+        query = {"callback": stage.callback_url, "punctuate": "true", "tag": "demo"}
         async with session.post(f"{stage.engine_url}/v1/listen", params=query, data=CLIP.read_bytes()) as response:
             answer = await response.json()
             if response.status != 200:
@@ -98,7 +98,8 @@ async def _show_attempt(stage: Stage, relay: Process, request_id: str) -> None:
 
 async def _stay(stage: Stage) -> None:
     _title("Running until Ctrl-C. Try:")
-    print(f"curl '{stage.engine_url}/v1/listen?callback={stage.callback_url}' --data-binary @{CLIP.relative_to(ROOT)}")
+    url = f"{stage.engine_url}/v1/listen?punctuate=true&callback={stage.callback_url}"
+    print(f"curl '{url}' --data-binary @{CLIP.relative_to(ROOT)}")
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
