@@ -96,3 +96,22 @@ async def test_a_daemon_tells_its_service_manager_how_it_is(daemon: str, tmp_pat
             heard = [(await loop.sock_recv(manager, 100)).decode() for _ in range(3)]
         assert heard == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
         assert await process.stop() == 0
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_relay_tells_its_service_manager_that_it_stops(workers: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        environment = {
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{tmp_path}/outspoken.db",
+            "OUTSPOKEN_RELAY__PORT": "0",
+            "OUTSPOKEN_RELAY__ADMIN__PORT": "0",
+            "OUTSPOKEN_RELAY__WORKERS": workers,
+        }
+        process = await Process.start("relay", "run", env=environment)
+        await process.event("relay.ready")
+        assert await process.stop() == 0
+        assert [manager.recv(100).decode() for _ in range(2)] == ["READY=1", "STOPPING=1"]

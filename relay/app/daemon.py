@@ -56,7 +56,7 @@ from relay.service.log import count_lines
 from relay.service.systemd import Supervisor
 from relay.service.traces import Spans
 from relay.telemetry.log import AttemptLog
-from relay.telemetry.metrics import Metrics
+from relay.telemetry.metrics import CurrentGauges, Metrics
 from relay.telemetry.store import MeasuredQueue
 from relay.telemetry.traces import AttemptSpans
 from relay.transports.aiohttp_client import AiohttpTransport
@@ -128,13 +128,13 @@ async def run(
         recent = RecentAttempts(database.now())
         relay = Relay(settings, database, secret, stack, build, recent)
         await relay.open()
-        _obey_signals(relay)
+        supervisor = Supervisor(os.environ)
+        _obey_signals(relay, supervisor)
         address = await _serve(stack, options, relay)
         operators = operators_site(settings, database, recent, lambda: relay.in_flight, in_force=in_force)
         admin = await listen(stack, operators, options.admin.host, options.admin.port, "relay.admin")
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _tune_runtime()
-        supervisor = Supervisor(os.environ)
         supervisor.ready()
         stack.callback(asyncio.create_task(supervisor.feed(lambda: relay.service.turns)).cancel)
         await relay.run(options.drain_seconds)
@@ -239,8 +239,12 @@ class Relay:
             pace=Pace(renew=options.lease_seconds / 3),
         )
         self._carrier = self._make_carrier(options, Resolver(rules))
-        self.metrics.watch(
-            draining=lambda: self.service.draining, in_flight=lambda: self._dispatcher.in_flight, lines=lines
+        CurrentGauges(
+            self.metrics.registry,
+            draining=lambda: self.service.draining,
+            in_flight=lambda: self._dispatcher.in_flight,
+            held=lambda: self._carrier.held,
+            lines=lines,
         )
 
     def _make_carrier(self, options: RelaySettings, resolver: Resolver) -> StreamCarrier:
@@ -248,7 +252,6 @@ class Relay:
         bounds = SocketBounds(
             open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
         )
-        self.metrics.streams.watch(lambda: self._carrier.held)
         gateway = Gateway(
             self._streams,
             WebSocketTransport(resolver, bounds, proxy=options.http.proxy or None),
@@ -408,13 +411,14 @@ def _keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE_BLOCK)
 
 
-def _obey_signals(relay: Relay) -> None:
+def _obey_signals(relay: Relay, supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
         if relay.service.draining:
             log.warning("relay.stopped", reason="second signal")
             os._exit(128 + number)
+        supervisor.stopping()
         relay.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -251,14 +251,17 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
         crew = Crew(settings, count, folder, RecentAttempts(database.now()))
-        _obey_signals(crew)
+        supervisor = Supervisor(os.environ)
+        _obey_signals(crew, supervisor)
         metrics = await _serve(stack, settings, crew)
         place = settings.relay.admin
         operators = app.operators_site(
             settings, database, crew.recent, lambda: crew.in_flight, workers=count, in_force=in_force
         )
         admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")
-        announcing = asyncio.create_task(_announce(crew, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/"))
+        announcing = asyncio.create_task(
+            _announce(crew, supervisor, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
+        )
         stack.callback(announcing.cancel)
         await crew.run()
     log.info("relay.stopped")
@@ -271,16 +274,15 @@ async def _serve(stack: AsyncExitStack, settings: Configuration, crew: Crew) -> 
     return await app.listen(stack, site, settings.relay.host, settings.relay.port, "relay")
 
 
-async def _announce(crew: Crew, **addresses: str) -> None:
+async def _announce(crew: Crew, supervisor: Supervisor, **addresses: str) -> None:
     """Once all are well; and feed the watchdog as long as all of them turn."""
     await crew.ready.wait()
     log.info("relay.ready", workers=len(crew.workers), **addresses)
-    supervisor = Supervisor(os.environ)
     supervisor.ready()
     await supervisor.feed(lambda: crew.rounds)
 
 
-def _obey_signals(crew: Crew) -> None:
+def _obey_signals(crew: Crew, supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
@@ -289,6 +291,7 @@ def _obey_signals(crew: Crew) -> None:
             crew.kill()
             os._exit(128 + number)
         log.info("relay.draining", in_flight=crew.in_flight)
+        supervisor.stopping()
         crew.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -79,7 +79,6 @@ class Metrics:
         self._finishing(registry)
         connections = Counter("relay_delivery_connections", "Connections used.", ["reused"], registry=registry)
         self._connections = {reused: connections.labels(str(reused).lower()) for reused in (False, True)}
-        self._in_flight = Gauge("relay_delivery_attempts_in_flight", "Attempts under way.", registry=registry)
         self._stale = Counter("relay_settlements_stale", "Settlements whose lease had been lost.", registry=registry)
         self._lapsed = Counter("relay_leases_expired", "Leases taken over.", registry=registry)
 
@@ -113,7 +112,6 @@ class Metrics:
         )
         deleted = Counter("relay_retention_deleted_rows", "Rows forgotten.", ["table"], registry=registry)
         self._deleted = {table: deleted.labels(table) for table in _TABLES}
-        self._draining = Gauge("relay_draining", "1 while the relay lets its attempts finish.", registry=registry)
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
         """Hear of a batch of settled attempts."""
@@ -176,12 +174,6 @@ class Metrics:
         else:
             errors.inc()
 
-    def watch(self, *, draining: Callable[[], bool], in_flight: Callable[[], int], lines: Lines) -> None:
-        """Ask these at every scrape."""
-        self._draining.set_function(draining)
-        self._in_flight.set_function(in_flight)
-        self.registry.register(_LinesCollector(lines))
-
     def counted(self, *, stale: int, lapsed: int, ended: Mapping[Reason, int]) -> None:
         """Take over what the moving parts counted since the last call: settlements that came too late, leases taken
         over, and deliveries given up without an attempt."""
@@ -208,7 +200,6 @@ class StreamMetrics:
     """Streams to a WebSocket that this relay holds; those of requests are known by their deliveries."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._held = Gauge("relay_streams_held", "Streams to a WebSocket that are under way.", registry=registry)
         finished = Counter(
             "relay_streams_finished",
             "Streams that were closed (reason none) or killed.",
@@ -222,9 +213,26 @@ class StreamMetrics:
         """Hear of an end: in order, or for a reason."""
         self._finished[reason.value if reason else _CLOSED].inc()
 
-    def watch(self, held: Callable[[], int]) -> None:
-        """Ask this at every scrape."""
-        self._held.set_function(held)
+
+class CurrentGauges:
+    """What is asked of the moving parts at every scrape, and the log lines that were counted where they are written."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        draining: Callable[[], bool],
+        in_flight: Callable[[], int],
+        held: Callable[[], int],
+        lines: Lines,
+    ) -> None:
+        for name, text, ask in (
+            ("relay_draining", "1 while the relay lets its attempts finish.", draining),
+            ("relay_delivery_attempts_in_flight", "Attempts under way.", in_flight),
+            ("relay_streams_held", "Streams to a WebSocket that are under way.", held),
+        ):
+            Gauge(name, text, registry=registry).set_function(ask)
+        registry.register(_LinesCollector(lines))
 
 
 class WorkerMetrics:

@@ -17,8 +17,7 @@ from relay.policy.attempt import Outcome
 
 Facts = dict[str, Any]
 
-PER_PAGE = 50
-PLACES_PER_PAGE = 100
+DESTINATIONS_PER_PAGE = 100
 MOST_REPLAYED = 5000
 _RECENT_MINUTES = 5
 _LEAST_MINUTES, _MOST_MINUTES = 15, 60
@@ -86,7 +85,7 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
         for place in overview.destinations(context.database, at)
         if wanted.lower() in place.origin and state in ("", place.state)
     ]
-    shown = fit[start : start + PLACES_PER_PAGE]
+    shown = fit[start : start + DESTINATIONS_PER_PAGE]
     sentences = {one.destination.origin: one.sentence for one in diagnosis.troubled(context.database, at, limit=20)}
     return {
         "at": at,
@@ -95,7 +94,7 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
         ],
         "count": len(fit),
         "start": start,
-        "following": start + PLACES_PER_PAGE if start + PLACES_PER_PAGE < len(fit) else None,
+        "following": start + DESTINATIONS_PER_PAGE if start + DESTINATIONS_PER_PAGE < len(fit) else None,
         "since": context.recent.since,
         "given": {"text": wanted, "state": state},
         "states": ("active", "open", "paused", "disabled"),

@@ -14,7 +14,7 @@ from relay.outbox.store import Files
 from relay.policy.attempt import Attempted, Dead, Delivery, Failure, Outcome, Reason, Retry, Timing
 from relay.queue.stats import Queues, Since, Snapshot
 from relay.service.log import Lines
-from relay.telemetry.metrics import Metrics
+from relay.telemetry.metrics import CurrentGauges, Metrics
 from tests.relay.deliveries import answer, attempted, claimed
 
 
@@ -54,11 +54,9 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
 
 def test_every_end_of_a_stream_finds_its_series() -> None:
     metrics = Metrics(16)
-    metrics.streams.watch(lambda: 7)
     reasons = [None, *(reason for reason in KillReason if reason is not KillReason.DELIVERY)]
     for reason in reasons:
         metrics.streams.finished(reason)
-    assert value(metrics, "relay_streams_held") == 7
     for reason in reasons:
         assert value(metrics, "relay_streams_finished_total", reason=reason or "none") == 1
 
@@ -237,12 +235,19 @@ def test_what_the_moving_parts_counted_adds_up() -> None:
 
 def test_a_scrape_asks_what_is_under_way_now() -> None:
     metrics, lines, under_way = Metrics(16), Lines(), [7]
-    metrics.watch(draining=lambda: len(under_way) > 1, in_flight=lambda: under_way[-1], lines=lines)
+    CurrentGauges(
+        metrics.registry,
+        draining=lambda: len(under_way) > 1,
+        in_flight=lambda: under_way[-1],
+        held=lambda: 5,
+        lines=lines,
+    )
     lines(None, "warning", {})
     assert value(metrics, "relay_draining") == 0
     under_way.append(3)
     assert value(metrics, "relay_draining") == 1
     assert value(metrics, "relay_delivery_attempts_in_flight") == 3
+    assert value(metrics, "relay_streams_held") == 5
     assert value(metrics, "relay_log_events_total", level="warning") == 1
     assert value(metrics, "relay_log_events_total", level="error") == 0
 
