@@ -45,6 +45,14 @@ _OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa:
 _SEED = 7
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the encoder made of windows, and how many frames of 10 ms each of them has."""
+
+    output: Any
+    frames: tuple[int, ...]
+
+
 class Decoder:
     """One Whisper model, loaded from its directory. Never fetches anything; not for several threads at once.
 
@@ -79,27 +87,35 @@ class Decoder:
         """The longest that a window may be: 30 s."""
         return float(self._whisper.feature_extractor.n_samples / SAMPLE_RATE)
 
+    def encode(self, windows: Sequence[Samples], *, whole: bool = False) -> Encoded:
+        """Windows of 16 kHz mono, none longer than `window_seconds`, for as many decodings as are needed. `whole` pads
+        them to 30 s as in Whisper's training: slower, and a little surer."""
+        features = [self._features(window) for window in windows]
+        frames = self._whisper.feature_extractor.nb_max_frames
+        if self._short and not whole:
+            longest = max(one.shape[-1] for one in features) + _MARGIN
+            frames = min(frames, max(_SHORTEST, -(-longest // _STEP) * _STEP))
+        padded = np.stack([pad_or_trim(one, frames) for one in features])
+        return Encoded(self._whisper.encode(padded), tuple(one.shape[-1] for one in features))
+
     def decode(
         self,
-        windows: Sequence[Samples],
+        encoded: Encoded,
         language: str,
         hotwords: Iterable[str] = (),
         *,
         beam_size: int | None = None,
         temperature: float = 0.0,
-        whole: bool = False,
     ) -> list[DecodingResult]:
-        """What each of the windows says, all of them decoded at once: 16 kHz mono, none longer than `window_seconds`.
+        """What each of the windows says, all of them decoded at once.
 
         `language` is Whisper's own code; English-only models know no other. At a `temperature` texts are sampled in
-        place of a beam search, and `whole` pads to 30 s as in Whisper's training: slower, and a little surer.
+        place of a beam search.
         """
-        features = [self._features(window) for window in windows]
-        encoded = self._encoded(features, whole=whole)
         tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.multilingual, task="transcribe", language=language)
         found = self._whisper.model.generate(
-            encoded,
-            [self._prompt(tokenizer, hotwords)] * len(windows),
+            encoded.output,
+            [self._prompt(tokenizer, hotwords)] * len(encoded.frames),
             max_length=self._whisper.max_length,
             return_scores=True,
             return_no_speech_prob=True,
@@ -107,26 +123,18 @@ class Decoder:
             **self._search(beam_size, temperature),
         )
         texts = [[token for token in one.sequences_ids[0] if token < tokenizer.eot] for one in found]
-        aligned = self._aligned(tokenizer, texts, encoded, [len(one[0]) for one in features])
         return [
             _result(one, tokenizer.decode(text), words, temperature)
-            for one, text, words in zip(found, texts, aligned, strict=True)
+            for one, text, words in zip(found, texts, self._aligned(tokenizer, texts, encoded), strict=True)
         ]
 
     def languages(self, window: Samples) -> list[tuple[str, float]]:
         """Whisper's code of every language and how likely it is spoken in the window; they add up to one."""
-        encoded = self._encoded([self._features(window)], whole=False)
-        return [(token[2:-2], float(likely)) for token, likely in self._whisper.model.detect_language(encoded)[0]]
+        found = self._whisper.model.detect_language(self.encode([window]).output)[0]
+        return [(token[2:-2], float(likely)) for token, likely in found]
 
     def _features(self, window: Samples) -> Any:
         return self._whisper.feature_extractor(np.pad(window, (0, _SILENCE)))[..., :-1]
-
-    def _encoded(self, features: Sequence[Any], *, whole: bool) -> Any:
-        frames = self._whisper.feature_extractor.nb_max_frames
-        if self._short and not whole:
-            longest = max(one.shape[-1] for one in features) + _MARGIN
-            frames = min(frames, max(_SHORTEST, -(-longest // _STEP) * _STEP))
-        return self._whisper.encode(np.stack([pad_or_trim(one, frames) for one in features]))
 
     def _prompt(self, tokenizer: Tokenizer, hotwords: Iterable[str]) -> list[int]:
         before = tokenizer.encode(f" {self._spec.prompt.strip()}") if self._spec.prompt else []
@@ -148,12 +156,13 @@ class Decoder:
             return {"beam_size": 1, "num_hypotheses": _BEST_OF, "sampling_topk": 0, "sampling_temperature": temperature}
         return {"beam_size": beam_size or self._spec.beam_size}
 
-    def _aligned(self, tokenizer: Tokenizer, texts: Sequence[list[int]], encoded: Any, frames: list[int]) -> list[Any]:
+    def _aligned(self, tokenizer: Tokenizer, texts: Sequence[list[int]], encoded: Encoded) -> list[Any]:
         """The words of each text with their times. An empty text is given some: CTranslate2 wants all or none."""
         if not any(texts):
             return [[] for _ in texts]
         filler = tokenizer.encode(" a")
-        found = self._whisper.find_alignment(tokenizer, [text or filler for text in texts], encoded, frames)
+        given = [text or filler for text in texts]
+        found = self._whisper.find_alignment(tokenizer, given, encoded.output, list(encoded.frames))
         return [words if text else [] for text, words in zip(texts, found, strict=True)]
 
 

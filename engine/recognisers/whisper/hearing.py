@@ -1,8 +1,8 @@
 """One stretch of a channel, decoded window by window, and again where speech was heard that no words came of.
 
 A first hearing takes all windows in batches. Where one of them loops or is a guess its words are dropped; those and
-whatever else is unheard are cut anew and heard again, each by itself and with Whisper's whole context; what is still no
-text is sampled at rising temperatures. What is unheard after that is a gap.
+whatever else is unheard is cut anew and heard again, each part by itself and with Whisper's whole context, at rising
+temperatures until it makes sense. What is unheard after that is a gap.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Protocol
 
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.recognisers.speech.detection import FRAME_SAMPLES, FRAME_SECONDS, SpeechDetector
 from engine.recognisers.speech.sentences import later
 from engine.recognisers.speech.windows import PADDING, Samples, Span, pieces, samples, spoken, windows
-from engine.recognisers.whisper.decoding import Decoder
+from engine.recognisers.whisper.decoding import Encoded
 from engine.recognisers.whisper.quality import (
     MISSED,
     TEMPERATURES,
@@ -43,6 +44,17 @@ _EDGE = 0.2
 
 _HEARINGS = 2
 """How often what is unheard is heard again: a second hearing may leave a part of it, which is cut anew."""
+
+
+class WindowDecoder(Protocol):
+    """What is asked of a Decoder."""
+
+    @property
+    def batch_size(self) -> int: ...
+    def encode(self, windows: Sequence[Samples], *, whole: bool = False) -> Encoded: ...
+    def decode(
+        self, encoded: Encoded, language: str, hotwords: Iterable[str] = (), *, temperature: float = 0.0
+    ) -> list[DecodingResult]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ class Hearing:
     """Of one stretch. `words` are those that stand so far, in order, each with the code of its window's language; times
     are seconds from the start of the stretch."""
 
-    def __init__(self, decoder: Decoder, hotwords: Sequence[str], sound: Sound) -> None:
+    def __init__(self, decoder: WindowDecoder, hotwords: Sequence[str], sound: Sound) -> None:
         self._decoder = decoder
         self._hotwords = hotwords
         self._sound = sound
@@ -96,8 +108,7 @@ class Hearing:
         words: list[Word] = []
         done, total = 0.0, sum(window.span.seconds for window in heard)
         for batch in _batches(heard, self._decoder.batch_size):
-            kept, _ = self._decode(batch)
-            words += kept
+            words += self._decoded(batch)
             done += sum(window.span.seconds for window in batch)
             yield self._sound.seconds * done / total
         self.words = filled((), words)
@@ -111,7 +122,8 @@ class Hearing:
             if not holes:
                 return
             tried.update(holes)
-            found = self._found([self._again(span) for hole in holes for span in self._sound.again(hole)])
+            missed = [self._again(span) for hole in holes for span in self._sound.again(hole)]
+            found = [word for window in missed for word in self._decoded_again(window)]
             self.words = filled(filled(stand, found), (word for word in doubtful if not _near(word, found)))
 
     def gaps(self, channel: int, start: float) -> list[Gap]:
@@ -122,34 +134,31 @@ class Hearing:
             for hole in unheard(self._sound.speech, stand, MISSED)
         ]
 
-    def _found(self, missed: Sequence[Window]) -> list[Word]:
-        """The words of windows that are heard again."""
-        words: list[Word] = []
-        for temperature in (0.0, *TEMPERATURES):
-            decoded = [self._decode([window], temperature, whole=True) for window in missed]
-            words += [word for kept, _ in decoded for word in kept]
-            missed = [window for _, bad in decoded for window in bad]
-        return words
+    def _decoded(self, batch: Sequence[Window]) -> Iterator[Word]:
+        """The words of windows of one language, decoded together; of those that cannot be believed there are none."""
+        encoded = self._decoder.encode([self._sound.part(window.span) for window in batch])
+        results = self._decoder.decode(encoded, batch[0].language, self._hotwords)
+        for window, result in zip(batch, results, strict=True):
+            if self._judged(window, result) is Verdict.KEEP:
+                yield from self._placed(window, result)
 
-    def _decode(
-        self, batch: Sequence[Window], temperature: float = 0.0, *, whole: bool = False
-    ) -> tuple[list[Word], list[Window]]:
-        """The words of those windows that can be believed, and the windows that are worth another try."""
-        parts = [self._sound.part(window.span) for window in batch]
-        language = batch[0].language
-        decoded = self._decoder.decode(parts, language, self._hotwords, temperature=temperature, whole=whole)
-        words: list[Word] = []
-        bad: list[Window] = []
-        for window, result in zip(batch, decoded, strict=True):
-            match judge(result):
+    def _decoded_again(self, window: Window) -> Iterator[Word]:
+        """The words of one window, at the lowest temperature at which they can be believed."""
+        encoded = self._decoder.encode([self._sound.part(window.span)], whole=True)
+        for temperature in (0.0, *TEMPERATURES):
+            (result,) = self._decoder.decode(encoded, window.language, self._hotwords, temperature=temperature)
+            match self._judged(window, result):
                 case Verdict.KEEP:
-                    words += self._placed(window, result)
-                case Verdict.LOOP:
-                    self._loops.append(window.span)
-                    bad.append(window)
-                case Verdict.GUESS:
-                    bad.append(window)
-        return words, bad
+                    yield from self._placed(window, result)
+                    return
+                case Verdict.SILENT:
+                    return
+
+    def _judged(self, window: Window, result: DecodingResult) -> Verdict:
+        verdict = judge(result)
+        if verdict is Verdict.LOOP:
+            self._loops.append(window.span)
+        return verdict
 
     def _placed(self, window: Window, result: DecodingResult) -> Iterator[Word]:
         """The words of a window where they are in the stretch, without the silence around them."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
 
 import pytest
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import merge_punctuations
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as HuggingFace
 
 from engine.dialects.words import prose
-from engine.recognisers.speech.sentences import PAUSE, in_order, segments, whole_words, word
+from engine.recognisers.speech.sentences import PAUSE, SHORTEST_WORD, in_order, later, segments, whole_words, word
 from engine.transcript import Segment, Word
-from tests.models.tokens import tokenizer
+from tests.services.whisper import base
 
 
 def said(*words: str, gap: float = 0.0, at: float = 0.0) -> list[Word]:
@@ -67,6 +72,13 @@ def test_a_pause_ends_a_segment_and_a_shorter_one_does_not() -> None:
     assert texts(list(segments(said("one", "two", gap=PAUSE - 0.01)))) == ["one two"]
 
 
+def test_another_language_ends_a_segment() -> None:
+    words = [
+        replace(one, language=code) for one, code in zip(said("hola", "good", "day"), ("es", "en", "en"), strict=True)
+    ]
+    assert texts(list(segments(words))) == ["hola", "good day"]
+
+
 def test_no_words_make_no_segment() -> None:
     assert list(segments([])) == []
 
@@ -74,11 +86,37 @@ def test_no_words_make_no_segment() -> None:
 def test_words_stay_within_bounds_and_in_order() -> None:
     strayed = [Word("a", -1, 0.5, 1), Word("b", 0.2, 0.1, 1), Word("c", 0.1, 0.4, 1), Word("d", 2.9, 3.5, 1)]
     assert [(one.start, one.end) for one in in_order(strayed, 0.0, 3.0)] == [
-        (0.0, 0.5),
-        (0.2, 0.2),
-        (0.2, 0.4),
+        (0.0, 0.2),
+        (0.2, 0.22),
+        (0.22, 0.4),
         (2.9, 3.0),
     ]
+
+
+def test_words_without_time_get_some_of_their_neighbours() -> None:
+    crowded = [Word(text, 1.0, 1.0, 1) for text in "abc"]
+    assert [(one.start, one.end) for one in in_order([*crowded, Word("d", 1.0, 1.5, 1)], 0.0, 3.0)] == [
+        (1.0, 1.02),
+        (1.02, 1.04),
+        (1.04, 1.06),
+        (1.06, 1.5),
+    ]
+    assert [(one.start, one.end) for one in in_order(crowded, 0.0, 1.0)] == [(0.94, 0.96), (0.96, 0.98), (0.98, 1.0)]
+
+
+moments = st.floats(-1, 11)
+
+
+@given(st.lists(st.tuples(moments, moments), max_size=40))
+def test_every_word_has_a_length_and_ends_before_the_next(times: list[tuple[float, float]]) -> None:
+    found = in_order([Word("a", start, end, 1) for start, end in sorted(times)], 0.0, 10.0)
+    assert all(one.end - one.start > SHORTEST_WORD - 0.0021 for one in found)
+    assert all(before.end <= after.start + 0.001 for before, after in pairwise(found))
+    assert all(one.start >= 0 and one.end <= 10 for one in found)
+
+
+def test_a_word_is_moved_and_nothing_else_of_it() -> None:
+    assert later(Word("a", 1.0, 1.5, 0.9, "A", language="en"), 2.25) == Word("a", 3.25, 3.75, 0.9, "A", language="en")
 
 
 @dataclass
@@ -89,6 +127,12 @@ class Piece:
     start: float = 0.0
     end: float = 0.0
     probability: float = 1.0
+
+
+@cache
+def tokenizer() -> HuggingFace:
+    """Whisper's own, of all languages."""
+    return HuggingFace.from_file(str(base() / "tokenizer.json"))
 
 
 def pieces(text: str, language: str) -> list[Piece]:
@@ -105,13 +149,13 @@ def pieces(text: str, language: str) -> list[Piece]:
     [
         ("en", " Twenty-three of them don't, you said.", ["Twenty-three", "of", "them", "don't,", "you", "said."]),
         ("en", " It's 3.14, 10,000 or 50% at 9:30.", ["It's", "3.14,", "10,000", "or", "50%", "at", "9:30."]),
-        ("en", " Mail me@example.com - now!", ["Mail", "me@example.com", "now!"]),
+        ("en", " Mail me@example.com - now!", ["Mail", "me@example.com", "- now!"]),
         ("es", " ¿Veintidós o veintitrés?", ["¿Veintidós", "o", "veintitrés?"]),
         ("fr", " L'eau, c'est aujourd'hui.", ["L'eau,", "c'est", "aujourd'hui."]),
         ("de", " Die E-Mail-Adresse heißt so.", ["Die", "E-Mail-Adresse", "heißt", "so."]),
         ("ko", " 안녕하세요 여러분.", ["안녕하세요", "여러분."]),
         ("zh", "我用iPhone打10,5分。", ["我", "用", "iPhone", "打", "10,5", "分。"]),
-        ("ja", "今日は、 晴れ", ["今", "日", "は、", "晴", "れ"]),
+        ("ja", "今日は、 晴れ", ["今日は、", "晴", "れ"]),
     ],
 )
 def test_what_faster_whisper_cuts_within_a_word_is_put_together(language: str, text: str, written: list[str]) -> None:

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.recognisers.speech.windows import Samples, Stretches, everything, quiet_moment, samples, windows
+from engine.recognisers.speech.windows import (
+    PADDING,
+    Samples,
+    Span,
+    Stretches,
+    pieces,
+    quiet_moment,
+    samples,
+    spoken,
+    windows,
+)
 
 RATE = 1000
 
@@ -34,12 +44,12 @@ def test_numbers_are_the_samples_between_one_and_minus_one() -> None:
 def test_pieces_in_a_row_are_the_whole_whatever_the_size_of_the_blocks(block: int) -> None:
     data = pcm(noise(30, (7.2, 7.9), (15.5, 16)))
     cutter = Stretches(8, RATE)
-    pieces = [piece for start in range(0, len(data), block) for piece in cutter.push(data[start : start + block])]
-    pieces += cutter.flush()
-    assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), samples(data))
-    assert all(len(piece.samples) <= 8 * RATE for piece in pieces)
-    ends = np.cumsum([len(piece.samples) for piece in pieces]) / RATE
-    assert [piece.start for piece in pieces] == [0, *ends[:-1].tolist()]
+    cut = [piece for start in range(0, len(data), block) for piece in cutter.push(data[start : start + block])]
+    cut += cutter.flush()
+    assert np.array_equal(np.concatenate([piece.samples for piece in cut]), samples(data))
+    assert all(len(piece.samples) <= 8 * RATE for piece in cut)
+    ends = np.cumsum([len(piece.samples) for piece in cut]) / RATE
+    assert [piece.start for piece in cut] == [0, *ends[:-1].tolist()]
     assert 7.2 <= ends[0] <= 7.9
 
 
@@ -51,16 +61,57 @@ def test_the_cut_is_in_the_softest_moment_of_the_last_quarter() -> None:
     assert 8000 <= quiet_moment(noise(10, (2, 3), (8, 8.6)), RATE) <= 8600
 
 
+def test_speech_is_where_frames_have_it_without_breaths_and_clicks() -> None:
+    frames = [False] * 4 + [True] * 6 + [False] * 5 + [True] * 2 + [False] * 6 + [True] * 2 + [False] * 6 + [True] * 3
+    assert spoken(frames, 0.5) == [Span(2.0, 8.5), Span(15.5, 17.0)]
+    assert spoken([], 0.5) == []
+
+
 def test_neighbours_share_a_window_while_it_is_not_too_long() -> None:
-    assert windows([(0, 10), (12, 20), (25, 31), (40, 45)], 30) == [(0, 20), (25, 45)]
-    assert windows([], 30) == []
+    speech = [Span(1, 3), Span(3.5, 5), Span(5.5, 8), Span(9, 14)]
+    assert windows(speech, 20, 15) == [Span(1 - PADDING, 14 + PADDING)]
+    assert windows([], 20, 15) == []
+
+
+@pytest.mark.parametrize(
+    ("speech", "ends"),
+    [
+        ([(0, 4), (4.2, 6), (6.8, 9), (9.2, 12)], [1, 3]),  # at the widest pause
+        ([(0, 1), (2, 6), (6.2, 9), (9.3, 12)], [2, 3]),  # which in the first half would make a short one
+        ([(0, 1), (3, 6), (6.2, 9), (9.3, 12)], [0, 3]),  # unless it is very wide
+        ([(0, 9), (9.5, 18)], [0, 1]),
+    ],
+)
+def test_a_window_ends_at_the_widest_pause(speech: list[tuple[float, float]], ends: list[int]) -> None:
+    found = windows([Span(*one) for one in speech], 10.8, 100)
+    assert len(found) == len(ends)
+    for window, last in zip(found, ends, strict=True):
+        assert speech[last][1] < window.end <= speech[last][1] + PADDING
+
+
+def test_a_pause_that_may_part_languages_ends_a_window() -> None:
+    speech = [Span(0, 2), Span(2.4, 4), Span(5, 7)]
+    assert windows(speech, 20, 7, apart=0.5) == [Span(0, 4 + PADDING), Span(5 - PADDING, 7)]
+
+
+spans = st.lists(st.tuples(st.floats(0.17, 4), st.floats(0.1, 19.2)), max_size=30)
+
+
+@given(spans)
+def test_every_word_that_may_be_said_is_in_one_window(lengths: list[tuple[float, float]]) -> None:
+    speech, at = [], 0.0
+    for pause, length in lengths:
+        speech.append(Span(at + pause, at + pause + length))
+        at = speech[-1].end
+    found = windows(speech, 20, at)
+    assert all(0 < one.seconds <= 20 + 1e-6 for one in found)
+    assert all(before.end <= after.start + 1e-9 for before, after in pairwise(found))
+    assert all(sum(one.start <= piece.start and piece.end <= one.end for one in found) == 1 for piece in speech)
 
 
 @given(st.floats(0.1, 100), st.integers(2, 30))
-def test_without_a_judge_of_speech_everything_is_heard(seconds: float, longest: int) -> None:
-    sound = noise(seconds)
-    found = everything(sound, longest * RATE, RATE)
-    assert found[0][0] == 0
-    assert found[-1][1] == len(sound)
-    assert all(before[1] == after[0] for before, after in pairwise(found))
-    assert all(0 < end - start <= longest * RATE for start, end in found)
+def test_speech_without_a_pause_is_cut_and_nothing_of_it_lost(seconds: float, longest: int) -> None:
+    found = list(pieces(Span(0.0, seconds), noise(seconds), RATE, longest))
+    assert (found[0].start, found[-1].end) == (0.0, seconds)
+    assert all(before.end == after.start for before, after in pairwise(found))
+    assert all(0 < one.seconds <= longest for one in found)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from engine.recognisers.base import Options, Spec
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.pool import Pool, Transcribe
 from engine.request import RawFormat
-from engine.transcript import Channel, Model, Segment, Transcript, Word
+from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 from tests.engine.audio.encoding import CLIPS, DEMO, STEREO
 from tests.engine.recognisers.tiny import TINY
 
@@ -274,11 +275,17 @@ TRANSCRIPT = Transcript(
     2,
     (Channel((Segment((Word("it's", 0.1, 0.4, 0.9, "It's"), Word("好", 0.4, 0.5, 0.9, spaced=False))),)), Channel()),
     flaw="Some of the audio is damaged and was left out.",
+    gaps=(Gap(0, 0.5, 1.5, GapReason.REPETITIVE),),
+)
+SWITCHED = replace(
+    TRANSCRIPT,
+    channels=(Channel((Segment((Word("hola", 0.1, 0.4, 0.9, language="es"),)),), "es", 0.75), Channel(language=None)),
 )
 
 
 ANSWERS = [
     TRANSCRIPT,
+    SWITCHED,
     AudioInfo(None, 1, 8000, "g729", "g729"),
     wire.Unusable("empty"),
     wire.Unloadable(),
@@ -298,7 +305,9 @@ def test_answers_survive_the_wire(answer: wire.Answer | wire.Heard) -> None:
     [
         wire.Look("a", RAW),
         wire.Hear("a", None, split=True, spec=TINY, options=Options("en", ("Dashwood",))),
-        wire.Hear("a", None, split=False, spec=Spec(model="/m"), options=Options(languages=("es",))),
+        wire.Hear(
+            "a", None, split=False, spec=Spec(model="/m"), options=Options(languages=("es",), code_switching=True)
+        ),
     ],
 )
 def test_tasks_survive_the_wire(task: wire.Task) -> None:
