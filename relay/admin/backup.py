@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.admin import audit
-from relay.admin.access import acting, reading
+from relay.admin.access import Refused, acting, reading
 from relay.admin.audit import Actor
-from relay.admin.errors import Refused
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from relay.admin.access import reading
-from relay.admin.errors import NotFound
+from relay.admin.access import NotFound, reading
 from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database

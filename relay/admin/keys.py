@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.admin import audit
-from relay.admin.access import acting, reading
+from relay.admin.access import NotFound, Refused, acting, reading
 from relay.admin.audit import Actor
-from relay.admin.errors import NotFound, Refused
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.signing import PrivateKey, SigningKey, parse_key

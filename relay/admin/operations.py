@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections import Counter
@@ -10,13 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from relay.admin import audit
-from relay.admin.access import acting, reading
+from relay.admin.access import NotFound, NothingMatched, Refused, acting, reading
 from relay.admin.audit import Actor
-from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import EVERYTHING, Filter, bounds
 from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
+from relay.queue.retention import Pruned, Retention, prune, survey
 
 _MATCHING = statement("matching", __package__)
 _NAMED = statement("named", __package__)
@@ -257,3 +258,19 @@ def _destination(connection: Connection, origin: str) -> tuple[int, str]:
     if row is None:
         raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
     return row["id"], row["state"]
+
+
+def forget(database: Database, kept: Retention, actor: Actor, now: float, *, dry_run: bool = False) -> Pruned:
+    """Forget what was kept long enough, now and not by and by; returns what was forgotten, or with `dry_run` would be.
+
+    What is pending or in flight is never touched. Turns an event loop of its own: call it where none runs. Raises
+    StoreUnavailable or SchemaError.
+    """
+    with reading(database):
+        pass  # says what is wrong with the database before anything is written
+    if dry_run:
+        return survey(database, kept, now)
+    pruned = asyncio.run(prune(database, kept, now))
+    with acting(database) as connection:
+        audit.note(connection, actor, "retention", now, **asdict(pruned))
+    return pruned

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from relay.admin import keys
-from relay.admin.access import is_missing, reading
-from relay.admin.errors import Refused
-from relay.admin.origin import origin_of
+from relay.admin.access import Refused, is_missing, origin_of, reading
 from relay.delivery.courier import Courier, Transport
 from relay.guard.rules import Rules
 from relay.guard.url import read

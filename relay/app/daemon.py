@@ -60,7 +60,7 @@ from relay.telemetry.metrics import CurrentGauges, Metrics
 from relay.telemetry.store import MeasuredQueue
 from relay.telemetry.traces import AttemptSpans
 from relay.transports.aiohttp_client import AiohttpTransport
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds
 from relay.transports.http import HttpTransport
 from relay.transports.websocket import SocketBounds, WebSocketTransport
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from relay.admin import operations
-from relay.admin.errors import Refused
+from relay.admin.access import Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Plan, Progress, Selection
 from relay.admin.times import size
@@ -29,8 +29,8 @@ from relay.cli.terminal import (
     operator,
     print_json,
     say,
+    when,
 )
-from relay.cli.times import when
 from relay.outbox.model import State
 
 commands = typer.Typer()

@@ -9,11 +9,21 @@ from typing import Annotated
 import typer
 
 from relay.admin import keys
-from relay.admin.errors import NothingMatched
+from relay.admin.access import NothingMatched
 from relay.admin.keys import KeyInfo, NewKey
 from relay.admin.times import relative, spoken
-from relay.cli.terminal import Config, Destination, Json, Yes, database, operator, print_json, print_table, say
-from relay.cli.times import duration
+from relay.cli.terminal import (
+    Config,
+    Destination,
+    Json,
+    Yes,
+    database,
+    duration,
+    operator,
+    print_json,
+    print_table,
+    say,
+)
 
 commands = typer.Typer(no_args_is_help=True, help="The keys that sign deliveries.")
 

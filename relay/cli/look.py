@@ -12,7 +12,7 @@ import typer
 
 from relay.admin import audit as trail
 from relay.admin import inspection, overview
-from relay.admin.errors import NothingMatched
+from relay.admin.access import NothingMatched
 from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail, as_curl
 from relay.admin.overview import Group
 from relay.admin.times import Moment, relative, size, span, spoken
@@ -24,13 +24,14 @@ from relay.cli.terminal import (
     Until,
     complain,
     database,
+    moment,
     print_json,
     print_pairs,
     print_table,
     safe,
     say,
+    when,
 )
-from relay.cli.times import moment, when
 from relay.outbox.model import State
 from relay.policy.attempt import Outcome
 

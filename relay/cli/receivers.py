@@ -14,11 +14,10 @@ from typing import Annotated
 import typer
 
 from relay.admin import keys, signatures
-from relay.admin.errors import NotFound
+from relay.admin.access import NotFound
 from relay.admin.signatures import Verifier
 from relay.admin.times import Moment
-from relay.cli.terminal import Config, Destination, Exit, Json, complain, database, print_json, safe, say
-from relay.cli.times import moment
+from relay.cli.terminal import Config, Destination, Exit, Json, complain, database, moment, print_json, safe, say
 from relay.policy.signing import SigningKey, parse_key
 
 commands = typer.Typer()

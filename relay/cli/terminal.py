@@ -21,13 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relay.admin import times
+from relay.admin.access import NotFound, NothingMatched, Refused, origin_of
 from relay.admin.audit import Actor
-from relay.admin.errors import NotFound, NothingMatched, Refused
-from relay.admin.origin import origin_of
 from relay.admin.plain import plain
 from relay.admin.times import Moment
 from relay.app.settings import Configuration, read
-from relay.cli.times import moment
 from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
 from relay.service.configfile import CONFIG_VARIABLE
@@ -55,6 +54,27 @@ def exit_of(error: RelayError) -> Exit:
     """The code for what went wrong."""
     codes = {ConfigError: Exit.CONFIG, NotFound: Exit.NOT_FOUND, NothingMatched: Exit.NOTHING_MATCHED}
     return Exit.REFUSED if isinstance(error, Refused) else codes.get(type(error), Exit.FAILED)
+
+
+def duration(text: str) -> float:
+    """`90s`, `15m`, `24h`, `7d`, `1h30m` in seconds."""
+    try:
+        return times.duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def moment(text: str) -> Moment:
+    """A time in UTC, or how long ago."""
+    try:
+        return times.moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def when(named: Moment | None, outbox: Database) -> float | None:
+    """A time that was named, in epoch seconds by the outbox's clock."""
+    return None if named is None else named.by(outbox.now)
 
 
 def _destination(text: str) -> str:

@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
-from relay.admin.access import acting
+from relay.admin.access import Refused, acting
 from relay.admin.doctor import Finding, Level
-from relay.admin.errors import Refused
-from relay.admin.forgetting import forget
+from relay.admin.operations import forget
 from relay.admin.times import size, span
-from relay.cli.moving import moving_bar
 from relay.cli.terminal import (
     Config,
     Exit,
     Json,
     complain,
     config_file,
+    console,
     database,
     operator,
     print_json,
@@ -38,11 +41,13 @@ from relay.cli.terminal import (
 from relay.guard.rules import Rules
 from relay.outbox import OUTBOX, database_at
 from relay.outbox.errors import ConfigError, MoveRefused, RelayError
-from relay.outbox.moving import move
+from relay.outbox.moving import MoveProgress, move
 from relay.outbox.store import Database
 from relay.queue.retention import Pruned
 
 commands = typer.Typer()
+
+_WORDS = {"copy": "copying", "compare": "comparing"}
 
 
 @commands.command()
@@ -149,7 +154,7 @@ def _named(option: str, url: str) -> Database:
 
 
 def _move(source: Database, target: Database, *, anyway: bool) -> None:
-    with moving_bar() as tell:
+    with _moving_bar() as tell:
         try:
             moved = move(source, target, tell, anyway=anyway)
         except MoveRefused as error:
@@ -183,3 +188,19 @@ def _forgotten(pruned: Pruned, verb: str) -> str:
         f"{pruned.attempts} attempts, {pruned.streams} streams, {pruned.audit} lines of the audit "
         f"and {pruned.keys} retired keys"
     )
+
+
+@contextmanager
+def _moving_bar() -> Iterator[Callable[[MoveProgress], None]]:
+    """How far a move has come, for whoever waits for it: one bar a table on a terminal, nothing for a pipe."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        tasks: dict[tuple[str, str], TaskID] = {}
+
+        def tell(progress: MoveProgress) -> None:
+            name = (progress.step, progress.table)
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"{_WORDS[progress.step]} {progress.table}", total=progress.rows)
+            bars.update(tasks[name], completed=progress.done)
+
+        yield tell

@@ -30,11 +30,9 @@ from relay.guard.resolver import Addresses, Resolver, Unresolved
 from relay.guard.rules import Refusal, Rules
 from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
-from relay.transports.bounds import Bounds
 from relay.transports.deadline import Deadlines
-from relay.transports.excerpt import excerpt
+from relay.transports.exchange import Bounds, Reply, excerpt
 from relay.transports.fault import Fault
-from relay.transports.reply import Reply
 from relay.transports.request import flaw, headers
 
 LINE_BYTES = 8 * 1024

@@ -19,10 +19,9 @@ from time import perf_counter
 from typing import cast
 
 from relay.transports import fault
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
-from relay.transports.reply import Reply
 
 SLICE = 1024 * 1024
 # Up to here, copying a body behind its head costs less than handing over two buffers.

@@ -13,8 +13,8 @@ from relay.guard.resolver import Resolver, Unresolved
 from relay.guard.rules import Refusal
 from relay.guard.url import Target
 from relay.transports import fault
-from relay.transports.bounds import Bounds
 from relay.transports.connection import HttpConnection
+from relay.transports.exchange import Bounds
 from relay.transports.fault import Fault
 
 

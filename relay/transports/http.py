@@ -13,13 +13,12 @@ from time import perf_counter
 from relay.guard.resolver import Resolver
 from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
-from relay.transports.bounds import Bounds
 from relay.transports.connection import HttpConnection, Stale
 from relay.transports.deadline import Deadlines
 from relay.transports.dial import Dialler
+from relay.transports.exchange import Bounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.pool import Pool
-from relay.transports.reply import Reply
 from relay.transports.request import head
 
 _CLOSING = fault.ours("the relay is closing its connections")

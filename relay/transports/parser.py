@@ -13,10 +13,8 @@ from __future__ import annotations
 import httptools
 
 from relay.transports import fault
-from relay.transports.bounds import Bounds
-from relay.transports.excerpt import excerpt
+from relay.transports.exchange import Bounds, Reply, excerpt
 from relay.transports.fault import Fault
-from relay.transports.reply import Reply
 
 _FIELD_OVERHEAD = len(": \r\n")
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable
 from time import perf_counter
 
-from relay.transports.bounds import Bounds
 from relay.transports.connection import HttpConnection, Origin
+from relay.transports.exchange import Bounds
 
 
 class Pool:

@@ -31,8 +31,8 @@ from relay.policy.attempt import Answer, Envelope, Failure, Timing
 from relay.policy.sealing import Headers
 from relay.transports import fault
 from relay.transports.deadline import Deadlines
+from relay.transports.exchange import Reply
 from relay.transports.fault import Fault
-from relay.transports.reply import Reply
 from relay.transports.request import flaw
 
 _ANYWHERE = Rules(networks=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))

@@ -15,7 +15,7 @@ from relay.app.settings import RelaySettings
 from relay.guard.resolver import Resolver
 from relay.service.log import configure
 from relay.transports.aiohttp_client import AiohttpTransport
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds
 
 
 def by_aiohttp(relay: RelaySettings, resolver: Resolver) -> AiohttpTransport:

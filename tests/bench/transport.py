@@ -28,7 +28,7 @@ from relay.guard.url import Target
 from relay.outbox.model import Method
 from relay.policy.attempt import Envelope
 from relay.transports.aiohttp_client import AiohttpTransport
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds
 from relay.transports.http import HttpTransport
 
 ROUNDS = 3

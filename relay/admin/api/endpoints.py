@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.admin import audit, backup, diagnosis, doctor, forgetting, inspection, keys, operations, overview
+from relay.admin import audit, backup, diagnosis, doctor, inspection, keys, operations, overview
 from relay.admin import verify_url as judging
-from relay.admin.access import acting
+from relay.admin.access import Refused, acting
 from relay.admin.api import requests, responses
 from relay.admin.audit import Actor
 from relay.admin.backup import Backup
 from relay.admin.context import AdminContext
 from relay.admin.doctor import Finding
-from relay.admin.errors import Refused
 from relay.admin.inspection import Page, Tail
 from relay.admin.keys import NewKey
 from relay.admin.operations import Plan, Progress
@@ -192,7 +191,7 @@ def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> res
 
 
 def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.Forgotten:
-    pruned = forgetting.forget(context.database, context.kept, actor, context.database.now(), dry_run=asked.dry_run)
+    pruned = operations.forget(context.database, context.kept, actor, context.database.now(), dry_run=asked.dry_run)
     return responses.Forgotten(asked.dry_run, pruned)
 
 

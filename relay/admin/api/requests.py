@@ -9,9 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from relay.admin import times
+from relay.admin.access import origin_of
 from relay.admin.inspection import Filter
 from relay.admin.operations import REPLAYABLE, Selection, select
-from relay.admin.origin import origin_of
 from relay.admin.overview import Group
 from relay.admin.probe import LARGEST, SMALLEST
 from relay.outbox.errors import RelayError

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
+from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.openapi import PREFIX, document
 from relay.admin.api.requests import RequestModel, TailRequest
@@ -19,7 +20,6 @@ from relay.admin.api.responses import Failed, Flaw, Problem
 from relay.admin.audit import Actor
 from relay.admin.auth import proper_name
 from relay.admin.context import AdminContext
-from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Happened, Tail
 from relay.admin.plain import plain
 from relay.outbox.errors import RelayError, StoreUnavailable

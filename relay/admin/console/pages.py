@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from relay.admin import audit, diagnosis, inspection, keys, operations, overview
+from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.api.requests import AuditRequest, ListRequest, ReplayRequest
 from relay.admin.console.rendering import Bar
 from relay.admin.context import AdminContext
-from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
 from relay.admin.recent import MINUTE, DestinationHistory
 from relay.outbox.model import State

@@ -15,14 +15,13 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from relay.admin import audit, inspection, keys, operations
-from relay.admin.access import acting
+from relay.admin.access import NotFound, NothingMatched, Refused, acting
 from relay.admin.api.requests import AuditRequest, DestinationRequest, ListRequest, ReplayRequest, RotateRequest
 from relay.admin.audit import Actor
 from relay.admin.auth import SESSION_SECONDS, Gate, proper_name
 from relay.admin.console import pages, rendering
 from relay.admin.console.pages import Facts
 from relay.admin.context import AdminContext
-from relay.admin.errors import NotFound, NothingMatched, Refused
 from relay.admin.keys import NewKey
 from relay.admin.operations import Selection
 from relay.outbox.errors import RelayError

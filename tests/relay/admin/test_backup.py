@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from relay.admin.access import Refused
 from relay.admin.audit import acts
 from relay.admin.backup import backup, last_backup_at
-from relay.admin.errors import Refused
 from relay.outbox import OUTBOX
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.database import PostgresDatabase

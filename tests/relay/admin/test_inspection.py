@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.admin import inspection
-from relay.admin.errors import NotFound
+from relay.admin.access import NotFound
 from relay.admin.inspection import EVERYTHING, Filter, Tail
 from relay.admin.operations import Selection, plan_replay, replay
 from relay.outbox.errors import SchemaError, StoreUnavailable

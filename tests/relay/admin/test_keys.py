@@ -5,8 +5,8 @@ import base64
 import pytest
 
 from relay.admin import keys
+from relay.admin.access import NotFound, Refused
 from relay.admin.audit import acts
-from relay.admin.errors import NotFound, Refused
 from relay.outbox.store import Database
 from relay.policy.signing import PrivateKey, SymmetricKey
 from tests.relay.admin.past import OPERATOR

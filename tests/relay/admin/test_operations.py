@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.admin import operations
-from relay.admin.errors import NotFound, NothingMatched, Refused
+from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Progress, Selection
 from relay.outbox.model import OnDead, State, Stream

@@ -20,7 +20,7 @@ from relay.outbox.model import Method
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.outcome import OnTooLarge, RetryPolicy
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds
 from relay.transports.http import HttpTransport
 from tests.relay.admin.past import OPERATOR, change
 from tests.relay.deliveries import apart, new, put

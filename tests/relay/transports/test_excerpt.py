@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from relay.transports.excerpt import excerpt
+from relay.transports.exchange import excerpt
 
 PLAIN = b"no space left on device " * 100
 RAW = zlib.compressobj(wbits=-15)

@@ -9,7 +9,7 @@ import pytest
 
 from relay.outbox.model import Method
 from relay.policy.attempt import Failure
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import QUICK, Open, envelope
 from tests.relay.transports.receivers import (

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.policy.attempt import Failure
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
-from relay.transports.reply import Reply
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"

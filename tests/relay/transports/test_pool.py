@@ -7,8 +7,8 @@ from time import perf_counter
 
 from relay.guard.resolver import Resolver
 from relay.policy.attempt import Failure
-from relay.transports.bounds import Bounds
 from relay.transports.deadline import Deadlines
+from relay.transports.exchange import Bounds
 from relay.transports.http import HttpTransport
 from tests.relay.transports.conftest import LOOPBACK, envelope, loopback
 from tests.relay.transports.receivers import OK, Reader, Receiver, Writer, answers, hangs, receiving

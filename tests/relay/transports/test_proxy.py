@@ -12,7 +12,7 @@ from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
 from relay.transports.aiohttp_client import AiohttpTransport
-from relay.transports.bounds import Bounds
+from relay.transports.exchange import Bounds
 from relay.transports.websocket import SocketBounds, WebSocketTransport
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import envelope

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from relay.admin import keys, operations
-from relay.admin.errors import Refused
+from relay.admin.access import Refused
 from relay.admin.inspection import Tail
 from relay.admin.operations import Selection
 from relay.outbox import OUTBOX, add
