@@ -6,7 +6,6 @@ from relay.service.extras import extra
 
 
 def main() -> None:
-    """Run it."""
     with extra("relay"):
         from relay.cli import main as run
 

@@ -62,7 +62,6 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """How many deliveries it would touch."""
         return len(self.seqs)
 
     def said(self) -> dict[str, Any]:

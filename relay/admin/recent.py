@@ -30,12 +30,10 @@ class Minute:
 
     @property
     def delivered(self) -> int:
-        """How many arrived."""
         return self.outcomes.get(Outcome.SUCCESS, 0)
 
     @property
     def failed(self) -> int:
-        """How many did not."""
         return sum(self.outcomes.values()) - self.delivered
 
 
@@ -59,12 +57,10 @@ class DestinationHistory:
 
     @property
     def delivered(self) -> int:
-        """How many arrived."""
         return sum(hour.delivered for hour in self.hours)
 
     @property
     def failed(self) -> int:
-        """How many did not."""
         return sum(hour.failed for hour in self.hours)
 
 

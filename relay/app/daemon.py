@@ -273,7 +273,6 @@ class Relay:
         return sealing.handshake(stream.id, stream.key, target, _USER_AGENT, stream.headers, keys, now)
 
     async def run(self, drain_seconds: float) -> None:
-        """Deliver until `stop`."""
         await asyncio.gather(self.service.run(drain_seconds), self._carrier.run(drain_seconds))
         with suppress(StoreUnavailable):  # it will be missed soon enough
             await self._outbox.leave()
@@ -334,7 +333,6 @@ class Relay:
 
     @property
     def in_flight(self) -> int:
-        """Attempts under way."""
         return self._dispatcher.in_flight
 
     def checks(self) -> dict[str, Check]:

@@ -49,7 +49,6 @@ class Receiver:
         self._seen: dict[str, int] = {}
 
     def application(self) -> web.Application:
-        """The aiohttp application to serve."""
         application = web.Application(client_max_size=self._behaviour.max_body)
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
@@ -106,7 +105,6 @@ async def serve(behaviour: Behaviour, port: int, render: Callable[[Report], str]
 
 
 def as_json(report: Report) -> str:
-    """A request as one JSON line."""
     return json.dumps(report, ensure_ascii=False)
 
 

@@ -107,7 +107,6 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """Attempts under way."""
         return len(self._running)
 
     def take_lapsed(self) -> int:

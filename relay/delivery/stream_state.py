@@ -92,11 +92,9 @@ class CarriedStream:
         self.close_code = GOING_AWAY if abandoned else DONE
 
     def leave(self) -> None:
-        """The relay stops."""
         self._leaving = True
 
     def opened(self, now: float) -> None:
-        """The socket stands."""
         self._opened_at = now
 
     def next_body(self, now: float) -> bytes | None:

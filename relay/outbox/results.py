@@ -95,5 +95,4 @@ class Results:
         return Result(*row) if row else None
 
     async def close(self) -> None:
-        """Close the connection."""
         await self._reader.close()

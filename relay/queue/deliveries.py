@@ -232,6 +232,5 @@ class DeliveryQueue:
         return await asyncio.to_thread(self._stats.snapshot, self._clock(), slots)
 
     async def close(self) -> None:
-        """Close both connections."""
         await self._writer.close()
         await self._reader.close()

@@ -71,7 +71,6 @@ class Histogram(Collector):
         self._series[""].observe(values)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """What a scrape gets."""
         family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
         for value, series in self._series.items():
             buckets, total = series.read()

@@ -73,7 +73,6 @@ class AttemptLog:
         self._lines = lines or Lines()
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
-        """Hear of a batch of settled attempts."""
         wanted = [attempt for attempt in attempts if _level(attempt) >= self._least]
         if self._stream is None:
             for attempt in wanted:

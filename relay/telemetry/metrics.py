@@ -114,7 +114,6 @@ class Metrics:
         self._deleted = {table: deleted.labels(table) for table in _TABLES}
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
-        """Hear of a batch of settled attempts."""
         delivered = [attempt for attempt in attempts if isinstance(attempt.verdict, Delivered)]
         failed = [attempt for attempt in attempts if not isinstance(attempt.verdict, Delivered)]
         self._pick_up(attempts)
@@ -166,7 +165,6 @@ class Metrics:
             self._tries["dead"].observe([attempt.delivery.attempts + 1])
 
     def turned(self, loop: str, *, ok: bool) -> None:
-        """Hear that a loop turned."""
         turns, errors, success = self._turns[loop]
         turns.inc()
         if ok:
@@ -242,7 +240,6 @@ class WorkerMetrics:
         self._died = Counter("relay_worker_exits", "Workers that ended unasked, and were replaced.", registry=registry)
 
     def died(self) -> None:
-        """Count one."""
         self._died.inc()
 
 
@@ -253,7 +250,6 @@ class _LinesCollector(Collector):
         self._lines = lines
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """What a scrape gets."""
         family = CounterMetricFamily("relay_log_events", "Log lines by level.", labels=["level"])
         for level, count in self._lines.counts.items():
             family.add_metric([level], count)

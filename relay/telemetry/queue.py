@@ -34,7 +34,6 @@ class KnownGauge(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """What a scrape gets."""
         yield GaugeMetricFamily(self._name, self._help, value=self.value)
 
 
@@ -106,7 +105,6 @@ class QueueMetrics:
         self._replays = {source: replays.labels(source) for source in _SOURCES}
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Take over a snapshot."""
         self._queue(snapshot, snapshot.queues)
         for state in _DESTINATION_STATES:
             self._by_state[state].set(snapshot.destination_states.get(state, 0))

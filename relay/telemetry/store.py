@@ -56,21 +56,17 @@ class MeasuredQueue:
         self._watch = metrics.watch
 
     async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
-        """Lease due deliveries."""
         with self._watch("claim"):
             return await self._outbox.claim(room, free, most)
 
     async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
-        """Write the ends of attempts."""
         with self._watch("settle"):
             return await self._outbox.settle(attempts)
 
     async def renew(self, leases: Iterable[Lease]) -> None:
-        """Push the expiry of what is held out."""
         with self._watch("renew"):
             await self._outbox.renew(leases)
 
     async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
-        """Give claims back."""
         with self._watch("release"):
             await self._outbox.release(leases, sent=sent)

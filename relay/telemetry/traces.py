@@ -15,7 +15,6 @@ class AttemptSpans:
         self._spans = spans
 
     def __call__(self, attempts: Sequence[Attempted]) -> None:
-        """Hear of a batch of settled attempts."""
         from opentelemetry.trace import SpanKind
 
         for attempt in attempts:

@@ -70,7 +70,6 @@ class AiohttpTransport:
         return outcome.answer(exchange.timing(started), exchange.peer, exchange.reused)
 
     async def aclose(self) -> None:
-        """Close every connection."""
         self._deadlines.close()
         if self._session is not None:
             await self._session.close()

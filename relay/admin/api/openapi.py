@@ -30,7 +30,6 @@ Schema = dict[str, Any]
 
 @cache
 def document(version: str) -> Schema:
-    """The OpenAPI 3.1 document."""
     schemas: Schema = {}
     paths: Schema = {}
     for endpoint in ENDPOINTS:

@@ -51,14 +51,12 @@ class Rows:
         self.rowcount = int(count) if count.isdigit() else -1
 
     def fetchone(self) -> Any:
-        """The next row, or None."""
         if self._at == len(self._rows):
             return None
         self._at += 1
         return self._rows[self._at - 1]
 
     def fetchall(self) -> list[Any]:
-        """All that are left."""
         left, self._at = self._rows[self._at :], len(self._rows)
         return left
 

@@ -106,15 +106,12 @@ class PostgresDatabase:
         return PostgresConnection(self._sessions, self._server, seconds)
 
     def reader(self) -> PostgresReader:
-        """For an event loop that reads."""
         return PostgresReader(self._connection(2 * BUSY_SECONDS))
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> PostgresWriter:
-        """For an event loop that writes."""
         return PostgresWriter(self._connection(2 * busy_seconds))
 
     def notifier(self) -> PostgresNotifier:
-        """For a producer."""
         return PostgresNotifier()
 
     def liveness(self) -> PostgresLiveness:
@@ -122,11 +119,9 @@ class PostgresDatabase:
         return PostgresLiveness()
 
     def listener(self, *heard: asyncio.Event) -> PostgresListener:
-        """For a relay."""
         return PostgresListener(self._sessions, *heard)
 
     def now(self) -> float:
-        """The server's time."""
         if self.clock is not None:
             return self.clock()
         if not self._server.known:

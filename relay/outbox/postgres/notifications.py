@@ -34,13 +34,11 @@ class PostgresListener:
         self._listening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Listen from now on."""
         opened = asyncio.Event()
         self._listening = asyncio.create_task(self._listen_forever(opened), name="listener")
         await opened.wait()
 
     async def close(self) -> None:
-        """Stop listening."""
         if self._listening is not None:
             self._listening.cancel()
             with suppress(asyncio.CancelledError):

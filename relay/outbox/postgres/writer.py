@@ -57,7 +57,6 @@ class PostgresReader:
         self._executor = SerialExecutor("outbox-read")
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do `work`. Raises StoreUnavailable."""
         return await self._executor.run(lambda _: self._read(work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:

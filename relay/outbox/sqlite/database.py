@@ -34,12 +34,10 @@ class SqliteDatabase:
 
     @property
     def url(self) -> str:
-        """What names it in the configuration."""
         return f"sqlite:///{self.path}"
 
     @property
     def name(self) -> str:
-        """The path."""
         return str(self.path)
 
     def beside(self, suffix: str) -> Path:
@@ -97,15 +95,12 @@ class SqliteDatabase:
             raise StoreUnavailable("unavailable", words)
 
     def reader(self) -> SqliteReader:
-        """For an event loop that reads."""
         return SqliteReader(self.path)
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> SqliteWriter:
-        """For an event loop that writes."""
         return SqliteWriter(self.path, busy_seconds)
 
     def notifier(self) -> SqliteNotifier:
-        """For a producer."""
         return SqliteNotifier(self.path)
 
     def liveness(self) -> SqliteLiveness:
@@ -113,7 +108,6 @@ class SqliteDatabase:
         return SqliteLiveness(self.path)
 
     def listener(self, *heard: asyncio.Event) -> SqliteListener:
-        """For a relay."""
         return SqliteListener(self.path, *heard)
 
     def now(self) -> float:

@@ -59,7 +59,6 @@ class SqliteNotifier:
             self._socket.sendto(b"", address)
 
     def close(self) -> None:
-        """Give the socket back."""
         self._socket.close()
 
 
@@ -88,7 +87,6 @@ class SqliteListener:
         self._loop.add_reader(self._socket, self._hear)
 
     async def close(self) -> None:
-        """Stop listening and remove the socket."""
         if self._socket is None or self._loop is None:
             return
         self._loop.remove_reader(self._socket)

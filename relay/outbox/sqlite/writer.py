@@ -79,12 +79,10 @@ class SqliteReader:
         self._connection = connect_read_only(path, any_thread=True)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work`. Raises StoreUnavailable."""
         with store_errors():
             return work(self._connection)
 
     async def close(self) -> None:
-        """Close it."""
         self._connection.close()
 
 
