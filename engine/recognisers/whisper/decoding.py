@@ -54,19 +54,25 @@ class Encoded:
 
 
 class Decoder:
-    """One Whisper model, loaded from its directory. Never fetches anything; not for several threads at once.
+    """One Whisper model, loaded from its directory, for as many threads at once as `passes` says. Never fetches
+    anything.
 
     Raises OSError, RuntimeError or ValueError where the files, the device or the compute type cannot be used.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, passes: int = 1) -> None:
         find(spec.model, Path())  # without its tokenizer, faster-whisper would fetch one
         device, compute_type = placement(spec.device, spec.compute_type, cuda=ctranslate2.get_cuda_device_count() > 0)
         # CTranslate2 seeds its threads when they first sample: what is heard depends on nothing but what was heard.
         ctranslate2.set_random_seed(_SEED)
         self._spec = spec
         self._whisper = WhisperModel(
-            spec.model, device=device, compute_type=compute_type, cpu_threads=spec.threads, local_files_only=True
+            spec.model,
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=spec.threads,
+            num_workers=passes,
+            local_files_only=True,
         )
         self._short = device == "cpu"
         name, release = spec.name or Path(spec.model).name, version("faster-whisper")
@@ -87,14 +93,15 @@ class Decoder:
         """The longest that a window may be: 30 s."""
         return float(self._whisper.feature_extractor.n_samples / SAMPLE_RATE)
 
-    def encode(self, windows: Sequence[Samples], *, whole: bool = False) -> Encoded:
+    def encode(self, windows: Sequence[Samples], *, whole: bool = False, shortest: int = _SHORTEST) -> Encoded:
         """Windows of 16 kHz mono, none longer than `window_seconds`, for as many decodings as are needed. `whole` pads
-        them to 30 s as in Whisper's training: slower, and a little surer."""
+        them to 30 s as in Whisper's training: slower, and a little surer. Else they are padded to `shortest` frames of
+        10 ms at least."""
         features = [self._features(window) for window in windows]
         frames = self._whisper.feature_extractor.nb_max_frames
         if self._short and not whole:
             longest = max(one.shape[-1] for one in features) + _MARGIN
-            frames = min(frames, max(_SHORTEST, -(-longest // _STEP) * _STEP))
+            frames = min(frames, max(shortest, -(-longest // _STEP) * _STEP))
         padded = np.stack([pad_or_trim(one, frames) for one in features])
         return Encoded(self._whisper.encode(padded), tuple(one.shape[-1] for one in features))
 
@@ -106,17 +113,19 @@ class Decoder:
         *,
         beam_size: int | None = None,
         temperature: float = 0.0,
+        tokens: int | None = None,
     ) -> list[DecodingResult]:
         """What each of the windows says, all of them decoded at once.
 
         `language` is Whisper's own code; English-only models know no other. At a `temperature` texts are sampled in
-        place of a beam search.
+        place of a beam search. A text has at most so many `tokens` (None: as many as Whisper has room for).
         """
         tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.multilingual, task="transcribe", language=language)
+        prompt, longest = self._prompt(tokenizer, hotwords), self._whisper.max_length
         found = self._whisper.model.generate(
             encoded.output,
-            [self._prompt(tokenizer, hotwords)] * len(encoded.frames),
-            max_length=self._whisper.max_length,
+            [prompt] * len(encoded.frames),
+            max_length=longest if tokens is None else min(longest, len(prompt) + tokens),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
