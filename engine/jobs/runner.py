@@ -20,6 +20,7 @@ from engine.jobs.store import Job, Result
 from engine.request import Failed, FailureCode
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import NewDelivery
+from relay.service.loop import Loop, turning
 
 MOST_CRASHES = 3
 
@@ -122,12 +123,22 @@ class Runner:
         self._ending: set[int] = set()
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self.turned_at = time.monotonic()
-        self.turns = 0  # of the loop that takes jobs, whether they brought any or failed
+        self._leasing = Loop("lease", self._lease, pace.poll, wake=self._awake)
+        self._renewing = Loop("renew", self._renew, pace.lease / 3)
 
     def wake(self) -> None:
         """There is something to do."""
         self._awake.set()
+
+    @property
+    def turns(self) -> int:
+        """Of the loop that takes jobs, whether they brought any or failed."""
+        return self._leasing.turns
+
+    @property
+    def turned_at(self) -> float:
+        """When that loop last went well, on the monotonic clock."""
+        return self._leasing.succeeded_at
 
     @property
     def draining(self) -> bool:
@@ -141,30 +152,23 @@ class Runner:
 
     async def run(self) -> None:
         """Take jobs until stopped, then drain."""
-        renewing = asyncio.create_task(self._renew_regularly())
         try:
-            while not self.draining:
-                await self.run_once()
-                await self._rest()
-            await self._drain()
+            async with turning(self._renewing):
+                await self._leasing.run(until=self._stopping)
+                await self._drain()
         finally:
-            renewing.cancel()
             for task in self._running:
                 task.cancel()
-            await asyncio.gather(renewing, *self._running, return_exceptions=True)
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     async def run_once(self) -> int:
         """Start as many due jobs as there is room for; returns how many."""
-        self._awake.clear()
-        self.turns += 1
-        try:
-            jobs = await self._queue.lease(self._workers - len(self._running))
-        except StoreUnavailable as error:
-            log.error("store.error", operation="lease", kind=error.kind)
-            return 0
+        return (await self._leasing.run_once())[1] or 0
+
+    async def _lease(self) -> int:
+        jobs = await self._queue.lease(self._workers - len(self._running))
         for job in jobs:
             self._start(job)
-        self.turned_at = time.monotonic()
         return len(jobs)
 
     async def settled(self) -> None:
@@ -174,30 +178,17 @@ class Runner:
 
     async def renew_once(self) -> None:
         """Push out the leases of the jobs under way. Work on those that were deleted, or taken over, is broken off."""
+        await self._renewing.run_once()
+
+    async def _renew(self) -> None:
         if not self._running:
             return
         running = dict(self._running)
-        try:
-            held = await self._queue.renew(list(running.values()))
-        except StoreUnavailable as error:
-            log.error("store.error", operation="renew", kind=error.kind)
-            return
+        held = await self._queue.renew(list(running.values()))
         for task, job in running.items():
             if job.seq not in held | self._ending and not task.done():
                 log.warning("job.lease.lost", **{"job.id": job.id})
                 task.cancel()
-
-    async def _renew_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._pace.lease / 3)
-            await self.renew_once()
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(self._pace.poll):
-                await self._awake.wait()
-        except TimeoutError:
-            return
 
     async def _drain(self) -> None:
         log.info("engine.draining", jobs=len(self._running), drain_s=self._pace.drain)

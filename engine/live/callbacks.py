@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,6 +19,7 @@ from relay import outbox
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StoreUnavailable, StreamEnded, StreamKilled
 from relay.outbox.model import Kind, NewDelivery, OnDead, Stream, StreamState, StreamStatus
 from relay.outbox.store import BUSY_SECONDS, Connection, Database
+from relay.service.loop import Loop
 
 _WATCH_SECONDS = 0.25
 _AGAIN_SECONDS = 0.1
@@ -131,7 +132,9 @@ class CallbackWriter:
 
     async def start(self) -> None:
         """Begin to commit and to watch."""
-        works = (self._commit_forever(), self._watch_forever(), self._renew_forever())
+        watching = Loop("live.watch", self.watch_once, _WATCH_SECONDS)
+        renewing = Loop("live.renew", self.renew_once, self._liveness / 4)
+        works = (self._commit_forever(), watching.run(), renewing.run())
         self._workers = [asyncio.create_task(work) for work in works]
 
     async def stop(self) -> None:
@@ -273,20 +276,3 @@ class CallbackWriter:
             if self._tasks and not self._something.is_set():  # the database refused them
                 await asyncio.sleep(_AGAIN_SECONDS)
                 self._something.set()
-
-    async def _watch_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            await _unless_unavailable("live.watch", self.watch_once())
-
-    async def _renew_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._liveness / 4)
-            await _unless_unavailable("live.renew", self.renew_once())
-
-
-async def _unless_unavailable(operation: str, work: Awaitable[None]) -> None:
-    try:
-        await work
-    except StoreUnavailable as error:
-        log.error("store.error", operation=operation, kind=error.kind)

@@ -41,7 +41,7 @@ class Loop:
         wake: asyncio.Event | None = None,
         again: float | None = None,
         rest: Callable[[Any], Awaitable[float | None]] | None = None,
-        observer: LoopObserver,
+        observer: LoopObserver | None = None,
     ) -> None:
         self.name = name
         self.turns = 0  # whether they brought anything or failed
@@ -77,7 +77,8 @@ class Loop:
             log.error("loop.failed", loop=self.name, exc_info=error)
         if ok:
             self.succeeded_at = time.monotonic()
-        self._observer.turned(self.name, ok=ok)
+        if self._observer is not None:
+            self._observer.turned(self.name, ok=ok)
         return ok, result
 
     async def _wait(self, result: Any, *, ok: bool) -> None:
