@@ -12,8 +12,8 @@ from engine.api.metrics import HttpMetrics
 from engine.jobs.observers import Metrics as EngineMetrics
 from engine.live.observers import LiveGauges, LiveMetrics
 from relay.service.log import Lines
+from relay.telemetry.metrics import CurrentGauges, WorkerMetrics
 from relay.telemetry.metrics import Metrics as RelayMetrics
-from relay.telemetry.metrics import WorkerMetrics
 
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",), "gauge": ("",)}
 _WORST = "relay_destination_backlog_top"
@@ -40,7 +40,7 @@ class Exposed:
 def exposed() -> tuple[Exposed, ...]:
     """The daemons' own metrics, sorted by name; without those of the Python process, which differ by platform."""
     relay, engine = RelayMetrics(16), EngineMetrics(2)
-    relay.watch(draining=lambda: False, in_flight=lambda: 0, lines=Lines())
+    CurrentGauges(relay.registry, draining=lambda: False, in_flight=lambda: 0, held=lambda: 0, lines=Lines())
     WorkerMetrics(relay.registry)
     HttpMetrics(engine.registry, server.ROUTES)
     LiveMetrics(engine.registry)
