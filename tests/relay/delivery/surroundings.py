@@ -36,7 +36,7 @@ class Network:
         return self._answers.pop(0) if self._answers else answer(200)
 
 
-class CountedBook:
+class CountedStore:
     """The outbox, and how many attempts each of its transactions ended."""
 
     def __init__(self, outbox: DeliveryQueue) -> None:

@@ -405,7 +405,7 @@ async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: DeliveryQ
 # --- in any order
 
 
-class Shelf:
+class FakeSource:
     """A queue in memory that hands out what it was asked for, and remembers what came back."""
 
     def __init__(self, backlog: dict[str, int]) -> None:
@@ -447,8 +447,8 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
     backlog: dict[str, int], in_all: int, per_destination: int, steps: list[Any]
 ) -> None:
     async def play() -> None:
-        shelf, couriers, pages = Shelf(backlog), Couriers(), Pages()
-        dispatcher = Dispatcher(shelf, couriers.deliver, pages, Slots(in_all, per_destination), asyncio.Event())
+        source, couriers, pages = FakeSource(backlog), Couriers(), Pages()
+        dispatcher = Dispatcher(source, couriers.deliver, pages, Slots(in_all, per_destination), asyncio.Event())
         for step in steps:
             match step:
                 case "claim":
@@ -456,7 +456,7 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
                 case ("end", index) if couriers.started:
                     couriers.open(couriers.started[index % len(couriers.started)])
                 case ("block", index):
-                    shelf.blocked = frozenset("abcd"[index])
+                    source.blocked = frozenset("abcd"[index])
                 case _:
                     pass
             for _ in range(3):
@@ -466,8 +466,8 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
         most = {name: count for name, count in couriers.most.items() if name != "all"}
         assert all(count <= per_destination for count in most.values())
         assert len(set(couriers.started)) == len(couriers.started)
-        left = sum(map(len, shelf.backlog.values()))
-        assert left + len(shelf.returned) + len(pages.waiting) == sum(backlog.values())
-        assert shelf.returned.count("sent") == len(couriers.started) - len(pages.waiting)
+        left = sum(map(len, source.backlog.values()))
+        assert left + len(source.returned) + len(pages.waiting) == sum(backlog.values())
+        assert source.returned.count("sent") == len(couriers.started) - len(pages.waiting)
 
     asyncio.run(play())

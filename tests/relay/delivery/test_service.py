@@ -55,8 +55,8 @@ class Relay:
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
         self.metrics = Metrics(10)  # knows every loop by name
-        self.stocks = self.expiries = 0
-        self.stock_fails = False
+        self.stats_taken = self.expiries = 0
+        self.stats_fail = False
         wake = asyncio.Event()
         self.listener = database.listener(wake)
         settler = Settler(outbox, self.tell, wake)
@@ -88,8 +88,8 @@ class Relay:
         self.turns[loop, ok] += 1
 
     async def report_stats(self) -> None:
-        self.stocks += 1
-        if self.stock_fails:
+        self.stats_taken += 1
+        if self.stats_fail:
             raise ZeroDivisionError
 
     async def expire(self) -> None:
@@ -118,7 +118,7 @@ async def test_what_waited_before_the_start_is_delivered(database: Database, out
     assert set(states(database).values()) == {"delivered"}
 
 
-async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, outbox: DeliveryQueue) -> None:
+async def test_a_notification_wakes_the_relay_long_before_its_poll(database: Database, outbox: DeliveryQueue) -> None:
     relay, notifier = Relay(database, outbox), database.notifier()
     async with relay.running():
         for id_ in ("first", "second", "third"):
@@ -130,7 +130,7 @@ async def test_a_ring_wakes_the_relay_long_before_its_poll(database: Database, o
     notifier.close()
 
 
-async def test_a_lost_ring_costs_one_poll(database: Database, outbox: DeliveryQueue) -> None:
+async def test_a_lost_notification_costs_one_poll(database: Database, outbox: DeliveryQueue) -> None:
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60))
     async with relay.running():
         put(database, new("unannounced"))
@@ -215,9 +215,9 @@ async def test_a_fault_in_one_loop_stops_no_other(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60), stats=0.01)
-    relay.stock_fails = True
+    relay.stats_fail = True
     async with relay.running() as task:
-        while relay.stocks < 3:
+        while relay.stats_taken < 3:
             await asyncio.wait([task], timeout=0.01)
         put(database, new("d1"))
         assert await relay.delivered() == "d1"

@@ -19,7 +19,7 @@ from relay.service.loop import Loop, turning
 from relay.telemetry.metrics import Metrics
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
-from tests.relay.delivery.surroundings import CountedBook, full_disk
+from tests.relay.delivery.surroundings import CountedStore, full_disk
 
 
 class Told:
@@ -65,12 +65,12 @@ async def running(settler: Settler) -> AsyncIterator[None]:
 async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one_go(
     database: Database, outbox: DeliveryQueue, told: Told
 ) -> None:
-    book = CountedBook(outbox)
-    settler = Settler(book, told, asyncio.Event())
+    store = CountedStore(outbox)
+    settler = Settler(store, told, asyncio.Event())
     enter(settler, *await claim(database, outbox, 5))
     assert len(settler.waiting) == 5
     await settler.run_once()
-    assert book.batches == [5]
+    assert store.batches == [5]
     assert settler.waiting == []
     assert told.batches.get_nowait() == ["d1", "d2", "d3", "d4", "d5"]
     assert told.batches.empty()
@@ -87,24 +87,24 @@ async def test_observers_hear_only_of_what_is_on_disk(database: Database, outbox
 
 
 async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: DeliveryQueue, told: Told) -> None:
-    book = CountedBook(outbox)
-    await Settler(book, told, asyncio.Event()).run_once()
-    assert book.batches == []
+    store = CountedStore(outbox)
+    await Settler(store, told, asyncio.Event()).run_once()
+    assert store.batches == []
     assert told.batches.empty()
 
 
 async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_share_one_write(
     database: Database, outbox: DeliveryQueue, told: Told
 ) -> None:
-    book = CountedBook(outbox)
-    settler = Settler(book, told, asyncio.Event())
+    store = CountedStore(outbox)
+    settler = Settler(store, told, asyncio.Event())
     first, *others = await claim(database, outbox, 6)
     async with running(settler), asyncio.timeout(5):
         enter(settler, first)
         assert await told.batches.get() == ["d1"]
         enter(settler, *others)
         assert await told.batches.get() == ["d2", "d3", "d4", "d5", "d6"]
-    assert book.batches == [1, 5]
+    assert store.batches == [1, 5]
 
 
 @on_sqlite
@@ -233,8 +233,8 @@ async def test_what_a_cancelled_write_held_is_written_by_the_next(
 async def test_two_turns_at_once_write_each_attempt_once(
     database: Database, path: Path, outbox: DeliveryQueue, told: Told
 ) -> None:
-    book = CountedBook(outbox)
-    settler = Settler(book, told, asyncio.Event())
+    store = CountedStore(outbox)
+    settler = Settler(store, told, asyncio.Event())
     first, second = await claim(database, outbox, 2)
     enter(settler, first)
     with closing(connect(path)) as other:
@@ -244,7 +244,7 @@ async def test_two_turns_at_once_write_each_attempt_once(
         enter(settler, second)
         other.execute("ROLLBACK")
     await asyncio.gather(*turns)
-    assert book.batches == [1, 1]
+    assert store.batches == [1, 1]
     assert told.ids() == ["d1", "d2"]
     assert settler.take_stale() == 0
     assert settler.waiting == []
