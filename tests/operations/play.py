@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.admin import operations
@@ -132,6 +133,7 @@ def stage(folder: Path, found: Places) -> Stage:
         relay__http__exchange_timeout=0.6,
         relay__http__connect_timeout=0.5,
         engine__workers=1,
+        engine__live__sessions=1,
     )
 
 
@@ -208,14 +210,28 @@ def _transcribe(scene: Stage) -> None:
     until(lambda: 'engine_jobs_total{result="done"} 1.0' in fetch(f"{scene.engine_url}/metrics"))
 
 
+_WAV_HEADER = 44
+
+
 async def _dictate(scene: Stage, engine: Process) -> None:
-    """A live session, heard to its end, once it is known what that costs."""
+    """Live sessions, heard to their end, once it is known what that costs: one with a callback, and one that is shown
+    interim results, beside which there is no room for another."""
     await engine.event("live.measured")
-    url = f"{scene.engine_url}/v1/listen?callback={scene.callback_url}"
-    async with aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
-        await socket.send_bytes(first_seconds(1.0))
-        await socket.send_str('{"type":"CloseStream"}')
-        assert [message.json()["type"] async for message in socket] == ["Metadata"]
+    listen = f"{scene.engine_url}/v1/listen"
+    async with aiohttp.ClientSession() as http:
+        async with http.ws_connect(listen, params={"callback": scene.callback_url}) as socket:
+            await socket.send_bytes(first_seconds(1.0))
+            await socket.send_str('{"type":"CloseStream"}')
+            assert [message.json()["type"] async for message in socket] == ["Metadata"]
+        await engine.event("live.ended")
+        raw = {"encoding": "linear16", "sample_rate": "16000", "interim_results": "true"}
+        async with http.ws_connect(listen, params=raw) as socket:
+            await socket.send_bytes(first_seconds(0.9)[_WAV_HEADER:])  # a sentence has begun
+            assert (await socket.receive_json())["is_final"] is False
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
+                await http.ws_connect(listen)
+            await socket.send_str('{"type":"CloseStream"}')
+            assert [message.json()["type"] async for message in socket][-1] == "Metadata"
 
 
 def _operate(database: Database) -> None:

@@ -445,7 +445,9 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
     table = (await engine("models", "list")).out.splitlines()
     assert table[0].split() == ["MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH"]
     assert table[1].split()[:7] == ["tiny.en", "en", "78.1", "MB", "verified", "-", "default"]
-    assert [line.split()[1:7] for line in table if line.startswith("mine")] == [["99", "606", "bytes", "whole", "-", "own"]]
+    assert [line.split()[1:7] for line in table if line.startswith("mine")] == [
+        ["99", "606", "bytes", "whole", "-", "own"]
+    ]
     assert "half/model: var/models/half/model has no config.json, tokenizer.json, vocabulary.*" in table
 
 
