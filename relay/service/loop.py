@@ -57,6 +57,8 @@ class Loop:
 
     async def run(self, until: asyncio.Event | None = None) -> None:
         """Turn until cancelled, or until the first turn that ends after `until` was set: set `wake` too."""
+        if self._every is None:  # the first who wakes it must not wait for what would follow an empty turn
+            await self._wake.wait()
         while until is None or not until.is_set():
             ok, result = await self.run_once()
             await self._wait(result, ok=ok)

@@ -76,9 +76,11 @@ async def test_an_outage_is_told_once_until_it_changes_or_ends() -> None:
 async def test_what_wakes_a_loop_brings_the_next_turn_at_once() -> None:
     work, wake = Work(), asyncio.Event()
     async with turning(Loop("count", work, None, wake=wake, observer=work)):
+        await asyncio.sleep(0)
+        assert work.done == 0
         for turns in (1, 2, 3):
-            await work.until(turns)
             wake.set()
+            await work.until(turns)
 
 
 async def test_after_a_failure_nothing_wakes_a_loop_that_backs_off() -> None:
@@ -106,7 +108,7 @@ async def test_a_loop_that_knows_better_how_long_to_rest_is_told_what_its_turn_b
 @pytest.mark.parametrize("before", [True, False])
 async def test_a_loop_ends_when_it_is_told_to_stop(before: bool) -> None:
     work, wake, stop = Work(), asyncio.Event(), asyncio.Event()
-    loop = Loop("count", work, None, wake=wake, observer=work)
+    loop = Loop("count", work, 60.0, wake=wake, observer=work)
     if before:
         stop.set()
     running = asyncio.create_task(loop.run(until=stop))
@@ -121,7 +123,7 @@ async def test_a_loop_ends_when_it_is_told_to_stop(before: bool) -> None:
 
 async def test_a_loop_is_busy_only_while_it_turns() -> None:
     work, wake = Work(), asyncio.Event()
-    loop = Loop("count", work, None, wake=wake, observer=work)
+    loop = Loop("count", work, 60.0, wake=wake, observer=work)
     assert loop.busy_since is None
     async with turning(loop):
         await work.until(1)
