@@ -40,7 +40,8 @@ from engine.live.session import Limits as LiveLimits
 from engine.live.sessions import Sessions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER as LIVE_WORKER
-from engine.recognisers.workers.live_pool import LivePool, PassMade
+from engine.recognisers.workers.live_pool import LivePool
+from engine.recognisers.workers.live_recognition import PassMade
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.pool import Pool
 from engine.recognisers.workers.scheduler import Moved

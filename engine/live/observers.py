@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from engine.dialects.live import Ending, LiveRequest
 from engine.live.conversation import Lateness, SessionEnded
 from engine.live.sessions import LiveRecord, Reason, SessionRefused
-from engine.recognisers.workers.live_pool import PassMade
+from engine.recognisers.workers.live_recognition import PassMade
 from relay.guard.rules import Refusal, Rules
 from relay.guard.url import LIVE, read
 

@@ -19,7 +19,8 @@ from engine.audio.decode import decode
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
 from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
 from engine.recognisers.whisper.live_session import MOST_UNHEARD
-from engine.recognisers.workers.live_pool import NICENESS, LivePool, PassMade, PooledRecognition
+from engine.recognisers.workers.live_pool import NICENESS, LivePool
+from engine.recognisers.workers.live_recognition import PassMade, PooledRecognition
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.worker import NICENESS as RECORDED_NICENESS
 from engine.request import FailureCode, RawFormat
