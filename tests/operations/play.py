@@ -223,15 +223,10 @@ async def _dictate(scene: Stage, engine: Process) -> None:
             await socket.send_bytes(first_seconds(1.0))
             await socket.send_str('{"type":"CloseStream"}')
             assert [message.json()["type"] async for message in socket] == ["Metadata"]
-<<<<<<< /tmp/live/a
-        async with http.ws_connect(listen, params={"interim_results": "true"}) as socket:
-            await socket.send_bytes(first_seconds(2.0))
-=======
         await engine.event("live.ended")
         raw = {"encoding": "linear16", "sample_rate": "16000", "interim_results": "true"}
         async with http.ws_connect(listen, params=raw) as socket:
             await socket.send_bytes(first_seconds(0.9)[_WAV_HEADER:])  # a sentence has begun
->>>>>>> /tmp/live/c
             assert (await socket.receive_json())["is_final"] is False
             with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
                 await http.ws_connect(listen)
