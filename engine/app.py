@@ -73,20 +73,20 @@ async def run(settings: Settings, live_worker: str = LIVE_WORKER) -> None:
     database = settings.outbox.database  # one for all rooms: it knows the time since it was first asked, by `migrate`
     await asyncio.to_thread(migrate, database)
     async with AsyncExitStack() as stack:
-        house = House(settings, database, stack, live_worker)
-        await house.open()
-        _obey_signals(house.runner)
-        address = await _serve(stack, house.application, settings.engine)
-        log.info("engine.ready", address=address)
+        engine = Engine(settings, database, stack, live_worker)
+        await engine.open()
         supervisor = Supervisor(os.environ)
+        _obey_signals(engine.runner, supervisor)
+        address = await _serve(stack, engine.application, settings.engine)
+        log.info("engine.ready", address=address)
         supervisor.ready()
-        stack.callback(asyncio.create_task(supervisor.feed(lambda: house.runner.turns)).cancel)
+        stack.callback(asyncio.create_task(supervisor.feed(lambda: engine.runner.turns)).cancel)
         # While jobs drain, health and metrics are still answered, and what is submitted is kept for the next start.
-        await house.runner.run()
+        await engine.runner.run()
     log.info("engine.stopped")
 
 
-class House:
+class Engine:
     """The rooms of one engine, wired."""
 
     def __init__(
@@ -384,13 +384,14 @@ def _announce(settings: Settings) -> None:
         log.warning("guard.networks.opened", networks=opened)
 
 
-def _obey_signals(runner: Runner) -> None:
+def _obey_signals(runner: Runner, supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
         if runner.draining:
             log.warning("engine.stopped", reason="second signal")
             os._exit(128 + number)
+        supervisor.stopping()
         runner.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

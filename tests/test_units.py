@@ -99,19 +99,21 @@ async def test_a_daemon_tells_its_service_manager_how_it_is(daemon: str, tmp_pat
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_relay_tells_its_service_manager_that_it_stops(workers: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("daemon", "workers"), [("relay", "1"), ("relay", "2"), ("engine", "1")])
+async def test_a_daemon_tells_its_service_manager_that_it_stops(daemon: str, workers: str, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
         environment = {
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
             "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{tmp_path}/outspoken.db",
+            "OUTSPOKEN_ENGINE__AUDIO_DIR": str(tmp_path / "audio"),
+            "OUTSPOKEN_ENGINE__PORT": "0",
             "OUTSPOKEN_RELAY__PORT": "0",
             "OUTSPOKEN_RELAY__ADMIN__PORT": "0",
             "OUTSPOKEN_RELAY__WORKERS": workers,
         }
-        process = await Process.start("relay", "run", env=environment)
-        await process.event("relay.ready")
+        process = await Process.start(daemon, "run", env=environment)
+        await process.event(f"{daemon}.ready")
         assert await process.stop() == 0
         assert [manager.recv(100).decode() for _ in range(2)] == ["READY=1", "STOPPING=1"]
