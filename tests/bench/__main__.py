@@ -107,6 +107,7 @@ BENCHES = (
             "engine.live.lag.one.interims_per_s": ">= 1",
         },
     ),
+    Bench(live_lag.beside, live_lag.goals("beside")),
     Bench(live_lag.four, live_lag.goals("four")),
     Bench(
         live_lag.crowd,

@@ -1,7 +1,8 @@
 """engine.live.lag: how late live results are while people speak in real time, with the default model's real weights.
 
 A result is late from the moment at which the last audio that it covers was sent to the moment at which it is read. Each
-caller says something else, without a pause but those of a reader. One, four, and more than the machine can keep.
+caller says something else, without a pause but those of a reader. There is one, one beside recordings that are being
+transcribed, four, and more than the machine can keep.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import aiohttp
 import uvloop
 from aiohttp import WSMsgType
 
-from tests.bench.engine import Running, engine
+from tests.bench.engine import Running, engine, speech
 from tests.bench.stand import Result, Scale
 from tests.clips import RATE, Clip, clips
 
@@ -78,6 +79,13 @@ def one(scale: Scale) -> Result:
     }
 
 
+def beside(scale: Scale) -> Result:
+    """One caller, while as many recordings are transcribed as ever are."""
+    with engine(workers=None, live__capacity_share=_UNBOUNDED) as running:
+        callers = uvloop.run(_speak(running, 1, scale.live_seconds, recordings=2))
+    return _of_many("beside", callers, scale.live_seconds)
+
+
 def four(scale: Scale) -> Result:
     """Four share it."""
     with engine(workers=None, live__capacity_share=_UNBOUNDED) as running:
@@ -113,14 +121,16 @@ def _of_many(name: str, callers: list[Caller], seconds: float) -> Result:
     }
 
 
-async def _speak(running: Running, callers: int, seconds: float) -> list[Caller]:
-    """So many come, a moment apart, and those who are let in speak for so long."""
+async def _speak(running: Running, callers: int, seconds: float, recordings: int = 0) -> list[Caller]:
+    """So many come, a moment apart, and those who are let in speak for so long; and meanwhile recordings are sent, one
+    after another, on so many connections."""
     url = f"http://127.0.0.1:{running.port}"
     await asyncio.to_thread(_measured, url)
     admitted: list[Caller] = []
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         tasks: list[asyncio.Task[None]] = []
+        sending = [asyncio.create_task(_send(http, url)) for _ in range(recordings)]
         for clip in islice(cycle(clips("en")), callers):
             with suppress(aiohttp.WSServerHandshakeError):
                 socket = await stack.enter_async_context(http.ws_connect(f"{url}{PATH}"))
@@ -128,7 +138,18 @@ async def _speak(running: Running, callers: int, seconds: float) -> list[Caller]
                 tasks += map(asyncio.create_task, (caller.speak(socket, seconds), caller.listen(socket)))
             await asyncio.sleep(_APART_SECONDS)
         await asyncio.gather(*tasks)
+        for one in sending:
+            one.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
     return admitted
+
+
+async def _send(http: aiohttp.ClientSession, url: str) -> None:
+    """A recording of a minute, again and again."""
+    while True:
+        async with http.post(f"{url}/v1/listen", data=speech(60.0)) as answer:
+            assert answer.status == 200
+            await answer.read()
 
 
 def _measured(url: str) -> None:
