@@ -37,6 +37,12 @@ _SHORTEST, _MARGIN, _STEP = 1000, 100, 50
 """Frames of 10 ms: what a window is padded to at least, by at least, and in steps of. Encoding the 30 s that Whisper
 was trained on costs four times as much as 10 s, and on a processor more than all else for a short window."""
 
+_TOKENS, _TOKENS_PER_SECOND = 32, 25
+"""More than anybody says: there a loop ends."""
+
+_SPREAD = 1.3
+"""By what factor the contexts of a batch may differ: a minute of speech takes 14 % less than in one batch of all."""
+
 _SILENCE = 9600
 """Samples after a window, 0.6 s: a sentence that ends in silence gets its full stop."""
 
@@ -93,15 +99,17 @@ class Decoder:
         """The longest that a window may be: 30 s."""
         return float(self._whisper.feature_extractor.n_samples / SAMPLE_RATE)
 
+    def alike(self, shortest: float, longest: float) -> bool:
+        """Whether windows of these seconds are best decoded at once: all of a batch are padded to the longest."""
+        return self._context(int(100 * longest)) <= _SPREAD * self._context(int(100 * shortest))
+
     def encode(self, windows: Sequence[Samples], *, whole: bool = False, shortest: int = _SHORTEST) -> Encoded:
         """Windows of 16 kHz mono, none longer than `window_seconds`, for as many decodings as are needed. `whole` pads
         them to 30 s as in Whisper's training: slower, and a little surer. Else they are padded to `shortest` frames of
         10 ms at least."""
         features = [self._features(window) for window in windows]
-        frames = self._whisper.feature_extractor.nb_max_frames
-        if self._short and not whole:
-            longest = max(one.shape[-1] for one in features) + _MARGIN
-            frames = min(frames, max(shortest, -(-longest // _STEP) * _STEP))
+        longest = max(one.shape[-1] for one in features)
+        frames = self._whisper.feature_extractor.nb_max_frames if whole else self._context(longest, shortest)
         padded = np.stack([pad_or_trim(one, frames) for one in features])
         return Encoded(self._whisper.encode(padded), tuple(one.shape[-1] for one in features))
 
@@ -113,19 +121,19 @@ class Decoder:
         *,
         beam_size: int | None = None,
         temperature: float = 0.0,
-        tokens: int | None = None,
     ) -> list[DecodingResult]:
         """What each of the windows says, all of them decoded at once.
 
         `language` is Whisper's own code; English-only models know no other. At a `temperature` texts are sampled in
-        place of a beam search. A text has at most so many `tokens` (None: as many as Whisper has room for).
+        place of a beam search. A text ends where it is longer than anybody could have said it.
         """
         tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.multilingual, task="transcribe", language=language)
-        prompt, longest = self._prompt(tokenizer, hotwords), self._whisper.max_length
+        prompt = self._prompt(tokenizer, hotwords)
+        tokens = len(prompt) + _TOKENS + max(encoded.frames) * _TOKENS_PER_SECOND // 100
         found = self._whisper.model.generate(
             encoded.output,
             [prompt] * len(encoded.frames),
-            max_length=longest if tokens is None else min(longest, len(prompt) + tokens),
+            max_length=min(self._whisper.max_length, tokens),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
@@ -141,6 +149,11 @@ class Decoder:
         """Whisper's code of every language and how likely it is spoken in the window; they add up to one."""
         found = self._whisper.model.detect_language(self.encode([window]).output)[0]
         return [(token[2:-2], float(likely)) for token, likely in found]
+
+    def _context(self, frames: int, shortest: int = _SHORTEST) -> int:
+        """What windows of up to so many frames are padded to."""
+        most: int = self._whisper.feature_extractor.nb_max_frames
+        return min(most, max(shortest, -(-(frames + _MARGIN) // _STEP) * _STEP)) if self._short else most
 
     def _features(self, window: Samples) -> Any:
         return self._whisper.feature_extractor(np.pad(window, (0, _SILENCE)))[..., :-1]

@@ -51,6 +51,7 @@ class WindowDecoder(Protocol):
 
     @property
     def batch_size(self) -> int: ...
+    def alike(self, shortest: float, longest: float) -> bool: ...
     def encode(self, windows: Sequence[Samples], *, whole: bool = False) -> Encoded: ...
     def decode(
         self, encoded: Encoded, language: str, hotwords: Iterable[str] = (), *, temperature: float = 0.0
@@ -107,7 +108,7 @@ class Hearing:
         self._windows = heard
         words: list[Word] = []
         done, total = 0.0, sum(window.span.seconds for window in heard)
-        for batch in _batches(heard, self._decoder.batch_size):
+        for batch in self._batches(heard):
             words += self._decoded(batch)
             done += sum(window.span.seconds for window in batch)
             yield self._sound.seconds * done / total
@@ -133,6 +134,23 @@ class Hearing:
             Gap(channel, round(start + hole.start, 3), round(start + hole.end, 3), self._reason(hole))
             for hole in unheard(self._sound.speech, stand, MISSED)
         ]
+
+    def _batches(self, heard: Sequence[Window]) -> Iterator[Sequence[Window]]:
+        """Windows of one language and of like length."""
+        batch: list[Window] = []
+        for window in sorted(heard, key=lambda one: (one.language, one.span.seconds)):
+            if batch and not self._joins(batch, window):
+                yield batch
+                batch = []
+            batch.append(window)
+        if batch:
+            yield batch
+
+    def _joins(self, batch: Sequence[Window], window: Window) -> bool:
+        first = batch[0]
+        if len(batch) == self._decoder.batch_size or window.language != first.language:
+            return False
+        return self._decoder.alike(first.span.seconds, window.span.seconds)
 
     def _decoded(self, batch: Sequence[Window]) -> Iterator[Word]:
         """The words of windows of one language, decoded together; of those that cannot be believed there are none."""
@@ -174,13 +192,6 @@ class Hearing:
     def _reason(self, hole: Span) -> GapReason:
         looped = any(loop.start < hole.end and hole.start < loop.end for loop in self._loops)
         return GapReason.REPETITIVE if looped else GapReason.UNHEARD
-
-
-def _batches(heard: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
-    """Windows of one language and of like length: a batch is padded to its longest."""
-    for language in dict.fromkeys(window.language for window in heard):
-        same = sorted((one for one in heard if one.language == language), key=lambda one: one.span.seconds)
-        yield from (same[number : number + size] for number in range(0, len(same), size))
 
 
 def _near(word: Word, others: Iterable[Word]) -> bool:

@@ -19,9 +19,6 @@ _INTERIM_FRAMES, _FINAL_FRAMES = 1000, 1500
 """What a stretch is padded to at least, in frames of 10 ms. With 5 s the model falls into loops, and with 10 s it adds
 words to short stretches now and then; with 15 s it understands as much as with 30, at less than half the cost."""
 
-_TOKENS, _TOKENS_PER_SECOND = 32, 25
-"""More than anybody says: there a loop ends."""
-
 _TEMPERATURES = (0.0, 0.4, 0.8)
 """For a stretch that made no sense: fewer than for a file, because others wait."""
 
@@ -83,9 +80,7 @@ class LiveWhisper:
         beam_size: int | None = None,
         temperature: float = 0.0,
     ) -> DecodingResult:
-        (frames,) = encoded.frames
-        tokens = _TOKENS + frames * _TOKENS_PER_SECOND // 100
         (result,) = self._decoder.decode(
-            encoded, language, options.hotwords, beam_size=beam_size, temperature=temperature, tokens=tokens
+            encoded, language, options.hotwords, beam_size=beam_size, temperature=temperature
         )
         return result

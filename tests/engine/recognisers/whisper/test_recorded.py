@@ -143,7 +143,7 @@ class Forgetful:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._first = True
-        self.encode = decoder.encode
+        self.alike, self.encode = decoder.alike, decoder.encode
 
     def decode(
         self, encoded: Encoded, language: str, hotwords: Iterable[str] = (), *, temperature: float = 0.0
@@ -162,6 +162,9 @@ class Looping:
 
     def __init__(self) -> None:
         self.temperatures: set[float] = set()
+
+    def alike(self, shortest: float, longest: float) -> bool:
+        return shortest <= longest
 
     def encode(self, windows: Sequence[Samples], *, whole: bool = False) -> Encoded:
         return Encoded(whole, tuple(len(window) // 160 for window in windows))
