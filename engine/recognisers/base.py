@@ -55,7 +55,7 @@ class Spec:
 
     `memory` is what it is expected to take, in bytes; `model` is its directory, `name` what it is called; `device` is
     cpu, cuda or auto, `compute_type` one of CTranslate2's or auto; `threads` counts processor threads (0: the
-    library's choice), `batch_size` windows of 30 s heard at once.
+    library's choice), `batch_size` windows of up to 20 s heard at once.
     """
 
     memory: int = 0
