@@ -142,7 +142,8 @@ class LiveWorker:
         if recogniser is None:
             self._say(number, wire.Unloadable())
         else:
-            self._outside(partial(measure, recogniser.hear), lambda costs: self._say(number, wire.Measured(costs)))
+            find_out = partial(measure, recogniser.hear, self._passes)
+            self._outside(find_out, lambda costs: self._say(number, wire.Measured(costs)))
 
     def _close(self, number: int) -> None:
         if entry := self._sessions.pop(number, None):

@@ -140,6 +140,6 @@ def test_passes_in_several_threads_hear_what_each_is_about() -> None:
 def test_the_built_in_sample_is_understood_and_tells_what_passes_cost() -> None:
     heard = whisper().hear(Pass(0.0, sample(), final=True), OPTIONS)
     assert " ".join(texts(heard.words)) == "if nobody answers the door we will try again later"
-    costs = measure(whisper().hear)
+    costs = measure(whisper().hear, 2)
     assert costs.final > 0
     assert costs.interim > 0
