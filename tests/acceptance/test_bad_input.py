@@ -283,7 +283,7 @@ async def test_hours_that_nobody_announced_cost_no_more_than_the_longest_audio_a
     assert (await as_a_job(world, bomb))["err_msg"] == body["err_msg"]
     after = world.workers()
     assert after.keys() == before.keys(), "no worker died of it"
-    assert max(after[pid] - before[pid] for pid in after) < 16 * MIB
+    assert max(after[pid] - before[pid] for pid in after) < 64 * MIB, "all of it would be a thousand"
 
 
 async def timed(call: Any) -> tuple[Any, float]:

@@ -28,6 +28,7 @@ from tests.clips import RATE, Clip, clips
 PATH = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&endpointing=300"
 PIECE_SECONDS = 0.1
 _BYTES_PER_SECOND = 2 * RATE
+_MEASURING_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 _APART_SECONDS = 0.3  # so that callers are not in step
 _UNBOUNDED = "100"  # of what the machine can keep: nobody is refused, however busy it is
@@ -154,12 +155,14 @@ async def _send(http: aiohttp.ClientSession, url: str) -> None:
 
 def _measured(url: str) -> None:
     """Wait until the engine knows what it can keep."""
-    while True:
+    give_up = time.monotonic() + _MEASURING_SECONDS
+    while time.monotonic() < give_up:
         with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
             metrics = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#")
         if float(metrics["engine_live_capacity_sessions"]) > 0:
             return
         time.sleep(_POLL_SECONDS)
+    raise TimeoutError("the engine never measured what its recogniser costs; its log says why")
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

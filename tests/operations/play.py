@@ -249,7 +249,9 @@ def _at_rest(scene: Stage, observed: Observed) -> bool:
     ((waiting,),) = rows(observed.database, still)
     ((attempts, last),) = rows(observed.database, "SELECT count(*), max(started_at + duration) FROM attempts")
     observed.samples = read(fetch(scene.metrics_url))
+    ((dead,),) = rows(observed.database, "SELECT count(*) FROM deliveries WHERE state = 'dead'")
     counted = observed.count("relay_outbox_stats_timestamp_seconds") > last
+    counted &= observed.count("relay_outbox_deliveries", state="dead") == dead  # those expire without an attempt
     return not waiting and counted and observed.total("relay_delivery_attempts_total") == attempts
 
 

@@ -464,7 +464,9 @@ async def test_the_list_says_what_the_running_engine_has_loaded(engine: Engine) 
     async for line in running.stdout:
         if json.loads(line)["event"] == "engine.ready":
             break
-    assert await loaded() == {"default": 1, "own": 0}
+    said = await loaded()
+    assert said["own"] == 0
+    assert said["default"] in {1, 2}, "for recordings, and perhaps for live speech already"
     running.terminate()
     await running.communicate()
 
