@@ -15,7 +15,7 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from engine.api import deepgram, deepgram_live, gladia, requests, results, server
+from engine.api import deepgram, gladia, requests, results, server
 from engine.api.body import Limits
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool
@@ -135,7 +135,7 @@ class Engine:
         self.application = server.build(
             self._http,
             deepgram.routes(self._deepgram()),
-            deepgram_live.routes(self._deepgram_live()),
+            deepgram.live_routes(self._deepgram_live()),
             gladia.routes(gladia_parts),
             gladia.live_routes(self._gladia_live),
             requests.routes(requests.Parts(self._keys, self._archive, self._results)),
@@ -221,8 +221,8 @@ class Engine:
             event_names=self._engine.gladia.event_names,
         )
 
-    def _deepgram_live(self) -> deepgram_live.Parts:
-        return deepgram_live.Parts(
+    def _deepgram_live(self) -> deepgram.LiveParts:
+        return deepgram.LiveParts(
             keys=self._keys,
             catalogue=self._catalogue,
             raw_format=raw_format,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.api.door import invite, weigh
+from engine.api.admission import invite, weigh
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.errors import TooLarge

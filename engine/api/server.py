@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from engine.api import deepgram, door, gladia, requests, results
+from engine.api import admission, deepgram, gladia, requests, results
 from engine.api.errors import identify
 from engine.api.metrics import HttpMetrics
 
@@ -23,7 +23,7 @@ READ_AHEAD = 256 * 1024
 
 def build(metrics: HttpMetrics, *rooms: Iterable[web.RouteDef]) -> web.Application:
     """The engine's application, of the routes of every room. Whoever built their parts opens and closes them."""
-    app = web.Application(middlewares=[metrics.middleware, door.mind, identify])
+    app = web.Application(middlewares=[metrics.middleware, admission.mind, identify])
     for routes in rooms:
         app.add_routes(routes)
     return app

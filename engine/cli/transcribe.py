@@ -23,9 +23,9 @@ import typer
 from engine.cli.terminal import Config, Exit, complain, complaints, console, settings
 from engine.dialects import subtitles
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.deepgram.parameters import parse
-from engine.dialects.deepgram.render import render
-from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.deepgram.errors import BadRequest
+from engine.dialects.deepgram.recorded_parameters import parse
+from engine.dialects.deepgram.results import render
 from engine.dialects.warnings import missing
 from engine.dialects.words import prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied

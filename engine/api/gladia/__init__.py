@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from engine.api.door import uninvited
-from engine.api.gladia.jobs import Jobs
+from engine.api.admission import uninvited
+from engine.api.gladia.documents import Parts
 from engine.api.gladia.live import Live, LiveParts
-from engine.api.gladia.parts import Parts
+from engine.api.gladia.recorded import Jobs
 from engine.api.gladia.uploads import Uploads
 
 __all__ = ["PATHS", "Live", "LiveParts", "Parts", "live_routes", "routes"]

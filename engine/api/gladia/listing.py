@@ -12,7 +12,7 @@ from aiohttp import web
 
 from engine.api.auth import authenticate_gladia
 from engine.api.errors import Rejected
-from engine.api.gladia.parts import Parts
+from engine.api.gladia.documents import Parts
 from engine.dialects.gladia import Listing, Problem, parse_listing
 from engine.jobs.archive import Selection
 from engine.record import Record

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from engine.api.auth import authenticate_gladia
 from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.gladia.documents import Parts, answer
 from engine.api.gladia.listing import page, rendered
-from engine.api.gladia.parts import Parts, answer
 from engine.api.socket import Socket, refusal
 from engine.api.trace import traceparent
 from engine.dialects.gladia import (

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from aiohttp import web
 
+from engine.api.admission import enter
 from engine.api.auth import authenticate_gladia
 from engine.api.body import is_json, pieces
-from engine.api.door import enter
 from engine.api.errors import REQUEST_ID, Rejected
-from engine.api.gladia.parts import MAX_JSON, Parts, answer
+from engine.api.gladia.documents import MAX_JSON, Parts, answer
 from engine.api.multipart import FormData, Malformed, Part
 from engine.audio.decode import AudioInfo
 from engine.audio.sink import Stored, store

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.deepgram.parameters import RawReader, parse
+from engine.dialects.deepgram.errors import BadRequest
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.deepgram.recorded_parameters import RawReader, parse
 from engine.dialects.live import LiveRequest
 from engine.events import LiveOptions
 from engine.request import RawFormat, Request

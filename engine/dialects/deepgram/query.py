@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from engine.dialects.deepgram.reply import BadRequest, invalid_parameter
+from engine.dialects.deepgram.errors import BadRequest, invalid_parameter
 
 MAX_TEXT = 2048
 """Characters in one value of a repeatable parameter: Deepgram's limit for `extra`."""

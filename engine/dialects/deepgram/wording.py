@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from engine.dialects.deepgram.numerals import as_digits
-from engine.dialects.deepgram.parameters import Options
+from engine.dialects.deepgram.recorded_parameters import Options
 from engine.dialects.words import substitute
 from engine.transcript import Channel, Segment, Word
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from engine.dialects.gladia.reply import Problem, invalid
+from engine.dialects.gladia.errors import Problem, invalid
 from engine.record import State
 
 MAX_LIMIT = 100

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.dialects.catalogue import Catalogue
+from engine.dialects.gladia.errors import Problem, invalid
 from engine.dialects.gladia.fields import Fields
-from engine.dialects.gladia.parameters import MAX_URL, REFUSED, Options, Reader, custom_metadata
 from engine.dialects.gladia.phrases import Phrases
-from engine.dialects.gladia.reply import Problem, invalid
+from engine.dialects.gladia.recorded_parameters import MAX_URL, REFUSED, Options, Reader, custom_metadata
 from engine.dialects.live import LiveRequest
 from engine.events import LiveOptions
 from engine.request import Callback, RawFormat, Request

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import WSMsgType, web
 from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram_live, gladia
+from engine.api import deepgram, gladia
 from engine.api.metrics import HttpMetrics
 from engine.api.server import ROUTES, build, runner
 from engine.api.spool import Spool
@@ -115,7 +115,7 @@ async def stage(
         "limits": limits or Limits(),
         "max_message": max_message,
     }
-    spoken = deepgram_live.Parts(keys, CATALOGUE, resolver=resolver, mirror=mirror, **shared)
+    spoken = deepgram.LiveParts(keys, CATALOGUE, resolver=resolver, mirror=mirror, **shared)
     parts = gladia.Parts(
         keys=keys,
         catalogue=CATALOGUE,
@@ -129,7 +129,7 @@ async def stage(
         metrics=metrics,
     )
     live = gladia.Live(parts, gladia.LiveParts(integers=integers, **shared))
-    application = build(metrics, deepgram_live.routes(spoken), gladia.live_routes(live))
+    application = build(metrics, deepgram.live_routes(spoken), gladia.live_routes(live))
     application.on_shutdown.append(partial(_stop, sessions, live))
     app = runner(application, shutdown_seconds=1.0)
     await app.setup()

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from engine.api.admission import enter
 from engine.api.auth import authenticate_gladia
-from engine.api.door import enter
 from engine.api.errors import REQUEST_ID, Rejected, identity
+from engine.api.gladia.documents import MAX_JSON, Parts, answer
 from engine.api.gladia.listing import page, rendered
-from engine.api.gladia.parts import MAX_JSON, Parts, answer
 from engine.api.gladia.uploads import file_of
 from engine.api.trace import traceparent
 from engine.dialects.gladia import (

@@ -12,9 +12,9 @@ from typing import Any, TypedDict
 import orjson
 
 from engine.dialects.catalogue import Abilities, Catalogue
+from engine.dialects.gladia.errors import Problem, invalid
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases, phrases
-from engine.dialects.gladia.reply import Problem, invalid
 from engine.dialects.subtitles import DEFAULT
 from engine.request import Callback, Request
 

@@ -19,9 +19,8 @@ from engine.live.session import Limits
 from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode, RawFormat
 from relay.outbox.store import Database
+from tests.engine.api.live_stage import Stage, messages, next_message, stage
 from tests.engine.live.recogniser import HELLO
-
-from .live_stage import Stage, messages, next_message, stage
 
 RAW = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
 RAW_INTERIM = f"{RAW}&interim_results=true"

@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
+from engine.dialects.gladia.errors import timestamp
 from engine.dialects.gladia.live_parameters import LiveOptionsKept
 from engine.dialects.gladia.receipts import Receipts
-from engine.dialects.gladia.render import Utterance, job, result, utterance_document
-from engine.dialects.gladia.reply import timestamp
+from engine.dialects.gladia.results import Utterance, job, result, utterance_document
 from engine.dialects.live import Answered, Audio, Ending, Finish, Goodbye, LiveRequest, Message, Said
 from engine.dialects.words import substitute
 from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
 from engine.dialects.catalogue import Abilities, Catalogue
+from engine.dialects.deepgram.errors import BadRequest, invalid_callback, no_such_model
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.deepgram.reply import BadRequest, invalid_callback, no_such_model
 from engine.errors import AudioError
 from engine.request import Callback, RawFormat, Request
 

@@ -13,12 +13,12 @@ from typing import Protocol
 import orjson
 from aiohttp import web
 
+from engine.api.admission import Doorkeeper, enter, uninvited
 from engine.api.auth import Keys, authenticate
 from engine.api.body import Limits, is_json, pieces, whole
-from engine.api.door import Doorkeeper, enter, uninvited
 from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.keep_alive import patiently
 from engine.api.metrics import HttpMetrics
-from engine.api.patience import patiently
 from engine.api.spool import Spool
 from engine.api.trace import traceparent
 from engine.audio.fetch import refused

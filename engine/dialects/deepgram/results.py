@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.deepgram.parameters import UTT_SPLIT, Options
-from engine.dialects.deepgram.reply import BadRequest
+from engine.dialects.deepgram.errors import BadRequest
+from engine.dialects.deepgram.recorded_parameters import UTT_SPLIT, Options
 from engine.dialects.deepgram.wording import worded
 from engine.dialects.warnings import warnings
 from engine.dialects.words import (

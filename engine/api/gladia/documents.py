@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
+from engine.api.admission import Doorkeeper
 from engine.api.auth import Keys
 from engine.api.body import Limits, whole
-from engine.api.door import Doorkeeper
 from engine.api.errors import Rejected
 from engine.api.metrics import HttpMetrics
 from engine.api.spool import Spool

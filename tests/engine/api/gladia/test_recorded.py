@@ -18,9 +18,8 @@ from engine.jobs.admission import Bounds
 from engine.request import Callback, Failed, FailureCode
 from relay.outbox.results import Results
 from relay.outbox.store import Database
-
-from .conftest import wav
-from .gladia_stage import Stage, client_of, stage
+from tests.engine.api.conftest import wav
+from tests.engine.api.gladia_stage import Stage, client_of, stage
 
 URL = "http://127.0.0.1:8080/calls/a.wav?token=tok3n"
 HOOK = "http://u:pa55@127.0.0.1:8080/hook"

@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from engine.api.body import Limits
-
-from .conftest import wav
-from .stage import Stage, client_of, stage
+from tests.engine.api.conftest import wav
+from tests.engine.api.stage import Stage, client_of, stage
 
 RAW = {"encoding": "linear16", "sample_rate": "16000", "callback": "http://127.0.0.1:8080/hook"}
 MIB = 1024 * 1024

@@ -13,10 +13,9 @@ from deepgram.types.listen_v1response import ListenV1Response
 
 from engine.api.body import Limits
 from engine.request import Failed, FailureCode
-
-from .conftest import wav
-from .stage import Stage, client_of, stage
-from .test_upload import until
+from tests.engine.api.conftest import wav
+from tests.engine.api.deepgram.test_upload import until
+from tests.engine.api.stage import Stage, client_of, stage
 
 
 @pytest.fixture

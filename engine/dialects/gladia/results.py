@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.gladia.names import filename_of
-from engine.dialects.gladia.parameters import File, Options, Subtitles
-from engine.dialects.gladia.reply import debug_id, timestamp
+from engine.dialects.gladia.errors import debug_id, timestamp
+from engine.dialects.gladia.recorded_parameters import File, Options, Subtitles
+from engine.dialects.gladia.uploads import filename_of
 from engine.dialects.subtitles import Layout, srt, vtt
 from engine.dialects.warnings import warnings
 from engine.dialects.words import confidence, paragraphs, prose, substitute, written

@@ -19,9 +19,8 @@ from engine.api.body import Limits
 from engine.errors import StorageFull
 from engine.request import Callback, Failed, FailureCode
 from relay.outbox.errors import StoreUnavailable
-
-from .conftest import wav
-from .stage import Stage, client_of, remote, stage
+from tests.engine.api.conftest import wav
+from tests.engine.api.stage import Stage, client_of, remote, stage
 
 CALLBACK = {"callback": "http://u:pa55@127.0.0.1:8080/hook?token=tok3n"}
 BAD_AUDIO = "Bad Request: failed to process audio: corrupt or unsupported data. "

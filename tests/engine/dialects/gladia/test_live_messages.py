@@ -27,8 +27,7 @@ from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, Spee
 from engine.record import Record, State
 from engine.request import Callback, Failed, FailureCode, RawFormat
 from engine.transcript import Model, Word
-
-from .conftest import REQUEST_ID
+from tests.engine.dialects.conftest import REQUEST_ID
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 WORDS = (Word("hello", 1.0, 1.5, 0.5, "Hello,"), Word("doctor", 1.5, 2.0, 1.0, "doctor."))

@@ -16,8 +16,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import acknowledge, failure_reply, parse, render, render_failure
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
-
-from .conftest import REQUEST_ID
+from tests.engine.dialects.conftest import REQUEST_ID
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERYTHING = [

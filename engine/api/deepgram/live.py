@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from engine.api.auth import Keys, authenticate_socket, session_id
-from engine.api.deepgram import PATH
+from engine.api.deepgram.recorded import PATH
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.api.socket import Socket, refusal
 from engine.api.trace import traceparent
@@ -37,7 +37,7 @@ from relay.guard.url import LIVE
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class LiveParts:
     """What the endpoint works with. `mirror`: whether callers see what goes to their callbacks. `max_message` is in
     bytes."""
 
@@ -53,7 +53,7 @@ class Parts:
     clock: Callable[[], float] = time.time
 
 
-def routes(parts: Parts) -> list[web.RouteDef]:
+def live_routes(parts: LiveParts) -> list[web.RouteDef]:
     """The endpoint, ready to be added to an application."""
     return [web.get(PATH, ListenLive(parts).answer, allow_head=False)]
 
@@ -61,7 +61,7 @@ def routes(parts: Parts) -> list[web.RouteDef]:
 class ListenLive:
     """The endpoint, one method per step."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: LiveParts) -> None:
         self._parts = parts
         self._reopening = Reopening()
 

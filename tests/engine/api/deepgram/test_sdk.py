@@ -18,9 +18,8 @@ from deepgram.types.listen_v1accepted_response import ListenV1AcceptedResponse
 from deepgram.types.listen_v1response import ListenV1Response
 
 from engine.api.body import Limits
-
-from .conftest import wav
-from .stage import Stage, stage
+from tests.engine.api.conftest import wav
+from tests.engine.api.stage import Stage, stage
 
 # The SDK imports names that websockets has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")

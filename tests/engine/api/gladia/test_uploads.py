@@ -16,11 +16,10 @@ from gladiaio_sdk import PreRecordedV2AudioUploadResponse
 
 from engine.api.body import Limits
 from relay.outbox.store import Database
-
-from .conftest import wav
-from .gladia_stage import Stage, client_of, stage
-from .stage import remote
-from .test_upload import until
+from tests.engine.api.conftest import wav
+from tests.engine.api.deepgram.test_upload import until
+from tests.engine.api.gladia_stage import Stage, client_of, stage
+from tests.engine.api.stage import remote
 
 UPLOAD = "/v2/upload"
 MIB = 1024 * 1024

@@ -21,8 +21,7 @@ from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Keep
 from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.request import Callback, RawFormat
 from engine.transcript import Model, Word
-
-from .conftest import REQUEST_ID
+from tests.engine.dialects.conftest import REQUEST_ID
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 WORDS = (Word("twenty", 1.0, 1.25, 0.5, "Twenty"), Word("three", 1.25, 1.5, 1.0, "three."))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.deepgram.numerals import as_digits
-from engine.dialects.deepgram.parameters import Options
+from engine.dialects.deepgram.recorded_parameters import Options
 from engine.dialects.deepgram.wording import worded
 from engine.transcript import Channel, Segment, Word
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-from engine.dialects.deepgram.parameters import Options
-from engine.dialects.deepgram.render import channel_document, echo, metadata, model_info
+from engine.dialects.deepgram.recorded_parameters import Options
+from engine.dialects.deepgram.results import channel_document, echo, metadata, model_info
 from engine.dialects.deepgram.wording import worded
 from engine.dialects.live import (
     Answered,

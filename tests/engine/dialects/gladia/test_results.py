@@ -25,12 +25,11 @@ from engine.dialects.gladia import (
     upload_url,
     uploaded,
 )
-from engine.dialects.gladia.reply import invalid
+from engine.dialects.gladia.errors import invalid
 from engine.record import Record, State
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
-
-from .conftest import REQUEST_ID
+from tests.engine.dialects.conftest import REQUEST_ID
 
 GOLDEN = Path(__file__).parent / "golden"
 CATALOGUE = Catalogue(
@@ -60,7 +59,7 @@ def asked(event_names: str = "short", **fields: Any) -> Request:
 
 
 def golden(name: str) -> Any:
-    return json.loads((GOLDEN / f"gladia_{name}.json").read_text())
+    return json.loads((GOLDEN / f"{name}.json").read_text())
 
 
 def done(request: Request, media: Media, outcome: Transcript | Failed) -> Record:

@@ -16,9 +16,8 @@ from engine.live.session import Limits
 from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode
 from relay.outbox.store import Database
+from tests.engine.api.live_stage import Stage, stage
 from tests.engine.live.recogniser import HELLO
-
-from .live_stage import Stage, stage
 
 HEADERS = {"x-gladia-key": "s3cret"}
 STOP = '{"type": "stop_recording"}'
