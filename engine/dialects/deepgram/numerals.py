@@ -1,8 +1,10 @@
 """English cardinal numbers in words to digits: `two hundred and five` is 205. Pure.
 
-Cardinals only, from zero to the trillions. Ordinals, fractions, dates, times and money stay words; a year read as two
-numbers becomes two numbers, and a telephone number as many digits as were said. A lone `one` stays a word, since it is
-seldom a number. What is punctuated apart is not put together.
+Cardinals only, from zero to the trillions. Ordinals and fractions stay words, whole; of dates, times and sums of money
+the cardinals alone become digits. A year read as two numbers becomes two numbers, and a telephone number as many digits
+as were said. A lone `one` stays a word, since it is seldom a number. What is punctuated apart is not put together.
+
+text2num is the library for this. It makes `105 100` of `one hundred and five hundred`, and knows no trillions.
 """
 
 from __future__ import annotations
@@ -32,6 +34,13 @@ _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10
 _MULTIPLIERS = frozenset({"hundred", *_SCALES})
 _NUMBERS = frozenset({"zero", *_UNITS, *_TEENS, *_TENS})
 _KNOWN = _NUMBERS | _MULTIPLIERS | {"and"}
+_ORDINALS = frozenset(
+    {"first", "second", "third", "fifth", "eighth", "ninth", "twelfth"}
+    | {f"{number}th" for number in ("four", "six", "seven", *_TEENS, *_MULTIPLIERS) if number != "twelve"}
+    | {f"{tens[:-1]}ieth" for tens in _TENS}
+)
+# Not seconds, which are time.
+_FRACTIONS = frozenset({"halves", "quarters", *(f"{ordinal}s" for ordinal in _ORDINALS - {"first", "second"})})
 
 _EDGES = re.compile(r"^(?P<before>[^\w]*).*?(?P<after>[^\w]*)$", re.DOTALL)
 
@@ -90,7 +99,10 @@ def as_digits(segment: Segment) -> Segment:
     start = 0
     while start < len(words):
         end, value = _read(words, spelt, start)
-        if end == start or (end == start + 1 and value == 1 and _lonely(spelt, start)):
+        if end > start and _goes_on(words, end):
+            written.extend(words[start:end])
+            start = end
+        elif end == start or (end == start + 1 and value == 1 and _lonely(spelt, start)):
             written.append(words[start])
             start += 1
         else:
@@ -116,6 +128,15 @@ def _read(words: Sequence[Word], spelt: Sequence[tuple[str, ...]], start: int) -
             ends.append((index + 1, number.value))
     whole = [(end, value) for end, value in ends if end == limit or _MULTIPLIERS.isdisjoint(spelt[end][:1])]
     return (whole or ends or [(start, 0)])[-1]
+
+
+def _goes_on(words: Sequence[Word], end: int) -> bool:
+    """Whether what was read up to `end` begins an ordinal (`twenty first`) or a fraction (`two thirds`)."""
+    if end == len(words) or _ends_clause(words[end - 1]):
+        return False
+    last, *following = (word.text.lower().split("-")[-1] for word in words[end - 1 : end + 2])
+    after = following[-1] if following[0] == "and" and last in _MULTIPLIERS else following[0]
+    return after in _FRACTIONS or (after in _ORDINALS and (last in _TENS or last in _MULTIPLIERS))
 
 
 def _and_then(number: _Number | None, parts: Sequence[str]) -> _Number | None:
