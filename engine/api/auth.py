@@ -1,36 +1,28 @@
-"""Who is calling: the API key in the header that the vendor's clients send it in."""
+"""What a request's headers say of its caller: the API key, where the vendor's clients send it, and the trace."""
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
-from typing import Protocol
 
 from aiohttp import web
 
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.gladia import Problem
+from engine.keys import Keys
 
 _SCHEMES = frozenset({"token", "bearer"})
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _INVALID = BadRequest(
     "INVALID_AUTH", "Invalid credentials. Send the header Authorization: Token <key> with a key of this server.", 401
 )
 _NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <key> with a key of this server.")
 
 
-class Keys(Protocol):
-    """The API keys of this server."""
-
-    async def required(self) -> bool:
-        """Whether requests without a valid key are turned away."""
-
-    async def key_id(self, secret: str) -> str | None:
-        """The id of the key with this secret, compared in constant time; None where there is no such key."""
-
-
 async def authenticate(request: web.Request, keys: Keys) -> str | None:
     """The id of the caller's key, sent as Deepgram's clients do; None where no key is required and none that is valid
-    was sent."""
+    was sent. Raises Rejected, and StoreUnavailable."""
     secret = _secret(request.headers.get("Authorization", ""))
     return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}))
 
@@ -52,6 +44,12 @@ def session_id(request: web.Request) -> str:
 async def authenticate_gladia(request: web.Request, keys: Keys) -> str | None:
     """The same for a key that is sent as Gladia's clients do."""
     return await _known(request.headers.get("x-gladia-key", "").strip(), keys, Rejected(_NOT_FOUND))
+
+
+def traceparent(request: web.Request) -> str | None:
+    """The W3C `traceparent` header, version 00; None where it is absent or malformed, as the standard asks."""
+    value = request.headers.get("traceparent", "").strip()
+    return value if _TRACEPARENT.fullmatch(value) else None
 
 
 async def _known(secret: str, keys: Keys, otherwise: Rejected) -> str | None:

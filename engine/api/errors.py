@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.gladia import Problem, render_problem
 from engine.errors import StorageFull, TooLarge
+from engine.jobs.admission import QueueFull
 from relay.outbox.errors import StoreUnavailable
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -66,6 +67,8 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         return _error(request, rejected.reply, rejected.headers)
     except TooLarge as large:
         return _error(request, _too_large(large.limit))
+    except QueueFull as full:
+        return _error(request, *_queue_full(full))
     except web.HTTPException as exception:
         return _error(request, *_of_http(request, exception))
     except Exception as exception:  # noqa: BLE001 (the caller must get an answer, whatever broke)
@@ -115,13 +118,18 @@ def _too_large(limit: int) -> BadRequest:
     return BadRequest("PAYLOAD_TOO_LARGE", f"The body is larger than {limit} bytes. Send less audio at a time.", 413)
 
 
+def _queue_full(full: QueueFull) -> tuple[BadRequest, Mapping[str, str]]:
+    message = f"Too many requests. Please try again later. {full} Retry in {full.wait} s."
+    return BadRequest("TOO_MANY_REQUESTS", message, 429), {"Retry-After": str(full.wait)}
+
+
 def _of_http(request: web.Request, exception: web.HTTPException) -> tuple[BadRequest, Mapping[str, str]]:
     """What aiohttp itself refuses: a path or a method that is not there."""
     allow = exception.headers.get("Allow")
     status = HTTPStatus(exception.status)
     if status is HTTPStatus.NOT_FOUND:
-        door = "/v2/pre-recorded" if request.path.startswith(GLADIA) else "/v1/listen"
-        message = f"There is nothing at this path. Send audio to POST {door}."
+        endpoint = "/v2/pre-recorded" if request.path.startswith(GLADIA) else "/v1/listen"
+        message = f"There is nothing at this path. Send audio to POST {endpoint}."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"This path does not take this method. Use {allow}."
     else:

@@ -1,6 +1,7 @@
 """`GET /v1/requests`: what became of requests, for whoever made them, whichever vendor's API they came through.
 
-A receiver that was down lists what it missed (`?undelivered=true&since=...`) and fetches each.
+A receiver that was down lists what it missed (`?undelivered=true&since=...`) and fetches each. One that was sent a link
+because the result was too large for it gets it from `GET /v1/results`.
 """
 
 from __future__ import annotations
@@ -12,87 +13,87 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
 
-from engine.api.auth import Keys, authenticate
+from engine.api.auth import authenticate
 from engine.api.errors import Rejected
-from engine.api.results import ResultReader
 from engine.dialects.deepgram import BadRequest
 from engine.emission import document
-from engine.jobs.archive import Page, Position, Selection
+from engine.jobs.archive import Archive, Position, Selection
+from engine.keys import Keys
 from engine.record import Delivered, Record, State
-from relay.outbox.results import PastAttempt
+from relay.outbox.links import PATH as LINKS
+from relay.outbox.links import opens
+from relay.outbox.results import PastAttempt, Results
 
 LIST = "/v1/requests"
-PATH = "/v1/requests/{id}"
+ONE = "/v1/requests/{id}"
+RESULT = LINKS + "{id}"
 
 _MOST = 100
 _NOT_FOUND = BadRequest("NOT_FOUND", "There is no request with this id, or another key made it.", 404)
+_CLOSED = BadRequest("INSUFFICIENT_PERMISSIONS", "The link has expired, or was changed on its way.", 403)
+_FORGOTTEN = BadRequest("NOT_FOUND", "The result is no longer kept.", 404)
 # What a caller may know of how far it is: the recogniser tells nothing on its way.
 _PROGRESS = {State.QUEUED: 0.0, State.PROCESSING: None, State.DONE: 1.0, State.FAILED: 1.0}
 
 
-class Archive(Protocol):
-    """Where requests are found again. Raises StoreUnavailable."""
-
-    async def find(self, job_id: str, key_id: str | None) -> Record | None: ...
-
-    async def attempts(self, job_id: str) -> tuple[PastAttempt, ...]: ...
-
-    async def page(self, selection: Selection, *, with_results: bool = False) -> Page: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the endpoints work with."""
-
-    keys: Keys
-    archive: Archive
-    results: ResultReader
-
-
-def routes(parts: Parts) -> list[web.RouteDef]:
-    """The endpoints, ready to be added to an application."""
-    requests = Requests(parts)
-    return [web.get(LIST, requests.list), web.get(PATH, requests.find)]
+def routes(keys: Keys, archive: Archive, results: Results, clock: Callable[[], float]) -> list[web.RouteDef]:
+    """The endpoints, ready to be added to an application. `clock` tells epoch seconds."""
+    requests = Requests(keys, archive, results, clock)
+    return [web.get(LIST, requests.list), web.get(ONE, requests.find), web.get(RESULT, requests.result)]
 
 
 class Requests:
     """The endpoints, one method each."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, keys: Keys, archive: Archive, results: Results, clock: Callable[[], float]) -> None:
+        self._keys = keys
+        self._archive = archive
+        self._results = results
+        self._clock = clock
 
     async def find(self, http: web.Request) -> web.Response:
         """One request with its result, and with every attempt to deliver it."""
-        key_id = await authenticate(http, self._parts.keys)
-        record = await self._parts.archive.find(http.match_info["id"], key_id)
+        key_id = await authenticate(http, self._keys)
+        record = await self._archive.find(http.match_info["id"], key_id)
         if record is None:
             raise Rejected(_NOT_FOUND)
         told = _summary(record)
         if told["delivery"]:
-            attempts = await self._parts.archive.attempts(record.request.id)
+            attempts = await self._archive.attempts(record.request.id)
             told["delivery"]["attempts"] = [_attempt(one) for one in attempts]
         # In a thread: to render hours of speech takes tenths of a second, for which no other request should wait.
         outcome = await asyncio.to_thread(_rendered, record) if record.result else await self._unreceived(record)
         return _json(told | {"result": None, "error": None} | outcome)
 
+    async def result(self, http: web.Request) -> web.Response:
+        """The result that a link leads to, byte for byte. The link is the credential: no key is asked for."""
+        delivery_id, query = http.match_info["id"], http.query
+        expires, signed = query.get("expires", ""), query.get("signature", "")
+        if not opens(await self._results.secret(), delivery_id, expires, signed, self._clock()):
+            raise Rejected(_CLOSED)
+        result = await self._results.fetch(delivery_id)
+        if result is None:
+            raise Rejected(_FORGOTTEN)
+        return web.Response(body=result.body, headers={"Content-Type": result.content_type})
+
     async def _unreceived(self, record: Record) -> dict[str, Any]:
         """Once the result itself is forgotten, there may still be the body of a callback that was never received."""
-        kept = await self._parts.results.fetch(record.request.id) if record.finished_at else None
+        kept = await self._results.fetch(record.request.id) if record.finished_at else None
         return {_outcome(record): orjson.Fragment(kept.body)} if kept else {}
 
     async def list(self, http: web.Request) -> web.Response:
         """A page of requests, the newest first, without their results."""
-        key_id = await authenticate(http, self._parts.keys)
+        key_id = await authenticate(http, self._keys)
         query = _Query(list(http.query.items()))
-        page = await self._parts.archive.page(query.selection(key_id))
+        page = await self._archive.page(query.selection(key_id))
         return _json({"requests": [_summary(record) for record in page.records], "next": query.link(page.next)})
 
 

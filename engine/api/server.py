@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
-from engine.api import admission, deepgram, gladia, requests, results
+from engine.api import deepgram, gladia, requests
+from engine.api.admission import close_unread
 from engine.api.errors import identify
 from engine.api.metrics import HttpMetrics
 
-ROUTES = (deepgram.PATH, *gladia.PATHS, requests.LIST, requests.PATH, results.PATH, "/livez", "/readyz", "/metrics")
+ROUTES = (deepgram.PATH, *gladia.PATHS, requests.LIST, requests.ONE, requests.RESULT, "/livez", "/readyz", "/metrics")
 """The paths that metrics tell apart."""
 
 MAX_LINE = 64 * 1024
@@ -21,11 +22,18 @@ READ_AHEAD = 256 * 1024
 """Bytes of a body that may wait, twice over, while what came before is hashed and written."""
 
 
-def build(metrics: HttpMetrics, *rooms: Iterable[web.RouteDef]) -> web.Application:
-    """The engine's application, of the routes of every room. Whoever built their parts opens and closes them."""
-    app = web.Application(middlewares=[metrics.middleware, admission.mind, identify])
-    for routes in rooms:
-        app.add_routes(routes)
+def build(
+    metrics: HttpMetrics,
+    *routes: Iterable[web.RouteDef],
+    on_shutdown: Callable[[web.Application], Awaitable[None]] | None = None,
+) -> web.Application:
+    """The engine's application, of the routes of every API. `on_shutdown` is done before the server waits for its
+    handlers."""
+    app = web.Application(middlewares=[metrics.middleware, close_unread, identify])
+    for each in routes:
+        app.add_routes(each)
+    if on_shutdown:
+        app.on_shutdown.append(on_shutdown)
     return app
 
 

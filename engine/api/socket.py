@@ -19,6 +19,9 @@ _LONGEST_REASON = 123  # bytes: a close frame has room for no more
 _FOR_GOOD = frozenset({0, WSCloseCode.OK, WSCloseCode.GOING_AWAY})  # 0: a close frame without a code
 _RETRY_SECONDS = "5"
 
+REFUSALS = (Busy, TooSlow, RecogniserUnavailable, WorkerDied)
+"""Why a session cannot begin."""
+
 _NO_UPGRADE = BadRequest(
     "UPGRADE_REQUIRED", "Live audio is sent over a WebSocket: connect with a ws:// or wss:// client.", 426
 )

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from engine.request import RawFormat
+
+RawReader = Callable[[str, int | None, int | None], RawFormat | None]
+"""Encoding, sample rate and channels to the format of headerless audio, None where the bytes describe themselves.
+Raises AudioError, naming the field."""
+
+ByteRate = Callable[[RawFormat | None], float | None]
+"""How many bytes are a second of such audio; None where the bytes do not tell."""
 
 
 @dataclass(frozen=True, slots=True)

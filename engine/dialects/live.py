@@ -32,7 +32,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
+class AudioChunk:
     """Bytes for the recogniser, and what is to be answered once they were taken in."""
 
     data: bytes
@@ -45,14 +45,14 @@ class KeepAlive:
 
 
 @dataclass(frozen=True, slots=True)
-class Finalize:
+class FinalizeRequest:
     """Make final what was heard so far, on one channel or on all."""
 
     channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class EndOfStream:
     """That was all."""
 
     answers: tuple[Message, ...] = ()
@@ -66,7 +66,7 @@ class Answered:
     flawed: bool = False
 
 
-Said = Audio | KeepAlive | Finalize | Finish | Answered
+ClientMessage = AudioChunk | KeepAlive | FinalizeRequest | EndOfStream | Answered
 
 
 class Ending(StrEnum):

@@ -19,6 +19,12 @@ def warnings(request: Request, transcript: Transcript) -> list[dict[str, Any]]:
     return [*map(dict, request.warnings), *flaws, *map(_gap, transcript.gaps)]
 
 
+def warning(parameter: str, kind: str, message: str) -> dict[str, str]:
+    """What of a request is not honoured, or in part, as `Request.warnings` keeps it. `kind` is unknown, unused,
+    unsupported or partly_supported."""
+    return {"parameter": parameter[:64], "type": f"{kind}_parameter", "message": message}
+
+
 def missing(transcript: Transcript) -> list[str]:
     """A sentence for each thing that is missing of the audio."""
     flaws = [transcript.flaw] if transcript.flaw else []

@@ -1,13 +1,13 @@
-"""Works on the words of a transcript: find, replace, search, split into utterances and paragraphs."""
+"""Works on the words of a transcript: find, replace, search, split into utterances and paragraphs. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
-from engine.dialects.scripts import parts
 from engine.transcript import Channel, Segment, Word
 
 PARAGRAPH_PAUSE = 2.0
@@ -18,6 +18,13 @@ PARAGRAPH_SENTENCES = 5
 
 _PUNCTUATION = '.,;:!?"()[]'
 
+# Scripts that have no spaces between words: Thai and Lao; Burmese; CJK signs and punctuation, kana, ideographs and
+# their compatible forms; full width; the planes of rare ideographs. Korean has spaces, and Khmer is written with spaces
+# by those who transcribe it.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u2e80-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
@@ -25,6 +32,11 @@ class Utterance:
 
     channel: int
     words: tuple[Word, ...]
+
+
+def has_unspaced(text: str) -> bool:
+    """Whether any character belongs to a script that has no spaces between words."""
+    return _UNSPACED.search(text) is not None
 
 
 def confidence(words: Sequence[Word]) -> float:
@@ -151,4 +163,7 @@ def _end_of_match(wanted: Sequence[str], heard: Sequence[Sequence[str]], start: 
 
 
 def _keys(text: str) -> list[str]:
-    return [key for part in parts(text) if (key := part.strip(_PUNCTUATION).casefold())]
+    """What is compared of a text: its words, the halves of a hyphenated one, and each sign of a script without
+    spaces."""
+    parts = _UNSPACED.sub(r" \g<0> ", text).replace("-", " ").split()
+    return [key for part in parts if (key := part.strip(_PUNCTUATION).casefold())]

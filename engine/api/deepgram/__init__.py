@@ -1,6 +1,24 @@
 """Deepgram's API: `/v1/listen`, for recordings and for live audio."""
 
-from engine.api.deepgram.live import ListenLive, LiveParts, live_routes
-from engine.api.deepgram.recorded import PATH, Listen, Parts, routes
+from __future__ import annotations
 
-__all__ = ["PATH", "Listen", "ListenLive", "LiveParts", "Parts", "live_routes", "routes"]
+from aiohttp import web
+
+from engine.api.admission import defer_continue
+from engine.api.context import ApiContext
+from engine.api.deepgram.live import DeepgramLive
+from engine.api.deepgram.recorded import DeepgramRecorded
+
+__all__ = ["PATH", "DeepgramLive", "live_routes", "routes"]
+
+PATH = "/v1/listen"
+
+
+def routes(api: ApiContext) -> list[web.RouteDef]:
+    """The endpoint for recordings, ready to be added to an application."""
+    return [web.post(PATH, DeepgramRecorded(api).answer, expect_handler=defer_continue)]
+
+
+def live_routes(live: DeepgramLive) -> list[web.RouteDef]:
+    """The endpoint for live sessions."""
+    return [web.get(PATH, live.answer, allow_head=False)]

@@ -2,72 +2,41 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 from aiohttp import web
 
-from engine.api.auth import Keys, authenticate_socket, session_id
-from engine.api.deepgram.recorded import PATH
+from engine.api.auth import authenticate_socket, session_id, traceparent
+from engine.api.context import ApiContext
+from engine.api.deepgram.recorded import judge_callback
 from engine.api.errors import REQUEST_ID, Rejected
-from engine.api.socket import Socket, refusal
-from engine.api.trace import traceparent
-from engine.dialects.catalogue import Catalogue
-from engine.dialects.deepgram import (
-    BadRequest,
-    DeepgramProtocol,
-    RawReader,
-    callback_headers,
-    invalid_callback,
-    parse_live,
-    unresolved_callback,
-)
+from engine.api.socket import REFUSALS, Socket, refusal
+from engine.audio.pcm import bytes_per_second, raw_format
+from engine.dialects.deepgram import BadRequest, DeepgramProtocol, callback_headers, parse_live
 from engine.dialects.live import Ending, LiveRequest
-from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.reopening import Reopening
-from engine.live.session import Limits
+from engine.live.session import SessionLimits
 from engine.live.sessions import Sessions
-from engine.request import RawFormat
 from engine.transcript import Model
-from relay.guard.resolver import Resolver, Unresolved, admit
-from relay.guard.rules import Refusal
 from relay.guard.url import LIVE
 
 
-@dataclass(frozen=True, slots=True)
-class LiveParts:
-    """What the endpoint works with. `mirror`: whether callers see what goes to their callbacks. `max_message` is in
-    bytes."""
-
-    keys: Keys
-    catalogue: Catalogue
-    raw_format: RawReader
-    byte_rate: Callable[[RawFormat | None], float | None]
-    resolver: Resolver
-    sessions: Sessions
-    limits: Limits = field(default_factory=Limits)
-    max_message: int = 1024 * 1024
-    mirror: bool = False
-    clock: Callable[[], float] = time.time
-
-
-def live_routes(parts: LiveParts) -> list[web.RouteDef]:
-    """The endpoint, ready to be added to an application."""
-    return [web.get(PATH, ListenLive(parts).answer, allow_head=False)]
-
-
-class ListenLive:
+class DeepgramLive:
     """The endpoint, one method per step."""
 
-    def __init__(self, parts: LiveParts) -> None:
-        self._parts = parts
+    def __init__(
+        self, api: ApiContext, sessions: Sessions, limits: SessionLimits, max_message: int, *, mirror: bool = False
+    ) -> None:
+        """`max_message` is in bytes; `mirror`: whether callers see what goes to their callbacks."""
+        self._api = api
+        self._sessions = sessions
+        self._limits = limits
+        self._max_message = max_message
+        self._mirror = mirror
         self._reopening = Reopening()
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
         """Serve one session."""
-        socket = Socket(http, self._parts.max_message)
+        socket = Socket(http, self._max_message)
         conversation = await self._begin(await self._read(http), session_id(http))
         try:
             await socket.open()
@@ -77,43 +46,36 @@ class ListenLive:
         return socket.response
 
     async def _read(self, http: web.Request) -> LiveRequest:
-        parts = self._parts
         asked = parse_live(
             list(http.rel_url.query.items()),
-            key_id=await authenticate_socket(http, parts.keys),
+            key_id=await authenticate_socket(http, self._api.keys),
             request_id=http[REQUEST_ID],
-            catalogue=parts.catalogue,
-            raw_format=parts.raw_format,
-            byte_rate=parts.byte_rate,
+            catalogue=self._api.catalogue,
+            raw_format=raw_format,
+            byte_rate=bytes_per_second,
             traceparent=traceparent(http),
         )
         if isinstance(asked, BadRequest):
             raise Rejected(asked)
         if asked.request.callback:
-            await self._judge_callback(asked.request.callback.url, session_id(http))
+            url = asked.request.callback.url
+            await judge_callback(url, self._api.resolver, LIVE)
+            if wait := self._reopening.wait(session_id(http), url, self._api.clock()):
+                raise Rejected(_just_lost(wait), {"Retry-After": str(wait)})
         return asked
-
-    async def _judge_callback(self, url: str, client: str) -> None:
-        match await admit(url, self._parts.resolver, LIVE):
-            case Refusal(message=message):
-                raise Rejected(invalid_callback(f"callback: {message}"))
-            case Unresolved(detail=detail):
-                raise Rejected(unresolved_callback(f"callback: {detail}"))
-        if wait := self._reopening.wait(client, url, self._parts.clock()):
-            raise Rejected(_just_lost(wait), {"Retry-After": str(wait)})
 
     async def _begin(self, asked: LiveRequest, client: str) -> Conversation:
         def protocol(model: Model, now: float) -> DeepgramProtocol:
-            return DeepgramProtocol(asked, model, now, mirror=self._parts.mirror)
+            return DeepgramProtocol(asked, model, now, mirror=self._mirror)
 
         def remember(ended: SessionEnded) -> None:
             if client and ended.ending is Ending.CALLBACK_LOST and asked.request.callback:
-                self._reopening.lost(client, asked.request.callback.url, self._parts.clock())
+                self._reopening.lost(client, asked.request.callback.url, self._api.clock())
 
         try:
             headers = callback_headers(asked.request)
-            return await self._parts.sessions.open(asked, self._parts.limits, protocol, headers, remember)
-        except (Busy, TooSlow, RecogniserUnavailable, WorkerDied) as error:
+            return await self._sessions.open(asked, self._limits, protocol, headers, remember)
+        except REFUSALS as error:
             raise refusal(error) from None
 
 

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from engine.api.admission import uninvited
-from engine.api.gladia.documents import Parts
-from engine.api.gladia.live import Live, LiveParts
-from engine.api.gladia.recorded import Jobs
-from engine.api.gladia.uploads import Uploads
+from engine.api.admission import defer_continue
+from engine.api.context import ApiContext
+from engine.api.gladia.live import GladiaLive
+from engine.api.gladia.recorded import GladiaRecorded
+from engine.api.gladia.uploads import GladiaUploads
 
-__all__ = ["PATHS", "Live", "LiveParts", "Parts", "live_routes", "routes"]
+__all__ = ["PATHS", "GladiaLive", "live_routes", "routes"]
 
 _UPLOAD = "/v2/upload"
-_JOBS = ("/v2/pre-recorded", "/v2/transcription")  # the second is what the first was called before
-
+_RECORDED = ("/v2/pre-recorded", "/v2/transcription")  # the second is what the first was called before
 _LIVE = "/v2/live"
 
-PATHS = (_UPLOAD, *(f"{jobs}{tail}" for jobs in (*_JOBS, _LIVE) for tail in ("", "/{id}", "/{id}/file")))
+PATHS = (_UPLOAD, *(f"{path}{tail}" for path in (*_RECORDED, _LIVE) for tail in ("", "/{id}", "/{id}/file")))
 """The paths that metrics tell apart."""
 
 
-def routes(parts: Parts) -> list[web.RouteDef]:
-    """The endpoints, ready to be added to an application."""
-    jobs = Jobs(parts)
-    found = [web.post(_UPLOAD, Uploads(parts).answer, expect_handler=uninvited)]
-    for path in _JOBS:
-        found += [web.post(path, jobs.create, expect_handler=uninvited), web.get(path, jobs.index)]
+def routes(api: ApiContext, event_names: str = "short") -> list[web.RouteDef]:
+    """The endpoints for recordings and uploads, ready to be added to an application. `event_names` is how callback
+    events are named, `short` or `namespaced`."""
+    jobs = GladiaRecorded(api, event_names)
+    found = [web.post(_UPLOAD, GladiaUploads(api).answer, expect_handler=defer_continue)]
+    for path in _RECORDED:
+        found += [web.post(path, jobs.create, expect_handler=defer_continue), web.get(path, jobs.index)]
         found += [web.get(f"{path}/{{id}}", jobs.get), web.delete(f"{path}/{{id}}", jobs.delete)]
         found.append(web.get(f"{path}/{{id}}/file", jobs.file))
     return found
 
 
-def live_routes(live: Live) -> list[web.RouteDef]:
+def live_routes(live: GladiaLive) -> list[web.RouteDef]:
     """The endpoints of live sessions. Whoever made `live` closes it."""
     return [
-        web.post(_LIVE, live.create, expect_handler=uninvited),
+        web.post(_LIVE, live.create, expect_handler=defer_continue),
         web.get(_LIVE, live.connect, allow_head=False),
         web.get(f"{_LIVE}/{{id}}", live.get),
         web.delete(f"{_LIVE}/{{id}}", live.delete),

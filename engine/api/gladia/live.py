@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
 
-from engine.api.auth import authenticate_gladia
+from engine.api.admission import Body
+from engine.api.auth import authenticate_gladia, traceparent
+from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected
-from engine.api.gladia.documents import Parts, answer
-from engine.api.gladia.listing import page, rendered
-from engine.api.socket import Socket, refusal
-from engine.api.trace import traceparent
+from engine.api.gladia.documents import MAX_JSON, answer, base_url, find, judge_url, page, read_json, rendered
+from engine.api.socket import REFUSALS, Socket, refusal
+from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects.gladia import (
     LIVE,
     GladiaProtocol,
@@ -24,12 +24,10 @@ from engine.dialects.gladia import (
     parse_live,
     running_job,
 )
-from engine.dialects.gladia.live_parameters import ByteRate, Integers, RawReader
 from engine.dialects.live import Ending, Goodbye, LiveRequest
-from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.pending import PendingSession, PendingSessions
-from engine.live.session import Limits
+from engine.live.session import SessionLimits
 from engine.live.sessions import Sessions
 from engine.record import Record, State
 from engine.request import Failed, FailureCode
@@ -41,31 +39,21 @@ _NO_FILE = Problem(404, "The audio of live sessions is not kept.")
 _UNDER_WAY = Problem(409, "The session is under way. Send stop_recording on its WebSocket first.")
 _NO_TOKEN = Problem(401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes.")
 _OVER = Goodbye(4403, "The session has ended. Start another.")
-_REFUSALS = (Busy, TooSlow, RecogniserUnavailable, WorkerDied)
 _TOO_SLOW = 429  # the one of the vendor's statuses that comes nearest
 _FAILED = {Ending.UNDECODABLE: FailureCode.AUDIO, Ending.FAILED: FailureCode.INTERNAL}
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class LiveParts:
-    """What the endpoints work with besides. `max_message` is in bytes."""
-
-    sessions: Sessions
-    raw_format: RawReader
-    integers: Integers
-    byte_rate: ByteRate
-    limits: Limits = field(default_factory=Limits)
-    max_message: int = 1024 * 1024
-
-
-class Live:
+class GladiaLive:
     """The endpoints, one method each."""
 
-    def __init__(self, parts: Parts, live: LiveParts) -> None:
-        self._parts = parts
-        self._live = live
+    def __init__(self, api: ApiContext, sessions: Sessions, limits: SessionLimits, max_message: int) -> None:
+        """`max_message` is in bytes."""
+        self._api = api
+        self._sessions = sessions
+        self._limits = limits
+        self._max_message = max_message
         self._pending = PendingSessions()
         self._savings: set[asyncio.Task[None]] = set()
 
@@ -73,14 +61,15 @@ class Live:
         """Admit a session, and say where to connect."""
         asked = await self._read(http)
         if asked.request.callback:
-            await self._parts.judge("callback_config.url", asked.request.callback.url, must_resolve=True)
-        now = self._parts.clock()
+            url = asked.request.callback.url
+            await judge_url(self._api.resolver, "callback_config.url", url, must_resolve=True)
+        now = self._api.clock()
         try:
-            await self._live.sessions.check(asked)
+            await self._sessions.check(asked)
             token = self._pending.admit(asked, now)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise refusal(error, _TOO_SLOW) from None
-        base = self._parts.base(http)
+        base = base_url(self._api, http)
         return answer(live_started(asked.request, now, f"ws{base.removeprefix('http')}/v2/live?token={token}"), 201)
 
     async def connect(self, http: web.Request) -> web.StreamResponse:
@@ -88,7 +77,7 @@ class Live:
         token = http.query.get("token")
         if token is None:
             return await self._index(http)
-        socket = Socket(http, self._live.max_message)
+        socket = Socket(http, self._max_message)
         pending = self._pending.by_token(token)
         if pending is None:
             raise Rejected(_NO_TOKEN)
@@ -104,7 +93,7 @@ class Live:
 
     async def get(self, http: web.Request) -> web.Response:
         """A session as it stands now, with its result once it is over."""
-        key_id = await authenticate_gladia(http, self._parts.keys)
+        key_id = await authenticate_gladia(http, self._api.keys)
         if pending := await self._under_way(http, key_id):
             begun = pending.conversation is not None
             return answer(running_job(pending.asked.request, pending.created_at, has_begun=begun))
@@ -113,17 +102,17 @@ class Live:
 
     async def delete(self, http: web.Request) -> web.Response:
         """Forget a session that is over."""
-        key_id = await authenticate_gladia(http, self._parts.keys)
+        key_id = await authenticate_gladia(http, self._api.keys)
         if await self._under_way(http, key_id):
             raise Rejected(_UNDER_WAY)
         record = await self._find(http, key_id)
-        if not await self._parts.archive.delete(record.request.id, key_id):
+        if not await self._api.archive.delete(record.request.id, key_id):
             raise Rejected(_NO_SESSION)  # somebody else was faster
         return web.Response(status=202)
 
     async def file(self, http: web.Request) -> web.Response:
         """There is none."""
-        await self._find(http, await authenticate_gladia(http, self._parts.keys))
+        await self._find(http, await authenticate_gladia(http, self._api.keys))
         raise Rejected(_NO_FILE)
 
     async def close(self) -> None:
@@ -132,18 +121,18 @@ class Live:
             await asyncio.wait(self._savings)
 
     async def _index(self, http: web.Request) -> web.Response:
-        return await page(self._parts, http, LIVE, "live", live_job)
+        key_id = await authenticate_gladia(http, self._api.keys)
+        return await page(self._api, http, key_id, LIVE, "live", live_job)
 
     async def _read(self, http: web.Request) -> LiveRequest:
-        parts = self._parts
-        key_id = await authenticate_gladia(http, parts.keys)
+        key_id = await authenticate_gladia(http, self._api.keys)
         asked = parse_live(
-            await parts.json(http),
+            await read_json(Body(http, MAX_JSON, self._api.limits.stall)),
             request_id=http[REQUEST_ID],
-            catalogue=parts.catalogue,
-            raw_format=self._live.raw_format,
-            integers=self._live.integers,
-            byte_rate=self._live.byte_rate,
+            catalogue=self._api.catalogue,
+            raw_format=raw_format,
+            integers=integers,
+            byte_rate=bytes_per_second,
             key_id=key_id,
             traceparent=traceparent(http),
         )
@@ -165,17 +154,17 @@ class Live:
 
         headers = callback_headers(pending.asked.request)
         try:
-            pending.conversation = await self._live.sessions.open(
-                pending.asked, self._live.limits, protocol, headers, ended, resumable=True
+            pending.conversation = await self._sessions.open(
+                pending.asked, self._limits, protocol, headers, ended, resumable=True
             )
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise refusal(error, _TOO_SLOW) from None
         pending.comes_back = made[0].reconnected
         return pending.conversation
 
     async def _save(self, pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnded) -> None:
         try:
-            await self._parts.archive.add_session(_record(pending, protocol, ended))
+            await self._api.archive.add_session(_record(pending, protocol, ended))
         except StoreUnavailable as error:
             log.error("store.error", operation="live.keep", kind=error.kind)
         finally:
@@ -191,10 +180,7 @@ class Live:
         return None
 
     async def _find(self, http: web.Request, key_id: str | None) -> Record:
-        record = await self._parts.archive.find(http.match_info["id"], key_id)
-        if record is None or record.request.dialect != LIVE:
-            raise Rejected(_NO_SESSION)
-        return record
+        return await find(self._api, http, key_id, LIVE, _NO_SESSION)
 
 
 def _record(pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnded) -> Record:

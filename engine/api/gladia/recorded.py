@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
-from engine.api.admission import enter
-from engine.api.auth import authenticate_gladia
+from engine.api.admission import admitted
+from engine.api.auth import authenticate_gladia, traceparent
+from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected, identity
-from engine.api.gladia.documents import MAX_JSON, Parts, answer
-from engine.api.gladia.listing import page, rendered
+from engine.api.gladia.documents import MAX_JSON, answer, base_url, find, judge_url, page, read_json, rendered
 from engine.api.gladia.uploads import file_of
-from engine.api.trace import traceparent
 from engine.dialects.gladia import (
+    RECORDED,
     Problem,
     filename_of,
     invalid,
@@ -27,98 +28,92 @@ from engine.dialects.gladia import (
 from engine.record import Record
 from engine.request import Media, Request
 
-DIALECT = "gladia"
-
 _NO_JOB = Problem(404, "There is no such job: it was deleted, or is no longer kept, or another key made it.")
 _NO_FILE = Problem(404, "The audio of this job is not here: it is yet to be fetched, or no longer kept.")
 _FORGOTTEN = invalid("audio_url must name an upload that is still kept and that this key made. Upload the audio again.")
 
 
-class Jobs:
-    """The endpoints, one method each."""
+class GladiaRecorded:
+    """The endpoints, one method each. `event_names` is how callback events are named, `short` or `namespaced`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, api: ApiContext, event_names: str) -> None:
+        self._api = api
+        self._event_names = event_names
 
     async def create(self, http: web.Request) -> web.Response:
         """Accept a job. What is refused is refused before anything is stored, what is accepted is on disk."""
-        request, media = await self._with_audio(http, await self._read(http))
-        if request.upload_id is None and request.audio_url is not None:
-            await self._parts.judge("audio_url", request.audio_url, must_resolve=False)
-        try:
-            await self._parts.intake.accept(request, media, None)
-        except FileNotFoundError:  # forgotten this very moment
-            raise Rejected(_FORGOTTEN) from None
-        # Nothing below may fail: an error now would make the caller send the job again.
-        return answer(started(request, self._parts.base(http)), 201)
+        api, key_id = self._api, await authenticate_gladia(http, self._api.keys)
+        async with admitted(http, api.admission, key_id, MAX_JSON, api.limits.stall) as body:
+            request, media = await self._with_audio(http, await self._read(http, key_id, await read_json(body)))
+            if request.upload_id is None and request.audio_url is not None:
+                await judge_url(api.resolver, "audio_url", request.audio_url, must_resolve=False)
+            try:
+                await api.intake.accept(request, media, None)
+            except FileNotFoundError:  # forgotten this very moment
+                raise Rejected(_FORGOTTEN) from None
+            # Nothing below may fail: an error now would make the caller send the job again.
+            return answer(started(request, base_url(api, http)), 201)
 
     async def get(self, http: web.Request) -> web.Response:
         """A job as it stands now, with its result once there is one."""
-        record = await self._find(http)
+        record = await self._find(http, await authenticate_gladia(http, self._api.keys))
         return await rendered(lambda: job(record))
 
     async def index(self, http: web.Request) -> web.Response:
         """The caller's jobs, the newest first, results included."""
-        return await page(self._parts, http, DIALECT, "pre-recorded", job)
+        key_id = await authenticate_gladia(http, self._api.keys)
+        return await page(self._api, http, key_id, RECORDED, "pre-recorded", job)
 
     async def delete(self, http: web.Request) -> web.Response:
         """Forget a job, its result and its audio; what is under way is abandoned."""
-        key_id = await authenticate_gladia(http, self._parts.keys)
-        if not await self._parts.archive.delete((await self._find(http)).request.id, key_id):
+        key_id = await authenticate_gladia(http, self._api.keys)
+        if not await self._api.archive.delete((await self._find(http, key_id)).request.id, key_id):
             raise Rejected(_NO_JOB)  # somebody else was faster
         # Not JSON: JavaScript clients look for the status, which they are shown of other types only.
         return web.Response(status=202)
 
     async def file(self, http: web.Request) -> web.FileResponse:
         """The audio, byte for byte."""
-        key_id = await authenticate_gladia(http, self._parts.keys)
-        record = await self._find(http)
-        async with self._parts.archive.audio(record.request.id, key_id) as path:
+        key_id = await authenticate_gladia(http, self._api.keys)
+        record = await self._find(http, key_id)
+        async with self._api.archive.audio(record.request.id, key_id) as path:
             if path is None:
                 raise Rejected(_NO_FILE)
             response = web.FileResponse(path, headers=identity(http) | _download(record))
             await response.prepare(http)  # which sends it all, as long as it is there
             return response
 
-    async def _read(self, http: web.Request) -> Request:
-        parts = self._parts
-        key_id = await authenticate_gladia(http, parts.keys)
-        await enter(http, parts.doorkeeper, key_id, MAX_JSON)
-        body = await parts.json(http)
+    async def _read(self, http: web.Request, key_id: str | None, body: Any) -> Request:
         request = parse(
             body,
             request_id=http[REQUEST_ID],
-            catalogue=parts.catalogue,
+            catalogue=self._api.catalogue,
             key_id=key_id,
             traceparent=traceparent(http),
-            event_names=parts.event_names,
+            event_names=self._event_names,
         )
         if isinstance(request, Problem):
             raise Rejected(request)
         if request.callback:
             name = "callback_url" if body.get("callback_url") == request.callback.url else "callback_config.url"
-            await parts.judge(name, request.callback.url, must_resolve=True)
+            await judge_url(self._api.resolver, name, request.callback.url, must_resolve=True)
         return request
 
     async def _with_audio(self, http: web.Request, request: Request) -> tuple[Request, Media]:
         """The request with its audio found, where it is an upload of ours: those are never fetched by URL."""
-        url, now = request.audio_url or "", self._parts.clock()
+        url, now = request.audio_url or "", self._api.clock()
         upload_id = upload_id_of(url)
-        upload = await self._parts.archive.upload(upload_id, request.key_id) if upload_id else None
+        upload = await self._api.archive.upload(upload_id, request.key_id) if upload_id else None
         if upload:
             options = {**request.options, "file": file_of(upload), "audio_url": url}
             found = replace(request, upload_id=upload.id, audio_url=None, options=options)
             return found, Media(upload.sha256, upload.size, now)
-        if upload_id and url.startswith(upload_url(self._parts.base(http), "")):
+        if upload_id and url.startswith(upload_url(base_url(self._api, http), "")):
             raise Rejected(_FORGOTTEN)
         return request, Media("", 0, now)
 
-    async def _find(self, http: web.Request) -> Record:
-        key_id = await authenticate_gladia(http, self._parts.keys)
-        record = await self._parts.archive.find(http.match_info["id"], key_id)
-        if record is None or record.request.dialect != DIALECT:
-            raise Rejected(_NO_JOB)
-        return record
+    async def _find(self, http: web.Request, key_id: str | None) -> Record:
+        return await find(self._api, http, key_id, RECORDED, _NO_JOB)
 
 
 def _download(record: Record) -> dict[str, str]:

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine.api.admission import enter
+from engine.api.admission import Body, admitted, is_json
 from engine.api.auth import authenticate_gladia
-from engine.api.body import is_json, pieces
+from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected
-from engine.api.gladia.documents import MAX_JSON, Parts, answer
+from engine.api.gladia.documents import MAX_JSON, answer, base_url, read_json
 from engine.api.multipart import FormData, Malformed, Part
 from engine.audio.decode import AudioInfo
 from engine.audio.sink import Stored, store
 from engine.dialects.gladia import (
     Fields,
-    File,
     Problem,
+    UploadedFile,
     clean_filename,
     extension_of,
     filename_of,
@@ -34,61 +34,48 @@ _FRAMING = 1024 * 1024
 """Bytes of a form around its audio: heads, boundaries, other fields."""
 
 
-class Uploads:
+class GladiaUploads:
     """The endpoint, one method per step."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, api: ApiContext) -> None:
+        self._api = api
 
     async def answer(self, http: web.Request) -> web.Response:
         """Keep the audio, and say under which URL a job finds it."""
-        parts = self._parts
-        key_id = await authenticate_gladia(http, parts.keys)
-        await enter(http, parts.doorkeeper, key_id, MAX_JSON if is_json(http) else parts.limits.upload + _FRAMING)
-        with self._parts.spool.file(http[REQUEST_ID]) as path:
-            if is_json(http):
-                source = await self._url(http)
-                filename, stored = filename_of(source), await self._fetch(source, path)
-            else:
-                source = None
-                filename, stored = await self._receive(http, path)
-            upload = self._upload(http[REQUEST_ID], key_id, filename, stored, await self._probe(path))
-            await self._parts.archive.add_upload(upload, path)
-        url = upload_url(self._parts.base(http), upload.id)
-        return answer(uploaded(url, file_of(upload), upload.extension, upload.size, source))
-
-    async def _url(self, http: web.Request) -> str:
-        body = await self._parts.json(http)
-        fields = Fields(body if isinstance(body, dict) else {})
-        fields.only("audio_url")
-        url = fields.text("audio_url", MAX_JSON)
-        if url is None:
-            raise Rejected(invalid(*(fields.flaws or ["audio_url must be a URL address"])))
-        if fields.flaws:
-            raise Rejected(invalid(*fields.flaws))
-        return url
+        api, key_id = self._api, await authenticate_gladia(http, self._api.keys)
+        limit = MAX_JSON if is_json(http) else api.limits.upload + _FRAMING
+        async with admitted(http, api.admission, key_id, limit, api.limits.stall) as body:
+            with api.spool.file(http[REQUEST_ID]) as path:
+                if is_json(http):
+                    source = _audio_url(await read_json(body))
+                    filename, stored = filename_of(source), await self._fetch(source, path)
+                else:
+                    source = None
+                    filename, stored = await self._receive(http, body, path)
+                upload = self._upload(http[REQUEST_ID], key_id, filename, stored, await self._probe(path))
+                await api.archive.add_upload(upload, path)
+            url = upload_url(base_url(api, http), upload.id)
+            return answer(uploaded(url, file_of(upload), upload.extension, upload.size, source))
 
     async def _fetch(self, url: str, path: Path) -> Stored:
-        fetched = await self._parts.fetcher.fetch(url, path)
+        fetched = await self._api.fetcher.fetch(url, path)
         if isinstance(fetched, Failed):
             if fetched.code is FailureCode.TOO_LARGE:
                 raise Rejected(Problem(413, fetched.message))
             raise Rejected(invalid(f"audio_url must be a URL address that can be fetched. {fetched.message}"))
         return fetched
 
-    async def _receive(self, http: web.Request, path: Path) -> tuple[str, Stored]:
-        limits = self._parts.limits
+    async def _receive(self, http: web.Request, body: Body, path: Path) -> tuple[str, Stored]:
         form = _AudioForm(http.headers.get("Content-Type", ""))
-        body = pieces(http, limits.upload + _FRAMING, limits.stall)
-        stored = await store(form.audio(body), path, limits.upload)
+        stored = await store(form.audio(body.pieces()), path, self._api.limits.upload)
         if stored.size == 0:
             raise Rejected(invalid("audio must be a file with something in it"))
-        self._parts.metrics.upload_bytes.observe(stored.size)
+        self._api.metrics.upload_bytes.observe(stored.size)
         return clean_filename(form.filename), stored
 
     async def _probe(self, path: Path) -> AudioInfo:
         try:
-            return await self._parts.prober.probe(path, None)
+            return await self._api.transcriber.probe(path, None)
         except AudioError as error:
             raise Rejected(invalid(f"audio must be audio or video that can be decoded. {error}")) from None
 
@@ -103,13 +90,24 @@ class Uploads:
             # What the container claims, and nothing where it claims nothing: all of the audio is decoded only later.
             duration=info.duration or 0.0,
             channels=info.channels,
-            created_at=self._parts.clock(),
+            created_at=self._api.clock(),
         )
 
 
-def file_of(upload: Upload) -> File:
+def _audio_url(body: object) -> str:
+    fields = Fields(body if isinstance(body, dict) else {})
+    fields.only("audio_url")
+    url = fields.text("audio_url", MAX_JSON)
+    if url is None:
+        raise Rejected(invalid(*(fields.flaws or ["audio_url must be a URL address"])))
+    if fields.flaws:
+        raise Rejected(invalid(*fields.flaws))
+    return url
+
+
+def file_of(upload: Upload) -> UploadedFile:
     """An upload as documents show it."""
-    return File(
+    return UploadedFile(
         id=upload.id,
         filename=upload.filename,
         audio_duration=round(upload.duration, 6),

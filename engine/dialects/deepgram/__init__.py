@@ -1,16 +1,15 @@
 """Deepgram's API, in and out: query parameters become a Request, a Transcript the vendor's document, and what is heard
 live its messages."""
 
-from engine.dialects.deepgram.errors import BadRequest, invalid_callback, unresolved_callback
+from engine.dialects.deepgram.errors import BadRequest, failure_reply, invalid_callback, unresolved_callback
 from engine.dialects.deepgram.live_messages import DeepgramProtocol
 from engine.dialects.deepgram.live_parameters import parse_live
-from engine.dialects.deepgram.recorded_parameters import RawReader, parse
-from engine.dialects.deepgram.results import acknowledge, callback_headers, failure_reply, render, render_failure
+from engine.dialects.deepgram.recorded_parameters import parse
+from engine.dialects.deepgram.results import acknowledge, callback_headers, render, render_failure
 
 __all__ = [
     "BadRequest",
     "DeepgramProtocol",
-    "RawReader",
     "acknowledge",
     "callback_headers",
     "failure_reply",

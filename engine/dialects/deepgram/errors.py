@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.request import Failed, FailureCode
+
+_FAILURES = {
+    FailureCode.AUDIO: ("Bad Request", 400, "Bad Request: failed to process audio: corrupt or unsupported data. "),
+    FailureCode.REMOTE_CONTENT: ("REMOTE_CONTENT_ERROR", 400, ""),
+    FailureCode.TOO_LARGE: ("PAYLOAD_TOO_LARGE", 413, ""),
+    FailureCode.TIMEOUT: ("GATEWAY_TIMEOUT", 504, ""),
+    FailureCode.INTERNAL: ("INTERNAL_SERVER_ERROR", 500, ""),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class BadRequest:
@@ -33,3 +43,9 @@ def unresolved_callback(detail: str) -> BadRequest:
 def no_such_model(detail: str) -> BadRequest:
     """A model, version or language that this engine does not have; `detail` lists what there is."""
     return BadRequest("Bad Request", f"No such model/language/tier combination found. {detail}")
+
+
+def failure_reply(failed: Failed) -> BadRequest:
+    """The answer to a synchronous request that failed."""
+    err_code, status, sentence = _FAILURES[failed.code]
+    return BadRequest(err_code, sentence + failed.message, status)

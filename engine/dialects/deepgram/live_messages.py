@@ -6,20 +6,20 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-from engine.dialects.deepgram.recorded_parameters import Options
+from engine.dialects.deepgram.recorded_parameters import DeepgramOptions
 from engine.dialects.deepgram.results import channel_document, echo, metadata, model_info
 from engine.dialects.deepgram.wording import worded
 from engine.dialects.live import (
     Answered,
-    Audio,
+    AudioChunk,
+    ClientMessage,
     Ending,
-    Finalize,
-    Finish,
+    EndOfStream,
+    FinalizeRequest,
     Goodbye,
     KeepAlive,
     LiveRequest,
     Message,
-    Said,
 )
 from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted, UtteranceEnded
 from engine.request import Media, Request
@@ -60,7 +60,7 @@ class DeepgramProtocol:
     def __init__(self, asked: LiveRequest, model: Model, created: float, *, mirror: bool = False) -> None:
         """`created` is in epoch seconds."""
         self._request: Request = asked.request
-        self._options = cast(Options, dict(asked.request.options))
+        self._options = cast(DeepgramOptions, dict(asked.request.options))
         self._model = model
         self._created = created
         self._calls_back = asked.request.callback is not None
@@ -72,16 +72,16 @@ class DeepgramProtocol:
         """Nothing: a client hears of its session by the handshake."""
         return ()
 
-    def understand(self, data: bytes | str, now: float) -> Said:  # noqa: ARG002 (as above)
+    def understand(self, data: bytes | str, now: float) -> ClientMessage:  # noqa: ARG002 (as above)
         """Bytes are audio, none of them the end; text is JSON with a type."""
         if isinstance(data, bytes):
-            return Audio(data) if data else Finish()
+            return AudioChunk(data) if data else EndOfStream()
         message = _decoded(data)
         match message.get("type"):
             case "KeepAlive":
                 return KeepAlive()
             case "CloseStream":
-                return Finish()
+                return EndOfStream()
             case "Finalize":
                 return self._finalize(message.get("channel"), data)
             case "Configure":
@@ -155,16 +155,16 @@ class DeepgramProtocol:
         known = metadata(self._request, Media(finished.sha256, 0, self._created), heard)
         return {"type": "Metadata", **known}
 
-    def _finalize(self, channel: object, data: str) -> Said:
+    def _finalize(self, channel: object, data: str) -> ClientMessage:
         if channel is None:
-            return Finalize()
+            return FinalizeRequest()
         if isinstance(channel, list) and channel and all(type(part) is int for part in channel):
             channel = channel[0]  # as the channel's index is written in results
         if type(channel) is not int or not 0 <= channel < 64:
             return _misunderstood(data, "`channel` is not the number of a channel, counted from 0.")
-        return Finalize(channel)
+        return FinalizeRequest(channel)
 
-    def _configure(self, message: Document, data: str) -> Said:
+    def _configure(self, message: Document, data: str) -> ClientMessage:
         keyterms, features = message.get("keyterms"), message.get("features") or {}
         known = {"request_id": self._request.id}
         if not isinstance(features, dict) or not all(type(switch) is bool for switch in features.values()):
@@ -175,7 +175,7 @@ class DeepgramProtocol:
             failure = {"type": "ConfigureFailure", **known, "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED"}
             return Answered((Message({**failure, "description": _NO_KEYTERMS}),))
         changed = {option: switch for name, switch in features.items() for option in _FEATURES[name]}
-        self._options = cast(Options, {**self._options, **changed})
+        self._options = cast(DeepgramOptions, {**self._options, **changed})
         return Answered((Message({"type": "ConfigureSuccess", **known}),))
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from engine.dialects.catalogue import Catalogue
+from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.deepgram.recorded_parameters import RawReader, parse
+from engine.dialects.deepgram.recorded_parameters import parse
 from engine.dialects.live import LiveRequest
+from engine.dialects.warnings import warning
 from engine.events import LiveOptions
-from engine.request import RawFormat, Request
+from engine.request import Request
 
 ENDPOINTING = 0.01
 """Seconds of silence that end an utterance, unless `endpointing` says otherwise."""
@@ -23,9 +24,6 @@ _METHODS = ("POST", "GET", "PUT", "DELETE")
 _RECORDED_ONLY = ("paragraphs", "utterances", "utt_split")
 _ONLY_RECORDED = "Accepted, but only done for recorded audio."
 _ALWAYS_POST = "Live results are always sent by POST, or over a WebSocket."
-
-ByteRate = Callable[[RawFormat | None], float | None]
-"""How many bytes are a second of such audio."""
 
 
 def parse_live(
@@ -99,9 +97,6 @@ def _warnings(query: Query) -> list[Mapping[str, str]]:
     method = (query.one("callback_method") or "POST").upper()
     if method not in _METHODS:
         raise invalid(f"callback_method: unknown variant {shown(method)}, expected `POST`")
-    found = [_warning(name, _ONLY_RECORDED) for name in _RECORDED_ONLY if query.one(name) not in {None, "false"}]
-    return found + ([_warning("callback_method", _ALWAYS_POST)] if method != "POST" else [])
-
-
-def _warning(parameter: str, message: str) -> Mapping[str, str]:
-    return {"parameter": parameter, "type": "unsupported_parameter", "message": message}
+    vain = [name for name in _RECORDED_ONLY if query.one(name) not in {None, "false"}]
+    found = [warning(name, "unsupported", _ONLY_RECORDED) for name in vain]
+    return [*found, *([warning("callback_method", "unsupported", _ALWAYS_POST)] if method != "POST" else [])]

@@ -9,18 +9,15 @@ Warned about are those that the recogniser cannot do (`unsupported_parameter`), 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from engine.dialects.catalogue import Abilities, Catalogue
+from engine.dialects.catalogue import Abilities, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest, invalid_callback, no_such_model
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
+from engine.dialects.warnings import warning
 from engine.errors import AudioError
 from engine.request import Callback, RawFormat, Request
-
-RawReader = Callable[[str, int | None, int | None], RawFormat | None]
-"""Encoding, sample rate and channels to the format of headerless audio, None where the bytes describe themselves.
-Raises AudioError, naming the field."""
 
 UTT_SPLIT = 0.8
 """Seconds of silence that end an utterance, unless `utt_split` says otherwise."""
@@ -58,7 +55,7 @@ _REFUSED = {
 _KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, "punctuate", "detect_language"))
 
 
-class Options(TypedDict, total=False):
+class DeepgramOptions(TypedDict, total=False):
     """What rendering needs to know, as the JSON object in `Request.options`; a key is there only when asked for."""
 
     tags: list[str]
@@ -194,8 +191,8 @@ def _callback(query: Query) -> Callback | None:
     return None if url is None else Callback(url, method)
 
 
-def _options(query: Query) -> Options:
-    options = Options()
+def _options(query: Query) -> DeepgramOptions:
+    options = DeepgramOptions()
     if tags := query.all("tag"):
         options["tags"] = tags
     if extra := query.pairs("extra", "key:value"):
@@ -218,8 +215,8 @@ def _options(query: Query) -> Options:
 
 def _warnings(query: Query) -> tuple[Mapping[str, str], ...]:
     query.flag("mip_opt_out")
-    unknown = [_warning(name, "unknown", "This server does not know this parameter.") for name in _unknown(query)]
-    partly = [_warning(name, "partly_supported", does) for name, does in _PARTLY.items() if query.flag(name)]
+    unknown = [warning(name, "unknown", "This server does not know this parameter.") for name in _unknown(query)]
+    partly = [warning(name, "partly_supported", does) for name, does in _PARTLY.items() if query.flag(name)]
     return (*partly, *_unread(query), *unknown)
 
 
@@ -227,19 +224,15 @@ def _unread(query: Query) -> list[dict[str, str]]:
     """What was sent in a company in which it says nothing."""
     warnings = []
     if any(_boosted(keyword)[1] for keyword in query.all("keywords")):
-        warnings.append(_warning("keywords", "partly_supported", "The words are listened for, their boosts not read."))
+        warnings.append(warning("keywords", "partly_supported", "The words are listened for, their boosts not read."))
     if _detects(query) and "language" in query.names:
-        warnings.append(_warning("language", "unsupported", "Not read together with detect_language."))
+        warnings.append(warning("language", "unsupported", "Not read together with detect_language."))
     for name in ("sample_rate", "channels"):
         if name in query.names and "encoding" not in query.names:
             message = "Only read together with encoding, for audio without a container."
-            warnings.append(_warning(name, "unsupported", message))
+            warnings.append(warning(name, "unsupported", message))
     return warnings
 
 
 def _unknown(query: Query) -> list[str]:
     return [name for name in query.names if name not in _KNOWN]
-
-
-def _warning(parameter: str, sort: str, message: str) -> dict[str, str]:
-    return {"parameter": parameter[:64], "type": f"{sort}_parameter", "message": message}

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.deepgram.errors import BadRequest
-from engine.dialects.deepgram.recorded_parameters import UTT_SPLIT, Options
+from engine.dialects.deepgram.errors import failure_reply
+from engine.dialects.deepgram.recorded_parameters import UTT_SPLIT, DeepgramOptions
 from engine.dialects.deepgram.wording import worded
 from engine.dialects.warnings import warnings
 from engine.dialects.words import (
@@ -21,18 +21,10 @@ from engine.dialects.words import (
     utterances,
     written,
 )
-from engine.request import Failed, FailureCode, Media, Request
+from engine.request import Failed, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 
 Document = dict[str, Any]
-
-_FAILURES = {
-    FailureCode.AUDIO: ("Bad Request", 400, "Bad Request: failed to process audio: corrupt or unsupported data. "),
-    FailureCode.REMOTE_CONTENT: ("REMOTE_CONTENT_ERROR", 400, ""),
-    FailureCode.TOO_LARGE: ("PAYLOAD_TOO_LARGE", 413, ""),
-    FailureCode.TIMEOUT: ("GATEWAY_TIMEOUT", 504, ""),
-    FailureCode.INTERNAL: ("INTERNAL_SERVER_ERROR", 500, ""),
-}
 
 
 def render(request: Request, media: Media, transcript: Transcript) -> Document:
@@ -57,12 +49,6 @@ def render_failure(request: Request, failed: Failed) -> Document:
     return {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request.id, "metadata": known}
 
 
-def failure_reply(failed: Failed) -> BadRequest:
-    """The answer to a synchronous request that failed."""
-    err_code, status, sentence = _FAILURES[failed.code]
-    return BadRequest(err_code, sentence + failed.message, status)
-
-
 def acknowledge(request: Request) -> Document:
     """The immediate answer to a request with a callback. Nothing else: SDKs tell it from a result by that."""
     return {"request_id": request.id}
@@ -73,8 +59,8 @@ def callback_headers(request: Request) -> dict[str, str]:
     return {"dg-token": request.key_id} if request.key_id else {}
 
 
-def _options(request: Request) -> Options:
-    return cast(Options, request.options)
+def _options(request: Request) -> DeepgramOptions:
+    return cast(DeepgramOptions, request.options)
 
 
 def metadata(request: Request, media: Media, transcript: Transcript) -> Document:
@@ -111,7 +97,7 @@ def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def channel_document(heard: Channel, channel: Channel, options: Options) -> Document:
+def channel_document(heard: Channel, channel: Channel, options: DeepgramOptions) -> Document:
     """What was said on one channel: as it was heard, which is searched, and as it is worded, which is shown."""
     document: Document = {"alternatives": [_alternative(channel, options)]}
     if options.get("detect_language") and channel.language:
@@ -123,7 +109,7 @@ def channel_document(heard: Channel, channel: Channel, options: Options) -> Docu
     return document
 
 
-def _alternative(channel: Channel, options: Options) -> Document:
+def _alternative(channel: Channel, options: DeepgramOptions) -> Document:
     punctuate = options.get("punctuate", False)
     alternative: Document = {
         "transcript": prose(channel.words, punctuate),
@@ -167,7 +153,7 @@ def _hits(words: Sequence[Word], term: str) -> list[Document]:
     return [{"confidence": confidence(hit), **_span(hit), "snippet": prose(hit, punctuate=False)} for hit in found]
 
 
-def _utterance(utterance: Utterance, index: int, request: Request, options: Options) -> Document:
+def _utterance(utterance: Utterance, index: int, request: Request, options: DeepgramOptions) -> Document:
     punctuate = options.get("punctuate", False)
     return {
         **_span(utterance.words),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from engine.dialects.deepgram.numerals import as_digits
-from engine.dialects.deepgram.recorded_parameters import Options
+from engine.dialects.deepgram.recorded_parameters import DeepgramOptions
 from engine.dialects.words import substitute
 from engine.transcript import Channel, Segment, Word
 
@@ -26,7 +26,7 @@ _PROFANE = re.compile(
 _LETTER = re.compile(r"\w")
 
 
-def worded(channel: Channel, options: Options) -> Channel:
+def worded(channel: Channel, options: DeepgramOptions) -> Channel:
     """The channel as its document shows it. Segments that end up without a word are gone."""
     english = (channel.language or "").lower().partition("-")[0] == "en"
     if english and not options.get("filler_words"):

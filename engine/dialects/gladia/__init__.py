@@ -5,19 +5,27 @@ from engine.dialects.gladia.errors import Problem, invalid, render_problem
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.listing import Listing, parse_listing
 from engine.dialects.gladia.live_messages import GladiaProtocol, live_job, live_started, running_job
-from engine.dialects.gladia.live_parameters import DIALECT as LIVE
-from engine.dialects.gladia.live_parameters import parse_live
-from engine.dialects.gladia.recorded_parameters import File, parse
-from engine.dialects.gladia.results import callback_headers, job, render, render_failure, result, started, uploaded
-from engine.dialects.gladia.uploads import clean_filename, extension_of, filename_of, upload_id_of, upload_url
+from engine.dialects.gladia.live_parameters import LIVE, parse_live
+from engine.dialects.gladia.recorded_parameters import RECORDED, parse
+from engine.dialects.gladia.results import callback_headers, job, render, render_failure, result, started
+from engine.dialects.gladia.uploads import (
+    UploadedFile,
+    clean_filename,
+    extension_of,
+    filename_of,
+    upload_id_of,
+    upload_url,
+    uploaded,
+)
 
 __all__ = [
     "LIVE",
+    "RECORDED",
     "Fields",
-    "File",
     "GladiaProtocol",
     "Listing",
     "Problem",
+    "UploadedFile",
     "callback_headers",
     "clean_filename",
     "extension_of",

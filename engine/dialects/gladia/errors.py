@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.request import Failed, FailureCode
+
+_STATUS = {FailureCode.TOO_LARGE: 413, FailureCode.TIMEOUT: 504, FailureCode.INTERNAL: 500}
 _MOST_ERRORS = 50
 
 
@@ -37,6 +40,11 @@ def render_problem(problem: Problem, *, path: str, request_id: str, now: float) 
     if problem.validation_errors:
         document["validation_errors"] = list(problem.validation_errors)
     return document
+
+
+def status_of(failed: Failed) -> int:
+    """A failure as a number: the HTTP status that it would have as an answer."""
+    return _STATUS.get(failed.code, 400)
 
 
 def debug_id(request_id: str) -> str:

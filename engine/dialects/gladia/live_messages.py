@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from engine.dialects.gladia.errors import timestamp
-from engine.dialects.gladia.live_parameters import LiveOptionsKept
+from engine.dialects.gladia.live_parameters import GladiaLiveOptions
 from engine.dialects.gladia.receipts import Receipts
-from engine.dialects.gladia.results import Utterance, job, result, utterance_document
-from engine.dialects.live import Answered, Audio, Ending, Finish, Goodbye, LiveRequest, Message, Said
+from engine.dialects.gladia.results import GladiaUtterance, job, result, utterance_document
+from engine.dialects.live import Answered, AudioChunk, ClientMessage, Ending, EndOfStream, Goodbye, LiveRequest, Message
 from engine.dialects.words import substitute
 from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted
 from engine.record import Record, State
@@ -48,7 +48,7 @@ class GladiaProtocol:
     def __init__(self, asked: LiveRequest, model: Model, created: float) -> None:
         """`created` is in epoch seconds."""
         self._request = asked.request
-        self._options = cast(LiveOptionsKept, asked.request.options)
+        self._options = cast(GladiaLiveOptions, asked.request.options)
         self._byte_rate = asked.byte_rate or 1.0
         self._model = model
         self._created = created
@@ -82,14 +82,14 @@ class GladiaProtocol:
         """The session, for a callback that asked for its lifecycle: its client has made its own by then."""
         return self._called_back({"type": "start_session"}, now)
 
-    def understand(self, data: bytes | str, now: float) -> Said:
+    def understand(self, data: bytes | str, now: float) -> ClientMessage:
         """Bytes are audio; text is JSON with a type, and may hold audio too."""
         if isinstance(data, bytes):
             return self._audio(data, now)
         message = _decoded(data)
         match message.get("type"):
             case "stop_recording":
-                return Finish(self._stopped(now))
+                return EndOfStream(self._stopped(now))
             case "audio_chunk":
                 chunk = _chunk(message)
                 return Answered((), flawed=True) if chunk is None else self._audio(chunk, now)
@@ -132,7 +132,7 @@ class GladiaProtocol:
     def _received(self) -> float:
         return self._receipts.count / self._byte_rate
 
-    def _audio(self, data: bytes, now: float) -> Audio:
+    def _audio(self, data: bytes, now: float) -> AudioChunk:
         """A client drops what is acknowledged, so that bytes which come again are acknowledged again."""
         new = self._receipts.take(data)
         start, end = self._receipts.count - len(data), self._receipts.count
@@ -140,7 +140,7 @@ class GladiaProtocol:
         opening = self._messages({"type": "start_recording"}, _LIFECYCLE, now) if not self._recording else ()
         self._recording = True
         range_ = {"byte_range": [start, end], "time_range": seconds}
-        return Audio(new, (*opening, *self._acknowledged("audio_chunk", range_, now)))
+        return AudioChunk(new, (*opening, *self._acknowledged("audio_chunk", range_, now)))
 
     def _stopped(self, now: float) -> tuple[Message, ...]:
         left = max(0.0, self._received - self._heard_up_to)
@@ -174,7 +174,7 @@ class GladiaProtocol:
         data = {
             "id": f"{heard.channel:02d}-{self._numbers.get(heard.channel, 0):08d}",
             "is_final": is_final,
-            "utterance": utterance_document(Utterance(heard.channel, heard.language, channel.words)),
+            "utterance": utterance_document(GladiaUtterance(heard.channel, heard.language, channel.words)),
         }
         wish = "receive_final_transcripts" if is_final else "receive_partial_transcripts"
         return self._messages({"type": "transcript", "data": data}, wish, now, partial=not is_final)
@@ -233,7 +233,7 @@ def live_started(request: Request, created_at: float, url: str) -> Document:
 
 def _params(request: Request) -> Document:
     """What was asked for, the vendor's defaults included."""
-    options = cast(LiveOptionsKept, request.options)
+    options = cast(GladiaLiveOptions, request.options)
     params = dict(options.get("params", {}))
     if request.callback:
         params["callback_config"] = {"url": request.callback.url, **options.get("callback_messages", {})}

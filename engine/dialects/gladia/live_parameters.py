@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.dialects.catalogue import Catalogue
+from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
 from engine.dialects.gladia.errors import Problem, invalid
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases
-from engine.dialects.gladia.recorded_parameters import MAX_URL, REFUSED, Options, Reader, custom_metadata
+from engine.dialects.gladia.recorded_parameters import MAX_URL, REFUSED, GladiaOptions, GladiaReader, custom_metadata
 from engine.dialects.live import LiveRequest
 from engine.events import LiveOptions
 from engine.request import Callback, RawFormat, Request
 
-DIALECT = "gladia-live"
+LIVE = "gladia-live"
 """The dialect of a live session's record. Lists of recordings leave it out."""
 
 ENDPOINTING = 0.05
@@ -50,17 +50,11 @@ _RATES = (8000, 16000, 32000, 44100, 48000)
 _DEPTHS = (8, 16, 24, 32)
 _MOST_CHANNELS = 8
 
-RawReader = Callable[[str, int | None, int | None], RawFormat | None]
-"""The name of an encoding, sample rate and channels to the format of such audio."""
-
 Integers = Callable[[int, int, int], RawFormat]
 """Bits of a sample, sample rate and channels to the format of such PCM."""
 
-ByteRate = Callable[[RawFormat | None], float | None]
-"""How many bytes are a second of such audio."""
 
-
-class LiveOptionsKept(Options, total=False):
+class GladiaLiveOptions(GladiaOptions, total=False):
     """What rendering needs to know of a live session: besides the rest, who gets which messages."""
 
     messages: dict[str, bool]
@@ -82,7 +76,7 @@ def parse_live(
     if not isinstance(body, dict):
         return Problem(400, 'The body is not a JSON object. Send {"encoding": "wav/pcm", "sample_rate": 16000}.')
     fields = Fields(body)
-    reader = _Live(fields, catalogue)
+    reader = _LiveReader(fields, catalogue)
     raw = reader.raw(raw_format, integers)
     request = reader.request(request_id, key_id, traceparent, raw)
     options = LiveOptions(
@@ -98,7 +92,7 @@ def parse_live(
     return invalid(*fields.flaws) if fields.flaws else LiveRequest(request, options, byte_rate(raw))
 
 
-class _Live(Reader):
+class _LiveReader(GladiaReader):
     """Reads one body."""
 
     def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
@@ -133,7 +127,7 @@ class _Live(Reader):
         spoken = self._processing()
         return Request(
             id=request_id,
-            dialect=DIALECT,
+            dialect=LIVE,
             model=self._model,
             recogniser=self._recogniser,
             language=languages[0] if len(languages) == 1 else None,
@@ -171,14 +165,14 @@ class _Live(Reader):
         self._params["realtime_processing"] = spoken.params
         return spoken
 
-    def _options(self, replace: list[list[str]]) -> LiveOptionsKept:
+    def _options(self, replace: list[list[str]]) -> GladiaLiveOptions:
         params: dict[str, Any] = self._params | {
             "model": self._model,
             "endpointing": self.endpointing,
             "messages_config": self._messages,
             "callback": self._callback is not None,
         }
-        options = LiveOptionsKept(params=params, messages=self._messages)
+        options = GladiaLiveOptions(params=params, messages=self._messages)
         if self._callback:
             options["callback_messages"] = self._callback_messages
         if metadata := custom_metadata(self._fields):

@@ -15,8 +15,13 @@ from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.gladia.errors import Problem, invalid
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases, phrases
+from engine.dialects.gladia.uploads import UploadedFile
 from engine.dialects.subtitles import DEFAULT
+from engine.dialects.warnings import warning
 from engine.request import Callback, Request
+
+RECORDED = "gladia"
+"""The dialect of requests for recordings, and of their records."""
 
 MAX_METADATA = 2000
 """Characters of `custom_metadata` as JSON: Gladia's limit."""
@@ -65,16 +70,7 @@ class Subtitles(TypedDict):
     longest: float
 
 
-class File(TypedDict):
-    """What is known of the audio before it is transcribed."""
-
-    id: str
-    filename: str
-    audio_duration: float
-    number_of_channels: int
-
-
-class Options(TypedDict, total=False):
+class GladiaOptions(TypedDict, total=False):
     """What rendering needs to know, as the JSON object in `Request.options`; a key is there only when asked for.
 
     `params` is what the caller asked for, to be shown again; URLs, which may hold secrets, stay in the request. `file`
@@ -87,7 +83,7 @@ class Options(TypedDict, total=False):
     replace: list[list[str]]
     sentences: bool
     subtitles: Subtitles
-    file: File
+    file: UploadedFile
     audio_url: str
 
 
@@ -108,11 +104,11 @@ def parse(
     if not isinstance(body, dict):
         return Problem(400, 'The body is not a JSON object. Send {"audio_url": "https://..."}.')
     fields = Fields(body)
-    request = _Recorded(fields, catalogue).request(request_id, key_id, traceparent, event_names)
+    request = _RecordedReader(fields, catalogue).request(request_id, key_id, traceparent, event_names)
     return invalid(*fields.flaws) if fields.flaws else request
 
 
-class Reader:
+class GladiaReader:
     """Reads what every body has. Flaws are noted on the way; with any of them, what it makes is worth nothing."""
 
     def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
@@ -155,13 +151,10 @@ class Reader:
 
     def _unsupported(self, name: str, asked: bool) -> None:
         if asked:
-            self._warn(name, "unsupported_parameter", "Accepted, but this server cannot do it.")
-
-    def _warn(self, parameter: str, kind: str, message: str) -> None:
-        self._warnings.append({"parameter": parameter, "type": kind, "message": message})
+            self._warnings.append(warning(name, "unsupported", "Accepted, but this server cannot do it."))
 
 
-class _Recorded(Reader):
+class _RecordedReader(GladiaReader):
     """Reads a body that asks for the transcription of a recording."""
 
     def request(self, request_id: str, key_id: str | None, traceparent: str | None, event_names: str) -> Request:
@@ -172,7 +165,7 @@ class _Recorded(Reader):
         options = self._options(event_names, spoken.replace)
         return Request(
             id=request_id,
-            dialect="gladia",
+            dialect=RECORDED,
             model=self._model,
             recogniser=self._recogniser,
             language=languages[0] if len(languages) == 1 else None,
@@ -195,12 +188,13 @@ class _Recorded(Reader):
         self._refuse(fields)
         for name in _SWITCHED:
             if f"{name}_config" in fields and name not in fields:
-                self._warn(f"{name}_config", "unused_parameter", f"Not read, because {name} is not true.")
+                why = f"Not read, because {name} is not true."
+                self._warnings.append(warning(f"{name}_config", "unused", why))
         fields.only(*_KNOWN)
 
-    def _options(self, event_names: str, replace: list[list[str]]) -> Options:
+    def _options(self, event_names: str, replace: list[list[str]]) -> GladiaOptions:
         fields = self._fields
-        options = Options(event_names=event_names, params=self._params)
+        options = GladiaOptions(event_names=event_names, params=self._params)
         if metadata := custom_metadata(fields):
             options["custom_metadata"] = metadata
         if replace:

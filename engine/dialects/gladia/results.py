@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.gladia.errors import debug_id, timestamp
-from engine.dialects.gladia.recorded_parameters import File, Options, Subtitles
+from engine.dialects.gladia.errors import debug_id, status_of, timestamp
+from engine.dialects.gladia.recorded_parameters import GladiaOptions, Subtitles
 from engine.dialects.gladia.uploads import filename_of
 from engine.dialects.subtitles import Layout, srt, vtt
 from engine.dialects.warnings import warnings
 from engine.dialects.words import confidence, paragraphs, prose, substitute, written
 from engine.record import Record, State
-from engine.request import Failed, FailureCode, Media, Request
+from engine.request import Failed, Media, Request
 from engine.transcript import Channel, Transcript, Word
 
 Document = dict[str, Any]
 
-_STATUS = {FailureCode.TOO_LARGE: 413, FailureCode.TIMEOUT: 504, FailureCode.INTERNAL: 500}
 _STATES = {State.FAILED: "error"}
 _EVENTS = {"short": "", "namespaced": "transcription."}
 _WRITERS = {"srt": srt, "vtt": vtt}
@@ -33,7 +32,7 @@ _OFF = (
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class GladiaUtterance:
     """One segment of one channel."""
 
     channel: int
@@ -56,11 +55,6 @@ def render_failure(request: Request, failed: Failed) -> Document:
 def callback_headers(request: Request) -> dict[str, str]:  # noqa: ARG001 (every dialect is asked)
     """Gladia sends no header of its own."""
     return {}
-
-
-def status_of(failed: Failed) -> int:
-    """A failure as a number: the HTTP status that it would have as an answer."""
-    return _STATUS.get(failed.code, 400)
 
 
 def result(request: Request, media: Media, transcript: Transcript) -> Document:  # noqa: ARG001 (as `render`)
@@ -101,12 +95,6 @@ def started(request: Request, base: str) -> Document:
     return {"id": request.id, "result_url": f"{base}/v2/pre-recorded/{request.id}"}
 
 
-def uploaded(url: str, file: File, extension: str, size: int, source: str | None = None) -> Document:
-    """The answer to audio that was sent ahead. `size` is in bytes, `source` the URL that it was fetched from."""
-    metadata: Document = {**file, "extension": extension, "size": size}
-    return {"audio_url": url, "audio_metadata": metadata | ({"source": source} if source else {})}
-
-
 def _event(request: Request, name: str, content: Document) -> Document:
     options = _options(request)
     event = {"id": request.id, "event": _EVENTS[options.get("event_names", "short")] + name, **content}
@@ -115,11 +103,11 @@ def _event(request: Request, name: str, content: Document) -> Document:
     return event
 
 
-def _options(request: Request) -> Options:
-    return cast(Options, request.options)
+def _options(request: Request) -> GladiaOptions:
+    return cast(GladiaOptions, request.options)
 
 
-def _short(options: Options) -> bool:
+def _short(options: GladiaOptions) -> bool:
     return options.get("event_names", "short") == "short"
 
 
@@ -152,7 +140,7 @@ def _same(left: Sequence[Word], right: Sequence[Word]) -> bool:
     )
 
 
-def _transcription(spoken: Sequence[tuple[int, Channel]], options: Options) -> Document:
+def _transcription(spoken: Sequence[tuple[int, Channel]], options: GladiaOptions) -> Document:
     utterances = _utterances(spoken)
     document: Document = {
         "full_transcript": prose([word for utterance in utterances for word in utterance.words], punctuate=True),
@@ -166,17 +154,17 @@ def _transcription(spoken: Sequence[tuple[int, Channel]], options: Options) -> D
     return document
 
 
-def _utterances(spoken: Sequence[tuple[int, Channel]]) -> list[Utterance]:
+def _utterances(spoken: Sequence[tuple[int, Channel]]) -> list[GladiaUtterance]:
     """Every segment of every channel, in the order of time."""
     found = [
-        Utterance(number, segment.words[0].language or channel.language or "en", segment.words)
+        GladiaUtterance(number, segment.words[0].language or channel.language or "en", segment.words)
         for number, channel in spoken
         for segment in channel.segments
     ]
     return sorted(found, key=lambda utterance: (utterance.words[0].start, utterance.channel))
 
 
-def _languages(utterances: Sequence[Utterance]) -> list[str]:
+def _languages(utterances: Sequence[GladiaUtterance]) -> list[str]:
     """The languages heard, from the most words to the fewest."""
     counted: Counter[str] = Counter()
     for utterance in utterances:
@@ -184,7 +172,7 @@ def _languages(utterances: Sequence[Utterance]) -> list[str]:
     return [language for language, _ in counted.most_common()]
 
 
-def utterance_document(utterance: Utterance) -> Document:
+def utterance_document(utterance: GladiaUtterance) -> Document:
     """One utterance with its words, of which there is at least one."""
     return {
         **_span(utterance.words),

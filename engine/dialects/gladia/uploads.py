@@ -1,13 +1,24 @@
-"""The names of files and uploads, which strangers choose. A name is shown and never opened."""
+"""Audio that is sent ahead: what is known of it, and the names of files, which strangers choose. A name is shown and
+never opened."""
 
 from __future__ import annotations
 
 import re
+from typing import Any, TypedDict
 from urllib.parse import unquote
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _UPLOAD = re.compile(rf"https?://[^/?#]+(?:/[^?#]*)?/file/(?P<id>{_UUID})", re.IGNORECASE)
 _LONGEST = 255
+
+
+class UploadedFile(TypedDict):
+    """What is known of the audio before it is transcribed: seconds as its container claims them."""
+
+    id: str
+    filename: str
+    audio_duration: float
+    number_of_channels: int
 
 
 def clean_filename(name: str) -> str:
@@ -42,3 +53,9 @@ def extension_of(container: str, filename: str) -> str:
     if own in names:
         return own
     return {"mov": "mp4", "matroska": "mkv"}.get(names[0], names[0])
+
+
+def uploaded(url: str, file: UploadedFile, extension: str, size: int, source: str | None = None) -> dict[str, Any]:
+    """The answer to audio that was sent ahead. `size` is in bytes, `source` the URL that it was fetched from."""
+    metadata: dict[str, Any] = {**file, "extension": extension, "size": size}
+    return {"audio_url": url, "audio_metadata": metadata | ({"source": source} if source else {})}

@@ -1,50 +1,56 @@
-"""The door in front of the queue, over real sockets: who is turned away learns it, and is not read to."""
+"""Admission over real sockets: who is turned away learns it, and is not read to."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from engine.jobs.admission import Bounds
-from engine.jobs.store import Backlog
 
 from .conftest import wav
 from .stage import Stage, client_of, stage
 
-FULL = Backlog(jobs=10_000, bytes=0, key_jobs=0, key_bound=None)
 PATIENCE = 20.0
 CALLBACK = {"callback": "http://127.0.0.1:8080/hook"}
 
 
-async def test_beyond_the_bound_a_caller_gets_429_in_the_vendors_shape_and_when_to_come_again(
-    server: Stage, client: aiohttp.ClientSession
-) -> None:
-    server.queue.backlog_now = FULL
-    async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
-        answer = await response.json()
-        assert (response.status, answer["err_code"]) == (429, "TOO_MANY_REQUESTS")
-        assert answer["err_msg"].startswith("Too many requests. Please try again later.")
-        assert 1 <= int(response.headers["Retry-After"]) <= 60
-        assert response.headers["dg-request-id"] == answer["request_id"]
-    assert server.stored == []
-    server.queue.backlog_now = Backlog(0, 0, 0, None)
-    async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
-        assert response.status == 200
+@pytest.fixture
+async def full(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A server in whose queue one job waits, which is as many as may."""
+    async with stage(tmp_path, bounds=Bounds(jobs=1)) as running, client_of(running) as client:
+        async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+            assert response.status == 200
+        yield running
+
+
+async def test_beyond_the_bound_a_caller_gets_429_in_the_vendors_shape_and_when_to_come_again(full: Stage) -> None:
+    waiting = full.files
+    async with client_of(full) as client:
+        async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+            answer = await response.json()
+            assert (response.status, answer["err_code"]) == (429, "TOO_MANY_REQUESTS")
+            assert answer["err_msg"].startswith("Too many requests. Please try again later.")
+            assert 1 <= int(response.headers["Retry-After"]) <= 60
+            assert response.headers["dg-request-id"] == answer["request_id"]
+        assert full.files == waiting
+        await full.finish()
+        async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
+            assert response.status == 200
 
 
 async def test_a_caller_who_waits_for_a_result_takes_a_place_until_it_is_there(tmp_path: Path) -> None:
     async with stage(tmp_path, bounds=Bounds(jobs=1)) as server, client_of(server) as client:
-        server.listener.let_go.clear()
+        server.transcriber.let_go.clear()
         first = asyncio.create_task(client.post("/v1/listen", data=wav()))
         while not server.stored:
             await asyncio.sleep(0)
         async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
             assert response.status == 429
-        server.listener.let_go.set()
+        server.transcriber.let_go.set()
         async with await first as response:
             assert response.status == 200
         async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
@@ -53,7 +59,7 @@ async def test_a_caller_who_waits_for_a_result_takes_a_place_until_it_is_there(t
 
 async def test_of_many_that_come_at_once_no_more_get_in_than_there_is_room_for(tmp_path: Path) -> None:
     async with stage(tmp_path, bounds=Bounds(jobs=3)) as server, client_of(server) as client:
-        server.listener.let_go.clear()
+        server.transcriber.let_go.clear()
 
         async def ask() -> int:
             async with client.post("/v1/listen", data=wav()) as response:
@@ -65,7 +71,7 @@ async def test_of_many_that_come_at_once_no_more_get_in_than_there_is_room_for(t
         asking = [asyncio.create_task(ask()) for _ in range(12)]
         for _ in range(9):
             await asyncio.wait_for(turned_away.acquire(), PATIENCE)
-        server.listener.let_go.set()
+        server.transcriber.let_go.set()
         assert sorted(await asyncio.gather(*asking)) == [200] * 3 + [429] * 9
 
 
@@ -81,12 +87,18 @@ async def test_one_keys_bound_is_told_apart(tmp_path: Path) -> None:
 Talk = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-@pytest.fixture
-async def talk(server: Stage) -> AsyncIterator[Talk]:
+@asynccontextmanager
+async def talk_to(server: Stage) -> AsyncIterator[Talk]:
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     yield reader, writer
     writer.close()
+
+
+@pytest.fixture
+async def talk(server: Stage) -> AsyncIterator[Talk]:
+    async with talk_to(server) as talk:
+        yield talk
 
 
 def head(length: int, *more: str) -> bytes:
@@ -99,11 +111,10 @@ async def answer(reader: asyncio.StreamReader) -> str:
     return (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)).decode()
 
 
-async def test_a_client_that_asks_before_it_sends_is_told_no_without_a_byte(server: Stage, talk: Talk) -> None:
-    reader, writer = talk
-    server.queue.backlog_now = FULL
-    writer.write(head(2 * 10**9, "Expect: 100-continue"))
-    said = await answer(reader)
+async def test_a_client_that_asks_before_it_sends_is_told_no_without_a_byte(full: Stage) -> None:
+    async with talk_to(full) as (reader, writer):
+        writer.write(head(2 * 10**9, "Expect: 100-continue"))
+        said = await answer(reader)
     assert said.startswith("HTTP/1.1 429")
     assert "connection: close" in said.lower()
 
@@ -116,7 +127,7 @@ async def test_a_client_that_asks_before_it_sends_is_told_to_go_on_once_there_is
     assert await answer(reader) == "HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(wav())
     assert (await answer(reader)).startswith("HTTP/1.1 200")
-    assert len(server.intake.accepted) == 1
+    assert len(await server.jobs()) == 1
 
 
 async def test_another_expectation_is_refused(talk: Talk) -> None:
@@ -125,18 +136,17 @@ async def test_another_expectation_is_refused(talk: Talk) -> None:
     assert (await answer(reader)).startswith("HTTP/1.1 417")
 
 
-async def test_a_client_that_sends_all_of_a_big_body_first_still_sees_the_answer(server: Stage, talk: Talk) -> None:
-    reader, writer = talk
-    server.queue.backlog_now = FULL
-    piece, pieces = bytes(1024 * 1024), 64
-    writer.write(head(len(piece) * pieces))
-    for _ in range(pieces):
-        writer.write(piece)
-        await asyncio.wait_for(writer.drain(), PATIENCE)
-    assert (await answer(reader)).startswith("HTTP/1.1 429")
-    rest = await asyncio.wait_for(reader.read(), PATIENCE)
+async def test_a_client_that_sends_all_of_a_big_body_first_still_sees_the_answer(full: Stage) -> None:
+    piece, pieces, waiting = bytes(1024 * 1024), 64, full.files
+    async with talk_to(full) as (reader, writer):
+        writer.write(head(len(piece) * pieces))
+        for _ in range(pieces):
+            writer.write(piece)
+            await asyncio.wait_for(writer.drain(), PATIENCE)
+        assert (await answer(reader)).startswith("HTTP/1.1 429")
+        rest = await asyncio.wait_for(reader.read(), PATIENCE)
     assert rest.endswith(b"}"), "and the connection ends in order"
-    assert server.stored == []
+    assert full.files == waiting
 
 
 async def test_a_body_that_announces_nothing_is_weighed_as_it_comes(tmp_path: Path) -> None:

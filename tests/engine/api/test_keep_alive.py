@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from deepgram.types.listen_v1response import ListenV1Response
 
-from engine.api.body import Limits
+from engine.api.admission import RequestLimits
 from engine.request import Failed, FailureCode
 from tests.engine.api.conftest import wav
 from tests.engine.api.deepgram.test_upload import until
@@ -21,8 +21,8 @@ from tests.engine.api.stage import Stage, client_of, stage
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Stage]:
     """Speaks every 20 ms, and has a listener who takes time."""
-    async with stage(tmp_path, Limits(pause=0.02)) as running:
-        running.listener.let_go.clear()
+    async with stage(tmp_path, limits=RequestLimits(keep_alive=0.02)) as running:
+        running.transcriber.let_go.clear()
         yield running
 
 
@@ -30,17 +30,17 @@ async def test_spaces_come_before_a_slow_result(server: Stage, client: aiohttp.C
     async with client.post("/v1/listen", data=wav()) as response:
         assert (response.status, response.content_type) == (200, "application/json")
         assert await response.content.readexactly(3) == b"   "
-        server.listener.let_go.set()
+        server.transcriber.let_go.set()
         document = ListenV1Response.model_validate(json.loads(await response.read()))
     assert document.metadata.request_id == response.headers["dg-request-id"]
     assert server.stored == []
 
 
 async def test_a_late_failure_is_an_error_object_without_results(server: Stage, client: aiohttp.ClientSession) -> None:
-    server.listener.result = Failed(FailureCode.TIMEOUT, "Recognition took more than 600 s.")
+    server.transcriber.result = Failed(FailureCode.TIMEOUT, "Recognition took more than 600 s.")
     async with client.post("/v1/listen", data=wav()) as response:
         assert await response.content.readexactly(1) == b" "
-        server.listener.let_go.set()
+        server.transcriber.let_go.set()
         assert json.loads(await response.read()) == {
             "err_code": "GATEWAY_TIMEOUT",
             "err_msg": "Recognition took more than 600 s.",
@@ -56,8 +56,8 @@ async def test_what_is_refused_at_once_keeps_its_status(server: Stage, client: a
 
 
 async def test_a_quick_failure_keeps_its_status(tmp_path: Path) -> None:
-    async with stage(tmp_path, Limits(pause=60)) as server, client_of(server) as client:
-        server.listener.result = Failed(FailureCode.INTERNAL, "It broke.")
+    async with stage(tmp_path, limits=RequestLimits(keep_alive=60)) as server, client_of(server) as client:
+        server.transcriber.result = Failed(FailureCode.INTERNAL, "It broke.")
         async with client.post("/v1/listen", data=wav()) as response:
             assert (response.status, (await response.json())["err_code"]) == (500, "INTERNAL_SERVER_ERROR")
 
@@ -70,7 +70,7 @@ async def test_a_caller_who_leaves_cancels_the_work(
     await (until(lambda: server.stored != []) if spaces == 0 else asking)
     asking.cancel()
     async with asyncio.timeout(10):
-        await server.listener.cancelled.wait()
+        await server.transcriber.cancelled.wait()
     await until(lambda: server.stored == [])
     assert "http.request.failed" not in capsys.readouterr().out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,40 @@ import orjson
 import pytest
 from aiohttp import web
 
+from engine import keys as api_keys
 from engine.api import requests
 from engine.api.errors import identify
-from engine.api.server import runner
 from engine.emission import emit
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import JobStore, Result
+from engine.keys import Keys
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from relay.outbox.results import Results
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 
-from .fakes import HELLO, FakeKeys
+from .stage import HELLO, Clock, key_id_of, served
 
 MEDIA = Media("ab" * 32, 1000, 1_700_000_000.0)
-KEY = {"Authorization": "Token s3cret"}
-OTHER = {"Authorization": "Token 0ther"}
 
 
 @dataclass
 class Place:
-    """A server with an empty database behind it."""
+    """A server with nothing in its database but two API keys."""
 
-    url: str
     database: Database
     store: JobStore
-    now: float = 1_700_000_000.0
+    mine: str
+    other: str
+    clock: Clock
+    url: str = ""
 
-    async def get(self, path: str, headers: dict[str, str] | None = None, **query: str) -> tuple[int, dict[str, Any]]:
+    async def get(self, path: str, **query: str) -> tuple[int, dict[str, Any]]:
+        return await self.get_with(self.mine, path, **query)
+
+    async def get_with(self, key: str, path: str, **query: str) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Token {key}"}
         async with (
             aiohttp.ClientSession(self.url, headers=headers) as client,
             client.get(path, params=query) as response,
@@ -48,13 +53,13 @@ class Place:
             return response.status, await response.json()
 
     async def listed(self, **query: str) -> list[str]:
-        status, answer = await self.get("/v1/requests", KEY, **query)
+        status, answer = await self.get("/v1/requests", **query)
         assert status == 200, answer
         return [one["id"] for one in answer["requests"]]
 
     async def accept(self, request: Request) -> None:
-        self.now += 1
-        await self.store.accept(request, MEDIA)
+        self.clock.now += 1
+        await self.store.accept(replace(request, key_id=key_id_of(self.mine)), MEDIA)
 
     async def finish(self, request: Request, said: Any = HELLO) -> None:
         await self.accept(request)
@@ -66,40 +71,30 @@ class Place:
             connection.execute(sql, values)
 
 
-def asked(job_id: str, key_id: str | None = "key-1", **changes: Any) -> Request:
+def asked(job_id: str) -> Request:
     callback = Callback("http://user:pass@127.0.0.1:8080/hook?token=canary")
-    request = Request(job_id, "deepgram", "nova-3", "default", callback=callback, key_id=key_id)
-    return replace(request, **changes)
+    return Request(job_id, "deepgram", "nova-3", "default", callback=callback)
 
 
 @pytest.fixture
-def keys() -> FakeKeys:
-    return FakeKeys(needed=True, secrets={"s3cret": "key-1", "0ther": "key-2"})
-
-
-@pytest.fixture
-async def place(tmp_path: Path, database_path: Path, keys: FakeKeys) -> AsyncIterator[Place]:
-    clock: Callable[[], float] = lambda: here.now  # noqa: E731
+async def place(tmp_path: Path, database_path: Path) -> AsyncIterator[Place]:
+    clock = Clock(1_700_000_000.0)
     database = SqliteDatabase(database_path, clock)
-    here = Place("", database, JobStore(database, 60.0))
-    archive, reader = Archive(database, AudioFolder(tmp_path)), Results(database)
-    app = web.Application(middlewares=[identify])
-    app.add_routes(requests.routes(requests.Parts(keys, archive, reader)))
-    server = runner(app, 1.0)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    host, port = server.addresses[0][:2]
-    here.url = f"http://{host}:{port}"
-    yield here
-    await server.cleanup()
-    await archive.close()
-    await reader.close()
-    await here.store.close()
+    mine, other = (api_keys.add(database, name) for name in ("mine", "other"))
+    store, keys = JobStore(database, 60.0), Keys(database, open_without_keys=False)
+    archive, results = Archive(database, AudioFolder(tmp_path)), Results(database)
+    application = web.Application(middlewares=[identify])
+    application.add_routes(requests.routes(keys, archive, results, clock))
+    here = Place(database, store, mine, other, clock)
+    async with served(application) as (_, here.url):
+        yield here
+    for each in (archive, results, keys, store):
+        await each.close()
 
 
 async def test_a_result_is_what_the_callback_says(place: Place) -> None:
     await place.finish(asked("job-1"))
-    status, told = await place.get("/v1/requests/job-1", KEY)
+    status, told = await place.get("/v1/requests/job-1")
     assert status == 200
     with place.database.reading() as connection:
         ((body,),) = connection.execute("SELECT body FROM bodies").fetchall()
@@ -113,17 +108,17 @@ async def test_a_result_is_what_the_callback_says(place: Place) -> None:
 
 async def test_a_request_is_told_before_it_ended(place: Place) -> None:
     await place.accept(asked("job-1"))
-    _, told = await place.get("/v1/requests/job-1", KEY)
+    _, told = await place.get("/v1/requests/job-1")
     assert (told["state"], told["progress"], told["started_at"]) == ("queued", 0.0, None)
     assert (told["result"], told["error"], told["delivery"]) == (None, None, None)
     await place.store.lease(1)
-    _, told = await place.get("/v1/requests/job-1", KEY)
+    _, told = await place.get("/v1/requests/job-1")
     assert (told["state"], told["progress"], told["started_at"]) == ("processing", None, "2023-11-14T22:13:21.000Z")
 
 
 async def test_a_failure_is_told_as_the_callback_tells_it(place: Place) -> None:
     await place.finish(asked("job-1"), Failed(FailureCode.AUDIO, "no audio in it"))
-    _, told = await place.get("/v1/requests/job-1", KEY)
+    _, told = await place.get("/v1/requests/job-1")
     assert (told["state"], told["result"]) == ("failed", None)
     assert "no audio in it" in told["error"]["err_msg"]
 
@@ -135,7 +130,7 @@ async def test_every_attempt_is_told_and_no_secret_with_it(place: Place) -> None
         "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status, detail)"
         " VALUES (1, 1, 1700000000.0, 0, 0.25, 'http_5xx', 503, 'busy')"
     )
-    _, told = await place.get("/v1/requests/job-1", KEY)
+    _, told = await place.get("/v1/requests/job-1")
     assert told["delivery"] == {
         "state": "pending",
         "attempt_count": 1,
@@ -159,24 +154,21 @@ async def test_every_attempt_is_told_and_no_secret_with_it(place: Place) -> None
 
 async def test_nobody_learns_of_anothers_request(place: Place) -> None:
     await place.finish(asked("job-1"))
-    mine = await place.get("/v1/requests/job-1", OTHER)
-    nobodys = await place.get("/v1/requests/job-2", OTHER)
+    mine = await place.get_with(place.other, "/v1/requests/job-1")
+    nobodys = await place.get_with(place.other, "/v1/requests/job-2")
     assert (mine[0], mine[1]["err_code"], mine[1]["err_msg"]) == (
         nobodys[0],
         nobodys[1]["err_code"],
         nobodys[1]["err_msg"],
     )
     assert mine[0] == 404
-    assert (await place.get("/v1/requests", OTHER))[1] == {"requests": [], "next": None}
+    assert (await place.get_with(place.other, "/v1/requests"))[1] == {"requests": [], "next": None}
 
 
-async def test_without_a_key_nothing_is_told_where_one_is_required(place: Place, keys: FakeKeys) -> None:
+async def test_without_a_key_nothing_is_told(place: Place) -> None:
     await place.finish(asked("job-1"))
     for path in ("/v1/requests", "/v1/requests/job-1"):
-        assert (await place.get(path))[0] == 401
-    keys.needed = False
-    for path in ("/v1/requests", "/v1/requests/job-1"):
-        assert (await place.get(path))[0] == 200
+        assert (await place.get_with("wrong", path))[0] == 401
 
 
 async def test_a_receiver_that_was_down_lists_what_it_missed(place: Place) -> None:
@@ -191,18 +183,18 @@ async def test_a_receiver_that_was_down_lists_what_it_missed(place: Place) -> No
     assert await place.listed(undelivered="true", since="2023-11-14T22:13:23Z") == ["waiting"]
     assert await place.listed(since="2023-11-15T00:13:24+02:00", state="queued,done") == ["unfinished"]
     assert await place.listed(before="1700000002") == ["delivered"]
-    _, told = await place.get("/v1/requests", KEY, undelivered="true", limit="1", state="done")
+    _, told = await place.get("/v1/requests", undelivered="true", limit="1", state="done")
     assert told["requests"][0]["delivery"]["state"] == "pending"
     assert "result" not in told["requests"][0]
 
 
 async def test_a_result_that_was_forgotten_is_told_from_a_body_that_was_never_received(place: Place) -> None:
     await place.finish(asked("job-1"))
-    _, before = await place.get("/v1/requests/job-1", KEY)
+    _, before = await place.get("/v1/requests/job-1")
     place.write("DELETE FROM results")
-    assert (await place.get("/v1/requests/job-1", KEY))[1] == before
+    assert (await place.get("/v1/requests/job-1"))[1] == before
     place.write("DELETE FROM bodies")
-    assert (await place.get("/v1/requests/job-1", KEY))[1] == before | {"result": None}
+    assert (await place.get("/v1/requests/job-1"))[1] == before | {"result": None}
 
 
 async def test_pages_follow_one_another_and_keep_the_question(place: Place) -> None:
@@ -210,7 +202,7 @@ async def test_pages_follow_one_another_and_keep_the_question(place: Place) -> N
         await place.accept(asked(f"job-{number}"))
     seen, link = [], "/v1/requests?limit=2&state=queued"
     while link:
-        _, told = await place.get(link, KEY)
+        _, told = await place.get(link)
         seen += [one["id"] for one in told["requests"]]
         await place.accept(asked(f"late-{len(seen)}"))  # what comes meanwhile moves nothing
         link = told["next"]
@@ -239,11 +231,11 @@ async def test_pages_follow_one_another_and_keep_the_question(place: Place) -> N
     ],
 )
 async def test_a_mistake_is_told_by_its_name(place: Place, name: str, value: str) -> None:
-    status, told = await place.get("/v1/requests", KEY, **{name: value})
+    status, told = await place.get("/v1/requests", **{name: value})
     assert (status, told["err_code"]) == (400, "INVALID_QUERY_PARAMETER")
     assert told["err_msg"].startswith(f"{name}: ")
 
 
 async def test_a_parameter_that_is_given_twice_is_a_mistake(place: Place) -> None:
-    status, told = await place.get("/v1/requests?state=done&state=failed", KEY)
+    status, told = await place.get("/v1/requests?state=done&state=failed")
     assert (status, told["err_msg"][:6]) == (400, "state:")

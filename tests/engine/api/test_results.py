@@ -1,7 +1,10 @@
+"""A result that was too large for its receiver, opened by the link that it got instead."""
+
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -9,8 +12,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from engine.api import results
+from engine.api import requests
 from engine.api.errors import identify
+from engine.jobs.archive import Archive
+from engine.jobs.folder import AudioFolder
+from engine.keys import Keys
 from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery
 from relay.outbox.results import Results
@@ -32,12 +38,14 @@ def reader(database: Database) -> Results:
 
 
 @pytest.fixture
-async def client(reader: Results) -> AsyncIterator[Client]:
+async def client(reader: Results, database: Database, tmp_path: Path) -> AsyncIterator[Client]:
+    keys, archive = Keys(database, open_without_keys=False), Archive(database, AudioFolder(tmp_path))
     application = web.Application(middlewares=[identify])
-    application.add_routes(results.routes(reader, clock=lambda: NOW))
+    application.add_routes(requests.routes(keys, archive, reader, lambda: NOW))
     async with TestClient(TestServer(application)) as client:
         yield client
-    await reader.close()
+    for each in (keys, archive, reader):
+        await each.close()
 
 
 async def link(reader: Results, delivery_id: str, now: float = NOW) -> str:

@@ -15,11 +15,12 @@ import pytest
 from engine.dialects.live import Ending
 from engine.events import Broken, Final, LiveOptions, Partial
 from engine.live.conversation import Lateness
-from engine.live.session import Limits
+from engine.live.session import SessionLimits
 from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode, RawFormat
 from relay.outbox.store import Database
 from tests.engine.api.live_stage import Stage, messages, next_message, stage
+from tests.engine.api.stage import key_id_of
 from tests.engine.live.recogniser import HELLO
 
 RAW = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
@@ -106,13 +107,13 @@ async def test_the_upgrade_names_the_request(server: Stage) -> None:
 
 @pytest.mark.parametrize("scheme", ["token", "Token", "bearer"])
 async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_back(server: Stage, scheme: str) -> None:
-    server.keys.needed = True
-    offered = (scheme, "s3cret", "x-deepgram-session-id", "9b2e")
+    key = server.add_key()
+    offered = (scheme, key, "x-deepgram-session-id", "9b2e")
     async with server.connect(RAW, protocols=offered) as socket:
         assert socket._response.headers["Sec-WebSocket-Protocol"] == scheme
         await socket.send_str(CLOSE)
         await messages(socket)
-    assert server.ended[0].asked.request.key_id == "key-1"
+    assert server.ended[0].asked.request.key_id == key_id_of(key)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +123,12 @@ async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_b
         {"Authorization": "Token wrong"},
         {"Sec-WebSocket-Protocol": "token, wrong"},
         {"Sec-WebSocket-Protocol": "token"},
-        {"Authorization": "Token wrong", "Sec-WebSocket-Protocol": "token, s3cret"},
+        {"Authorization": "Token wrong", "Sec-WebSocket-Protocol": "token, {}"},
     ],
 )
 async def test_a_stranger_is_refused_before_the_upgrade(server: Stage, headers: dict[str, str]) -> None:
-    server.keys.needed = True
-    answer = await refused(server, RAW, headers=headers)
+    key = server.add_key()
+    answer = await refused(server, RAW, headers={name: value.format(key) for name, value in headers.items()})
     assert answer.status == 401
     assert (await answer.json())["err_code"] == "INVALID_AUTH"
     assert UUID(answer.headers["dg-request-id"])
@@ -267,7 +268,7 @@ async def test_text_behind_the_last_word_changes_nothing(tmp_path: Path, databas
 
 
 async def test_nonsense_is_bounded(tmp_path: Path, database: Database) -> None:
-    async with stage(tmp_path, database, limits=Limits(flaws=3)) as server, server.connect(RAW) as socket:
+    async with stage(tmp_path, database, limits=SessionLimits(flaws=3)) as server, server.connect(RAW) as socket:
         for _ in range(3):
             await socket.send_str("nonsense")
         said, code, _ = await closed(socket)
@@ -276,7 +277,7 @@ async def test_nonsense_is_bounded(tmp_path: Path, database: Database) -> None:
 
 
 async def test_a_silent_caller_is_left_with_the_vendors_code(tmp_path: Path, database: Database) -> None:
-    async with stage(tmp_path, database, limits=Limits(idle=0.2)) as server, server.connect(RAW) as socket:
+    async with stage(tmp_path, database, limits=SessionLimits(idle=0.2)) as server, server.connect(RAW) as socket:
         said, code, reason = await closed(socket)
     assert [message["type"] for message in said] == ["Metadata"]
     assert code == 1011
@@ -326,18 +327,29 @@ async def test_a_slow_recogniser_slows_the_caller_down_and_not_what_is_heard(ser
     assert (recognition.taken, code) == (bytes(3200), 1000)
 
 
-async def test_a_caller_faster_than_speech_is_held_back(tmp_path: Path, database: Database) -> None:
-    limits = Limits(burst=1.0, speed=2.0, idle=60.0)
+async def test_a_caller_faster_than_speech_is_held_back_and_no_other(tmp_path: Path, database: Database) -> None:
+    limits = SessionLimits(burst=1.0, speed=0.001, idle=60.0)
+    async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW) as hasty:
+        held_back = await server.recognition()
+        for _ in range(4):
+            await hasty.send_bytes(bytes(16000))
+        while held_back.duration < 1.5:  # a second at once; what goes beyond it is the last for a while
+            await asyncio.sleep(0)
+        async with server.connect(RAW) as socket:
+            recognition = await server.recognition()
+            await socket.send_bytes(bytes(16000))
+            await finished(socket)
+        assert (held_back.duration, recognition.duration) == (1.5, 0.5)
+
+
+async def test_what_was_held_back_is_heard_in_the_end(tmp_path: Path, database: Database) -> None:
+    limits = SessionLimits(burst=1.0, speed=20.0, idle=60.0)
     async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW) as socket:
         recognition = await server.recognition()
-        began = asyncio.get_running_loop().time()
         for _ in range(4):
             await socket.send_bytes(bytes(16000))
-        await socket.send_str(CLOSE)
-        await closed(socket)
-        took = asyncio.get_running_loop().time() - began
+        await finished(socket)
     assert recognition.duration == 2.0
-    assert took >= 0.49  # a second at once, the other one at twice the speed
 
 
 async def test_a_caller_that_leaves_has_its_results_finished(server: Stage) -> None:
@@ -381,13 +393,11 @@ async def test_a_mirror_shows_the_caller_what_goes_to_the_callback(tmp_path: Pat
     assert [message["type"] for message in said] == ["Results", "Metadata"]
 
 
-async def test_a_lost_callback_closes_the_caller_within_a_second(server: Stage) -> None:
+async def test_a_lost_callback_closes_the_caller_who_says_nothing(server: Stage) -> None:
     async with server.connect(CALLBACK) as socket:
         recognition = await server.recognition()
         kill(server.database)
-        began = asyncio.get_running_loop().time()
         said, code, reason = await closed(socket)
-        assert asyncio.get_running_loop().time() - began < 1.0
         await recognition.closed.wait()
     assert (said, code) == ([], 1011)
     assert reason == "Callback lost: nothing would arrive there any more. (connection_lost)"

@@ -12,27 +12,24 @@ import aiohttp
 import pytest
 
 from engine.events import Broken, Final
-from engine.live.session import Limits
+from engine.live.session import SessionLimits
 from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode
 from relay.outbox.store import Database
 from tests.engine.api.live_stage import Stage, stage
 from tests.engine.live.recogniser import HELLO
 
-HEADERS = {"x-gladia-key": "s3cret"}
 STOP = '{"type": "stop_recording"}'
 
 
 @pytest.fixture
 async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
     async with stage(tmp_path, database) as running:
-        running.keys.needed = True
         yield running
 
 
 async def asked(server: Stage, method: str, path: str, **options: Any) -> tuple[int, Any]:
-    headers = options.pop("headers", HEADERS)
-    async with server.http.request(method, f"{server.url}{path}", headers=headers, **options) as answer:
+    async with server.http.request(method, f"{server.url}{path}", **options) as answer:
         body = await answer.read()
         return answer.status, json.loads(body) if body else None
 
@@ -42,7 +39,12 @@ async def begun(server: Stage, **body: Any) -> tuple[str, str]:
     status, session = await asked(server, "POST", "/v2/live", json=body)
     assert status == 201
     assert session["url"].startswith("ws://127.0.0.1:")
-    return session["id"], session["url"].partition(":")[2].partition("/v2")[2]
+    return session["id"], path_of(session)
+
+
+def path_of(session: dict[str, Any]) -> str:
+    """Where a session is connected to, behind `/v2`."""
+    return str(session["url"]).partition("/v2")[2]
 
 
 def connect(server: Stage, path: str) -> Any:
@@ -105,24 +107,26 @@ async def test_a_session_that_is_over_is_listed_once_and_deleted_for_good(server
     assert (await asked(server, "GET", "/v2/live"))[1]["items"] == []
 
 
-async def over(server: Stage, session_id: str) -> dict[str, Any]:
+async def over(server: Stage, session_id: str, **options: Any) -> dict[str, Any]:
     """The session, once it is written down."""
     async with asyncio.timeout(5):
-        while (job := (await asked(server, "GET", f"/v2/live/{session_id}"))[1])["status"] in {"queued", "processing"}:
+        while True:
+            _, job = await asked(server, "GET", f"/v2/live/{session_id}", **options)
+            if job["status"] not in {"queued", "processing"}:
+                return dict(job)
             await asyncio.sleep(0.01)
-    return dict(job)
 
 
 async def test_a_broken_connection_is_taken_up_where_it_broke(server: Stage) -> None:
     session_id, path = await begun(server)
-    chunks = [bytes([n]) * 1600 for n in range(5)]
+    chunks, connections = [bytes([n]) * 1600 for n in range(5)], server.connections
     async with connect(server, path) as socket:
         recognition = await server.recognition()
         for chunk in chunks[:3]:
             await acknowledged(socket, chunk)
         assert socket._response.connection
         socket._response.connection.transport.abort()
-    await noticed(server)
+    await gone(server, session_id, connections)
     recognition.heard.put_nowait(Final(0, 0.0, 0.1, HELLO))  # nobody is there to be told
     async with connect(server, path) as socket:
         told = await socket.receive_json(timeout=5)
@@ -136,12 +140,12 @@ async def test_a_broken_connection_is_taken_up_where_it_broke(server: Stage) -> 
     assert (await over(server, session_id))["result"]["transcription"]["full_transcript"] == "Hello, there."
 
 
-async def noticed(server: Stage) -> None:
+async def gone(server: Stage, session_id: str, connections: int) -> None:
     """Until the server knows that its caller is gone: what it wrote before that is lost with the connection."""
-    (conversation,) = server.sessions._under_way
     async with asyncio.timeout(5):
-        while conversation._caller:
+        while server.connections > connections:
             await asyncio.sleep(0)
+    await asked(server, "GET", f"/v2/live/{session_id}")  # once it answers, whoever read that socket knows too
 
 
 async def test_a_second_socket_takes_the_place_of_the_first(server: Stage) -> None:
@@ -166,7 +170,7 @@ async def test_a_caller_who_says_goodbye_does_not_come_back(server: Stage) -> No
 
 
 async def test_a_session_that_nobody_comes_back_to_ends(tmp_path: Path, database: Database) -> None:
-    async with stage(tmp_path, database, limits=Limits(idle=0.2)) as server:
+    async with stage(tmp_path, database, limits=SessionLimits(idle=0.2)) as server:
         session_id, path = await begun(server)
         async with connect(server, path) as socket:
             await acknowledged(socket, bytes(3200))
@@ -225,16 +229,17 @@ async def test_what_cannot_be_is_refused_at_the_start(
 
 
 async def test_sessions_belong_to_their_keys(server: Stage) -> None:
-    server.keys.secrets["other"] = "key-2"
-    session_id, path = await begun(server)
-    for secret, expected in (("other", 404), ("wrong", 401), ("s3cret", 200)):
-        status, _ = await asked(server, "GET", f"/v2/live/{session_id}", headers={"x-gladia-key": secret})
+    mine, other = ({"x-gladia-key": server.add_key(name)} for name in ("mine", "other"))
+    _, session = await asked(server, "POST", "/v2/live", json={}, headers=mine)
+    session_id, path = session["id"], path_of(session)
+    for headers, expected in ((other, 404), ({"x-gladia-key": "wrong"}, 401), (mine, 200)):
+        status, _ = await asked(server, "GET", f"/v2/live/{session_id}", headers=headers)
         assert status == expected
     async with connect(server, path) as socket:
         await socket.send_str(STOP)
         await ended(socket)
-    await over(server, session_id)
-    status, _ = await asked(server, "GET", f"/v2/live/{session_id}", headers={"x-gladia-key": "other"})
+    await over(server, session_id, headers=mine)
+    status, _ = await asked(server, "GET", f"/v2/live/{session_id}", headers=other)
     assert status == 404
 
 
@@ -281,6 +286,6 @@ async def test_what_became_of_a_session_is_told_by_requests_too(server: Stage) -
         await socket.send_str(STOP)
         await ended(socket)
     await over(server, session_id)
-    record = await server.archive.find(session_id, "key-1")
+    record = await server.archive.find(session_id, None)
     assert record
     assert (record.state.value, record.duration, record.request.dialect) == ("done", 0.0, "gladia-live")

@@ -14,12 +14,11 @@ import pytest
 from aiohttp import web
 from gladiaio_sdk import PreRecordedV2AudioUploadResponse
 
-from engine.api.body import Limits
+from engine.api.admission import RequestLimits
 from relay.outbox.store import Database
 from tests.engine.api.conftest import wav
 from tests.engine.api.deepgram.test_upload import until
-from tests.engine.api.gladia_stage import Stage, client_of, stage
-from tests.engine.api.stage import remote
+from tests.engine.api.stage import Stage, client_of, remote, stage
 
 UPLOAD = "/v2/upload"
 MIB = 1024 * 1024
@@ -188,7 +187,7 @@ async def test_a_file_that_is_too_large_is_refused(tmp_path: Path, database: Dat
         for start in range(0, len(body), 100_000):
             yield body[start : start + 100_000]
 
-    async with stage(tmp_path, database, limits=Limits(upload=MIB // 2)) as server, client_of(server) as client:
+    async with stage(tmp_path, database, limits=RequestLimits(upload=MIB // 2)) as server, client_of(server) as client:
         status, answer = await send(client, data=BytesIO(body) if announced else pieces(), headers=FORM)
         assert (status, answer["statusCode"]) == (413, 413)
         assert "Send less audio at a time." in answer["message"]
@@ -201,7 +200,7 @@ async def test_an_upload_that_stops_half_way_leaves_nothing(server: Stage) -> No
     fields = f"Host: x\r\nContent-Type: {FORM['Content-Type']}\r\nContent-Length: {8 * MIB}\r\n\r\n"
     writer.write(f"POST {UPLOAD} HTTP/1.1\r\n{fields}".encode() + HEAD + bytes(3 * MIB))
     await writer.drain()
-    await until(lambda: any(path.stat().st_size for path in server.folder.rglob("*") if path.is_file()))
+    await until(lambda: any(path.stat().st_size for path in server.stored))
     writer.close()
     await writer.wait_closed()
     await until(lambda: server.files == [])
@@ -212,7 +211,7 @@ async def test_an_upload_that_stalls_is_given_up(tmp_path: Path, database: Datab
         yield HEAD + wav()[:1000]
         await asyncio.Event().wait()
 
-    async with stage(tmp_path, database, limits=Limits(stall=0.1)) as server, client_of(server) as client:
+    async with stage(tmp_path, database, limits=RequestLimits(stall=0.1)) as server, client_of(server) as client:
         status, answer = await send(client, data=stalling(), headers=FORM)
         assert (status, answer["message"]) == (422, "Unable to read the entire client request.")
         assert server.files == []

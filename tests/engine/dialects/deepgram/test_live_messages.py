@@ -17,7 +17,16 @@ from deepgram.listen.v1.types.listen_v1utterance_end import ListenV1UtteranceEnd
 from engine.audio.pcm import bytes_per_second, raw_format
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import BadRequest, DeepgramProtocol, parse_live
-from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, KeepAlive, LiveRequest, Message
+from engine.dialects.live import (
+    Answered,
+    AudioChunk,
+    Ending,
+    EndOfStream,
+    FinalizeRequest,
+    KeepAlive,
+    LiveRequest,
+    Message,
+)
 from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.request import Callback, RawFormat
 from engine.transcript import Model, Word
@@ -140,13 +149,13 @@ def test_what_is_for_recordings_only_is_accepted_with_a_warning(catalogue: Catal
 
 def test_messages_of_the_caller_are_understood(catalogue: Catalogue) -> None:
     speaker = protocol(catalogue)
-    assert speaker.understand(b"sound", 0.0) == Audio(b"sound")
-    assert speaker.understand(b"", 0.0) == Finish()
+    assert speaker.understand(b"sound", 0.0) == AudioChunk(b"sound")
+    assert speaker.understand(b"", 0.0) == EndOfStream()
     assert speaker.understand('{"type": "KeepAlive"}', 0.0) == KeepAlive()
-    assert speaker.understand('{"type":"CloseStream"}', 0.0) == Finish()
-    assert speaker.understand('{"type":"Finalize"}', 0.0) == Finalize()
-    assert speaker.understand('{"type":"Finalize","channel":1}', 0.0) == Finalize(1)
-    assert speaker.understand('{"type":"Finalize","channel":[1,2]}', 0.0) == Finalize(1)
+    assert speaker.understand('{"type":"CloseStream"}', 0.0) == EndOfStream()
+    assert speaker.understand('{"type":"Finalize"}', 0.0) == FinalizeRequest()
+    assert speaker.understand('{"type":"Finalize","channel":1}', 0.0) == FinalizeRequest(1)
+    assert speaker.understand('{"type":"Finalize","channel":[1,2]}', 0.0) == FinalizeRequest(1)
 
 
 @pytest.mark.parametrize(

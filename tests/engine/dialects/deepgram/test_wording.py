@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.deepgram.numerals import as_digits
-from engine.dialects.deepgram.recorded_parameters import Options
+from engine.dialects.deepgram.recorded_parameters import DeepgramOptions
 from engine.dialects.deepgram.wording import worded
 from engine.transcript import Channel, Segment, Word
 
@@ -112,6 +112,14 @@ def test_any_babble_keeps_its_other_words_its_order_and_its_time(words: list[str
         ("two thousand thousand", "2000 thousand"),
         ('"Twenty-three"', '"23"'),
         ("a one-sided first twenty-year deal", "a one-sided first twenty-year deal"),
+        ("the twenty first of May", "the twenty first of May"),
+        ("twenty-first, two first", "twenty-first, 2 first"),
+        ("the one hundred and first time", "the one hundred and first time"),
+        ("two thousand three hundred twenty-second", "two thousand three hundred twenty-second"),
+        ("one hundred and twenty, first of all", "120, first of all"),
+        ("one hundred and", "100 and"),
+        ("two thirds and three quarters", "two thirds and three quarters"),
+        ("five seconds", "5 seconds"),
         ("", ""),
     ],
 )
@@ -120,7 +128,7 @@ def test_numbers_are_put_together_as_they_are_meant(heard: str, written: str) ->
 
 
 def shown(text: str, language: str = "en", **options: bool) -> str:
-    channel = worded(Channel((segment(text),), language), Options(**options))  # type: ignore[typeddict-item]
+    channel = worded(Channel((segment(text),), language), DeepgramOptions(**options))  # type: ignore[typeddict-item]
     return " ".join(text_of(part) for part in channel.segments)
 
 
@@ -132,7 +140,7 @@ def test_the_two_commonest_fillers_go_unless_they_are_wanted() -> None:
 
 
 def test_a_segment_of_nothing_but_fillers_is_gone() -> None:
-    assert worded(Channel((segment("uh"), segment("Yes."))), Options()).segments == (segment("Yes."),)
+    assert worded(Channel((segment("uh"), segment("Yes."))), DeepgramOptions()).segments == (segment("Yes."),)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +157,14 @@ def test_profanity_is_masked_letter_for_letter_where_that_is_wanted(heard: str, 
 
 
 def test_masking_leaves_no_trace_in_the_bare_word() -> None:
-    channel = worded(Channel((segment("Damn."),)), Options(profanity_filter=True))
+    channel = worded(Channel((segment("Damn."),)), DeepgramOptions(profanity_filter=True))
     assert channel.words == (replace(segment("Damn.").words[0], text="****", written="****."),)
 
 
 def test_digits_are_english_and_follow_replacement() -> None:
     channel = Channel((segment("twelve boxes"),), "en-GB")
-    assert text_of(worded(channel, Options(numerals=True, replace=[["twelve", "two hundred"]])).segments[0]) == (
-        "two hundred boxes"
-    )
-    assert text_of(worded(channel, Options(numerals=True)).segments[0]) == "12 boxes"
+    assert text_of(
+        worded(channel, DeepgramOptions(numerals=True, replace=[["twelve", "two hundred"]])).segments[0]
+    ) == ("two hundred boxes")
+    assert text_of(worded(channel, DeepgramOptions(numerals=True)).segments[0]) == "12 boxes"
     assert shown("twelve", language="nl", numerals=True) == "twelve"

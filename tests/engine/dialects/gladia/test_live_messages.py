@@ -22,7 +22,7 @@ from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.gladia import GladiaProtocol, Problem, live_job, live_started, parse_live, running_job
 from engine.dialects.gladia.receipts import REMEMBERED, Receipts
-from engine.dialects.live import Answered, Audio, Ending, Finish, LiveRequest, Message
+from engine.dialects.live import Answered, AudioChunk, Ending, EndOfStream, LiveRequest, Message
 from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
 from engine.record import Record, State
 from engine.request import Callback, Failed, FailureCode, RawFormat
@@ -81,9 +81,9 @@ def types(messages: Sequence[Message]) -> list[str]:
     return [document["type"] for document in shown(messages)]
 
 
-def sent(speaker: GladiaProtocol, data: bytes | str) -> Audio:
+def sent(speaker: GladiaProtocol, data: bytes | str) -> AudioChunk:
     said = speaker.understand(data, NOW)
-    assert isinstance(said, Audio)
+    assert isinstance(said, AudioChunk)
     return said
 
 
@@ -234,7 +234,7 @@ def test_the_end_of_a_recording_is_acknowledged_with_what_is_left(catalogue: Cat
     sent(speaker, bytes(96000))
     told(speaker, Final(0, 0.0, 2.0, WORDS))
     said = speaker.understand('{"type": "stop_recording"}', NOW)
-    assert isinstance(said, Finish)
+    assert isinstance(said, EndOfStream)
     (ack,) = shown(said.answers)
     assert ack["data"] == {"recording_duration": 3.0, "recording_left_to_process": 1.0}
 

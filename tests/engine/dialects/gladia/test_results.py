@@ -14,7 +14,7 @@ from gladiaio_sdk.v2.prerecorded.generated_types import PreRecordedV2Transcripti
 
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.gladia import (
-    File,
+    UploadedFile,
     job,
     parse,
     render,
@@ -176,7 +176,7 @@ def test_rendering_twice_gives_the_same_bytes(media: Media, conversation: Transc
 
 
 def test_an_upload_is_named_in_its_answer_and_in_the_jobs_that_use_it(media: Media) -> None:
-    file = File(id="u-1", filename="a.wav", audio_duration=1.5, number_of_channels=2)
+    file = UploadedFile(id="u-1", filename="a.wav", audio_duration=1.5, number_of_channels=2)
     url = upload_url("https://speech.example", "u-1")
     answer = PreRecordedV2AudioUploadResponse.from_dict(uploaded(url, file, "wav", 44))
     assert (answer.audio_url, answer.audio_metadata.extension, answer.audio_metadata.size) == (url, "wav", 44)
