@@ -1,0 +1,36 @@
+"""Names under test: whoever searches for a class finds one, and every module is named after its work."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.stage import ROOT
+
+PROGRAMS = ["relay", "engine"]
+NAMELESS = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
+
+
+def modules(program: str) -> Iterator[Path]:
+    return (ROOT / program).rglob("*.py")
+
+
+@pytest.mark.parametrize("program", ["relay"])
+def test_a_class_name_stands_once(program: str) -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for module in modules(program):
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{module.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 100  # it looked where the classes are
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_module_and_its_folders_are_named_after_their_work(program: str) -> None:
+    named = {part for module in modules(program) for part in module.relative_to(ROOT).with_suffix("").parts}
+    assert named.isdisjoint(NAMELESS)
