@@ -209,7 +209,7 @@ def _endings() -> list[Panel]:
         ),
         graph(
             "What operators did",
-            "Deliveries that were sent again, by the door that was used, and deliveries that were cancelled.",
+            "Deliveries that were sent again, by command line, API or console, and deliveries that were cancelled.",
             units.Short,
             Ask(
                 """max by (source) (sum by (instance, worker, source)

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Metric
 
 from engine.api import server
 from engine.api.metrics import HttpMetrics
-from engine.jobs.observers import Metrics as EngineMetrics
+from engine.app.daemon import ProcessMetrics
+from engine.jobs.observers import JobGauges, JobMetrics
 from engine.live.observers import LiveGauges, LiveMetrics
 from relay.service.log import Lines
 from relay.telemetry.metrics import CurrentGauges, WorkerMetrics
@@ -39,9 +40,11 @@ class Exposed:
 
 def exposed() -> tuple[Exposed, ...]:
     """The daemons' own metrics, sorted by name; without those of the Python process, which differ by platform."""
-    relay, engine = RelayMetrics(16), EngineMetrics(2)
+    relay, engine = RelayMetrics(16), ProcessMetrics()
     CurrentGauges(relay.registry, draining=lambda: False, in_flight=lambda: 0, held=lambda: 0, lines=Lines())
     WorkerMetrics(relay.registry)
+    JobMetrics(engine.registry, workers=2)
+    JobGauges(engine.registry, draining=lambda: False)
     HttpMetrics(engine.registry, server.ROUTES)
     LiveMetrics(engine.registry)
     LiveGauges(engine.registry, sessions=lambda: 0, capacity=lambda: 0, lag=lambda: 0)
