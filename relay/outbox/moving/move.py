@@ -79,7 +79,7 @@ class _Move:
         """Take possession of the target, or find that it is ours."""
         source = _fingerprint(self._connection)
         with self._target.writing() as connection:
-            self._there.take_time(connection)
+            self._there.lift_timeouts(connection)
             found = self._there.tables(connection)
             self._places = {table.name: table for table in found}
             require_room(self._target.name, self._tables, found)
@@ -87,7 +87,7 @@ class _Move:
                 self._require_same(source, progress.read(connection).source)
             else:
                 self._require_empty(connection)
-                progress.begin(connection, source, self._there.rest_triggers(connection, self._tables))
+                progress.begin(connection, source, self._there.disable_triggers(connection, self._tables))
 
     def copy(self, table: Table) -> None:
         """Fill what is missing: each part and how far it goes in one transaction."""
@@ -111,7 +111,7 @@ class _Move:
         here = TableReader(self._here, self._connection, table, table.columns)
         rows = here.count()
         with self._target.reading() as connection:
-            self._there.take_time(connection)
+            self._there.lift_timeouts(connection)
             there = self._reading_there(connection, table)
             count = there.count()
             if count == rows and self._digest(there, MoveProgress("compare", table.name, 0, 2 * rows)) == self._digest(
@@ -128,7 +128,7 @@ class _Move:
         numbers = self._here.numbers(self._connection, self._tables)
         with self._target.writing() as connection:
             self._there.set_numbers(connection, numbers)
-            self._there.wake_triggers(connection, self._tables, progress.read(connection).triggers)
+            self._there.enable_triggers(connection, self._tables, progress.read(connection).triggers)
             progress.end(connection)
 
     def _reading_there(self, connection: Connection, table: Table) -> TableReader:
@@ -171,9 +171,9 @@ def _held(source: Database) -> Iterator[tuple[Connection, tuple[Table, ...]]]:
     """The source, which nobody changes meanwhile, and what there is to move."""
     dialect = dialect_of(source)
     with source.writing() as connection:
-        dialect.take_time(connection)
+        dialect.lift_timeouts(connection)
         tables = in_order(table for table in dialect.tables(connection) if table.name not in _STAYS)
-        dialect.hold(connection, tables)
+        dialect.lock(connection, tables)
         yield connection, tables
 
 
@@ -235,7 +235,7 @@ def _fingerprint(connection: Connection) -> str:
 
 
 def dialect_of(database: Database) -> Dialect:
-    """How this one is moved."""
+    """How moving asks a database of this kind."""
     return SqliteDialect(database.path) if isinstance(database, SqliteDatabase) else PostgresDialect()
 
 

@@ -43,7 +43,7 @@ FROM (SELECT greatest(max({column}), CAST(? AS bigint)) AS number FROM {table}) 
 
 @dataclass(frozen=True, slots=True)
 class PostgresDialect:
-    """The database that a connection leads to."""
+    """The database that a connection leads to, as far as it is in the current schema."""
 
     insertion_clause: str = "OVERRIDING SYSTEM VALUE"
     keeps_nul: bool = False
@@ -54,7 +54,6 @@ class PostgresDialect:
         return count
 
     def tables(self, connection: Connection) -> tuple[Table, ...]:
-        """All in the current schema."""
         columns: dict[str, dict[str, str]] = {}
         for table, column, kind in connection.execute(_COLUMNS):
             columns.setdefault(table, {})[column] = kind
@@ -68,12 +67,12 @@ class PostgresDialect:
             Table(name, of, keys.get(name, ()), refers_to.get(name, frozenset())) for name, of in columns.items()
         )
 
-    def hold(self, connection: Connection, tables: Iterable[Table]) -> None:
-        """Others may read."""
+    def lock(self, connection: Connection, tables: Iterable[Table]) -> None:
+        """Others may read them still."""
         connection.execute(f"LOCK TABLE {quoted(*(table.name for table in tables))} IN SHARE MODE")
 
-    def take_time(self, connection: Connection) -> None:
-        """It waits for the other side, and reads all there is."""
+    def lift_timeouts(self, connection: Connection) -> None:
+        """It idles while it waits for the other database, and reads every row."""
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.execute("SET LOCAL statement_timeout = 0")
 
@@ -82,12 +81,12 @@ class PostgresDialect:
         return f'"{column}" COLLATE "C"' if kind == "text" else f'"{column}"'
 
     def size_of(self, column: str, kind: str) -> str | None:
-        """Bytes, unpacked."""
+        """Bytes before compression."""
         texts = {"bytea": f'octet_length("{column}")', "text": f'octet_length("{column}")'}
         return texts.get(kind, f'octet_length(CAST("{column}" AS text))' if kind in {"json", "jsonb"} else None)
 
     def numbers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
-        """Of identity columns."""
+        """Those of identity columns."""
         names = {table.name for table in tables}
         sequences = [(table, one) for table, _, one in connection.execute(_SEQUENCES) if table in names]
         return {table: connection.execute(_LAST_NUMBER.format(one)).fetchone()[0] for table, one in sequences}
@@ -98,14 +97,13 @@ class PostgresDialect:
             sql = _SET_NUMBER.format(sequence=sequence, column=quoted(column), table=quoted(table))
             connection.execute(sql, (numbers.get(table, 0),))
 
-    def rest_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
-        """Foreign keys are still checked."""
+    def disable_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
+        """All but those of foreign keys, which are checked all the same."""
         for table in tables:
             connection.execute(f"ALTER TABLE {quoted(table.name)} DISABLE TRIGGER USER")
         return {}
 
-    def wake_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
-        """All of them."""
+    def enable_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
         del kept
         for table in tables:
             connection.execute(f"ALTER TABLE {quoted(table.name)} ENABLE TRIGGER USER")

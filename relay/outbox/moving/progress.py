@@ -49,18 +49,18 @@ def begin(connection: Connection, source: str, triggers: Mapping[str, str]) -> N
 
 
 def read(connection: Connection) -> Journal:
-    """Of a move that was begun."""
+    """The journal of a move that was begun."""
     kept = dict(connection.execute(_ALL).fetchall())
     last = {name.removeprefix("last:"): json.loads(text) for name, text in kept.items() if name.startswith("last:")}
     return Journal(kept["source"], json.loads(kept["triggers"]), last)
 
 
 def advance(connection: Connection, table: Table, last: list[Any]) -> None:
-    """All rows up to this key are there."""
+    """All rows of the table up to this key are in the target."""
     connection.execute(_MORE, (f"last:{table.name}", json.dumps(last)))
 
 
 def end(connection: Connection) -> None:
-    """The target is a database like any other."""
+    """Drop the journal, and let programs start on the target."""
     connection.execute(_FORGET)
     connection.execute(_OPEN, (UNFINISHED,))

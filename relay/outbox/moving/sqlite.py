@@ -20,14 +20,14 @@ _NUMBERS = "SELECT name, seq FROM sqlite_sequence"
 
 @dataclass(frozen=True, slots=True)
 class SqliteDialect:
-    """The file at `path`."""
+    """The file at `path`. Its transactions have no timeout, and whoever writes is the only writer."""
 
     path: Path
     insertion_clause: str = ""
     keeps_nul: bool = True
 
     def processes(self, connection: Connection) -> int:
-        """Those who keep a sign of life beside the file."""
+        """Those whose liveness lock stands beside the file."""
         del connection
         return living(self.path)
 
@@ -36,11 +36,11 @@ class SqliteDialect:
         names = [name for (name,) in connection.execute(_TABLES).fetchall()]
         return tuple(_table(connection, name) for name in names)
 
-    def hold(self, connection: Connection, tables: Iterable[Table]) -> None:
-        """Whoever is in a write transaction is the only one."""
+    def lock(self, connection: Connection, tables: Iterable[Table]) -> None:
+        """A write transaction holds the whole file."""
 
-    def take_time(self, connection: Connection) -> None:
-        """It may last as it is."""
+    def lift_timeouts(self, connection: Connection) -> None:
+        """There are none."""
 
     def sorted_by(self, column: str, kind: str) -> str:
         """The bytes of UTF-8 sort as the code points do."""
@@ -52,7 +52,7 @@ class SqliteDialect:
         return f'length("{column}")' if kind in {"blob", "text"} else None
 
     def numbers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
-        """Of tables with AUTOINCREMENT."""
+        """Those of tables with AUTOINCREMENT."""
         names = {table.name for table in tables}
         return {name: number for name, number in connection.execute(_NUMBERS).fetchall() if name in names}
 
@@ -64,16 +64,16 @@ class SqliteDialect:
                 connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
                 connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, numbers[name]))
 
-    def rest_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
-        """There is no other rest than to be dropped."""
+    def disable_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
+        """SQLite can only drop them; returns the statements that made them."""
         del tables
         triggers = dict(connection.execute(_TRIGGERS).fetchall())
         for name in triggers:
             connection.execute(f'DROP TRIGGER "{name}"')
         return triggers
 
-    def wake_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
-        """Made again, by the very text."""
+    def enable_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
+        """Make them again, by the statements that made them before."""
         del tables
         for sql in kept.values():
             connection.execute(sql)

@@ -38,22 +38,22 @@ class Dialect(Protocol):
         """Whether U+0000 can stand in a text."""
 
     def processes(self, connection: Connection) -> int:
-        """How many others are at work on it."""
+        """How many engines and relays besides this process have the database open."""
 
     def tables(self, connection: Connection) -> tuple[Table, ...]:
-        """All there are."""
+        """Every table of the outbox, of the engine's too."""
 
-    def hold(self, connection: Connection, tables: Iterable[Table]) -> None:
-        """Let nobody change them until the transaction ends."""
+    def lock(self, connection: Connection, tables: Iterable[Table]) -> None:
+        """Let nobody change these until the transaction ends."""
 
-    def take_time(self, connection: Connection) -> None:
-        """Let this transaction last."""
+    def lift_timeouts(self, connection: Connection) -> None:
+        """Let this transaction last as long as it takes."""
 
     def sorted_by(self, column: str, kind: str) -> str:
         """What orders by a column alike on all databases: texts by their code points."""
 
     def size_of(self, column: str, kind: str) -> str | None:
-        """What tells the bytes of a column; None: a few."""
+        """SQL for how many bytes a value of a column has; None for a kind that has a few."""
 
     def numbers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
         """The number given out last, of each table that gives numbers to its rows."""
@@ -61,15 +61,15 @@ class Dialect(Protocol):
     def set_numbers(self, connection: Connection, numbers: Mapping[str, int]) -> None:
         """Go on after these, or after the largest that is there."""
 
-    def rest_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
-        """Until they are woken, none does anything. What has to be kept meanwhile to wake them, by names."""
+    def disable_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
+        """Have none of them fire; returns what `enable_triggers` needs to bring them back, by name."""
 
-    def wake_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
-        """As they were."""
+    def enable_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
+        """Have them fire again as they did before."""
 
 
 def in_order(tables: Iterable[Table]) -> tuple[Table, ...]:
-    """Those that others refer to first."""
+    """The tables, each behind those that it refers to."""
     named = {table.name: table for table in sorted(tables, key=lambda table: table.name)}
     graph = {name: sorted(table.refers_to - {name}) for name, table in named.items()}
     return tuple(named[name] for name in TopologicalSorter(graph).static_order() if name in named)
@@ -92,7 +92,7 @@ def require_room(name: str, tables: Iterable[Table], there: Iterable[Table]) -> 
 
 
 def quoted(*names: str) -> str:
-    """Names as a statement has them."""
+    """Names as SQL writes them, with commas between."""
     return ", ".join(f'"{name}"' for name in names)
 
 
@@ -118,7 +118,6 @@ class TableReader:
         self._size = " + ".join(["0", *(f"coalesce({size}, 0)" for size in sizes)])
 
     def count(self) -> int:
-        """All rows."""
         count: int = self._connection.execute(f"SELECT count(*) FROM {self._from}").fetchone()[0]  # noqa: S608
         return count
 
@@ -129,7 +128,6 @@ class TableReader:
             after = end
 
     def key_of(self, row: Row) -> list[Any]:
-        """Its key."""
         return [row[tuple(self._table.columns).index(column)] for column in self._table.key]
 
     def _end_of_part(self, after: Sequence[Any]) -> list[Any]:
