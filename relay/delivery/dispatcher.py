@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import structlog
 
+from relay.delivery.settler import Settler
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.queue.deliveries import Claims
@@ -33,17 +34,6 @@ class ClaimSource(Protocol):
 
     async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
         """Give back what was not sent, or cut short. Raises StoreUnavailable."""
-
-
-class Settlements(Protocol):
-    """Where the ends of attempts go."""
-
-    @property
-    def waiting(self) -> Sequence[Attempted]:
-        """Those not yet durable."""
-
-    def add(self, attempt: Attempted) -> None:
-        """Take one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Dispatcher:
         self,
         source: ClaimSource,
         deliver: Deliver,
-        settlements: Settlements,
+        settler: Settler,
         slots: Slots,
         wake: asyncio.Event,
         share: Callable[[], int] | None = None,
@@ -91,7 +81,7 @@ class Dispatcher:
         """`share` says, whenever asked, how many of a destination's slots are this relay's; all of them without it."""
         self._source = source
         self._deliver = deliver
-        self._settlements = settlements
+        self._settler = settler
         self._slots = slots
         self._wake = wake
         self._queues: dict[str, _DestinationQueue] = {}
@@ -151,7 +141,7 @@ class Dispatcher:
             self._turns.append(queue)
 
     def _room(self) -> int:
-        held = sum(queue.held for queue in self._queues.values()) + len(self._settlements.waiting)
+        held = sum(queue.held for queue in self._queues.values()) + len(self._settler.waiting)
         return max(self._slots.in_all, _MOST_AHEAD) * 2 - held
 
     def _free(self) -> dict[str, int]:
@@ -210,7 +200,7 @@ class Dispatcher:
         self._running.pop(task, None)
 
     def _enter(self, queue: _DestinationQueue, attempt: Attempted) -> None:
-        self._settlements.add(attempt)
+        self._settler.add(attempt)
         if attempt.outcome is Outcome.SUCCESS:  # to fail fast is no reason to be given more
             queue.finished += 1
 
@@ -235,7 +225,7 @@ class Dispatcher:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
         held = [delivery.lease for queue in self._queues.values() for delivery in queue.ahead]
         held += [delivery.lease for delivery in self._running.values()]
-        held += [attempt.delivery.lease for attempt in self._settlements.waiting] + self._unread
+        held += [attempt.delivery.lease for attempt in self._settler.waiting] + self._unread
         if held:
             await self._source.renew(held)
 

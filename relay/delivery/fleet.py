@@ -6,16 +6,17 @@ have noticed; whoever could not be noticed for a while stops, before the others 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
 
 from relay.policy.fairness import part
-from relay.queue.deliveries import Membership
+from relay.queue.deliveries import DeliveryQueue, Membership
 
 CHECK_SECONDS = 0.5
 _JOIN_SECONDS = 0.75
-# Well before the others take an n-th more for themselves (`relaying.GONE_SECONDS`).
+# Well before the others take an n-th more for themselves (`queue.deliveries.GONE_SECONDS`).
 _OVERDUE_SECONDS = 5.0
 
 
@@ -28,6 +29,13 @@ class Fleet:
         self._membership = Membership(0, 0)
         self._heard_at = -math.inf
         self._joined_at = -math.inf
+
+    async def check_in(self, queue: DeliveryQueue, wake: asyncio.Event) -> None:
+        """Ask the others, and `wake` whoever claims where there are more slots than before."""
+        asked_at, before = self._clock(), self.share()
+        self.update(await queue.check_in(), asked_at)
+        if self.share() > before:
+            wake.set()
 
     def update(self, membership: Membership, asked_at: float) -> None:
         """This is our place, by what we asked at a moment of the clock."""

@@ -14,10 +14,11 @@ from relay.delivery.stream_state import GOING_AWAY, CarriedStream, Ending
 from relay.guard.rules import Refusal
 from relay.guard.url import Target
 from relay.outbox.model import KillReason
-from relay.policy.attempt import Answer, Attempted, Timing
+from relay.policy.attempt import Answer, Attempted, Finish, HeldStream, Timing
 from relay.policy.sealing import Headers
-from relay.queue.streams import Finish, HeldStream, LiveStreams
-from relay.transports.websocket import Socket, WebSocketTransport
+from relay.queue.streams import LiveStreams
+from relay.transports.socket import Socket
+from relay.transports.websocket import WebSocketTransport
 
 log = structlog.get_logger()
 

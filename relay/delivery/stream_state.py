@@ -13,10 +13,23 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from relay.outbox.model import KillReason, Kind, Method
-from relay.policy.attempt import DELIVERED, Answer, Attempted, Dead, Delivery, Failure, Lease, Outcome, Reason, Timing
+from relay.policy.attempt import (
+    DELIVERED,
+    Answer,
+    Attempted,
+    Dead,
+    Delivery,
+    Failure,
+    Finish,
+    HeldStream,
+    Lease,
+    Message,
+    Outcome,
+    Reason,
+    Timing,
+)
 from relay.policy.outcome import classify, diagnose
 from relay.policy.sealing import Headers, redacted
-from relay.queue.streams import Finish, HeldStream, Message
 
 WINDOW = 128
 """Messages of one stream that were read and are not confirmed, at most."""

@@ -1,4 +1,5 @@
-"""One attempt at a delivery, from its claim to its verdict: the values that travel between the daemon's rooms.
+"""One attempt at a delivery, from its claim to its verdict, or one stream, from its holder to its end: the values that
+travel between the daemon's rooms.
 
 Times are UTC seconds since the epoch, durations seconds, sizes bytes.
 
@@ -9,13 +10,13 @@ them can be part of a cycle.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from msgspec import Struct
 
 from relay.guard.url import Target
-from relay.outbox.model import Kind, Method
+from relay.outbox.model import KillReason, Kind, Method
 
 
 class Failure(StrEnum):
@@ -207,3 +208,30 @@ class Attempted(Struct, frozen=True, gc=False):
     def lag(self) -> float:
         """Seconds between due and started: the lateness that is ours."""
         return max(0.0, self.started_at - self.delivery.due_at)
+
+
+Message = tuple[Delivery, bytes]
+"""A delivery of a stream, and its body: one text message of a WebSocket."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStream:
+    """A stream whose WebSocket this relay is to open, once."""
+
+    id: int
+    key: str
+    origin: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of a held stream: closed without a `reason`, killed with one.
+
+    `failed_opening` is one for which there was no message to hold it against; it counts for the breaker alone.
+    """
+
+    stream_id: int
+    reason: KillReason | None = None
+    failed_opening: Attempted | None = None

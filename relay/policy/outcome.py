@@ -30,7 +30,6 @@ class RetryPolicy:
     on_too_large: OnTooLarge = OnTooLarge.RETRY
 
     def schedule(self, delivery: Delivery) -> Schedule:
-        """The schedule that a delivery follows."""
         return self.schedules[delivery.schedule or self.default]
 
 

@@ -46,7 +46,7 @@ class Claimer:
         self._ids: dict[str, int] = {}
 
     def due(self, connection: Connection, room: int, now: float) -> dict[int, bool]:
-        """Destinations with something due, and whether they are on probation. A ring: on from the one served last."""
+        """Destinations with something due, and whether they are on probation: round robin after the last one."""
         after = {"after": self._last_served, "until": _LAST_ID, "room": room, "now": now}
         due = _json(connection, _DUE_DESTINATIONS, after)
         before = {"after": 0, "until": self._last_served, "room": room - len(due), "now": now}

@@ -42,7 +42,7 @@ class Settled:
 
 
 def settle(connection: Connection, attempts: Sequence[Attempted]) -> Settled:
-    """Write them."""
+    """Write the ends of attempts, what they say of their destinations, and whose turn it is in their streams."""
     written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
     for attempt in attempts:
         if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:

@@ -47,7 +47,7 @@ class Queues:
 @dataclass(frozen=True, slots=True)
 class Since:
     """What happened since the snapshot before, whoever did it: deliveries added, by kind; deliveries that operators
-    cancelled or replayed, these by the door they used; breakers that opened and closed."""
+    cancelled or replayed, these by source; breakers that opened and closed."""
 
     added: Mapping[Kind, int]
     replayed: Mapping[str, int]

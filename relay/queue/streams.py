@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from relay.guard.rules import ANYWHERE, Refusal
@@ -19,7 +19,7 @@ from relay.outbox.model import KillReason, Kind, Method, StreamState
 from relay.outbox.queries import statement
 from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection, Database
-from relay.policy.attempt import Attempted, Dead, Delivery, Lease
+from relay.policy.attempt import Attempted, Dead, Delivery, Finish, HeldStream, Lease, Message
 from relay.queue import settling
 
 _TO_TEND = statement("streams_to_tend", __package__)
@@ -36,20 +36,6 @@ _MESSAGES = statement("messages", __package__)
 _STILL_HELD = statement("still_held", __package__)
 _END_MESSAGES = statement("end_messages", __package__)
 _MAY_BE_CALLED = statement("may_be_called", __package__)
-
-Message = tuple[Delivery, bytes]
-"""A delivery, and its body: one text message."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldStream:
-    """A stream whose socket this relay is to open, once."""
-
-    id: int
-    key: str
-    origin: str
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +62,6 @@ class News:
     grown: Mapping[int, int]
     ended: Mapping[int, bool]
     lost: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The end of a held stream: closed without a `reason`, killed with one.
-
-    `failed_opening` is one for which there was no message to hold it against; it counts for the breaker alone.
-    """
-
-    stream_id: int
-    reason: KillReason | None = None
-    failed_opening: Attempted | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,18 @@ WHERE seq = ANY(ARRAY(SELECT seq FROM deliveries WHERE state = 'leased' AND leas
 -- due_destinations --
 -- Destinations with something due, from :after on: one index seek for each that has anything pending, however much. One
 -- on probation is held until the claim is committed, and passed over while another relay holds it: two may not probe.
-WITH RECURSIVE ring (id) AS (
+WITH RECURSIVE pending (id) AS (
     SELECT min(destination_id) FROM deliveries
     WHERE state = 'pending' AND destination_id > :after AND destination_id <= :until
     UNION ALL
     SELECT (SELECT min(destination_id) FROM deliveries
-            WHERE state = 'pending' AND destination_id > ring.id AND destination_id <= :until)
-    FROM ring WHERE ring.id IS NOT NULL
+            WHERE state = 'pending' AND destination_id > pending.id AND destination_id <= :until)
+    FROM pending WHERE pending.id IS NOT NULL
 ), due AS (
-    SELECT ring.id AS id, destinations.open_until IS NOT NULL AS on_probation
-    FROM ring JOIN destinations ON destinations.id = ring.id
+    SELECT pending.id AS id, destinations.open_until IS NOT NULL AS on_probation
+    FROM pending JOIN destinations ON destinations.id = pending.id
     WHERE destinations.state = 'active' AND coalesce(destinations.open_until, 0) <= :now
-      AND (SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND destination_id = ring.id) <= :now
+      AND (SELECT min(due_at) FROM deliveries WHERE state = 'pending' AND destination_id = pending.id) <= :now
     LIMIT :room
 ), probes AS (
     SELECT id FROM destinations

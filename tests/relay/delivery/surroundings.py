@@ -77,14 +77,3 @@ class Couriers:
 
     def _door(self, id_: str) -> asyncio.Event:
         return self._doors.setdefault(id_, asyncio.Event())
-
-
-class Pages:
-    """A settlements that is never written down."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Attempted] = []
-
-    def add(self, attempt: Attempted) -> None:
-        """Take one."""
-        self.waiting.append(attempt)

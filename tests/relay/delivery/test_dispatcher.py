@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.settler import Settler
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
-from relay.policy.attempt import Attempted, Delivery
+from relay.policy.attempt import Attempted, Delivery, Lease
 from relay.queue.deliveries import Claims, DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
-from tests.relay.delivery.surroundings import Couriers, Pages, full_disk
+from tests.relay.delivery.surroundings import Couriers, full_disk
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
 PATIENCE = 5.0  # seconds before a test gives up
@@ -68,6 +68,10 @@ async def standing(outbox: DeliveryQueue) -> AsyncIterator[Stand]:
     one = stand(outbox)
     yield one
     await one.dispatcher.drain(0)
+
+
+def ignore(_: Sequence[Attempted]) -> None:
+    """Nobody needs to hear of it."""
 
 
 def every(prefix: str, count: int) -> list[str]:
@@ -266,8 +270,9 @@ async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
         raise ZeroDivisionError("canary")
 
     put(database, new("d1"))
-    wake, pages = asyncio.Event(), Pages()
-    dispatcher = Dispatcher(outbox, crash, pages, Slots(), wake)
+    wake = asyncio.Event()
+    settler = Settler(outbox, ignore, wake)
+    dispatcher = Dispatcher(outbox, crash, settler, Slots(), wake)
     await dispatcher.run_once()
     async with asyncio.timeout(PATIENCE):
         await wake.wait()
@@ -276,7 +281,7 @@ async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
     assert isinstance(line["exc_info"], ZeroDivisionError)
     assert states(database) == {"d1": "leased"}
     assert dispatcher.in_flight == 0
-    assert pages.waiting == []
+    assert settler.waiting == []
     rows(database, "UPDATE deliveries SET lease_until = 1.0")
     await dispatcher.renew()
     assert rows(database, "SELECT lease_until FROM deliveries") == [(1.0,)]
@@ -427,6 +432,9 @@ class FakeSource:
     async def release(self, leases: Any, *, sent: bool) -> None:
         self.returned += ["sent" if sent else "unsent" for _ in leases]
 
+    async def settle(self, attempts: Any) -> frozenset[Lease]:
+        raise AssertionError("nobody turned the settler")
+
 
 STEPS = st.lists(
     st.one_of(
@@ -447,8 +455,9 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
     backlog: dict[str, int], in_all: int, per_destination: int, steps: list[Any]
 ) -> None:
     async def play() -> None:
-        source, couriers, pages = FakeSource(backlog), Couriers(), Pages()
-        dispatcher = Dispatcher(source, couriers.deliver, pages, Slots(in_all, per_destination), asyncio.Event())
+        source, couriers = FakeSource(backlog), Couriers()
+        settler = Settler(source, ignore, asyncio.Event())
+        dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(in_all, per_destination), asyncio.Event())
         for step in steps:
             match step:
                 case "claim":
@@ -467,7 +476,7 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
         assert all(count <= per_destination for count in most.values())
         assert len(set(couriers.started)) == len(couriers.started)
         left = sum(map(len, source.backlog.values()))
-        assert left + len(source.returned) + len(pages.waiting) == sum(backlog.values())
-        assert source.returned.count("sent") == len(couriers.started) - len(pages.waiting)
+        assert left + len(source.returned) + len(settler.waiting) == sum(backlog.values())
+        assert source.returned.count("sent") == len(couriers.started) - len(settler.waiting)
 
     asyncio.run(play())

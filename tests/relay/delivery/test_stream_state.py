@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from relay.delivery.stream_state import DONE, GOING_AWAY, NOWHERE, WINDOW, CarriedStream
 from relay.outbox.model import KillReason
-from relay.policy.attempt import Answer, Dead, Delivered, Failure, Outcome, Reason, Timing
-from relay.queue.streams import HeldStream, Message
+from relay.policy.attempt import Answer, Dead, Delivered, Failure, HeldStream, Message, Outcome, Reason, Timing
 from tests.relay.deliveries import claimed
 
 STREAM = HeldStream(7, "s", "ws://receiver.example:80", "ws://receiver.example/live", {})

@@ -10,8 +10,20 @@ from msgspec.structs import replace
 from relay import outbox
 from relay.outbox.model import KillReason, NewDelivery, OnDead, Stream, StreamState
 from relay.outbox.store import Database
-from relay.policy.attempt import DELIVERED, Answer, Attempted, Dead, Delivery, Failure, Outcome, Reason, Timing
-from relay.queue.streams import Finish, HeldStream, LiveStreams, News, Tasks, Tended, Written
+from relay.policy.attempt import (
+    DELIVERED,
+    Answer,
+    Attempted,
+    Dead,
+    Delivery,
+    Failure,
+    Finish,
+    HeldStream,
+    Outcome,
+    Reason,
+    Timing,
+)
+from relay.queue.streams import LiveStreams, News, Tasks, Tended, Written
 from tests.relay.deliveries import new, put, reading, rows, states, writing
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids
 
