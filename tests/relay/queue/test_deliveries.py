@@ -402,7 +402,6 @@ async def test_a_snapshot_counts_what_waits(database: Database, relays: Open, cl
     assert (snapshot.queues.ready, snapshot.queues.scheduled, snapshot.in_flight, snapshot.dead) == (2, 3, 1, 1)
     assert (snapshot.queues.ready_age, snapshot.oldest_undelivered_age) == (7.0, 50.0)
     assert snapshot.taken_at == START
-    assert snapshot.took > 0
 
 
 async def test_an_empty_outbox_has_nothing_late(relays: Open) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -77,48 +77,44 @@ async def test_a_key_signs_until_it_retires(database: Database, relays: Open, cl
     assert signature_of(await relays().keys(ORIGIN)) == signature_of(written(A))
 
 
-async def soon(relay: DeliveryQueue, *keys: str) -> bool:
-    """Whether these keys, and no others, sign before a twentieth of a second is over."""
-    give_up = time.monotonic() + 0.05
-    while signature_of(await relay.keys(ORIGIN)) != signature_of(written(*keys)):
-        if time.monotonic() > give_up:
-            return False
-    return True
+async def signs_by(relay: DeliveryQueue, *keys: str) -> None:
+    """Ask until these keys, and no others, sign."""
+    async with asyncio.timeout(10):
+        while signature_of(await relay.keys(ORIGIN)) != signature_of(written(*keys)):
+            await asyncio.sleep(0)
 
 
-async def test_a_rotation_counts_at_once_though_the_relay_was_not_told(
-    database: Database, relays: Open, clock: Clock
-) -> None:
+async def test_a_rotation_counts_though_the_relay_was_not_told(database: Database, relays: Open, clock: Clock) -> None:
     relay = relays()
     assert await relay.keys(ORIGIN) == ()
     key(database, A)
-    assert await soon(relay, A)
+    await signs_by(relay, A)
     key(database, B)
-    assert await soon(relay, A, B)
+    await signs_by(relay, A, B)
     rows(database, "UPDATE signing_keys SET retires_at = ? WHERE key = ?", START, A)
-    assert await soon(relay, B)
+    await signs_by(relay, B)
     key(database, C, ORIGIN)
-    assert await soon(relay, C)
+    await signs_by(relay, C)
     rows(database, "DELETE FROM signing_keys WHERE key = ?", C)
-    assert await soon(relay, B)
+    await signs_by(relay, B)
 
 
-async def test_a_key_in_the_place_of_another_counts_at_once(database: Database, relays: Open) -> None:
+async def test_a_key_in_the_place_of_another_counts(database: Database, relays: Open) -> None:
     key(database, A)
     relay = relays()
-    assert await soon(relay, A)
+    await signs_by(relay, A)
     rows(database, "DELETE FROM signing_keys")
     key(database, B)
-    assert await soon(relay, B)
+    await signs_by(relay, B)
 
 
-async def test_a_time_that_comes_counts_at_once(database: Database, relays: Open, clock: Clock) -> None:
+async def test_a_time_that_comes_counts(database: Database, relays: Open, clock: Clock) -> None:
     key(database, A)
     key(database, B, retires_at=START + 10)
     relay = relays()
-    assert await soon(relay, A, B)
+    await signs_by(relay, A, B)
     clock.now = START + 10
-    assert await soon(relay, A)
+    await signs_by(relay, A)
 
 
 async def test_what_is_claimed_after_a_rotation_is_signed_by_the_new_key(database: Database, relays: Open) -> None:

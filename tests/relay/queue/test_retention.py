@@ -117,7 +117,7 @@ async def test_the_file_shrinks_and_a_producer_hardly_waits(database: Database) 
         waits.append(time.perf_counter() - began)
     assert (await pruning).body_bytes == 300 * 100_000
     assert rows(database, "PRAGMA page_count")[0][0] < before / 10
-    assert max(waits) < 0.5
+    assert max(waits) < sum(waits) / 2  # none waits for most of the pass
     assert len(left(database)[0]) == len(waits) > 1
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -110,51 +112,57 @@ async def test_a_server_that_only_reads_is_as_good_as_none(postgres: Server, dat
 
 
 @pytest.fixture
-async def knocks() -> AsyncIterator[tuple[int, list[float]]]:
-    """A port that hangs up on everybody, and when somebody came."""
-    came: list[float] = []
+async def refusing() -> AsyncIterator[tuple[int, Counter[str]]]:
+    """A port that hangs up on everybody, and how many it has refused."""
+    counts = Counter[str]()
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append(time.monotonic())
+        counts["refused"] += 1
         writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1], came
+        yield server.sockets[0].getsockname()[1], counts
 
 
-async def test_while_the_server_refuses_a_process_does_not_storm_it(knocks: tuple[int, list[float]]) -> None:
-    port, came = knocks
+async def test_while_the_server_refuses_a_process_does_not_storm_it(refusing: tuple[int, Counter[str]]) -> None:
+    port, counts = refusing
     database = PostgresDatabase(f"postgresql://nobody@127.0.0.1:{port}/none?sslmode=disable")
     readers = [database.reader() for _ in range(4)]
-    asked, until = 0, time.monotonic() + 2
-    while time.monotonic() < until:
-        for reader in readers:
-            with pytest.raises(StoreUnavailable):
-                await reader.run(relays)
-            asked += 1
+    asked = 0
+    async with asyncio.timeout(60):
+        while counts["refused"] < 5:
+            for reader in readers:
+                with pytest.raises(StoreUnavailable):
+                    await reader.run(relays)
+                asked += 1
+            await asyncio.sleep(0)
     for reader in readers:
         await reader.close()
-    assert asked > 10 * len(came)
-    assert 2 <= len(came) <= 12
+    assert asked > 10 * counts["refused"]
+
+
+def is_later(read: float, server: float, since: float) -> bool:
+    """Whether a clock read what the server's showed at a moment, and what has passed since then; give or take 1 us."""
+    return -1e-6 <= read - server <= time.monotonic() - since + 1e-6
 
 
 def test_a_clock_that_was_asked_of_a_server_that_stood_still_is_not_believed() -> None:
     clock, now = ServerClock(), time.monotonic()
     clock.set(1000.0, now - 10, now)
-    assert clock.now() == pytest.approx(1000, abs=1)  # never early
-    assert clock.age() > 1e9
+    assert is_later(clock.now(), 1000, now)  # never early
+    assert clock.age() == math.inf
     clock.set(1010.0, now, now)
-    assert clock.now() == pytest.approx(1010, abs=1)
+    assert is_later(clock.now(), 1010, now)
     clock.set(2000.0, now - 10, now)
-    assert clock.now() == pytest.approx(1010, abs=1)
-    assert clock.age() > 1e9
+    assert is_later(clock.now(), 1010, now)
+    assert clock.age() == math.inf
 
 
 async def test_what_time_it_is_needs_no_server_once_it_was_measured_however_badly() -> None:
     clock, now = ServerClock(), time.monotonic()
     clock.set(1000.0, now - 10, now)
     nobody = PostgresDatabase("postgresql://127.0.0.1:1/nowhere", None, clock)
-    assert nobody.now() == pytest.approx(1000, abs=1)
+    assert is_later(nobody.now(), 1000, now)
 
 
 @pytest.mark.parametrize(
