@@ -20,7 +20,7 @@ _FIRST_PAGE = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and through which door."""
+    """Who acts, by the name that the audit keeps, and by what means: command line, API or console."""
 
     name: str
     source: Literal["cli", "api", "console", "relay"]

@@ -48,7 +48,6 @@ class KeyInfo:
     retires_at: float | None
 
     def signs(self, now: float) -> bool:
-        """Whether it is in use now."""
         return self.retires_at is None or self.retires_at > now
 
 

@@ -26,5 +26,4 @@ def plain(value: object, name: str = "") -> Any:
 
 
 def is_time(name: str) -> bool:
-    """Whether a field of this name holds a time."""
     return name == "at" or name.endswith("_at")

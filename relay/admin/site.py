@@ -1,4 +1,4 @@
-"""The one HTTP door of operators: the admin API for programs, the console for browsers, and what keeps others out."""
+"""The one HTTP site of operators: the admin API for programs, the console for browsers, and what keeps others out."""
 
 from __future__ import annotations
 

@@ -51,7 +51,6 @@ class Exit(IntEnum):
 
 
 def exit_of(error: RelayError) -> Exit:
-    """The code for what went wrong."""
     codes = {ConfigError: Exit.CONFIG, NotFound: Exit.NOT_FOUND, NothingMatched: Exit.NOTHING_MATCHED}
     return Exit.REFUSED if isinstance(error, Refused) else codes.get(type(error), Exit.FAILED)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -38,12 +38,10 @@ from relay.cli.terminal import (
     say,
     settings,
 )
-from relay.guard.rules import Rules
 from relay.outbox import OUTBOX, database_at
 from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import MoveProgress, move
 from relay.outbox.store import Database
-from relay.queue.retention import Pruned
 
 commands = typer.Typer()
 
@@ -63,14 +61,14 @@ def run(
     import uvloop
 
     from relay.app import daemon as app
-    from relay.app import workers as crew
+    from relay.app import supervisor
     from relay.app.settings import in_force
     from relay.service.log import configure
 
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
     known = in_force(chosen, config_file(config), os.environ)
     try:
-        uvloop.run(app.run(chosen, in_force=known) if count == 1 else crew.run(chosen, count, known))
+        uvloop.run(app.run(chosen, in_force=known) if count == 1 else supervisor.run(chosen, count, known))
     except (RelayError, OSError) as error:
         complain(str(error))
         raise typer.Exit(Exit.FAILED) from None
@@ -126,7 +124,11 @@ def retention(
     if as_json:
         print_json({"dry_run": dry_run, **asdict(pruned)})
     else:
-        say(_forgotten(pruned, "would forget" if dry_run else "forgot"))
+        say(
+            f"{'would forget' if dry_run else 'forgot'} {pruned.deliveries} deliveries, {pruned.bodies} bodies "
+            f"({size(pruned.body_bytes)}), {pruned.attempts} attempts, {pruned.streams} streams, "
+            f"{pruned.audit} lines of the audit and {pruned.keys} retired keys"
+        )
 
 
 @commands.command("doctor")
@@ -175,19 +177,11 @@ def _findings(config: Path | None, *, egress: bool) -> Iterable[Finding]:
     outbox, rules = chosen.outbox.database, chosen.outbox.guard.rules()
     yield from doctor.examine(outbox, rules, os.environ)
     if egress:
-        yield from asyncio.run(_collect(outbox, rules))
+        yield from asyncio.run(_collect(doctor.egress(outbox, rules)))
 
 
-async def _collect(outbox: Database, rules: Rules) -> list[Finding]:
-    return [finding async for finding in doctor.egress(outbox, rules)]
-
-
-def _forgotten(pruned: Pruned, verb: str) -> str:
-    return (
-        f"{verb} {pruned.deliveries} deliveries, {pruned.bodies} bodies ({size(pruned.body_bytes)}), "
-        f"{pruned.attempts} attempts, {pruned.streams} streams, {pruned.audit} lines of the audit "
-        f"and {pruned.keys} retired keys"
-    )
+async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
+    return [finding async for finding in findings]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a producer's call does to the database, step by step: statements on SQLite, one function on PostgreSQL.
 
 A script asks for one statement after another and is sent what each brought; on what kind of connection it is performed,
-and whether anybody has to wait for it, is the door's business (`producer`).
+and whether anybody has to wait for it, is for `producer` to say.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SqliteScripts:
     """Several statements each, which only a transaction makes one."""
 
     def add(self, delivery: NewDelivery) -> Script[None]:
-        """One delivery."""
+        """Stream, destination, delivery and body, in this order."""
         values = _values(delivery, time.time())
         if delivery.stream:
             yield from self._join(delivery.stream, values)
@@ -62,12 +62,12 @@ class SqliteScripts:
         yield from self._join(stream, _stream_values(stream, url, target, headers, count=0))
 
     def end_stream(self, key: str) -> Script[None]:
-        """The last message is in."""
+        """Have it closed once its last message is delivered."""
         if is_storable(key):
             yield statement("end_stream", __package__), {"key": key, "now": time.time()}
 
     def keep_streams(self, keys: Iterable[str], until: float) -> Script[None]:
-        """Their producer lives."""
+        """Push out when their producer would be taken for dead."""
         yield statement("keep_streams", __package__), {"keys": json.dumps([*filter(is_storable, keys)]), "until": until}
 
     def watch_streams(self, keys: Iterable[str]) -> Script[list[Any]]:
@@ -87,7 +87,6 @@ class PostgresScripts:
     """One call of a function each, which checks, and tells what it refused instead of spoiling the transaction."""
 
     def add(self, delivery: NewDelivery) -> Script[None]:
-        """One delivery."""
         _check_delivery_texts(delivery)
         values = {
             **_fields(delivery),
@@ -97,18 +96,15 @@ class PostgresScripts:
         yield from self._try(statement("try_add", __package__), values)
 
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
-        """A stream, before anything is in it."""
         _check_texts({"url": url, **_stream_texts(stream), **_header_texts(headers)})
         values = {"url": url, "headers": json.dumps(dict(headers)), **_stream_fields(stream)}
         yield from self._try(statement("try_begin_stream", __package__), values)
 
     def end_stream(self, key: str) -> Script[None]:
-        """The last message is in."""
         if is_storable(key):
             yield statement("end_stream", __package__), {"key": key}
 
     def keep_streams(self, keys: Iterable[str], until: float) -> Script[None]:
-        """Their producer lives."""
         yield statement("keep_streams", __package__), {"keys": [*filter(is_storable, keys)], "until": until}
 
     def watch_streams(self, keys: Iterable[str]) -> Script[list[Any]]:

@@ -84,7 +84,7 @@ class Results:
         self._secret: bytes | None = None
 
     async def secret(self) -> bytes:
-        """What signs the links."""
+        """What signs the links; read once, because it never changes."""
         if self._secret is None:
             self._secret = await self._reader.run(secret)
         return self._secret

@@ -34,7 +34,7 @@ class Cursor(Protocol):
         """The next row, or None."""
 
     def fetchall(self) -> list[Any]:
-        """All that are left."""
+        """The rows that are left."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -77,7 +77,7 @@ class Notifier(Protocol):
         """Tell every relay on this database that there is something to do. Never fails."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Give its socket back."""
 
 
 class Liveness(Protocol):
@@ -86,7 +86,7 @@ class Liveness(Protocol):
 
     @property
     def name(self) -> str:
-        """Nobody else's, ever."""
+        """A name that no other process has, or ever had."""
 
     def close(self) -> None:
         """It lives no longer, as far as others are concerned."""
@@ -142,13 +142,13 @@ class Database(Protocol):
         Blocks. Raises StoreUnavailable, with words."""
 
     def reader(self) -> Reader:
-        """For an event loop that reads."""
+        """For reads out of an event loop."""
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> Writer:
-        """For an event loop that writes."""
+        """For transactions out of an event loop, one after another. `busy_seconds`: how long a lock is waited for."""
 
     def notifier(self) -> Notifier:
-        """For a producer."""
+        """For a producer, who notifies after each commit."""
 
     def liveness(self) -> Liveness:
         """For whoever holds streams, or promises to end them."""

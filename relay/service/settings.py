@@ -38,7 +38,6 @@ class GuardSettings(Section):
     nat64: bool = Field(False, description="Let 64:ff9b::/96 through, judged by the IPv4 address inside.")
 
     def rules(self) -> Rules:
-        """The guard's own form."""
         return Rules(ports=self.ports, networks=self.allow_networks, nat64=self.nat64)
 
 

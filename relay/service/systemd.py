@@ -13,7 +13,7 @@ from contextlib import suppress
 
 
 class Supervisor:
-    """`environ` is the process's environment."""
+    """Tells the service manager that `environ`, the process's environment, names; nobody where it names none."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")

@@ -98,7 +98,7 @@ class QueueMetrics:
         self._enqueued = {kind: enqueued.labels(kind.value) for kind in Kind}
         replays = Counter(
             "relay_replays",
-            "Deliveries that operators sent again, by door.",
+            "Deliveries that operators sent again, by source.",
             ["source"],
             registry=registry,
         )

@@ -84,7 +84,6 @@ class PostgresConnection:
             return self._loop.run_until_complete(self._run(found.text, found.arguments(values)))
 
     def executemany(self, sql: str, values: Iterable[Any], /) -> Rows:
-        """Run one statement for each of some values."""
         found = numbered(sql)
         with self._store_errors():
             many = [found.arguments(one) for one in values]
@@ -179,7 +178,7 @@ class PostgresConnection:
         self._prepared.clear()
 
     def close(self) -> None:
-        """Say goodbye, if the server still listens."""
+        """Tell the server, if it still listens."""
         self.drop()
         self._loop.run_until_complete(_end_tasks())
         self._loop.close()

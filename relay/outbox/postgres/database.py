@@ -22,7 +22,7 @@ from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _APPLICATION = "outspoken"
 _NOTIFY = "SELECT pg_notify('outspoken', '')"
-_LEDGER = "SELECT to_regclass('migrations') IS NOT NULL"
+_HAS_MIGRATIONS = "SELECT to_regclass('migrations') IS NOT NULL"
 _NEWEST = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
 # An operator's list of a million rows may take its time; a relay's batch may not.
 _PEOPLE_SECONDS = 60.0
@@ -73,8 +73,7 @@ class PostgresDatabase:
             return migrate(connection, [room.migrations("postgres") for room in rooms])
 
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
-        """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
-        there = connection.execute(_LEDGER).fetchone()[0]
+        there = connection.execute(_HAS_MIGRATIONS).fetchone()[0]
         found: int = connection.execute(_NEWEST, (room.name,)).fetchone()[0] if there else 0
         return found, room.migrations("postgres")[-1].number
 
@@ -115,7 +114,6 @@ class PostgresDatabase:
         return PostgresNotifier()
 
     def liveness(self) -> PostgresLiveness:
-        """For whoever holds streams, or promises to end them."""
         return PostgresLiveness()
 
     def listener(self, *heard: asyncio.Event) -> PostgresListener:

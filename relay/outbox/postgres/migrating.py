@@ -9,7 +9,7 @@ from relay.outbox.postgres.connection import PostgresConnection
 
 # Any number, as long as it is always the same: engines and relays that start together migrate one after another.
 _LOCK = "SELECT pg_advisory_xact_lock(7202611)"
-_LEDGER = """
+_MIGRATIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
     room TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL,
     applied_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (room, number)
@@ -23,7 +23,7 @@ def migrate(connection: PostgresConnection, sets: Sequence[tuple[Migration, ...]
     """Apply what is missing; returns what was applied. Raises SchemaError and StoreUnavailable."""
     with connection.transaction():
         connection.execute(_LOCK)
-        connection.script(_LEDGER)
+        connection.script(_MIGRATIONS_TABLE)
     return tuple(migration for known in sets for migration in _apply_missing(connection, known))
 
 

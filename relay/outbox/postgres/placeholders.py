@@ -1,4 +1,4 @@
-"""Statements as the server takes them: `$1` for `:name` and `?`."""
+"""Statements as the server takes them, `$1` for `:name` and `?`, and as drivers with placeholders of their own do."""
 
 from __future__ import annotations
 
@@ -30,8 +30,18 @@ class NumberedStatement:
 def numbered(sql: str) -> NumberedStatement:
     """What to send for a statement."""
     numbers: dict[str, int] = {}
-    text = _VALUE.sub(_numbering(numbers), sql.postgres if isinstance(sql, Statement) else sql)
+    text = _VALUE.sub(_numbering(numbers), _text(sql))
     return NumberedStatement(text, tuple(numbers))
+
+
+@lru_cache(maxsize=64)
+def pyformat(sql: str) -> str:
+    """The same statement with `%(name)s` for `:name`."""
+    return _VALUE.sub(lambda found: f"%({found[1]})s" if found[1] else found[0], _text(sql).replace("%", "%%"))
+
+
+def _text(sql: str) -> str:
+    return sql.postgres if isinstance(sql, Statement) else sql
 
 
 def _numbering(numbers: dict[str, int]) -> Callable[[re.Match[str]], str]:

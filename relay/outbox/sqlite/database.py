@@ -49,10 +49,9 @@ class SqliteDatabase:
         return migrate(self.path, [room.migrations("sqlite") for room in rooms])
 
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
-        """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
-        ledger = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'migrations')"
+        has_migrations = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'migrations')"
         newest = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
-        there = connection.execute(ledger).fetchone()[0]
+        there = connection.execute(has_migrations).fetchone()[0]
         found: int = connection.execute(newest, (room.name,)).fetchone()[0] if there else 0
         return found, room.migrations("sqlite")[-1].number
 
@@ -104,14 +103,12 @@ class SqliteDatabase:
         return SqliteNotifier(self.path)
 
     def liveness(self) -> SqliteLiveness:
-        """For whoever holds streams, or promises to end them."""
         return SqliteLiveness(self.path)
 
     def listener(self, *heard: asyncio.Event) -> SqliteListener:
         return SqliteListener(self.path, *heard)
 
     def now(self) -> float:
-        """Epoch seconds."""
         return self.clock()
 
     def files(self, connection: Connection) -> Files:

@@ -15,7 +15,7 @@ from relay.outbox.sqlite.writer import error_kind
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
-_LEDGER = """
+_MIGRATIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
     room TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at REAL NOT NULL,
     PRIMARY KEY (room, number)
@@ -34,7 +34,7 @@ def migrate(path: Path, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migratio
     try:
         create(path)
         with closing(connect(path)) as connection:
-            connection.execute(_LEDGER)
+            connection.execute(_MIGRATIONS_TABLE)
             return tuple(migration for known in sets for migration in _apply_missing(connection, known))
     except sqlite3.Error as error:
         if error_kind(error) == "other":

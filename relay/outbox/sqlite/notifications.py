@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,13 @@ class SqliteNotifier:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def notify(database: str) -> None:
+    """Once, for whoever holds no notifier: the file's path, or an empty one for a database in memory."""
+    if database:
+        with closing(SqliteNotifier(Path(database))) as notifier:
+            notifier.notify()
 
 
 class SqliteListener:
