@@ -112,7 +112,7 @@ class GladiaSettings(Section):
 
 
 class QueueSettings(Section):
-    """[engine.queue]: how much may wait. Beyond it requests are turned away with 429, before their bodies are read."""
+    """[engine.queue]: how much may wait. Beyond it requests are refused with 429, before their bodies are read."""
 
     jobs: int = Field(10_000, ge=1, description="Jobs that wait, and callers who wait for a result.")
     bytes: int = Field(64 * 1024**3, ge=1, description="Bytes of audio of all unfinished jobs.")
@@ -215,12 +215,14 @@ class AudioSettings(Section):
         if named is None:
             return AudioFolder(folder)
         try:
-            from engine.jobs.bucket import AudioBucket, Place
+            from engine.jobs.bucket import AudioBucket, BucketLocation
         except ImportError as error:
             raise ConfigError("engine.audio.url: S3 needs an extra: pip install 'outspoken[s3]'") from error
         secret = self.secret_access_key.get_secret_value()
-        place = Place(named["bucket"], named["prefix"] or "", self.endpoint, self.region, self.access_key_id, secret)
-        return AudioBucket(place, folder / "incoming")
+        location = BucketLocation(
+            named["bucket"], named["prefix"] or "", self.endpoint, self.region, self.access_key_id, secret
+        )
+        return AudioBucket(location, folder / "incoming")
 
 
 class TraceSettings(Section):

@@ -67,7 +67,7 @@ class AudioInfo:
     container: str
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Bytes as FFmpeg reads them: it seeks where there is a `seek`, too."""
 
     @property
@@ -216,7 +216,7 @@ def probe(path: str | Path, raw: RawFormat | None = None, max_seconds: float = M
 
 
 def opened(
-    source: Source, headerless: RawFormat | None, hurry: Mapping[str, str] = MappingProxyType({})
+    source: ByteSource, headerless: RawFormat | None, hurry: Mapping[str, str] = MappingProxyType({})
 ) -> InputContainer:
     """The audio behind FFmpeg's fences: in a container, or `headerless`. Raises AudioError where it is neither.
 

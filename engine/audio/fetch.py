@@ -29,12 +29,12 @@ UNDETERMINED = "Could not determine if URL for media download is publicly routab
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What a client error says about the moment, and not about the request: any other would be the same next time.
-_PASSING = frozenset({408, 425, 429})
+_TRANSIENT = frozenset({408, 425, 429})
 _CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FetchLimits:
     """How much of a remote server we take: bytes, seconds to connect and for the whole download, redirects."""
 
     size: int = 2 * 1024**3
@@ -44,7 +44,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Stumbled(Failed):
+class TransientFailure(Failed):
     """A failure that may be over next time; `wait` is how many seconds the remote server asked for."""
 
     wait: float | None = None
@@ -54,31 +54,29 @@ class HttpFetcher:
     """Fetches over HTTP. Every hop is judged anew, and every connection goes to an address that was judged for it."""
 
     def __init__(
-        self, resolver: Resolver, limits: Limits | None = None, ssl_context: ssl.SSLContext | None = None
+        self, resolver: Resolver, limits: FetchLimits | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
         self._resolver = resolver
-        self._limits = limits or Limits()
+        self._limits = limits or FetchLimits()
         self._ssl: ssl.SSLContext | bool = ssl_context or True
 
     async def fetch(self, url: str, path: Path) -> Stored | Failed:
         """Download to a new file at `path`, which is there only on success. A failure that is worth another try is
-        `Stumbled`.
+        `TransientFailure`.
 
         Raises StorageFull: a full disk is ours to mend, not the caller's.
         """
         try:
             async with self._session() as session, asyncio.timeout(self._limits.total):
                 return await self._follow(session, url, path)
-        except _Refused as refused:
-            return refused.failed
-        except _Stopped as stopped:
-            return stopped.failed
+        except _FetchFailed as error:
+            return error.failed
         except TooLarge as error:
             return Failed(FailureCode.TOO_LARGE, f"url: the media is larger than {error.limit} bytes, send less.")
         except TimeoutError:
-            return _stumbled("The remote server hosting the media did not deliver it in time.")
+            return _transient("The remote server hosting the media did not deliver it in time.")
         except aiohttp.ClientError as error:
-            return _stumbled(f"The remote server hosting the media could not be read: {_kind(error)}.")
+            return _transient(f"The remote server hosting the media could not be read: {_kind(error)}.")
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
@@ -100,19 +98,19 @@ class HttpFetcher:
                 if response.status not in _REDIRECTS:
                     return await self._save(response, path)
                 target = self._next(target, response.headers)
-        raise _Stopped(
+        raise _FetchFailed(
             _failed(f"The remote server hosting the media sent too many redirects, more than {self._limits.redirects}.")
         )
 
     def _judge(self, url: str) -> Target:
         target = read(url, self._resolver.rules)
         if isinstance(target, Refusal):
-            raise _Refused(refused(target))
+            raise _FetchFailed(refused(target))
         return target
 
     def _next(self, target: Target, headers: Mapping[str, str]) -> Target:
         if not (location := headers.get("Location")):
-            raise _Stopped(_failed("The remote server hosting the media sent a redirect that leads nowhere."))
+            raise _FetchFailed(_failed("The remote server hosting the media sent a redirect that leads nowhere."))
         following = self._judge(urljoin(target.origin + target.path, location))
         if following.authorization is None and following.origin == target.origin:
             return replace(following, authorization=target.authorization)
@@ -120,12 +118,13 @@ class HttpFetcher:
 
     async def _save(self, response: aiohttp.ClientResponse, path: Path) -> Stored:
         if response.status != 200:
-            raise _Stopped(_no_media(response.status, response.headers))
+            raise _FetchFailed(_no_media(response.status, response.headers))
         if (response.content_length or 0) > self._limits.size:
             raise TooLarge(self._limits.size)
         stored = await store(response.content.iter_chunked(_CHUNK), path, self._limits.size)
         if stored.size == 0:
-            raise _empty(path)
+            await asyncio.to_thread(path.unlink)
+            raise _FetchFailed(_failed("The remote server hosting the media returned no content."))
         return stored
 
 
@@ -148,42 +147,30 @@ class _Guarded(AbstractResolver):
     ) -> list[ResolveResult]:
         found = await self._resolver.resolve(host)
         if isinstance(found, Refusal):
-            raise _Refused(refused(found))
+            raise _FetchFailed(refused(found))
         if not isinstance(found, Addresses):
-            raise _Refused(_stumbled(f"{UNDETERMINED} url: {found.detail}"))
+            raise _FetchFailed(_transient(f"{UNDETERMINED} url: {found.detail}"))
         return [_result(host, port, address) for address in found.values]
 
     async def close(self) -> None:
         """Holds nothing."""
 
 
-class _Refused(Exception):
-    """The guard said no. Not an OSError, so that aiohttp lets it pass as it is."""
+class _FetchFailed(Exception):
+    """The guard said no, or the remote server's answer is not the media. Not an OSError, so that aiohttp lets it pass
+    as it is."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.message)
         self.failed = failed
-
-
-class _Stopped(Exception):
-    """The remote server answered with something that is not the media."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
-
-
-def _empty(path: Path) -> _Stopped:
-    path.unlink()
-    return _Stopped(_failed("The remote server hosting the media returned no content."))
 
 
 def _no_media(status: int, headers: Mapping[str, str]) -> Failed:
     party = "client" if 400 <= status < 500 else "server"
     message = f"The remote server hosting the media returned a {party} error: {status}."
-    if status not in _PASSING and status < 500:
+    if status not in _TRANSIENT and status < 500:
         return _failed(message)
-    return _stumbled(message, retry_after(headers.get("Retry-After"), time.time()))
+    return _transient(message, retry_after(headers.get("Retry-After"), time.time()))
 
 
 def _get(session: aiohttp.ClientSession, target: Target) -> aiohttp.client._RequestContextManager:
@@ -200,8 +187,8 @@ def _failed(message: str) -> Failed:
     return Failed(FailureCode.REMOTE_CONTENT, message)
 
 
-def _stumbled(message: str, wait: float | None = None) -> Stumbled:
-    return Stumbled(FailureCode.REMOTE_CONTENT, message, wait)
+def _transient(message: str, wait: float | None = None) -> TransientFailure:
+    return TransientFailure(FailureCode.REMOTE_CONTENT, message, wait)
 
 
 def _kind(error: aiohttp.ClientError) -> str:

@@ -26,7 +26,7 @@ from engine.recognisers.models.files import ModelDamaged, ModelFiles
 from engine.recognisers.models.integrity import check
 from engine.recognisers.models.names import canonical, short, wheel_of
 from engine.recognisers.models.pull import pull as pull_model
-from engine.recognisers.models.staging import Progress, at_work
+from engine.recognisers.models.staging import PullProgress, at_work
 from engine.settings import EngineSettings
 
 commands = typer.Typer(no_args_is_help=True, help="List, pull and remove Whisper models.")
@@ -196,7 +196,7 @@ def _print_table(lines: list[Line]) -> None:
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Progress]:
+def _bar(title: str) -> Iterator[PullProgress]:
     """A bar on a terminal, for whoever tells it how far a pull has come."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     quiet = not sys.stderr.isatty()

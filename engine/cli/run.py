@@ -17,12 +17,12 @@ def run(config: Config = None) -> None:
     # Only here: they load FFmpeg and the HTTP server, for which no other command should wait.
     import uvloop
 
-    from engine import app
+    from engine.app import daemon
 
     with complaints():
         chosen = settings(config)
         configure(chosen.engine.log.level, chosen.engine.log.format, "engine")
-        uvloop.run(app.run(chosen))
+        uvloop.run(daemon.run(chosen))
 
 
 @commands.command()

@@ -29,7 +29,7 @@ from engine.dialects.deepgram.results import render
 from engine.dialects.warnings import missing
 from engine.dialects.words import prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
-from engine.recognisers.base import Options
+from engine.recognisers.base import RecognitionOptions
 from engine.request import Media, Request
 from engine.settings import EngineSettings
 from engine.transcript import Channel, Transcript
@@ -152,7 +152,7 @@ class Session:
         info = await pool.probe(str(file))
         task = bar.add_task(file.name, total=info.duration)
         request = self._request
-        options = Options(request.language, code_switching=request.code_switching)
+        options = RecognitionOptions(request.language, code_switching=request.code_switching)
         work = Transcribe(str(file), request.recogniser, request.multichannel, options=options)
         try:
             transcript = await pool.transcribe(work, lambda seconds: bar.update(task, completed=seconds))

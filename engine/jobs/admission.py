@@ -47,31 +47,30 @@ class QueueFull(Exception):
         self.wait = wait
 
 
-class Store(Protocol):
-    """Who knows what waits already."""
+class BacklogSource(Protocol):
+    """What admission needs of the JobStore; the tests have one whose numbers they set."""
 
     async def backlog(self, key_id: str) -> Backlog:
         """The numbers of now. Raises StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The places at one moment: of one key, in all, and the bytes of audio that they stand for."""
+class Reserved:
+    """The places taken at one moment: of one key, in all, and the bytes of audio that they stand for."""
 
     key_jobs: int
     jobs: int
     bytes: int
 
 
-class Patience:
-    """An observer of jobs: how long it takes until there is room for one more."""
+class WaitEstimate:
+    """An observer of jobs: how long it takes until there is room for one more, by the mean of the latest jobs."""
 
     def __init__(self, workers: int, first_guess: float = 5.0) -> None:
         self._workers = workers
         self._mean = first_guess
 
     def __call__(self, ended: Ended) -> None:
-        """Hear of one job."""
         took = max(0.0, ended.finished_at - ended.started_at)
         self._mean += _WEIGHT * (took - self._mean)
 
@@ -85,55 +84,59 @@ class Admission:
     """The bounds, and the places taken by requests that are under way in this engine."""
 
     def __init__(
-        self, store: Store, bounds: Bounds, patience: Patience, tell: Callable[[Bound], None] = lambda _: None
+        self,
+        store: BacklogSource,
+        bounds: Bounds,
+        wait: WaitEstimate,
+        refused: Callable[[Bound], None] = lambda _: None,
     ) -> None:
-        """`tell` hears of every request that is turned away."""
+        """`refused` is told of every request for which there is no room, and which bound it met."""
         self._store = store
         self._bounds = bounds
-        self._patience = patience
-        self._tell = tell
+        self._wait = wait
+        self._refused = refused
         self._places: Counter[str] = Counter()
         self._bytes = 0
 
     async def enter(self, key_id: str | None, size: int = 0) -> Place:
         """Take a place for one job with so many bytes, 0 where nobody knows yet. Raises QueueFull, StoreUnavailable."""
         place = Place(self, key_id or NO_KEY, size)
-        taken = self._taken(place.key)
+        reserved = self._reserved(place.key)
         self._places[place.key] += 1
         self._bytes += size
         try:
             backlog = await self._store.backlog(place.key)
-            self._judge_jobs(backlog, taken)
-            self._judge_bytes(backlog, taken, size)
+            self._judge_jobs(backlog, reserved)
+            self._judge_bytes(backlog, reserved, size)
         except BaseException:
             place.leave()
             raise
         return place
 
-    def _taken(self, key: str) -> Taken:
-        return Taken(self._places[key], self._places.total(), self._bytes)
+    def _reserved(self, key: str) -> Reserved:
+        return Reserved(self._places[key], self._places.total(), self._bytes)
 
-    def _judge_jobs(self, backlog: Backlog, taken: Taken) -> None:
+    def _judge_jobs(self, backlog: Backlog, reserved: Reserved) -> None:
         most = self._bounds.per_key_jobs if backlog.key_bound is None else backlog.key_bound
-        if backlog.key_jobs + taken.key_jobs >= most:
+        if backlog.key_jobs + reserved.key_jobs >= most:
             raise self._full(Bound.KEY, f"{most} requests of this key wait already, which is as many as may.")
-        if backlog.jobs + taken.jobs >= self._bounds.jobs:
+        if backlog.jobs + reserved.jobs >= self._bounds.jobs:
             raise self._full(Bound.JOBS, f"{self._bounds.jobs} requests wait already, which is as many as may.")
 
-    def _judge_bytes(self, backlog: Backlog, taken: Taken, size: int) -> None:
-        if backlog.bytes + taken.bytes + size > self._bounds.bytes:
+    def _judge_bytes(self, backlog: Backlog, reserved: Reserved, size: int) -> None:
+        if backlog.bytes + reserved.bytes + size > self._bounds.bytes:
             raise self._full(Bound.BYTES, f"With this audio more than {self._bounds.bytes} bytes of it would wait.")
 
     def _full(self, bound: Bound, message: str) -> QueueFull:
-        self._tell(bound)
-        return QueueFull(message, self._patience.seconds)
+        self._refused(bound)
+        return QueueFull(message, self._wait.seconds)
 
     async def grow(self, place: Place, more: int) -> None:
         """Let a body of unknown size have so many bytes more. Raises QueueFull, StoreUnavailable."""
-        taken = self._taken(place.key)
+        reserved = self._reserved(place.key)
         self._swell(place, more)
         try:
-            self._judge_bytes(await self._store.backlog(place.key), taken, more)
+            self._judge_bytes(await self._store.backlog(place.key), reserved, more)
         except BaseException:
             self._swell(place, -more)
             raise

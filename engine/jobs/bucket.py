@@ -36,7 +36,7 @@ _RETRIES: RetryConfig = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BucketLocation:
     """A bucket, and where in it. What is empty comes from AWS's usual environment (`AWS_REGION`, `AWS_ACCESS_KEY_ID`,
     a role, ...); `endpoint` is the URL of a store that is not AWS's."""
 
@@ -69,10 +69,10 @@ class Place:
 class AudioBucket(AudioStore):
     """An object is there whole or not at all, and durable once it is."""
 
-    def __init__(self, place: Place, incoming: Path) -> None:
+    def __init__(self, location: BucketLocation, incoming: Path) -> None:
         super().__init__(incoming)
-        self._name = place.url
-        self._store = place.store()
+        self._name = location.url
+        self._store = location.store()
 
     async def keep(self, received: Path, job_id: str) -> None:
         """Send the file, in parts where it is large."""

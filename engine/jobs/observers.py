@@ -1,4 +1,4 @@
-"""Who hears of a job's end: the log, with one canonical line, and the metrics. Neither repeats what was said.
+"""The observers of jobs that end: the log, with one canonical line, metrics and spans. None repeats what was said.
 
 Every label value exists from the start: a counter that first appears with its first failure has no increase, so
 nobody would be alerted.
@@ -6,13 +6,10 @@ nobody would be alerted.
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Callable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.jobs.admission import Bound
 from engine.jobs.runner import Ended
@@ -27,7 +24,6 @@ DONE = "done"
 _STATES = ("queued", "leased")
 _DURATION = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _WAIT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
-_LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 log = structlog.get_logger()
 
@@ -39,7 +35,6 @@ class JobSpans:
         self._spans = spans
 
     def __call__(self, ended: Ended) -> None:
-        """Hear of one job."""
         from opentelemetry.trace import SpanKind
 
         request, said = ended.job.request, ended.result.said
@@ -62,12 +57,11 @@ class JobLog:
         self._rules = rules
 
     def __call__(self, ended: Ended) -> None:
-        """Hear of one job."""
         said = ended.result.said
         if isinstance(said, Failed):
             log.warning("job.failed", **self._common(ended), **{"error.type": said.code.value, "detail": said.message})
         else:
-            log.info("job.finished", **self._common(ended), **_heard(said))
+            log.info("job.finished", **self._common(ended), **_amounts(said))
 
     def _common(self, ended: Ended) -> dict[str, object]:
         request = ended.job.request
@@ -91,29 +85,20 @@ class JobLog:
         return None if target is None or isinstance(target, Refusal) else target.origin
 
 
-def _heard(transcript: Transcript) -> dict[str, object]:
+def _amounts(transcript: Transcript) -> dict[str, object]:
     words = sum(len(channel.words) for channel in transcript.channels)
     return {"audio_s": round(transcript.duration, 3), "channels": len(transcript.channels), "words": words}
 
 
-class Metrics:
-    """What the engine counts, an observer of jobs."""
+class JobMetrics:
+    """What is counted of jobs and of the processes that work on them."""
 
-    def __init__(self, workers: int) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
-        Info("engine_build", "What runs.", registry=registry).info({"version": version("outspoken")})
+    def __init__(self, registry: CollectorRegistry, workers: int) -> None:
         self._jobs(registry)
         self._queue(registry)
         Gauge("engine_workers", "Recogniser processes.", registry=registry).set(workers)
         self._audio = Counter("engine_audio_seconds", "Seconds of audio transcribed.", registry=registry)
         self._deaths = Counter("engine_worker_deaths", "Recogniser processes that ended at work.", registry=registry)
-        self.loop_lag = Histogram(
-            "engine_event_loop_lag_seconds", "How late a timer fires.", buckets=_LOOP_LAG, registry=registry
-        )
-        self.draining = Gauge("engine_draining", "1 while the engine lets its jobs finish.", registry=registry)
 
     def _jobs(self, registry: CollectorRegistry) -> None:
         jobs = Counter("engine_jobs", "Jobs that ended, by result.", ["result"], registry=registry)
@@ -129,38 +114,45 @@ class Metrics:
         jobs = Gauge("engine_queue_jobs", "Unfinished jobs by state.", ["state"], registry=registry)
         self._states = {state: jobs.labels(state) for state in _STATES}
         self._bytes = Gauge("engine_queue_bytes", "Bytes of audio of unfinished jobs.", registry=registry)
-        away = Counter(
+        refused = Counter(
             "engine_requests_turned_away", "Requests answered with 429, by bound.", ["bound"], registry=registry
         )
-        self._away = {bound: away.labels(bound.value) for bound in Bound}
+        self._refused = {bound: refused.labels(bound.value) for bound in Bound}
         self._oldest = Gauge(
             "engine_queue_oldest_due_age_seconds", "How late the latest is; 0 when nothing waits.", registry=registry
         )
         self._stats_at = Gauge("engine_queue_stats_timestamp_seconds", "When these were counted.", registry=registry)
 
     def __call__(self, ended: Ended) -> None:
-        """Hear of one job."""
         said = ended.result.said
         self._results[said.code.value if isinstance(said, Failed) else DONE].inc()
         self._duration.observe(max(0.0, ended.finished_at - ended.started_at))
         self._wait.observe(max(0.0, ended.started_at - ended.job.created_at))
 
-    def heard(self, seconds: float) -> None:
-        """Hear of so much audio transcribed, for a job or for a caller who waits."""
+    def transcribed(self, seconds: float) -> None:
+        """So much audio was transcribed, for a job or for a caller who waits."""
         self._audio.inc(seconds)
 
-    def died(self) -> None:
-        """Hear of a recogniser process that ended at work."""
+    def worker_died(self) -> None:
+        """A recogniser process ended at work."""
         self._deaths.inc()
 
-    def turned_away(self, bound: Bound) -> None:
-        """Hear of a request for which there was no room."""
-        self._away[bound].inc()
+    def refused(self, bound: Bound) -> None:
+        """There was no room for a request."""
+        self._refused[bound].inc()
 
     def counted(self, snapshot: Snapshot) -> None:
-        """Take over the queue's gauges."""
+        """The queue's gauges, all at once."""
         self._states["queued"].set(snapshot.queued)
         self._states["leased"].set(snapshot.leased)
         self._bytes.set(snapshot.bytes)
         self._oldest.set(snapshot.oldest_due_age)
         self._stats_at.set_to_current_time()
+
+
+class JobGauges:
+    """What is asked of the runner at each scrape: whether it lets its jobs finish and takes no more."""
+
+    def __init__(self, registry: CollectorRegistry, draining: Callable[[], bool]) -> None:
+        gauge = Gauge("engine_draining", "1 while the engine lets its jobs finish.", registry=registry)
+        gauge.set_function(lambda: float(draining()))

@@ -6,50 +6,34 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from engine.audio.decode import AudioInfo
 from engine.errors import AudioError, RecogniserUnavailable, WorkerDied
-from engine.recognisers.base import Options
-from engine.recognisers.workers.pool import Transcribe
-from engine.request import Failed, FailureCode, Media, RawFormat, Request
+from engine.jobs.observers import JobMetrics
+from engine.recognisers.base import RecognitionOptions
+from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.request import Failed, FailureCode, RawFormat, Request
 from engine.transcript import Transcript
 
 _PROBES = 2
 
 
-class Processes(Protocol):
-    """The recognisers' processes."""
-
-    async def transcribe(self, task: Transcribe) -> Transcript: ...
-
-    async def probe(self, path: str, raw: RawFormat | None = None) -> AudioInfo: ...
-
-
-class Meter(Protocol):
-    """Who counts."""
-
-    def heard(self, seconds: float) -> None: ...
-
-    def died(self) -> None: ...
-
-
 class Recognition:
     """`max_seconds` bounds one recognition, its turn in the queue included: a recogniser may hang on hostile audio."""
 
-    def __init__(self, processes: Processes, meter: Meter, max_seconds: float) -> None:
-        self._processes = processes
-        self._meter = meter
+    def __init__(self, pool: Pool, metrics: JobMetrics, max_seconds: float) -> None:
+        self._pool = pool
+        self._metrics = metrics
         self._max_seconds = max_seconds
 
-    async def hear(self, request: Request, path: Path) -> Transcript | Failed:
+    async def attempt(self, request: Request, path: Path) -> Transcript | Failed:
         """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
-        options = Options(request.language, request.hotwords, request.languages, request.code_switching)
+        options = RecognitionOptions(request.language, request.hotwords, request.languages, request.code_switching)
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._max_seconds):
-                transcript = await self._processes.transcribe(task)
+                transcript = await self._pool.transcribe(task)
         except AudioError as error:
             return Failed(FailureCode.AUDIO, str(error))
         except RecogniserUnavailable as error:
@@ -57,15 +41,15 @@ class Recognition:
         except TimeoutError:
             return Failed(FailureCode.TIMEOUT, f"Recognition took more than {self._max_seconds:g} s; send less audio.")
         except WorkerDied:
-            self._meter.died()
+            self._metrics.worker_died()
             raise
-        self._meter.heard(transcript.duration)
+        self._metrics.transcribed(transcript.duration)
         return replace(transcript, took=round(time.perf_counter() - began, 3))
 
-    async def transcribe(self, request: Request, path: Path, media: Media) -> Transcript | Failed:  # noqa: ARG002
+    async def transcribe(self, request: Request, path: Path) -> Transcript | Failed:
         """The same for a caller who waits, and who is told of a death at once: to try again is the caller's choice."""
         try:
-            return await self.hear(request, path)
+            return await self.attempt(request, path)
         except WorkerDied:
             return Failed(FailureCode.INTERNAL, "The recogniser's process ended on this audio. Send it again.")
 
@@ -73,7 +57,7 @@ class Recognition:
         """What the file is. Raises AudioError for audio that cannot be decoded, or that ends whoever looks at it."""
         for _ in range(_PROBES):
             try:
-                return await self._processes.probe(str(path), raw)
+                return await self._pool.probe(str(path), raw)
             except WorkerDied:
-                self._meter.died()
+                self._metrics.worker_died()
         raise AudioError("the audio ends the process that reads it; convert it to WAV or FLAC")

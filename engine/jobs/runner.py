@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import structlog
 
 from engine.emission import emit
 from engine.errors import WorkerDied
-from engine.jobs.store import Job, Result
+from engine.jobs.store import Job, JobStore, Result
 from engine.request import Failed, FailureCode
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import NewDelivery
@@ -75,29 +75,13 @@ class Pace:
     longest_write_pause: float = 10.0
 
 
-class Queue(Protocol):
-    """Where jobs come from and end. Each method raises StoreUnavailable and changes nothing when it cannot."""
+class JobHandler(Protocol):
+    """Who works on jobs; the tests have one that follows a script."""
 
-    async def lease(self, room: int) -> tuple[Job, ...]: ...
+    async def handle(self, job: Job) -> Result:
+        """The job's result. Raises WorkerDied when the recogniser's process ended on the way."""
 
-    async def renew(self, jobs: Iterable[Job]) -> frozenset[int]:
-        """Returns the seqs of the jobs that are still held."""
-
-    async def finish(
-        self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False
-    ) -> bool: ...
-
-    async def retry(self, job: Job, pause: float) -> bool: ...
-
-    async def release(self, jobs: Iterable[Job]) -> None: ...
-
-
-class Work(Protocol):
-    """From a job to its result. Raises WorkerDied when the recogniser's process ended on the way."""
-
-    async def do(self, job: Job) -> Result: ...
-
-    async def forget(self, job: Job) -> None:
+    async def clean_up(self, job: Job) -> None:
         """The job has ended: what the work needed of it may go."""
 
 
@@ -106,18 +90,19 @@ class Runner:
 
     def __init__(
         self,
-        queue: Queue,
-        work: Work,
+        store: JobStore,
+        handler: JobHandler,
         workers: int,
         pace: Pace = Pace(),
-        tell: Callable[[Ended], None] = lambda _: None,
+        observers: Sequence[Callable[[Ended], None]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._queue = queue
-        self._work = work
+        """Each of the `observers` is told of every job that ended; `clock` is in epoch seconds."""
+        self._store = store
+        self._handler = handler
         self._workers = workers
         self._pace = pace
-        self._tell = tell
+        self._observers = tuple(observers)
         self._clock = clock
         self._running: dict[asyncio.Task[None], Job] = {}
         self._ending: set[int] = set()
@@ -166,7 +151,7 @@ class Runner:
         return (await self._leasing.run_once())[1] or 0
 
     async def _lease(self) -> int:
-        jobs = await self._queue.lease(self._workers - len(self._running))
+        jobs = await self._store.lease(self._workers - len(self._running))
         for job in jobs:
             self._start(job)
         return len(jobs)
@@ -184,7 +169,7 @@ class Runner:
         if not self._running:
             return
         running = dict(self._running)
-        held = await self._queue.renew(list(running.values()))
+        held = await self._store.renew(list(running.values()))
         for task, job in running.items():
             if job.seq not in held | self._ending and not task.done():
                 log.warning("job.lease.lost", **{"job.id": job.id})
@@ -204,7 +189,7 @@ class Runner:
 
     async def _release(self, jobs: list[Job]) -> None:
         try:
-            await self._queue.release(jobs)
+            await self._store.release(jobs)
         except StoreUnavailable as error:  # their leases lapse instead
             log.error("store.error", operation="release", kind=error.kind)
         else:
@@ -240,7 +225,7 @@ class Runner:
             log.error("job.given_up", **{"job.id": job.id, "lapses": job.lapses})
             return _given_up(job, _LAPSED)
         try:
-            return await self._work.do(job)
+            return await self._handler.handle(job)
         except WorkerDied as error:
             log.warning("worker.died", **{"job.id": job.id, "crashes": job.crashes + 1, "detail": str(error)})
             return Crash(_DIED)
@@ -252,11 +237,11 @@ class Runner:
         self._ending.add(job.seq)
         try:
             delivery = await self._delivery(job, result)
-            if not await self._write(job, lambda: self._queue.finish(job, result, delivery, crashed=crashed)):
+            if not await self._write(job, lambda: self._store.finish(job, result, delivery, crashed=crashed)):
                 log.warning("job.lease.lost", **{"job.id": job.id})
                 return
             self._announce(Ended(job, result, started_at, self._clock()))
-            await self._work.forget(job)
+            await self._handler.clean_up(job)
         finally:
             self._ending.discard(job.seq)
 
@@ -268,7 +253,7 @@ class Runner:
         return await asyncio.to_thread(emit, job.request, result.media, result.said)
 
     async def _retry(self, job: Job) -> None:
-        if await self._write(job, lambda: self._queue.retry(job, self._pace.crash_pause)):
+        if await self._write(job, lambda: self._store.retry(job, self._pace.crash_pause)):
             log.warning("job.retried", **{"job.id": job.id, "crashes": job.crashes + 1})
 
     async def _write(self, job: Job, write: Callable[[], Awaitable[bool]]) -> bool:
@@ -285,10 +270,11 @@ class Runner:
             pause = min(2 * pause, self._pace.longest_write_pause)
 
     def _announce(self, ended: Ended) -> None:
-        try:
-            self._tell(ended)
-        except Exception:  # watching never hurts
-            log.exception("observer.error")
+        for observer in self._observers:
+            try:
+                observer(ended)
+            except Exception:  # watching never hurts
+                log.exception("observer.error")
 
 
 def _given_up(job: Job, message: str) -> Result:

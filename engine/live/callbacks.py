@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -46,7 +46,7 @@ Trouble = Lost | Behind
 
 
 class CallbackStream:
-    """One session's stream. Messages go out in the order in which they were put in."""
+    """One session's stream. Messages go out in the order in which they were put in; `count` says how many were."""
 
     def __init__(
         self,
@@ -54,34 +54,46 @@ class CallbackStream:
         key: str,
         url: str,
         headers: Mapping[str, str],
-        tell: Callable[[Trouble], None],
         traceparent: str | None = None,
     ) -> None:
         self.key = key
         self.url = url
         self.headers = headers
         self.traceparent = traceparent
-        self.tell = tell
         self.is_over = False
+        self.count = 0
         self._writer = writer
-        self._count = 0
+        self._troubles: asyncio.Queue[Trouble | None] = asyncio.Queue()
 
     def put(self, body: bytes, *, partial: bool) -> None:
         """One message. Returns at once; it is durable a few milliseconds later."""
         if not self.is_over:
-            self._count += 1
+            self.count += 1
             kind = Kind.PARTIAL if partial else Kind.FINAL
-            self._writer.enqueue(Put(self, f"{self.key}-{self._count}", body, kind))
+            self._writer.enqueue(StreamMessage(self, f"{self.key}-{self.count}", body, kind))
 
     def end(self) -> None:
         """The last message is in; what waits is delivered still."""
         if not self.is_over:
             self.is_over = True
-            self._writer.enqueue(Finish(self))
+            self._troubles.put_nowait(None)
+            self._writer.enqueue(StreamEnd(self))
+
+    def report(self, trouble: Trouble) -> None:
+        """Have whoever iterates over the troubles know. After Lost nothing more can be put in."""
+        self._troubles.put_nowait(trouble)
+        if isinstance(trouble, Lost):
+            self.is_over = True
+            self._troubles.put_nowait(None)
+
+    async def troubles(self) -> AsyncIterator[Trouble]:
+        """What goes wrong, until the stream is over; for one reader."""
+        while trouble := await self._troubles.get():
+            yield trouble
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class StreamMessage:
     """A message to be committed."""
 
     stream: CallbackStream
@@ -91,13 +103,13 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class StreamEnd:
     """A stream to be ended."""
 
     stream: CallbackStream
 
 
-Task = Put | Finish
+StreamTask = StreamMessage | StreamEnd
 
 
 class CallbackWriter:
@@ -113,7 +125,7 @@ class CallbackWriter:
         committed: Callable[[int, float], None] = lambda _count, _seconds: None,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        """`committed` hears of every group: how many messages, and for how many seconds the first of them waited. A
+        """`committed` is told of every group: how many messages, and for how many seconds the first of them waited. A
         database that is locked is waited for, for `busy_seconds`, before that is a trouble."""
         self._backlog = backlog
         self._liveness = liveness
@@ -124,7 +136,7 @@ class CallbackWriter:
         self._reader = database.reader()
         self._notifier = database.notifier()
         self._streams: dict[str, CallbackStream] = {}
-        self._tasks: list[Task] = []
+        self._tasks: list[StreamTask] = []
         self._first_at = 0.0
         self._something = asyncio.Event()
         self._stopping = False
@@ -156,20 +168,19 @@ class CallbackWriter:
         key: str,
         url: str,
         headers: Mapping[str, str],
-        tell: Callable[[Trouble], None],
         traceparent: str | None = None,
     ) -> CallbackStream:
-        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. `tell` hears of its trouble.
+        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it.
 
         Raises StoreUnavailable.
         """
         handshake = {**({"traceparent": traceparent} if traceparent else {}), **headers}
         await self._writer.run(lambda connection: outbox.begin_stream(connection, self._stream(key), url, handshake))
         self._notifier.notify()
-        self._streams[key] = stream = CallbackStream(self, key, url, headers, tell, traceparent)
+        self._streams[key] = stream = CallbackStream(self, key, url, headers, traceparent)
         return stream
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: StreamTask) -> None:
         """Have a task done with the next group."""
         if not self._tasks:
             self._first_at = time.perf_counter()
@@ -189,15 +200,15 @@ class CallbackWriter:
             self._stop_those_who_wait()
             return
         self._notifier.notify()
-        self._committed(sum(isinstance(task, Put) for task in tasks), time.perf_counter() - began)
+        self._committed(sum(isinstance(task, StreamMessage) for task in tasks), time.perf_counter() - began)
         for task in tasks:
-            if isinstance(task, Finish):
+            if isinstance(task, StreamEnd):
                 self._streams.pop(task.stream.key, None)
         for stream, reason in failures.items():
             self._lose(stream, reason)
 
     async def watch_once(self) -> None:
-        """Ask how the streams stand, and tell those that are in trouble."""
+        """Ask how the streams stand, and report trouble to those that are in it."""
         keys = tuple(self._streams)
         statuses = await self._statuses(keys) if keys else {}
         for key in keys:
@@ -220,22 +231,21 @@ class CallbackWriter:
             case None | StreamStatus(state=StreamState.ENDED | StreamState.CLOSED) if not stream.is_over:
                 self._lose(stream, "ended")
             case StreamStatus(undelivered=waiting) if waiting >= self._backlog and not stream.is_over:
-                stream.tell(Behind(waiting))
+                stream.report(Behind(waiting))
             case _:
                 pass
 
     def _lose(self, stream: CallbackStream, reason: str) -> None:
-        stream.is_over = True
         self._streams.pop(stream.key, None)
-        stream.tell(Lost(reason))
+        stream.report(Lost(reason))
 
     def _stop_those_who_wait(self) -> None:
         """While nothing can be committed, no session may fill the memory."""
         for stream, count in Counter(task.stream for task in self._tasks).items():
             if count >= self._backlog and not stream.is_over:
-                stream.tell(Behind(count))
+                stream.report(Behind(count))
 
-    def _write(self, tasks: Sequence[Task], connection: Connection) -> Mapping[CallbackStream, str]:
+    def _write(self, tasks: Sequence[StreamTask], connection: Connection) -> Mapping[CallbackStream, str]:
         """In one transaction. A stream that takes nothing more holds up nobody else; the answer says which and why."""
         failures: dict[CallbackStream, str] = {}
         for task in tasks:
@@ -247,13 +257,13 @@ class CallbackWriter:
                 failures[task.stream] = "killed" if isinstance(error, StreamKilled) else "ended"
         return failures
 
-    def _do(self, task: Task, connection: Connection) -> None:
-        if isinstance(task, Finish):
+    def _do(self, task: StreamTask, connection: Connection) -> None:
+        if isinstance(task, StreamEnd):
             outbox.end_stream(connection, task.stream.key)
         else:
             outbox.add(connection, self._delivery(task))
 
-    def _delivery(self, put: Put) -> NewDelivery:
+    def _delivery(self, put: StreamMessage) -> NewDelivery:
         return NewDelivery(
             id=put.id,
             url=put.stream.url,

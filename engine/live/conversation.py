@@ -7,7 +7,6 @@ slows the caller's socket down; what is heard goes out past whoever waits.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,21 +15,21 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from engine.dialects.live import Ending, Goodbye, LiveRequest, Message
+from engine.dialects.live import Ending, LiveRequest, Message
 from engine.events import LiveEvent
-from engine.live.callbacks import Behind, CallbackStream, Lost, Trouble
+from engine.live.callbacks import Behind, CallbackStream, Lost
+from engine.live.caller import Caller, CallerMessages
 from engine.live.session import Action, Conclude, End, Flush, Note, Push, Session, Tell
 from engine.transcript import Model
 
 _TICK_SECONDS = 0.5
-_MOST_UNREAD = 1024 * 1024
 
 log = structlog.get_logger()
 
 
 class LiveRecognition(Protocol):
-    """What a recogniser hears of one session. `duration` is in seconds of audio decoded, `lag` the seconds for which
-    audio that is over has waited to be heard."""
+    """One session in a recogniser: audio in, events out. `duration` is in seconds of audio decoded, `lag` the seconds
+    for which audio that is over has waited to be transcribed."""
 
     @property
     def model(self) -> Model: ...
@@ -45,23 +44,6 @@ class LiveRecognition(Protocol):
     async def finish(self) -> None: ...
     async def close(self) -> None: ...
     def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
-
-
-class Caller(Protocol):
-    """The caller's socket: iterate for its messages until it is closed, by whomever."""
-
-    @property
-    def farewell(self) -> Ending | None:
-        """Why it was closed, if the caller does not mean to come back; known once iterating has ended."""
-
-    async def send(self, text: str) -> None:
-        """Write a message; waits, but not for ever, while the caller does not read. ConnectionError where there is no
-        caller any more."""
-
-    async def close(self, goodbye: Goodbye) -> None:
-        """Say goodbye, and wait for a moment for the answer."""
-
-    def __aiter__(self) -> AsyncIterator[bytes | str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +79,30 @@ class Conversation:
         recognition: LiveRecognition,
         stream: CallbackStream | None,
         clock: Callable[[], float],
-        tell: Callable[[SessionEnded | Lateness], None],
+        observe: Callable[[SessionEnded | Lateness], None],
         *,
         resumable: bool = False,
     ) -> None:
-        """`clock` is in epoch seconds and never goes back."""
-        self.asked = asked
-        self.began_at = clock()
+        """`clock` is in epoch seconds and never goes back. `observe` is told when the session falls behind, is in
+        time again, and ends."""
+        self._asked = asked
         self._session = session
         self._recognition = recognition
         self._callback = stream
         self._clock = clock
-        self._tell_observers = tell
-        self._resumable = resumable
-        self._turn = asyncio.Lock()
-        self._unread: deque[str] = deque()
-        self._unread_size = 0
-        self._news = asyncio.Event()
-        self._goodbye: Goodbye | None = None
+        self._observe = observe
+        self._messages = CallerMessages(resumable=resumable)
+        self._turn = asyncio.Lock()  # of those who ask the recogniser
         self._over = asyncio.Event()
-        self._caller: Caller | None = None
-        self._told_caller = self._told_callback = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to listen, and to look at the clock."""
+        """Begin to read what the recogniser says, and to look at the clock and at the callback."""
         self._do(self._session.begin(self._clock()))
-        self._spawn(self._listen())
-        self._spawn(self._watch_the_clock())
+        self._spawn(self._read_recognition())
+        self._spawn(self._watch_clock())
+        if self._callback:
+            self._spawn(self._watch_callback(self._callback))
 
     @property
     def is_over(self) -> bool:
@@ -133,7 +111,7 @@ class Conversation:
 
     @property
     def lag(self) -> float:
-        """Seconds for which audio that is over has waited to be heard."""
+        """Seconds for which audio that is over has waited to be transcribed."""
         return 0.0 if self.is_over else self._recognition.lag
 
     async def over(self) -> None:
@@ -148,54 +126,46 @@ class Conversation:
 
     async def attend(self, caller: Caller) -> None:
         """Serve one socket of the caller's, until either ends. A new one takes the place of an old one."""
-        former, self._caller = self._caller, caller
-        if former:
-            await former.close(Goodbye(1001, "Connected anew."))
-        speaking = asyncio.create_task(self._speak(caller))
+        await self._messages.connect(caller)
+        writing = asyncio.create_task(self._messages.write_to(caller))
         try:
             async for data in caller:
                 await self._perform(self._session.receive(data, self._clock()))
                 await self._slow_down()
-            self._left(caller)
+            if ending := self._messages.disconnected(caller):
+                self.end(ending)
         finally:
             if not self.is_over:
-                speaking.cancel()
-            await asyncio.wait({speaking})
-
-    def _left(self, caller: Caller) -> None:
-        if self._caller is not caller:
-            return
-        self._caller = None
-        if caller.farewell or not self._resumable:
-            self.end(caller.farewell or Ending.LEFT)
+                writing.cancel()
+            await asyncio.wait({writing})
 
     async def _slow_down(self) -> None:
         if pause := self._session.pause(self._clock()):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), pause)
 
-    async def _listen(self) -> None:
+    async def _read_recognition(self) -> None:
         try:
-            async for heard in self._recognition:
-                self._do(self._session.hear(heard, self._recognition.channels, self._clock()))
+            async for event in self._recognition:
+                self._do(self._session.recognised(event, self._recognition.channels, self._clock()))
         except Exception as error:  # whatever broke, the caller must not wait for ever
-            log.error("live.failed", request_id=self.asked.request.id, exc_info=error)
+            log.error("live.failed", request_id=self._asked.request.id, exc_info=error)
         self.end(Ending.FAILED, "The recogniser stopped listening.")
 
-    async def _watch_the_clock(self) -> None:
+    async def _watch_clock(self) -> None:
         while not self.is_over:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), _TICK_SECONDS)
             self._do(self._session.lag(self.lag, self._recognition.channels, self._clock()))
             self._do(self._session.tick(self._clock()))
 
-    def in_trouble(self, trouble: Trouble) -> None:
-        """Something is wrong with its callback."""
-        match trouble:
-            case Lost(reason=reason):
-                self.end(Ending.CALLBACK_LOST, f"({reason})")
-            case Behind(waiting=waiting):
-                self.end(Ending.CALLBACK_BEHIND, f"({waiting} wait)")
+    async def _watch_callback(self, stream: CallbackStream) -> None:
+        async for trouble in stream.troubles():
+            match trouble:
+                case Lost(reason=reason):
+                    self.end(Ending.CALLBACK_LOST, f"({reason})")
+                case Behind(waiting=waiting):
+                    self.end(Ending.CALLBACK_BEHIND, f"({waiting} wait)")
 
     def _do(self, actions: Sequence[Action]) -> None:
         """Where nobody waits for the recogniser."""
@@ -204,7 +174,7 @@ class Conversation:
                 case Tell(message=message):
                     self._say(message)
                 case Note(lag=lag, is_late=is_late):
-                    self._tell_observers(Lateness(self.asked, lag, is_late))
+                    self._observe(Lateness(self._asked, lag, is_late))
                 case End():
                     self._close(action)
                 case _:
@@ -232,57 +202,27 @@ class Conversation:
 
     def _say(self, message: Message) -> None:
         if message.to_callback and self._callback:
-            self._told_callback += 1
             self._callback.put(orjson.dumps(message.to_callback), partial=message.partial)
-        if message.to_caller:
-            self._told_caller += 1
-            self._leave(orjson.dumps(message.to_caller).decode())
-
-    def _leave(self, text: str) -> None:
-        """For the caller to read, now or when it is back."""
-        self._unread.append(text)
-        self._unread_size += len(text)
-        self._news.set()
-        if self._unread_size > _MOST_UNREAD:
-            self._unread.clear()
-            self._unread_size = 0
+        if message.to_caller and not self._messages.put(orjson.dumps(message.to_caller).decode()):
             self.end(Ending.LEFT)
 
-    async def _speak(self, caller: Caller) -> None:
-        """Everything that is there to be read, and at the end goodbye."""
-        with suppress(ConnectionError):
-            while self._goodbye is None:
-                await self._read_out(caller)
-                self._news.clear()
-                await self._news.wait()
-            await self._read_out(caller)
-        if self._goodbye:
-            await caller.close(self._goodbye)
-
-    async def _read_out(self, caller: Caller) -> None:
-        while self._unread:
-            await caller.send(self._unread[0])
-            self._unread_size -= len(self._unread.popleft())
-
     def _close(self, end: End) -> None:
-        self._goodbye = end.goodbye
         self._over.set()
-        self._news.set()
+        self._messages.close(end.goodbye)
         if self._callback:
             self._callback.end()
         self._spawn(self._recognition.close())
-        self._tell_observers(self._record(end.ending))
-
-    def _record(self, ending: Ending) -> SessionEnded:
-        return SessionEnded(
-            self.asked,
-            ending,
-            self.began_at,
-            self._clock(),
-            self._recognition.duration,
-            self._session.audio_bytes,
-            self._told_caller,
-            self._told_callback,
+        self._observe(
+            SessionEnded(
+                self._asked,
+                end.ending,
+                self._session.began_at,
+                self._clock(),
+                self._recognition.duration,
+                self._session.audio_bytes,
+                told_caller=self._messages.count,
+                told_callback=self._callback.count if self._callback else 0,
+            )
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

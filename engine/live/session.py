@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Goodbye, KeepAlive, Message, Said
+from engine.dialects.live import (
+    Answered,
+    AudioChunk,
+    ClientMessage,
+    Ending,
+    EndOfStream,
+    FinalizeRequest,
+    Goodbye,
+    KeepAlive,
+    Message,
+)
 from engine.events import Broken, Finished, LiveEvent
 from engine.request import FailureCode
 
@@ -25,7 +35,7 @@ class VendorProtocol(Protocol):
     def opening(self, now: float) -> Sequence[Message]:
         """What is said first, once."""
 
-    def understand(self, data: bytes | str, now: float) -> Said:
+    def understand(self, data: bytes | str, now: float) -> ClientMessage:
         """What one message of the caller means."""
 
     def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
@@ -42,7 +52,7 @@ class VendorProtocol(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """What one session may take, in seconds: by the clock, without audio or a sign of life, and to finish.
 
     Audio may come `speed` times as fast as it was spoken, and `burst` seconds of it at once; a faster caller is slowed
@@ -118,7 +128,9 @@ _CALLERS_FAULT = frozenset({FailureCode.AUDIO, FailureCode.TOO_LARGE})
 class Session:
     """One session, from its first moment to its last. Every method takes what happened, and returns what to do now."""
 
-    def __init__(self, protocol: VendorProtocol, limits: Limits, now: float, byte_rate: float | None = None) -> None:
+    def __init__(
+        self, protocol: VendorProtocol, limits: SessionLimits, now: float, byte_rate: float | None = None
+    ) -> None:
         """`byte_rate` is how many bytes are a second of audio; None where only the recogniser finds out."""
         self._protocol = protocol
         self._limits = limits
@@ -126,7 +138,7 @@ class Session:
         self._state = _State.LISTENING
         self._ending = Ending.DONE
         self._detail = ""
-        self._began = self._sign_of_life = self._finishing_since = now
+        self.began_at = self._sign_of_life = self._finishing_since = now
         self._pushing = 0
         self._flaws = 0
         self._bytes = 0
@@ -147,11 +159,11 @@ class Session:
         if self._state is not _State.LISTENING:
             return ()
         match self._protocol.understand(data, now):
-            case Audio(data=audio, answers=answers):
+            case AudioChunk(data=audio, answers=answers):
                 return (*self._push(audio), *map(Tell, answers))
-            case Finish(answers=answers):
+            case EndOfStream(answers=answers):
                 return (*map(Tell, answers), *self._finish(Ending.DONE, "", now))
-            case Finalize(channel=channel):
+            case FinalizeRequest(channel=channel):
                 return (Flush(channel),)
             case KeepAlive():
                 return self._keep_alive(now)
@@ -167,11 +179,11 @@ class Session:
     def pause(self, now: float) -> float:
         """For how many seconds a caller that is too fast is not listened to."""
         limits = self._limits
-        ahead = self._seconds - limits.burst - limits.speed * (now - self._began)
+        ahead = self._seconds - limits.burst - limits.speed * (now - self.began_at)
         return max(0.0, ahead / limits.speed)
 
-    def hear(self, event: LiveEvent, channels: int, now: float) -> tuple[Action, ...]:
-        """The recogniser said something."""
+    def recognised(self, event: LiveEvent, channels: int, now: float) -> tuple[Action, ...]:
+        """The recogniser said something, of so many channels."""
         if self._state is _State.ENDED:
             return ()
         match event:
@@ -221,7 +233,7 @@ class Session:
 
     @property
     def _last_moment(self) -> float:
-        return self._began + self._limits.length
+        return self.began_at + self._limits.length
 
     def _push(self, audio: bytes) -> tuple[Action, ...]:
         if not audio:

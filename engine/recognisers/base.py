@@ -10,7 +10,7 @@ from typing import Protocol
 _MODELS = uuid.UUID("5f0c3f0a-8a6e-5d53-9c55-6d1f4b6f3c8e")
 
 
-class Audio(Protocol):
+class DecodedAudio(Protocol):
     """Decoded audio, one pass. Each block is a tuple with one channel's s16le PCM per item, all of the same length.
 
     `duration` is in seconds, and whole only after the last block.
@@ -28,7 +28,7 @@ class Audio(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RecognitionOptions:
     """What a caller may ask of any recogniser; one that cannot do a thing leaves it be, and says so in its Channel.
 
     `languages` are candidates where `language` is None (none: any), and with `code_switching` each window's language is
@@ -43,10 +43,6 @@ class Options:
 
 Progress = Callable[[float], None]
 """Who wants to know how far a recogniser has come, in seconds of audio; told now and then, never less than before."""
-
-
-def untold(seconds: float) -> None:
-    """Progress that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)

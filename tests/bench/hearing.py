@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from engine.audio.decode import decode
-from engine.recognisers.base import Options, Spec
+from engine.recognisers.base import RecognitionOptions, Spec
 from engine.recognisers.workers.worker import NICENESS, load
 
 WAYS = ("product", "sequential", "vad", "batched")
@@ -79,7 +79,7 @@ def product(spec: Spec) -> Callable[[str], Words]:
 
     def hear(path: str) -> Words:
         with decode(path, split=False) as audio:
-            (channel,) = recogniser.transcribe(audio, Options()).channels
+            (channel,) = recogniser.transcribe(audio, RecognitionOptions()).channels
         return [(word.written or word.text, word.start, word.end) for word in channel.words]
 
     return hear

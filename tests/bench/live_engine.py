@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uvloop
 
-from engine import app
+from engine.app import daemon
 from engine.cli.terminal import settings
 from relay.service.log import configure
 from tests.bench.live_worker import MODULE
@@ -12,4 +12,4 @@ from tests.bench.live_worker import MODULE
 if __name__ == "__main__":
     chosen = settings(None)
     configure("info", "json", "engine")
-    uvloop.run(app.run(chosen, MODULE))
+    uvloop.run(daemon.run(chosen, MODULE))

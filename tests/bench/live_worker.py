@@ -25,24 +25,24 @@ def main(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     while head := incoming.read(wire.HEAD_BYTES):
         length, session, kind = wire.head(head)
         message = wire.unpack_message(kind, incoming.read(length))
-        if isinstance(message, wire.Audio):
+        if isinstance(message, wire.AudioMessage):
             received[session] = received.get(session, 0) + len(message.data)
         if (answer := _answer(message, received.get(session, 0) / BYTES_PER_SECOND)) is not None:
             outgoing.write(wire.pack_answer(session, answer))
             outgoing.flush()
 
 
-def _answer(message: wire.Message, seconds: float) -> wire.Answer | None:
+def _answer(message: wire.LiveMessage, seconds: float) -> wire.LiveAnswer | None:
     match message:
-        case wire.Open():
+        case wire.OpenMessage():
             return wire.Opened(Model("id", "fixed", "1", "none"))
-        case wire.Measure():
+        case wire.MeasureMessage():
             return wire.Measured(Costs(WORK_SECONDS, WORK_SECONDS))
-        case wire.Audio(data):
+        case wire.AudioMessage(data):
             _work()
             word = Word(str(time.monotonic_ns()), seconds, seconds, 1.0)
             return _step(len(data), seconds, Partial(0, 0.0, seconds, (word,)))
-        case wire.Finish():
+        case wire.FinishMessage():
             return _step(0, seconds, Finished(seconds, 1, ""))
         case _:
             return None

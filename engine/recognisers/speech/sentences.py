@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import fsum
-from typing import Protocol
 
-from engine.dialects.scripts import has_unspaced
+from engine.dialects.words import has_unspaced
 from engine.transcript import Segment, Word
 
 PAUSE = 0.6
@@ -22,37 +21,38 @@ _CLOSING = "\"'”’»)]"  # noqa: RUF001
 _SPOKEN_SIGNS = "%&@#"
 
 
-class Piece(Protocol):
-    """What faster-whisper calls a word: `word` has the space before it, where one is written; times in seconds."""
+@dataclass(frozen=True, slots=True)
+class WordPiece:
+    """What faster-whisper calls a word: `text` has the space before it, where one is written; times in seconds."""
 
-    word: str
+    text: str
     start: float
     end: float
     probability: float
 
 
-def whole_words(pieces: Iterable[Piece]) -> Iterator[Word]:
+def whole_words(pieces: Iterable[WordPiece]) -> Iterator[Word]:
     """The words that pieces make up. faster-whisper cuts at punctuation, and so within `twenty-three` and `l'eau`; and
     between any two tokens in a language without spaces."""
-    held: list[Piece] = []
+    held: list[WordPiece] = []
     spaced = True
     for piece in pieces:
-        before = "".join(one.word for one in held)
-        apart = piece.word[:1].isspace() or before[-1:].isspace()
-        if held and (apart or has_unspaced(before + piece.word)):
+        before = "".join(one.text for one in held)
+        apart = piece.text[:1].isspace() or before[-1:].isspace()
+        if held and (apart or has_unspaced(before + piece.text)):
             yield from _whole(held, spaced=spaced)
             held = []
         if not held:
-            spaced = apart or not has_unspaced(before + piece.word)
+            spaced = apart or not has_unspaced(before + piece.text)
         held.append(piece)
     yield from _whole(held, spaced=spaced)
 
 
-def _whole(pieces: Sequence[Piece], *, spaced: bool) -> Iterator[Word]:
+def _whole(pieces: Sequence[WordPiece], *, spaced: bool) -> Iterator[Word]:
     if not pieces:
         return
     confidence = fsum(piece.probability for piece in pieces) / len(pieces)
-    found = word("".join(piece.word for piece in pieces), float(pieces[0].start), float(pieces[-1].end), confidence)
+    found = word("".join(piece.text for piece in pieces), pieces[0].start, pieces[-1].end, confidence)
     if found:
         yield replace(found, spaced=spaced)
 

@@ -1,7 +1,7 @@
 """Local agreement: of a guess that is made again and again, what two passes in a row agree on is settled. Pure.
 
-Whisper hears a growing stretch anew each time, and may change its mind about all of it. What is settled may be told for
-good before the stretch is over, and is kept meanwhile; but the pass over all of it knows better.
+Whisper decodes a growing stretch anew each time, and may change its mind about all of it. What is settled may be told
+for good before the stretch is over, and is kept meanwhile; but the pass over all of it knows better.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LocalAgreement:
         """All that seems to be said."""
         return self.settled + self.open
 
-    def hear(self, guess: Sequence[Word], until: float) -> LocalAgreement:
+    def update(self, guess: Sequence[Word], until: float) -> LocalAgreement:
         """After another pass. A word that ends after `until` may be half a word, and is not settled yet."""
         rest = self._rest(guess)
         agreed = sum(1 for _ in _agreed(self.open, rest, until))

@@ -1,6 +1,6 @@
 """Whisper's weights at work, run by CTranslate2 through faster-whisper: from windows of sound to text.
 
-Importing this takes seconds and hundreds of megabytes, so only the process that hears with it does. faster-whisper's
+Importing this takes seconds and hundreds of megabytes, so only worker processes do. faster-whisper's
 own `transcribe` pads every window to 30 s and takes the first text that comes; its parts are called one by one here.
 """
 
@@ -22,7 +22,7 @@ from faster_whisper.transcribe import get_compression_ratio, get_suppressed_toke
 from engine.audio.pcm import SAMPLE_RATE
 from engine.recognisers.base import Spec, model_id
 from engine.recognisers.models.files import find
-from engine.recognisers.speech.sentences import whole_words
+from engine.recognisers.speech.sentences import WordPiece, whole_words
 from engine.recognisers.speech.windows import Samples
 from engine.recognisers.whisper.quality import DecodingResult
 from engine.transcript import Model
@@ -196,22 +196,14 @@ def placement(device: str, compute_type: str, *, cuda: bool) -> tuple[str, str]:
     return chosen, "float16" if chosen == "cuda" else "int8"
 
 
-@dataclass(slots=True)
-class _Piece:
-    """What find_alignment calls a word."""
-
-    word: str
-    start: float
-    end: float
-    probability: float
-
-
 def _result(found: Any, text: str, words: list[dict[str, Any]], temperature: float) -> DecodingResult:
     tokens = len(found.sequences_ids[0])
     merge_punctuations(words, _OPENING, _CLOSING)
-    pieces = [_Piece(one["word"], float(one["start"]), float(one["end"]), float(one["probability"])) for one in words]
+    pieces = [
+        WordPiece(one["word"], float(one["start"]), float(one["end"]), float(one["probability"])) for one in words
+    ]
     return DecodingResult(
-        words=tuple(whole_words(piece for piece in pieces if piece.word)),
+        words=tuple(whole_words(piece for piece in pieces if piece.text)),
         log_probability=float(found.scores[0]) * tokens / (tokens + 1),
         compression_ratio=float(get_compression_ratio(text.strip())),
         no_speech=float(found.no_speech_prob),

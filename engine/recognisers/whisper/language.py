@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 
 from engine.audio.pcm import SAMPLE_RATE
-from engine.recognisers.base import Options
+from engine.recognisers.base import RecognitionOptions
 from engine.recognisers.languages import most_probable, public_code, whisper_code
 from engine.recognisers.speech.windows import Samples
 from engine.recognisers.whisper.decoding import Decoder
@@ -26,7 +26,7 @@ class Languages:
     """Of one channel: the one that was asked for; or that of its first words, from then on; or, where languages change,
     that of each window by itself. Codes are Whisper's own, but for `told`."""
 
-    def __init__(self, decoder: Decoder, options: Options) -> None:
+    def __init__(self, decoder: Decoder, options: RecognitionOptions) -> None:
         self._decoder = decoder
         self._candidates = options.languages
         self._asked = whisper_code(options.language) if decoder.multilingual else "en"

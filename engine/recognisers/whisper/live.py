@@ -34,7 +34,7 @@ class LiveWhisper:
     def model(self) -> Model:
         return self._decoder.model
 
-    def hear(self, wanted: Pass, options: LiveOptions) -> Hypothesis:
+    def transcribe(self, wanted: Pass, options: LiveOptions) -> Hypothesis:
         """What a stretch says, in the language that is known of its channel or else in the likeliest."""
         sound = samples(wanted.pcm)
         if len(sound) < _SHORTEST:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.languages import public_code, whisper_code
-from engine.recognisers.speech.cutting import PAUSE, Cutter, Piece
+from engine.recognisers.speech.cutting import PAUSE, Cutter, SpeechPiece
 from engine.recognisers.speech.detection import FRAME_SECONDS, SpeechDetector
 from engine.recognisers.whisper.agreement import LocalAgreement
 from engine.recognisers.whisper.passes import PROMISED_SECONDS, Hypothesis, Pass, PassRecord
@@ -54,7 +54,7 @@ class _Began:
 class _Over:
     """A piece that is over, by a pause, by its length or `by_caller`; the audio that ended it came at `due_at`."""
 
-    piece: Piece
+    piece: SpeechPiece
     due_at: float
     by_caller: bool = False
 
@@ -68,15 +68,15 @@ class _NothingHeld:
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    """A pass that is being made: what it hears, and when the last of that came."""
+    """A pass that is being made, and when the last of its audio came."""
 
     wanted: Pass
     due_at: float
 
 
 class LiveChannel:
-    """Push PCM, at most a tenth of a second or so at once. While it `wants` a pass, `begin` one, and say what it
-    `heard`. `due_at` and `since` are monotonic times, as in `passes`.
+    """Push PCM, at most a tenth of a second or so at once. While it `wants` a pass, `begin` one, and
+    `complete` it. `due_at` and `since` are monotonic times, as in `passes`.
 
     One pass is under way at a time. But the last one of a stretch does not wait for an interim one, whose result is
     thrown away then.
@@ -142,8 +142,8 @@ class LiveChannel:
         return not self._waiting and self._under_way is None
 
     @property
-    def unheard(self) -> float:
-        """Seconds of audio that is over and was not heard."""
+    def waiting_seconds(self) -> float:
+        """Seconds of audio that is over and waits for its final pass."""
         return sum(_seconds(one.piece) for one in self._waiting if isinstance(one, _Over))
 
     @property
@@ -171,10 +171,10 @@ class LiveChannel:
         self._under_way = _UnderWay(wanted, due_at)
         return wanted
 
-    def heard(
+    def complete(
         self, wanted: Pass, hypothesis: Hypothesis, took: float, now: float
     ) -> tuple[PassRecord, list[LiveEvent]]:
-        """A pass that was begun took so many seconds and heard this: its record, and what is told now."""
+        """A pass that was begun took so many seconds and found this: its record, and what is told now."""
         missed, self._missed = self._missed, 0
         if not wanted.final:
             self._took, self._turn_at, self._promised_at = took, now, now
@@ -209,7 +209,7 @@ class LiveChannel:
         assert isinstance(first, _Over)
         return first
 
-    def _over(self, piece: Piece, *, by_caller: bool = False) -> None:
+    def _over(self, piece: SpeechPiece, *, by_caller: bool = False) -> None:
         self._waiting.append(_Over(piece, self._due_at, by_caller))
         self._announced = self._announced and not piece.paused
 
@@ -234,7 +234,7 @@ class LiveChannel:
         if last is None:
             return
         if self._owing and until - last >= self._pause * FRAME_SECONDS:
-            yield self._final(Piece(self._told_until, b"", paused=True), ())
+            yield self._final(SpeechPiece(self._told_until, b"", paused=True), ())
         if wait is not None and until - last >= wait:
             self._last_word_end = None
             yield UtteranceEnded(self._number, last)
@@ -243,7 +243,7 @@ class LiveChannel:
         self._passed = done.end
         if self._waiting:
             return  # the stretch is over meanwhile, and will be heard to its end
-        self._agreement = self._agreement.hear(hypothesis.words, done.end - _EDGE)
+        self._agreement = self._agreement.update(hypothesis.words, done.end - _EDGE)
         words, settled = self._agreement.words, self._agreement.settled
         texts = tuple(word.text for word in words)
         if settled and done.seconds > LONG_SECONDS:
@@ -273,7 +273,7 @@ class LiveChannel:
         if words or over.by_caller or (self._owing and over.piece.paused):
             yield self._final(over.piece, words, by_caller=over.by_caller)
 
-    def _final(self, piece: Piece, words: tuple[Word, ...], *, by_caller: bool = False) -> Final:
+    def _final(self, piece: SpeechPiece, words: tuple[Word, ...], *, by_caller: bool = False) -> Final:
         self._owing = not (piece.paused or by_caller)
         self._told_until = piece.start + _seconds(piece)
         if words:
@@ -296,7 +296,7 @@ def _pause(endpointing: float | None) -> int:
     return min(max(SHORTEST_PAUSE, round(endpointing / FRAME_SECONDS)), LONGEST_PAUSE)
 
 
-def _seconds(piece: Piece) -> float:
+def _seconds(piece: SpeechPiece) -> float:
     return len(piece.pcm) / SAMPLE_BYTES / SAMPLE_RATE
 
 

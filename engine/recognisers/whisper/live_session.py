@@ -13,7 +13,7 @@ from engine.recognisers.whisper.live_channel import LiveChannel
 from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord
 from engine.request import FailureCode
 
-MOST_UNHEARD = 45.0
+MAX_WAITING_SECONDS = 45.0
 """Seconds of audio that may wait for passes. More stays where it is, until its caller has to wait too: whoever speaks
 no faster than people do was told long before that this machine is too slow."""
 
@@ -22,7 +22,7 @@ _STEP_BYTES = SAMPLE_RATE // 10 * SAMPLE_BYTES
 
 _CATCH_UP = 1.1
 """Audio that comes faster than it was spoken is due when it would have been spoken, and a little earlier: so a network
-that stumbled is forgiven within half a minute, and nobody is late with a file that is sent in a hurry."""
+that faltered is forgiven within half a minute, and nobody is late with a file that is sent in a hurry."""
 
 
 class WorkerSession:
@@ -53,11 +53,11 @@ class WorkerSession:
     @property
     def has_room(self) -> bool:
         """Whether more audio may be pushed now."""
-        return max((channel.unheard for channel in self._channels), default=0.0) < MOST_UNHEARD
+        return max((channel.waiting_seconds for channel in self._channels), default=0.0) < MAX_WAITING_SECONDS
 
     @property
     def waiting_since(self) -> float | None:
-        """When the oldest audio was complete that is over and was not heard yet."""
+        """When the oldest audio was complete that is over and waits for its final pass."""
         return min((since for channel in self._channels if (since := channel.waiting_since) is not None), default=None)
 
     def push(self, data: bytes, came_at: float, now: float) -> list[LiveEvent]:
@@ -90,11 +90,11 @@ class WorkerSession:
         """The pass that the channel wants."""
         return self._channels[channel].begin()
 
-    def heard(
+    def complete(
         self, channel: int, wanted: Pass, hypothesis: Hypothesis, took: float, now: float
     ) -> tuple[PassRecord, list[LiveEvent]]:
-        """What it heard, after so many seconds."""
-        record, told = self._channels[channel].heard(wanted, hypothesis, took, now)
+        """What it found, after so many seconds."""
+        record, told = self._channels[channel].complete(wanted, hypothesis, took, now)
         return record, self._ended(told)
 
     def close(self) -> None:
@@ -105,12 +105,12 @@ class WorkerSession:
         told: list[LiveEvent] = []
         try:
             for block in blocks if self._last is None else ():
-                told += self._hear(block, came_at, now)
+                told += self._push(block, came_at, now)
         except AudioError as error:
             self._last = Broken(FailureCode.AUDIO, str(error))
         return self._ended(told)
 
-    def _hear(self, block: Block, came_at: float, now: float) -> Iterator[LiveEvent]:
+    def _push(self, block: Block, came_at: float, now: float) -> Iterator[LiveEvent]:
         if len(self._channels) != len(block):
             self._channels += self._made(len(block) - len(self._channels), len(self._channels))
         for start in range(0, len(block[0]), _STEP_BYTES):

@@ -37,13 +37,13 @@ _REACH = 0.2
 """Seconds around a word that count as heard: its times are estimates."""
 
 _TOGETHER = 0.35
-"""Seconds between two unheard parts that are heard again as one."""
+"""Seconds between two unheard parts that are decoded again as one."""
 
 UNHEARD = 0.5
-"""Seconds of speech without a word that are worth a second hearing."""
+"""Seconds of speech without a word that are worth another pass."""
 
 MISSED = 1.0
-"""Seconds of speech without a word, after all hearings, that the caller is told of."""
+"""Seconds of speech without a word, after all passes, that the caller is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,6 @@ def _without(speech: Iterable[Span], covered: Sequence[Span]) -> Iterator[Span]:
 
 
 def filled(words: Sequence[Word], found: Iterable[Word]) -> tuple[Word, ...]:
-    """The words, and of those that a second hearing found the ones that stand between them, in order of time."""
+    """The words, and of those that another pass found the ones that stand between them, in order of time."""
     new = [word for word in found if not any(old.start <= (word.start + word.end) / 2 <= old.end for old in words)]
     return tuple(sorted((*words, *new), key=lambda word: (word.start, word.end)))

@@ -1,4 +1,4 @@
-"""What a recogniser costs on this machine, found out by having it hear a few seconds of speech."""
+"""What a recogniser costs on this machine, found out by having it transcribe a few seconds of speech."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _TRIES = 3
 _SECONDS = 1.0
 """With a slow model, or on a machine that has much to do, one try is enough."""
 
-Hear = Callable[[Pass, LiveOptions], Hypothesis]
+MakePass = Callable[[Pass, LiveOptions], Hypothesis]
 
 
-def measure(hear: Hear, passes: int) -> Costs:
+def measure(make: MakePass, passes: int) -> Costs:
     """What either kind of pass takes while as many are made as can be: cores that share caches and memory, or are one
     core's two threads, slow each other down. The least of a few tries, because what else the machine does at the moment
     is no part of it."""
     pcm = sample()
     with ThreadPoolExecutor(passes) as threads:
-        hear(Pass(0.0, pcm, final=True), LiveOptions())  # the first one warms up
-        final, interim = (_least(hear, Pass(0.0, pcm, final=final), passes, threads) for final in (True, False))
+        make(Pass(0.0, pcm, final=True), LiveOptions())  # the first one warms up
+        final, interim = (_least(make, Pass(0.0, pcm, final=final), passes, threads) for final in (True, False))
     return Costs(final=final / (len(pcm) / SAMPLE_BYTES / SAMPLE_RATE), interim=interim)
 
 
@@ -39,11 +39,11 @@ def sample() -> bytes:
         return b"".join(block for (block,) in audio)
 
 
-def _least(hear: Hear, wanted: Pass, passes: int, threads: ThreadPoolExecutor) -> float:
+def _least(make: MakePass, wanted: Pass, passes: int, threads: ThreadPoolExecutor) -> float:
     began = time.perf_counter()
     took: list[float] = []
     while not took or (len(took) < _TRIES and time.perf_counter() - began < _SECONDS):
         before = time.perf_counter()
-        list(threads.map(lambda _: hear(wanted, LiveOptions()), range(passes)))
+        list(threads.map(lambda _: make(wanted, LiveOptions()), range(passes)))
         took.append(time.perf_counter() - before)
     return min(took)

@@ -75,7 +75,7 @@ class LivePool:
         """
         spec = self._spec(recogniser)
         process = min(self._processes, key=lambda one: (len(one.recognitions), spec not in one.loaded))
-        return await process.open(recogniser, next(self._numbers), wire.Open(spec, options, self._max_seconds))
+        return await process.open(recogniser, next(self._numbers), wire.OpenMessage(spec, options, self._max_seconds))
 
     async def measure(self, recogniser: str) -> Costs:
         """What hearing costs here while nothing else is done. A process that was idle before holds nothing afterwards.

@@ -15,7 +15,7 @@ from engine.recognisers.base import Spec
 from engine.recognisers.whisper.passes import Costs
 from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.live_recognition import UNLOADABLE, PooledRecognition, Tell
-from engine.recognisers.workers.memory import Holding, MemoryBudget, Why, peak_memory
+from engine.recognisers.workers.memory import Holding, MemoryBudget, UnloadReason, peak_memory
 from engine.recognisers.workers.process import ended
 
 _MEASURING_SECONDS = 300.0
@@ -68,7 +68,7 @@ class LiveProcess:
         if self._readers:
             await asyncio.wait(self._readers)
 
-    async def open(self, recogniser: str, number: int, message: wire.Open) -> PooledRecognition:
+    async def open(self, recogniser: str, number: int, message: wire.OpenMessage) -> PooledRecognition:
         self._hold(recogniser, message.spec)
         recognition = self.recognitions[number] = PooledRecognition(number, self, recogniser, self._tell)
         if self._unloading:
@@ -91,7 +91,7 @@ class LiveProcess:
         try:
             await self._budget.settled()
             await self.start()
-            self.send(number, wire.Measure(spec))
+            self.send(number, wire.MeasureMessage(spec))
             async with asyncio.timeout(_MEASURING_SECONDS):
                 return await found
         except TimeoutError:
@@ -102,7 +102,7 @@ class LiveProcess:
                 self._kill()
                 await self.start()  # another one, empty
 
-    def send(self, number: int, message: wire.Message) -> None:
+    def send(self, number: int, message: wire.LiveMessage) -> None:
         """Never waits: sessions bound what they send by what was taken."""
         if self._process and self._process.stdin:
             if not self._owes:
@@ -121,7 +121,7 @@ class LiveProcess:
         for holding in self._holdings.values():
             holding.busy = True
 
-    def _unload(self, why: Why) -> Coroutine[Any, Any, None]:  # noqa: ARG002 (nobody is told, yet)
+    def _unload(self, why: UnloadReason) -> Coroutine[Any, Any, None]:  # noqa: ARG002 (nobody is told, yet)
         """For others, while nobody is heard here."""
         ending = self._process
         self._kill()
@@ -212,7 +212,7 @@ async def _ended(process: Process | None) -> None:
         await process.wait()
 
 
-def _settle(found: asyncio.Future[Costs], answer: wire.Answer) -> None:
+def _settle(found: asyncio.Future[Costs], answer: wire.LiveAnswer) -> None:
     match answer:
         case wire.Measured(costs):
             found.set_result(costs)

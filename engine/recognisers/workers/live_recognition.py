@@ -12,6 +12,7 @@ from engine.errors import RecogniserUnavailable, WorkerDied
 from engine.events import Broken, Final, Finished, LiveEvent, Partial
 from engine.recognisers.whisper.passes import PassRecord
 from engine.recognisers.workers import live_wire as wire
+from engine.recognisers.workers.wire import Unloadable
 from engine.request import FailureCode
 from engine.transcript import Model
 
@@ -78,21 +79,21 @@ class PooledRecognition:
         for start in range(0, len(data), _SLICE):
             await self._room.wait()
             part = data[start : start + _SLICE]
-            self._send(wire.Audio(part))
+            self._send(wire.AudioMessage(part))
             self._wait(len(part))
 
     async def finalize(self, channel: int | None = None) -> None:
         """What was pushed so far becomes final: a Final with `from_finalize` comes for the channel, or for each."""
-        self._send(wire.Finalize(channel))
+        self._send(wire.FinalizeMessage(channel))
 
     async def finish(self) -> None:
         """No more audio comes: the last Finals, then Finished."""
-        self._send(wire.Finish())
+        self._send(wire.FinishMessage())
 
     async def close(self) -> None:
         """Forget the session, at any time. Iterating ends."""
         if not self._over:
-            self._send(wire.Close())
+            self._send(wire.CloseMessage())
             self._end(None)
 
     async def __aiter__(self) -> AsyncIterator[LiveEvent]:
@@ -105,14 +106,14 @@ class PooledRecognition:
         """Whether the worker has something to do for it."""
         return self._waiting > 0
 
-    def answer(self, answer: wire.Answer) -> None:
+    def answer(self, answer: wire.LiveAnswer) -> None:
         """What the worker says; nothing counts after the end."""
         if self._over:
             return
         match answer:
             case wire.Opened(model):
                 self.opened.set_result(model)
-            case wire.Unloadable():
+            case Unloadable():
                 self.opened.set_exception(RecogniserUnavailable(UNLOADABLE))
                 self._end(None)
             case wire.Step():
@@ -138,7 +139,7 @@ class PooledRecognition:
             self._events.put_nowait(event)
         self._wait(-step.taken)
 
-    def _send(self, message: wire.Message) -> None:
+    def _send(self, message: wire.LiveMessage) -> None:
         if not self._over:
             self._worker.send(self._number, message)
 

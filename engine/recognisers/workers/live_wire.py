@@ -16,6 +16,7 @@ from engine import events
 from engine.events import LiveEvent, LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.passes import Costs, PassRecord
+from engine.recognisers.workers.wire import Unloadable
 from engine.request import FailureCode, RawFormat
 from engine.transcript import Model, Word
 
@@ -25,7 +26,7 @@ _AUDIO, _JSON = b"a", b"j"
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenMessage:
     """Begin the session: answered by Opened or Unloadable."""
 
     spec: Spec
@@ -34,31 +35,31 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
+class AudioMessage:
     """More bytes of it."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Finalize:
+class FinalizeMessage:
     """What came so far is final, on one channel or all."""
 
     channel: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class FinishMessage:
     """No more audio comes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
+class CloseMessage:
     """Forget the session; not answered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class MeasureMessage:
     """Find out what the recogniser costs here: answered by Measured or Unloadable."""
 
     spec: Spec
@@ -66,21 +67,16 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What it costs while nothing else is done."""
+    """An answer: what it costs while nothing else is done."""
 
     costs: Costs
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The recogniser is there."""
+    """An answer: the recogniser is loaded, and the session begins."""
 
     model: Model
-
-
-@dataclass(frozen=True, slots=True)
-class Unloadable:
-    """The recogniser could not be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +95,8 @@ class Step:
     waiting_since: float | None = None
 
 
-Message = Open | Measure | Audio | Finalize | Finish | Close
-Answer = Opened | Measured | Unloadable | Step
+LiveMessage = OpenMessage | MeasureMessage | AudioMessage | FinalizeMessage | FinishMessage | CloseMessage
+LiveAnswer = Opened | Measured | Unloadable | Step
 
 _PLAIN = ("taken", "duration", "channels", "made", "waiting_since")
 _EVENTS: dict[str, Any] = {
@@ -122,30 +118,30 @@ def head(data: bytes) -> tuple[int, int, bytes]:
     return length, session, kind
 
 
-def pack_message(session: int, message: Message) -> bytes:
-    if isinstance(message, Audio):
+def pack_message(session: int, message: LiveMessage) -> bytes:
+    if isinstance(message, AudioMessage):
         return _HEAD.pack(len(message.data), session, _AUDIO) + message.data
     return _framed(session, message)
 
 
-def unpack_message(kind: bytes, body: bytes) -> Message:
+def unpack_message(kind: bytes, body: bytes) -> LiveMessage:
     if kind == _AUDIO:
-        return Audio(body)
+        return AudioMessage(body)
     ((name, fields),) = orjson.loads(body).items()
     match name:
-        case Open.__name__:
-            return Open(Spec(**fields["spec"]), _options(fields["options"]), fields["max_seconds"])
-        case Measure.__name__:
-            return Measure(Spec(**fields["spec"]))
-        case Finalize.__name__:
-            return Finalize(**fields)
-        case Finish.__name__:
-            return Finish()
+        case OpenMessage.__name__:
+            return OpenMessage(Spec(**fields["spec"]), _options(fields["options"]), fields["max_seconds"])
+        case MeasureMessage.__name__:
+            return MeasureMessage(Spec(**fields["spec"]))
+        case FinalizeMessage.__name__:
+            return FinalizeMessage(**fields)
+        case FinishMessage.__name__:
+            return FinishMessage()
         case _:
-            return Close()
+            return CloseMessage()
 
 
-def pack_answer(session: int, answer: Answer) -> bytes:
+def pack_answer(session: int, answer: LiveAnswer) -> bytes:
     if not isinstance(answer, Step):
         return _framed(session, answer)
     named = [{type(one).__name__: one} for one in answer.events]
@@ -154,7 +150,7 @@ def pack_answer(session: int, answer: Answer) -> bytes:
     return _HEAD.pack(len(body), session, _JSON) + body
 
 
-def unpack_answer(body: bytes) -> Answer:
+def unpack_answer(body: bytes) -> LiveAnswer:
     ((name, fields),) = orjson.loads(body).items()
     match name:
         case Opened.__name__:
@@ -168,7 +164,7 @@ def unpack_answer(body: bytes) -> Answer:
             return Step(**fields | {"events": tuple(map(_event, fields["events"])), "made": made})
 
 
-def _framed(session: int, value: Message | Answer) -> bytes:
+def _framed(session: int, value: LiveMessage | LiveAnswer) -> bytes:
     body = orjson.dumps({type(value).__name__: value})
     return _HEAD.pack(len(body), session, _JSON) + body
 

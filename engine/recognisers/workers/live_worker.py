@@ -22,14 +22,15 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import IO, Protocol, TypeVar
 
-from engine.errors import EngineError
+from engine.errors import EngineError, RecogniserUnavailable
 from engine.events import LiveEvent, LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.live_session import WorkerSession
 from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord, Waiting, next_pass
 from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.calibration import measure
-from engine.recognisers.workers.worker import Unloadable, die_with_parent, private_stdout
+from engine.recognisers.workers.wire import Unloadable
+from engine.recognisers.workers.worker import die_with_parent, private_stdout
 from engine.transcript import Model
 
 _HUNG = 70  # the exit status of a process in which a pass does not end
@@ -38,17 +39,17 @@ T = TypeVar("T")
 
 
 class PassRecogniser(Protocol):
-    """What makes passes, several at once. The tests have one that costs nothing."""
+    """What makes passes, several at once: LiveWhisper; the tests have one that costs nothing."""
 
     @property
     def model(self) -> Model: ...
-    def hear(self, wanted: Pass, options: LiveOptions) -> Hypothesis: ...
+    def transcribe(self, wanted: Pass, options: LiveOptions) -> Hypothesis: ...
 
 
 Load = Callable[[Spec, int], PassRecogniser]
-"""Loads a recogniser that makes so many passes at once. Raises Unloadable."""
+"""Loads a recogniser that makes so many passes at once. Raises RecogniserUnavailable."""
 
-Say = Callable[[int, wire.Answer], None]
+Say = Callable[[int, wire.LiveAnswer], None]
 
 Inbox = SimpleQueue[Callable[[], None] | None]
 """What is to be done on the thread of the sessions; None at the end."""
@@ -56,12 +57,12 @@ Inbox = SimpleQueue[Callable[[], None] | None]
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """A session, who hears it, and what came for it and was not taken in yet, with when it came."""
+    """A session, its recogniser, and what came for it and was not taken in yet, with when it came."""
 
     session: WorkerSession
     recogniser: PassRecogniser
     options: LiveOptions
-    waiting: deque[tuple[wire.Message, float]] = field(default_factory=deque)
+    waiting: deque[tuple[wire.LiveMessage, float]] = field(default_factory=deque)
 
 
 class LiveWorker:
@@ -80,15 +81,15 @@ class LiveWorker:
         self._sessions: dict[int, _Entry] = {}
         self._making: dict[int, float] = {}  # the passes under way, by their identity, and when they began
 
-    def take(self, number: int, message: wire.Message, came_at: float) -> None:
+    def take(self, number: int, message: wire.LiveMessage, came_at: float) -> None:
         """What the engine says."""
         match message:
-            case wire.Open():
+            case wire.OpenMessage():
                 self._opening.add(number)
                 self._with(message.spec, partial(self._open, number, message))
-            case wire.Measure():
+            case wire.MeasureMessage():
                 self._with(message.spec, partial(self._measure, number))
-            case wire.Close():
+            case wire.CloseMessage():
                 self._opening.discard(number)
                 self._close(number)
             case _:
@@ -102,10 +103,10 @@ class LiveWorker:
             entry = self._sessions[one.session]
             wanted = entry.session.begin(one.channel)
             self._making[id(wanted)] = time.monotonic()
-            hear = partial(_timed, entry.recogniser, wanted, entry.options)
-            self._outside(hear, partial(self._heard, one, entry, wanted))
+            make = partial(_timed, entry.recogniser, wanted, entry.options)
+            self._outside(make, partial(self._complete, one, entry, wanted))
 
-    def patience(self, stall: float) -> float | None:
+    def seconds_left(self, stall: float) -> float | None:
         """Seconds until a pass under way has taken so long that it counts as hung; None while there is none."""
         if not self._making:
             return None
@@ -127,12 +128,12 @@ class LiveWorker:
         for then in self._wanted.pop(spec):
             then(recogniser)
 
-    def _open(self, number: int, message: wire.Open, recogniser: PassRecogniser | None) -> None:
+    def _open(self, number: int, message: wire.OpenMessage, recogniser: PassRecogniser | None) -> None:
         if number not in self._opening:
             return
         self._opening.discard(number)
         if recogniser is None:
-            self._say(number, wire.Unloadable())
+            self._say(number, Unloadable())
             return
         session = WorkerSession(message.options, message.max_seconds)
         self._sessions[number] = _Entry(session, recogniser, message.options)
@@ -140,9 +141,9 @@ class LiveWorker:
 
     def _measure(self, number: int, recogniser: PassRecogniser | None) -> None:
         if recogniser is None:
-            self._say(number, wire.Unloadable())
+            self._say(number, Unloadable())
         else:
-            find_out = partial(measure, recogniser.hear, self._passes)
+            find_out = partial(measure, recogniser.transcribe, self._passes)
             self._outside(find_out, lambda costs: self._say(number, wire.Measured(costs)))
 
     def _close(self, number: int) -> None:
@@ -154,11 +155,11 @@ class LiveWorker:
         while entry.waiting and session.has_room and not session.over:
             message, came_at = entry.waiting.popleft()
             match message:
-                case wire.Audio(data):
+                case wire.AudioMessage(data):
                     self._tell(number, entry, session.push(data, came_at, time.monotonic()), len(data))
-                case wire.Finalize(channel):
+                case wire.FinalizeMessage(channel):
                     self._tell(number, entry, session.finalize(channel, came_at))
-                case wire.Finish():
+                case wire.FinishMessage():
                     self._tell(number, entry, session.finish(came_at, time.monotonic()))
 
     def _waiting(self) -> Iterator[Waiting]:
@@ -166,10 +167,10 @@ class LiveWorker:
             for channel, final, since in entry.session.wants():
                 yield Waiting(number, channel, final, since)
 
-    def _heard(self, one: Waiting, entry: _Entry, wanted: Pass, found: tuple[Hypothesis, float]) -> None:
+    def _complete(self, one: Waiting, entry: _Entry, wanted: Pass, found: tuple[Hypothesis, float]) -> None:
         del self._making[id(wanted)]
         if self._sessions.get(one.session) is entry:
-            record, told = entry.session.heard(one.channel, wanted, *found, time.monotonic())
+            record, told = entry.session.complete(one.channel, wanted, *found, time.monotonic())
             self._tell(one.session, entry, told, made=record)
             self._take_in(one.session, entry)
 
@@ -192,22 +193,22 @@ class LiveWorker:
 
 
 def _timed(recogniser: PassRecogniser, wanted: Pass, options: LiveOptions) -> tuple[Hypothesis, float]:
-    """What was heard, and in how many seconds."""
+    """What the pass found, and in how many seconds."""
     began = time.perf_counter()
-    return recogniser.hear(wanted, options), time.perf_counter() - began
+    return recogniser.transcribe(wanted, options), time.perf_counter() - began
 
 
 def _loaded(load: Load, spec: Spec, passes: int) -> PassRecogniser | None:
     try:
         return load(spec, passes)
-    except Unloadable as error:
+    except RecogniserUnavailable as error:
         # Paths and devices are the operator's business: they go to the log, and not to the caller.
         print(f"engine: recogniser not loaded: {error}", file=sys.stderr, flush=True)
         return None
 
 
 def load_whisper(spec: Spec, passes: int) -> PassRecogniser:
-    """The import waits until here because models and their libraries are large. Raises Unloadable."""
+    """The import waits until here because models and their libraries are large. Raises RecogniserUnavailable."""
     from engine.recognisers.whisper.live import LiveWhisper
 
     try:
@@ -215,13 +216,13 @@ def load_whisper(spec: Spec, passes: int) -> PassRecogniser:
     # What CTranslate2 and the tokenizer raise for broken files, a device that is not there, or numbers that it
     # cannot compute with: no second try mends that.
     except (EngineError, OSError, RuntimeError, ValueError) as error:
-        raise Unloadable(f"{spec.name}: {error}") from error
+        raise RecogniserUnavailable(f"{spec.name}: {error}") from error
 
 
 def serve(messages: IO[bytes], answers: IO[bytes], load: Load, passes: int, stall: float) -> None:
-    """Hear until the engine closes its end, or a pass has not ended after `stall` seconds."""
+    """Serve sessions until the engine closes its end, or a pass has not ended after `stall` seconds."""
 
-    def say(number: int, answer: wire.Answer) -> None:
+    def say(number: int, answer: wire.LiveAnswer) -> None:
         answers.write(wire.pack_answer(number, answer))
         answers.flush()
 
@@ -229,12 +230,12 @@ def serve(messages: IO[bytes], answers: IO[bytes], load: Load, passes: int, stal
     worker = LiveWorker(load, say, inbox, passes)
     threading.Thread(target=_read, args=(messages, inbox, worker), daemon=True).start()
     while True:
-        patience = worker.patience(stall)
-        if patience is not None and patience <= 0:
+        left = worker.seconds_left(stall)
+        if left is not None and left <= 0:
             print("engine: a pass of a recogniser does not end", file=sys.stderr, flush=True)
             os._exit(_HUNG)
         try:
-            todo = [inbox.get(timeout=patience)]
+            todo = [inbox.get(timeout=left)]
         except Empty:
             continue
         todo += [inbox.get() for _ in range(inbox.qsize())]  # all that is there comes before the next pass

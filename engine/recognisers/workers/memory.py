@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from engine.errors import RecogniserUnavailable
 
-Why = Literal["idle", "memory"]
+UnloadReason = Literal["idle", "memory"]
 """A recogniser is unloaded because nobody needed it for long, or because others need its memory."""
 
-Unload = Callable[[Why], Coroutine[Any, Any, None]]
+Unload = Callable[[UnloadReason], Coroutine[Any, Any, None]]
 """Give the process up at once; what it returns is done when that is gone, with its memory."""
 
 
@@ -74,7 +74,7 @@ class MemoryBudget:
         self._holdings.append(holding)
         return holding
 
-    def unload(self, holding: Holding, why: Why) -> None:
+    def unload(self, holding: Holding, why: UnloadReason) -> None:
         """End its process, which another may replace."""
         self.release(holding)
         ending = asyncio.create_task(holding.unload(why))

@@ -1,4 +1,4 @@
-"""Worker processes, and whose turn it is.
+"""WorkerProcess processes, and whose turn it is.
 
 Recognition is native code that holds the interpreter for seconds: in processes of its own, the event loop stays free.
 Probing has its own process, so that an upload never waits for a transcription.
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from engine.audio.decode import MAX_SECONDS, AudioInfo
 from engine.errors import AudioError, RecogniserUnavailable
-from engine.recognisers.base import Options, Progress, Spec, untold
+from engine.recognisers.base import Progress, RecognitionOptions, Spec
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.recognisers.workers.process import Worker
-from engine.recognisers.workers.scheduler import Moved, WorkerScheduler, unheard
+from engine.recognisers.workers.process import WorkerProcess
+from engine.recognisers.workers.scheduler import LoadChange, WorkerScheduler
 from engine.request import RawFormat
 from engine.transcript import Transcript
 
@@ -31,7 +31,7 @@ class Transcribe:
     recogniser: str
     split: bool = False
     raw: RawFormat | None = None
-    options: Options = field(default_factory=Options)
+    options: RecognitionOptions = field(default_factory=RecognitionOptions)
 
 
 class Pool:
@@ -54,12 +54,12 @@ class Pool:
         idle_seconds: float | None = None,
         budget: MemoryBudget | None = None,
         keep: Collection[str] = (),
-        tell: Callable[[Moved], None] = unheard,
+        tell: Callable[[LoadChange], None] = lambda _: None,
     ) -> None:
         self._recognisers = dict(recognisers)
         self._keep = tuple(keep)
         self._scheduler = WorkerScheduler(size, idle_seconds, budget or MemoryBudget(), tell, keep)
-        self._looking = _Lane(probers)
+        self._looking = _ProbePool(probers)
         self._probe_seconds = probe_seconds
         self._max_seconds = max_seconds
 
@@ -75,7 +75,7 @@ class Pool:
         """Kill the processes and wait for their end. Work in progress ends with WorkerDied."""
         await asyncio.gather(self._scheduler.stop(), self._looking.stop())
 
-    async def transcribe(self, task: Transcribe, progress: Progress = untold) -> Transcript:
+    async def transcribe(self, task: Transcribe, progress: Progress | None = None) -> Transcript:
         """What is said in the file. `progress` hears how many seconds of it are done, about once for each.
 
         Raises AudioError for audio that cannot be used, RecogniserUnavailable for a recogniser that cannot be loaded,
@@ -84,8 +84,8 @@ class Pool:
         spec = self._recognisers.get(task.recogniser)
         if spec is None:
             raise RecogniserUnavailable(f"recogniser {task.recogniser!r} is no longer configured")
-        wanted = progress is not untold
-        hear = wire.Hear(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
+        wanted = progress is not None
+        hear = wire.TranscribeTask(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
         match await self._scheduler.ask(task.recogniser, hear, progress):
             case Transcript() as transcript:
                 return transcript
@@ -95,14 +95,14 @@ class Pool:
                 raise AudioError(_reason(answer))
 
     async def _load(self, recogniser: str) -> None:
-        answer = await self._scheduler.ask(recogniser, wire.Load(self._recognisers[recogniser]))
+        answer = await self._scheduler.ask(recogniser, wire.LoadTask(self._recognisers[recogniser]))
         if isinstance(answer, wire.Unloadable):
             raise _unloadable(recogniser)
 
     async def probe(self, path: str, raw: RawFormat | None = None) -> AudioInfo:
         """Raises AudioError for audio that cannot be decoded, or not in time; WorkerDied as `transcribe` does."""
         try:
-            answer = await self._looking.ask(wire.Look(path, raw, self._max_seconds), self._probe_seconds)
+            answer = await self._looking.ask(wire.ProbeTask(path, raw, self._max_seconds), self._probe_seconds)
         except TimeoutError:
             message = f"the audio could not be read within {self._probe_seconds:g} seconds; send it in another format"
             raise AudioError(message) from None
@@ -111,12 +111,12 @@ class Pool:
         raise AudioError(_reason(answer))
 
 
-class _Lane:
+class _ProbePool:
     """Workers that need no recogniser, and the queue of those that are idle."""
 
     def __init__(self, size: int) -> None:
-        self._workers = [Worker() for _ in range(size)]
-        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
+        self._workers = [WorkerProcess() for _ in range(size)]
+        self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
 
     async def start(self) -> None:
         await asyncio.gather(*(worker.start() for worker in self._workers))
@@ -126,7 +126,7 @@ class _Lane:
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._workers))
 
-    async def ask(self, task: wire.Look, seconds: float) -> wire.Answer:
+    async def ask(self, task: wire.ProbeTask, seconds: float) -> wire.Answer:
         """Wait for a turn, however long; then at most `seconds` for the answer."""
         worker = await self._idle.get()
         try:

@@ -9,13 +9,13 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 
 from engine.errors import WorkerDied
-from engine.recognisers.base import Progress, untold
+from engine.recognisers.base import Progress
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.memory import peak_memory
 
 
-class Worker:
-    """One seat: a process at a time, started when there is work and none lives."""
+class WorkerProcess:
+    """A process at a time, started when there is work and none lives."""
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
@@ -49,7 +49,7 @@ class Worker:
         self._stopped = True
         await self.end()
 
-    async def ask(self, task: wire.Task, progress: Progress = untold) -> wire.Answer:
+    async def ask(self, task: wire.Task, progress: Progress | None = None) -> wire.Answer:
         """Anything but an answer, cancellation included, costs the process its life: it may be in any state.
 
         Raises WorkerDied when the process ended in the middle.
@@ -63,13 +63,14 @@ class Worker:
             self._kill()
             raise
 
-    async def _exchange(self, task: wire.Task, progress: Progress) -> wire.Answer:
+    async def _exchange(self, task: wire.Task, progress: Progress | None) -> wire.Answer:
         process = await self._living()
         assert process.stdin and process.stdout
         process.stdin.write(wire.pack_task(task))
         await process.stdin.drain()
-        while isinstance(answer := await _read(process.stdout), wire.Heard):
-            progress(answer.seconds)
+        while isinstance(answer := await _read(process.stdout), wire.ProgressReport):
+            if progress:
+                progress(answer.seconds)
         return answer
 
     async def _living(self) -> Process:
@@ -93,7 +94,7 @@ class Worker:
         ending.add_done_callback(self._ending.discard)
 
 
-async def _read(answers: asyncio.StreamReader) -> wire.Answer | wire.Heard:
+async def _read(answers: asyncio.StreamReader) -> wire.Answer | wire.ProgressReport:
     head = await answers.readexactly(wire.HEAD_BYTES)
     body = await answers.readexactly(wire.body_bytes(head))
     return await asyncio.to_thread(wire.unpack_answer, body)  # megabytes for hours of audio

@@ -8,31 +8,27 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.errors import WorkerDied
-from engine.recognisers.base import Progress, untold
+from engine.recognisers.base import Progress
 from engine.recognisers.workers import wire
-from engine.recognisers.workers.memory import Holding, MemoryBudget, Why
-from engine.recognisers.workers.process import Worker
+from engine.recognisers.workers.memory import Holding, MemoryBudget, UnloadReason
+from engine.recognisers.workers.process import WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class LoadChange:
     """A recogniser was given a process (`needed`), or the process was ended: it was `idle`, or others needed its
     `memory`. The bytes are those expected of it, or seen."""
 
     recogniser: str
     memory: int
-    why: Literal["needed"] | Why
-
-
-def unheard(moved: Moved) -> None:
-    """For whoever does not ask."""
+    why: Literal["needed"] | UnloadReason
 
 
 @dataclass(eq=False, slots=True)
 class _Slot:
     """A process, and what it holds."""
 
-    worker: Worker
+    worker: WorkerProcess
     busy: bool = False
     holding: Holding | None = None
     timer: asyncio.TimerHandle | None = None
@@ -69,7 +65,7 @@ class WorkerScheduler:
         size: int,
         idle_seconds: float | None,
         budget: MemoryBudget,
-        tell: Callable[[Moved], None],
+        tell: Callable[[LoadChange], None],
         keep: Collection[str],
     ) -> None:
         self._slots = [_slot() for _ in range(size)]
@@ -93,7 +89,9 @@ class WorkerScheduler:
         await asyncio.gather(*(slot.worker.stop() for slot in self._slots))
         await self._budget.settled()
 
-    async def ask(self, recogniser: str, task: wire.Hear | wire.Load, progress: Progress = untold) -> wire.Answer:
+    async def ask(
+        self, recogniser: str, task: wire.TranscribeTask | wire.LoadTask, progress: Progress | None = None
+    ) -> wire.Answer:
         """Wait for a turn, then for the answer. Raises RecogniserUnavailable, WorkerDied."""
         slot = await self._take(recogniser, task.spec.memory)
         answer: wire.Answer | None = None
@@ -125,8 +123,8 @@ class WorkerScheduler:
         return slot if self._assign(slot, recogniser, memory) else None
 
     def _assign(self, slot: _Slot, recogniser: str, memory: int) -> bool:
-        def unload(why: Why) -> Coroutine[Any, Any, None]:
-            self._tell(Moved(recogniser, holding.memory if holding else memory, why))
+        def unload(why: UnloadReason) -> Coroutine[Any, Any, None]:
+            self._tell(LoadChange(recogniser, holding.memory if holding else memory, why))
             slot.clear()
             return slot.worker.end()
 
@@ -136,7 +134,7 @@ class WorkerScheduler:
         slot.holding = holding
         if slot not in self._slots:
             self._slots.append(slot)
-        self._tell(Moved(recogniser, holding.memory, "needed"))
+        self._tell(LoadChange(recogniser, holding.memory, "needed"))
         return True
 
     def _give_back(self, slot: _Slot, *, empty: bool) -> None:
@@ -164,4 +162,4 @@ class WorkerScheduler:
 def _slot() -> _Slot:
     # Niced, because on a small machine the loop must win the core the moment a packet comes; probing is a caller
     # waiting for an answer, and is not.
-    return _Slot(Worker("--nice"))
+    return _Slot(WorkerProcess("--nice"))

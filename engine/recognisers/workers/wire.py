@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from engine.audio.decode import MAX_SECONDS, AudioInfo
-from engine.recognisers.base import Options, Spec
+from engine.recognisers.base import RecognitionOptions, Spec
 from engine.request import RawFormat
 from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 
@@ -19,30 +19,30 @@ HEAD_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Hear:
+class TranscribeTask:
     """A task: transcribe the file at `path`, `split` into its channels, with the recogniser of `spec`.
 
-    With `progress`, the answer is preceded by Heard.
+    With `progress`, the answer is preceded by ProgressReport.
     """
 
     path: str
     raw: RawFormat | None
     split: bool
     spec: Spec
-    options: Options = field(default_factory=Options)
+    options: RecognitionOptions = field(default_factory=RecognitionOptions)
     max_seconds: float = MAX_SECONDS
     progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadTask:
     """A task: have the recogniser of `spec` ready."""
 
     spec: Spec
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProbeTask:
     """A task: say what the file at `path` is."""
 
     path: str
@@ -68,13 +68,13 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ProgressReport:
     """On the way to an answer: how many seconds of the audio are done."""
 
     seconds: float
 
 
-Task = Hear | Load | Look
+Task = TranscribeTask | LoadTask | ProbeTask
 Answer = Transcript | AudioInfo | Loaded | Unusable | Unloadable
 
 
@@ -84,23 +84,23 @@ def pack_task(task: Task) -> bytes:
 
 def unpack_task(body: bytes) -> Task:
     kind, fields = _named(body)
-    if kind == Load.__name__:
-        return Load(Spec(**fields["spec"]))
+    if kind == LoadTask.__name__:
+        return LoadTask(Spec(**fields["spec"]))
     fields["raw"] = RawFormat(**fields["raw"]) if fields["raw"] else None
-    if kind == Look.__name__:
-        return Look(**fields)
-    return Hear(**fields | {"spec": Spec(**fields["spec"]), "options": _options(**fields["options"])})
+    if kind == ProbeTask.__name__:
+        return ProbeTask(**fields)
+    return TranscribeTask(**fields | {"spec": Spec(**fields["spec"]), "options": _options(**fields["options"])})
 
 
-def pack_answer(answer: Answer | Heard) -> bytes:
+def pack_answer(answer: Answer | ProgressReport) -> bytes:
     return _framed(answer)
 
 
-def unpack_answer(body: bytes) -> Answer | Heard:
+def unpack_answer(body: bytes) -> Answer | ProgressReport:
     kind, fields = _named(body)
     match kind:
-        case Heard.__name__:
-            return Heard(**fields)
+        case ProgressReport.__name__:
+            return ProgressReport(**fields)
         case Loaded.__name__:
             return Loaded()
         case Unloadable.__name__:
@@ -117,7 +117,7 @@ def body_bytes(head: bytes) -> int:
     return int.from_bytes(head, "big")
 
 
-def _framed(value: Task | Answer | Heard) -> bytes:
+def _framed(value: Task | Answer | ProgressReport) -> bytes:
     """The value under the name of its class."""
     body = orjson.dumps({type(value).__name__: value})
     return len(body).to_bytes(HEAD_BYTES, "big") + body
@@ -128,8 +128,10 @@ def _named(body: bytes) -> tuple[str, dict[str, Any]]:
     return kind, fields
 
 
-def _options(language: str | None, hotwords: list[str], languages: list[str], code_switching: bool) -> Options:
-    return Options(language, tuple(hotwords), tuple(languages), code_switching)
+def _options(
+    language: str | None, hotwords: list[str], languages: list[str], code_switching: bool
+) -> RecognitionOptions:
+    return RecognitionOptions(language, tuple(hotwords), tuple(languages), code_switching)
 
 
 def _transcript(model: dict[str, str], channels: list[Any], gaps: list[Any], **fields: Any) -> Transcript:

@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from engine.audio.decode import decode, probe
-from engine.errors import AudioError, EngineError
-from engine.recognisers.base import Progress, Spec, untold
+from engine.errors import AudioError, EngineError, RecogniserUnavailable
+from engine.recognisers.base import Progress, Spec
 from engine.recognisers.workers import wire
 from engine.transcript import Transcript
 
@@ -29,11 +29,7 @@ NICENESS = 15
 _PROGRESS_SECONDS = 1.0
 """Seconds of audio that are worth a word."""
 
-Say = Callable[[wire.Answer | wire.Heard], None]
-
-
-class Unloadable(Exception):
-    """The recogniser cannot be loaded."""
+Say = Callable[[wire.Answer | wire.ProgressReport], None]
 
 
 class Worker:
@@ -47,23 +43,23 @@ class Worker:
         """Audio that cannot be used is an answer; anything else that goes wrong ends the process."""
         try:
             match task:
-                case wire.Look():
+                case wire.ProbeTask():
                     return probe(task.path, task.raw, task.max_seconds)
-                case wire.Load(spec):
+                case wire.LoadTask(spec):
                     self._recogniser(spec)
                     return wire.Loaded()
-                case wire.Hear():
+                case wire.TranscribeTask():
                     return self._transcribe(task)
         except AudioError as error:
             return wire.Unusable(str(error))
-        except Unloadable as error:
+        except RecogniserUnavailable as error:
             # Paths and devices are the operator's business: they go to the log, and not to the caller.
             print(f"engine: recogniser not loaded: {error}", file=sys.stderr, flush=True)
             return wire.Unloadable()
 
-    def _transcribe(self, task: wire.Hear) -> Transcript:
+    def _transcribe(self, task: wire.TranscribeTask) -> Transcript:
         with decode(task.path, task.raw, split=task.split, max_seconds=task.max_seconds) as audio:
-            progress = self._progress() if task.progress else untold
+            progress = self._progress() if task.progress else None
             transcript = self._recogniser(task.spec).transcribe(audio, task.options, progress)
             return replace(transcript, flaw=audio.flaw)
 
@@ -80,7 +76,7 @@ class Worker:
             nonlocal said
             if seconds - said >= _PROGRESS_SECONDS:
                 said = seconds
-                self._say(wire.Heard(seconds))
+                self._say(wire.ProgressReport(seconds))
 
         return progress
 
@@ -88,7 +84,7 @@ class Worker:
 def load(spec: Spec) -> Whisper:
     """Load a recogniser; the import waits until here because models and their libraries are large.
 
-    Raises Unloadable.
+    Raises RecogniserUnavailable.
     """
     from engine.recognisers.whisper.recorded import Whisper
 
@@ -97,13 +93,13 @@ def load(spec: Spec) -> Whisper:
     # What CTranslate2 and the tokenizer raise for broken files, a device that is not there, or numbers that it
     # cannot compute with: no second try mends that.
     except (EngineError, OSError, RuntimeError, ValueError) as error:
-        raise Unloadable(f"{spec.name}: {error}") from error
+        raise RecogniserUnavailable(f"{spec.name}: {error}") from error
 
 
 def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
     """Answer every task until the pool closes its end."""
 
-    def say(answer: wire.Answer | wire.Heard) -> None:
+    def say(answer: wire.Answer | wire.ProgressReport) -> None:
         answers.write(wire.pack_answer(answer))
         answers.flush()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from engine.audio.fetch import HttpFetcher, Limits, Stumbled
+from engine.audio.fetch import FetchLimits, HttpFetcher, TransientFailure
 from engine.audio.sink import Stored
 from engine.request import Failed, FailureCode
 from relay.guard.resolver import Lookup, Resolver
@@ -40,7 +40,7 @@ async def one_name(host: str) -> Sequence[str]:
     return {"media.example": ["127.0.0.1"], "inside.example": ["10.0.0.1"]}[host]
 
 
-def fetcher(port: int, limits: Limits | None = None, lookup: Lookup = one_name) -> HttpFetcher:
+def fetcher(port: int, limits: FetchLimits | None = None, lookup: Lookup = one_name) -> HttpFetcher:
     rules = Rules(ports=frozenset({80, port}), networks=(ip_network("127.0.0.0/8"),))
     return HttpFetcher(Resolver(rules, lookup=lookup), limits)
 
@@ -109,7 +109,7 @@ async def test_every_hop_is_judged_anew(tmp_path: Path, location: str, message: 
     async with remote(handler) as port:
         result = await fetcher(port).fetch(f"http://media.example:{port}/", tmp_path / "a")
     assert_failed(result, message)
-    assert not isinstance(result, Stumbled)
+    assert not isinstance(result, TransientFailure)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -133,7 +133,7 @@ async def test_a_name_without_an_address_is_undetermined(tmp_path: Path) -> None
 
     result = await fetcher(80, lookup=nowhere).fetch("http://media.example/", tmp_path / "a")
     assert_failed(result, "Could not determine if URL for media download is publicly routable. url: The host name")
-    assert isinstance(result, Stumbled), "a name server may be back in a moment"
+    assert isinstance(result, TransientFailure), "a name server may be back in a moment"
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ async def test_only_what_may_be_over_next_time_is_worth_another_try(tmp_path: Pa
 
     async with remote(handler) as port:
         result = await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
-    assert isinstance(result, Stumbled) is passing
-    assert not isinstance(result, Stumbled) or result.wait == 7.0
+    assert isinstance(result, TransientFailure) is passing
+    assert not isinstance(result, TransientFailure) or result.wait == 7.0
 
 
 async def test_an_empty_answer_is_no_media(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_more_than_the_limit_is_not_stored(tmp_path: Path, announced: bool
         return response
 
     async with remote(handler) as port:
-        result = await fetcher(port, Limits(size=1000)).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
+        result = await fetcher(port, FetchLimits(size=1000)).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
     assert_failed(result, "larger than 1000 bytes", FailureCode.TOO_LARGE)
     assert list(tmp_path.iterdir()) == []
 
@@ -196,9 +196,9 @@ async def test_an_endless_answer_ends_with_the_time(tmp_path: Path) -> None:
         return response
 
     async with remote(handler) as port:
-        result = await fetcher(port, Limits(total=0.2)).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
+        result = await fetcher(port, FetchLimits(total=0.2)).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
         assert_failed(result, "did not deliver it in time")
-        assert isinstance(result, Stumbled)
+        assert isinstance(result, TransientFailure)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,7 +215,7 @@ async def test_an_answer_that_breaks_off_is_not_media(tmp_path: Path) -> None:
     async with remote(handler) as port:
         result = await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
     assert_failed(result, "could not be read: the connection ended early.")
-    assert isinstance(result, Stumbled)
+    assert isinstance(result, TransientFailure)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -224,5 +224,5 @@ async def test_a_closed_port_is_a_failed_connection_and_names_no_host(tmp_path: 
         pass
     result = await fetcher(port).fetch(f"http://u:secret@media.example:{port}/?token=x", tmp_path / "a")
     assert_failed(result, "could not be read: the connection failed.")
-    assert isinstance(result, Stumbled)
+    assert isinstance(result, TransientFailure)
     assert not any(part in result.message for part in ("media.example", "secret", "token"))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from engine.audio.fetch import HttpFetcher
 from engine.jobs.store import JobStore, Result
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
+from relay.guard.resolver import Resolver
+from relay.guard.rules import Rules
 from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite.writer import SqliteWriter
 from relay.outbox.store import Database
@@ -43,6 +48,38 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class Pauses:
+    """In place of `asyncio.sleep`: remembers the seconds that were asked for, and lets nobody wait. `enough` is set
+    once so many pauses were made."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.asked: list[float] = []
+        self.enough = asyncio.Event()
+        self._count = count
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        if len(self.asked) >= self._count:
+            self.enough.set()
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Transcribing:
+    """Remembers what lay in the files that it was given."""
+
+    given: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, request: Request, path: Path) -> Transcript | Failed:
+        self.given.append(path.read_bytes())
+        return TRANSCRIPT
+
+
+def unused_fetcher() -> HttpFetcher:
+    """For jobs whose audio is there."""
+    return HttpFetcher(Resolver(Rules()))
 
 
 def request(job_id: str = "job-1", audio_url: str | None = None) -> Request:

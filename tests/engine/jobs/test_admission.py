@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from engine.jobs.admission import Admission, Bound, Bounds, Patience, Place, QueueFull
+from engine.jobs.admission import Admission, Bound, Bounds, Place, QueueFull, WaitEstimate
 from engine.jobs.runner import Ended
 from engine.jobs.store import Backlog, Job, JobStore
 from relay.outbox.errors import StoreUnavailable
@@ -57,7 +57,7 @@ def numbers(jobs: int = 0, size: int = 0, key_jobs: int = 0, key_bound: int | No
 
 
 def admission(store: Numbers, bounds: Bounds) -> Admission:
-    return Admission(store, bounds, Patience(workers=2))
+    return Admission(store, bounds, WaitEstimate(workers=2))
 
 
 async def test_places_are_taken_until_the_bound_and_given_back() -> None:
@@ -157,7 +157,7 @@ def ended(took: float) -> Ended:
 
 @pytest.mark.parametrize(("took", "wait"), [(0.01, 1), (20.0, 10), (100_000.0, 60)])
 async def test_the_time_to_come_again_is_when_a_worker_is_likely_free(took: float, wait: int) -> None:
-    patience = Patience(workers=2)
+    patience = WaitEstimate(workers=2)
     for _ in range(100):
         patience(ended(took))
     with pytest.raises(QueueFull) as full:
@@ -169,7 +169,7 @@ async def test_who_is_turned_away_is_counted_by_the_bound_that_was_met() -> None
     met: list[Bound] = []
     for bounds in (Bounds(jobs=1), Bounds(bytes=1), Bounds(per_key_jobs=1)):
         with pytest.raises(QueueFull):
-            await Admission(numbers(jobs=1, size=1, key_jobs=1), bounds, Patience(1), met.append).enter(KEY, 1)
+            await Admission(numbers(jobs=1, size=1, key_jobs=1), bounds, WaitEstimate(1), met.append).enter(KEY, 1)
     assert met == [Bound.JOBS, Bound.BYTES, Bound.KEY]
 
 

@@ -11,26 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from engine.audio.sink import Stored
 from engine.jobs.archive import Archive, Upload
 from engine.jobs.audio_store import GRACE_SECONDS, AudioStore
-from engine.jobs.bucket import FOLDER, AudioBucket, Place
+from engine.jobs.bucket import FOLDER, AudioBucket, BucketLocation
 from engine.jobs.folder import AudioFolder
+from engine.jobs.handler import TranscriptionHandler
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from engine.jobs.work import Workshop
-from engine.request import Failed, Request
-from engine.transcript import Transcript
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import Database
-from tests.engine.jobs.conftest import HEARD, MEDIA, TRANSCRIPT, Rows, delivery, request
+from tests.engine.jobs.conftest import (
+    HEARD,
+    MEDIA,
+    TRANSCRIPT,
+    Pauses,
+    Rows,
+    Transcribing,
+    delivery,
+    request,
+    unused_fetcher,
+)
 from tests.services.s3 import Bucketry, Cable
 
 SECRET = "f2b7-nobody-may-see-this"
 
 
-def at(url: str, bucket: str) -> Place:
-    return Place(bucket, "some/where", url, "eu-central-1", "access-key", SECRET)
+def at(url: str, bucket: str) -> BucketLocation:
+    return BucketLocation(bucket, "some/where", url, "eu-central-1", "access-key", SECRET)
 
 
 def created(store: AudioStore) -> AudioStore:
@@ -117,25 +124,7 @@ async def test_what_kills_left_is_cleared_away_and_nothing_else(audio: AudioStor
     assert await there(audio, *names) == {"waiting"}
 
 
-class Ear:
-    """Remembers what lay in the files that it heard."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-
-    async def hear(self, request: Request, path: Path) -> Transcript | Failed:
-        self.heard.append(path.read_bytes())
-        return TRANSCRIPT
-
-
-class Nobody:
-    """Fetches nothing."""
-
-    async def fetch(self, url: str, path: Path) -> Stored | Failed:
-        raise AssertionError("there is nothing to be fetched")
-
-
-async def test_an_upload_becomes_a_job_that_is_heard_and_forgotten(
+async def test_an_upload_becomes_a_job_that_is_transcribed_and_forgotten(
     audio: AudioStore, store: JobStore, database: Database
 ) -> None:
     archive = Archive(database, audio)
@@ -144,11 +133,11 @@ async def test_an_upload_becomes_a_job_that_is_heard_and_forgotten(
         await archive.add_upload(Upload("up-1", None, "a.wav", "wav", 5, "ab" * 32, 1.0, 1, 1.0), received)
     await Intake(store, audio, lambda: None).accept(replace(request(), upload_id="up-1"), MEDIA, None)
     (job,) = await store.lease(1)
-    ear = Ear()
-    workshop = Workshop(ear, Nobody(), audio, store)
-    await workshop.do(job)
-    await workshop.forget(job)
-    assert ear.heard == [b"sound"]
+    transcriber = Transcribing()
+    handler = TranscriptionHandler(transcriber, unused_fetcher(), audio, store)
+    await handler.handle(job)
+    await handler.clean_up(job)
+    assert transcriber.given == [b"sound"]
     assert await there(audio, "up-1", "job-1") == {"up-1"}
     async with archive.audio("job-1", None) as path:
         assert path is None
@@ -221,8 +210,10 @@ async def test_a_job_waits_for_the_store_to_come_back(far: AudioStore, cable: Ca
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     await cable.pull_out()
-    working = asyncio.create_task(Workshop(Ear(), Nobody(), far, store, storage_pause=0.01).do(job))
-    done, _ = await asyncio.wait({working}, timeout=1.0)  # long enough for a few tries, all in vain
-    assert not done
+    pauses = Pauses(3)
+    handler = TranscriptionHandler(Transcribing(), unused_fetcher(), far, store, sleep=pauses)
+    working = asyncio.create_task(handler.handle(job))
+    await asyncio.wait_for(pauses.enough.wait(), 30)  # as many tries, all in vain
+    assert not working.done()
     await cable.plug_in()
     assert (await asyncio.wait_for(working, 30)).said == TRANSCRIPT

@@ -8,40 +8,26 @@ import os
 import select
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from engine.errors import AudioError
 from engine.jobs.folder import AudioFolder
+from engine.jobs.handler import TranscriptionHandler
+from engine.jobs.observers import JobMetrics
 from engine.jobs.recognition import Recognition
 from engine.jobs.runner import MOST_CRASHES, Pace, Runner
 from engine.jobs.store import JobStore
-from engine.jobs.work import Workshop
 from engine.recognisers.workers.pool import Pool
 from engine.request import Failed, FailureCode
 from engine.transcript import Transcript
-from tests.engine.jobs.conftest import MEDIA, Rows, request
-from tests.engine.jobs.test_work import FullAtFirst
+from tests.engine.jobs.conftest import MEDIA, Rows, request, unused_fetcher
 from tests.engine.recognisers.tiny import TINY
 
 PATIENCE = 30.0
 CLIP = Path(__file__).parents[2] / "clips" / "demo.flac"
-
-
-@dataclass
-class Count:
-    """Counts what it hears."""
-
-    seconds: float = 0.0
-    deaths: int = 0
-
-    def heard(self, seconds: float) -> None:
-        self.seconds += seconds
-
-    def died(self) -> None:
-        self.deaths += 1
 
 
 @pytest.fixture
@@ -53,13 +39,13 @@ async def pool() -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def count() -> Count:
-    return Count()
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
 
 
 @pytest.fixture
-def recognition(pool: Pool, count: Count) -> Recognition:
-    return Recognition(pool, count, PATIENCE)
+def recognition(pool: Pool, registry: CollectorRegistry) -> Recognition:
+    return Recognition(pool, JobMetrics(registry, workers=1), PATIENCE)
 
 
 def children() -> list[int]:
@@ -89,14 +75,14 @@ def trap(tmp_path: Path) -> Path:
 
 
 async def test_a_job_that_kills_its_worker_three_times_fails_with_a_callback(
-    store: JobStore, recognition: Recognition, count: Count, tmp_path: Path, rows: Rows
+    store: JobStore, recognition: Recognition, registry: CollectorRegistry, tmp_path: Path, rows: Rows
 ) -> None:
     folder = AudioFolder(tmp_path / "audio")
     folder.create()
     os.mkfifo(folder.path("job-1"))
     await store.accept(request(), MEDIA)
-    work = Workshop(recognition, FullAtFirst(), folder, store)
-    runner = Runner(store, work, 1, Pace(crash_pause=0.0))
+    handler = TranscriptionHandler(recognition.attempt, unused_fetcher(), folder, store)
+    runner = Runner(store, handler, 1, Pace(crash_pause=0.0))
     for _ in range(MOST_CRASHES):
         await runner.run_once()
         await kill_whoever_reads(folder.path("job-1"))
@@ -108,31 +94,34 @@ async def test_a_job_that_kills_its_worker_three_times_fails_with_a_callback(
     assert document["request_id"] == "job-1"
     assert "ended the recogniser's process 3 times" in document["err_msg"]
     assert rows("SELECT state, crashes FROM jobs") == [("failed", MOST_CRASHES)]
-    assert count.deaths == MOST_CRASHES
+    assert registry.get_sample_value("engine_worker_deaths_total") == MOST_CRASHES
 
 
-async def test_after_a_death_the_next_audio_is_heard(recognition: Recognition, count: Count, trap: Path) -> None:
-    dying = asyncio.create_task(recognition.transcribe(request(), trap, MEDIA))
+async def test_after_a_death_the_next_audio_is_transcribed(
+    recognition: Recognition, registry: CollectorRegistry, trap: Path
+) -> None:
+    dying = asyncio.create_task(recognition.transcribe(request(), trap))
     await kill_whoever_reads(trap)
     told = await dying
     assert isinstance(told, Failed)
     assert told.code is FailureCode.INTERNAL
-    heard = await recognition.transcribe(request(), CLIP, MEDIA)
+    heard = await recognition.transcribe(request(), CLIP)
     assert isinstance(heard, Transcript)
     assert heard.channels[0].words
-    assert count.seconds == heard.duration
+    assert registry.get_sample_value("engine_audio_seconds_total") == heard.duration
 
 
 async def test_audio_that_is_none_is_a_failure_of_the_audio(recognition: Recognition, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("no sound in here")
-    told = await recognition.hear(request(), path)
+    told = await recognition.attempt(request(), path)
     assert isinstance(told, Failed)
     assert told.code is FailureCode.AUDIO
 
 
-async def test_recognition_that_takes_too_long_is_given_up(pool: Pool, count: Count, trap: Path) -> None:
-    told = await Recognition(pool, count, max_seconds=0.05).hear(request(), trap)
+async def test_recognition_that_takes_too_long_is_given_up(pool: Pool, trap: Path) -> None:
+    metrics = JobMetrics(CollectorRegistry(), workers=1)
+    told = await Recognition(pool, metrics, max_seconds=0.05).attempt(request(), trap)
     assert isinstance(told, Failed)
     assert told.code is FailureCode.TIMEOUT
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,16 +35,16 @@ QUICK = Pace(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, wr
 
 
 @dataclass
-class ScriptedWork:
-    """Does each job as the script says, in turn; the last entry for ever after. A gate holds work until it opens."""
+class ScriptedHandler:
+    """Handles each job as the script says, in turn; the last entry for ever after. A gate holds work until it opens."""
 
     script: list[Result | Exception] = field(default_factory=lambda: [Result(MEDIA, TRANSCRIPT)])
     gate: asyncio.Event | None = None
     begun: list[str] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
+    cleaned: list[str] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def do(self, job: Job) -> Result:
+    async def handle(self, job: Job) -> Result:
         async with self.news:
             self.begun.append(job.id)
             self.news.notify_all()
@@ -56,8 +55,8 @@ class ScriptedWork:
             raise step
         return step
 
-    async def forget(self, job: Job) -> None:
-        self.forgotten.append(job.id)
+    async def clean_up(self, job: Job) -> None:
+        self.cleaned.append(job.id)
 
     async def until_begun(self, count: int) -> None:
         async with asyncio.timeout(PATIENCE), self.news:
@@ -73,17 +72,17 @@ async def crank(runner: Runner, turns: int = 1) -> None:
 async def test_a_job_becomes_one_delivery_under_its_own_id(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     heard: list[Ended] = []
-    work = ScriptedWork()
-    await crank(Runner(store, work, 1, QUICK, heard.append), turns=2)
+    handler = ScriptedHandler()
+    await crank(Runner(store, handler, 1, QUICK, [heard.append]), turns=2)
     assert rows("SELECT id, kind, state FROM deliveries") == [("job-1", "final", "pending")]
     assert rows("SELECT state FROM jobs") == [("done",)]
-    assert [ended.job.id for ended in heard] == work.begun == work.forgotten == ["job-1"]
+    assert [ended.job.id for ended in heard] == handler.begun == handler.cleaned == ["job-1"]
 
 
 async def test_a_failure_is_delivered_too(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    work = ScriptedWork([Result(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
-    await crank(Runner(store, work, 1, QUICK))
+    handler = ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
+    await crank(Runner(store, handler, 1, QUICK))
     assert rows("SELECT id, kind FROM deliveries") == [("job-1", "error")]
     assert rows("SELECT state, error_code FROM jobs") == [("failed", "audio")]
 
@@ -92,8 +91,8 @@ async def test_no_more_jobs_are_taken_than_there_are_workers(store: JobStore) ->
     for number in range(3):
         await store.accept(request(f"job-{number}"), MEDIA)
     gate = asyncio.Event()
-    work = ScriptedWork(gate=gate)
-    runner = Runner(store, work, 2, QUICK)
+    handler = ScriptedHandler(gate=gate)
+    runner = Runner(store, handler, 2, QUICK)
     assert [await runner.run_once(), await runner.run_once()] == [2, 0]
     gate.set()
     await runner.settled()
@@ -113,8 +112,8 @@ async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_
     store: JobStore, rows: Rows, fault: Exception, blame: str
 ) -> None:
     await store.accept(request(), MEDIA)
-    work = ScriptedWork([fault])
-    runner = Runner(store, work, 1, QUICK)
+    handler = ScriptedHandler([fault])
+    runner = Runner(store, handler, 1, QUICK)
     await crank(runner, turns=MOST_CRASHES - 1)
     assert rows("SELECT state, crashes FROM jobs") == [("queued", MOST_CRASHES - 1)]
     assert rows("SELECT id FROM deliveries") == []
@@ -123,13 +122,13 @@ async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_
     ((body,),) = rows("SELECT body FROM bodies")
     assert isinstance(body, bytes)
     assert blame in json.loads(body)["err_msg"]
-    assert len(work.begun) == MOST_CRASHES
+    assert len(handler.begun) == MOST_CRASHES
 
 
 async def test_a_crash_does_not_doom_a_job(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    work = ScriptedWork([WorkerDied(), WorkerDied(), Result(MEDIA, TRANSCRIPT)])
-    await crank(Runner(store, work, 1, QUICK), turns=3)
+    handler = ScriptedHandler([WorkerDied(), WorkerDied(), Result(MEDIA, TRANSCRIPT)])
+    await crank(Runner(store, handler, 1, QUICK), turns=3)
     assert rows("SELECT state, crashes FROM jobs") == [("done", 2)]
 
 
@@ -145,10 +144,10 @@ async def test_audio_that_ends_the_engine_itself_fails_with_a_callback_after_fiv
 ) -> None:
     await store.accept(request(), MEDIA)
     await lapse(store, clock, MOST_LAPSES - 1)
-    work = ScriptedWork()
+    handler = ScriptedHandler()
     await lapse(store, clock, 1)
-    await crank(Runner(store, work, 1, QUICK))
-    assert work.begun == []
+    await crank(Runner(store, handler, 1, QUICK))
+    assert handler.begun == []
     assert rows("SELECT state, error_code, lapses, crashes FROM jobs") == [("failed", "internal", MOST_LAPSES, 0)]
     ((body,),) = rows("SELECT body FROM bodies")
     assert isinstance(body, bytes)
@@ -158,7 +157,7 @@ async def test_audio_that_ends_the_engine_itself_fails_with_a_callback_after_fiv
 async def test_a_few_power_cuts_do_not_doom_a_job(store: JobStore, rows: Rows, clock: Clock) -> None:
     await store.accept(request(), MEDIA)
     await lapse(store, clock, MOST_LAPSES - 1)
-    await crank(Runner(store, ScriptedWork(), 1, QUICK))
+    await crank(Runner(store, ScriptedHandler(), 1, QUICK))
     assert rows("SELECT state, lapses FROM jobs") == [("done", MOST_LAPSES - 1)]
 
 
@@ -185,17 +184,17 @@ async def test_work_on_a_deleted_job_is_broken_off(store: JobStore, database: Da
     for name in ("deleted", "kept"):
         await store.accept(request(name), MEDIA)
     gate = asyncio.Event()
-    work = ScriptedWork(gate=gate)
-    runner = Runner(store, work, 2, QUICK)
+    handler = ScriptedHandler(gate=gate)
+    runner = Runner(store, handler, 2, QUICK)
     await runner.run_once()
-    await work.until_begun(2)
+    await handler.until_begun(2)
     archive = Archive(database, AudioFolder(tmp_path))
     await archive.delete("deleted", None)
     await archive.close()
     await runner.renew_once()
     gate.set()
     await asyncio.wait_for(runner.settled(), PATIENCE)
-    assert work.forgotten == ["kept"]
+    assert handler.cleaned == ["kept"]
 
 
 async def test_work_whose_lease_was_lost_adds_nothing(
@@ -203,24 +202,24 @@ async def test_work_whose_lease_was_lost_adds_nothing(
 ) -> None:
     await store.accept(request(), MEDIA)
     gate = asyncio.Event()
-    slow_work, heard = ScriptedWork(gate=gate), list[Ended]()
-    slow = Runner(store, slow_work, 1, QUICK, heard.append)
+    slow_handler, heard = ScriptedHandler(gate=gate), list[Ended]()
+    slow = Runner(store, slow_handler, 1, QUICK, [heard.append])
     await slow.run_once()
-    await slow_work.until_begun(1)
+    await slow_handler.until_begun(1)
     clock.advance(LEASE_SECONDS)
     other = JobStore(database, LEASE_SECONDS)
-    await crank(Runner(other, ScriptedWork(), 1, QUICK))
+    await crank(Runner(other, ScriptedHandler(), 1, QUICK))
     gate.set()
     await slow.settled()
     await other.close()
     assert rows("SELECT id FROM deliveries") == [("job-1",)]
-    assert (heard, slow_work.forgotten) == ([], [])
+    assert (heard, slow_handler.cleaned) == ([], [])
 
 
 async def test_renewed_jobs_stay_ours(store: JobStore, clock: Clock) -> None:
     await store.accept(request(), MEDIA)
     gate = asyncio.Event()
-    runner = Runner(store, ScriptedWork(gate=gate), 2, QUICK)
+    runner = Runner(store, ScriptedHandler(gate=gate), 2, QUICK)
     await runner.run_once()
     clock.advance(LEASE_SECONDS - 1)
     await runner.renew_once()
@@ -230,41 +229,38 @@ async def test_renewed_jobs_stay_ours(store: JobStore, clock: Clock) -> None:
     await runner.settled()
 
 
-class Watched:
-    """The real queue; says when a write could not be kept."""
+class WatchedStore(JobStore):
+    """Says when a write could not be kept."""
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, LEASE_SECONDS)
         self.refused = asyncio.Event()
-        self.lease = store.lease
-        self.renew = store.renew
-        self.retry = store.retry
-        self.release = store.release
 
     async def finish(self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
         try:
-            return await self._store.finish(job, result, delivery, crashed=crashed)
+            return await super().finish(job, result, delivery, crashed=crashed)
         except StoreUnavailable:
             self.refused.set()
             raise
 
 
 @IN_A_FILE
-async def test_a_full_disk_delays_the_result_and_loses_nothing(store: JobStore, rows: Rows) -> None:
+async def test_a_full_disk_delays_the_result_and_loses_nothing(database: Database, rows: Rows) -> None:
     long = "x" * 1_000_000
+    store = WatchedStore(database)
     await store.accept(request(), MEDIA)
-    queue = Watched(store)
-    runner = Runner(queue, ScriptedWork([Result(MEDIA, Failed(FailureCode.AUDIO, long))]), 1, QUICK)
+    runner = Runner(store, ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, long))]), 1, QUICK)
     writer = connection_of(store)
     await runner.run_once()
     writer.execute("PRAGMA max_page_count = 1")  # SQLite says SQLITE_FULL, as for a full disk
-    await asyncio.wait_for(queue.refused.wait(), PATIENCE)
+    await asyncio.wait_for(store.refused.wait(), PATIENCE)
     assert rows("SELECT state FROM jobs") == [("leased",)]
     assert rows("SELECT id FROM deliveries") == []
     writer.execute("PRAGMA max_page_count = 1000000")
     await asyncio.wait_for(runner.settled(), PATIENCE)
     assert rows("SELECT state FROM jobs") == [("failed",)]
     assert rows("SELECT id FROM deliveries") == [("job-1",)]
+    await store.close()
 
 
 async def test_an_observer_that_breaks_hurts_nobody(store: JobStore, rows: Rows) -> None:
@@ -272,20 +268,20 @@ async def test_an_observer_that_breaks_hurts_nobody(store: JobStore, rows: Rows)
         raise RuntimeError("no log today")
 
     await store.accept(request(), MEDIA)
-    work = ScriptedWork()
-    await crank(Runner(store, work, 1, QUICK, broken), turns=2)
+    handler, heard = ScriptedHandler(), list[Ended]()
+    await crank(Runner(store, handler, 1, QUICK, [broken, heard.append]), turns=2)
     assert rows("SELECT state FROM jobs") == [("done",)]
-    assert work.begun == work.forgotten == ["job-1"]
+    assert [ended.job.id for ended in heard] == handler.begun == handler.cleaned == ["job-1"]
 
 
 async def test_a_wake_up_is_heeded_at_once(store: JobStore) -> None:
-    work = ScriptedWork()
-    runner = Runner(store, work, 1, QUICK)  # QUICK polls once a minute
+    handler = ScriptedHandler()
+    runner = Runner(store, handler, 1, QUICK)  # QUICK polls once a minute
     running = asyncio.create_task(runner.run())
     for number in range(3):
         await store.accept(request(f"job-{number}"), MEDIA)
         runner.wake()
-        await work.until_begun(number + 1)
+        await handler.until_begun(number + 1)
     runner.stop()
     await asyncio.wait_for(running, PATIENCE)
 
@@ -297,11 +293,11 @@ async def test_jobs_of_an_engine_that_died_are_found_without_a_wake_up(
     await dead.accept(request(), MEDIA)
     await dead.lease(1)
     await dead.close()
-    work = ScriptedWork()
-    runner = Runner(store, work, 1, Pace(poll=0.001))
+    handler = ScriptedHandler()
+    runner = Runner(store, handler, 1, Pace(poll=0.001))
     running = asyncio.create_task(runner.run())
     clock.advance(LEASE_SECONDS)
-    await work.until_begun(1)
+    await handler.until_begun(1)
     runner.stop()
     await asyncio.wait_for(running, PATIENCE)
 
@@ -310,10 +306,10 @@ async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore,
     for number in range(2):
         await store.accept(request(f"job-{number}"), MEDIA)
     gate = asyncio.Event()
-    work = ScriptedWork(gate=gate)
-    runner = Runner(store, work, 1, QUICK)
+    handler = ScriptedHandler(gate=gate)
+    runner = Runner(store, handler, 1, QUICK)
     running = asyncio.create_task(runner.run())
-    await work.until_begun(1)
+    await handler.until_begun(1)
     runner.stop()
     gate.set()
     await asyncio.wait_for(running, PATIENCE)
@@ -322,41 +318,35 @@ async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore,
 
 async def test_what_does_not_end_in_time_is_released_for_the_next_engine(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    work = ScriptedWork(gate=asyncio.Event())
-    runner = Runner(store, work, 1, Pace(drain=0.0))
+    handler = ScriptedHandler(gate=asyncio.Event())
+    runner = Runner(store, handler, 1, Pace(drain=0.0))
     running = asyncio.create_task(runner.run())
-    await work.until_begun(1)
+    await handler.until_begun(1)
     runner.stop()
     await asyncio.wait_for(running, PATIENCE)
     assert rows("SELECT state, crashes FROM jobs") == [("queued", 0)]
     assert rows("SELECT id FROM deliveries") == []
 
 
-class Away:
-    """A queue whose database is away at first."""
+class StoreAwayAtFirst(JobStore):
+    """Whose database is."""
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
-        self.asked = 0
-        self.renew = store.renew
-        self.finish = store.finish
-        self.retry = store.retry
+    asked = 0
 
     async def lease(self, room: int) -> tuple[Job, ...]:
         self.asked += 1
         if self.asked < 3:
             raise StoreUnavailable("io")
-        return await self._store.lease(room)
-
-    async def release(self, jobs: Iterable[Job]) -> None:
-        await self._store.release(jobs)
+        return await super().lease(room)
 
 
-async def test_the_runner_outlives_a_database_that_is_away(store: JobStore) -> None:
+async def test_the_runner_outlives_a_database_that_is_away(database: Database) -> None:
+    store = StoreAwayAtFirst(database, LEASE_SECONDS)
     await store.accept(request(), MEDIA)
-    work = ScriptedWork()
-    runner = Runner(Away(store), work, 1, Pace(poll=0.001))
+    handler = ScriptedHandler()
+    runner = Runner(store, handler, 1, Pace(poll=0.001))
     running = asyncio.create_task(runner.run())
-    await work.until_begun(1)
+    await handler.until_begun(1)
     runner.stop()
     await asyncio.wait_for(running, PATIENCE)
+    await store.close()

@@ -9,15 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.dialects.live import Answered, Audio, Ending, Finalize, Finish, Goodbye, KeepAlive, Message, Said
+from engine.dialects.live import (
+    Answered,
+    AudioChunk,
+    ClientMessage,
+    Ending,
+    EndOfStream,
+    FinalizeRequest,
+    Goodbye,
+    KeepAlive,
+    Message,
+)
 from engine.events import Broken, Final, Finished, LiveEvent
-from engine.live.session import Action, Conclude, End, Flush, Limits, Note, Push, Session, Tell
+from engine.live.session import Action, Conclude, End, Flush, Note, Push, Session, SessionLimits, Tell
 from engine.request import FailureCode
 
 SECOND = bytes(32000)
 FINISHED = Finished(1.0, 1, "")
 WORDS = Final(0, 0.0, 1.0, ())
-LIMITS = Limits(length=100, idle=10, finishing=30, speed=2, burst=5, flaws=3, late=5, too_late=30)
+LIMITS = SessionLimits(length=100, idle=10, finishing=30, speed=2, burst=5, flaws=3, late=5, too_late=30)
 
 
 def message(text: str) -> Message:
@@ -33,10 +43,14 @@ class Plain:
     def opening(self, now: float) -> Sequence[Message]:
         return (message("opening"),)
 
-    def understand(self, data: bytes | str, now: float) -> Said:
+    def understand(self, data: bytes | str, now: float) -> ClientMessage:
         if isinstance(data, bytes):
-            return Audio(data, (message("ack"),))
-        spoken: dict[str, Said] = {"keep": KeepAlive(), "flush": Finalize(1), "stop": Finish((message("stopping"),))}
+            return AudioChunk(data, (message("ack"),))
+        spoken: dict[str, ClientMessage] = {
+            "keep": KeepAlive(),
+            "flush": FinalizeRequest(1),
+            "stop": EndOfStream((message("stopping"),)),
+        }
         return spoken.get(data, Answered((message("what?"),), flawed=True))
 
     def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
@@ -71,7 +85,7 @@ def ended(ending: Ending) -> End:
 
 def finished(live: Session, now: float = 1.0) -> End:
     """How it ends, once the recogniser has finished."""
-    last = live.hear(FINISHED, 1, now)[-1]
+    last = live.recognised(FINISHED, 1, now)[-1]
     assert isinstance(last, End)
     return last
 
@@ -85,10 +99,10 @@ def test_audio_is_pushed_and_answered_once_it_was_taken() -> None:
 
 def test_what_is_heard_is_told_until_the_recogniser_has_finished() -> None:
     live = session()
-    assert said(live.hear(WORDS, 1, 0.5)) == ["Final"]
+    assert said(live.recognised(WORDS, 1, 0.5)) == ["Final"]
     assert said(live.receive("stop", 1.0)) == ["stopping", Conclude()]
-    assert said(live.hear(WORDS, 1, 1.0)) == ["Final"]
-    assert said(live.hear(FINISHED, 1, 1.0)) == ["Finished", ended(Ending.DONE)]
+    assert said(live.recognised(WORDS, 1, 1.0)) == ["Final"]
+    assert said(live.recognised(FINISHED, 1, 1.0)) == ["Finished", ended(Ending.DONE)]
 
 
 def test_a_channel_is_made_final_on_request() -> None:
@@ -145,7 +159,7 @@ def test_a_lost_callback_ends_it_at_once_with_nothing_more_to_do() -> None:
     live = session()
     live.receive("stop", 0.0)
     assert said(live.end(Ending.CALLBACK_LOST, "", 1.0)) == ["sorry", ended(Ending.CALLBACK_LOST)]
-    assert live.hear(FINISHED, 1, 1.0) == ()
+    assert live.recognised(FINISHED, 1, 1.0) == ()
     assert live.end(Ending.CALLBACK_LOST, "", 1.0) == ()
     assert live.tick(1000.0) == ()
 
@@ -160,7 +174,7 @@ def test_a_lost_callback_ends_it_at_once_with_nothing_more_to_do() -> None:
     ],
 )
 def test_a_recogniser_that_breaks_ends_it_at_once(code: FailureCode, ending: Ending) -> None:
-    assert said(session().hear(Broken(code, "why"), 1, 1.0)) == ["sorry", ended(ending)]
+    assert said(session().recognised(Broken(code, "why"), 1, 1.0)) == ["sorry", ended(ending)]
 
 
 def test_nonsense_is_answered_until_there_is_too_much_of_it() -> None:
@@ -210,7 +224,7 @@ def test_whatever_happens_it_ends_once_and_is_told_to_conclude_once(
             case "receive", bytes() | str() as data:
                 actions += live.receive(data, now)
             case "hear", heard:
-                actions += live.hear(heard, 1, now)  # type: ignore[arg-type]
+                actions += live.recognised(heard, 1, now)  # type: ignore[arg-type]
             case "end", Ending() as ending:
                 actions += live.end(ending, "", now)
             case _:

@@ -10,7 +10,7 @@ from ctranslate2.models import Whisper
 
 from engine.recognisers.models.files import ModelDamaged, ModelFiles, ModelMissing, Origin, find
 from engine.recognisers.models.integrity import Whole, check, check_structure, sha256
-from engine.recognisers.models.lock import PINNED, File, Lock, write_lock
+from engine.recognisers.models.lock import PINNED, FileDigest, Lock, write_lock
 from tests.engine.recognisers.models.making import (
     ENGLISH,
     TINY_EN,
@@ -47,7 +47,7 @@ def kept(pulled: Path) -> ModelFiles:
 
 def locked(path: Path) -> Path:
     """The folder, with a lock of what lies in it now."""
-    known = {file.name: File(file.stat().st_size, sha256(file)) for file in path.iterdir()}
+    known = {file.name: FileDigest(file.stat().st_size, sha256(file)) for file in path.iterdir()}
     write_lock(path, Lock("some/thing", "hub", "0" * 40, known))
     return path
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.recognisers.speech.cutting import LONGEST, PAUSE, Cutter, Piece
+from engine.recognisers.speech.cutting import LONGEST, PAUSE, Cutter, SpeechPiece
 from engine.recognisers.speech.detection import FRAME_SAMPLES, FRAME_SECONDS
 
 FRAME = 2 * FRAME_SAMPLES
@@ -17,13 +17,13 @@ def is_speech(pcm: bytes) -> list[bool]:
     return [any(pcm[start : start + FRAME]) for start in range(0, len(pcm), FRAME)]
 
 
-def cut(pcm: bytes, block: int = 8000) -> list[Piece]:
+def cut(pcm: bytes, block: int = 8000) -> list[SpeechPiece]:
     cutter = Cutter(is_speech)
     pieces = [piece for start in range(0, len(pcm), block) for piece in cutter.push(pcm[start : start + block])]
     return pieces + list(cutter.flush())
 
 
-def frames(piece: Piece) -> int:
+def frames(piece: SpeechPiece) -> int:
     return len(piece.pcm) // FRAME
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFace
 
 from engine.dialects.words import prose
-from engine.recognisers.speech.sentences import PAUSE, SHORTEST_WORD, in_order, later, segments, whole_words, word
+from engine.recognisers.speech.sentences import (
+    PAUSE,
+    SHORTEST_WORD,
+    WordPiece,
+    in_order,
+    later,
+    segments,
+    whole_words,
+    word,
+)
 from engine.transcript import Segment, Word
 from tests.services.whisper import base
 
@@ -119,29 +128,19 @@ def test_a_word_is_moved_and_nothing_else_of_it() -> None:
     assert later(Word("a", 1.0, 1.5, 0.9, "A", language="en"), 2.25) == Word("a", 3.25, 3.75, 0.9, "A", language="en")
 
 
-@dataclass
-class Piece:
-    """What faster-whisper calls a word."""
-
-    word: str
-    start: float = 0.0
-    end: float = 0.0
-    probability: float = 1.0
-
-
 @cache
 def tokenizer() -> HuggingFace:
     """Whisper's own, of all languages."""
     return HuggingFace.from_file(str(base() / "tokenizer.json"))
 
 
-def pieces(text: str, language: str) -> list[Piece]:
+def pieces(text: str, language: str) -> list[WordPiece]:
     """The pieces that faster-whisper itself makes of a text, each a second long."""
     whisper = Tokenizer(tokenizer(), multilingual=True, task="transcribe", language=language)
     found, tokens = whisper.split_to_word_tokens(whisper.encode(text))
     cut = [{"word": one, "tokens": its} for one, its in zip(found, tokens, strict=True)]
     merge_punctuations(cut, "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、")  # noqa: RUF001 (its own defaults)
-    return [Piece(str(one["word"]), at, at + 1) for at, one in enumerate(one for one in cut if one["word"])]
+    return [WordPiece(str(one["word"]), at, at + 1, 1.0) for at, one in enumerate(one for one in cut if one["word"])]
 
 
 @pytest.mark.parametrize(
@@ -178,12 +177,12 @@ def test_running_text_is_what_whisper_wrote(language: str, text: str) -> None:
 
 
 def test_a_word_of_several_pieces_spans_their_time_and_is_as_sure_as_they_are_on_average() -> None:
-    twenty, three = Piece(" Twenty", 1.0, 1.25, 0.5), Piece("-three", 1.25, 2.0, 1.0)
+    twenty, three = WordPiece(" Twenty", 1.0, 1.25, 0.5), WordPiece("-three", 1.25, 2.0, 1.0)
     assert list(whole_words([twenty, three])) == [Word("twenty-three", 1.0, 2.0, 0.75, "Twenty-three")]
 
 
 def test_a_sign_of_a_script_without_spaces_is_a_word_that_no_space_precedes() -> None:
-    signs = [Piece("你", 0.0, 0.5), Piece("好", 0.5, 1.0)]
+    signs = [WordPiece("你", 0.0, 0.5, 1.0), WordPiece("好", 0.5, 1.0, 1.0)]
     assert list(whole_words(signs)) == [
         Word("你", 0.0, 0.5, 1.0, "你", spaced=False),
         Word("好", 0.5, 1.0, 1.0, "好", spaced=False),
@@ -191,7 +190,7 @@ def test_a_sign_of_a_script_without_spaces_is_a_word_that_no_space_precedes() ->
 
 
 def test_a_first_piece_without_a_space_is_a_word_and_none_is_no_word() -> None:
-    assert [one.spaced for one in whole_words([Piece("Yes")])] == [True]
+    assert [one.spaced for one in whole_words([WordPiece("Yes", 0.0, 0.0, 1.0)])] == [True]
     assert list(whole_words([])) == []
 
 

@@ -12,11 +12,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import RecogniserUnavailable
 from engine.events import LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.passes import Hypothesis, Pass
 from engine.recognisers.workers import live_worker as worker
-from engine.recognisers.workers.worker import Unloadable
 from engine.transcript import Model, Word
 
 MODULE = "tests.engine.recognisers.whisper.standin"
@@ -34,7 +34,7 @@ class Standin:
     spec: Spec
     model: Model = MODEL
 
-    def hear(self, wanted: Pass, options: LiveOptions) -> Hypothesis:
+    def transcribe(self, wanted: Pass, options: LiveOptions) -> Hypothesis:
         if wanted.final:
             self._fail()
         return Hypothesis(words(wanted), "en")
@@ -58,7 +58,7 @@ def words(wanted: Pass) -> tuple[Word, ...]:
 
 def load(spec: Spec, passes: int) -> Standin:
     if spec == MISSING:
-        raise Unloadable("it is not there")
+        raise RecogniserUnavailable("it is not there")
     return Standin(spec)
 
 

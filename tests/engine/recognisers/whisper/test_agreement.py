@@ -21,7 +21,7 @@ def said(text: str, start: float = 0.0) -> tuple[Word, ...]:
 def heard(*passes: str, until: float = NEVER_TOO_LATE) -> LocalAgreement:
     agreement = LocalAgreement()
     for text in passes:
-        agreement = agreement.hear(said(text), until)
+        agreement = agreement.update(said(text), until)
     return agreement
 
 
@@ -63,7 +63,7 @@ def test_the_last_pass_over_all_of_it_knows_better() -> None:
 def test_a_pass_with_more_words_where_others_are_settled_adds_none_there() -> None:
     agreement = heard("nine nine", "nine nine")
     crowded = (*said("a b", 0.0), Word("c", 0.3, 0.5, 1.0), *said("ten", 2.0))
-    assert text(agreement.hear(crowded, NEVER_TOO_LATE).words) == "nine nine ten"
+    assert text(agreement.update(crowded, NEVER_TOO_LATE).words) == "nine nine ten"
 
 
 def test_what_was_told_is_not_said_again() -> None:
@@ -89,10 +89,10 @@ def test_nothing_that_comes_changes_a_settled_word(
 ) -> None:
     agreement = LocalAgreement()
     for guess in before:
-        agreement = agreement.hear(guess, until)
+        agreement = agreement.update(guess, until)
     settled = agreement.settled
     for guess in after:
-        agreement = agreement.hear(guess, until)
+        agreement = agreement.update(guess, until)
         assert agreement.words[: len(settled)] == settled
 
 
@@ -101,7 +101,7 @@ def test_nothing_that_comes_changes_a_settled_word(
 def test_words_come_in_order_and_none_before_what_was_told(passes: list[list[Word]], until: float) -> None:
     agreement, told = LocalAgreement(), 0.0
     for guess in passes:
-        agreement = agreement.hear(guess, until)
+        agreement = agreement.update(guess, until)
         starts = [told, *(word.start for word in agreement.words)]
         assert all(earlier <= later for earlier, later in pairwise(starts))
         if agreement.settled:
@@ -112,5 +112,5 @@ def test_words_come_in_order_and_none_before_what_was_told(passes: list[list[Wor
 @settings(deadline=None)
 @given(st.lists(words, max_size=8))
 def test_the_same_pass_twice_settles_all_of_it(guess: list[Word]) -> None:
-    once = LocalAgreement().hear(guess, NEVER_TOO_LATE)
-    assert once.hear(guess, NEVER_TOO_LATE).settled == once.words
+    once = LocalAgreement().update(guess, NEVER_TOO_LATE)
+    assert once.update(guess, NEVER_TOO_LATE).settled == once.words

@@ -43,7 +43,7 @@ def listen(pcm: bytes, options: LiveOptions = OPTIONS) -> Iterator[LiveEvent]:
 def passes(channel: LiveChannel, options: LiveOptions) -> Iterator[LiveEvent]:
     while channel.wants():
         wanted = channel.begin()
-        _, told = channel.heard(wanted, whisper().hear(wanted, options), took=0.0, now=0.0)
+        _, told = channel.complete(wanted, whisper().transcribe(wanted, options), took=0.0, now=0.0)
         yield from told
 
 
@@ -114,14 +114,14 @@ def test_silence_noise_and_a_tone_have_no_words() -> None:
 
 
 def test_a_stretch_too_short_to_be_heard_has_no_words() -> None:
-    assert whisper().hear(Pass(1.0, bytes(100), final=True), OPTIONS).words == ()
+    assert whisper().transcribe(Pass(1.0, bytes(100), final=True), OPTIONS).words == ()
 
 
 def test_hotwords_decide_how_a_name_is_written() -> None:
     line = next(line for line in clip("en/bennet").lines if line.text == "Mr. Bennet replied that he had not.")
     speech = clip("en/bennet").pcm()[int(line.start * RATE) * 2 : int(line.end * RATE) * 2]
     plain, helped = (
-        whisper().hear(Pass(0.0, speech, final=True), LiveOptions(hotwords=hotwords)).words
+        whisper().transcribe(Pass(0.0, speech, final=True), LiveOptions(hotwords=hotwords)).words
         for hotwords in ((), ("Bennet", "Netherfield"))
     )
     assert (texts(plain)[1], texts(helped)[1]) == ("bennett", "bennet")
@@ -132,14 +132,14 @@ def test_passes_in_several_threads_hear_what_each_is_about() -> None:
     cut = [clip("demo").pcm()[int(one.start * RATE) * 2 : int(one.end * RATE) * 2] for one in lines] * 2
     wanted = [Pass(0.0, pcm, final=True) for pcm in cut]
     with ThreadPoolExecutor(2) as threads:
-        heard = [texts(one.words) for one in threads.map(partial(whisper().hear, options=OPTIONS), wanted)]
+        heard = [texts(one.words) for one in threads.map(partial(whisper().transcribe, options=OPTIONS), wanted)]
     assert heard[:3] == heard[3:]
     assert [word for words in heard[:3] for word in words] == said("demo")
 
 
 def test_the_built_in_sample_is_understood_and_tells_what_passes_cost() -> None:
-    heard = whisper().hear(Pass(0.0, sample(), final=True), OPTIONS)
+    heard = whisper().transcribe(Pass(0.0, sample(), final=True), OPTIONS)
     assert " ".join(texts(heard.words)) == "if nobody answers the door we will try again later"
-    costs = measure(whisper().hear, 2)
+    costs = measure(whisper().transcribe, 2)
     assert costs.final > 0
     assert costs.interim > 0

@@ -62,7 +62,7 @@ class Listener:
     def make_passes(self) -> Iterator[LiveEvent]:
         while self.channel.wants():
             wanted = self.channel.begin()
-            record, told = self.channel.heard(wanted, self._hypothesis(wanted), self.took, self._now)
+            record, told = self.channel.complete(wanted, self._hypothesis(wanted), self.took, self._now)
             self.records.append(record)
             yield from told
 
@@ -243,7 +243,7 @@ def test_what_is_over_waits_since_its_audio_was_complete_and_is_told_in_order() 
     one = listener(options, in_time=False)
     assert [type(event) for event in one.push(sound((LOUD, 1), (QUIET, 2), (LOUD, 1), (QUIET, 2)))] == [SpeechStarted]
     assert one.channel.waiting_since == pytest.approx(1.3, abs=0.11)
-    assert one.channel.unheard == pytest.approx(2.5, abs=0.5)
+    assert one.channel.waiting_seconds == pytest.approx(2.5, abs=0.5)
     told = [type(event) for event in one.make_passes()]
     assert told == [Final, UtteranceEnded, SpeechStarted, Final, UtteranceEnded]
     assert (one.channel.waiting_since, one.channel.is_idle) == (None, True)
@@ -257,8 +257,8 @@ def test_a_stretch_that_is_over_before_its_interim_pass_is_told_once_as_final() 
     late = one.channel.begin()  # without waiting for the other
     assert (early.final, late.final) == (False, True)
     assert one.channel.wants() is None
-    assert one.channel.heard(early, Hypothesis((Word("early", 0.0, 0.6, 1.0),), "en"), 0.1, 1.2)[1] == []
-    ((told),) = one.channel.heard(late, Hypothesis((Word("late", 0.0, 0.6, 1.0),), "en"), 0.1, 1.3)[1]
+    assert one.channel.complete(early, Hypothesis((Word("early", 0.0, 0.6, 1.0),), "en"), 0.1, 1.2)[1] == []
+    ((told),) = one.channel.complete(late, Hypothesis((Word("late", 0.0, 0.6, 1.0),), "en"), 0.1, 1.3)[1]
     assert isinstance(told, Final)
     assert [word.text for word in told.words] == ["late"]
     assert one.channel.is_idle

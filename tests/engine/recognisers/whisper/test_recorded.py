@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 
 from engine.errors import EngineError
-from engine.recognisers.base import Options, Progress, untold
+from engine.recognisers.base import Progress, RecognitionOptions
 from engine.recognisers.speech.windows import Samples, samples
 from engine.recognisers.whisper.decoding import Decoder, Encoded, placement
-from engine.recognisers.whisper.hearing import Hearing, Sound, Window
 from engine.recognisers.whisper.language import Languages
 from engine.recognisers.whisper.quality import DecodingResult
 from engine.recognisers.whisper.recorded import Whisper
+from engine.recognisers.whisper.stretch import Sound, StretchTranscription, Window
 from engine.transcript import Channel, GapReason, Transcript, Word
 from tests.clips import RATE, Clip, audioeval, clip, clips, sounds
 from tests.engine.recognisers.tiny import TINY
 from tests.services.whisper import base
 
 BASE = replace(TINY, model="", name="base")
-ANYTHING = Options()
+ANYTHING = RecognitionOptions()
 
 
 class Recorded:
@@ -57,7 +57,9 @@ def multilingual() -> Whisper:
     return Whisper(replace(BASE, model=str(base())))
 
 
-def hear(whisper: Whisper, *channels: bytes, options: Options = ANYTHING, progress: Progress = untold) -> Transcript:
+def hear(
+    whisper: Whisper, *channels: bytes, options: RecognitionOptions = ANYTHING, progress: Progress | None = None
+) -> Transcript:
     return whisper.transcribe(Recorded(*channels), options, progress)
 
 
@@ -126,13 +128,13 @@ def test_what_a_window_leaves_out_is_heard_again_in_its_place() -> None:
     speech = clip("demo").pcm()
     sound = Sound(speech)
     (span,) = sound.windows(switching=False)
-    hearing = Hearing(Forgetful(tiny().decoder), (), sound)
-    assert list(hearing.first([Window(span, "en")])) == [pytest.approx(sound.seconds)]
-    forgotten = [word.text for word in hearing.words]
-    hearing.again()
+    stretch = StretchTranscription(Forgetful(tiny().decoder), (), sound)
+    assert list(stretch.decode([Window(span, "en")])) == [pytest.approx(sound.seconds)]
+    forgotten = [word.text for word in stretch.words]
+    stretch.decode_again()
     assert len(forgotten) < 12
-    assert wrong([word.text for word in hearing.words], plain(clip("demo").text)) <= 2
-    assert hearing.gaps(0, 0.0) == []
+    assert wrong([word.text for word in stretch.words], plain(clip("demo").text)) <= 2
+    assert stretch.gaps(0, 0.0) == []
 
 
 class Forgetful:
@@ -181,12 +183,12 @@ class Looping:
 def test_a_loop_is_heard_again_at_higher_temperatures_then_left_out_with_a_warning() -> None:
     sound = Sound(clip("demo").pcm())
     decoder = Looping()
-    hearing = Hearing(decoder, (), sound)
-    list(hearing.first([Window(span, "en") for span in sound.windows(switching=False)]))
-    hearing.again()
-    assert hearing.words == ()
+    stretch = StretchTranscription(decoder, (), sound)
+    list(stretch.decode([Window(span, "en") for span in sound.windows(switching=False)]))
+    stretch.decode_again()
+    assert stretch.words == ()
     assert decoder.temperatures == {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
-    gaps = hearing.gaps(1, 100.0)
+    gaps = stretch.gaps(1, 100.0)
     assert {(gap.channel, gap.reason) for gap in gaps} == {(1, GapReason.REPETITIVE)}
     assert sum(gap.end - gap.start for gap in gaps) == pytest.approx(sum(one.seconds for one in sound.speech), abs=1)
     assert all(100 <= gap.start < gap.end <= 100 + sound.seconds for gap in gaps)
@@ -240,8 +242,8 @@ def test_other_languages_are_told_apart_too(language: str) -> None:
 
 def test_candidates_restrict_the_detection() -> None:
     german = clips("de")[0].pcm()
-    assert only(hear(multilingual(), german, options=Options(languages=("es", "de-AT")))).language == "de"
-    forced = Languages(multilingual().decoder, Options(languages=("es-MX",)))
+    assert only(hear(multilingual(), german, options=RecognitionOptions(languages=("es", "de-AT")))).language == "de"
+    forced = Languages(multilingual().decoder, RecognitionOptions(languages=("es-MX",)))
     assert forced.of([samples(german)]) == ["es"]
     language, likely = forced.told({"es": 5})
     assert language == "es"
@@ -250,7 +252,7 @@ def test_candidates_restrict_the_detection() -> None:
 
 
 def test_a_named_language_is_not_questioned_nor_said_to_be_detected() -> None:
-    channel = only(hear(multilingual(), clips("es")[0].pcm(), options=Options(language="es-419")))
+    channel = only(hear(multilingual(), clips("es")[0].pcm(), options=RecognitionOptions(language="es-419")))
     assert (channel.language, channel.language_confidence) == ("es", None)
 
 
@@ -260,7 +262,7 @@ def test_a_model_of_one_language_never_says_that_it_detected_it() -> None:
 
 def test_where_languages_change_each_word_tells_its_own() -> None:
     turns = [clips("es")[0], clips("de")[0], clip("demo"), clips("fr")[0]]
-    channel = only(hear(multilingual(), sounds.joined(turns).pcm, options=Options(code_switching=True)))
+    channel = only(hear(multilingual(), sounds.joined(turns).pcm, options=RecognitionOptions(code_switching=True)))
     told = list(dict.fromkeys(word.language for word in channel.words))
     assert told == ["es", "de", "en", "fr"]
     assert channel.language == "en"
@@ -300,19 +302,19 @@ def test_equal_audio_makes_equal_transcripts_whatever_was_heard_before() -> None
 
 def test_phrases_to_listen_for_and_a_prompt_do_not_disturb_it() -> None:
     prompted = Whisper(replace(TINY, prompt="A message on the answering machine."))
-    channel = only(hear(prompted, clip("demo").pcm(), options=Options(hotwords=("calling", "Outspoken"))))
+    channel = only(hear(prompted, clip("demo").pcm(), options=RecognitionOptions(hotwords=("calling", "Outspoken"))))
     assert wrong(texts(channel), plain(clip("demo").text)) <= 1
 
 
 def test_a_name_is_spelt_as_the_phrase_that_is_listened_for() -> None:
     austen = clip("real/austen-0870").pcm()
     assert "dashwoode" in [
-        word.text for word in only(hear(tiny(), austen, options=Options(hotwords=("Dashwoode",)))).words
+        word.text for word in only(hear(tiny(), austen, options=RecognitionOptions(hotwords=("Dashwoode",)))).words
     ]
 
 
 def test_of_many_phrases_to_listen_for_the_first_are_told_which_leave_room_for_what_is_said() -> None:
-    many = Options(hotwords=tuple(f"name number {number}" for number in range(500)))
+    many = RecognitionOptions(hotwords=tuple(f"name number {number}" for number in range(500)))
     assert (
         wrong(
             [word.text for word in only(hear(tiny(), clip("demo").pcm(), options=many)).words], plain(clip("demo").text)

@@ -18,7 +18,7 @@ import pytest
 from engine.audio.decode import decode
 from engine.errors import Busy, RecogniserUnavailable, WorkerDied
 from engine.events import Broken, Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
-from engine.recognisers.whisper.live_session import MOST_UNHEARD
+from engine.recognisers.whisper.live_session import MAX_WAITING_SECONDS
 from engine.recognisers.workers.live_pool import NICENESS, LivePool
 from engine.recognisers.workers.live_recognition import PassMade, PooledRecognition
 from engine.recognisers.workers.memory import MemoryBudget
@@ -323,10 +323,10 @@ async def test_what_is_heard_late_is_taken_in_up_to_a_bound_and_then_its_caller_
         with locked(tmp_path / "lock"):
             recognition = await pool.open("held", replace(OPTIONS, interim=False))
             told = asyncio.create_task(listened(recognition, sound() * 10))
-            await until(lambda: recognition.duration > MOST_UNHEARD)
+            await until(lambda: recognition.duration > MAX_WAITING_SECONDS)
             done, _ = await asyncio.wait({told}, timeout=0.2)
             assert not done
-            assert recognition.duration < MOST_UNHEARD + 15
+            assert recognition.duration < MAX_WAITING_SECONDS + 15
         assert len(finals(await told)) == 30
 
 

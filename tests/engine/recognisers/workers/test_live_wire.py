@@ -8,6 +8,7 @@ from engine.events import Broken, Final, Finished, LiveOptions, Partial, SpeechS
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.recognisers.workers import live_wire as wire
+from engine.recognisers.workers.wire import Unloadable
 from engine.request import FailureCode, RawFormat
 from engine.transcript import Model, Word
 
@@ -25,17 +26,17 @@ def carried(frame: bytes) -> tuple[int, bytes, bytes]:
 @pytest.mark.parametrize(
     "message",
     [
-        wire.Open(Spec(5, "/m", "m", threads=2), OPTIONS, 60.0),
-        wire.Open(Spec(), LiveOptions(), 60.0),
-        wire.Measure(Spec(5, "/m", "m")),
-        wire.Audio(b"\x00\xff" * 100),
-        wire.Finalize(None),
-        wire.Finalize(1),
-        wire.Finish(),
-        wire.Close(),
+        wire.OpenMessage(Spec(5, "/m", "m", threads=2), OPTIONS, 60.0),
+        wire.OpenMessage(Spec(), LiveOptions(), 60.0),
+        wire.MeasureMessage(Spec(5, "/m", "m")),
+        wire.AudioMessage(b"\x00\xff" * 100),
+        wire.FinalizeMessage(None),
+        wire.FinalizeMessage(1),
+        wire.FinishMessage(),
+        wire.CloseMessage(),
     ],
 )
-def test_a_message_arrives_as_it_was_sent(message: wire.Message) -> None:
+def test_a_message_arrives_as_it_was_sent(message: wire.LiveMessage) -> None:
     session, kind, body = carried(wire.pack_message(7, message))
     assert (session, wire.unpack_message(kind, body)) == (7, message)
 
@@ -44,7 +45,7 @@ def test_a_message_arrives_as_it_was_sent(message: wire.Message) -> None:
     "answer",
     [
         wire.Opened(Model("id", "name", "1.0", "arch")),
-        wire.Unloadable(),
+        Unloadable(),
         wire.Measured(Costs(0.1, 0.2)),
         wire.Step(0, 0.0, 1, (), PassRecord(True, 4.0, 0.3, 17.5, 2), 17.0),
         wire.Step(0, 0.0, 1, ()),
@@ -63,6 +64,6 @@ def test_a_message_arrives_as_it_was_sent(message: wire.Message) -> None:
         ),
     ],
 )
-def test_an_answer_arrives_as_it_was_given(answer: wire.Answer) -> None:
+def test_an_answer_arrives_as_it_was_given(answer: wire.LiveAnswer) -> None:
     session, _, body = carried(wire.pack_answer(7, answer))
     assert (session, wire.unpack_answer(body)) == (7, answer)

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import RecogniserUnavailable
-from engine.recognisers.workers.memory import Holding, MemoryBudget, Why, peak_memory, to_unload
+from engine.recognisers.workers.memory import Holding, MemoryBudget, UnloadReason, peak_memory, to_unload
 
 
 async def _gone() -> None:
     """Nothing to wait for."""
 
 
-def unload(why: Why) -> Coroutine[Any, Any, None]:
+def unload(why: UnloadReason) -> Coroutine[Any, Any, None]:
     return _gone()
 
 

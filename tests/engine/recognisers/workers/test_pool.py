@@ -16,7 +16,7 @@ import pytest
 
 from engine.audio.decode import AudioInfo
 from engine.errors import AudioError, WorkerDied
-from engine.recognisers.base import Options, Spec
+from engine.recognisers.base import RecognitionOptions, Spec
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.pool import Pool, Transcribe
 from engine.request import RawFormat
@@ -262,7 +262,7 @@ def test_what_libraries_print_does_not_reach_the_pool() -> None:
         "answers = worker.private_stdout()\nprint('noise', flush=True)\nos.write(1, b'more noise')\n"
         "worker.serve(sys.stdin.buffer, answers)\n"
     )
-    task = wire.pack_task(wire.Look(str(DEMO), None))
+    task = wire.pack_task(wire.ProbeTask(str(DEMO), None))
     done = subprocess.run([sys.executable, "-c", noisy], input=task, capture_output=True, check=True)
     answer = wire.unpack_answer(done.stdout[wire.HEAD_BYTES :])
     assert answer == AudioInfo(11.12, channels=1, sample_rate=16000, codec="flac", container="flac")
@@ -289,12 +289,12 @@ ANSWERS = [
     AudioInfo(None, 1, 8000, "g729", "g729"),
     wire.Unusable("empty"),
     wire.Unloadable(),
-    wire.Heard(12.5),
+    wire.ProgressReport(12.5),
 ]
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_answers_survive_the_wire(answer: wire.Answer | wire.Heard) -> None:
+def test_answers_survive_the_wire(answer: wire.Answer | wire.ProgressReport) -> None:
     packed = wire.pack_answer(answer)
     assert wire.body_bytes(packed[: wire.HEAD_BYTES]) == len(packed) - wire.HEAD_BYTES
     assert wire.unpack_answer(packed[wire.HEAD_BYTES :]) == answer
@@ -303,10 +303,14 @@ def test_answers_survive_the_wire(answer: wire.Answer | wire.Heard) -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        wire.Look("a", RAW),
-        wire.Hear("a", None, split=True, spec=TINY, options=Options("en", ("Dashwood",))),
-        wire.Hear(
-            "a", None, split=False, spec=Spec(model="/m"), options=Options(languages=("es",), code_switching=True)
+        wire.ProbeTask("a", RAW),
+        wire.TranscribeTask("a", None, split=True, spec=TINY, options=RecognitionOptions("en", ("Dashwood",))),
+        wire.TranscribeTask(
+            "a",
+            None,
+            split=False,
+            spec=Spec(model="/m"),
+            options=RecognitionOptions(languages=("es",), code_switching=True),
         ),
     ],
 )

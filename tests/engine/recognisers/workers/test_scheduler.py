@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from engine.errors import AudioError, RecogniserUnavailable
+from engine.jobs.observers import JobMetrics
 from engine.jobs.recognition import Recognition
 from engine.recognisers.base import Spec
-from engine.recognisers.workers.memory import MemoryBudget, Why
+from engine.recognisers.workers.memory import MemoryBudget, UnloadReason
 from engine.recognisers.workers.pool import Pool, Transcribe
-from engine.recognisers.workers.scheduler import Moved
+from engine.recognisers.workers.scheduler import LoadChange
 from engine.request import Failed, FailureCode, RawFormat, Request
 from tests.engine.audio.encoding import CLIPS, DEMO
 from tests.engine.recognisers.tiny import TINY
@@ -35,13 +37,13 @@ Make = Callable[..., Awaitable[Pool]]
 
 
 @pytest.fixture
-def told() -> list[Moved]:
+def told() -> list[LoadChange]:
     """What the pool said of loading and unloading."""
     return []
 
 
 @pytest.fixture
-async def make(told: list[Moved]) -> AsyncIterator[Make]:
+async def make(told: list[LoadChange]) -> AsyncIterator[Make]:
     """Start a pool; it is stopped in the end."""
     pools: list[Pool] = []
 
@@ -80,7 +82,7 @@ def hearers() -> set[int]:
     return {pid for pid in children() if b"--nice" in command(pid)}
 
 
-def said(told: list[Moved]) -> list[str]:
+def said(told: list[LoadChange]) -> list[str]:
     return [f"{one.recogniser} {one.why}" for one in told]
 
 
@@ -93,7 +95,9 @@ async def gone(pid: int) -> None:
         os.close(end)
 
 
-async def test_recognisers_live_side_by_side_and_are_loaded_once(make: Make, quiet: str, told: list[Moved]) -> None:
+async def test_recognisers_live_side_by_side_and_are_loaded_once(
+    make: Make, quiet: str, told: list[LoadChange]
+) -> None:
     pool = await make()
     for name in ("small", "large", "small", "large"):
         await pool.transcribe(Transcribe(quiet, name))
@@ -101,13 +105,13 @@ async def test_recognisers_live_side_by_side_and_are_loaded_once(make: Make, qui
     assert len(hearers()) == 2
 
 
-async def test_nothing_is_loaded_before_there_is_work(make: Make, told: list[Moved]) -> None:
+async def test_nothing_is_loaded_before_there_is_work(make: Make, told: list[LoadChange]) -> None:
     await make()
     assert told == []
 
 
 async def test_a_recogniser_without_work_is_unloaded_with_its_process(
-    make: Make, quiet: str, told: list[Moved]
+    make: Make, quiet: str, told: list[LoadChange]
 ) -> None:
     pool = await make(idle=0.05)
     (pid,) = hearers()
@@ -119,10 +123,10 @@ async def test_a_recogniser_without_work_is_unloaded_with_its_process(
 
 
 async def test_one_at_work_is_not_idle_however_long_it_takes(quiet: str, trap: Path) -> None:
-    told: list[Moved] = []
+    told: list[LoadChange] = []
     rested = asyncio.Event()
 
-    def tell(moved: Moved) -> None:
+    def tell(moved: LoadChange) -> None:
         told.append(moved)
         if moved.why == "idle":
             rested.set()
@@ -141,7 +145,9 @@ async def test_one_at_work_is_not_idle_however_long_it_takes(quiet: str, trap: P
     await pool.stop()
 
 
-async def test_to_make_room_what_was_used_least_recently_is_unloaded(make: Make, quiet: str, told: list[Moved]) -> None:
+async def test_to_make_room_what_was_used_least_recently_is_unloaded(
+    make: Make, quiet: str, told: list[LoadChange]
+) -> None:
     pool = await make(memory=100)
     await pool.transcribe(Transcribe(quiet, "large"))
     (pid,) = hearers()
@@ -153,7 +159,7 @@ async def test_to_make_room_what_was_used_least_recently_is_unloaded(make: Make,
     assert said(told) == ["large needed", "small needed", "large memory", "other needed"]
 
 
-async def test_what_is_at_work_is_waited_for(make: Make, quiet: str, trap: Path, told: list[Moved]) -> None:
+async def test_what_is_at_work_is_waited_for(make: Make, quiet: str, trap: Path, told: list[LoadChange]) -> None:
     pool = await make(2, memory=100)
     busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "large", raw=RAW)))
     writer = await opened(trap)
@@ -169,7 +175,7 @@ async def test_what_is_at_work_is_waited_for(make: Make, quiet: str, trap: Path,
 
 
 async def test_who_gives_up_waiting_for_memory_lets_the_next_pass(
-    make: Make, quiet: str, trap: Path, told: list[Moved]
+    make: Make, quiet: str, trap: Path, told: list[LoadChange]
 ) -> None:
     pool = await make(2, memory=100)
     busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "large", raw=RAW)))
@@ -195,24 +201,17 @@ async def test_a_recogniser_larger_than_all_memory_fails_its_own_job_and_no_othe
     assert not isinstance(outcomes[1], BaseException)
 
 
-class Nobody:
-    """A meter that nobody reads."""
-
-    def heard(self, seconds: float) -> None: ...
-
-    def died(self) -> None: ...
-
-
 async def test_a_job_whose_recogniser_is_too_large_ends_with_that_reason(make: Make, quiet: str) -> None:
-    recognition = Recognition(await make(memory=50), Nobody(), max_seconds=PATIENCE)
-    failed = await recognition.hear(Request("id", "deepgram", "nova-3", recogniser="large"), Path(quiet))
+    metrics = JobMetrics(CollectorRegistry(), workers=1)
+    recognition = Recognition(await make(memory=50), metrics, max_seconds=PATIENCE)
+    failed = await recognition.attempt(Request("id", "deepgram", "nova-3", recogniser="large"), Path(quiet))
     assert isinstance(failed, Failed)
     assert failed.code is FailureCode.INTERNAL
     assert f"'large' needs {90 * GIB} bytes of memory" in failed.message
 
 
 async def test_a_model_that_cannot_be_loaded_is_said_without_its_path(
-    make: Make, quiet: str, tmp_path: Path, told: list[Moved]
+    make: Make, quiet: str, tmp_path: Path, told: list[LoadChange]
 ) -> None:
     for file in ("config.json", "model.bin", "tokenizer.json", "vocabulary.json"):
         (tmp_path / file).write_text("{}")
@@ -245,15 +244,15 @@ async def test_who_asks_hears_how_far_it_is(make: Make) -> None:
 
 def test_the_engine_itself_never_loads_what_only_its_workers_need() -> None:
     heavy = "{'faster_whisper', 'ctranslate2', 'onnxruntime', 'huggingface_hub', 'numpy'}"
-    code = f"import sys, engine.app, engine.cli; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, engine.app.daemon, engine.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"
 
 
-async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str, told: list[Moved]) -> None:
+async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str, told: list[LoadChange]) -> None:
     rested = asyncio.Event()
 
-    def tell(moved: Moved) -> None:
+    def tell(moved: LoadChange) -> None:
         told.append(moved)
         if moved.why == "idle":
             rested.set()
@@ -277,7 +276,7 @@ async def test_what_is_kept_and_cannot_be_loaded_is_said_at_once(tmp_path: Path)
     await pool.stop()
 
 
-async def test_what_a_process_took_at_its_peak_is_what_counts(quiet: str, told: list[Moved]) -> None:
+async def test_what_a_process_took_at_its_peak_is_what_counts(quiet: str, told: list[LoadChange]) -> None:
     expected = 1024**2
     budget = MemoryBudget(2 * 1024**2)
     pool = Pool(2, {name: replace(TINY, memory=expected) for name in ("one", "two")}, budget=budget, tell=told.append)
@@ -293,13 +292,15 @@ async def test_what_a_process_took_at_its_peak_is_what_counts(quiet: str, told: 
     await pool.stop()
 
 
-async def test_what_others_hold_is_unloaded_with_their_consent_when_it_is_idle(quiet: str, told: list[Moved]) -> None:
+async def test_what_others_hold_is_unloaded_with_their_consent_when_it_is_idle(
+    quiet: str, told: list[LoadChange]
+) -> None:
     budget = MemoryBudget(100 * GIB)
     pool = Pool(1, RECOGNISERS, budget=budget, tell=told.append)
     await pool.start()
     gave_up = asyncio.Event()
 
-    def unload(why: Why) -> Coroutine[Any, Any, Any]:
+    def unload(why: UnloadReason) -> Coroutine[Any, Any, Any]:
         gave_up.set()
         return asyncio.sleep(0)
 

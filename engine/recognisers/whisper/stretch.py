@@ -1,7 +1,7 @@
-"""One stretch of a channel, decoded window by window, and again where speech was heard that no words came of.
+"""One stretch of a channel, decoded window by window, and again where there is speech that no words came of.
 
-A first hearing takes all windows in batches. Where one of them loops or is a guess its words are dropped; those and
-whatever else is unheard is cut anew and heard again, each part by itself and with Whisper's whole context, at rising
+The first pass takes all windows in batches. Where one of them loops or is a guess its words are dropped; those and
+whatever else is unheard is cut anew and decoded again, each part by itself and with Whisper's whole context, at rising
 temperatures until it makes sense. What is unheard after that is a gap.
 """
 
@@ -31,23 +31,23 @@ from engine.recognisers.whisper.quality import (
 from engine.transcript import Gap, GapReason, Word
 
 LONGEST = 20.0
-"""Seconds of a window at the first hearing. In longer ones Whisper leaves out more, and shorter ones tell it less."""
+"""Seconds of a window in the first pass. In longer ones Whisper leaves out more, and shorter ones tell it less."""
 
 _TURN = 0.5
 """Seconds of silence in which a language may change."""
 
 _LONGEST_AGAIN = 10.0
-"""Seconds of a window at another hearing."""
+"""Seconds of a window in a later pass."""
 
 _EDGE = 0.2
-"""Seconds of sound before and after what is heard again."""
+"""Seconds of sound before and after what is decoded again."""
 
-_HEARINGS = 2
-"""How often what is unheard is heard again: a second hearing may leave a part of it, which is cut anew."""
+_RETRIES = 2
+"""How often what is unheard is decoded again: a retry may leave a part of it, which is cut anew."""
 
 
 class WindowDecoder(Protocol):
-    """What is asked of a Decoder."""
+    """What is needed of a Decoder; the tests have some that fail in known ways."""
 
     @property
     def batch_size(self) -> int: ...
@@ -85,13 +85,13 @@ class Sound:
         """The samples within."""
         return self._samples[max(0, int(span.start * SAMPLE_RATE)) : int(span.end * SAMPLE_RATE)]
 
-    def again(self, hole: Span) -> Iterator[Span]:
+    def windows_of(self, hole: Span) -> Iterator[Span]:
         """Windows of what is unheard, with some sound around them."""
         for piece in pieces(hole, self._samples, SAMPLE_RATE, _LONGEST_AGAIN):
             yield Span(max(0.0, piece.start - _EDGE), min(self.seconds, piece.end + _EDGE))
 
 
-class Hearing:
+class StretchTranscription:
     """Of one stretch. `words` are those that stand so far, in order, each with the code of its window's language; times
     are seconds from the start of the stretch."""
 
@@ -103,27 +103,27 @@ class Hearing:
         self._loops: list[Span] = []
         self.words: tuple[Word, ...] = ()
 
-    def first(self, heard: Sequence[Window]) -> Iterator[float]:
+    def decode(self, cut: Sequence[Window]) -> Iterator[float]:
         """Decode the windows, those of like length together; every item is how many seconds are done."""
-        self._windows = heard
+        self._windows = cut
         words: list[Word] = []
-        done, total = 0.0, sum(window.span.seconds for window in heard)
-        for batch in self._batches(heard):
+        done, total = 0.0, sum(window.span.seconds for window in cut)
+        for batch in self._batches(cut):
             words += self._decoded(batch)
             done += sum(window.span.seconds for window in batch)
             yield self._sound.seconds * done / total
         self.words = filled((), words)
 
-    def again(self) -> None:
-        """Hear again what is unheard."""
+    def decode_again(self) -> None:
+        """What is unheard, a few times."""
         tried: set[Span] = set()
-        for _ in range(_HEARINGS):
+        for _ in range(_RETRIES):
             stand, doubtful = believed(self.words)
             holes = [hole for hole in unheard(self._sound.speech, stand) if hole not in tried]
             if not holes:
                 return
             tried.update(holes)
-            missed = [self._again(span) for hole in holes for span in self._sound.again(hole)]
+            missed = [self._retry(span) for hole in holes for span in self._sound.windows_of(hole)]
             found = [word for window in missed for word in self._decoded_again(window)]
             self.words = filled(filled(stand, found), (word for word in doubtful if not _near(word, found)))
 
@@ -135,10 +135,10 @@ class Hearing:
             for hole in unheard(self._sound.speech, stand, MISSED)
         ]
 
-    def _batches(self, heard: Sequence[Window]) -> Iterator[Sequence[Window]]:
+    def _batches(self, cut: Sequence[Window]) -> Iterator[Sequence[Window]]:
         """Windows of one language and of like length."""
         batch: list[Window] = []
-        for window in sorted(heard, key=lambda one: (one.language, one.span.seconds)):
+        for window in sorted(cut, key=lambda one: (one.language, one.span.seconds)):
             if batch and not self._joins(batch, window):
                 yield batch
                 batch = []
@@ -183,7 +183,7 @@ class Hearing:
         moved = (replace(later(one, window.span.start), language=window.language) for one in result.words)
         return trimmed(moved, self._sound.speech)
 
-    def _again(self, span: Span) -> Window:
+    def _retry(self, span: Span) -> Window:
         """The window, in the language of the one that it lies in."""
         middle = (span.start + span.end) / 2
         nearest = min(self._windows, key=lambda one: abs(middle - (one.span.start + one.span.end) / 2))

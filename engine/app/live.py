@@ -1,0 +1,78 @@
+"""Live speech: worker processes, callbacks and sessions, and how much of it the machine can keep in real time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from engine.live.callbacks import CallbackWriter
+from engine.live.capacity import Capacity
+from engine.live.observers import LiveGauges, LiveLog, LiveMetrics
+from engine.live.sessions import Sessions
+from engine.recognisers.base import Spec
+from engine.recognisers.workers.live_pool import WORKER, LivePool
+from engine.recognisers.workers.live_recognition import PassMade
+from engine.recognisers.workers.memory import MemoryBudget
+from engine.settings import DEFAULT, EngineSettings, usable_cores
+from relay.guard.rules import Rules
+from relay.outbox.store import Database
+
+
+class LiveSpeech:
+    """What the HTTP server needs of live speech: its `sessions`, which may begin inside of `running`."""
+
+    def __init__(
+        self,
+        engine: EngineSettings,
+        database: Database,
+        rules: Rules,
+        specs: Mapping[str, Spec],
+        budget: MemoryBudget,
+        registry: CollectorRegistry,
+        worker: str = WORKER,
+    ) -> None:
+        live, metrics = engine.live, LiveMetrics(registry)
+        threads = {name: max(1, spec.threads) for name, spec in specs.items()}
+        cores = usable_cores()
+        passes = max(1, int(cores) // (live.workers * threads[DEFAULT]))
+        busy = min(cores, live.workers * passes * threads[DEFAULT])
+        capacity = Capacity(busy, live.capacity_share, threads, live.sessions or None)
+
+        def passed(made: PassMade) -> None:
+            metrics.passed(made)
+            capacity.passed(made.recogniser, made.record)
+
+        self._pool = LivePool(
+            specs,
+            workers=live.workers,
+            passes=passes,
+            max_seconds=engine.max_audio_seconds,
+            idle_seconds=engine.models_idle_seconds,
+            budget=budget,
+            tell=passed,
+            worker=worker,
+        )
+        self._callbacks = CallbackWriter(
+            database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
+        )
+        self.sessions = sessions = Sessions(
+            self._pool, self._callbacks, capacity, LiveLog(rules), metrics, clock=database.now
+        )
+        LiveGauges(
+            registry,
+            sessions=lambda: len(sessions),
+            capacity=lambda: capacity.sessions(DEFAULT),
+            lag=lambda: sessions.lag,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Worker processes are there, without recognisers, inside of the block."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._pool.stop)
+            await self._pool.start()
+            stack.push_async_callback(self._callbacks.stop)
+            await self._callbacks.start()
+            yield
