@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.acceptance.speech import RATE
 
 CHUNK_SECONDS = 0.1
+PATIENCE = 30.0
 CHUNK = int(RATE * CHUNK_SECONDS) * 2
 SECOND = RATE * 2
 AUDIO: dict[str, Any] = {"encoding": "linear16", "sample_rate": RATE}
@@ -26,20 +27,21 @@ AUDIO: dict[str, Any] = {"encoding": "linear16", "sample_rate": RATE}
 
 @dataclass
 class Heard:
-    """What a client was told, when, and how its connection ended."""
+    """What a client was told, and how its connection ended. `said` is how many bytes it sent until then."""
 
     messages: list[Any] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     code: int | None = None
     reason: str = ""
-    ended_at: float = 0.0
+    said: int = 0
+    results: threading.Event = field(default_factory=threading.Event)
 
     def tell(self, message: Any) -> None:
         self.messages.append(message)
-        self.times.append(time.monotonic())
+        if message.type == "Results":
+            self.results.set()
 
     def end(self, code: int | None, reason: str | None) -> None:
-        self.code, self.reason, self.ended_at = code, reason or "", time.monotonic()
+        self.code, self.reason = code, reason or ""
 
     def of(self, type_: str) -> list[Any]:
         return [message for message in self.messages if message.type == type_]
@@ -57,29 +59,32 @@ def environment(url: str) -> DeepgramClientEnvironment:
 
 
 def deepgram(url: str, key: str, sound: bytes, heard: Heard, *, stop: bool = True, **options: Any) -> Heard:
-    """With the synchronous client, to the end; without `stop` it only waits for the connection to end."""
+    """With the synchronous client, to the end, which it asks for once it has a result; without `stop` it only waits for
+    the connection to end."""
     client = DeepgramClient(api_key=key, environment=environment(url))
     with client.listen.v1.connect(model="nova-3", **AUDIO | options) as live:
         live.on(EventType.MESSAGE, heard.tell)
         listening = threading.Thread(target=live.start_listening)
         listening.start()
-        _speak(sound, live.send_media)
+        heard.said = _speak(sound, live.send_media)
         if stop:
+            assert heard.results.wait(PATIENCE)
             live.send_close_stream()
         listening.join()
         heard.end(live._websocket.close_code, live._websocket.close_reason)
     return heard
 
 
-def _speak(sound: bytes, send: Callable[[bytes], None]) -> None:
-    """In real time, until nobody listens any more."""
+def _speak(sound: bytes, send: Callable[[bytes], None]) -> int:
+    """In real time, until nobody listens any more. Returns the bytes that were said."""
     began = time.monotonic()
     for number, start in enumerate(range(0, len(sound), CHUNK), 1):
         try:
             send(sound[start : start + CHUNK])
         except ConnectionClosed:
-            return
+            return start
         time.sleep(max(0.0, began + number * CHUNK_SECONDS - time.monotonic()))
+    return len(sound)
 
 
 @asynccontextmanager
@@ -120,7 +125,7 @@ def gladia(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> He
     session = client.start_session(GLADIA | options)
     session.on("message", heard.tell)
     session.on("ended", lambda ended: heard.end(ended.code, ended.reason))
-    assert session.wait_until_ready(30)
+    assert session.wait_until_ready(PATIENCE)
     _speak(sound, session.send_audio)
     session.stop_recording()
     assert session.join(60)
@@ -141,7 +146,7 @@ async def gladia_async(url: str, key: str, sound: bytes, heard: Heard, **options
     session.on("message", heard.tell)
     session.on("connected", lambda _: connected.set())
     session.on("ended", ended)
-    await asyncio.wait_for(connected.wait(), 30)
+    await asyncio.wait_for(connected.wait(), PATIENCE)
     for start in range(0, len(sound), CHUNK):
         session.send_audio(sound[start : start + CHUNK])
         await asyncio.sleep(CHUNK_SECONDS)

@@ -48,7 +48,7 @@ async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event
             for key, status in outbox.watch_streams(connection, alive).items():
                 if status.state is not StreamState.OPEN:
                     alive.discard(key)
-                    say(gone=key, state=status.state, reason=status.reason, at=time.time())
+                    say(gone=key, state=status.state, reason=status.reason)
         for key in alive:
             outbox.end_stream(connection, key)
         notifier.notify()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -18,6 +17,7 @@ import pytest_asyncio
 from gladiaio_sdk.v2.live.generated_types import create_live_v2_callback_message_from_dict
 
 from tests.acceptance.dictation import (
+    PATIENCE,
     SECOND,
     Heard,
     deepgram,
@@ -83,6 +83,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         callback_port,
         outbox__guard__ports=f"{callback_port}, {socket_port}",
         engine__live__capacity_share=100,  # nobody is refused because others have the machine
+        engine__live__liveness_seconds=300,
     )
     async with AsyncExitStack() as stack:
         key = await a_key(stage)
@@ -119,15 +120,15 @@ async def test_deepgrams_client_hears_while_somebody_speaks_what_a_file_would_sa
     if client == "synchronous":
         await asyncio.to_thread(deepgram, world.url, world.key, PCM, heard, vad_events="true", **INTERIM)
     else:
-        await deepgram_async(world.url, world.key, PCM, heard, vad_events="true", **INTERIM)
+        async with deepgram_session(world.url, world.key, heard, vad_events="true", **INTERIM) as live:
+            await speak(live, PCM)
+            assert await asyncio.to_thread(heard.results.wait, PATIENCE)  # before the caller says that it was all
+            await live.send_close_stream()
     assert heard.code == 1000
     assert heard.messages[0].type == "SpeechStarted"
     (metadata,) = heard.of("Metadata")
     assert heard.messages[-1] == metadata
     assert (metadata.sha256, metadata.duration) == (hashlib.sha256(PCM).hexdigest(), 3.2)
-    interims = [at for at, one in zip(heard.times, heard.messages, strict=True) if one.type == "Results"]
-    # Before all of it was spoken: an idle machine takes half a second, one that is busy with other tests most of three.
-    assert interims[0] - heard.times[0] < 3.0
     assert alike(heard.words, await recorded(world)) > 0.8
 
 
@@ -164,7 +165,7 @@ async def test_callbacks_over_a_websocket_are_one_conversation_closed_in_order(w
     assert alike(words, await recorded(world)) > 0.8
 
 
-async def test_a_receiver_that_drops_its_socket_ends_the_callers_within_a_second(world: World) -> None:
+async def test_a_receiver_that_drops_its_socket_ends_the_callers_while_it_speaks(world: World) -> None:
     heard = Heard()
     async with receiving(port=world.socket_port) as receiver:
         options = INTERIM | {"callback": receiver.url, "stop": False}
@@ -172,33 +173,32 @@ async def test_a_receiver_that_drops_its_socket_ends_the_callers_within_a_second
         conversation = await receiver.next()
         await conversation.heard(2)
         conversation.drop()
-        dropped = time.monotonic()
         await speaking
     assert (heard.code, heard.reason.partition(":")[0]) == (1011, "Callback lost")
-    assert heard.ended_at - dropped < 1.0
+    assert heard.said < len(PCM) * 5
     assert receiver.opened.empty()  # nothing reconnects
 
 
-async def closed_after(world: World, dropping: Any) -> float:
-    """How long after that the caller's socket is closed, in seconds."""
+async def heard_after(world: World, dropping: Callable[[Conversation], Awaitable[None]]) -> Heard:
+    """What the caller hears to the end, which it does not ask for."""
     heard = Heard()
-    async with receiving(port=world.socket_port) as receiver:
-        async with deepgram_session(world.url, world.key, heard, callback=receiver.url, **INTERIM) as live:
-            await speak(live, PCM[: 2 * SECOND])
-            conversation = await receiver.next()
-            await conversation.heard(1)
-            began = time.monotonic()
-            await dropping(conversation)
-        took = time.monotonic() - began
-    assert heard.code == 1011
-    return took
+    async with (
+        receiving(port=world.socket_port) as receiver,
+        deepgram_session(world.url, world.key, heard, callback=receiver.url, **INTERIM) as live,
+    ):
+        await speak(live, PCM[: 2 * SECOND])
+        conversation = await receiver.next()
+        await conversation.heard(1)
+        await dropping(conversation)
+    return heard
 
 
 async def test_the_same_for_the_asynchronous_client(world: World) -> None:
     async def drop(conversation: Conversation) -> None:
         conversation.drop()
 
-    assert await closed_after(world, drop) < 1.0
+    heard = await heard_after(world, drop)
+    assert (heard.code, heard.reason.partition(":")[0]) == (1011, "Callback lost")
 
 
 async def test_a_caller_that_drops_has_its_results_finished_and_the_callback_closed(world: World) -> None:
@@ -257,7 +257,8 @@ async def test_a_relay_that_dies_takes_its_socket_and_the_callers_with_it(world:
     async def kill(_: Conversation) -> None:
         await world.relay.kill()
 
-    assert await closed_after(world, kill) < 1.0
+    heard = await heard_after(world, kill)
+    assert (heard.code, heard.reason.partition(":")[0]) == (1011, "Callback lost")
     world.relay = await world.stage.relay()
 
 
@@ -270,10 +271,8 @@ async def test_an_engine_that_dies_has_its_callbacks_finished(world: World) -> N
         await speak(live, PCM[: 2 * SECOND])
         conversation = await receiver.next()
         await conversation.heard(1)
-        killed = time.monotonic()
         await world.engine.kill()
-        assert await conversation.closed() == 1001
-        assert time.monotonic() - killed < 1.0
+        assert await conversation.closed() == 1001  # long before its silence would tell
     world.engine = await engine(world.stage)
 
 
