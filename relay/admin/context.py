@@ -11,7 +11,15 @@ from relay.guard.rules import Rules
 from relay.outbox.model import Method
 from relay.outbox.store import Database
 from relay.queue.retention import Retention
-from relay.service.configfile import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is in force, secrets masked, and where it comes from."""
+
+    setting: str
+    value: object
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Filter:
     until: float | None = None
 
     def given(self) -> dict[str, Any]:
-        """The parts that filter."""
+        """What was asked for, by name; empty: nothing narrows the search."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

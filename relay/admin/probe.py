@@ -1,23 +1,18 @@
-"""One small request to a receiver, sealed, sent and judged as a delivery's first attempt is, and kept by nobody.
+"""A test request to a receiver: a delivery that is sealed, sent and judged as any first attempt is, and kept by nobody.
 
-It goes through the courier itself, so what it comes to is what a delivery would come to.
+What sends it is the courier itself (`relay.app.operators`); here is what it is given, and what is told of the attempt.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 from relay.admin import keys
 from relay.admin.access import Refused, is_missing, origin_of, reading
-from relay.delivery.courier import Courier, Transport
-from relay.guard.rules import Rules
-from relay.guard.url import read
 from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
@@ -33,7 +28,6 @@ from relay.policy.attempt import (
     Retry,
     Timing,
 )
-from relay.policy.outcome import RetryPolicy
 from relay.policy.signing import SigningKey
 
 SMALLEST = 256
@@ -45,13 +39,48 @@ _NOTE = "A test of this callback URL by those who operate the relay. It carries 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to send: a body of `size` bytes, signed by `signing`. `limits` is what is known of the destination."""
+    """What to send: a body of `size` bytes, signed by `signing`. `limits` is what is known of the destination.
+
+    A courier takes it for the outbox: bodies, keys and limits come from here.
+    """
 
     url: str
     method: Method = Method.POST
     size: int = SMALLEST
     signing: tuple[SigningKey, ...] = ()
     limits: BodyLimits = NO_LIMITS_KNOWN
+    id: str = field(default_factory=lambda: f"probe_{secrets.token_hex(8)}")
+
+    def delivery(self) -> Delivery:
+        """What a courier is to deliver, due now."""
+        now = time.time()
+        return Delivery(
+            Lease(0, ""),
+            self.id,
+            origin_of(self.url),
+            self.url,
+            self.method,
+            Kind.FINAL,
+            "application/json",
+            {},
+            None,
+            self.size,
+            created_at=now,
+            due_at=now,
+            attempts=0,
+            lapses=0,
+        )
+
+    async def body(self, _: Delivery) -> bytes:
+        plain = {"event": "relay.probe", "id": self.id, "note": _NOTE, "padding": ""}
+        plain["padding"] = "x" * max(0, self.size - len(json.dumps(plain)))
+        return json.dumps(plain).encode()
+
+    async def keys(self, _: str) -> tuple[SigningKey, ...]:
+        return self.signing
+
+    async def body_limits(self, _: str) -> BodyLimits:
+        return self.limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,62 +126,8 @@ def prepared(database: Database, url: str, method: Method, size: int) -> Probe:
     return Probe(url, method, size, keys.active(database, origin, database.now()), limits)
 
 
-async def send(probe: Probe, transport: Transport, rules: Rules, policy: RetryPolicy, user_agent: str) -> Probed:
-    """Send it, once. The guard judges the URL again, and the address as it is dialled."""
-    id_ = f"probe_{secrets.token_hex(8)}"
-    courier = Courier(
-        source=_ProbePayload(probe, _body(id_, probe.size)),
-        transport=transport,
-        read=partial(read, rules=rules),
-        policy=policy,
-        pointers=None,
-        user_agent=user_agent,
-        dice=random.random,
-    )
-    return _probed(await courier.deliver(_delivery(probe, id_, time.time())))
-
-
-@dataclass(frozen=True, slots=True)
-class _ProbePayload:
-    probe: Probe
-    content: bytes
-
-    async def body(self, _: Delivery) -> bytes:
-        return self.content
-
-    async def keys(self, _: str) -> tuple[SigningKey, ...]:
-        return self.probe.signing
-
-    async def body_limits(self, _: str) -> BodyLimits:
-        return self.probe.limits
-
-
-def _body(id_: str, size: int) -> bytes:
-    plain = {"event": "relay.probe", "id": id_, "note": _NOTE, "padding": ""}
-    plain["padding"] = "x" * max(0, size - len(json.dumps(plain)))
-    return json.dumps(plain).encode()
-
-
-def _delivery(probe: Probe, id_: str, now: float) -> Delivery:
-    return Delivery(
-        Lease(0, ""),
-        id_,
-        origin_of(probe.url),
-        probe.url,
-        probe.method,
-        Kind.FINAL,
-        "application/json",
-        {},
-        None,
-        probe.size,
-        created_at=now,
-        due_at=now,
-        attempts=0,
-        lapses=0,
-    )
-
-
-def _probed(attempt: Attempted) -> Probed:
+def probed(attempt: Attempted) -> Probed:
+    """What is told of the attempt that a probe was."""
     answer, delivery = attempt.answer, attempt.delivery
     verdict, reason, retry_in = _ending(attempt)
     return Probed(

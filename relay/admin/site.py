@@ -32,7 +32,7 @@ _HEADERS = {
 
 
 def application(context: AdminContext, gate: Gate) -> web.Application:
-    """What is served on the admin port."""
+    """Everything on the admin port; the `gate` keeps out whoever shows no token."""
     site = web.Application(
         client_max_size=_LARGEST_REQUEST, middlewares=[_keep_out(gate), api.errors_as_json, console.errors_as_pages]
     )

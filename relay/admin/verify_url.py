@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from relay.guard.address import judge_address
-from relay.guard.resolver import Addresses, Lookup, Resolver
+from relay.guard.resolver import Addresses, Lookup, Resolver, system_lookup
 from relay.guard.rules import ANYWHERE, Refusal, Rules
 from relay.guard.url import LIVE, PRE_RECORDED, public_name, read, rulings
 
@@ -61,7 +61,6 @@ class Judgement:
 
     @property
     def allowed(self) -> bool:
-        """Whether the guard lets the URL through."""
         return self.verdict == "allow"
 
     def told(self) -> dict[str, Any]:
@@ -90,22 +89,24 @@ def masked(url: str) -> str:
     return f"{target.scheme}://{credentials}{target.authority}{path}{mark and mark + _HIDDEN}"
 
 
-async def verify(url: str, *, rules: Rules, lookup: Lookup | None = None, live: bool = False) -> Judgement:
-    """What the guard says of one URL. Without a lookup no name is resolved, and a well-formed public name is allowed;
-    `live` admits ws and wss."""
+async def verify(
+    url: str, *, rules: Rules, live: bool = False, offline: bool = False, lookup: Lookup = system_lookup
+) -> Judgement:
+    """What the guard says of one URL. `live` admits ws and wss; `offline` no name is resolved, and a well-formed public
+    one is allowed."""
     schemes = LIVE if live else PRE_RECORDED
     checks = [_check(one.part, one.found, one.refusal) for one in rulings(url, rules, schemes)]
     target = read(url, rules, schemes)
     if not isinstance(target, Refusal):
-        checks += [_by_name(target.host)] if lookup is None else await _by_addresses(target.host, rules, lookup)
+        checks += [_by_name(target.host)] if offline else await _by_addresses(target.host, rules, lookup)
     denied = next((check for check in checks if check.verdict == "deny"), None)
     if denied:
         return Judgement(url, "deny", denied.rule, denied.message, tuple(checks))
-    return Judgement(url, "allow", OK, _allowed(lookup), tuple(checks))
+    return Judgement(url, "allow", OK, _allowed(offline=offline), tuple(checks))
 
 
 async def verify_lines(
-    lines: Iterable[str | bytes], *, rules: Rules, lookup: Lookup | None = None, live: bool = False
+    lines: Iterable[str | bytes], *, rules: Rules, live: bool = False, offline: bool = False
 ) -> AsyncIterator[Judgement]:
     """One judgement for each line, in order, as it is read. A line holds a URL as a JSON string; any other is denied
     and echoed as it is. Bytes need not be UTF-8."""
@@ -115,7 +116,7 @@ async def verify_lines(
         if url is None:
             yield Judgement(text, "deny", NOT_A_JSON_STRING, 'Write one URL a line, as a JSON string: "https://...".')
         else:
-            yield await verify(url, rules=rules, lookup=lookup, live=live)
+            yield await verify(url, rules=rules, live=live, offline=offline)
 
 
 def _check(part: str, found: str, refusal: Refusal | None) -> Check:
@@ -146,6 +147,6 @@ def _json_string(text: str) -> str | None:
         return None
 
 
-def _allowed(lookup: Lookup | None) -> str:
-    checked = "every address of its host is public or opened" if lookup else "its host was not resolved"
+def _allowed(*, offline: bool) -> str:
+    checked = "its host was not resolved" if offline else "every address of its host is public or opened"
     return f"The URL is allowed; {checked}."

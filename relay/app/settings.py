@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from relay.admin.context import Setting
+from relay.guard.rules import ANYWHERE, Refusal
+from relay.guard.url import Target
+from relay.guard.url import read as read_url
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.queue.retention import Retention
-from relay.service.configfile import Setting, load, origins
+from relay.service.configfile import load, origins
 from relay.service.settings import OutboxSettings, Section
 
 OTHER_SECTIONS = frozenset({"engine"})
@@ -41,7 +45,6 @@ class RetrySettings(Section):
     on_too_large: OnTooLarge = Field(OnTooLarge.RETRY, description="What follows a 413: retry, pointer or dead.")
 
     def policy(self) -> RetryPolicy:
-        """The policy's own form."""
         patient = self.exponential
         schedules: dict[str, Schedule] = {
             "fixed": FixedSchedule(self.retries, self.delay),
@@ -60,7 +63,6 @@ class RetentionSettings(Section):
     audit: float = Field(31536000.0, gt=0, description="What operators did: 365 days.")
 
     def kept(self) -> Retention:
-        """The outbox's own form."""
         return Retention(**self.model_dump())
 
 
@@ -69,7 +71,23 @@ class HttpSettings(Section):
 
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds for name, connection and TLS handshake.")
     exchange_timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for a whole exchange, answer included.")
-    proxy: str = Field("", repr=False, description="The URL of a forward proxy, for WebSockets too; empty for none.")
+    proxy: str = Field("", repr=False, description="http://user:password@host:port of a forward proxy; empty for none.")
+
+    @field_validator("proxy")
+    @classmethod
+    def _can_be_dialled(cls, url: str) -> str:
+        if url and isinstance(found := _proxy_at(url), Refusal):
+            raise ValueError(found.message)
+        return url
+
+    def forward_proxy(self) -> Target | None:
+        """The proxy that is dialled in a receiver's place."""
+        found = _proxy_at(self.proxy) if self.proxy else None
+        return found if isinstance(found, Target) else None
+
+
+def _proxy_at(url: str) -> Target | Refusal:
+    return read_url(url, ANYWHERE, frozenset({"http"}))
 
 
 class StreamsSettings(Section):

@@ -1,7 +1,7 @@
-"""One worker of several, as a process: `python -m relay.app.worker DOOR`, started by `relay run --workers`.
+"""One worker of several, as a process: `python -m relay.app.worker SOCKET`, started by `relay run --workers`.
 
-Its settings come pickled on standard input, so that they are those of its parent, secrets and all, and stand in no list
-of processes. When that ends, the parent has died.
+Its settings come pickled on standard input, so that they are those of its supervisor, secrets and all, and stand in no
+list of processes. When that ends, the supervisor has died.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from relay.service.log import configure
 log = structlog.get_logger()
 
 
-class _Cord(asyncio.Protocol):
-    """Standard input, as long as somebody holds its other end."""
+class _StandardInput(asyncio.Protocol):
+    """Standard input, whose other end the supervisor holds for as long as it lives."""
 
     def __init__(self) -> None:
-        self.cut = asyncio.Event()
+        self.ended = asyncio.Event()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Nobody does any more."""
-        self.cut.set()
+        """Nobody holds it any more."""
+        self.ended.set()
 
 
-async def _work(settings: Configuration, door: Path) -> None:
-    structlog.contextvars.bind_contextvars(worker=door.stem)
-    transport, cord = await asyncio.get_running_loop().connect_read_pipe(_Cord, sys.stdin)
+async def _work(settings: Configuration, socket: Path) -> None:
+    structlog.contextvars.bind_contextvars(worker=socket.stem)
+    transport, stdin = await asyncio.get_running_loop().connect_read_pipe(_StandardInput, sys.stdin)
     try:
-        await app.work(settings, door, cord.cut)
+        await app.work(settings, socket, orphaned=stdin.ended)
     finally:
         transport.close()
 
 
 def main() -> None:
-    """Read the settings, and work until the parent says otherwise."""
-    settings: Configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 (the parent wrote it)
+    """Read the settings, and work until the supervisor says otherwise."""
+    settings: Configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 (the supervisor wrote it)
     configure(settings.relay.log.level, settings.relay.log.format, "relay")
     try:
         uvloop.run(_work(settings, Path(sys.argv[1])))

@@ -1,37 +1,30 @@
-"""`relay run --workers`: a parent that keeps so many relays alive, and speaks for all of them.
+"""The worker processes of one relay: kept alive, polled, and answered for as one.
 
-It delivers nothing itself. Each worker is a whole relay behind a Unix socket of its own; what they share is the
-database, as relays on several machines do.
+A service manager would start and restart them too (systemd does so for template units), but each with a port, a page of
+metrics, a readiness and a console of its own; that all of these are one is what most of this module is for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import aiohttp
 import msgspec
 import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from relay.admin.recent import RecentAttempts
-from relay.app import daemon as app
-from relay.app.daemon import WorkerStatus
+from relay.app.health import STATUS_PATH, WorkerStatus
 from relay.app.settings import Configuration
-from relay.service.configfile import Setting
-from relay.service.health import Check, exposed, routes_for
+from relay.service.health import Check, exposed
 from relay.service.log import Unfailing
-from relay.service.systemd import Supervisor
 from relay.telemetry.merged import merged
 from relay.telemetry.metrics import WorkerMetrics
 
@@ -39,30 +32,29 @@ _FIRST_STATUS_SECONDS, _STATUS_SECONDS = 0.1, 1.0
 _ANSWER_SECONDS = 1.5
 _HUNG_SECONDS = 30.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-_STEADY_SECONDS = 60.0
+_STABLE_SECONDS = 60.0
 _GRACE_SECONDS = 10.0  # to come to an end once everything is drained
 _CHUNK = 1 << 16
 
 log = structlog.get_logger()
 
-_LOST = (aiohttp.ClientError, OSError, TimeoutError)
+_UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class Worker:
-    """One place among them, and the process that fills it now."""
+class WorkerProcess:
+    """One worker of the pool, under a name that its successors keep, and the process that it is now."""
 
     def __init__(self, number: int, folder: Path) -> None:
         self.name = str(number)
         self.in_flight = 0
         self.turns = -1
-        self.well = False
         self.process: Process | None = None
-        self._door = folder / f"{number}.sock"
+        self._socket = folder / f"{number}.sock"
 
     async def start(self, settings: bytes) -> Process:
-        """Fill it. In a session of its own, so that a Ctrl-C at the terminal reaches the parent alone."""
-        self._door.unlink(missing_ok=True)
-        command = (sys.executable, "-m", "relay.app.worker", str(self._door))
+        """In a session of its own, so that a Ctrl-C at the terminal reaches the supervisor alone."""
+        self._socket.unlink(missing_ok=True)
+        command = (sys.executable, "-m", "relay.app.worker", str(self._socket))
         self.process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, start_new_session=True)
         assert self.process.stdin is not None
         self.process.stdin.write(settings)
@@ -74,27 +66,50 @@ class Worker:
             with suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
+    def kill(self, reason: str) -> None:
+        """End it at once, if it lives, and say why."""
+        if self.process is not None:
+            log.error("worker.killed", worker=self.name, reason=reason)
+            self.signal(signal.SIGKILL)
+
     async def ask(self, path: str, accept: str = "") -> tuple[bytes, str]:
-        """What it answers, and of which type. Raises one of `_LOST`."""
+        """What it answers, and of which type. Raises one of `_UNREACHABLE`."""
         timeout = aiohttp.ClientTimeout(_ANSWER_SECONDS)
-        connector = aiohttp.UnixConnector(str(self._door), force_close=True)
+        connector = aiohttp.UnixConnector(str(self._socket), force_close=True)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
             client.get(f"http://worker{path}", headers={"Accept": accept}) as answer,
         ):
             return await answer.read(), answer.headers["Content-Type"]
 
+    async def metrics(self, accept: str) -> str:
+        """Its page of them; empty where it does not answer."""
+        try:
+            return (await self.ask("/metrics", accept))[0].decode()
+        except _UNREACHABLE:
+            return ""
 
-class Crew:
-    """All of them."""
+    async def unready(self) -> str | None:
+        """What it says is wrong with it, if anything."""
+        try:
+            answer, _ = await self.ask("/readyz")
+        except _UNREACHABLE:
+            return "no answer"
+        verdicts: dict[str, str] = msgspec.json.decode(answer)["checks"]
+        return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items() if verdict != "ok") or None
+
+
+class WorkerPool:
+    """Keeps `count` workers alive and asks them how they are. `ready` is set once all have answered; `rounds` counts
+    those in which every one of them has turned."""
 
     def __init__(self, settings: Configuration, count: int, folder: Path, recent: RecentAttempts) -> None:
-        self.workers = [Worker(number, folder) for number in range(count)]
+        self.workers = [WorkerProcess(number, folder) for number in range(count)]
         self.recent = recent
-        self.registry = CollectorRegistry()
-        self.ready = asyncio.Event()  # once all of them have answered
-        self.rounds = 0  # in which every one of them has turned
-        self._metrics = WorkerMetrics(self.registry)
+        self.ready = asyncio.Event()
+        self.rounds = 0
+        self._registry = CollectorRegistry()
+        self._metrics = WorkerMetrics(self._registry)
         self._settings = pickle.dumps(settings)
         self._drain_seconds = settings.relay.drain_seconds
         self._stopping = asyncio.Event()
@@ -105,13 +120,14 @@ class Crew:
         """Until `stop`, and all have drained."""
         async with asyncio.TaskGroup() as group:
             for worker in self.workers:
-                group.create_task(self._keep(worker))
+                group.create_task(self._keep_alive(worker))
 
     def stop(self) -> None:
-        """Have all of them drain."""
+        """Have all of them drain, and do not wait for those that take too long."""
         self._stopping.set()
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(self._drain_seconds + _GRACE_SECONDS, self._kill_undrained)
 
     def kill(self) -> None:
         """Do not wait for any."""
@@ -128,13 +144,17 @@ class Crew:
         """Attempts under way, as last heard."""
         return sum(worker.in_flight for worker in self.workers)
 
-    async def _keep(self, worker: Worker) -> None:
-        """One place, filled again whenever it becomes empty; at once, unless that happens too often."""
+    def _kill_undrained(self) -> None:
+        for worker in self.workers:
+            worker.kill("it did not drain")
+
+    async def _keep_alive(self, worker: WorkerProcess) -> None:
+        """Start it again whenever it ends; after a pause, which grows where that happens often."""
         pause = 0.0
-        while not self._stopping.is_set():
+        while not self.stopping:
             began = time.monotonic()
-            pid, code = await self._see_through(worker)
-            if self._stopping.is_set():
+            pid, code = await self._run_once(worker)
+            if self.stopping:
                 return
             pause = pause_before(pause, lived=time.monotonic() - began)
             log.error("worker.died", worker=worker.name, pid=pid, exit_code=code, again_in=pause)
@@ -143,23 +163,21 @@ class Crew:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
 
-    async def _see_through(self, worker: Worker) -> tuple[int, int]:
-        """The life of one process; returns its id and its exit code."""
+    async def _run_once(self, worker: WorkerProcess) -> tuple[int, int]:
+        """One process from its start to its end; returns its id and its exit code."""
         process = await worker.start(self._settings)
         log.info("worker.started", worker=worker.name, pid=process.pid)
-        attending = asyncio.create_task(self._attend(worker))
-        watching = asyncio.create_task(self._end_in_time(worker))
+        polling = asyncio.create_task(self._poll(worker))
         try:
-            if self._stopping.is_set():  # it was asked before there was a process
+            if self.stopping:  # it was asked before there was a process
                 worker.signal(signal.SIGTERM)
-            await self._copy(process.stdout)
+            await self._forward_log(process.stdout)
             return process.pid, await process.wait()
         finally:
-            attending.cancel()
-            watching.cancel()
-            worker.well, worker.in_flight, worker.process = False, 0, None
+            polling.cancel()
+            worker.process, worker.in_flight = None, 0
 
-    async def _copy(self, stream: asyncio.StreamReader | None) -> None:
+    async def _forward_log(self, stream: asyncio.StreamReader | None) -> None:
         """Whole lines only: those of several workers would run into each other in one pipe."""
         assert stream is not None
         rest = b""
@@ -168,131 +186,44 @@ class Crew:
             self._out.write(lines + newline)
             self._out.flush()
 
-    async def _end_in_time(self, worker: Worker) -> None:
-        await self._stopping.wait()
-        await asyncio.sleep(self._drain_seconds + _GRACE_SECONDS)
-        log.error("worker.killed", worker=worker.name, reason="it did not drain")
-        worker.signal(signal.SIGKILL)
-
-    async def _attend(self, worker: Worker) -> None:
+    async def _poll(self, worker: WorkerProcess) -> None:
         """Ask for its status, again and again. One that hangs is replaced: nobody else would notice."""
-        heard_at = time.monotonic()
+        answered_at = time.monotonic()
         while True:
-            with suppress(*_LOST, msgspec.DecodeError):
-                body, _ = await worker.ask(app.STATUS_PATH)
-                self._hear(worker, msgspec.json.decode(body, type=WorkerStatus))
-                heard_at = time.monotonic()
-            silent = time.monotonic() - heard_at
-            worker.well = worker.well and silent < 2 * _STATUS_SECONDS + _ANSWER_SECONDS
-            if silent > _HUNG_SECONDS:
-                log.error("worker.killed", worker=worker.name, reason=f"no answer for {silent:.0f} s")
-                worker.signal(signal.SIGKILL)
+            with suppress(*_UNREACHABLE, msgspec.DecodeError):
+                body, _ = await worker.ask(STATUS_PATH)
+                self._take(worker, msgspec.json.decode(body, type=WorkerStatus))
+                answered_at = time.monotonic()
+            if (silent := time.monotonic() - answered_at) > _HUNG_SECONDS:
+                worker.kill(f"no answer for {silent:.0f} s")
             await asyncio.sleep(_STATUS_SECONDS if self.ready.is_set() else _FIRST_STATUS_SECONDS)
 
-    def _hear(self, worker: Worker, status: WorkerStatus) -> None:
+    def _take(self, worker: WorkerProcess, status: WorkerStatus) -> None:
         self.recent.add(status.groups)
-        worker.well, worker.in_flight = True, status.in_flight
+        worker.in_flight = status.in_flight
         if status.turns != worker.turns:
             worker.turns = status.turns
             self._turned.add(worker.name)
         if len(self._turned) == len(self.workers):
             self.rounds += 1
             self._turned.clear()
-        if all(one.well for one in self.workers):
+        if all(one.turns >= 0 for one in self.workers):
             self.ready.set()
 
     async def expose(self, accept: str) -> tuple[bytes, str]:
-        """The metrics of all, and the parent's own. One that does not answer is missing from them."""
-        body, content_type = exposed(self.registry, accept)
-        answers = await asyncio.gather(*(_answer(worker.ask("/metrics", accept)) for worker in self.workers))
-        texts = {
-            worker.name: answer[0].decode() for worker, answer in zip(self.workers, answers, strict=True) if answer
-        }
-        return merged({"": body.decode(), **texts}).encode(), content_type
+        """The metrics of all, and the supervisor's own. Those of a worker that does not answer are missing."""
+        own, content_type = exposed(self._registry, accept)
+        texts = await asyncio.gather(*(worker.metrics(accept) for worker in self.workers))
+        named = dict(zip((worker.name for worker in self.workers), texts, strict=True))
+        return merged({"": own.decode(), **named}).encode(), content_type
 
     def checks(self) -> dict[str, Check]:
         """All of them have to be ready."""
-        return {f"worker.{worker.name}": _readiness(worker) for worker in self.workers}
+        return {f"worker.{worker.name}": worker.unready for worker in self.workers}
 
 
 def pause_before(last: float, *, lived: float) -> float:
-    """Seconds until a place is filled again, whose process has lived so long: each time twice as many, until one
-    lasts."""
-    if lived >= _STEADY_SECONDS or not last:
+    """Seconds until a process is started again that has lived so long: each time twice as many, until one lasts."""
+    if lived >= _STABLE_SECONDS or not last:
         return _SHORTEST_PAUSE
     return min(2 * last, _LONGEST_PAUSE)
-
-
-async def _answer(asked: Awaitable[tuple[bytes, str]]) -> tuple[bytes, str] | None:
-    try:
-        return await asked
-    except _LOST:
-        return None
-
-
-def _readiness(worker: Worker) -> Check:
-    async def check() -> str | None:
-        answer = await _answer(worker.ask("/readyz"))
-        if answer is None:
-            return "no answer"
-        verdicts: dict[str, str] = msgspec.json.decode(answer[0])["checks"]
-        return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items() if verdict != "ok") or None
-
-    return check
-
-
-async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) -> None:
-    """Keep `count` workers delivering until SIGTERM or SIGINT, then have them drain. A second signal leaves at once.
-    Raises ConfigError and StoreUnavailable before there is any worker."""
-    database = settings.outbox.database
-    app.announce(settings)
-    await app.prepare(database)
-    await asyncio.to_thread(app.load_secret, database)
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
-        crew = Crew(settings, count, folder, RecentAttempts(database.now()))
-        supervisor = Supervisor(os.environ)
-        _obey_signals(crew, supervisor)
-        metrics = await _serve(stack, settings, crew)
-        place = settings.relay.admin
-        operators = app.operators_site(
-            settings, database, crew.recent, lambda: crew.in_flight, workers=count, in_force=in_force
-        )
-        admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")
-        announcing = asyncio.create_task(
-            _announce(crew, supervisor, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
-        )
-        stack.callback(announcing.cancel)
-        await crew.run()
-    log.info("relay.stopped")
-
-
-async def _serve(stack: AsyncExitStack, settings: Configuration, crew: Crew) -> str:
-    """Metrics and health; returns the address that is bound."""
-    site = web.Application()
-    site.add_routes(routes_for(crew.expose, crew.checks()))
-    return await app.listen(stack, site, settings.relay.host, settings.relay.port, "relay")
-
-
-async def _announce(crew: Crew, supervisor: Supervisor, **addresses: str) -> None:
-    """Once all are well; and feed the watchdog as long as all of them turn."""
-    await crew.ready.wait()
-    log.info("relay.ready", workers=len(crew.workers), **addresses)
-    supervisor.ready()
-    await supervisor.feed(lambda: crew.rounds)
-
-
-def _obey_signals(crew: Crew, supervisor: Supervisor) -> None:
-    loop = asyncio.get_running_loop()
-
-    def obey(number: signal.Signals) -> None:
-        if crew.stopping:
-            log.warning("relay.stopped", reason="second signal")
-            crew.kill()
-            os._exit(128 + number)
-        log.info("relay.draining", in_flight=crew.in_flight)
-        supervisor.stopping()
-        crew.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, obey, number)

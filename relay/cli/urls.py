@@ -17,7 +17,6 @@ from relay.admin.times import size, span
 from relay.admin.verify_url import Judgement, verify, verify_lines
 from relay.app.settings import Configuration
 from relay.cli.terminal import Config, Exit, Json, safe, settings
-from relay.guard.resolver import Lookup, system_lookup
 from relay.outbox.model import Method
 
 commands = typer.Typer()
@@ -48,29 +47,30 @@ def verify_url(
         raise typer.BadParameter("--probe: for http and https URLs given as arguments, whose names are resolved")
     if not probe and (method, bytes_) != (Method.POST, probing.SMALLEST):
         raise typer.BadParameter("--method and --bytes are those of --probe, without which nothing is sent")
-    chosen, lookup = settings(config), None if offline else system_lookup
+    chosen = settings(config)
+    rules = chosen.outbox.guard.rules()
     if urls == ["-"]:
-        asyncio.run(_judge_lines(chosen, lookup, live=live, as_json=as_json))
+        asyncio.run(_judge_lines(chosen, live=live, offline=offline, as_json=as_json))
         return
     codes = []
     for url in urls:
-        judgement = asyncio.run(verify(url, rules=chosen.outbox.guard.rules(), lookup=lookup, live=live))
+        judgement = asyncio.run(verify(url, rules=rules, live=live, offline=offline))
         probed = asyncio.run(_probe(chosen, url, method, bytes_)) if probe and judgement.allowed else None
         _tell(judgement, probed, as_json=as_json)
         codes.append(_code(judgement, probed))
     raise typer.Exit(max(codes))
 
 
-async def _judge_lines(chosen: Configuration, lookup: Lookup | None, *, live: bool, as_json: bool) -> None:
+async def _judge_lines(chosen: Configuration, *, live: bool, offline: bool, as_json: bool) -> None:
     rules = chosen.outbox.guard.rules()
-    async for judgement in verify_lines(sys.stdin.buffer, rules=rules, lookup=lookup, live=live):
+    async for judgement in verify_lines(sys.stdin.buffer, rules=rules, live=live, offline=offline):
         print(judgement.as_json() if as_json else judgement.as_text(), flush=True)
 
 
 async def _probe(chosen: Configuration, url: str, method: Method, bytes_: int) -> Probed:
-    from relay.app import daemon as app
+    from relay.app import operators
 
-    return await app.probe(chosen, url, method, bytes_)
+    return await operators.probe(chosen, url, method, bytes_)
 
 
 def _code(judgement: Judgement, probed: Probed | None) -> Exit:

@@ -22,8 +22,8 @@ from relay.delivery.stream_session import Gateway, StreamSession
 from relay.delivery.stream_state import NOWHERE
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import KillReason
-from relay.policy.attempt import Attempted, Reason
-from relay.queue.streams import Finish, HeldStream, LiveStreams, News
+from relay.policy.attempt import Attempted, Finish, HeldStream, Reason
+from relay.queue.streams import LiveStreams, News
 from relay.service.loop import Loop, LoopObserver, turning
 
 _GATHER_SECONDS = 0.02
@@ -46,12 +46,12 @@ class StreamObserver(Protocol):
 @dataclass(frozen=True, slots=True)
 class StreamPace:
     """How often the loops turn, in seconds. `poll` is the safety net under a lost notification; `hold` is how
-    long a stream stays held without a word, which is said three times as often; `goodbye` is what receivers have to
-    answer one when the relay stops."""
+    long a stream stays held without a word, which is said three times as often; `closing` is what receivers have to
+    answer a close when the relay stops."""
 
     poll: float = 0.25
     hold: float = 10.0
-    goodbye: float = 6.0
+    closing: float = 6.0
 
 
 class StreamSettler:
@@ -142,7 +142,7 @@ class StreamCarrier:
         self._observer = observer
         self._wake = wake
         self._sockets = sockets
-        self._goodbye = pace.goodbye
+        self._closing = pace.closing
         self._sessions: dict[int, StreamSession] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._settler = StreamSettler(gateway.store, observer, self._settled, self._let_go)
@@ -267,7 +267,7 @@ class StreamCarrier:
             session.state.leave()
             session.stir()
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=self._goodbye)
+            await asyncio.wait(self._tasks.values(), timeout=self._closing)
         for id_, session in self._sessions.items():
             if not self._tasks[id_].done():  # it waits for a receiver that reads nothing
                 self._tasks[id_].cancel()

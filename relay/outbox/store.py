@@ -160,7 +160,7 @@ class Database(Protocol):
         """Epoch seconds on the clock that decides what is due: this host's for a file, else the server's."""
 
     def files(self, connection: Connection) -> Files:
-        """How large it is."""
+        """How many bytes it takes, and has left."""
 
     def tidy(self, connection: Connection) -> bool:
         """Give a little of what was freed back to the disk; returns whether there is more."""

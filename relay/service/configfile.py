@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,15 +20,6 @@ CONFIG_VARIABLE = "OUTSPOKEN_CONFIG"
 
 Model = TypeVar("Model", bound=BaseModel)
 Tree = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting as it is in force, secrets masked, and where it comes from."""
-
-    setting: str
-    value: object
-    origin: str
 
 
 def load(model: type[Model], path: Path | None, environ: Mapping[str, str], others: frozenset[str]) -> Model:

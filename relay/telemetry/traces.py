@@ -9,7 +9,7 @@ from relay.service.traces import Spans
 
 
 class AttemptSpans:
-    """An observer of attempts."""
+    """Hears of attempts. A span waits for its exporter, and is dropped where that falls behind."""
 
     def __init__(self, spans: Spans) -> None:
         self._spans = spans

@@ -26,7 +26,6 @@ from relay.admin.overview import Overview
 from relay.admin.probe import Probed
 from relay.admin.times import Moment
 from relay.admin.verify_url import Judgement
-from relay.guard.resolver import system_lookup
 
 _AN_HOUR_AGO = Moment(ago=3600.0)
 _TROUBLES = 20
@@ -101,7 +100,7 @@ def _cancel(context: AdminContext, actor: Actor, asked: requests.SelectionReques
 
 
 def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> responses.Done:
-    """Nothing happens until the steps are taken."""
+    """Takes the steps, unless it is a `dry_run`: without that nothing happens."""
     last = deque(steps, maxlen=1) if not dry_run else ()
     run, done = (last[0].run, last[0].done) if last else ("", 0)
     return responses.Done(dry_run=dry_run, run=run, done=done, **plan.said())
@@ -155,12 +154,11 @@ def _handover(new: NewKey) -> responses.Handover:
 
 
 def _verify_url(context: AdminContext, _: Actor, asked: requests.UrlRequest) -> Judgement:
-    lookup = None if asked.offline else system_lookup
-    return asyncio.run(judging.verify(asked.url, rules=context.rules, lookup=lookup, live=asked.live))
+    return asyncio.run(judging.verify(asked.url, rules=context.rules, live=asked.live, offline=asked.offline))
 
 
 def _probe(context: AdminContext, _: Actor, asked: requests.ProbeRequest) -> Probed:
-    judgement = asyncio.run(judging.verify(asked.url, rules=context.rules, lookup=system_lookup))
+    judgement = asyncio.run(judging.verify(asked.url, rules=context.rules))
     if not judgement.allowed:
         raise Refused(f"url: {judgement.message}")
     return asyncio.run(_sent(context, asked))

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.admin.audit import Act
+from relay.admin.context import Setting
 from relay.admin.diagnosis import Trouble
 from relay.admin.doctor import Finding
 from relay.admin.inspection import AttemptRecord, Details, Happened
 from relay.admin.keys import KeyInfo
 from relay.admin.overview import Destination, Tally
 from relay.queue.retention import Pruned
-from relay.service.configfile import Setting
 
 
 @dataclass(frozen=True, slots=True)

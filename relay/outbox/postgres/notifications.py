@@ -19,10 +19,10 @@ class PostgresNotifier:
     """Nothing is left to do: the server notifies at the commit."""
 
     def notify(self) -> None:
-        """Nothing."""
+        """Does nothing: a trigger notifies when the transaction commits."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Holds nothing."""
 
 
 class PostgresListener:

@@ -20,13 +20,13 @@ from relay.policy.attempt import Attempted, Delivery, Lease
 from relay.queue.deliveries import Claims, DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
-from tests.relay.delivery.surroundings import Couriers, full_disk
+from tests.relay.delivery.doubles import Couriers, full_disk
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
 PATIENCE = 5.0  # seconds before a test gives up
 
 
-class Stand:
+class Harness:
     """A dispatcher whose couriers wait to be let through, and whose settlements are written when a test says so."""
 
     def __init__(self, outbox: DeliveryQueue, slots: Slots) -> None:
@@ -58,14 +58,14 @@ class Stand:
                 await asyncio.sleep(0)
 
 
-def stand(outbox: DeliveryQueue, in_all: int = 10, per_destination: int = 10) -> Stand:
-    return Stand(outbox, Slots(in_all, per_destination))
+def harness(outbox: DeliveryQueue, in_all: int = 10, per_destination: int = 10) -> Harness:
+    return Harness(outbox, Slots(in_all, per_destination))
 
 
 @pytest.fixture
-async def standing(outbox: DeliveryQueue) -> AsyncIterator[Stand]:
+async def ten_slots(outbox: DeliveryQueue) -> AsyncIterator[Harness]:
     """One with room for ten."""
-    one = stand(outbox)
+    one = harness(outbox)
     yield one
     await one.dispatcher.drain(0)
 
@@ -83,11 +83,11 @@ def every(prefix: str, count: int) -> list[str]:
 
 async def test_never_more_attempts_are_in_flight_than_allowed(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(30))
-    one = stand(outbox, in_all=3)
+    one = harness(outbox, in_all=3)
     await one.dispatcher.run_once()
     await one.dispatcher.run_once()
     assert one.dispatcher.in_flight == 3
-    one.couriers.open(*every("d", 30))
+    one.couriers.let_through(*every("d", 30))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 3
     assert set(states(database).values()) == {"delivered"}
@@ -96,24 +96,24 @@ async def test_never_more_attempts_are_in_flight_than_allowed(database: Database
 
 async def test_never_more_to_one_destination_than_its_cap(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(40, HOG, "h"), *many(3, OTHER, "o"))
-    one = stand(outbox, in_all=20, per_destination=4)
+    one = harness(outbox, in_all=20, per_destination=4)
     await one.dispatcher.run_once()
     await asyncio.sleep(0)
     assert one.couriers.at_once == {"http://hog.example:80": 4, "http://other.example:80": 3, "all": 7}
-    one.couriers.open(*every("h", 40), *every("o", 3))
+    one.couriers.let_through(*every("h", 40), *every("o", 3))
     await one.deliver_all(database)
     assert one.couriers.most == {"http://hog.example:80": 4, "http://other.example:80": 3, "all": 7}
 
 
 async def test_several_relays_share_the_cap_of_a_destination(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(40, HOG, "h"))
-    one = stand(outbox, in_all=20, per_destination=16)
+    one = harness(outbox, in_all=20, per_destination=16)
     one.share = 0
     assert await one.dispatcher.run_once() == 0
     one.share = 4
     await one.dispatcher.run_once()
     assert one.dispatcher.in_flight == 4
-    one.couriers.open(*every("h", 40))
+    one.couriers.let_through(*every("h", 40))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 4
 
@@ -122,10 +122,10 @@ async def test_what_waits_when_the_share_is_taken_away_starts_when_it_is_back(
     database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(3, HOG, "h"))
-    one = stand(outbox, in_all=20, per_destination=1)
+    one = harness(outbox, in_all=20, per_destination=1)
     await one.dispatcher.run_once()
     one.share = 0
-    one.couriers.open(*every("h", 3))
+    one.couriers.let_through(*every("h", 3))
     await one.ended(1)
     assert one.dispatcher.in_flight == 0
     one.share = 1
@@ -135,13 +135,13 @@ async def test_what_waits_when_the_share_is_taken_away_starts_when_it_is_back(
 
 async def test_a_destination_that_hangs_holds_a_handful_and_no_more(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(200, HOG, "h"))
-    one = stand(outbox, in_all=100, per_destination=4)
+    one = harness(outbox, in_all=100, per_destination=4)
     for _ in range(20):
         await one.dispatcher.run_once()
     assert one.dispatcher.in_flight == 4
     assert Counter(states(database).values()) == {"pending": 196, "leased": 4}
     put(database, *many(5, OTHER, "o"))
-    one.couriers.open(*every("o", 5))
+    one.couriers.let_through(*every("o", 5))
     await one.dispatcher.run_once()
     await one.ended(1)
     assert one.couriers.most["http://other.example:80"] == 4
@@ -152,22 +152,22 @@ async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(
     database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(60, HOG, "h"))
-    one = stand(outbox, in_all=10, per_destination=4)
+    one = harness(outbox, in_all=10, per_destination=4)
     await one.dispatcher.run_once()
-    one.couriers.open(*every("h", 3))
+    one.couriers.let_through(*every("h", 3))
     await one.ended(3)
     await one.dispatcher.run_once()
     assert Counter(states(database).values())["leased"] - len(one.settler.waiting) == 4 + 2 * 3
     assert one.dispatcher.in_flight == 4
-    one.couriers.open(*every("h", 60))
+    one.couriers.let_through(*every("h", 60))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 4
 
 
 async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(1100, HOG, "h"))
-    one = stand(outbox, in_all=600, per_destination=600)
-    one.couriers.open(*every("h", 1100))
+    one = harness(outbox, in_all=600, per_destination=600)
+    one.couriers.let_through(*every("h", 1100))
     for _ in range(4):
         await one.dispatcher.run_once()
         await one.ended(0)
@@ -182,11 +182,11 @@ async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: D
 async def test_slots_that_become_free_are_filled_in_turn(database: Database, outbox: DeliveryQueue) -> None:
     hosts = [f"http://{name}.example/" for name in "abc"]
     put(database, *(delivery for host in hosts for delivery in many(4, host, host[7])))
-    one = stand(outbox, in_all=3, per_destination=4)
+    one = harness(outbox, in_all=3, per_destination=4)
     await one.dispatcher.run_once()
     await asyncio.sleep(0)
     assert sorted(one.couriers.started) == ["a1", "b1", "c1"]
-    one.couriers.open(*(f"{name}{number}" for name in "abc" for number in range(1, 5)))
+    one.couriers.let_through(*(f"{name}{number}" for name in "abc" for number in range(1, 5)))
     await one.deliver_all(database)
     rounds = [sorted(one.couriers.started[index : index + 3]) for index in range(0, 12, 3)]
     assert rounds == [[f"{name}{number}" for name in "abc"] for number in range(1, 5)]
@@ -194,29 +194,29 @@ async def test_slots_that_become_free_are_filled_in_turn(database: Database, out
 
 async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(6, HOG, "h"))
-    one = stand(outbox, in_all=2, per_destination=6)
+    one = harness(outbox, in_all=2, per_destination=6)
     await one.dispatcher.run_once()
-    one.couriers.open("h1")
+    one.couriers.let_through("h1")
     await one.ended(1)
     await asyncio.sleep(0)
     assert one.couriers.started == ["h1", "h2", "h3"]
     await one.dispatcher.drain(0)
 
 
-async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Database, standing: Stand) -> None:
+async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Database, ten_slots: Harness) -> None:
     put(database, new("d1"))
-    await standing.dispatcher.run_once()
-    assert not standing.wake.is_set()
-    standing.couriers.open("d1")
+    await ten_slots.dispatcher.run_once()
+    assert not ten_slots.wake.is_set()
+    ten_slots.couriers.let_through("d1")
     async with asyncio.timeout(PATIENCE):
-        await standing.wake.wait()
-    assert standing.dispatcher.in_flight == 0
+        await ten_slots.wake.wait()
+    assert ten_slots.dispatcher.in_flight == 0
 
 
 async def test_a_stream_has_one_in_flight(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(1, 9)))
-    one = stand(outbox)
-    one.couriers.open(*every("s", 8))
+    one = harness(outbox)
+    one.couriers.let_through(*every("s", 8))
     await one.deliver_all(database)
     assert one.couriers.started == every("s", 8)
     assert one.couriers.most["all"] == 1
@@ -230,7 +230,7 @@ async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone
     database: Database, outbox: DeliveryQueue, state: str
 ) -> None:
     put(database, *many(6, HOG, "h"), *many(2, OTHER, "o"))
-    one = stand(outbox, in_all=2, per_destination=6)
+    one = harness(outbox, in_all=2, per_destination=6)
     await one.dispatcher.run_once()
     assert set(states(database).values()) == {"leased"}
     rows(database, "UPDATE destinations SET state = ? WHERE origin LIKE '%hog%'", state)
@@ -238,7 +238,7 @@ async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone
     await one.dispatcher.run_once()
     assert Counter(states(database).values()) == {"pending": 5, "leased": 3}
     assert rows(database, "SELECT sum(lapses), sum(attempts) FROM deliveries") == [(0, 0)]
-    one.couriers.open(*every("h", 6), *every("o", 2))
+    one.couriers.let_through(*every("h", 6), *every("o", 2))
     await one.ended(3)
     await one.settler.run_once()
     assert sorted(one.couriers.started) == ["h1", "o1", "o2"]
@@ -250,7 +250,7 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, *many(3, HOG, "h"))
-    one = stand(outbox, in_all=1, per_destination=3)
+    one = harness(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
     rows(database, "UPDATE destinations SET state = 'paused'")
     with full_disk():
@@ -289,9 +289,9 @@ async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
 
 async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(3))
-    one = stand(outbox, in_all=1, per_destination=3)
+    one = harness(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
-    one.couriers.open("d1")
+    one.couriers.let_through("d1")
     await one.ended(1)
     rows(database, "UPDATE deliveries SET lease_until = 1.0")
     await one.dispatcher.renew()  # d1 is unsettled, d2 under way, d3 ahead
@@ -305,7 +305,7 @@ async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Pa
     with closing(producer.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(1):
-            await stand(outbox).dispatcher.renew()
+            await harness(outbox).dispatcher.renew()
         other.execute("ROLLBACK")
 
 
@@ -314,7 +314,7 @@ async def test_leases_that_were_taken_over_are_counted(database: Database, outbo
     abandoned = DeliveryQueue(database, lease=-1.0)
     await abandoned.claim(3, {}, 3)
     await abandoned.close()
-    one = stand(outbox)
+    one = harness(outbox)
     assert await one.dispatcher.run_once() == 3
     assert [one.dispatcher.take_lapsed(), one.dispatcher.take_lapsed()] == [3, 0]
     await one.dispatcher.drain(0)
@@ -323,16 +323,16 @@ async def test_leases_that_were_taken_over_are_counted(database: Database, outbo
 # --- draining
 
 
-async def test_draining_waits_for_the_attempts_under_way(database: Database, standing: Stand) -> None:
+async def test_draining_waits_for_the_attempts_under_way(database: Database, ten_slots: Harness) -> None:
     put(database, *many(2))
-    await standing.dispatcher.run_once()
-    draining = asyncio.create_task(standing.dispatcher.drain(60))
-    standing.couriers.open("d1")
+    await ten_slots.dispatcher.run_once()
+    draining = asyncio.create_task(ten_slots.dispatcher.drain(60))
+    ten_slots.couriers.let_through("d1")
     await asyncio.wait([draining], timeout=0.05)
     assert not draining.done()
-    standing.couriers.open("d2")
+    ten_slots.couriers.let_through("d2")
     await draining
-    await standing.settler.run_once()
+    await ten_slots.settler.run_once()
     assert set(states(database).values()) == {"delivered"}
 
 
@@ -340,13 +340,13 @@ async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothi
     database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(5))
-    one = stand(outbox, in_all=2, per_destination=5)
+    one = harness(outbox, in_all=2, per_destination=5)
     await one.dispatcher.run_once()
     draining = asyncio.create_task(one.dispatcher.drain(60))
     async with asyncio.timeout(PATIENCE):
         while Counter(states(database).values())["pending"] < 3:
             await asyncio.wait([draining], timeout=0.005)
-    one.couriers.open(*every("d", 5))
+    one.couriers.let_through(*every("d", 5))
     await draining
     await one.settler.run_once()
     assert one.couriers.started == ["d1", "d2"]
@@ -357,9 +357,9 @@ async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
     database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(2))
-    one = stand(outbox)
+    one = harness(outbox)
     await one.dispatcher.run_once()
-    one.couriers.open("d1")
+    one.couriers.let_through("d1")
     await one.dispatcher.drain(0.05)
     await one.settler.run_once()
     assert states(database) == {"d1": "delivered", "d2": "pending"}
@@ -394,7 +394,7 @@ async def test_draining_ends_though_nothing_can_be_given_back(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, *many(2))
-    one = stand(outbox, in_all=1)
+    one = harness(outbox, in_all=1)
     await one.dispatcher.run_once()
     with full_disk():
         await one.dispatcher.drain(0)
@@ -404,7 +404,7 @@ async def test_draining_ends_though_nothing_can_be_given_back(
 
 async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: DeliveryQueue) -> None:
     async with asyncio.timeout(1):
-        await stand(outbox).dispatcher.drain(60)
+        await harness(outbox).dispatcher.drain(60)
 
 
 # --- in any order
@@ -463,7 +463,7 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
                 case "claim":
                     await dispatcher.run_once()
                 case ("end", index) if couriers.started:
-                    couriers.open(couriers.started[index % len(couriers.started)])
+                    couriers.let_through(couriers.started[index % len(couriers.started)])
                 case ("block", index):
                     source.blocked = frozenset("abcd"[index])
                 case _:

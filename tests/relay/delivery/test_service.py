@@ -23,26 +23,26 @@ from relay.queue.deliveries import DeliveryQueue
 from relay.telemetry.metrics import Metrics
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, many, new, put, rows, states
-from tests.relay.delivery.surroundings import full_disk
+from tests.relay.delivery.doubles import full_disk
 
 # So slow that a test which needs a poll, a renewal or a second count never ends.
 ASLEEP = Pace(poll=60, renew=60)
 
 
-class Door:
-    """A receiver that takes what comes while it is open."""
+class Receiver:
+    """Takes what comes while it is open."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.open.set()
-        self.knocked = asyncio.Event()
+        self.reached = asyncio.Event()
         self.down = ""  # the beginning of the ids that it answers with 500
         self.sent: list[str] = []
 
     async def send(self, envelope: Envelope) -> Answer:
         id_ = dict(envelope.headers)["webhook-id"]
         self.sent.append(id_)
-        self.knocked.set()
+        self.reached.set()
         await self.open.wait()
         return answer(500 if self.down and id_.startswith(self.down) else 200)
 
@@ -51,7 +51,7 @@ class Relay:
     """A service with everything but HTTP."""
 
     def __init__(self, database: Database, outbox: DeliveryQueue, pace: Pace = ASLEEP, stats: float = 60.0) -> None:
-        self.door = Door()
+        self.receiver = Receiver()
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
         self.metrics = Metrics(10)  # knows every loop by name
@@ -62,7 +62,7 @@ class Relay:
         settler = Settler(outbox, self.tell, wake)
         courier = Courier(
             source=outbox,
-            transport=self.door,
+            transport=self.receiver,
             read=partial(read, rules=Rules(networks=(ip_network("127.0.0.0/8"),)), schemes=PRE_RECORDED),
             policy=RetryPolicy(),
             pointers=None,
@@ -147,16 +147,16 @@ async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Da
 async def test_stopping_lets_the_attempt_under_way_finish(database: Database, outbox: DeliveryQueue) -> None:
     put(database, new("d1"))
     relay, notifier = Relay(database, outbox), database.notifier()
-    relay.door.open.clear()
+    relay.receiver.open.clear()
     async with relay.running() as task:
-        await relay.door.knocked.wait()
+        await relay.receiver.reached.wait()
         relay.service.stop()
         assert relay.service.draining
         put(database, new("late"))
         notifier.notify()
         await asyncio.wait([task], timeout=0.05)
         assert not task.done()
-        relay.door.open.set()
+        relay.receiver.open.set()
         await task
     notifier.close()
     assert states(database) == {"d1": "delivered", "late": "pending"}
@@ -165,9 +165,9 @@ async def test_stopping_lets_the_attempt_under_way_finish(database: Database, ou
 async def test_stopping_gives_back_what_does_not_finish_in_time(database: Database, outbox: DeliveryQueue) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox)
-    relay.door.open.clear()
+    relay.receiver.open.clear()
     async with relay.running(drain_seconds=0.05):
-        await relay.door.knocked.wait()
+        await relay.receiver.reached.wait()
     assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("pending", 0, 1)]
 
 
@@ -198,11 +198,11 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
 ) -> None:
     put(database, new("d1"))
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60))
-    relay.door.open.clear()
+    relay.receiver.open.clear()
     async with relay.running() as task:
-        await relay.door.knocked.wait()
+        await relay.receiver.reached.wait()
         with full_disk():
-            relay.door.open.set()
+            relay.receiver.open.set()
             while not any(line.get("operation") == "settle" for line in log):
                 await asyncio.wait([task], timeout=0.01)
         assert await relay.delivered() == "d1"
@@ -252,7 +252,7 @@ async def test_a_backlog_far_beyond_what_one_claim_brings_is_worked_off(
         for _ in range(600):
             await relay.delivered()
     assert set(states(database).values()) == {"delivered"}
-    assert len(relay.door.sent) == 600
+    assert len(relay.receiver.sent) == 600
 
 
 async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Database, outbox: DeliveryQueue) -> None:
@@ -260,7 +260,7 @@ async def test_a_stream_arrives_in_order_without_waiting_for_a_poll(database: Da
     relay = Relay(database, outbox)
     async with relay.running():
         assert [await relay.delivered() for _ in range(10)] == [f"s{number}" for number in range(10)]
-    assert relay.door.sent == [f"s{number}" for number in range(10)]
+    assert relay.receiver.sent == [f"s{number}" for number in range(10)]
 
 
 async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
@@ -268,17 +268,17 @@ async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
 ) -> None:
     put(database, *many(300), *many(20, "http://fine.example/", "f"))
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60))
-    relay.door.down = "d"
+    relay.receiver.down = "d"
     async with relay.running() as task:
         told: list[str] = []
         while sum(id_.startswith("f") for id_ in told) < 20:
             told.append(await relay.delivered())
         while Counter(states(database).values())["leased"]:
             await asyncio.wait([task], timeout=0.01)
-        sent = len(relay.door.sent)
+        sent = len(relay.receiver.sent)
         polls = relay.turns["claim", True]
         while relay.turns["claim", True] < polls + 3:
             await asyncio.wait([task], timeout=0.01)
-        assert len(relay.door.sent) == sent < 20 + 100
+        assert len(relay.receiver.sent) == sent < 20 + 100
     assert rows(database, "SELECT sum(attempts), sum(lapses) FROM deliveries") == [(sent, 0)]
     assert rows(database, "SELECT failures, pause FROM destinations WHERE id = 1") == [(5, 30.0)]

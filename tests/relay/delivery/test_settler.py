@@ -19,10 +19,10 @@ from relay.service.loop import Loop, turning
 from relay.telemetry.metrics import Metrics
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
-from tests.relay.delivery.surroundings import CountedStore, full_disk
+from tests.relay.delivery.doubles import CountedStore, full_disk
 
 
-class Told:
+class Observer:
     """What observers heard, batch by batch, and where the deliveries stood in that moment."""
 
     def __init__(self, database: Database) -> None:
@@ -35,13 +35,13 @@ class Told:
         self.batches.put_nowait([attempt.delivery.id for attempt in attempts])
 
     def ids(self) -> list[str]:
-        """All that was told since the last call."""
+        """All that it heard since the last call."""
         return [id_ for _ in range(self.batches.qsize()) for id_ in self.batches.get_nowait()]
 
 
 @pytest.fixture
-def told(database: Database) -> Told:
-    return Told(database)
+def observer(database: Database) -> Observer:
+    return Observer(database)
 
 
 async def claim(database: Database, outbox: DeliveryQueue, count: int) -> tuple[Delivery, ...]:
@@ -63,55 +63,57 @@ async def running(settler: Settler) -> AsyncIterator[None]:
 
 
 async def test_what_ended_together_is_written_in_one_transaction_and_told_in_one_go(
-    database: Database, outbox: DeliveryQueue, told: Told
+    database: Database, outbox: DeliveryQueue, observer: Observer
 ) -> None:
     store = CountedStore(outbox)
-    settler = Settler(store, told, asyncio.Event())
+    settler = Settler(store, observer, asyncio.Event())
     enter(settler, *await claim(database, outbox, 5))
     assert len(settler.waiting) == 5
     await settler.run_once()
     assert store.batches == [5]
     assert settler.waiting == []
-    assert told.batches.get_nowait() == ["d1", "d2", "d3", "d4", "d5"]
-    assert told.batches.empty()
+    assert observer.batches.get_nowait() == ["d1", "d2", "d3", "d4", "d5"]
+    assert observer.batches.empty()
 
 
-async def test_observers_hear_only_of_what_is_on_disk(database: Database, outbox: DeliveryQueue, told: Told) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+async def test_an_observer_hears_only_of_what_is_on_disk(
+    database: Database, outbox: DeliveryQueue, observer: Observer
+) -> None:
+    settler = Settler(outbox, observer, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
-    assert told.ids() == []
+    assert observer.ids() == []
     assert states(database) == {"d1": "leased"}
     await settler.run_once()
-    assert told.ids() == ["d1"]
-    assert told.states == [{"d1": "delivered"}]
+    assert observer.ids() == ["d1"]
+    assert observer.states == [{"d1": "delivered"}]
 
 
-async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: DeliveryQueue, told: Told) -> None:
+async def test_with_nothing_to_write_nothing_is_written_or_told(outbox: DeliveryQueue, observer: Observer) -> None:
     store = CountedStore(outbox)
-    await Settler(store, told, asyncio.Event()).run_once()
+    await Settler(store, observer, asyncio.Event()).run_once()
     assert store.batches == []
-    assert told.batches.empty()
+    assert observer.batches.empty()
 
 
 async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_share_one_write(
-    database: Database, outbox: DeliveryQueue, told: Told
+    database: Database, outbox: DeliveryQueue, observer: Observer
 ) -> None:
     store = CountedStore(outbox)
-    settler = Settler(store, told, asyncio.Event())
+    settler = Settler(store, observer, asyncio.Event())
     first, *others = await claim(database, outbox, 6)
     async with running(settler), asyncio.timeout(5):
         enter(settler, first)
-        assert await told.batches.get() == ["d1"]
+        assert await observer.batches.get() == ["d1"]
         enter(settler, *others)
-        assert await told.batches.get() == ["d2", "d3", "d4", "d5", "d6"]
+        assert await observer.batches.get() == ["d2", "d3", "d4", "d5", "d6"]
     assert store.batches == [1, 5]
 
 
 @on_sqlite
 async def test_a_disk_that_was_full_for_a_while_loses_nothing(
-    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, observer: Observer, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+    settler = Settler(outbox, observer, asyncio.Event())
     first, second, third = await claim(database, outbox, 3)
     enter(settler, first, second)
     with full_disk():
@@ -119,10 +121,10 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
         await settler.run_once()
     assert settler.failing
     assert len(settler.waiting) == 2
-    assert told.ids() == []
+    assert observer.ids() == []
     enter(settler, third)
     await settler.run_once()
-    assert told.ids() == ["d1", "d2", "d3"]
+    assert observer.ids() == ["d1", "d2", "d3"]
     assert not settler.failing
     assert settler.take_stale() == 0
     assert set(states(database).values()) == {"delivered"}
@@ -134,26 +136,26 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
 
 @on_sqlite
 async def test_the_loop_itself_tries_again_when_a_write_failed(
-    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, observer: Observer, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+    settler = Settler(outbox, observer, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
     with full_disk():
         await settler.run_once()
     async with running(settler), asyncio.timeout(5):
-        assert await told.batches.get() == ["d1"]
+        assert await observer.batches.get() == ["d1"]
 
 
 async def test_an_attempt_that_cannot_be_written_as_it_was_is_settled_without_its_details_and_holds_up_no_other(
-    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, observer: Observer, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+    settler = Settler(outbox, observer, asyncio.Event())
     first, odd, last = await claim(database, outbox, 3)
     enter(settler, first)
     settler.add(replace(attempted(odd), answer=answer(200, peer="\udcff")))
     enter(settler, last)
     await settler.run_once()
-    assert told.ids() == ["d1", "d2", "d3"]
+    assert observer.ids() == ["d1", "d2", "d3"]
     assert set(states(database).values()) == {"delivered"}
     kept = "SELECT outcome, status, peer, detail FROM attempts JOIN deliveries USING (seq) WHERE id = 'd2'"
     assert rows(database, kept) == [("success", None, None, "the record of this attempt could not be written")]
@@ -164,9 +166,9 @@ async def test_an_attempt_that_cannot_be_written_as_it_was_is_settled_without_it
 
 
 async def test_one_attempt_that_the_database_refuses_altogether_does_not_hold_up_the_others(
-    database: Database, outbox: DeliveryQueue, told: Told, log: list[MutableMapping[str, Any]]
+    database: Database, outbox: DeliveryQueue, observer: Observer, log: list[MutableMapping[str, Any]]
 ) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+    settler = Settler(outbox, observer, asyncio.Event())
     first, odd = await claim(database, outbox, 2)
     rows(
         database,
@@ -175,7 +177,7 @@ async def test_one_attempt_that_the_database_refuses_altogether_does_not_hold_up
     )
     enter(settler, first, odd)
     await settler.run_once()
-    assert told.ids() == ["d1"]
+    assert observer.ids() == ["d1"]
     # Once for the record and once for the end without it: its lease expires, and the next attempt has another number.
     assert [(line["event"], line["delivery.id"]) for line in log] == [("delivery.attempt.crashed", "d2")] * 2
     assert states(database) == {"d1": "delivered", "d2": "leased"}
@@ -184,13 +186,13 @@ async def test_one_attempt_that_the_database_refuses_altogether_does_not_hold_up
 
 
 async def test_a_stale_settlement_is_counted_and_told_to_nobody(
-    database: Database, outbox: DeliveryQueue, told: Told
+    database: Database, outbox: DeliveryQueue, observer: Observer
 ) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+    settler = Settler(outbox, observer, asyncio.Event())
     fresh, other = await claim(database, outbox, 2)
     enter(settler, fresh, replace(other, lease=Lease(other.lease.seq, "somebody.else")))
     await settler.run_once()
-    assert told.ids() == ["d1"]
+    assert observer.ids() == ["d1"]
     assert [settler.take_stale(), settler.take_stale()] == [1, 0]
     assert states(database) == {"d1": "delivered", "d2": "leased"}
 
@@ -212,9 +214,9 @@ async def test_an_observer_that_fails_undoes_nothing_and_stops_nothing(
 
 @on_sqlite
 async def test_what_a_cancelled_write_held_is_written_by_the_next(
-    database: Database, path: Path, outbox: DeliveryQueue, told: Told
+    database: Database, path: Path, outbox: DeliveryQueue, observer: Observer
 ) -> None:
-    settler = Settler(outbox, told, asyncio.Event())
+    settler = Settler(outbox, observer, asyncio.Event())
     enter(settler, *await claim(database, outbox, 1))
     with closing(connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -226,15 +228,15 @@ async def test_what_a_cancelled_write_held_is_written_by_the_next(
         other.execute("ROLLBACK")
     assert len(settler.waiting) == 1
     await settler.run_once()
-    assert told.ids() == ["d1"]
+    assert observer.ids() == ["d1"]
 
 
 @on_sqlite
 async def test_two_turns_at_once_write_each_attempt_once(
-    database: Database, path: Path, outbox: DeliveryQueue, told: Told
+    database: Database, path: Path, outbox: DeliveryQueue, observer: Observer
 ) -> None:
     store = CountedStore(outbox)
-    settler = Settler(store, told, asyncio.Event())
+    settler = Settler(store, observer, asyncio.Event())
     first, second = await claim(database, outbox, 2)
     enter(settler, first)
     with closing(connect(path)) as other:
@@ -245,17 +247,17 @@ async def test_two_turns_at_once_write_each_attempt_once(
         other.execute("ROLLBACK")
     await asyncio.gather(*turns)
     assert store.batches == [1, 1]
-    assert told.ids() == ["d1", "d2"]
+    assert observer.ids() == ["d1", "d2"]
     assert settler.take_stale() == 0
     assert settler.waiting == []
 
 
 async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before(
-    database: Database, outbox: DeliveryQueue, told: Told
+    database: Database, outbox: DeliveryQueue, observer: Observer
 ) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(2)), new("alone"))
     wake = asyncio.Event()
-    settler = Settler(outbox, told, wake)
+    settler = Settler(outbox, observer, wake)
     first, alone = (await outbox.claim(9, {}, 9)).deliveries
     enter(settler, alone)
     await settler.run_once()

@@ -1,4 +1,4 @@
-"""What surrounds the moving parts in their tests: receivers that answer as told, and a disk that fills up."""
+"""Test doubles around the moving parts: receivers that answer as told, couriers that wait, a disk that fills up."""
 
 from __future__ import annotations
 
@@ -49,31 +49,30 @@ class CountedStore:
 
 
 class Couriers:
-    """Couriers that stand before a receiver's door until it opens, and keep it open to everyone after that."""
+    """Couriers that wait until a test lets their deliveries through."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
         self.at_once: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
-        self._doors: dict[str, asyncio.Event] = {}
+        self._passes: dict[str, asyncio.Event] = {}
 
     async def deliver(self, delivery: Delivery) -> Attempted:
-        """Wait for the door; `most` remembers how many stood there at once, of each destination and in all."""
+        """Wait to be let through; `most` remembers how many waited at once, of each destination and in all."""
         self.started.append(delivery.id)
         for name in (delivery.destination, "all"):
             self.at_once[name] += 1
             self.most[name] = max(self.most[name], self.at_once[name])
         try:
-            await asyncio.sleep(0)  # through an open door too it takes a moment, in which others arrive
-            await self._door(delivery.id).wait()
+            await asyncio.sleep(0)  # this takes a moment in any case, in which others arrive
+            await self._pass(delivery.id).wait()
         finally:
             self.at_once.subtract((delivery.destination, "all"))
         return attempted(delivery)
 
-    def open(self, *ids: str) -> None:
-        """Let these through."""
+    def let_through(self, *ids: str) -> None:
         for id_ in ids:
-            self._door(id_).set()
+            self._pass(id_).set()
 
-    def _door(self, id_: str) -> asyncio.Event:
-        return self._doors.setdefault(id_, asyncio.Event())
+    def _pass(self, id_: str) -> asyncio.Event:
+        return self._passes.setdefault(id_, asyncio.Event())

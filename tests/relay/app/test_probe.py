@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 
 from relay.admin import keys, probe
 from relay.admin.probe import Probe, Probed
+from relay.app.operators import send
 from relay.guard.resolver import Resolver
 from relay.guard.rules import ANYWHERE, Rules
 from relay.outbox.model import Method
@@ -42,7 +43,7 @@ async def probed(
     on_too_large: OnTooLarge = OnTooLarge.RETRY,
 ) -> Probed:
     what = Probe(f"http://127.0.0.1:{receiver.port}/hook?t0ken", size=size)
-    return await probe.send(what, transport, ANYWHERE, RetryPolicy(on_too_large=on_too_large), "Outspoken/test")
+    return await send(what, transport, ANYWHERE, RetryPolicy(on_too_large=on_too_large))
 
 
 async def test_a_probe_is_a_small_json_request_that_says_what_it_is(transport: HttpTransport) -> None:
@@ -66,12 +67,11 @@ async def test_a_probe_is_signed_by_the_keys_of_its_destination(transport: HttpT
         url = f"http://user:password@127.0.0.1:{receiver.port}/hook"
         origin = f"http://127.0.0.1:{receiver.port}"
         apart(lambda: keys.add(database, secret, origin, OPERATOR, 1000.0))
-        told = await probe.send(
+        told = await send(
             await asyncio.to_thread(probe.prepared, database, url, Method.PUT, 1000),
             transport,
             ANYWHERE,
             RetryPolicy(),
-            "Outspoken/test",
         )
     (request,) = receiver.requests
     assert (told.signed, told.method, request.line, len(request.body)) == (True, "PUT", "PUT /hook HTTP/1.1", 1000)
@@ -105,7 +105,7 @@ async def test_what_the_destination_taught_about_size_is_part_of_the_diagnosis(
         put(database, new("d1", url))
         change(database, "UPDATE destinations SET largest_accepted = 1000")
         large = await asyncio.to_thread(probe.prepared, database, url, Method.POST, 2**20)
-        told = await probe.send(large, transport, ANYWHERE, RetryPolicy(), "Outspoken/test")
+        told = await send(large, transport, ANYWHERE, RetryPolicy())
     assert told.outcome == "reset"
     assert "probably a size limit" in told.why
 
@@ -125,7 +125,7 @@ async def test_a_redirect_is_told_by_the_destination_to_which_it_leads(
     async with receiving(answers(moved.encode())) as receiver:
         told = await probed(transport, receiver)
     assert (told.verdict, told.redirected, told.redirect) == ("retried", True, redirect)
-    assert told.retry_in == pytest.approx(30, abs=0.1)
+    assert told.retry_in == 30
     assert len(receiver.requests) == 1
     assert "SECRET" not in repr(told)
 
@@ -136,13 +136,13 @@ async def test_tls_is_timed_and_its_failure_explained(folder: Path) -> None:
     try:
         async with receiving(answers(OK), authority.server("localhost")) as receiver:
             url = Probe(f"https://localhost:{receiver.port}/")
-            told = await probe.send(url, trusting, ANYWHERE, RetryPolicy(), "Outspoken/test")
+            told = await send(url, trusting, ANYWHERE, RetryPolicy())
             wrong = replace(url, url=f"https://127.0.0.1:{receiver.port}/")
-            refused = await probe.send(wrong, trusting, ANYWHERE, RetryPolicy(), "Outspoken/test")
+            refused = await send(wrong, trusting, ANYWHERE, RetryPolicy())
     finally:
         await trusting.aclose()
     assert told.delivered
-    assert told.timing["tls"] > 0
+    assert "tls" in told.timing
     assert (refused.outcome, refused.verdict, refused.status) == ("tls", "retried", None)
     assert "certificate" in refused.why
 
@@ -153,7 +153,7 @@ async def test_a_name_that_leads_inwards_only_once_it_is_dialled_is_refused_ther
 
     rules = Rules(networks=(ip_network("127.0.0.0/8"),))
     guarded = HttpTransport(Resolver(rules, rebinding), Bounds())
-    told = await probe.send(Probe("https://receiver.example/"), guarded, rules, RetryPolicy(), "Outspoken/test")
+    told = await send(Probe("https://receiver.example/"), guarded, rules, RetryPolicy())
     await guarded.aclose()
     assert (told.verdict, told.reason, told.address) == ("dead", "forbidden_destination", None)
     assert "10.0.0.1" not in told.why

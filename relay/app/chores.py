@@ -1,0 +1,58 @@
+"""What a relay does now and then beside delivering: count, give up what waited too long, forget what is old."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+import structlog
+
+from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.settler import Settler
+from relay.delivery.streams import StreamCarrier
+from relay.outbox.store import Database
+from relay.queue.deliveries import DeliveryQueue
+from relay.queue.retention import Pruned, Retention, prune
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.store import StoreMetrics
+
+STATS_SECONDS = 5.0
+EXPIRE_SECONDS = 60.0
+RETENTION_SECONDS = 3600.0
+
+log = structlog.get_logger()
+
+
+async def report_stats(
+    metrics: Metrics,
+    queue: DeliveryQueue,
+    dispatcher: Dispatcher,
+    settler: Settler,
+    carrier: StreamCarrier,
+    slots: int,
+) -> None:
+    """Have the metrics take over what the moving parts and the outbox count. A destination has that many `slots`."""
+    metrics.counted(
+        stale=settler.take_stale(),
+        lapsed=dispatcher.take_lapsed(),
+        ended=Counter(queue.take_ended()) + Counter(carrier.take_ended()),
+    )
+    with metrics.store.watch("stats"):
+        metrics.snapshot(await queue.snapshot(slots))
+
+
+async def expire(metrics: StoreMetrics, queue: DeliveryQueue, patience: float) -> None:
+    """Give up what has been due for longer than `patience` seconds."""
+    # Each slice is a transaction of its own, and between two of them claims have their turn.
+    with metrics.watch("expire"):
+        while await queue.expire(queue.now() - patience):
+            continue
+
+
+async def forget(metrics: Metrics, database: Database, kept: Retention) -> None:
+    """One pass of retention, counted and logged."""
+    with metrics.store.watch("retention"):
+        pruned = await prune(database, kept, database.now())
+    metrics.forgotten(pruned)
+    if pruned != Pruned():
+        log.info("retention.finished", **asdict(pruned))

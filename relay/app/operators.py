@@ -1,0 +1,86 @@
+"""What operators are given: the admin API and the console, and the test requests that they may send."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from relay.admin.auth import Gate, token_of
+from relay.admin.context import AdminContext, Setting
+from relay.admin.probe import Probe, Probed, prepared, probed
+from relay.admin.recent import RecentAttempts
+from relay.admin.site import application
+from relay.app.relay import USER_AGENT, build_transport
+from relay.app.settings import Configuration
+from relay.delivery.courier import Courier, Transport
+from relay.guard.rules import Rules
+from relay.guard.url import read
+from relay.outbox.model import Method
+from relay.outbox.store import Database
+from relay.policy.outcome import RetryPolicy
+
+log = structlog.get_logger()
+
+
+def operators_site(
+    settings: Configuration,
+    database: Database,
+    recent: RecentAttempts,
+    in_flight: Callable[[], int],
+    *,
+    workers: int = 1,
+    in_force: Sequence[Setting],
+) -> web.Application:
+    """The admin API and the console, of one relay or of all the workers of one."""
+    admin = settings.relay.admin
+    file = Path(admin.token_file or database.beside(".admin-token"))
+    gate = Gate(token_of(admin.token.get_secret_value(), file))
+    context = AdminContext(
+        database=database,
+        rules=settings.outbox.guard.rules(),
+        kept=settings.relay.retention.kept(),
+        recent=recent,
+        version=version("outspoken"),
+        concurrency=workers * settings.relay.concurrency,
+        in_flight=in_flight,
+        environ=os.environ,
+        probe=partial(probe, settings),
+        settings=in_force,
+    )
+    if not admin.token.get_secret_value():
+        log.info("admin.token", file=str(file))
+    return application(context, gate)
+
+
+async def probe(settings: Configuration, url: str, method: Method, size: int) -> Probed:
+    """One signed test request, on a connection of its own, and what a delivery like it would come to."""
+    rules = settings.outbox.guard.rules()
+    transport = build_transport(settings)
+    try:
+        what = await asyncio.to_thread(prepared, settings.outbox.database, url, method, size)
+        return await send(what, transport, rules, settings.relay.retry.policy())
+    finally:
+        await transport.aclose()
+
+
+async def send(what: Probe, transport: Transport, rules: Rules, policy: RetryPolicy) -> Probed:
+    """Send it, once, by a courier: so what it comes to is what a delivery would come to. The guard judges the URL
+    again, and the address as it is dialled."""
+    courier = Courier(
+        source=what,
+        transport=transport,
+        read=partial(read, rules=rules),
+        policy=policy,
+        pointers=None,
+        user_agent=USER_AGENT,
+        dice=random.random,
+    )
+    return probed(await courier.deliver(what.delivery()))

@@ -1,0 +1,210 @@
+"""One relay: its parts, wired, and who hears of what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import lru_cache, partial
+from importlib.metadata import version
+
+from relay.app import chores
+from relay.app.settings import Configuration, RelaySettings
+from relay.delivery.courier import Courier
+from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.fleet import CHECK_SECONDS, Fleet
+from relay.delivery.service import Chore, Pace, Service
+from relay.delivery.settler import Settler
+from relay.delivery.stream_session import Gateway
+from relay.delivery.streams import StreamCarrier, StreamPace
+from relay.guard.resolver import Resolver
+from relay.guard.url import LIVE, PRE_RECORDED, Target, read
+from relay.outbox.errors import StoreUnavailable
+from relay.outbox.model import KillReason
+from relay.outbox.store import Database
+from relay.policy import sealing
+from relay.policy.attempt import Attempted, HeldStream
+from relay.policy.pointer import Pointers
+from relay.queue.deliveries import DeliveryQueue
+from relay.queue.streams import LiveStreams
+from relay.service.health import measure_loop_lag
+from relay.service.log import count_lines
+from relay.service.traces import Spans
+from relay.telemetry.log import AttemptLog
+from relay.telemetry.metrics import CurrentGauges, Metrics
+from relay.telemetry.store import MeasuredQueue
+from relay.telemetry.traces import AttemptSpans
+from relay.transports.exchange import Bounds
+from relay.transports.http import HttpTransport
+from relay.transports.socket import SocketBounds
+from relay.transports.websocket import WebSocketTransport
+
+USER_AGENT = f"Outspoken/{version('outspoken')}"
+
+_URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
+
+
+def build_transport(settings: Configuration) -> HttpTransport:
+    """What sends requests; the guard judges every address that it dials."""
+    options = settings.relay
+    bounds = Bounds(
+        connect_timeout=options.http.connect_timeout,
+        exchange_timeout=options.http.exchange_timeout,
+        idle_per_origin=options.per_destination,
+        idle_in_all=2 * options.concurrency,
+    )
+    return HttpTransport(Resolver(settings.outbox.guard.rules()), bounds, proxy=options.http.forward_proxy())
+
+
+class Observers:
+    """Who hears what came of attempts and streams once it is durable: metrics, log, spans, and the console's `recent`.
+
+    Raises ConfigError where spans are asked for and their extra is not installed.
+    """
+
+    def __init__(self, options: RelaySettings, recent: Callable[[Sequence[Attempted]], None]) -> None:
+        self.metrics = Metrics(options.concurrency)
+        self.lines = count_lines()
+        log = AttemptLog(options.log.level, options.log.format, "relay", self.lines)
+        self._spans = Spans(options.traces.endpoint, "relay") if options.traces.endpoint else None
+        spans = [AttemptSpans(self._spans)] if self._spans else []
+        self._of_attempts: tuple[Callable[[Sequence[Attempted]], None], ...] = (log, self.metrics, recent, *spans)
+
+    def attempted(self, attempts: Sequence[Attempted]) -> None:
+        """Tell them of attempts that are durable."""
+        for observer in self._of_attempts:
+            observer(attempts)
+
+    def finished(self, reason: KillReason | None) -> None:
+        """Tell them of a stream that was closed, or killed for a reason."""
+        self.metrics.streams.finished(reason)
+
+    async def close(self) -> None:
+        """Send the spans that wait, within their exporter's own time."""
+        if self._spans:
+            await asyncio.to_thread(self._spans.close)
+
+
+class Relay:
+    """What delivers requests, what carries streams, and what is done beside both. `secret` signs links to results."""
+
+    def __init__(self, settings: Configuration, database: Database, secret: bytes, observers: Observers) -> None:
+        options, metrics = settings.relay, observers.metrics
+        wake, wake_carrier = asyncio.Event(), asyncio.Event()
+        self._queue = queue = DeliveryQueue(database, options.lease_seconds)
+        self._streams = LiveStreams(database, options.streams.hold_seconds)
+        self._listener = database.listener(wake, wake_carrier)
+        self._transport = build_transport(settings)
+        self._loop_lag = metrics.loop_lag
+        measured = MeasuredQueue(queue, metrics.store)
+        self.settler = Settler(measured, observers.attempted, wake)
+        courier = _courier(settings, database, secret, queue, self._transport)
+        slots, fleet = Slots(options.concurrency, options.per_destination), Fleet(options.per_destination)
+        self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=fleet.share)
+        self.carrier = _carrier(settings, database, self._streams, queue, observers, wake_carrier)
+        self.service = Service(
+            self.dispatcher,
+            self.settler,
+            queue=queue,
+            wake=wake,
+            observer=metrics,
+            chores=[
+                ("check_in", CHECK_SECONDS, partial(fleet.check_in, queue, wake)),
+                *self._chores(options, database, metrics),
+            ],
+            pace=Pace(renew=options.lease_seconds / 3),
+        )
+        CurrentGauges(
+            metrics.registry,
+            draining=lambda: self.service.draining,
+            in_flight=lambda: self.dispatcher.in_flight,
+            held=lambda: self.carrier.held,
+            lines=observers.lines,
+        )
+
+    def _chores(self, options: RelaySettings, database: Database, metrics: Metrics) -> list[Chore]:
+        counted = (self._queue, self.dispatcher, self.settler, self.carrier)
+        stats = partial(chores.report_stats, metrics, *counted, options.per_destination)
+        expire = partial(chores.expire, metrics.store, self._queue, options.retry.patience)
+        retention = partial(chores.forget, metrics, database, options.retention.kept())
+        return [
+            ("stats", chores.STATS_SECONDS, stats),
+            ("expire", chores.EXPIRE_SECONDS, expire),
+            ("retention", chores.RETENTION_SECONDS, retention),
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sockets and files are held inside of the block, and given back in reverse. `run` in there."""
+        async with AsyncExitStack() as stack:
+            for close in (self._queue.close, self._streams.close, self._transport.aclose):
+                stack.push_async_callback(close)
+            await self._listener.open()
+            stack.push_async_callback(self._listener.close)
+            lag = asyncio.create_task(measure_loop_lag(self._loop_lag), name="loop lag")
+            stack.callback(lag.cancel)
+            yield
+
+    async def run(self, drain_seconds: float) -> None:
+        """Deliver until `stop`; then let what is under way end, for `drain_seconds`."""
+        await asyncio.gather(self.service.run(drain_seconds), self.carrier.run(drain_seconds))
+        with suppress(StoreUnavailable):  # it will be missed soon enough
+            await self._queue.leave()
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when what is under way has ended."""
+        self.service.stop()
+        self.carrier.stop()
+
+
+def _courier(
+    settings: Configuration, database: Database, secret: bytes, queue: DeliveryQueue, transport: HttpTransport
+) -> Courier:
+    options, rules = settings.relay, settings.outbox.guard.rules()
+    base = settings.outbox.public_url
+    return Courier(
+        source=queue,
+        transport=transport,
+        read=lru_cache(_URLS)(partial(read, rules=rules, schemes=PRE_RECORDED)),
+        policy=options.retry.policy(),
+        # A link opens for as long as the body behind it is kept.
+        pointers=Pointers(base, secret, options.retention.bodies) if base else None,
+        user_agent=USER_AGENT,
+        dice=random.Random().random,  # noqa: S311 (jitter is no secret)
+        clock=database.now,
+    )
+
+
+def _carrier(
+    settings: Configuration,
+    database: Database,
+    streams: LiveStreams,
+    queue: DeliveryQueue,
+    observers: Observers,
+    wake: asyncio.Event,
+) -> StreamCarrier:
+    chosen, resolver = settings.relay.streams, Resolver(settings.outbox.guard.rules())
+    bounds = SocketBounds(
+        open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
+    )
+
+    async def seal(stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+        keys = await queue.keys(stream.origin)
+        return sealing.handshake(stream.id, stream.key, target, USER_AGENT, stream.headers, keys, now)
+
+    gateway = Gateway(
+        streams,
+        WebSocketTransport(resolver, bounds, proxy=settings.relay.http.forward_proxy()),
+        read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
+        seal=seal,
+        clock=database.now,
+    )
+    return StreamCarrier(
+        gateway,
+        observer=observers,
+        loops=observers.metrics,
+        wake=wake,
+        sockets=chosen.sockets,
+        pace=StreamPace(hold=chosen.hold_seconds),
+    )
