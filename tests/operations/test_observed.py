@@ -12,7 +12,7 @@ import pytest
 from relay.outbox.model import Kind
 from relay.policy.attempt import Outcome
 from relay.queue.stats import WORST
-from tests.operations.play import Observed, places, play, stage
+from tests.operations.load import Observed, run_under_load, serving, staged
 from tests.operations.test_dashboards import DOCUMENTS, Question, every_question, written
 from tests.operations.watchers import Series, watching
 
@@ -29,11 +29,11 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     folder = tmp_path_factory.mktemp("observed")
 
     async def run(stack: AsyncExitStack) -> Observed:
-        async with places() as found:
-            scene = stage(folder, found)
-            targets = {"relay": scene.relay_port, "engine": scene.engine_port}
+        async with serving() as receivers:
+            stage = staged(folder, receivers)
+            targets = {"relay": stage.relay_port, "engine": stage.engine_port}
             watchers = stack.enter_context(watching(folder / "watchers", targets))
-            return await play(found, scene, watchers)
+            return await run_under_load(receivers, stage, watchers)
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
@@ -173,7 +173,7 @@ def test_every_rule_can_be_evaluated(observed: Observed) -> None:
     ],
 )
 def test_an_alert_reaches_whoever_is_on_call_with_what_to_do(observed: Observed, way: str, alert: str) -> None:
-    notice = observed.watchers.called.wait_for(way, alert)
+    notice = observed.watchers.alerts.wait_for(way, alert)
     assert notice["status"] == "firing"
     assert notice["annotations"]["summary"].endswith(".")
     assert notice["annotations"]["runbook"].endswith(".")
@@ -181,5 +181,5 @@ def test_an_alert_reaches_whoever_is_on_call_with_what_to_do(observed: Observed,
 
 
 def test_nobody_was_paged_for_what_receivers_did(observed: Observed) -> None:
-    observed.watchers.called.wait_for("/watchdog", "RelayWatchdog")
-    assert [name for way, name in observed.watchers.called.names() if way == "/page"] == []
+    observed.watchers.alerts.wait_for("/watchdog", "RelayWatchdog")
+    assert [name for way, name in observed.watchers.alerts.names() if way == "/page"] == []

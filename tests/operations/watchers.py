@@ -23,7 +23,7 @@ from tests.operations.questions import PROMETHEUS, RULES
 Series = list[dict[str, Any]]
 
 
-class Called:
+class AlertReceiver:
     """Whoever is on call: hears of alerts over HTTP, as pages, tickets and the watchdog's sign of life."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Watchers:
     """Prometheus at `url`, and who is called."""
 
     url: str
-    called: Called = field(default_factory=Called)
+    alerts: AlertReceiver = field(default_factory=AlertReceiver)
 
     def ask(self, question: str, start: float, end: float) -> Series:
         """What a panel would show: the series of a question over a time range, a value a second."""
@@ -106,7 +106,7 @@ def watching(folder: Path, targets: Mapping[str, int]) -> Iterator[Watchers]:
     folder.mkdir()
     ports = {"prometheus": free_port(), "alertmanager": free_port()}
     watchers = Watchers(f"http://127.0.0.1:{ports['prometheus']}")
-    with _listening(watchers.called) as port:
+    with _listening(watchers.alerts) as port:
         _configure(folder, {9464: targets["relay"], 8004: targets["engine"], 9093: ports["alertmanager"], 9095: port})
         alertmanager = _running(folder, *_alertmanager(folder, ports["alertmanager"]))
         with alertmanager, _running(folder, *_prometheus(folder, ports["prometheus"])):
@@ -162,17 +162,17 @@ def _running(folder: Path, *command: str) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(called: Called) -> Iterator[int]:
-    class Ear(BaseHTTPRequestHandler):
+def _listening(receiver: AlertReceiver) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            called.hear(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            receiver.hear(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             """Be quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Ear)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

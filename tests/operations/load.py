@@ -63,7 +63,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Places:
+class Receivers:
     """Where the receivers are: one that minds its manners, one that talks nonsense, one that hangs up, and nobody."""
 
     port: int
@@ -91,7 +91,7 @@ class Places:
 
 
 @asynccontextmanager
-async def places() -> AsyncIterator[Places]:
+async def serving() -> AsyncIterator[Receivers]:
     """Receivers of every kind."""
 
     async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +106,7 @@ async def places() -> AsyncIterator[Places]:
     nonsense = await asyncio.start_server(talk_nonsense, "0.0.0.0", 0)
     rude = await asyncio.start_server(hang_up, "0.0.0.0", 0)
     async with nonsense, rude, receiving(answer) as port:
-        yield Places(port, _port(nonsense), _port(rude), free_port())
+        yield Receivers(port, _port(nonsense), _port(rude), free_port())
 
 
 def _port(server: asyncio.Server) -> int:
@@ -121,12 +121,12 @@ def answer(arrival: Arrival, reply: Reply) -> None:
         reply({str(known): status for known, status in STATUSES.items()}.get(destination, 200))
 
 
-def stage(folder: Path, found: Places) -> Stage:
+def staged(folder: Path, receivers: Receivers) -> Stage:
     """Relay and engine that lose patience quickly."""
     return Stage(
         folder,
-        found.port,
-        outbox__guard__ports=found.ports(),
+        receivers.port,
+        outbox__guard__ports=receivers.ports(),
         relay__retry__retries=1,
         relay__retry__delay=0.5,
         relay__retry__patience=PATIENCE,
@@ -137,89 +137,92 @@ def stage(folder: Path, found: Places) -> Stage:
     )
 
 
-async def play(found: Places, scene: Stage, watchers: Watchers) -> Observed:
+async def run_under_load(receivers: Receivers, stage: Stage, watchers: Watchers) -> Observed:
     """Run both daemons under load, then let them come to rest, and leave."""
-    database = SqliteDatabase(scene.database)
-    await _before(scene, database, found)
+    database = SqliteDatabase(stage.database)
+    await _before(stage, database, receivers)
     observed = Observed(watchers, database, time.time())
-    relay, engine = await asyncio.gather(scene.relay(), scene.engine())
+    relay, engine = await asyncio.gather(stage.relay(), stage.engine())
     await asyncio.to_thread(until, lambda: len(watchers.now("up == 1")) == 2)
-    speech = asyncio.create_task(asyncio.to_thread(_transcribe, scene))
-    dictation = asyncio.create_task(_dictate(scene, engine))
-    await _load(database, found)
+    speech = asyncio.create_task(asyncio.to_thread(_transcribe, stage))
+    dictation = asyncio.create_task(_dictate(stage, engine))
+    await _load(database, receivers)
     await asyncio.gather(speech, dictation)
     await asyncio.to_thread(_operate, database)
-    await asyncio.to_thread(until, lambda: _at_rest(scene, observed))
+    await asyncio.to_thread(until, lambda: _at_rest(stage, observed))
     await asyncio.to_thread(until, lambda: bool(watchers.now("increase(relay_replays_total[1m]) > 0")))
     observed.end = time.time() + 1  # a question over time is answered for whole seconds since its start
     await asyncio.gather(relay.stop(), engine.stop())
     return observed
 
 
-async def _before(scene: Stage, database: Database, found: Places) -> None:
+async def _before(stage: Stage, database: Database, receivers: Receivers) -> None:
     """What the relay finds: a claim of one that died, and what has waited too long for a paused destination."""
     database.migrate([OUTBOX])
-    put(database, NewDelivery("0-lost", found.url(0), b"{}"), due_at=1.0)
+    put(database, NewDelivery("0-lost", receivers.url(0), b"{}"), due_at=1.0)
     dead = DeliveryQueue(database, lease=0.001)
     assert (await dead.claim(1, {}, 1)).deliveries
     await dead.close()
-    put(database, *_some(LATE, found, 3), due_at=time.time() - PATIENCE - 60)
-    put(database, *_some(PAUSED, found, 5))
-    backup(database, scene.folder / "backup.db", OPERATOR)
+    put(database, *_some(LATE, receivers, 3), due_at=time.time() - PATIENCE - 60)
+    put(database, *_some(PAUSED, receivers, 5))
+    backup(database, stage.folder / "backup.db", OPERATOR)
     for destination in (LATE, PAUSED):
-        operations.pause(database, _origin(found, destination), OPERATOR)
+        operations.pause(database, _origin(receivers, destination), OPERATOR)
 
 
-def _origin(found: Places, destination: int) -> str:
-    return found.url(destination).removesuffix("/callback")
+def _origin(receivers: Receivers, destination: int) -> str:
+    return receivers.url(destination).removesuffix("/callback")
 
 
-def _some(destination: int, found: Places, count: int, body: bytes = b'{"text":"hello"}') -> Iterable[NewDelivery]:
+def _some(
+    destination: int, receivers: Receivers, count: int, body: bytes = b'{"text":"hello"}'
+) -> Iterable[NewDelivery]:
     stamp = time.monotonic_ns()
     kinds = (Kind.FINAL, Kind.FINAL, Kind.ERROR)
     return [
-        NewDelivery(f"{destination}-{stamp}-{n}", found.url(destination), body, kind=kinds[n % 3]) for n in range(count)
+        NewDelivery(f"{destination}-{stamp}-{n}", receivers.url(destination), body, kind=kinds[n % 3])
+        for n in range(count)
     ]
 
 
-async def _load(database: Database, found: Places) -> None:
-    put(database, *_killed(found))
-    put(database, *(NewDelivery(f"99-{n}", url, b"{}") for n, url in enumerate(found.faulty())))
-    put(database, *_some(SILENT, found, 2), *_some(1, found, 4, body=bytes(1_200_000)))
+async def _load(database: Database, receivers: Receivers) -> None:
+    put(database, *_killed(receivers))
+    put(database, *(NewDelivery(f"99-{n}", url, b"{}") for n, url in enumerate(receivers.faulty())))
+    put(database, *_some(SILENT, receivers, 2), *_some(1, receivers, 4, body=bytes(1_200_000)))
     started = time.monotonic()
     while time.monotonic() < started + SECONDS:
-        put(database, *(one for destination in (0, 1, 2, 3) for one in _some(destination, found, 10)))
-        put(database, *(one for destination in STATUSES for one in _some(destination, found, 1)))
+        put(database, *(one for destination in (0, 1, 2, 3) for one in _some(destination, receivers, 10)))
+        put(database, *(one for destination in STATUSES for one in _some(destination, receivers, 1)))
         await asyncio.sleep(0.2)  # the pace of the load
-    operations.resume(database, _origin(found, PAUSED), OPERATOR)
+    operations.resume(database, _origin(receivers, PAUSED), OPERATOR)
 
 
-def _killed(found: Places) -> Iterable[NewDelivery]:
+def _killed(receivers: Receivers) -> Iterable[NewDelivery]:
     stream = Stream("a-stream", OnDead.KILL)
-    return [NewDelivery(f"6-stream-{n}", found.url(6), b"{}", stream=stream) for n in range(3)]
+    return [NewDelivery(f"6-stream-{n}", receivers.url(6), b"{}", stream=stream) for n in range(3)]
 
 
-def _transcribe(scene: Stage) -> None:
+def _transcribe(stage: Stage) -> None:
     request = urllib.request.Request(
-        f"{scene.engine_url}/v1/listen?callback={scene.callback_url}",
+        f"{stage.engine_url}/v1/listen?callback={stage.callback_url}",
         data=first_seconds(2.0),
         headers={"Content-Type": "audio/wav"},
     )
     with urllib.request.urlopen(request, timeout=30) as accepted:
         assert accepted.status == 200
-    until(lambda: 'engine_jobs_total{result="done"} 1.0' in fetch(f"{scene.engine_url}/metrics"))
+    until(lambda: 'engine_jobs_total{result="done"} 1.0' in fetch(f"{stage.engine_url}/metrics"))
 
 
 _WAV_HEADER = 44
 
 
-async def _dictate(scene: Stage, engine: Process) -> None:
+async def _dictate(stage: Stage, engine: Process) -> None:
     """Live sessions, heard to their end, once it is known what that costs: one with a callback, and one that is shown
     interim results, beside which there is no room for another."""
     await engine.event("live.measured")
-    listen = f"{scene.engine_url}/v1/listen"
+    listen = f"{stage.engine_url}/v1/listen"
     async with aiohttp.ClientSession() as http:
-        async with http.ws_connect(listen, params={"callback": scene.callback_url}) as socket:
+        async with http.ws_connect(listen, params={"callback": stage.callback_url}) as socket:
             await socket.send_bytes(first_seconds(1.0))
             await socket.send_str('{"type":"CloseStream"}')
             assert [message.json()["type"] async for message in socket] == ["Metadata"]
@@ -242,13 +245,13 @@ def _operate(database: Database) -> None:
     list(operations.cancel(database, pending, operations.plan_cancel(database, pending), OPERATOR))
 
 
-def _at_rest(scene: Stage, observed: Observed) -> bool:
+def _at_rest(stage: Stage, observed: Observed) -> bool:
     """All that may be attempted was, the metrics have heard of it, and the outbox was counted since."""
     still = "SELECT count(*) FROM deliveries WHERE state = 'leased' OR (state = 'pending' AND destination_id IN"
     still += " (SELECT id FROM destinations WHERE state = 'active' AND open_until IS NULL))"
     ((waiting,),) = rows(observed.database, still)
     ((attempts, last),) = rows(observed.database, "SELECT count(*), max(started_at + duration) FROM attempts")
-    observed.samples = read(fetch(scene.metrics_url))
+    observed.samples = read(fetch(stage.metrics_url))
     ((dead,),) = rows(observed.database, "SELECT count(*) FROM deliveries WHERE state = 'dead'")
     counted = observed.count("relay_outbox_stats_timestamp_seconds") > last
     counted &= observed.count("relay_outbox_deliveries", state="dead") == dead  # those expire without an attempt
