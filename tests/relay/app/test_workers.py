@@ -59,7 +59,7 @@ class Callee:
 
 
 @asynccontextmanager
-async def crew(folder: Path, database: Database, callee: Callee) -> AsyncIterator[tuple[Stage, Process]]:
+async def relay_of_three(folder: Path, database: Database, callee: Callee) -> AsyncIterator[tuple[Stage, Process]]:
     """Three workers at work, whose leases are short; and a stage that knows where."""
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(receiving(callee.handle))
@@ -123,7 +123,7 @@ async def ready(stage: Stage) -> tuple[int, dict[str, str]]:
 
 async def test_what_the_workers_count_adds_up_to_what_was_delivered(folder: Path, database: Database) -> None:
     callee = Callee()
-    async with crew(folder, database, callee) as (stage, relay):
+    async with relay_of_three(folder, database, callee) as (stage, relay):
         ids = queue(stage, database, 600)
         await settled(relay, ids)
         finished = await samples(stage, "relay_deliveries_finished_total")
@@ -134,7 +134,7 @@ async def test_what_the_workers_count_adds_up_to_what_was_delivered(folder: Path
 
 
 async def test_operators_see_the_attempts_of_all_workers(folder: Path, database: Database) -> None:
-    async with crew(folder, database, Callee()) as (stage, relay):
+    async with relay_of_three(folder, database, Callee()) as (stage, relay):
         ids = queue(stage, database, 200)
         await settled(relay, ids)
         console = (await relay.event("relay.ready"))["admin"]
@@ -151,7 +151,7 @@ async def test_operators_see_the_attempts_of_all_workers(folder: Path, database:
 async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(folder: Path, database: Database) -> None:
     callee = Callee()
     callee.patient = True
-    async with crew(folder, database, callee) as (stage, relay):
+    async with relay_of_three(folder, database, callee) as (stage, relay):
         ids = queue(stage, database, 300)
         await callee.has_heard_of(DESTINATIONS)  # some of them are in the hands of each
         victim = workers(relay)["1"]
@@ -169,7 +169,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(folder: P
 async def test_sigterm_lets_all_workers_finish_what_is_under_way(folder: Path, database: Database) -> None:
     callee = Callee()
     callee.patient = True
-    async with crew(folder, database, callee) as (stage, relay):
+    async with relay_of_three(folder, database, callee) as (stage, relay):
         queue(stage, database, 400)
         await callee.has_heard_of(DESTINATIONS)
         leaving = asyncio.create_task(relay.stop())
@@ -192,7 +192,7 @@ async def test_sigterm_lets_all_workers_finish_what_is_under_way(folder: Path, d
 
 
 async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, database: Database) -> None:
-    async with crew(folder, database, Callee()) as (_, relay):
+    async with relay_of_three(folder, database, Callee()) as (_, relay):
         pids = workers(relay)
         await relay.kill()
         for pid in pids.values():
@@ -200,7 +200,7 @@ async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, datab
 
 
 async def test_a_ctrl_c_at_the_terminal_reaches_the_parent_alone(folder: Path, database: Database) -> None:
-    async with crew(folder, database, Callee()) as (_, relay):
+    async with relay_of_three(folder, database, Callee()) as (_, relay):
         assert {os.getsid(pid) for pid in workers(relay).values()}.isdisjoint({os.getsid(relay.pid)})
         os.kill(relay.pid, signal.SIGINT)
         assert await relay.finished() == 0

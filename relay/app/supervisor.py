@@ -1,0 +1,86 @@
+"""`relay run --workers`: a supervisor that keeps so many worker processes alive, and speaks for all of them.
+
+It delivers nothing itself. Each worker is a whole relay behind a Unix socket of its own; what they share is the
+database, as relays on several machines do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import structlog
+from aiohttp import web
+
+from relay.admin.context import Setting
+from relay.admin.recent import RecentAttempts
+from relay.app import daemon as app
+from relay.app.operators import operators_site
+from relay.app.settings import Configuration
+from relay.app.workers import WorkerPool
+from relay.service.health import routes_for
+from relay.service.systemd import Supervisor
+
+log = structlog.get_logger()
+
+
+async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) -> None:
+    """Keep `count` workers delivering until SIGTERM or SIGINT, then have them drain. A second signal leaves at once.
+    Raises ConfigError and StoreUnavailable before there is any worker."""
+    database = settings.outbox.database
+    app.announce(settings)
+    await app.prepare(database)
+    await asyncio.to_thread(app.load_secret, database)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
+        pool = WorkerPool(settings, count, folder, RecentAttempts(database.now()))
+        supervisor = Supervisor(os.environ)
+        _obey_signals(pool, supervisor)
+        metrics = await _serve(stack, settings, pool)
+        place = settings.relay.admin
+        operators = operators_site(
+            settings, database, pool.recent, lambda: pool.in_flight, workers=count, in_force=in_force
+        )
+        admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")
+        announcing = asyncio.create_task(
+            _announce(pool, supervisor, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
+        )
+        stack.callback(announcing.cancel)
+        await pool.run()
+    log.info("relay.stopped")
+
+
+async def _serve(stack: AsyncExitStack, settings: Configuration, pool: WorkerPool) -> str:
+    """Metrics and health; returns the address that is bound."""
+    site = web.Application()
+    site.add_routes(routes_for(pool.expose, pool.checks()))
+    return await app.listen(stack, site, settings.relay.host, settings.relay.port, "relay")
+
+
+async def _announce(pool: WorkerPool, supervisor: Supervisor, **addresses: str) -> None:
+    """Once all are ready; and feed the watchdog as long as all of them turn."""
+    await pool.ready.wait()
+    log.info("relay.ready", workers=len(pool.workers), **addresses)
+    supervisor.ready()
+    await supervisor.feed(lambda: pool.rounds)
+
+
+def _obey_signals(pool: WorkerPool, supervisor: Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+
+    def obey(number: signal.Signals) -> None:
+        if pool.stopping:
+            log.warning("relay.stopped", reason="second signal")
+            pool.kill()
+            os._exit(128 + number)
+        log.info("relay.draining", in_flight=pool.in_flight)
+        supervisor.stopping()
+        pool.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, obey, number)
