@@ -73,8 +73,8 @@ def all_keys(database: Database) -> tuple[Key, ...]:
 
 
 class Keys:
-    """The check at the door. It asks the database every time (some 10 us with SQLite), so that a new key or a removed
-    one counts at once."""
+    """Who may call. It asks the database every time (some 10 us with SQLite), so that a new key or a removed one counts
+    at once."""
 
     def __init__(self, database: Database, *, open_without_keys: bool) -> None:
         """`open_without_keys`: whether everybody may call while there are no keys; only ever true on loopback."""
@@ -101,7 +101,6 @@ class Keys:
         return await self._reader.run(lambda connection: connection.execute(sql, values).fetchone())
 
     async def close(self) -> None:
-        """Give the connection back."""
         await self._reader.close()
 
 

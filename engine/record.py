@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from pydantic import TypeAdapter
@@ -46,6 +47,11 @@ class Record:
     duration: float | None = None
     result: Transcript | Failed | None = None
     delivery: Delivered | None = None
+
+
+def timestamp(seconds: float) -> str:
+    """Epoch seconds as answers and callbacks write a moment: RFC 3339, UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _FAILED = TypeAdapter(Failed)

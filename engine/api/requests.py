@@ -27,7 +27,7 @@ from engine.dialects.deepgram import BadRequest
 from engine.emission import document
 from engine.jobs.archive import Archive, Position, Selection
 from engine.keys import Keys
-from engine.record import Delivered, Record, State
+from engine.record import Delivered, Record, State, timestamp
 from relay.outbox.links import PATH as LINKS
 from relay.outbox.links import opens
 from relay.outbox.results import PastAttempt, Results
@@ -51,7 +51,7 @@ def routes(keys: Keys, archive: Archive, results: Results, clock: Callable[[], f
 
 
 class Requests:
-    """The endpoints, one method each."""
+    """Requests are told to the key that made them, results to whoever has their link."""
 
     def __init__(self, keys: Keys, archive: Archive, results: Results, clock: Callable[[], float]) -> None:
         self._keys = keys
@@ -228,9 +228,7 @@ def _attempt(attempt: PastAttempt) -> dict[str, Any]:
 
 
 def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if seconds is None else timestamp(seconds)
 
 
 def _json(told: dict[str, Any]) -> web.Response:

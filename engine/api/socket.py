@@ -65,7 +65,8 @@ class Socket:
             async with asyncio.timeout(_SEND_SECONDS):
                 await self.response.send_str(text)
         except TimeoutError:
-            self._abort()
+            if self._http.transport:
+                self._http.transport.abort()
             raise ConnectionAbortedError from None
 
     async def close(self, goodbye: Goodbye) -> None:
@@ -81,10 +82,6 @@ class Socket:
                 self.farewell = _farewell(message.type, message.data)
                 return
             yield message.data
-
-    def _abort(self) -> None:
-        if self._http.transport:
-            self._http.transport.abort()
 
 
 def refusal(error: Busy | TooSlow | RecogniserUnavailable | WorkerDied, too_slow: int = 503) -> Rejected:

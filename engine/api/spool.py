@@ -26,7 +26,7 @@ class Spool:
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let another engine empty the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

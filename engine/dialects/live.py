@@ -53,7 +53,7 @@ class FinalizeRequest:
 
 @dataclass(frozen=True, slots=True)
 class EndOfStream:
-    """That was all."""
+    """No more audio comes."""
 
     answers: tuple[Message, ...] = ()
 

@@ -21,7 +21,7 @@ from relay.guard.url import LIVE
 
 
 class DeepgramLive:
-    """The endpoint, one method per step."""
+    """Each request is one session, which ends with its socket: nobody comes back to it."""
 
     def __init__(
         self, api: ApiContext, sessions: Sessions, limits: SessionLimits, max_message: int, *, mirror: bool = False
@@ -35,7 +35,6 @@ class DeepgramLive:
         self._reopening = Reopening()
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
-        """Serve one session."""
         socket = Socket(http, self._max_message)
         conversation = await self._begin(await self._read(http), session_id(http))
         try:

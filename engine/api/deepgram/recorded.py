@@ -42,13 +42,12 @@ _BAD_JSON = "Content-type was application/json, but we could not process the JSO
 
 
 class DeepgramRecorded:
-    """The endpoint, one method per step."""
+    """Answers with an acknowledgement where there is a callback, else with the result itself."""
 
     def __init__(self, api: ApiContext) -> None:
         self._api = api
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
-        """Answer one request: an acknowledgement where it has a callback, else the result itself."""
         api, request = self._api, await self._read(http)
         limit = MAX_JSON if is_json(http) else api.limits.upload
         async with admitted(http, api.admission, request.key_id, limit, api.limits.stall) as body:

@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class GladiaLive:
-    """The endpoints, one method each."""
+    """A session outlives its sockets: whoever has its token may come back, until it is over."""
 
     def __init__(self, api: ApiContext, sessions: Sessions, limits: SessionLimits, max_message: int) -> None:
         """`max_message` is in bytes."""

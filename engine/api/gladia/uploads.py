@@ -35,13 +35,12 @@ _FRAMING = 1024 * 1024
 
 
 class GladiaUploads:
-    """The endpoint, one method per step."""
+    """What came in a form or from a URL is kept under a URL of ours, for the key that sent it."""
 
     def __init__(self, api: ApiContext) -> None:
         self._api = api
 
     async def answer(self, http: web.Request) -> web.Response:
-        """Keep the audio, and say under which URL a job finds it."""
         api, key_id = self._api, await authenticate_gladia(http, self._api.keys)
         limit = MAX_JSON if is_json(http) else api.limits.upload + _FRAMING
         async with admitted(http, api.admission, key_id, limit, api.limits.stall) as body:

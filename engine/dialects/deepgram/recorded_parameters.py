@@ -215,7 +215,8 @@ def _options(query: Query) -> DeepgramOptions:
 
 def _warnings(query: Query) -> tuple[Mapping[str, str], ...]:
     query.flag("mip_opt_out")
-    unknown = [warning(name, "unknown", "This server does not know this parameter.") for name in _unknown(query)]
+    strange = [name for name in query.names if name not in _KNOWN]
+    unknown = [warning(name, "unknown", "This server does not know this parameter.") for name in strange]
     partly = [warning(name, "partly_supported", does) for name, does in _PARTLY.items() if query.flag(name)]
     return (*partly, *_unread(query), *unknown)
 
@@ -232,7 +233,3 @@ def _unread(query: Query) -> list[dict[str, str]]:
             message = "Only read together with encoding, for audio without a container."
             warnings.append(warning(name, "unsupported", message))
     return warnings
-
-
-def _unknown(query: Query) -> list[str]:
-    return [name for name in query.names if name not in _KNOWN]

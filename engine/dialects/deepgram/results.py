@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid5
 
@@ -21,6 +20,7 @@ from engine.dialects.words import (
     utterances,
     written,
 )
+from engine.record import timestamp
 from engine.request import Failed, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 
@@ -70,7 +70,7 @@ def metadata(request: Request, media: Media, transcript: Transcript) -> Document
         "transaction_key": "deprecated",
         "request_id": request.id,
         "sha256": media.sha256,
-        "created": _timestamp(media.created),
+        "created": timestamp(media.created),
         "duration": round(transcript.duration, 6),
         "channels": transcript.source_channels,
         "models": [model.id],
@@ -91,10 +91,6 @@ def echo(request: Request) -> Document:
 def model_info(model: Model) -> Document:
     """What a model says of itself."""
     return {"name": model.name, "version": model.version, "arch": model.arch}
-
-
-def _timestamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def channel_document(heard: Channel, channel: Channel, options: DeepgramOptions) -> Document:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from engine.record import timestamp
 from engine.request import Failed, FailureCode
 
 _STATUS = {FailureCode.TOO_LARGE: 413, FailureCode.TIMEOUT: 504, FailureCode.INTERNAL: 500}
@@ -50,8 +50,3 @@ def status_of(failed: Failed) -> int:
 def debug_id(request_id: str) -> str:
     """The vendor's short form of an id. The end of it: ours begin with the time, which neighbours share."""
     return "G-" + request_id[-8:]
-
-
-def timestamp(seconds: float) -> str:
-    """Epoch seconds as the vendor writes a moment."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

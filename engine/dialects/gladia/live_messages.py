@@ -8,14 +8,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-from engine.dialects.gladia.errors import timestamp
 from engine.dialects.gladia.live_parameters import GladiaLiveOptions
 from engine.dialects.gladia.receipts import Receipts
 from engine.dialects.gladia.results import GladiaUtterance, job, result, utterance_document
 from engine.dialects.live import Answered, AudioChunk, ClientMessage, Ending, EndOfStream, Goodbye, LiveRequest, Message
 from engine.dialects.words import substitute
 from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted
-from engine.record import Record, State
+from engine.record import Record, State, timestamp
 from engine.request import Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript
 

@@ -51,12 +51,9 @@ def _vocabulary(fields: Fields) -> list[dict[str, Any]]:
             owner.flaw(name, "be an array of phrases where custom_vocabulary is true")
     else:
         return []
-    entries = [_entry(owner.within(name, _as_object(item))) for item in owner.items(name, _MAX_PHRASES)]
+    items = [{"value": item} if isinstance(item, str) else item for item in owner.items(name, _MAX_PHRASES)]
+    entries = [_entry(owner.within(name, item)) for item in items]
     return [entry for entry in entries if "value" in entry]
-
-
-def _as_object(item: object) -> object:
-    return {"value": item} if isinstance(item, str) else item
 
 
 def _entry(phrase: Fields) -> dict[str, Any]:

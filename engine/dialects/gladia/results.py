@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.gladia.errors import debug_id, status_of, timestamp
+from engine.dialects.gladia.errors import debug_id, status_of
 from engine.dialects.gladia.recorded_parameters import GladiaOptions, Subtitles
 from engine.dialects.gladia.uploads import filename_of
 from engine.dialects.subtitles import Layout, srt, vtt
 from engine.dialects.warnings import warnings
 from engine.dialects.words import confidence, paragraphs, prose, substitute, written
-from engine.record import Record, State
+from engine.record import Record, State, timestamp
 from engine.request import Failed, Media, Request
 from engine.transcript import Channel, Transcript, Word
 
@@ -46,7 +46,7 @@ def render(request: Request, media: Media, transcript: Transcript) -> Document:
 
 
 def render_failure(request: Request, failed: Failed) -> Document:
-    """The event of a failure."""
+    """The event of a failure. Its code is a word where events have short names, else an HTTP status."""
     options = _options(request)
     code = failed.code.value if _short(options) else status_of(failed)
     return _event(request, "error", {"error": {"code": code, "message": failed.message}})
