@@ -29,7 +29,7 @@ from engine.settings import EngineSettings, Settings
 from relay.guard.resolver import Resolver
 from relay.outbox.errors import ConfigError
 from relay.service.health import measure_loop_lag
-from relay.service.systemd import Supervisor
+from relay.service.systemd import ServiceManager
 
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
@@ -76,12 +76,12 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
         await stack.enter_async_context(_beside(live.sessions.measure(engine.recognisers)))
         await stack.enter_async_context(recorded.running())
         await stack.enter_async_context(_beside(measure_loop_lag(metrics.loop_lag)))
-        supervisor = Supervisor(os.environ)
-        _obey_signals(recorded.runner, supervisor)
+        service_manager = ServiceManager(os.environ)
+        _obey_signals(recorded.runner, service_manager)
         address = await stack.enter_async_context(http.running())
         log.info("engine.ready", address=address)
-        supervisor.ready()
-        await stack.enter_async_context(_beside(supervisor.feed(lambda: recorded.runner.turns)))
+        service_manager.ready()
+        await stack.enter_async_context(_beside(service_manager.feed(lambda: recorded.runner.turns)))
         # While jobs drain, health and metrics are still answered, and what is submitted is kept for the next start.
         await recorded.runner.run()
     log.info("engine.stopped")
@@ -120,14 +120,14 @@ def _fetch_limits(engine: EngineSettings) -> FetchLimits:
     return FetchLimits(engine.max_upload_bytes, fetch.connect_timeout, fetch.total_timeout, fetch.redirects)
 
 
-def _obey_signals(runner: Runner, supervisor: Supervisor) -> None:
+def _obey_signals(runner: Runner, service_manager: ServiceManager) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
         if runner.draining:
             log.warning("engine.stopped", reason="second signal")
             os._exit(128 + number)
-        supervisor.stopping()
+        service_manager.stopping()
         runner.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

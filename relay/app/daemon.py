@@ -26,7 +26,7 @@ from relay.outbox.errors import ConfigError
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.results import secret as secret_of
 from relay.outbox.store import Database
-from relay.service.systemd import Supervisor
+from relay.service.systemd import ServiceManager
 
 _SHUTDOWN_SECONDS = 1.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -49,16 +49,16 @@ async def run(settings: Configuration, in_force: Sequence[Setting] = ()) -> None
         stack.push_async_callback(observers.close)
         relay = Relay(settings, database, secret, observers)
         await stack.enter_async_context(relay.running())
-        supervisor = Supervisor(os.environ)
-        _obey_signals(relay, supervisor)
+        service_manager = ServiceManager(os.environ)
+        _obey_signals(relay, service_manager)
         health = health_site(relay, observers.metrics.registry)
         address = await listen(stack, health, options.host, options.port, "relay")
         operators = operators_site(settings, database, recent, lambda: relay.dispatcher.in_flight, in_force=in_force)
         admin = await listen(stack, operators, options.admin.host, options.admin.port, "relay.admin")
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _tune_runtime()
-        supervisor.ready()
-        stack.callback(asyncio.create_task(supervisor.feed(lambda: relay.service.turns)).cancel)
+        service_manager.ready()
+        stack.callback(asyncio.create_task(service_manager.feed(lambda: relay.service.turns)).cancel)
         await relay.run(options.drain_seconds)
     log.info("relay.stopped")
 
@@ -116,14 +116,14 @@ def _secret(database: Database) -> bytes:
         return secret_of(connection)
 
 
-def _obey_signals(relay: Relay, supervisor: Supervisor) -> None:
+def _obey_signals(relay: Relay, service_manager: ServiceManager) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
         if relay.service.draining:
             log.warning("relay.stopped", reason="second signal")
             os._exit(128 + number)
-        supervisor.stopping()
+        service_manager.stopping()
         relay.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,7 +24,7 @@ from relay.app.operators import operators_site
 from relay.app.settings import Configuration
 from relay.app.workers import WorkerPool
 from relay.service.health import routes_for
-from relay.service.systemd import Supervisor
+from relay.service.systemd import ServiceManager
 
 log = structlog.get_logger()
 
@@ -39,8 +39,8 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
         pool = WorkerPool(settings, count, folder, RecentAttempts(database.now()))
-        supervisor = Supervisor(os.environ)
-        _obey_signals(pool, supervisor)
+        service_manager = ServiceManager(os.environ)
+        _obey_signals(pool, service_manager)
         metrics = await _serve(stack, settings, pool)
         place = settings.relay.admin
         operators = operators_site(
@@ -48,7 +48,7 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
         )
         admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")
         announcing = asyncio.create_task(
-            _announce(pool, supervisor, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
+            _announce(pool, service_manager, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
         )
         stack.callback(announcing.cancel)
         await pool.run()
@@ -62,15 +62,15 @@ async def _serve(stack: AsyncExitStack, settings: Configuration, pool: WorkerPoo
     return await app.listen(stack, site, settings.relay.host, settings.relay.port, "relay")
 
 
-async def _announce(pool: WorkerPool, supervisor: Supervisor, **addresses: str) -> None:
+async def _announce(pool: WorkerPool, service_manager: ServiceManager, **addresses: str) -> None:
     """Once all are ready; and feed the watchdog as long as all of them turn."""
     await pool.ready.wait()
     log.info("relay.ready", workers=len(pool.workers), **addresses)
-    supervisor.ready()
-    await supervisor.feed(lambda: pool.rounds)
+    service_manager.ready()
+    await service_manager.feed(lambda: pool.rounds)
 
 
-def _obey_signals(pool: WorkerPool, supervisor: Supervisor) -> None:
+def _obey_signals(pool: WorkerPool, service_manager: ServiceManager) -> None:
     loop = asyncio.get_running_loop()
 
     def obey(number: signal.Signals) -> None:
@@ -79,7 +79,7 @@ def _obey_signals(pool: WorkerPool, supervisor: Supervisor) -> None:
             pool.kill()
             os._exit(128 + number)
         log.info("relay.draining", in_flight=pool.in_flight)
-        supervisor.stopping()
+        service_manager.stopping()
         pool.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

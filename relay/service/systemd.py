@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 
-class Supervisor:
+class ServiceManager:
     """Tells the service manager that `environ`, the process's environment, names; nobody where it names none."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.service.systemd import Supervisor
+from relay.service.systemd import ServiceManager
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -30,9 +30,9 @@ def heard(sock: socket.socket) -> list[str]:
 
 def test_a_daemon_says_when_it_is_ready_and_when_it_stops(manager: tuple[str, socket.socket]) -> None:
     address, sock = manager
-    supervisor = Supervisor({"NOTIFY_SOCKET": address})
-    supervisor.ready()
-    supervisor.stopping()
+    service_manager = ServiceManager({"NOTIFY_SOCKET": address})
+    service_manager.ready()
+    service_manager.stopping()
     assert heard(sock) == ["READY=1", "STOPPING=1"]
 
 
@@ -40,18 +40,18 @@ async def test_the_watchdog_is_fed_as_long_as_the_loop_turns(manager: tuple[str,
     address, sock = manager
     turns = iter([1, 2, 2, 2, 3, 3])
     with pytest.raises(RuntimeError):  # asked once more than there are turns
-        await Supervisor({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000"}).feed(lambda: next(turns))
+        await ServiceManager({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000"}).feed(lambda: next(turns))
     assert heard(sock) == ["WATCHDOG=1"] * 3
 
 
 async def test_without_a_watchdog_it_is_not_fed(manager: tuple[str, socket.socket]) -> None:
     address, sock = manager
-    await Supervisor({"NOTIFY_SOCKET": address}).feed(lambda: 1)
+    await ServiceManager({"NOTIFY_SOCKET": address}).feed(lambda: 1)
     assert heard(sock) == []
 
 
 def test_nothing_is_said_where_nobody_listens(tmp_path: Path) -> None:
     for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
-        supervisor = Supervisor(environ)
-        supervisor.ready()
-        supervisor.stopping()
+        service_manager = ServiceManager(environ)
+        service_manager.ready()
+        service_manager.stopping()
