@@ -1,4 +1,4 @@
-"""The drawing of the house under test: what it names is there, and every room stands in it."""
+"""The drawing of the rooms under test: what it names is there, and every room stands in it."""
 
 from __future__ import annotations
 
