@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_network
@@ -57,6 +57,7 @@ class Relay:
         self.metrics = Metrics(10)  # knows every loop by name
         self.stats_taken = self.expiries = 0
         self.stats_fail = False
+        self.news = asyncio.Event()
         wake = asyncio.Event()
         self.listener = database.listener(wake)
         settler = Settler(outbox, self.tell, wake)
@@ -86,6 +87,14 @@ class Relay:
     def turned(self, loop: str, *, ok: bool) -> None:
         self.metrics.turned(loop, ok=ok)
         self.turns[loop, ok] += 1
+        self.news.set()
+
+    async def until(self, ready: Callable[[], object]) -> None:
+        """Look at the end of every turn of every loop."""
+        async with asyncio.timeout(10):
+            while not ready():
+                self.news.clear()
+                await self.news.wait()
 
     async def report_stats(self) -> None:
         self.stats_taken += 1
@@ -179,8 +188,7 @@ async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
     relay = Relay(database, outbox, Pace(poll=0.01, renew=0.01), stats=0.01)
     with full_disk():
         async with asyncio.timeout(5), relay.running() as task:
-            while relay.turns["claim", False] < 3:
-                await asyncio.wait([task], timeout=0.01)
+            await relay.until(lambda: relay.turns["claim", False] >= 3)
             assert not task.done()
             assert relay.turns["claim", True] == 0
             relay.service.stop()
@@ -199,12 +207,11 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
     put(database, new("d1"))
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60))
     relay.receiver.open.clear()
-    async with relay.running() as task:
+    async with relay.running():
         await relay.receiver.reached.wait()
         with full_disk():
             relay.receiver.open.set()
-            while not any(line.get("operation") == "settle" for line in log):
-                await asyncio.wait([task], timeout=0.01)
+            await relay.until(lambda: any(line.get("operation") == "settle" for line in log))
         assert await relay.delivered() == "d1"
     assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 0)]
 
@@ -214,9 +221,8 @@ async def test_a_fault_in_one_loop_stops_no_other(
 ) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60), stats=0.01)
     relay.stats_fail = True
-    async with relay.running() as task:
-        while relay.stats_taken < 3:
-            await asyncio.wait([task], timeout=0.01)
+    async with relay.running():
+        await relay.until(lambda: relay.stats_taken >= 3)
         put(database, new("d1"))
         assert await relay.delivered() == "d1"
     assert relay.turns["stats", True] == 0
@@ -228,9 +234,8 @@ async def test_a_fault_in_one_loop_stops_no_other(
 async def test_claims_that_go_well_are_remembered_for_readiness(database: Database, outbox: DeliveryQueue) -> None:
     relay = Relay(database, outbox, Pace(poll=0.01, renew=60))
     before = relay.service.claimed_at
-    async with relay.running() as task:
-        while relay.turns["claim", True] < 2:
-            await asyncio.wait([task], timeout=0.01)
+    async with relay.running():
+        await relay.until(lambda: relay.turns["claim", True] >= 2)
     assert relay.service.claimed_at > before
 
 
@@ -269,16 +274,14 @@ async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
     put(database, *many(300), *many(20, "http://fine.example/", "f"))
     relay = Relay(database, outbox, Pace(poll=0.02, renew=60))
     relay.receiver.down = "d"
-    async with relay.running() as task:
+    async with relay.running():
         told: list[str] = []
         while sum(id_.startswith("f") for id_ in told) < 20:
             told.append(await relay.delivered())
-        while Counter(states(database).values())["leased"]:
-            await asyncio.wait([task], timeout=0.01)
+        await relay.until(lambda: not Counter(states(database).values())["leased"])
         sent = len(relay.receiver.sent)
         polls = relay.turns["claim", True]
-        while relay.turns["claim", True] < polls + 3:
-            await asyncio.wait([task], timeout=0.01)
+        await relay.until(lambda: relay.turns["claim", True] >= polls + 3)
         assert len(relay.receiver.sent) == sent < 20 + 100
     assert rows(database, "SELECT sum(attempts), sum(lapses) FROM deliveries") == [(sent, 0)]
     assert rows(database, "SELECT failures, pause FROM destinations WHERE id = 1") == [(5, 30.0)]
