@@ -1,4 +1,8 @@
-"""Opening a connection: the guard's addresses in their order, TCP, then TLS with the host's own name."""
+"""Opening a connection: the guard's addresses in their order, TCP, then TLS with the host's own name.
+
+Through a forward proxy it is the proxy that is dialled, whose address nobody judges, because the operator named it. The
+receiver's is judged as far as it resolves here; a name that only the proxy can resolve is left to the proxy.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +12,71 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Generic, TypeVar
 
-from relay.guard.resolver import Resolver, Unresolved
-from relay.guard.rules import Refusal
+from relay.guard.resolver import Addresses, Resolver, Unresolved
+from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import Target
 from relay.transports import fault
-from relay.transports.connection import HttpConnection
-from relay.transports.exchange import Bounds
 from relay.transports.fault import Fault
+from relay.transports.proxy import is_tunnelled, open_tunnel
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 @dataclass(frozen=True, slots=True)
-class Dialled:
-    """An open connection, and the seconds that each step to it took."""
+class Dialled(Generic[P]):
+    """An open connection, the address that was dialled, and the seconds that each step to it took: `connect` is TCP and
+    the tunnel, if there is one."""
 
-    connection: HttpConnection
+    protocol: P
+    transport: asyncio.Transport
+    peer: str
     connect: float
     tls: float | None
 
 
-class Dialler:
-    """Dials only what the resolver approved, and asks it anew for every connection."""
+class Dialler(Generic[P]):
+    """Dials only what the resolver approved, and asks it anew for every connection.
+
+    `timeout` is in seconds and spans TCP, tunnel and TLS over all addresses. `make` gets what is called and the address
+    that was dialled for it.
+    """
 
     def __init__(
         self,
         resolver: Resolver,
-        bounds: Bounds,
-        ssl_context: ssl.SSLContext,
-        on_lost: Callable[[HttpConnection], None],
+        timeout: float,
+        tls: ssl.SSLContext,
+        proxy: Target | None,
+        make: Callable[[Target, str], P],
     ) -> None:
         self._resolver = resolver
-        self._bounds = bounds
-        self._tls = ssl_context
-        self._on_lost = on_lost
+        self._unguarded = Resolver(ANYWHERE)
+        self._timeout = timeout
+        self._tls = tls
+        self._proxy = proxy
+        self._make = make
 
-    async def dial(self, target: Target) -> tuple[Dialled | Fault, float]:
+    async def dial(self, target: Target) -> tuple[Dialled[P] | Fault, float]:
         """A connection or why there is none, and the seconds that the lookup took."""
         started = perf_counter()
         found = await self._resolver.resolve(target.host)
+        if self._proxy is not None and not isinstance(found, Refusal):
+            found = await self._unguarded.resolve(self._proxy.host)
         dns = perf_counter() - started
-        if isinstance(found, Refusal):
-            return fault.blocked(found), dns
-        if isinstance(found, Unresolved):
-            return fault.unresolved(found), dns
-        return await self._first_of(target, found.values), dns
+        match found:
+            case Addresses():
+                return await self._first_of(target, found.values), dns
+            case Refusal():
+                return fault.blocked(found), dns
+            case Unresolved():
+                return fault.unresolved(found), dns
 
-    async def _first_of(self, target: Target, addresses: tuple[str, ...]) -> Dialled | Fault:
+    async def _first_of(self, target: Target, addresses: tuple[str, ...]) -> Dialled[P] | Fault:
         """The first address that answers. Each gets an equal share of the time left: a dead one starves no other."""
-        until = perf_counter() + self._bounds.connect_timeout
-        outcome: Dialled | Fault = fault.connect_timed_out(self._bounds.connect_timeout)
+        until = perf_counter() + self._timeout
+        outcome: Dialled[P] | Fault = fault.connect_timed_out(self._timeout)
         for tried, address in enumerate(addresses):
             share = (until - perf_counter()) / (len(addresses) - tried)
             outcome = await self._try(target, address, share)
@@ -64,28 +84,33 @@ class Dialler:
                 break
         return outcome
 
-    async def _try(self, target: Target, address: str, seconds: float) -> Dialled | Fault:
+    async def _try(self, target: Target, address: str, seconds: float) -> Dialled[P] | Fault:
         try:
             async with asyncio.timeout(seconds):
                 return await self._open(target, address)
         except TimeoutError:
-            return fault.connect_timed_out(self._bounds.connect_timeout)
+            return fault.connect_timed_out(self._timeout)
         except OSError as error:
             return fault.not_connected(error)
 
-    async def _open(self, target: Target, address: str) -> Dialled:
+    async def _open(self, target: Target, address: str) -> Dialled[P] | Fault:
         started = perf_counter()
-        sock = await _connected(address, target.port)
+        sock = await _connected(address, (self._proxy or target).port)
+        if self._proxy is not None and is_tunnelled(target):
+            refused = await open_tunnel(sock, target, self._proxy)
+            if refused is not None:
+                return refused
         connected = perf_counter()
-        connection = HttpConnection((target.scheme, target.host, target.port), address, self._bounds, self._on_lost)
-        secure = target.scheme == "https"
-        await asyncio.get_running_loop().create_connection(
-            lambda: connection,
+        protocol = self._make(target, address)
+        secure = target.scheme in {"https", "wss"}
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: protocol,
             sock=sock,
             ssl=self._tls if secure else None,
             server_hostname=target.host if secure else None,
         )
-        return Dialled(connection, connected - started, perf_counter() - connected if secure else None)
+        tls = perf_counter() - connected if secure else None
+        return Dialled(protocol, transport, address, connected - started, tls)
 
 
 async def _connected(address: str, port: int) -> socket.socket:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 from relay.guard.resolver import Resolver
+from relay.guard.url import Target
 from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
 from relay.transports.connection import HttpConnection, Stale
@@ -19,6 +22,7 @@ from relay.transports.dial import Dialler
 from relay.transports.exchange import Bounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.pool import Pool
+from relay.transports.proxy import head_for_proxy
 from relay.transports.request import head
 
 _CLOSING = fault.ours("the relay is closing its connections")
@@ -27,13 +31,21 @@ _CLOSING = fault.ours("the relay is closing its connections")
 class HttpTransport:
     """Sends envelopes over connections that are kept per origin and dialled to checked addresses only.
 
-    Without an `ssl_context`, the system's certificate authorities are trusted.
+    Without an `ssl_context`, the system's certificate authorities are trusted. `proxy` is the operator's forward proxy.
     """
 
-    def __init__(self, resolver: Resolver, bounds: Bounds, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        bounds: Bounds,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: Target | None = None,
+    ) -> None:
         self._bounds = bounds
         self._pool = Pool(bounds)
-        self._dialler = Dialler(resolver, bounds, ssl_context or ssl.create_default_context(), self._lost)
+        self._head: Callable[[Envelope], bytes | Fault] = head if proxy is None else partial(head_for_proxy, proxy)
+        tls = ssl_context or ssl.create_default_context()
+        self._dialler = Dialler(resolver, bounds.connect_timeout, tls, proxy, self._new_connection)
         self._overdue = fault.exchange_timed_out(bounds.exchange_timeout)
         self._deadlines: Deadlines[HttpConnection] = Deadlines(self._expire)
         self._open: set[HttpConnection] = set()
@@ -43,7 +55,7 @@ class HttpTransport:
     async def send(self, envelope: Envelope) -> Answer:
         """Carry one request out and its answer back; whatever goes wrong is an answer too."""
         started = perf_counter()
-        opening = head(envelope)
+        opening = self._head(envelope)
         if isinstance(opening, Fault):
             return opening.answer(Timing(perf_counter() - started), None, False)
         target = envelope.target
@@ -75,7 +87,7 @@ class HttpTransport:
             dialled, dns = fault.connect_timed_out(self._bounds.exchange_timeout), None
         if isinstance(dialled, Fault):
             return dialled.answer(Timing(perf_counter() - started, dns), None, False)
-        connection = dialled.connection
+        connection = dialled.protocol
         if connection.open:  # a receiver may have hung up already
             self._open.add(connection)
         if self._closing:
@@ -84,6 +96,9 @@ class HttpTransport:
         ending = await self._exchange(connection, opening, envelope.body, started)
         timing = Timing(perf_counter() - started, dns, dialled.connect, dialled.tls, connection.waited)
         return ending.answer(timing, connection.peer, False)
+
+    def _new_connection(self, target: Target, address: str) -> HttpConnection:
+        return HttpConnection((target.scheme, target.host, target.port), address, self._bounds, self._lost)
 
     async def _exchange(self, connection: HttpConnection, opening: bytes, body: bytes, started: float) -> Reply | Fault:
         try:

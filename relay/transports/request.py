@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from relay.guard.url import Target
 from relay.policy.attempt import Envelope
+from relay.policy.sealing import Headers
 from relay.transports import fault
 from relay.transports.fault import Fault
 
@@ -17,11 +18,11 @@ _LINE_BREAKING = re.compile(r"[\r\n\0]|[^\x00-\xff]")
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
 
 
-def flaw(envelope: Envelope) -> str | None:
-    """Why an envelope must not be sent, as the end of a sentence that names the header and never its value."""
-    if _UNPRINTABLE.search(envelope.target.path):
+def flaw(target: Target, headers: Headers) -> str | None:
+    """Why a request must not be sent, as the end of a sentence that names the header and never its value."""
+    if _UNPRINTABLE.search(target.path):
         return "its path holds a space, a control character or a character that is not ASCII"
-    for name, value in envelope.headers:
+    for name, value in headers:
         if not _sendable(name):
             return f"header {name!r} has a name that cannot be sent"
         if _LINE_BREAKING.search(value):
@@ -34,7 +35,7 @@ def _sendable(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None and name.lower() not in _OURS
 
 
-def headers(envelope: Envelope) -> tuple[tuple[str, str], ...]:
+def headers(envelope: Envelope) -> Headers:
     """The envelope's headers, with the target's credential unless the envelope has one of its own."""
     credential = envelope.target.authorization
     if credential is None or any(name.lower() == "authorization" for name, _ in envelope.headers):
@@ -75,4 +76,4 @@ def _opening(method: str, path: str, scheme: str, host: str, port: int) -> str:
 
 
 def _flawed(envelope: Envelope) -> Fault:
-    return fault.ours(flaw(envelope) or "its head cannot be encoded")
+    return fault.ours(flaw(envelope.target, envelope.headers) or "its head cannot be encoded")

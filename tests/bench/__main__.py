@@ -25,7 +25,7 @@ from tests.acceptance.stage import ROOT
 from tests.bench import engine, live, live_lag, speed, wer
 from tests.bench.big import big, unsigned
 from tests.bench.console import console
-from tests.bench.drain import hundred, one, one_by_aiohttp
+from tests.bench.drain import hundred, one
 from tests.bench.fair import fair
 from tests.bench.growth import growth
 from tests.bench.intake import intake
@@ -62,7 +62,6 @@ class Bench:
 BENCHES = (
     Bench(one, {"relay.drain.one.ratio": ">= 2.0"}),
     Bench(hundred, {"relay.drain.hundred.ratio": ">= 2.0"}),
-    Bench(one_by_aiohttp, {"relay.drain.one.aiohttp.ratio": ">= 0.8"}),
     Bench(
         postgres_drain,
         {

@@ -5,14 +5,9 @@ A delivery counts when its settlement is committed (synchronous=FULL).
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
 from tests.bench import stand
 from tests.bench.bare import addresses
 from tests.bench.stand import Load, Result, Scale
-
-AIOHTTP_RELAY = (sys.executable, "-m", "tests.bench.aiohttp_relay")
 
 
 def one(scale: Scale) -> Result:
@@ -25,14 +20,9 @@ def hundred(scale: Scale) -> Result:
     return {"relay.drain.hundred.ratio": _ratio(Load(scale.deliveries, destinations=100))}
 
 
-def one_by_aiohttp(scale: Scale) -> Result:
-    """All to one destination, by the transport that serves forward proxies."""
-    return {"relay.drain.one.aiohttp.ratio": _ratio(Load(scale.deliveries), AIOHTTP_RELAY)}
-
-
-def _ratio(load: Load, command: Sequence[str] = stand.RELAY) -> float:
+def _ratio(load: Load) -> float:
     with stand.sink() as port, stand.new_outbox() as path:
         stand.fill(path, addresses(port, load.destinations), load)
         floor = stand.bare(port, load)
-        rate = stand.drain(path, port, load.count, command=command, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
+        rate = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
         return rate / floor

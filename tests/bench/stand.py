@@ -182,13 +182,11 @@ def relay_environment(path: Path, port: int, **settings: object) -> dict[str, st
 
 
 @contextmanager
-def relay(
-    path: Path, port: int, *, command: Sequence[str] = RELAY, **settings: object
-) -> Iterator[subprocess.Popen[bytes]]:
+def relay(path: Path, port: int, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
     """A relay that logs to a file beside the outbox; killed at the end, since some receivers would keep it waiting."""
     log = path.with_suffix(".log")
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, env=relay_environment(path, port, **settings))
+        process = subprocess.Popen(RELAY, stdout=out, env=relay_environment(path, port, **settings))
     try:
         yield process
     finally:
@@ -217,12 +215,10 @@ def wait_until_drained(path: Path, process: subprocess.Popen[bytes], beyond: int
     return time.time()
 
 
-def drain(
-    path: Path, port: int, count: int, *, beyond: int = 0, command: Sequence[str] = RELAY, **settings: object
-) -> float:
+def drain(path: Path, port: int, count: int, *, beyond: int = 0, **settings: object) -> float:
     """Deliveries a second of a real relay, from the first attempt's start to the last settlement's commit."""
     began = time.time()
-    with relay(path, port, command=command, **settings) as process:
+    with relay(path, port, **settings) as process:
         ended = wait_until_drained(path, process, beyond)
     first = (
         "SELECT min(started_at) FROM attempts JOIN deliveries USING (seq) WHERE started_at > ? AND destination_id > ?"

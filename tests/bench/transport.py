@@ -1,6 +1,6 @@
-"""What the transports cost: both of ours and a bare aiohttp client, against one fast sink process on loopback.
+"""What the transport costs, and a bare aiohttp client, against one fast sink process on loopback.
 
-Run as `python -m tests.bench.transport [--bytes N] [--requests N] [--profile http]`. Rounds alternate between the
+Run as `python -m tests.bench.transport [--bytes N] [--requests N] [--profile]`. Rounds alternate between the
 clients, and the medians of three are shown, with the rate as a ratio to the bare client's of the same round.
 """
 
@@ -27,7 +27,6 @@ from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.model import Method
 from relay.policy.attempt import Envelope
-from relay.transports.aiohttp_client import AiohttpTransport
 from relay.transports.exchange import Bounds
 from relay.transports.http import HttpTransport
 
@@ -96,8 +95,8 @@ async def bare(load: Load, port: int) -> Result:
         return await measure(load, send)
 
 
-async def ours(transport: HttpTransport | AiohttpTransport, load: Load, port: int) -> Result:
-    """A transport of the relay, the guard included."""
+async def ours(transport: HttpTransport, load: Load, port: int) -> Result:
+    """The transport of the relay, the guard included."""
     envelope = Envelope(Method.POST, Target("http", "127.0.0.1", port, "/callback"), HEADERS, bytes(load.body_bytes))
     try:
         return await measure(load, lambda: checked(transport, envelope))
@@ -105,7 +104,7 @@ async def ours(transport: HttpTransport | AiohttpTransport, load: Load, port: in
         await transport.aclose()
 
 
-async def checked(transport: HttpTransport | AiohttpTransport, envelope: Envelope) -> None:
+async def checked(transport: HttpTransport, envelope: Envelope) -> None:
     answer = await transport.send(envelope)
     assert answer.status == 204, answer
 
@@ -140,8 +139,7 @@ def client(name: str, load: Load, port: int) -> Result:
     with uvloop_runner() as runner:
         if name == "bare aiohttp":
             return runner.run(bare(load, port))
-        kind = HttpTransport if name == "http" else AiohttpTransport
-        return runner.run(ours(kind(guard, bounds, ssl.create_default_context()), load, port))
+        return runner.run(ours(HttpTransport(guard, bounds, ssl.create_default_context()), load, port))
 
 
 def uvloop_runner() -> asyncio.Runner:
@@ -165,7 +163,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=2048)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--profile", choices=["http", "aiohttp"])
+    parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
     load = Load(asked.bytes, asked.requests, asked.concurrency)
     hear, tell = multiprocessing.Pipe(duplex=False)
@@ -174,7 +172,7 @@ def main() -> None:
     port = hear.recv()
     if asked.profile:
         with cProfile.Profile() as profile:
-            client(asked.profile, load, port)
+            client("relay", load, port)
         profile.print_stats("tottime")
     else:
         report(load, port)
@@ -182,7 +180,7 @@ def main() -> None:
 
 
 def report(load: Load, port: int) -> None:
-    names = ("bare aiohttp", "aiohttp", "http")
+    names = ("bare aiohttp", "relay")
     rounds = [{name: client(name, load, port) for name in names} for _ in range(ROUNDS)]
     print(f"{load.requests} requests of {load.body_bytes} bytes, {load.concurrency} at a time")
     for name in names:

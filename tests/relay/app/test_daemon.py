@@ -158,6 +158,23 @@ async def test_a_post_and_a_put_arrive_and_are_logged_and_counted(
     assert not any("?id=" in word for word in relay.words)
 
 
+async def test_deliveries_go_by_way_of_the_forward_proxy_that_is_named(folder: Path, receiver: Receiver) -> None:
+    proxy = f"http://user:secret@127.0.0.1:{receiver.port}"
+    stage = Stage(folder, receiver.port, relay__http__proxy=proxy)
+    relay = await stage.relay()
+    url = f"http://hook.invalid:{receiver.port}/callback"
+    put(outbox_of(stage), new("proxied", url))
+    request = await receiver.request()
+    line = await relay.said(partial(is_about, "proxied"))
+    await relay.kill()
+    assert request.path == url
+    assert request.headers["proxy-authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert line["outcome"] == "success"
+    told = "".join(relay.words) + repr(rows(outbox_of(stage), "SELECT * FROM attempts"))
+    assert "secret" not in told
+    assert "dXNlcjpzZWNyZXQ=" not in told
+
+
 async def test_sigterm_lets_the_attempt_under_way_finish_and_claims_no_more(
     stage: Stage, relay: Process, receiver: Receiver
 ) -> None:

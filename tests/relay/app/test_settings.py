@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.app.settings import Configuration, read
+from relay.app.settings import Configuration, in_force, read
 from relay.guard.rules import Rules
+from relay.guard.url import Target
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.policy.outcome import OnTooLarge, RetryPolicy
@@ -80,6 +81,9 @@ def test_networks_are_opened_by_name(text: str) -> None:
         ("RELAY__RETRY__EXPONENTIAL__TOTAL", "nan", "relay.retry.exponential.total"),
         ("RELAY__PER_DESTINATION", "0", "relay.per_destination"),
         ("RELAY__HTTP__EXCHANGE_TIMEOUT", "inf", "relay.http.exchange_timeout"),
+        ("RELAY__HTTP__PROXY", "proxy.example:3128", "relay.http.proxy"),
+        ("RELAY__HTTP__PROXY", "https://u:secret@proxy.example:3128", "relay.http.proxy"),
+        ("RELAY__HTTP__PROXY", "http://u:secret@pr oxy.example", "relay.http.proxy"),
         ("RELAY__LOG__LEVEL", "chatty", "relay.log.level"),
         ("OUTBOX__GUARD__PORTS", "0", "outbox.guard.ports"),
         ("OUTBOX__GUARD__PORTS", "http", "outbox.guard.ports"),
@@ -100,6 +104,29 @@ def test_a_bad_value_is_named_by_its_key(variable: str, text: str, key: str) -> 
         from_environment(**{variable: text})
     assert f"environment: {key}" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("", None),
+        ("http://10.0.0.1:3128", Target("http", "10.0.0.1", 3128, "/")),
+        ("http://proxy", Target("http", "proxy", 80, "/")),
+        ("http://user:p%40ss@[::1]:3128/", Target("http", "::1", 3128, "/", "Basic dXNlcjpwQHNz")),
+    ],
+)
+def test_a_forward_proxy_is_named_by_its_url(url: str, proxy: Target | None) -> None:
+    assert from_environment(RELAY__HTTP__PROXY=url).relay.http.forward_proxy() == proxy
+
+
+def test_the_credential_of_a_forward_proxy_is_not_told() -> None:
+    settings = from_environment(RELAY__HTTP__PROXY="http://user:secret@proxy:3128")
+    assert "secret" not in repr(settings)
+    assert settings.relay.http.forward_proxy() is not None
+    assert "c2VjcmV0" not in repr(settings.relay.http.forward_proxy())
+    assert {one.setting: one.value for one in in_force(settings, None, {})}["relay.http.proxy"] == (
+        "http://***@proxy:3128"
+    )
 
 
 def test_a_rulebook_is_what_the_settings_say() -> None:

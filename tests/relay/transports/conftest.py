@@ -1,4 +1,4 @@
-"""The transports under test, each on both event loops, and a watch over what they leave behind."""
+"""The transports under test, on both event loops, and a watch over what they leave behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import uvloop
@@ -16,8 +15,7 @@ from relay.guard.resolver import Lookup, Resolver
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.model import Method
-from relay.policy.attempt import Answer, Envelope
-from relay.transports.aiohttp_client import AiohttpTransport
+from relay.policy.attempt import Envelope
 from relay.transports.exchange import Bounds
 from relay.transports.http import HttpTransport
 from tests.relay.transports.certificates import Authority
@@ -32,33 +30,12 @@ QUICK = Bounds(exchange_timeout=0.5)
 LOOPBACK = Rules(networks=(IPv4Network("127.0.0.0/8"),))
 
 
-class Transport(Protocol):
-    """What the courier asks of a transport."""
-
-    async def send(self, envelope: Envelope) -> Answer: ...
-
-    async def aclose(self) -> None: ...
-
-
-Open = Callable[..., Transport]
-
-
-TRANSPORTS: dict[str, type[HttpTransport] | type[AiohttpTransport]] = {
-    "http": HttpTransport,
-    "aiohttp": AiohttpTransport,
-}
+Open = Callable[..., HttpTransport]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Function) -> dict[str, LoopFactory]:
-    """Every test of a transport runs on both event loops, every other on asyncio's."""
-    on_both = {"transport_name", "open_socket"}.intersection(item.fixturenames)
-    return LOOPS if on_both else {"asyncio": LOOPS["asyncio"]}
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport_name(request: pytest.FixtureRequest) -> str:
-    """One test per transport."""
-    return str(request.param)
+    """Every test that opens connections runs on both event loops, every other on asyncio's."""
+    return LOOPS if "nothing_is_left" in item.fixturenames else {"asyncio": LOOPS["asyncio"]}
 
 
 @pytest.fixture(scope="session")
@@ -78,12 +55,12 @@ async def nothing_is_left() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def open_transport(transport_name: str, authority: Authority, nothing_is_left: None) -> AsyncIterator[Open]:
+async def open_transport(authority: Authority, nothing_is_left: None) -> AsyncIterator[Open]:
     """Opens transports that trust the tests' authority and find every host on loopback, and closes them."""
     async with AsyncExitStack() as stack:
 
-        def open_one(bounds: Bounds = PATIENT, lookup: Lookup = loopback) -> Transport:
-            transport = TRANSPORTS[transport_name](Resolver(LOOPBACK, lookup), bounds, authority.trusted())
+        def open_one(bounds: Bounds = PATIENT, lookup: Lookup = loopback) -> HttpTransport:
+            transport = HttpTransport(Resolver(LOOPBACK, lookup), bounds, authority.trusted())
             stack.push_async_callback(transport.aclose)
             return transport
 

@@ -1,4 +1,4 @@
-"""What every transport makes of receivers that break rules, promises or connections."""
+"""What the transport makes of receivers that break rules, promises or connections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ async def test_a_body_that_drips_ends_at_the_deadline(open_transport: Open) -> N
     async with receiving(drips) as receiver:
         answer = await open_transport(QUICK).send(envelope(receiver.port))
     assert answer.failure is Failure.READ_TIMEOUT
-    assert answer.timing.total < 1
 
 
 @pytest.mark.parametrize(
@@ -99,12 +98,11 @@ async def test_switching_protocols_is_a_protocol_failure(head: bytes, open_trans
 
 
 @pytest.mark.parametrize("status", [100, 103])
-async def test_endless_interim_answers_are_a_failure(status: int, open_transport: Open, transport_name: str) -> None:
+async def test_endless_interim_answers_are_a_failure(status: int, open_transport: Open) -> None:
     async with receiving(repeats(b"", b"HTTP/1.1 %d Wait\r\n\r\n" % status)) as receiver:
         answer = await open_transport(QUICK).send(envelope(receiver.port))
         await receiver.hung_up.wait()
-    # aiohttp counts none of them: there, the deadline ends the exchange.
-    assert answer.failure is {"http": Failure.PROTOCOL, "aiohttp": Failure.READ_TIMEOUT}[transport_name]
+    assert answer.failure is Failure.PROTOCOL
 
 
 async def test_a_connection_closed_after_the_request_is_a_reset(open_transport: Open) -> None:
@@ -173,15 +171,13 @@ async def test_an_early_413_is_heard_before_the_reset(scheme: str, open_transpor
             assert (answer.status, answer.header("server"), answer.excerpt) == (413, "tiny", b"too large")
 
 
-async def test_a_413_with_a_reset_on_its_heels_is_heard(open_transport: Open, transport_name: str) -> None:
+async def test_a_413_with_a_reset_on_its_heels_is_heard(open_transport: Open) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         refusing = asyncio.create_task(asyncio.to_thread(refuse_abruptly, listening, 20))
         transport = open_transport()
         told = [await transport.send(envelope(listening.getsockname()[1], LARGE)) for _ in range(20)]
         await refusing
-    # The reset often overtakes the reading of the answer; then aiohttp tells the reset.
-    outcomes = {answer.status or answer.failure for answer in told}
-    assert outcomes <= ({413} if transport_name == "http" else {413, Failure.RESET})
+    assert {answer.status or answer.failure for answer in told} == {413}
 
 
 async def test_an_early_refusal_on_a_connection_that_stays_open_ends_its_use(open_transport: Open) -> None:
@@ -204,7 +200,7 @@ async def test_an_answer_cut_in_its_body_counts(open_transport: Open) -> None:
     assert [(answer.status, answer.reused) for answer in told] == [(500, False)] * 2
 
 
-async def test_an_answer_cut_in_its_head_is_a_reset(open_transport: Open, transport_name: str) -> None:
+async def test_an_answer_cut_in_its_head_is_a_reset(open_transport: Open) -> None:
     async with receiving(answers_and_closes(b"HTTP/1.1 200 OK\r\nContent-Le")) as receiver:
         answer = await open_transport().send(envelope(receiver.port))
     assert answer.failure is Failure.RESET

@@ -13,7 +13,8 @@ from relay.guard.resolver import Lookup, Resolver
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
-from relay.transports.websocket import Socket, SocketBounds, WebSocketTransport
+from relay.transports.socket import Socket, SocketBounds
+from relay.transports.websocket import WebSocketTransport
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import LOOPBACK, loopback
 from tests.relay.transports.peers import (
