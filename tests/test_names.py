@@ -19,7 +19,7 @@ def modules(program: str) -> Iterator[Path]:
     return (ROOT / program).rglob("*.py")
 
 
-@pytest.mark.parametrize("program", ["relay"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_class_name_stands_once(program: str) -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for module in modules(program):
