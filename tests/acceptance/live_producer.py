@@ -49,8 +49,10 @@ async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event
                 if status.state is not StreamState.OPEN:
                     alive.discard(key)
                     say(gone=key, state=status.state, reason=status.reason)
+        connection.execute("BEGIN IMMEDIATE")
         for key in alive:
             outbox.end_stream(connection, key)
+        connection.execute("COMMIT")
         notifier.notify()
         say(ended=sorted(alive))
 
