@@ -1,4 +1,4 @@
-"""What of an envelope may reach the wire, whichever transport carries it, and the head of our own."""
+"""What of a request may reach the wire, and the head that it begins with."""
 
 from __future__ import annotations
 
@@ -35,18 +35,12 @@ def _sendable(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None and name.lower() not in _OURS
 
 
-def headers(envelope: Envelope) -> Headers:
-    """The envelope's headers, with the target's credential unless the envelope has one of its own."""
-    credential = envelope.target.authorization
-    if credential is None or any(name.lower() == "authorization" for name, _ in envelope.headers):
-        return envelope.headers
-    return (*envelope.headers, ("authorization", credential))
-
-
 def head(envelope: Envelope) -> bytes | Fault:
     """A whole HTTP/1.1 request head, ready to be followed by the envelope's body."""
     target = envelope.target
-    sent = envelope.headers if target.authorization is None else headers(envelope)
+    sent = envelope.headers
+    if target.authorization and not any(name.lower() == "authorization" for name, _ in sent):
+        sent = (*sent, ("authorization", target.authorization))
     try:
         opening = _opening(envelope.method, target.path, target.scheme, target.host, target.port)
         fields = [_field(name) + value for name, value in sent]

@@ -57,9 +57,9 @@ class Upgraded:
 
 
 class Socket:
-    """`stir` is called whenever `confirmed` has grown, or the socket is lost."""
+    """`on_change` is called whenever `confirmed` has grown, or the socket is lost."""
 
-    def __init__(self, upgraded: Upgraded, answer: Answer, keepalive: Keepalive, stir: Callable[[], None]) -> None:
+    def __init__(self, upgraded: Upgraded, answer: Answer, keepalive: Keepalive, on_change: Callable[[], None]) -> None:
         self.answer = answer
         self.written = 0
         self.confirmed = 0
@@ -68,7 +68,7 @@ class Socket:
         self._session = upgraded.session
         self._transport = upgraded.transport
         self._keepalive = keepalive
-        self._stir = stir
+        self._on_change = on_change
         self._asked = 0
         self._waiting = False  # for an answer to a ping
         self._closing = False
@@ -102,27 +102,27 @@ class Socket:
             if message.type is _PONG and self._waiting and message.data == b"%d" % self._asked:
                 unasked = 0
                 await self._confirm()
-            elif reason := _last_word(message.type, message.data):
-                await self._part(reason)
+            elif reason := _ending(message.type, message.data):
+                await self._say_goodbye(reason)
                 return
             else:
                 unasked += 1
-                await self._bear(message.type, message.data, unasked)
+                await self._take_unasked(message.type, message.data, unasked)
 
     async def _confirm(self) -> None:
         self.confirmed, self._waiting = self._asked, False
         self._keepalive.answered(self)
-        self._stir()
+        self._on_change()
         if self.written > self.confirmed:
             await self._ping()
 
-    async def _bear(self, kind: aiohttp.WSMsgType, data: object, unasked: int) -> None:
+    async def _take_unasked(self, kind: aiohttp.WSMsgType, data: object, unasked: int) -> None:
         if unasked > self._keepalive.bounds.unasked:
             self.lose(fault.misspoke("it sends more than anybody asked for"))
         elif kind is _PING:
             await self._write(self._handle.pong, data)
 
-    async def _part(self, reason: Fault) -> None:
+    async def _say_goodbye(self, reason: Fault) -> None:
         """Answer the receiver's goodbye, if it was one; aiohttp would wait for another where it gave no code."""
         if reason.failure is Failure.RESET and not self._closing:
             with suppress(OSError, aiohttp.ClientError):
@@ -140,7 +140,7 @@ class Socket:
             self.lost = why
             self._keepalive.forget(self)
             self._transport.abort()
-            self._stir()
+            self._on_change()
 
     async def close(self, code: int) -> None:
         """Say goodbye, wait a little for the answer, and give everything back. A lost socket only gives back."""
@@ -198,7 +198,7 @@ class Keepalive:
         socket.lose(fault.unanswered(self.bounds.pong_timeout))
 
 
-def _last_word(kind: aiohttp.WSMsgType, data: object) -> Fault | None:
+def _ending(kind: aiohttp.WSMsgType, data: object) -> Fault | None:
     if kind is _CLOSE:
         return Fault(Failure.RESET, f"The receiver closed the WebSocket ({data}).")
     if kind is _ERROR:

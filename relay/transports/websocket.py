@@ -46,7 +46,7 @@ class WebSocketTransport:
         )
         self._keepalive = Keepalive(bounds)
 
-    async def open(self, target: Target, headers: Headers, stir: Callable[[], None]) -> Socket | Answer:
+    async def open(self, target: Target, headers: Headers, on_change: Callable[[], None]) -> Socket | Answer:
         """One handshake; whatever goes wrong is an answer. A redirect is not followed: it is another answer too."""
         started, until = perf_counter(), asyncio.get_running_loop().time() + self._bounds.open_timeout
         if reason := flaw(target, headers):
@@ -60,7 +60,7 @@ class WebSocketTransport:
         first_byte = None if isinstance(upgraded, Fault) else now - stood
         timing = Timing(now - started, dns, dialled.connect, dialled.tls, first_byte)
         if isinstance(upgraded, Upgraded):
-            return Socket(upgraded, Answer(timing, 101, peer=dialled.peer), self._keepalive, stir)
+            return Socket(upgraded, Answer(timing, 101, peer=dialled.peer), self._keepalive, on_change)
         return upgraded.answer(timing, dialled.peer, reused=False)
 
     async def _dial(self, target: Target, until: float) -> tuple[Dialled[ResponseHandler] | Fault, float | None]:
