@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import aiosqlite
 import asyncpg
+import django
+import psycopg
+import psycopg2
 import pytest
+from django.conf import settings
+from django.db import connections, transaction
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from relay import outbox
 from relay.outbox.model import NewDelivery, Stream
@@ -39,11 +54,22 @@ class Producer:
         self._kinds = {
             "store": self._on_the_stores_own,
             "sqlite3": self._on_sqlite3,
-            "aiosqlite": lambda work: asyncio.run(self._on_aiosqlite(work)),
-            "asyncpg": lambda work: asyncio.run(self._on_asyncpg(work)),
-            "pool": lambda work: asyncio.run(self._on_a_pool(work)),
+            "aiosqlite": self._on_aiosqlite,
+            "asyncpg": self._on_asyncpg,
+            "asyncpg-pool": self._on_a_pool,
+            "psycopg": self._on_psycopg,
+            "psycopg-async": self._on_async_psycopg,
+            "psycopg2": self._on_psycopg2,
+            "django": self._on_django,
+            "session": self._on_a_session,
+            "scoped-session": self._on_a_scoped_session,
+            "connection": self._on_sqlalchemys_connection,
+            "async-session": self._on_an_async_session,
+            "async-scoped-session": self._on_an_async_scoped_session,
+            "async-connection": self._on_sqlalchemys_async_connection,
         }
-        self._transact: Callable[[Work], None] = self._kinds[kind]
+        self._driver, _, name = kind.rpartition(":")
+        self._transact: Callable[[Work], None] = self._kinds[name]
 
     def commit(self, work: Work) -> None:
         """Do `work` in a transaction, which is rolled back if it raises."""
@@ -88,26 +114,141 @@ class Producer:
         with closing(sqlite3.connect(self.database.name)) as connection, connection:
             _at_once(work(connection))
 
-    async def _on_aiosqlite(self, work: Work) -> None:
-        async with aiosqlite.connect(self.database.name) as connection:
-            await work(connection)
-            await connection.commit()
-
-    async def _on_asyncpg(self, work: Work) -> None:
-        connection = await asyncpg.connect(self.database.url)
-        try:
-            async with connection.transaction():
+    def _on_aiosqlite(self, work: Work) -> None:
+        async def transact() -> None:
+            async with aiosqlite.connect(self.database.name) as connection:
                 await work(connection)
-        finally:
-            await connection.close()
+                await connection.commit()
 
-    async def _on_a_pool(self, work: Work) -> None:
-        async with (
-            asyncpg.create_pool(self.database.url, min_size=1, max_size=1) as pool,
-            pool.acquire() as connection,
-            connection.transaction(),
-        ):
-            await work(connection)
+        asyncio.run(transact())
+
+    def _on_asyncpg(self, work: Work) -> None:
+        async def transact() -> None:
+            connection = await asyncpg.connect(self.database.url)
+            try:
+                async with connection.transaction():
+                    await work(connection)
+            finally:
+                await connection.close()
+
+        asyncio.run(transact())
+
+    def _on_a_pool(self, work: Work) -> None:
+        async def transact() -> None:
+            async with (
+                asyncpg.create_pool(self.database.url, min_size=1, max_size=1) as pool,
+                pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                await work(connection)
+
+        asyncio.run(transact())
+
+    def _on_psycopg(self, work: Work) -> None:
+        with psycopg.connect(self.database.url) as connection:
+            _at_once(work(connection))
+
+    def _on_async_psycopg(self, work: Work) -> None:
+        async def transact() -> None:
+            async with await psycopg.AsyncConnection.connect(self.database.url) as connection:
+                await work(connection)
+
+        asyncio.run(transact())
+
+    def _on_psycopg2(self, work: Work) -> None:
+        with closing(psycopg2.connect(self.database.url)) as connection, connection:
+            _at_once(work(connection))
+
+    def _on_django(self, work: Work) -> None:
+        django_settings(self.database)
+        connection = connections["outbox"]
+        try:
+            with transaction.atomic(using="outbox"):
+                _at_once(work(connection))
+        finally:
+            connection.close()
+
+    def _on_a_session(self, work: Work) -> None:
+        with self._engine() as engine, Session(engine) as session, session.begin():
+            _at_once(work(session))
+
+    def _on_a_scoped_session(self, work: Work) -> None:
+        with self._engine() as engine:
+            session = scoped_session(sessionmaker(engine))
+            try:
+                with session.begin():
+                    _at_once(work(session))
+            finally:
+                session.remove()
+
+    def _on_sqlalchemys_connection(self, work: Work) -> None:
+        with self._engine() as engine, engine.begin() as connection:
+            _at_once(work(connection))
+
+    def _on_an_async_session(self, work: Work) -> None:
+        async def transact() -> None:
+            async with self._async_engine() as engine, AsyncSession(engine) as session, session.begin():
+                await work(session)
+
+        asyncio.run(transact())
+
+    def _on_an_async_scoped_session(self, work: Work) -> None:
+        async def transact() -> None:
+            async with self._async_engine() as engine:
+                session = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+                try:
+                    async with session.begin():
+                        await work(session)
+                finally:
+                    await session.remove()
+
+        asyncio.run(transact())
+
+    def _on_sqlalchemys_async_connection(self, work: Work) -> None:
+        async def transact() -> None:
+            async with self._async_engine() as engine, engine.begin() as connection:
+                await work(connection)
+
+        asyncio.run(transact())
+
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        engine = create_engine(sqlalchemy_url(self.database, self._driver))
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+    @asynccontextmanager
+    async def _async_engine(self) -> AsyncIterator[AsyncEngine]:
+        engine = create_async_engine(sqlalchemy_url(self.database, self._driver))
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+
+
+def sqlalchemy_url(database: Database, driver: str) -> str:
+    """As SQLAlchemy wants it."""
+    return database.url.replace("://", f"+{driver}://", 1)
+
+
+def django_settings(database: Database) -> None:
+    """Have Django know the database as `outbox`."""
+    if not settings.configured:
+        settings.configure()
+        django.setup()
+    url = urlsplit(database.url)
+    engine = {"sqlite": "sqlite3", "postgresql": "postgresql"}[url.scheme]
+    place = {"NAME": database.name} if engine == "sqlite3" else _place_of(url)
+    told = {"default": {}, "outbox": {"ENGINE": f"django.db.backends.{engine}", **place}}
+    connections.settings["outbox"] = connections.configure_settings(told)["outbox"]
+    if "outbox" in [one.alias for one in connections.all(initialized_only=True)]:
+        del connections["outbox"]
+
+
+def _place_of(url: SplitResult) -> dict[str, object]:
+    return {"NAME": url.path[1:], "HOST": url.hostname, "PORT": url.port, "USER": url.username}
 
 
 def _at_once(work: Coroutine[Any, Any, None]) -> None:
@@ -116,17 +257,34 @@ def _at_once(work: Coroutine[Any, Any, None]) -> None:
         raise AssertionError("it waits for something")
 
 
-_POSTGRES = pytest.mark.needs("postgres")
+def _of(*producers: str) -> pytest.MarkDecorator:
+    each = []
+    for one in producers:
+        database, _, kind = one.partition("/")
+        marks = [pytest.mark.needs("postgres")] if database == "postgres" else []
+        each.append(pytest.param(database, kind, id=one, marks=marks))
+    return pytest.mark.parametrize(("database", "producer"), each, indirect=True)
 
-every_kind = pytest.mark.parametrize(
-    ("database", "producer"),
-    [
-        pytest.param("sqlite", "sqlite3", id="sqlite3"),
-        pytest.param("sqlite", "aiosqlite", id="aiosqlite"),
-        pytest.param("postgres", "asyncpg", id="asyncpg", marks=_POSTGRES),
-        pytest.param("postgres", "pool", id="pool", marks=_POSTGRES),
-        pytest.param("postgres", "store", id="store", marks=_POSTGRES),
-    ],
-    indirect=True,
+
+every_way = _of("sqlite/sqlite3", "sqlite/aiosqlite", "postgres/asyncpg", "postgres/store")
+"""One connection for each way in which a script is performed."""
+
+_SQLALCHEMYS = ("session", "scoped-session", "connection")
+_ASYNC_SQLALCHEMYS = ("async-session", "async-scoped-session", "async-connection")
+every_kind = _of(
+    "sqlite/sqlite3",
+    "sqlite/aiosqlite",
+    "sqlite/django",
+    *(f"sqlite/pysqlite:{kind}" for kind in _SQLALCHEMYS),
+    *(f"sqlite/aiosqlite:{kind}" for kind in _ASYNC_SQLALCHEMYS),
+    "postgres/store",
+    "postgres/asyncpg",
+    "postgres/asyncpg-pool",
+    "postgres/psycopg",
+    "postgres/psycopg-async",
+    "postgres/psycopg2",
+    "postgres/django",
+    *(f"postgres/{driver}:{kind}" for driver in ("psycopg", "psycopg2") for kind in _SQLALCHEMYS),
+    *(f"postgres/{driver}:{kind}" for driver in ("asyncpg", "psycopg") for kind in _ASYNC_SQLALCHEMYS),
 )
 """Every connection that a caller may bring."""

@@ -13,9 +13,9 @@ from relay import outbox
 from relay.outbox.errors import InvalidDelivery, StreamEnded, StreamKilled
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from tests.relay.deliveries import new, reading, rows
-from tests.relay.outbox.producers import Producer, every_kind
+from tests.relay.outbox.producers import Producer, every_way
 
-pytestmark = every_kind
+pytestmark = every_way
 
 SOCKET = "wss://u:p@receiver.example/live?k=v"
 LONG_AGO, FAR_OFF = 1.0, 9e9

@@ -12,9 +12,9 @@ from relay import outbox
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from tests.relay.deliveries import new, rows, states
-from tests.relay.outbox.producers import Producer, done, every_kind
+from tests.relay.outbox.producers import Producer, done, every_way
 
-pytestmark = every_kind
+pytestmark = every_way
 
 
 def test_a_delivery_exists_once_the_callers_transaction_commits(producer: Producer) -> None:

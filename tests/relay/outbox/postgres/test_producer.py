@@ -22,7 +22,7 @@ pytestmark = [
 
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-IN_AUTOCOMMIT = r"^connection: in autocommit mode; .*`async with connection\.transaction\(\):`.*SQLAlchemy, flush"
+IN_AUTOCOMMIT = r"^connection: in autocommit mode; .*`async with connection\.transaction\(\):`.*SQLAlchemy's own"
 FAILED = r"^connection: its transaction has failed; roll it back"
 CLOSED = r"^connection: closed, or back in its pool; pass an open one"
 

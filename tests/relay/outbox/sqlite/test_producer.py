@@ -60,7 +60,7 @@ def test_a_connection_with_pythons_own_transactions_will_do_as_well(database: Sq
     assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
 
 
-IN_AUTOCOMMIT = r'^connection: in autocommit mode; execute "BEGIN IMMEDIATE" before add, commit after it$'
+IN_AUTOCOMMIT = r'^connection: in autocommit mode; execute "BEGIN IMMEDIATE" before, and commit after it$'
 
 
 def test_a_connection_that_commits_every_statement_is_refused(database: SqliteDatabase, path: Path) -> None:

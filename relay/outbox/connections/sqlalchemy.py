@@ -1,0 +1,102 @@
+"""SQLAlchemy 2: Session and Connection, AsyncSession and AsyncConnection, on whatever driver they have.
+
+SQLAlchemy begins a transaction with its own first statement, and no earlier: so ours go through SQLAlchemy too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from relay.outbox.connections.held import Begin, Held, Kind, Transaction
+from relay.outbox.connections.refusals import FAILED
+from relay.outbox.errors import InvalidDelivery
+from relay.outbox.postgres.placeholders import numbered, pyformat
+from relay.outbox.producing import POSTGRES, SQLITE, Brought, Scripts
+from relay.outbox.sqlite.notifications import notify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+
+_SCRIPTS: Mapping[str, Scripts] = {"sqlite": SQLITE, "postgresql": POSTGRES}
+_NOTIFIES = "outspoken.notifies"
+
+
+class Sqlalchemy(Held):
+    """A Connection. `of_driver` tells what kind of connection its driver's own is."""
+
+    remedy = 'its isolation_level is "AUTOCOMMIT": use an engine or a connection that begins transactions'
+
+    def __init__(self, connection: Connection, of_driver: Callable[[object], Kind]) -> None:
+        self._connection = connection
+        self._of_driver = of_driver
+
+    @property
+    def scripts(self) -> Scripts:
+        name = self._connection.dialect.name
+        if name not in _SCRIPTS:
+            raise InvalidDelivery(f"connection: the outbox is on SQLite or PostgreSQL, and not on {name}")
+        return _SCRIPTS[name]
+
+    def transaction(self) -> Transaction:
+        if self._connection.closed or self._connection.invalidated:
+            return Transaction.CLOSED
+        driver = self._of_driver(self._connection.connection.driver_connection)
+        if driver.transaction() is Transaction.NONE:
+            self._connection.exec_driver_sql("SELECT 1")  # which begins one, unless none is wanted
+        return driver.transaction()
+
+    def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
+        result = self._connection.exec_driver_sql(*self._written(sql, values))
+        return result.rowcount, list(map(tuple, result)) if result.returns_rows else []
+
+    def _written(self, sql: str, values: Mapping[str, Any]) -> tuple[str, Any]:
+        """As the driver takes it."""
+        if self._connection.dialect.name == "sqlite":
+            return str(sql), dict(values)
+        if self._connection.dialect.paramstyle == "pyformat":
+            return pyformat(sql), dict(values)
+        found = numbered(sql)
+        return found.text, tuple(found.arguments(values))
+
+
+class SqlalchemySession(Sqlalchemy):
+    """A Session: on the connection of its transaction, which is begun if there is none. On SQLite relays are notified
+    when it commits."""
+
+    def __init__(self, session: Session, of_driver: Callable[[object], Kind]) -> None:
+        from sqlalchemy.exc import PendingRollbackError
+
+        try:
+            super().__init__(session.connection(), of_driver)
+        except PendingRollbackError as error:
+            raise InvalidDelivery(FAILED) from error
+        if self.scripts is SQLITE:
+            self._notify_after_commits_of(session)
+
+    def _notify_after_commits_of(self, session: Session) -> None:
+        from sqlalchemy import event
+
+        if _NOTIFIES in session.info:
+            return
+        session.info[_NOTIFIES] = True
+        file = self._connection.exec_driver_sql("PRAGMA database_list").fetchall()[0][2]
+        event.listen(session, "after_commit", lambda _: notify(file))
+
+
+class SqlalchemyAsync:
+    """AsyncSession or AsyncConnection: what is done on the sync one inside, which `of` tells the kind of."""
+
+    def __init__(self, given: AsyncSession | AsyncConnection, of: Callable[[object], Held]) -> None:
+        self._given = given
+        self._of = of
+
+    async def perform(self, begin: Begin[T]) -> T:
+        """Go through a script to its end, as `Held.perform` does."""
+        return await self._given.run_sync(lambda inside: self._of(inside).perform(begin))
