@@ -6,7 +6,6 @@ from relay.service.extras import extra
 
 
 def main() -> None:
-    """Run it."""
     with extra("engine"):
         from engine.cli import main as run
 

@@ -1,4 +1,4 @@
-"""What is asked of a recogniser that listens, and what it says meanwhile. Pure nouns.
+"""What is asked of a recogniser of live speech, and what it says meanwhile. Pure nouns.
 
 Times are seconds of audio since the session's first sample. Channels count from 0, and each has a story of its own:
 `Partial`s that may change, then a `Final` that stands, and so on; the Finals of a channel do not overlap.
@@ -14,7 +14,7 @@ from engine.transcript import Word
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How to listen. What a recogniser cannot do it leaves be.
+    """How to transcribe. What a recogniser cannot do it leaves be.
 
     `raw` is None for audio in a container. Without `multichannel` the channels are mixed to one; without `interim`
     there are no Partials. `endpointing` is the silence that ends an utterance (None: a Final never says speech_final),
@@ -35,8 +35,6 @@ class LiveOptions:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Somebody began to speak."""
-
     channel: int
     at: float
 
@@ -76,8 +74,8 @@ class UtteranceEnded:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All of the audio was heard: the last thing that is said. `duration` in seconds, `sha256` of the bytes that came,
-    in hex."""
+    """All of the audio was transcribed: the last thing that is said. `duration` in seconds, `sha256` of the bytes that
+    came, in hex."""
 
     duration: float
     channels: int

@@ -1,4 +1,4 @@
-"""What a recogniser heard. Pure nouns; times are seconds from the start of the audio, confidences 0.0 to 1.0."""
+"""What was said in a recording. Pure nouns; times are seconds from the start of the audio, confidences 0.0 to 1.0."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from engine.errors import AudioError
 from engine.request import RawFormat
 
 SAMPLE_RATE = 16000
-"""Hertz of the PCM that recognisers hear."""
+"""Hertz of the PCM that recognisers are given."""
 
 SAMPLE_BYTES = 2
 """Bytes per sample of that PCM: signed 16 bit, little endian."""

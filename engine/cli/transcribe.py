@@ -96,13 +96,13 @@ def transcribe(
     """Write down what is said in files. One that cannot be used does not stop the others; the exit code is 1 then."""
     with complaints():
         engine = settings(config).engine
-        session = Session(engine, model, language, multichannel, Target(form, output_dir, force))
-        failures = asyncio.run(session.run(files))
+        command = FileTranscription(engine, model, language, multichannel, Target(form, output_dir, force))
+        failures = asyncio.run(command.run(files))
     if failures:
         raise typer.Exit(Exit.FAILED)
 
 
-class Session:
+class FileTranscription:
     """All files of one command, one after another: a recogniser makes use of the whole machine."""
 
     def __init__(
@@ -131,9 +131,9 @@ class Session:
     async def _attempt(self, pool: Pool, file: Path, bar: Progress) -> bool:
         try:
             path = self._target.path(file)
-            heard = await self._hear(pool, file, bar)
-            self._write(path, _text(self._target.form, self._request, file, heard))
-            for message in missing(heard):
+            transcript = await self._transcribe(pool, file, bar)
+            self._write(path, _text(self._target.form, self._request, file, transcript))
+            for message in missing(transcript):
                 complain(f"{file}: {message}")
         except WorkerDied:
             complain(f"{file}: the recogniser's process ended on this audio; convert it to WAV or FLAC, and try again")
@@ -145,7 +145,7 @@ class Session:
             return True
         return False
 
-    async def _hear(self, pool: Pool, file: Path, bar: Progress) -> Transcript:
+    async def _transcribe(self, pool: Pool, file: Path, bar: Progress) -> Transcript:
         from engine.recognisers.workers.pool import Transcribe
 
         file.open("rb").close()  # what is not there, or may not be read, is no matter of audio
@@ -179,17 +179,17 @@ def _request(catalogue: Catalogue, model: str | None, language: str | None, mult
     return parsed
 
 
-def _text(form: Format, request: Request, file: Path, heard: Transcript) -> str:
+def _text(form: Format, request: Request, file: Path, transcript: Transcript) -> str:
     match form:
         case Format.JSON:
-            document = render(request, _media(file), heard)
+            document = render(request, _media(file), transcript)
             return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
         case Format.SRT:
-            return subtitles.srt(heard.channels)
+            return subtitles.srt(transcript.channels)
         case Format.VTT:
-            return subtitles.vtt(heard.channels)
+            return subtitles.vtt(transcript.channels)
         case Format.TXT:
-            return "".join(f"{line}\n" for line in _lines(heard.channels))
+            return "".join(f"{line}\n" for line in _lines(transcript.channels))
 
 
 def _lines(channels: Sequence[Channel]) -> list[str]:

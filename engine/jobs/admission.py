@@ -146,7 +146,6 @@ class Admission:
         self._bytes += more
 
     def leave(self, place: Place) -> None:
-        """Give a place back."""
         self._places[place.key] -= 1
         if not self._places[place.key]:
             del self._places[place.key]

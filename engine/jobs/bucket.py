@@ -99,7 +99,6 @@ class AudioBucket(AudioStore):
                 await asyncio.to_thread(file.write, piece)
 
     async def remove(self, job_id: str) -> None:
-        """Delete an object; one that is gone already is as good."""
         with self._errors():
             await self._store.delete_async(job_id)
 

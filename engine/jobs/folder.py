@@ -20,7 +20,6 @@ class AudioFolder(AudioStore):
         self._path = path
 
     def create(self) -> None:
-        """Make the folders, readable by their owner only."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().create()
 
@@ -56,11 +55,9 @@ class AudioFolder(AudioStore):
         yield path
 
     async def remove(self, job_id: str) -> None:
-        """Delete a file; one that is gone already is as good."""
         await asyncio.to_thread(self.path(job_id).unlink, missing_ok=True)
 
     async def tidy(self, wanted: Wanted, now: float) -> int:
-        """Delete the files that nobody needs. Returns how many."""
         found = await asyncio.to_thread(self._files)
         jobs = await wanted([path.name for path in found])
         before = now - GRACE_SECONDS

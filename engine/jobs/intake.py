@@ -1,4 +1,4 @@
-"""Accepts a job: its audio is durable first, then its row, and only then does anybody hear of it."""
+"""Accepts a job: its audio is durable first, then its row, and only then is anybody told."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The door of the queue."""
-
     def __init__(self, store: JobStore, audio: AudioStore, wake: Callable[[], None]) -> None:
         self._store = store
         self._audio = audio

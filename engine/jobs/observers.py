@@ -134,7 +134,6 @@ class JobMetrics:
         self._audio.inc(seconds)
 
     def worker_died(self) -> None:
-        """A recogniser process ended at work."""
         self._deaths.inc()
 
     def refused(self, bound: Bound) -> None:
@@ -142,7 +141,6 @@ class JobMetrics:
         self._refused[bound].inc()
 
     def counted(self, snapshot: Snapshot) -> None:
-        """The queue's gauges, all at once."""
         self._states["queued"].set(snapshot.queued)
         self._states["leased"].set(snapshot.leased)
         self._bytes.set(snapshot.bytes)

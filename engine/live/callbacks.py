@@ -94,8 +94,6 @@ class CallbackStream:
 
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
-    """A message to be committed."""
-
     stream: CallbackStream
     id: str
     body: bytes = field(repr=False)
@@ -104,8 +102,6 @@ class StreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """A stream to be ended."""
-
     stream: CallbackStream
 
 

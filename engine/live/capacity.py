@@ -15,7 +15,7 @@ from engine.recognisers.whisper.passes import Costs, PassRecord
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What is to be heard: so many channels by a recogniser, with interim results or without."""
+    """What is to be transcribed: so many channels by a recogniser, with interim results or without."""
 
     recogniser: str
     channels: int = 1
@@ -66,7 +66,6 @@ class Capacity:
         self._costs: dict[str, Costs] = {}
 
     def knows(self, recogniser: str) -> bool:
-        """Whether it was measured."""
         return recogniser in self._costs
 
     def measured(self, recogniser: str, costs: Costs) -> None:
@@ -79,7 +78,7 @@ class Capacity:
             self._costs[recogniser] = self._costs[recogniser].learn(record)
 
     def decide(self, wanted: Speech, admitted: Iterable[Speech]) -> Decision:
-        """Whether it can be heard in real time beside what was admitted."""
+        """Whether it can be transcribed in real time beside what was admitted."""
         taken = [self._needed(speech) for speech in admitted]
         needed, left = self._needed(wanted), max(0.0, self._budget - sum(taken))
         if needed > self._budget:
@@ -102,7 +101,7 @@ class Capacity:
 
 
 def speech(recogniser: str, options: LiveOptions) -> Speech:
-    """What a session has to be heard, as far as its options tell: audio in a container may have channels that show
+    """What a session needs, as far as its options tell: audio in a container may have channels that show
     later, and is taken for stereo."""
     channels = (options.raw.channels if options.raw else 2) if options.multichannel else 1
     return Speech(recogniser, channels, options.interim)

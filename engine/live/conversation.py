@@ -1,7 +1,7 @@
 """One live session between its ends: the caller's socket, the recogniser, the outbox, and the clock.
 
 What happens is told to the pure session; what it answers is done. The recogniser is asked in turn, so that a slow one
-slows the caller's socket down; what is heard goes out past whoever waits.
+slows the caller's socket down; what it says goes out past whoever waits.
 """
 
 from __future__ import annotations
@@ -106,7 +106,6 @@ class Conversation:
 
     @property
     def is_over(self) -> bool:
-        """Whether the session has ended."""
         return self._over.is_set()
 
     @property

@@ -32,7 +32,6 @@ class LiveLog:
         self._rules = rules
 
     def __call__(self, record: LiveRecord) -> None:
-        """Hear of one session."""
         match record:
             case SessionEnded():
                 self._ended(record)
@@ -127,7 +126,6 @@ class LiveMetrics:
         )
 
     def __call__(self, record: LiveRecord) -> None:
-        """Hear of one session."""
         match record:
             case SessionEnded():
                 self._count(record)
@@ -144,19 +142,17 @@ class LiveMetrics:
         self._to_callback.inc(ended.told_callback)
 
     def passed(self, made: PassMade) -> None:
-        """Hear of one pass of a recogniser."""
         self._dropped.inc(made.record.missed)
         if made.lag is not None:
             (self._final_lag if made.record.final else self._interim_lag).observe(made.lag)
 
     def committed(self, messages: int, seconds: float) -> None:  # noqa: ARG002 (messages are counted by session)
-        """Hear of one group of messages."""
         self._commit.observe(seconds)
 
 
 class LiveGauges:
     """What is asked of sessions at each scrape: how many there are, how many there could be in all, and for how many
-    seconds audio has waited to be heard where it has waited longest."""
+    seconds audio has waited to be transcribed where it has waited longest."""
 
     def __init__(
         self,

@@ -50,7 +50,6 @@ class PendingSessions:
         return token
 
     def by_token(self, token: str) -> PendingSession | None:
-        """The session that a token opens."""
         return self._by_token.get(_hash(token))
 
     def by_id(self, request_id: str, key_id: str | None) -> PendingSession | None:

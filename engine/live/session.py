@@ -3,7 +3,7 @@
     LISTENING --finish, idle, too long, left, too late, stopping--> FINISHING --finished--> ENDED
         \\------------- undecodable, failed, callback lost, or not finished in time ---------^
 
-A session that ends for any reason but its own death is finished first: what was heard becomes final, and is told. What
+A session that ends for any reason but its own death is finished first: what was said becomes final, and is told. What
 happens to a session that has ended does nothing.
 """
 
@@ -39,10 +39,10 @@ class VendorProtocol(Protocol):
         """What one message of the caller means."""
 
     def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
-        """What was heard, of so many channels."""
+        """What the recogniser said, of so many channels."""
 
     def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
-        """What is said last of a session that ends before all of it was heard."""
+        """What is said last of a session that ends before all of it was transcribed."""
 
     def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:
         """What is said once recognition is so many seconds behind, once each time."""
@@ -147,11 +147,9 @@ class Session:
 
     @property
     def audio_bytes(self) -> int:
-        """How many bytes of audio came."""
         return self._bytes
 
     def begin(self, now: float) -> tuple[Action, ...]:
-        """The first moment."""
         return tuple(Tell(message) for message in self._protocol.opening(now))
 
     def receive(self, data: bytes | str, now: float) -> tuple[Action, ...]:
@@ -201,7 +199,7 @@ class Session:
         return self._finish(ending, detail, now) if self._state is _State.LISTENING else ()
 
     def lag(self, seconds: float, channels: int, now: float) -> tuple[Action, ...]:
-        """Audio that is over has waited so long to be heard."""
+        """Audio that is over has waited so long to be transcribed."""
         if self._state is not _State.LISTENING:
             return ()
         if seconds >= self._limits.too_late:
@@ -215,7 +213,6 @@ class Session:
         return ()
 
     def tick(self, now: float) -> tuple[Action, ...]:
-        """Time went by."""
         if now < self.deadline or self._state is _State.ENDED:
             return ()
         if self._state is _State.FINISHING:

@@ -1,4 +1,4 @@
-"""What a recogniser is given, and what it is asked: plain values, for every process that hears."""
+"""What a recogniser is given, and what it is asked: plain values, for every worker process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Spec:
 
     `memory` is what it is expected to take, in bytes; `model` is its directory, `name` what it is called; `device` is
     cpu, cuda or auto, `compute_type` one of CTranslate2's or auto; `threads` counts processor threads (0: the
-    library's choice), `batch_size` windows of up to 20 s heard at once.
+    library's choice), `batch_size` windows of up to 20 s decoded at once.
     """
 
     memory: int = 0

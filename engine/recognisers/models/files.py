@@ -213,10 +213,10 @@ def vocabulary(path: Path) -> list[str]:
 
 
 def expected_memory(size: int, compute_type: str, batch_size: int) -> int:
-    """What a process takes at its peak that hears with a model, in bytes, from the model's size on disk.
+    """What a process takes at its peak that works with a model, in bytes, from the model's size on disk.
 
     Measured with tiny.en and base in int8, a little more than they took: the process itself, the weights while they
-    are converted from the 16 bits in which they are published, and each window that is heard at once.
+    are converted from the 16 bits in which they are published, and each window that is decoded at once.
     """
     weights = 2.6 if compute_type == "float32" else 1.6
     return int(_PROCESS + weights * size + batch_size * (_WINDOW + 0.2 * size))

@@ -55,7 +55,6 @@ PINNED = {
 
 
 def pinned(name: str) -> Lock | None:
-    """What is pinned for the model of that name, if anything is."""
     return PINNED.get(canonical(name) or "")
 
 
@@ -68,5 +67,4 @@ def read_lock(folder: Path) -> Lock | None:
 
 
 def write_lock(folder: Path, lock: Lock) -> None:
-    """Put the lock beside the files that it speaks of."""
     (folder / LOCK).write_bytes(msgspec.json.format(msgspec.json.encode(lock), indent=2) + b"\n")

@@ -67,7 +67,6 @@ def word(written: str, start: float, end: float, confidence: float) -> Word | No
 
 
 def later(one: Word, seconds: float) -> Word:
-    """The word, moved."""
     return replace(one, start=round(one.start + seconds, 3), end=round(one.end + seconds, 3))
 
 

@@ -1,7 +1,7 @@
 """Cuts one channel into stretches, and the speech of a stretch into windows for the model. Pure.
 
-Hours of audio are heard in constant memory: a stretch is minutes long and cut at a quiet moment. A window holds what
-the model hears at once, and is cut where people pause the longest.
+Hours of audio are transcribed in constant memory: a stretch is minutes long and cut at a quiet moment. A window holds
+what the model is given at once, and is cut where people pause the longest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CLICK_FRAMES = 3
 """Fewer frames with speech than this are a click."""
 
 PADDING = 0.4
-"""Seconds of sound around the speech of a window: detectors hear a soft beginning late and a soft end not at all."""
+"""Seconds of sound around the speech of a window: detectors notice a soft beginning late and a soft end not at all."""
 
 _LONG_PAUSE = 1.5
 """Seconds of silence at which a window may end however short it is."""
@@ -116,11 +116,11 @@ def spoken(frames: Sequence[bool], frame_seconds: float) -> list[Span]:
 
 
 def windows(speech: Sequence[Span], longest: float, seconds: float, apart: float = inf) -> list[Span]:
-    """What to hear at once: neighbouring pieces of speech, each of at most `longest` minus twice PADDING seconds.
+    """What to decode at once: neighbouring pieces of speech, each of at most `longest` minus twice PADDING seconds.
 
     A window ends at the widest pause that it can, and at each that is `apart` seconds long; it is padded with what is
     around it (half of a short pause, nothing of beyond the `seconds` of the sound), and is no longer than `longest`.
-    The pauses in it stay: the model hears them.
+    The pauses in it stay.
     """
     found: list[Span] = []
     first = 0

@@ -1,1 +1,1 @@
-"""What a Whisper model hears of recordings, and of speech while it is spoken."""
+"""Whisper: recordings to words, and speech to words while it is spoken."""

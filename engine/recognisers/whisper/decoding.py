@@ -69,7 +69,7 @@ class Decoder:
     def __init__(self, spec: Spec, passes: int = 1) -> None:
         find(spec.model, Path())  # without its tokenizer, faster-whisper would fetch one
         device, compute_type = placement(spec.device, spec.compute_type, cuda=ctranslate2.get_cuda_device_count() > 0)
-        # CTranslate2 seeds its threads when they first sample: what is heard depends on nothing but what was heard.
+        # CTranslate2 seeds its threads when they first sample: the text depends on nothing but the sound.
         ctranslate2.set_random_seed(_SEED)
         self._spec = spec
         self._whisper = WhisperModel(
@@ -160,8 +160,8 @@ class Decoder:
 
     def _prompt(self, tokenizer: Tokenizer, hotwords: Iterable[str]) -> list[int]:
         before = tokenizer.encode(f" {self._spec.prompt.strip()}") if self._spec.prompt else []
-        listen = ", ".join(self._fitting(hotwords)) or None
-        prompt: list[int] = self._whisper.get_prompt(tokenizer, before, without_timestamps=True, hotwords=listen)
+        phrases = ", ".join(self._fitting(hotwords)) or None
+        prompt: list[int] = self._whisper.get_prompt(tokenizer, before, without_timestamps=True, hotwords=phrases)
         return prompt
 
     def _fitting(self, phrases: Iterable[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from engine.recognisers.whisper.decoding import Decoder
 _SURE = 0.8
 """How likely a language must be for its first window to settle it."""
 
-_LISTEN = 4
+_MOST_WINDOWS = 4
 """Windows that are asked at most where none is sure."""
 
 _UNSURE, _SHORT = 0.5, 1.5
@@ -60,12 +60,12 @@ class Languages:
     def _settled(self, windows: Sequence[Samples]) -> str:
         """Of the first window, or of the first few together where none is sure."""
         weights: dict[str, float] = defaultdict(float)
-        heard, code, likely = 0, "en", 0.0
-        for window in windows[:_LISTEN]:
-            heard += len(window)
+        samples, code, likely = 0, "en", 0.0
+        for window in windows[:_MOST_WINDOWS]:
+            samples += len(window)
             for one, probability in self._decoder.languages(window):
                 weights[one] += probability * len(window)
-            code, likely = most_probable([(one, weight / heard) for one, weight in weights.items()], self._candidates)
+            code, likely = most_probable([(one, weight / samples) for one, weight in weights.items()], self._candidates)
             if likely >= _SURE:
                 break
         self._likely[code] = [likely]

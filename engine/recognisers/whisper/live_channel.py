@@ -61,7 +61,7 @@ class _Over:
 
 @dataclass(frozen=True, slots=True)
 class _NothingHeld:
-    """The caller wanted a final result where there was nothing to be heard."""
+    """The caller wanted a final result where there was nothing to transcribe."""
 
     at: float
 
@@ -97,7 +97,7 @@ class LiveChannel:
         self._due_at = 0.0  # of the latest audio
         self._turn_at = 0.0  # when this channel had its last interim pass, or began to speak
         self._promised_at = 0.0  # the same, or when an interim pass was missed since
-        self._passed: float | None = None  # how far the last interim pass heard of this stretch
+        self._passed: float | None = None  # how far the last interim pass reached into this stretch
         self._took = 0.0  # seconds of the last interim pass
         self._missed = 0  # interim passes that were promised since the last pass, and not made
         self._told: tuple[str, ...] = ()  # the words of the last Partial
@@ -131,7 +131,6 @@ class LiveChannel:
         yield from self._advance()
 
     def finish(self) -> Iterator[LiveEvent]:
-        """No more audio comes."""
         for piece in self._cutter.flush():
             self._over(piece)
         yield from self._advance()
@@ -157,8 +156,8 @@ class LiveChannel:
             return None if self._under_way and self._under_way.wanted.final else (True, self._first.due_at)
         if self._under_way or not self._has_news or self._is_about_to_end:
             return None
-        heard = self._cutter.end - self._passed_until
-        return (False, self._turn_at) if heard >= max(_EVERY, self._took / _SHARE) else None
+        new = self._cutter.end - self._passed_until
+        return (False, self._turn_at) if new >= max(_EVERY, self._took / _SHARE) else None
 
     def begin(self) -> Pass:
         """The pass that is wanted, with the audio of this moment."""
@@ -187,12 +186,12 @@ class LiveChannel:
 
     @property
     def _passed_until(self) -> float:
-        """How far this stretch was heard, or where its speech began."""
+        """How far passes reached into this stretch, or where its speech began."""
         return self._passed if self._passed is not None else self._cutter.speech_start or 0.0
 
     @property
     def _has_news(self) -> bool:
-        """Whether there is speech that an interim pass could hear, and none has."""
+        """Whether there is speech that no interim pass has had."""
         spoken = self._cutter.speech_end if self._options.interim and not self._waiting else None
         return spoken is not None and spoken > self._passed_until
 
@@ -242,7 +241,7 @@ class LiveChannel:
     def _guess(self, done: Pass, hypothesis: Hypothesis) -> Iterator[LiveEvent]:
         self._passed = done.end
         if self._waiting:
-            return  # the stretch is over meanwhile, and will be heard to its end
+            return  # the stretch is over meanwhile, and its final pass comes
         self._agreement = self._agreement.update(hypothesis.words, done.end - _EDGE)
         words, settled = self._agreement.words, self._agreement.settled
         texts = tuple(word.text for word in words)

@@ -73,7 +73,6 @@ class WorkerSession:
         return [event for one in meant for event in one.finalize(came_at)]
 
     def finish(self, came_at: float, now: float) -> list[LiveEvent]:
-        """No more audio comes."""
         told = self._taken(self._audio.finish(), came_at, now)
         if self._last:
             return told

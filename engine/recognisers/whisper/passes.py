@@ -23,7 +23,7 @@ _TYPICAL_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A stretch of one channel to be heard: s16le PCM at 16 kHz, `start` in seconds from the start of the channel.
+    """A stretch of one channel to transcribe: s16le PCM at 16 kHz, `start` in seconds from the start of the channel.
 
     `final` where the stretch is over, and is worth more care. `language` is Whisper's code; None where it is not known.
     """
@@ -72,8 +72,8 @@ def next_pass(waiting: Iterable[Waiting]) -> Waiting | None:
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:
-    """A pass that was made, the same for all who count: `audio` seconds were heard in `took` seconds, and the last of
-    them had come at `due_at`. `missed` interim passes were promised since the one before it, and not made."""
+    """A pass that was made, the same for all who count: `audio` seconds were transcribed in `took` seconds, and the
+    last of them had come at `due_at`. `missed` interim passes were promised since the one before it, and not made."""
 
     final: bool
     audio: float

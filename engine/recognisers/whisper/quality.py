@@ -1,8 +1,8 @@
-"""What of a decoded window can be believed, and where speech was heard that no words came of. Pure.
+"""What of a decoded window can be believed, and where there is speech that no words came of. Pure.
 
 Whisper fails in three ways that its text alone does not show: it leaves out sentences, it repeats itself without end,
 and it makes up words where nobody speaks. The numbers of the decoder tell the last two; the first shows where the
-voice detector heard speech and no word stands.
+voice detector found speech and no word stands.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOTHING = 0.02
 """Seconds: a word no longer than that got no time of its own."""
 
 _REACH = 0.2
-"""Seconds around a word that count as heard: its times are estimates."""
+"""Seconds around a word that count as transcribed: its times are estimates."""
 
 _TOGETHER = 0.35
 """Seconds between two unheard parts that are decoded again as one."""

@@ -67,22 +67,21 @@ class Window:
 
 
 class Sound:
-    """s16le PCM at 16 kHz, and where Silero hears speech in it."""
+    """s16le PCM at 16 kHz, and where Silero finds speech in it."""
 
     def __init__(self, pcm: bytes) -> None:
         self._samples = samples(pcm)
         padded = pcm + bytes(-len(pcm) % (FRAME_SAMPLES * SAMPLE_BYTES))
-        heard = spoken(SpeechDetector()(padded), FRAME_SECONDS)
+        found = spoken(SpeechDetector()(padded), FRAME_SECONDS)
         longest = LONGEST - 2 * PADDING
         self.seconds = len(self._samples) / SAMPLE_RATE
-        self.speech = [piece for one in heard for piece in pieces(one, self._samples, SAMPLE_RATE, longest)]
+        self.speech = [piece for one in found for piece in pieces(one, self._samples, SAMPLE_RATE, longest)]
 
     def windows(self, *, switching: bool) -> list[Span]:
         """Its speech in windows; where languages may change, whatever is said in one breath is a window of its own."""
         return windows(self.speech, LONGEST, self.seconds, _TURN if switching else inf)
 
     def part(self, span: Span) -> Samples:
-        """The samples within."""
         return self._samples[max(0, int(span.start * SAMPLE_RATE)) : int(span.end * SAMPLE_RATE)]
 
     def windows_of(self, hole: Span) -> Iterator[Span]:

@@ -1,1 +1,1 @@
-"""The processes that recognisers live in: who hears what, what is loaded where, and what is said to them."""
+"""The processes that recognisers live in: who has which task, what is loaded where, and what is said to them."""

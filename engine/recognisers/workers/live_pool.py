@@ -1,4 +1,4 @@
-"""Live recognition, seen from the engine: sessions, each heard in one of a few worker processes that many share."""
+"""Live recognition, seen from the engine: sessions, each in one of a few worker processes that many share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LivePool:
     """Sessions, spread over `workers` processes, each of which makes so many `passes` at a time.
 
     A process is ended, and its recognisers with it, after `idle_seconds` without a session (None: never), or when
-    others need its part of the memory `budget` (None: unlimited). `tell` hears of every pass.
+    others need its part of the memory `budget` (None: unlimited). `tell` is told of every pass.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LivePool:
         return await process.open(recogniser, next(self._numbers), wire.OpenMessage(spec, options, self._max_seconds))
 
     async def measure(self, recogniser: str) -> Costs:
-        """What hearing costs here while nothing else is done. A process that was idle before holds nothing afterwards.
+        """What it costs here while nothing else is done. A process that was idle before holds nothing afterwards.
 
         Raises as `open` does.
         """

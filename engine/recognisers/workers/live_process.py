@@ -122,7 +122,7 @@ class LiveProcess:
             holding.busy = True
 
     def _unload(self, why: UnloadReason) -> Coroutine[Any, Any, None]:  # noqa: ARG002 (nobody is told, yet)
-        """For others, while nobody is heard here."""
+        """For others, while there is no session here."""
         ending = self._process
         self._kill()
         return _ended(ending)
@@ -139,7 +139,7 @@ class LiveProcess:
             self._rest()
 
     def _rest(self) -> None:
-        """Nobody is heard here: others may have the memory, and after a while nobody needs it."""
+        """There is no session here: others may have the memory, and after a while nobody needs it."""
         loop = asyncio.get_running_loop()
         peak = peak_memory(self._process.pid) if self._process else None
         for holding in self._holdings.values():
@@ -160,7 +160,7 @@ class LiveProcess:
             assert process.stdout
             await self._read(process.stdout)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, ValueError, KeyError, TypeError):
-            pass  # whichever it was: what this process hears is lost
+            pass  # whichever it was: the sessions in this process are lost
         finally:
             if self._process is process:
                 self._kill()
@@ -190,7 +190,7 @@ class LiveProcess:
             raise TimeoutError
 
     def _kill(self) -> None:
-        """End the process and whatever is heard in it; the next session has another."""
+        """End the process and the sessions in it; the next session has another."""
         process, self._process = self._process, None
         self.loaded.clear()
         for recognition in list(self.recognitions.values()):

@@ -1,4 +1,4 @@
-"""One live session, seen from the engine: audio in, and what is heard of it in the worker process that it was given."""
+"""One live session, seen from the engine: audio in, and events out of the worker process that it was given."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Tell = Callable[[PassMade], None]
 
 
 class PooledRecognition:
-    """One session: push audio, and iterate for what is heard, until Finished or Broken, which comes last.
+    """One session: push audio, and iterate for events, until Finished or Broken, which comes last.
 
     Either of them, or `close`, gives its place back. `duration` is how many seconds of the audio were decoded so far,
     `channels` how many the events are numbered by; both are up to date with what the worker said last.
@@ -69,8 +69,8 @@ class PooledRecognition:
 
     @property
     def lag(self) -> float:
-        """Seconds for which audio that is over has waited to be heard, or for which its worker owes a word; it grows
-        while nothing is heard."""
+        """Seconds for which audio that is over has waited to be transcribed, or for which its worker owes a word; it
+        grows while nothing is."""
         waited = time.monotonic() - self._waiting_since if self._waiting_since is not None else 0.0
         return max(0.0, waited, self._worker.silence if self.owed else 0.0)
 

@@ -1,4 +1,4 @@
-"""What the engine and a worker that listens say to each other, many sessions on one pipe. Pure.
+"""What the engine and a worker of live sessions say to each other, many sessions on one pipe. Pure.
 
 A frame is its length, four bytes big endian, the number of its session, four more, a byte that says what it is, and
 then that many bytes: audio as it came, or JSON.
@@ -84,7 +84,7 @@ class Step:
     """Some work was done: `taken` bytes of audio were taken in and leave room for more, and this is what was told.
 
     `duration` is seconds decoded so far, on `channels`. `made` is the pass that was made, if it was one. Audio that is
-    over and was not heard yet has been there since `waiting_since`, a monotonic time; None where there is none.
+    over and was not transcribed yet has been there since `waiting_since`, a monotonic time; None where there is none.
     """
 
     taken: int

@@ -82,7 +82,6 @@ class LiveWorker:
         self._making: dict[int, float] = {}  # the passes under way, by their identity, and when they began
 
     def take(self, number: int, message: wire.LiveMessage, came_at: float) -> None:
-        """What the engine says."""
         match message:
             case wire.OpenMessage():
                 self._opening.add(number)

@@ -50,7 +50,6 @@ class MemoryBudget:
 
     @property
     def used(self) -> int:
-        """The bytes that count."""
         return sum(holding.memory for holding in self._holdings)
 
     def hold(self, recogniser: str, expected: int, unload: Unload) -> Holding | None:

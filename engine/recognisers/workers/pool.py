@@ -25,7 +25,7 @@ PROBE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """One piece of work: the file at `path`, heard by a recogniser, mixed to one channel or `split` into its own."""
+    """The file at `path` is transcribed by a recogniser, mixed to one channel or `split` into its own."""
 
     path: str
     recogniser: str
@@ -35,12 +35,12 @@ class Transcribe:
 
 
 class Pool:
-    """At most `size` tasks are heard at once, and `probers` files looked at. Work waits its turn, first come, first
-    served.
+    """At most `size` files are transcribed at once, and `probers` files looked at. Work waits its turn, first come,
+    first served.
 
     A worker that dies, or whose caller goes away, is replaced; nothing else notices. A recogniser is loaded by the
     first task that needs it, or by `load` if it is one of those to `keep`. It is unloaded after `idle_seconds` without
-    a task (None: never), or when others need its part of the memory `budget` (None: unlimited). `tell` hears of both.
+    a task (None: never), or when others need its part of the memory `budget` (None: unlimited). `tell` is told of both.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Pool:
         await asyncio.gather(self._scheduler.stop(), self._looking.stop())
 
     async def transcribe(self, task: Transcribe, progress: Progress | None = None) -> Transcript:
-        """What is said in the file. `progress` hears how many seconds of it are done, about once for each.
+        """What is said in the file. `progress` is told how many seconds of it are done, about once for each.
 
         Raises AudioError for audio that cannot be used, RecogniserUnavailable for a recogniser that cannot be loaded,
         WorkerDied when the process ended in the middle.
@@ -85,8 +85,8 @@ class Pool:
         if spec is None:
             raise RecogniserUnavailable(f"recogniser {task.recogniser!r} is no longer configured")
         wanted = progress is not None
-        hear = wire.TranscribeTask(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
-        match await self._scheduler.ask(task.recogniser, hear, progress):
+        work = wire.TranscribeTask(task.path, task.raw, task.split, spec, task.options, self._max_seconds, wanted)
+        match await self._scheduler.ask(task.recogniser, work, progress):
             case Transcript() as transcript:
                 return transcript
             case wire.Unloadable():

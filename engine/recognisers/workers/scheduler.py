@@ -1,4 +1,4 @@
-"""Which process hears a task: whose turn it is, what is loaded where, and when it is unloaded."""
+"""Which process has a task: whose turn it is, what is loaded where, and when it is unloaded."""
 
 from __future__ import annotations
 

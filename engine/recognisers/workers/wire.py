@@ -136,11 +136,11 @@ def _options(
 
 def _transcript(model: dict[str, str], channels: list[Any], gaps: list[Any], **fields: Any) -> Transcript:
     """By hand and not by a validator: hours of words are read in small steps, between which the event loop can run."""
-    heard = tuple(_channel(**channel) for channel in channels)
+    said = tuple(_channel(**channel) for channel in channels)
     missed = tuple(Gap(**gap | {"reason": GapReason(gap["reason"])}) for gap in gaps)
-    return Transcript(Model(**model), channels=heard, gaps=missed, **fields)
+    return Transcript(Model(**model), channels=said, gaps=missed, **fields)
 
 
 def _channel(segments: list[Any], language: str | None, language_confidence: float | None) -> Channel:
-    heard = (Segment(tuple(Word(**word) for word in segment["words"])) for segment in segments)
-    return Channel(tuple(heard), language, language_confidence)
+    found = (Segment(tuple(Word(**word) for word in segment["words"])) for segment in segments)
+    return Channel(tuple(found), language, language_confidence)

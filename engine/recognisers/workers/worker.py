@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.recognisers.whisper.recorded import Whisper
 
 NICENESS = 15
-"""Of whoever hears what was recorded: nobody notices a second, where a second makes live speech late."""
+"""Of whoever transcribes recordings: nobody notices a second, where a second makes live speech late."""
 
 _PROGRESS_SECONDS = 1.0
 """Seconds of audio that are worth a word."""

@@ -157,15 +157,15 @@ def ended(took: float) -> Ended:
 
 @pytest.mark.parametrize(("took", "wait"), [(0.01, 1), (20.0, 10), (100_000.0, 60)])
 async def test_the_time_to_come_again_is_when_a_worker_is_likely_free(took: float, wait: int) -> None:
-    patience = WaitEstimate(workers=2)
+    estimate = WaitEstimate(workers=2)
     for _ in range(100):
-        patience(ended(took))
+        estimate(ended(took))
     with pytest.raises(QueueFull) as full:
-        await Admission(numbers(jobs=1), Bounds(jobs=1), patience).enter(KEY)
+        await Admission(numbers(jobs=1), Bounds(jobs=1), estimate).enter(KEY)
     assert full.value.wait == wait
 
 
-async def test_who_is_turned_away_is_counted_by_the_bound_that_was_met() -> None:
+async def test_a_refusal_is_told_by_the_bound_that_was_met() -> None:
     met: list[Bound] = []
     for bounds in (Bounds(jobs=1), Bounds(bytes=1), Bounds(per_key_jobs=1)):
         with pytest.raises(QueueFull):

@@ -285,14 +285,16 @@ async def test_audio_that_is_over_and_waits_is_the_lag_and_every_pass_says_how_l
             recognition = await pool.open("held", replace(OPTIONS, interim=False))
             assert recognition.lag == 0.0
             told = asyncio.create_task(listened(recognition, sound()))
-            await until(lambda: recognition.lag > 0.3)
+            await until(lambda: recognition.duration > 11)  # all of it was taken in
+            await until(lambda: recognition.lag > 0)
+            waited = recognition.lag
             assert made == []
         await told
         assert recognition.lag == 0.0
     assert [(one.recogniser, one.record.final) for one in made] == [("held", True)] * 3
     lags = [one.lag for one in made]
     assert lags[0] is not None
-    assert lags[0] >= 0.3
+    assert lags[0] >= waited
 
 
 async def test_a_worker_that_stands_still_is_lag_too() -> None:
@@ -301,7 +303,9 @@ async def test_a_worker_that_stands_still_is_lag_too() -> None:
         (pid,) = workers()
         os.kill(pid, signal.SIGSTOP)
         await recognition.push(SILENCE)
-        await until(lambda: recognition.lag > 0.2)
+        await until(lambda: recognition.lag > 0)
+        before = recognition.lag
+        await until(lambda: recognition.lag > before)
         os.kill(pid, signal.SIGCONT)
         await until(lambda: recognition.lag == 0.0)
 
@@ -352,8 +356,8 @@ async def test_a_recogniser_is_measured_and_nothing_of_it_stays() -> None:
         (before,) = workers()
         async with gone(before):
             costs = await pool.measure("good")
-        assert 0 < costs.final < 0.1
-        assert 0 < costs.interim < 0.1
+        assert costs.final > 0
+        assert costs.interim > 0
         assert len(workers()) == 1
         assert pool.count == 0
 
@@ -375,7 +379,7 @@ async def test_what_cannot_be_loaded_or_dies_cannot_be_measured(name: str, error
         assert isinstance((await listened(await pool.open("good", OPTIONS), SILENCE))[-1], Finished)
 
 
-async def test_a_recogniser_for_which_there_is_no_memory_turns_its_sessions_away() -> None:
+async def test_a_recogniser_for_which_there_is_no_memory_refuses_its_sessions() -> None:
     budget = MemoryBudget(2**34)
     recognisers = {"small": replace(GOOD, memory=2**33), "other": replace(GOOD, memory=3 * 2**32, beam_size=1)}
     async with listening(recognisers=recognisers, budget=budget) as pool:

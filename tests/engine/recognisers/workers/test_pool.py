@@ -205,20 +205,20 @@ async def test_stopping_ends_every_process_and_every_wait(fifo: Path) -> None:
     assert children() == set()
 
 
-async def test_the_loop_never_waits_while_two_workers_hear() -> None:
+async def test_the_loop_goes_on_while_two_workers_transcribe() -> None:
     pool = Pool(2, RECOGNISERS)
     await pool.start()
     loop = asyncio.get_running_loop()
     work = asyncio.gather(*(pool.transcribe(Transcribe(str(STEREO), "small")) for _ in range(2)))
-    lag = 0.0
+    began = turned_at = loop.time()
+    longest = 0.0
     while not work.done():
-        asked = loop.time()
         await asyncio.sleep(0.005)
-        lag = max(lag, loop.time() - asked - 0.005)
+        longest, turned_at = max(longest, loop.time() - turned_at), loop.time()
     first, second = await work
     await pool.stop()
     assert first == second
-    assert lag < 0.5  # hearing one of these in the loop would take seconds
+    assert longest < (turned_at - began) / 4  # one of these transcribed in the loop would take half of the time, or all
 
 
 PARENT = """
