@@ -27,7 +27,7 @@ class Transaction(Enum):
     CLOSED = auto()
 
 
-class Kind(ABC):
+class HeldConnection(ABC):
     """A connection of one kind. `remedy`: how a transaction is begun on it."""
 
     remedy: ClassVar[str]
@@ -55,7 +55,7 @@ class Kind(ABC):
                 return
 
 
-class Held(Kind):
+class Held(HeldConnection):
     """One on which a script is performed at once."""
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Held(Kind):
             raise
 
 
-class HeldAsync(Kind):
+class HeldAsync(HeldConnection):
     """One on which a script is performed once that is awaited."""
 
     @abstractmethod

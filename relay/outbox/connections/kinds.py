@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from relay.outbox.connections.asyncpg import Asyncpg, AsyncpgConnection
 from relay.outbox.connections.django import Django
-from relay.outbox.connections.held import Begin, Held, Kind
+from relay.outbox.connections.held import Begin, Held, HeldConnection
 from relay.outbox.connections.psycopg import Psycopg, Psycopg2, PsycopgAsync
 from relay.outbox.connections.sqlalchemy import Sqlalchemy, SqlalchemyAsync, SqlalchemySession
 from relay.outbox.connections.sqlite import Aiosqlite, Sqlite
@@ -63,10 +63,10 @@ def _named(connection: object) -> str:
     return f"{type(connection).__module__}.{type(connection).__qualname__}"
 
 
-def _driver(connection: object) -> Kind:
+def _driver(connection: object) -> HeldConnection:
     """The driver's own connection, below SQLAlchemy's."""
     found = kind_of(connection)
-    assert isinstance(found, Kind)
+    assert isinstance(found, HeldConnection)
     return found
 
 

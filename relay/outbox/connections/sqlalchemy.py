@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from relay.outbox.connections.held import Begin, Held, Kind, Transaction
+from relay.outbox.connections.held import Begin, Held, HeldConnection, Transaction
 from relay.outbox.connections.refusals import FAILED
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import numbered, pyformat
@@ -33,7 +33,7 @@ class Sqlalchemy(Held):
 
     remedy = 'its isolation_level is "AUTOCOMMIT": use an engine or a connection that begins transactions'
 
-    def __init__(self, connection: Connection, of_driver: Callable[[object], Kind]) -> None:
+    def __init__(self, connection: Connection, of_driver: Callable[[object], HeldConnection]) -> None:
         self._connection = connection
         self._of_driver = of_driver
 
@@ -70,7 +70,7 @@ class SqlalchemySession(Sqlalchemy):
     """A Session: on the connection of its transaction, which is begun if there is none. On SQLite relays are notified
     when it commits."""
 
-    def __init__(self, session: Session, of_driver: Callable[[object], Kind]) -> None:
+    def __init__(self, session: Session, of_driver: Callable[[object], HeldConnection]) -> None:
         from sqlalchemy.exc import PendingRollbackError
 
         try:
