@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from relay.admin.context import Setting
 from relay.guard.rules import ANYWHERE, Refusal
-from relay.guard.url import Target
+from relay.guard.url import PRE_RECORDED, Target
 from relay.guard.url import read as read_url
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
@@ -71,7 +71,7 @@ class HttpSettings(Section):
 
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds for name, connection and TLS handshake.")
     exchange_timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for a whole exchange, answer included.")
-    proxy: str = Field("", repr=False, description="http://user:password@host:port of a forward proxy; empty for none.")
+    proxy: str = Field("", repr=False, description="http(s)://user:password@host:port of a forward proxy; or empty.")
 
     @field_validator("proxy")
     @classmethod
@@ -87,7 +87,7 @@ class HttpSettings(Section):
 
 
 def _proxy_at(url: str) -> Target | Refusal:
-    return read_url(url, ANYWHERE, frozenset({"http"}))
+    return read_url(url, ANYWHERE, PRE_RECORDED)
 
 
 class StreamsSettings(Section):

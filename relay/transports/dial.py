@@ -19,7 +19,7 @@ from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import Target
 from relay.transports import fault
 from relay.transports.fault import Fault
-from relay.transports.proxy import is_tunnelled, open_tunnel
+from relay.transports.proxy import pass_proxy
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -27,7 +27,7 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 @dataclass(frozen=True, slots=True)
 class Dialled(Generic[P]):
     """An open connection, the address that was dialled, and the seconds that each step to it took: `connect` is TCP and
-    the tunnel, if there is one."""
+    the way through the proxy, if there is one."""
 
     protocol: P
     transport: asyncio.Transport
@@ -96,10 +96,11 @@ class Dialler(Generic[P]):
     async def _open(self, target: Target, address: str) -> Dialled[P] | Fault:
         started = perf_counter()
         sock = await _connected(address, (self._proxy or target).port)
-        if self._proxy is not None and is_tunnelled(target):
-            refused = await open_tunnel(sock, target, self._proxy)
-            if refused is not None:
-                return refused
+        if self._proxy is not None:
+            passed = await pass_proxy(sock, target, self._proxy, self._tls)
+            if isinstance(passed, Fault):
+                return passed
+            sock = passed
         connected = perf_counter()
         protocol = self._make(target, address)
         secure = target.scheme in {"https", "wss"}

@@ -29,7 +29,7 @@ class Fault:
 DISCONNECTED = Fault(Failure.RESET, "The receiver closed the connection before it had answered.")
 SWITCHED = Fault(Failure.PROTOCOL, "The receiver switched protocols (101), which nobody had asked for.")
 SURPLUS = Fault(Failure.PROTOCOL, "More came after the answer's end.")
-CLOSED_BY_PROXY = Fault(Failure.CONNECT, "The proxy closed the connection before it had opened a tunnel.")
+CLOSED_BY_PROXY = Fault(Failure.CONNECT, "The proxy closed the connection before it led to the receiver.")
 MISSPOKEN_BY_PROXY = Fault(Failure.CONNECT, "The proxy answered the request for a tunnel with no acceptable HTTP.")
 
 
@@ -68,6 +68,12 @@ def not_connected(error: OSError) -> Fault:
 def proxy_refused(status: int) -> Fault:
     """The forward proxy would not open a tunnel."""
     return Fault(Failure.CONNECT, f"The proxy refused to connect to the receiver ({status}).")
+
+
+def proxy_not_trusted(error: ssl.SSLError) -> Fault:
+    """The forward proxy is called by https://, and TLS with it failed."""
+    reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+    return Fault(Failure.CONNECT, f"The TLS handshake with the proxy failed: {(reason or 'it ended').rstrip('.')}.")
 
 
 def reset(error: BaseException | None) -> Fault:

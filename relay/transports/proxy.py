@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Callable
 
 from relay.guard.url import Target
 from relay.policy.attempt import Envelope
@@ -16,8 +18,9 @@ from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 from relay.transports.request import head
 
-_CHUNK = 4096
+_CHUNK = 64 * 1024
 _BOUNDS = Bounds()
+_CARRYING: set[asyncio.Task[None]] = set()  # or nobody would hold them
 
 
 def is_tunnelled(target: Target) -> bool:
@@ -42,21 +45,59 @@ def head_for_proxy(proxy: Target, envelope: Envelope) -> bytes | Fault:
     return b"%b %b%b\r\n%b%b" % (method, url, line, _credential(proxy), fields)
 
 
-async def open_tunnel(sock: socket.socket, target: Target, proxy: Target) -> Fault | None:
-    """Have the proxy at the other end of a socket connect it to the target. The socket is closed where that fails."""
-    opened = False
+async def pass_proxy(sock: socket.socket, target: Target, proxy: Target, tls: ssl.SSLContext) -> socket.socket | Fault:
+    """What leads to the target by way of the proxy at the other end of a socket: the first thing to be written is for
+    the target. The socket is closed where that fails."""
+    refused: Fault | None = fault.CLOSED_BY_PROXY
     try:
-        refused = await _ask(sock, target, proxy)
-        opened = refused is None
-        return refused
+        if proxy.scheme == "https":
+            sock = await _in_tls(sock, tls, proxy.host)
+        refused = await _ask_for_tunnel(sock, target, proxy) if is_tunnelled(target) else None
+    except ssl.SSLError as error:
+        refused = fault.proxy_not_trusted(error)
     except ConnectionError:
-        return fault.CLOSED_BY_PROXY
+        pass
     finally:
-        if not opened:
+        if refused is not None:
             sock.close()
+    return sock if refused is None else refused
 
 
-async def _ask(sock: socket.socket, target: Target, proxy: Target) -> Fault | None:
+async def _in_tls(sock: socket.socket, tls: ssl.SSLContext, host: str) -> socket.socket:
+    """A socket whose other end is carried through TLS over the first, so that it can be used like that one, and TLS to
+    the receiver laid over it."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    try:
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host)
+    except BaseException:
+        near.close()
+        far.close()
+        raise
+    carrying = asyncio.create_task(_carry(far, reader, writer))
+    _CARRYING.add(carrying)
+    carrying.add_done_callback(_CARRYING.discard)
+    return near
+
+
+async def _carry(far: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    from_us, to_us = await asyncio.open_connection(sock=far)
+    # Whoever of us gives a connection up does not wait until a proxy has taken what is unsent.
+    await asyncio.gather(_copy(from_us, writer, writer.transport.abort), _copy(reader, to_us, to_us.close))
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, end: Callable[[], None]) -> None:
+    try:
+        while data := await source.read(_CHUNK):
+            sink.write(data)
+            await sink.drain()
+    except OSError:
+        pass  # the connection that broke ends the other
+    finally:
+        end()
+
+
+async def _ask_for_tunnel(sock: socket.socket, target: Target, proxy: Target) -> Fault | None:
     loop = asyncio.get_running_loop()
     parser = ReplyParser(_BOUNDS)
     await loop.sock_sendall(sock, _connect(target, proxy))

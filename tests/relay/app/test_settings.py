@@ -82,7 +82,7 @@ def test_networks_are_opened_by_name(text: str) -> None:
         ("RELAY__PER_DESTINATION", "0", "relay.per_destination"),
         ("RELAY__HTTP__EXCHANGE_TIMEOUT", "inf", "relay.http.exchange_timeout"),
         ("RELAY__HTTP__PROXY", "proxy.example:3128", "relay.http.proxy"),
-        ("RELAY__HTTP__PROXY", "https://u:secret@proxy.example:3128", "relay.http.proxy"),
+        ("RELAY__HTTP__PROXY", "socks5://u:secret@proxy.example:1080", "relay.http.proxy"),
         ("RELAY__HTTP__PROXY", "http://u:secret@pr oxy.example", "relay.http.proxy"),
         ("RELAY__LOG__LEVEL", "chatty", "relay.log.level"),
         ("OUTBOX__GUARD__PORTS", "0", "outbox.guard.ports"),
@@ -112,6 +112,7 @@ def test_a_bad_value_is_named_by_its_key(variable: str, text: str, key: str) -> 
         ("", None),
         ("http://10.0.0.1:3128", Target("http", "10.0.0.1", 3128, "/")),
         ("http://proxy", Target("http", "proxy", 80, "/")),
+        ("https://proxy", Target("https", "proxy", 443, "/")),
         ("http://user:p%40ss@[::1]:3128/", Target("http", "::1", 3128, "/", "Basic dXNlcjpwQHNz")),
     ],
 )

@@ -246,3 +246,5 @@ async def _pass_on(reader: Reader, writer: Writer) -> None:
         await writer.drain()
     if writer.can_write_eof():
         writer.write_eof()
+    else:  # in TLS there is no half of an end
+        writer.close()

@@ -28,6 +28,7 @@ from tests.relay.transports.receivers import (
     answers,
     gives_up_idle,
     hangs,
+    never_reads,
     receiving,
     refuses_early,
     resets,
@@ -54,9 +55,9 @@ async def unknown(host: str) -> Sequence[str]:
 RESOLVING = pytest.mark.parametrize("lookup", [public, unknown], ids=["resolves here", "resolves at the proxy only"])
 
 
-def at(port: int, host: str = "127.0.0.1", credential: str | None = CREDENTIAL) -> Target:
+def at(port: int, host: str = "127.0.0.1", credential: str | None = CREDENTIAL, scheme: str = "http") -> Target:
     """A proxy on this machine, which the rules do not open."""
-    return Target("http", host, port, "/", credential)
+    return Target(scheme, host, port, "/", credential)
 
 
 @pytest.fixture
@@ -247,7 +248,7 @@ async def test_a_proxy_that_hangs_up_before_the_tunnel_stands_is_a_connect_failu
     async with receiving(says(beginning, end)) as proxy:
         answer = await through(at(proxy.port)).send(envelope(443, scheme="https"))
     assert answer.failure is Failure.CONNECT
-    assert answer.detail == "The proxy closed the connection before it had opened a tunnel."
+    assert answer.detail == "The proxy closed the connection before it led to the receiver."
 
 
 @pytest.mark.parametrize(
@@ -315,16 +316,71 @@ async def test_a_forbidden_receiver_is_blocked_before_the_proxy_hears_of_it(
     assert proxy.connections == 0
 
 
+# TLS with the proxy
+
+
+async def test_a_plain_request_goes_to_the_proxy_in_tls(through: Through, authority: Authority) -> None:
+    async with receiving(answers(OK), authority.server("localhost")) as proxy:
+        transport = through(at(proxy.port, "localhost", scheme="https"))
+        told = [await transport.send(envelope(80, bytes(2**20))) for _ in range(2)]
+    assert [(answer.status, answer.reused) for answer in told] == [(200, False), (200, True)]
+    assert proxy.requests[0].line == "POST http://hook.test/callback?id=7 HTTP/1.1"
+    assert dict(proxy.requests[0].headers)["proxy-authorization"] == CREDENTIAL
+
+
+async def test_tls_goes_through_a_tunnel_in_tls(through: Through, authority: Authority) -> None:
+    tls = authority.server("hook.test")
+    async with receiving(tunnels(), authority.server("localhost")) as proxy, receiving(answers(OK), tls) as receiver:
+        transport = through(at(proxy.port, "localhost", scheme="https"))
+        told = [await transport.send(envelope(receiver.port, bytes(2**20), scheme="https")) for _ in range(2)]
+    assert [(answer.status, answer.reused) for answer in told] == [(200, False), (200, True)]
+    assert [request.line for request in proxy.requests] == [f"CONNECT hook.test:{receiver.port} HTTP/1.1"]
+
+
+async def test_a_kept_tunnel_in_tls_that_was_given_up_is_replaced(through: Through, authority: Authority) -> None:
+    tls = authority.server("hook.test")
+    async with receiving(tunnels(), authority.server("localhost")) as proxy, receiving(gives_up_idle, tls) as receiver:
+        transport = through(at(proxy.port, "localhost", scheme="https"))
+        told = [await transport.send(envelope(receiver.port, scheme="https")) for _ in range(2)]
+    assert [(answer.status, answer.reused) for answer in told] == [(200, False)] * 2
+
+
+async def test_a_proxy_in_tls_that_never_reads_is_not_waited_for(through: Through, authority: Authority) -> None:
+    async with receiving(never_reads, authority.server("localhost")) as proxy:
+        transport = through(at(proxy.port, "localhost", scheme="https"), bounds=Bounds(exchange_timeout=1.0))
+        answer = await transport.send(envelope(80, LARGE))
+    assert answer.failure is Failure.READ_TIMEOUT
+
+
+async def test_the_proxys_certificate_is_checked(through: Through, authority: Authority) -> None:
+    async with receiving(tunnels(), authority.server("other.test")) as proxy:
+        answer = await through(at(proxy.port, "localhost", scheme="https")).send(envelope(443, scheme="https"))
+    assert answer.failure is Failure.CONNECT
+    assert answer.detail.startswith("The TLS handshake with the proxy failed: Hostname mismatch")
+    assert proxy.requests == []
+
+
+async def test_a_proxy_that_speaks_no_tls_is_a_connect_failure(through: Through) -> None:
+    async def speaks_plainly(receiver: Receiver, reader: Reader, writer: Writer) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+
+    async with receiving(speaks_plainly) as proxy:
+        answer = await through(at(proxy.port, "localhost", scheme="https")).send(envelope(80))
+    assert answer.failure is Failure.CONNECT
+    assert answer.detail.startswith("The TLS handshake with the proxy failed: ")
+
+
 # WebSockets
 
 
 async def told(
-    proxy: int, scheme: str, port: int, lookup: Lookup = public, authority: Authority | None = None
+    proxy: Target, scheme: str, port: int, lookup: Lookup = public, authority: Authority | None = None
 ) -> Answer:
     """What came of one message on one socket through a proxy, and the answer to its handshake."""
     confirmed = asyncio.Event()
     trusted = authority.trusted() if authority else None
-    transport = WebSocketTransport(Resolver(Rules(), lookup), SocketBounds(close_timeout=0.5), trusted, at(proxy))
+    transport = WebSocketTransport(Resolver(Rules(), lookup), SocketBounds(close_timeout=0.5), trusted, proxy)
     opened = await transport.open(Target(scheme, "hook.test", port, "/a?b=1"), (), confirmed.set)
     if isinstance(opened, Answer):
         return opened
@@ -342,7 +398,7 @@ async def test_a_websocket_goes_through_a_tunnel(
     heard: list[Frame] = []
     tls = authority.server("hook.test") if scheme == "wss" else None
     async with receiving(tunnels()) as proxy, receiving(polite(heard), tls) as receiver:
-        answer = await told(proxy.port, scheme, receiver.port, lookup, authority)
+        answer = await told(at(proxy.port), scheme, receiver.port, lookup, authority)
     assert (answer.status, answer.peer) == (101, "127.0.0.1")
     assert [one.data for one in heard if one.kind == TEXT] == [b"{}"]
     assert proxy.requests[0].line == f"CONNECT hook.test:{receiver.port} HTTP/1.1"
@@ -351,9 +407,22 @@ async def test_a_websocket_goes_through_a_tunnel(
     assert "proxy-authorization" not in dict(receiver.requests[0].headers)
 
 
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_a_websocket_goes_through_a_tunnel_in_tls(
+    scheme: str, authority: Authority, nothing_is_left: None
+) -> None:
+    heard: list[Frame] = []
+    tls = authority.server("hook.test") if scheme == "wss" else None
+    async with receiving(tunnels(), authority.server("localhost")) as proxy, receiving(polite(heard), tls) as receiver:
+        by_name = at(proxy.port, "localhost", scheme="https")
+        answer = await told(by_name, scheme, receiver.port, authority=authority)
+    assert answer.status == 101
+    assert [one.data for one in heard if one.kind == TEXT] == [b"{}"]
+
+
 async def test_a_certificate_is_checked_behind_a_proxy_too(authority: Authority, nothing_is_left: None) -> None:
     async with receiving(tunnels()) as proxy, receiving(polite([]), authority.server("other.test")) as receiver:
-        answer = await told(proxy.port, "wss", receiver.port, authority=authority)
+        answer = await told(at(proxy.port), "wss", receiver.port, authority=authority)
     assert answer.failure is Failure.TLS
 
 
@@ -361,7 +430,7 @@ async def test_a_forbidden_receiver_of_a_websocket_is_blocked_before_the_proxy_h
     nothing_is_left: None,
 ) -> None:
     async with receiving(tunnels()) as proxy:
-        answer = await told(proxy.port, "ws", 80, private)
+        answer = await told(at(proxy.port), "ws", 80, private)
     assert answer.failure is Failure.BLOCKED
     assert proxy.connections == 0
 
@@ -369,7 +438,7 @@ async def test_a_forbidden_receiver_of_a_websocket_is_blocked_before_the_proxy_h
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 async def test_a_proxy_that_refuses_a_websocket_is_a_connect_failure(scheme: str, nothing_is_left: None) -> None:
     async with receiving(says(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")) as proxy:
-        answer = await told(proxy.port, scheme, 443)
+        answer = await told(at(proxy.port), scheme, 443)
     assert (answer.failure, answer.detail) == (
         Failure.CONNECT,
         "The proxy refused to connect to the receiver (403).",
