@@ -23,7 +23,7 @@ SPOKEN = CLIP.with_suffix(".txt")
 async def demo(stay: bool) -> None:
     """Start everything, send the clip, wait for its callback, tell what happened, and stop everything."""
     async with AsyncExitStack() as stack:
-        stage = Stage(_folder(stack, stay), free_callback_port())
+        stage = Stage(_folder(stack, stay), free_callback_port(), engine__preload='["default"]')
         receiver, _, relay = await _start(stack, stage)
         request_id = await _submit(stage)
         callback = await receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)

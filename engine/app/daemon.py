@@ -73,7 +73,7 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
         await _require_key(engine, keys)
         await stack.enter_async_context(live.running())
         # Under way while what is recorded loads too: whoever speaks first need not wait.
-        await stack.enter_async_context(_beside(live.sessions.measure(engine.recognisers)))
+        await stack.enter_async_context(_beside(live.sessions.measure(engine.preload)))
         await stack.enter_async_context(recorded.running())
         await stack.enter_async_context(_beside(measure_loop_lag(metrics.loop_lag)))
         service_manager = ServiceManager(os.environ)

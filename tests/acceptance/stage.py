@@ -174,6 +174,7 @@ class Stage:
             "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{self.database}",
             "OUTSPOKEN_OUTBOX__GUARD__PORTS": f"80, 443, 8080, 8443, {callback_port}",
             "OUTSPOKEN_ENGINE__AUDIO_DIR": str(folder / "audio"),
+            "OUTSPOKEN_ENGINE__PRELOAD": "[]",  # most engines here transcribe little or nothing
             "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),
             "OUTSPOKEN_RELAY__PORT": str(self.relay_port),
             "OUTSPOKEN_RELAY__ADMIN__PORT": "0",

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.acceptance
 @asynccontextmanager
 async def running(folder: Path, **settings: Any) -> AsyncIterator[tuple[Stage, Process]]:
     """An engine that knows what its recogniser costs."""
-    stage = Stage(folder, free_callback_port(), **settings)
+    stage = Stage(folder, free_callback_port(), engine__preload='["default"]', **settings)
     engine = await stage.engine()
     try:
         await engine.event("live.measured")

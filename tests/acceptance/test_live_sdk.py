@@ -84,6 +84,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         outbox__guard__ports=f"{callback_port}, {socket_port}",
         engine__live__capacity_share=100,  # nobody is refused because others have the machine
         engine__live__liveness_seconds=300,
+        engine__preload='["default"]',
     )
     async with AsyncExitStack() as stack:
         key = await a_key(stage)

@@ -31,9 +31,21 @@ TINY = Scale(
 pytestmark = pytest.mark.acceptance
 
 
-# An hour of speech is heard as ten minutes of it are.
+# Each is as another one is, but for what it is given: an hour of speech is heard as a minute of it is.
+SIBLINGS = {
+    "engine.time.twenty.sequential.ratio",
+    "engine.wer.short.over",
+    "engine.wer.ten_minutes.over",
+    "engine.wer.hour.over",
+    "engine.live.lag.one.interim_p50_s",
+    "engine.live.lag.four.interim_p95_s",
+}
+
+
 @pytest.mark.parametrize(
-    "bench", [bench for bench in BENCHES if not bench.named], ids=lambda bench: next(iter(bench.goals))
+    "bench",
+    [bench for bench in BENCHES if not SIBLINGS & bench.goals.keys()],
+    ids=lambda bench: next(iter(bench.goals)),
 )
 def test_a_benchmark_measures_every_key_that_it_names(bench: Bench) -> None:
     result = bench.measure(TINY)
