@@ -15,7 +15,8 @@ import av
 from av.audio.codeccontext import AudioCodecContext
 
 from engine.audio import pcm
-from engine.audio.decode import MAX_SECONDS, Decoding, Resampler, opened, too_long
+from engine.audio.decode import MAX_SECONDS, Decoding, opened, too_long
+from engine.audio.resample import Resampler
 from engine.errors import AudioError
 from engine.request import RawFormat
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from aiohttp import web
 
 from engine.api.auth import authenticate_socket, session_id, traceparent
@@ -13,11 +15,31 @@ from engine.audio.pcm import bytes_per_second, raw_format
 from engine.dialects.deepgram import BadRequest, DeepgramProtocol, callback_headers, parse_live
 from engine.dialects.live import Ending, LiveRequest
 from engine.live.conversation import Conversation, SessionEnded
-from engine.live.reopening import Reopening
 from engine.live.session import SessionLimits
 from engine.live.sessions import Sessions
 from engine.transcript import Model
 from relay.guard.url import LIVE
+
+_LOST_SECONDS = 30.0
+_MOST_LOST = 10_000
+
+
+class LostCallbacks:
+    """Whose callback was lost, for half a minute: Deepgram's JavaScript client opens again what was killed, thirty
+    times, with the same callback. `now` is in seconds."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, str], float] = {}
+
+    def add(self, client: str, url: str, now: float) -> None:
+        """The callback at `url` was lost to a session of this client's."""
+        self._until = {key: until for key, until in self._until.items() if until > now}
+        if len(self._until) < _MOST_LOST:
+            self._until[client, url] = now + _LOST_SECONDS
+
+    def wait(self, client: str, url: str, now: float) -> int:
+        """After how many seconds the same may be tried again; 0 for at once."""
+        return max(0, math.ceil(self._until.get((client, url), now) - now))
 
 
 class DeepgramLive:
@@ -32,7 +54,7 @@ class DeepgramLive:
         self._limits = limits
         self._max_message = max_message
         self._mirror = mirror
-        self._reopening = Reopening()
+        self._lost = LostCallbacks()
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
         socket = Socket(http, self._max_message)
@@ -59,7 +81,7 @@ class DeepgramLive:
         if asked.request.callback:
             url = asked.request.callback.url
             await judge_callback(url, self._api.resolver, LIVE)
-            if wait := self._reopening.wait(session_id(http), url, self._api.clock()):
+            if wait := self._lost.wait(session_id(http), url, self._api.clock()):
                 raise Rejected(_just_lost(wait), {"Retry-After": str(wait)})
         return asked
 
@@ -69,7 +91,7 @@ class DeepgramLive:
 
         def remember(ended: SessionEnded) -> None:
             if client and ended.ending is Ending.CALLBACK_LOST and asked.request.callback:
-                self._reopening.lost(client, asked.request.callback.url, self._api.clock())
+                self._lost.add(client, asked.request.callback.url, self._api.clock())
 
         try:
             headers = callback_headers(asked.request)

@@ -12,6 +12,7 @@ from engine.api.auth import authenticate_gladia, traceparent
 from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.api.gladia.documents import MAX_JSON, answer, base_url, find, judge_url, page, read_json, rendered
+from engine.api.gladia.pending import PendingSession, PendingSessions
 from engine.api.socket import REFUSALS, Socket, refusal
 from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects.gladia import (
@@ -26,7 +27,6 @@ from engine.dialects.gladia import (
 )
 from engine.dialects.live import Ending, Goodbye, LiveRequest
 from engine.live.conversation import Conversation, SessionEnded
-from engine.live.pending import PendingSession, PendingSessions
 from engine.live.session import SessionLimits
 from engine.live.sessions import Sessions
 from engine.record import Record, State
@@ -87,7 +87,8 @@ class GladiaLive:
         if conversation.is_over:
             await socket.close(_OVER)
         else:
-            pending.comes_back()
+            if pending.protocol:
+                pending.protocol.reconnected()
             await conversation.attend(socket)
         return socket.response
 
@@ -141,14 +142,12 @@ class GladiaLive:
         return asked
 
     async def _begin(self, pending: PendingSession) -> Conversation:
-        made: list[GladiaProtocol] = []
-
         def protocol(model: Model, now: float) -> GladiaProtocol:
-            made.append(GladiaProtocol(pending.asked, model, now))
-            return made[0]
+            pending.protocol = GladiaProtocol(pending.asked, model, now)
+            return pending.protocol
 
         def ended(record: SessionEnded) -> None:
-            saving = asyncio.create_task(self._save(pending, made[0], record))
+            saving = asyncio.create_task(self._save(pending, record))
             self._savings.add(saving)
             saving.add_done_callback(self._savings.discard)
 
@@ -159,12 +158,12 @@ class GladiaLive:
             )
         except REFUSALS as error:
             raise refusal(error, _TOO_SLOW) from None
-        pending.comes_back = made[0].reconnected
         return pending.conversation
 
-    async def _save(self, pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnded) -> None:
+    async def _save(self, pending: PendingSession, ended: SessionEnded) -> None:
+        assert pending.protocol
         try:
-            await self._api.archive.add_session(_record(pending, protocol, ended))
+            await self._api.archive.add_session(_record(pending, pending.protocol, ended))
         except StoreUnavailable as error:
             log.error("store.error", operation="live.keep", kind=error.kind)
         finally:

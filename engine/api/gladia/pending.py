@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from engine.dialects.gladia import GladiaProtocol
 from engine.dialects.live import LiveRequest
 from engine.errors import Busy
 from engine.live.conversation import Conversation
@@ -21,13 +21,13 @@ _MOST = 10_000
 
 @dataclass(slots=True)
 class PendingSession:
-    """One session: before its socket, with it, and for a while after its end. `turn` is held while it begins, and
-    `saved` set once what became of it is written down."""
+    """One session: before its socket, with it, and for a while after its end. `protocol` and `conversation` are there
+    once it has begun, for which `turn` is held; `saved` is set once what became of it is written down."""
 
     asked: LiveRequest
     created_at: float
+    protocol: GladiaProtocol | None = None
     conversation: Conversation | None = None
-    comes_back: Callable[[], None] = lambda: None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     saved: asyncio.Event = field(default_factory=asyncio.Event)
     ended_at: float | None = None
