@@ -16,7 +16,8 @@ from engine.recognisers.languages import public_code, whisper_code
 from engine.recognisers.speech.cutting import PAUSE, Cutter, SpeechPiece
 from engine.recognisers.speech.detection import FRAME_SECONDS, SpeechDetector
 from engine.recognisers.whisper.agreement import LocalAgreement
-from engine.recognisers.whisper.passes import PROMISED_SECONDS, Hypothesis, Pass, PassRecord
+from engine.recognisers.whisper.interim import InterimPace
+from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord
 from engine.transcript import Word
 
 SHORTEST_PAUSE = 9
@@ -32,12 +33,6 @@ LONGEST = 375
 LONG_SECONDS = 8.0
 """A stretch so long is not held back for its end: what is settled of it becomes final. Sooner would cost words, because
 the pass over all of a stretch errs less."""
-
-_EVERY = 0.5
-"""Seconds of new audio that are worth an interim pass."""
-
-_SHARE = 0.5
-"""How much of the time one channel may spend on interim passes: with a slow model they are fewer."""
 
 _EDGE = 0.2
 """Seconds before the end of the audio where a word may be half a word."""
@@ -95,11 +90,7 @@ class LiveChannel:
         self._known = whisper_code(options.language)
         self._supposed = self._known or "en"
         self._due_at = 0.0  # of the latest audio
-        self._turn_at = 0.0  # when this channel had its last interim pass, or began to speak
-        self._promised_at = 0.0  # the same, or when an interim pass was missed since
-        self._passed: float | None = None  # how far the last interim pass reached into this stretch
-        self._took = 0.0  # seconds of the last interim pass
-        self._missed = 0  # interim passes that were promised since the last pass, and not made
+        self._interim = InterimPace()
         self._told: tuple[str, ...] = ()  # the words of the last Partial
         self._told_until = 0.0  # the end of the last Final
         self._announced = False  # the beginning of this stretch was seen
@@ -113,11 +104,10 @@ class LiveChannel:
         began = self._cutter.speech_start
         if began is not None and not self._announced:
             self._announced = True
-            self._turn_at = self._promised_at = now
+            self._interim.speech_began(now)
             self._waiting.append(_Began(began))
-        if self._has_news and now - self._promised_at > PROMISED_SECONDS + _EVERY:
-            self._missed += 1
-            self._promised_at += PROMISED_SECONDS
+        if self._has_news:
+            self._interim.wait(now)
         yield from self._advance()
 
     def finalize(self, due_at: float) -> Iterator[LiveEvent]:
@@ -157,7 +147,7 @@ class LiveChannel:
         if self._under_way or not self._has_news or self._is_about_to_end:
             return None
         new = self._cutter.end - self._passed_until
-        return (False, self._turn_at) if new >= max(_EVERY, self._took / _SHARE) else None
+        return (False, self._interim.turn_at) if self._interim.is_due(new) else None
 
     def begin(self) -> Pass:
         """The pass that is wanted, with the audio of this moment."""
@@ -174,9 +164,9 @@ class LiveChannel:
         self, wanted: Pass, hypothesis: Hypothesis, took: float, now: float
     ) -> tuple[PassRecord, list[LiveEvent]]:
         """A pass that was begun took so many seconds and found this: its record, and what is told now."""
-        missed, self._missed = self._missed, 0
+        missed = self._interim.take_missed()
         if not wanted.final:
-            self._took, self._turn_at, self._promised_at = took, now, now
+            self._interim.passed(took, now)
         if self._under_way is None or self._under_way.wanted is not wanted:
             return PassRecord(wanted.final, wanted.seconds, took, now, missed), []
         done, self._under_way = self._under_way, None
@@ -187,7 +177,7 @@ class LiveChannel:
     @property
     def _passed_until(self) -> float:
         """How far passes reached into this stretch, or where its speech began."""
-        return self._passed if self._passed is not None else self._cutter.speech_start or 0.0
+        return self._interim.reached if self._interim.reached is not None else self._cutter.speech_start or 0.0
 
     @property
     def _has_news(self) -> bool:
@@ -199,7 +189,7 @@ class LiveChannel:
     def _is_about_to_end(self) -> bool:
         """Whether the stretch would be over before an interim pass was."""
         left = self._cutter.silence_left
-        return left is not None and left < self._took
+        return left is not None and left < self._interim.took
 
     @property
     def _first(self) -> _Over:
@@ -239,7 +229,7 @@ class LiveChannel:
             yield UtteranceEnded(self._number, last)
 
     def _guess(self, done: Pass, hypothesis: Hypothesis) -> Iterator[LiveEvent]:
-        self._passed = done.end
+        self._interim.reached = done.end
         if self._waiting:
             return  # the stretch is over meanwhile, and its final pass comes
         self._agreement = self._agreement.update(hypothesis.words, done.end - _EDGE)
@@ -266,7 +256,7 @@ class LiveChannel:
         over = self._first
         self._waiting.popleft()
         words = self._agreement.conclude(hypothesis.words)
-        self._agreement, self._passed, self._told = LocalAgreement(), None, ()
+        self._agreement, self._interim.reached, self._told = LocalAgreement(), None, ()
         if words:
             self._known = self._supposed
         if words or over.by_caller or (self._owing and over.piece.paused):
