@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from typing import cast
 
 from relay.guard.url import Target
 from relay.policy.attempt import Envelope
@@ -18,9 +18,8 @@ from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 from relay.transports.request import head
 
-_CHUNK = 64 * 1024
+_CHUNK = 4096
 _BOUNDS = Bounds()
-_CARRYING: set[asyncio.Task[None]] = set()  # or nobody would hold them
 
 
 def is_tunnelled(target: Target) -> bool:
@@ -66,35 +65,52 @@ async def pass_proxy(sock: socket.socket, target: Target, proxy: Target, tls: ss
 async def _in_tls(sock: socket.socket, tls: ssl.SSLContext, host: str) -> socket.socket:
     """A socket whose other end is carried through TLS over the first, so that it can be used like that one, and TLS to
     the receiver laid over it."""
+    loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     near.setblocking(False)
     try:
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host)
+        _, pipe = await loop.create_connection(_Pipe, sock=far)
+        await loop.create_connection(lambda: _Pipe(pipe), sock=sock, ssl=tls, server_hostname=host)
     except BaseException:
-        near.close()
-        far.close()
+        near.close()  # with which its other end ends
         raise
-    carrying = asyncio.create_task(_carry(far, reader, writer))
-    _CARRYING.add(carrying)
-    carrying.add_done_callback(_CARRYING.discard)
     return near
 
 
-async def _carry(far: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    from_us, to_us = await asyncio.open_connection(sock=far)
-    # Whoever of us gives a connection up does not wait until a proxy has taken what is unsent.
-    await asyncio.gather(_copy(from_us, writer, writer.transport.abort), _copy(reader, to_us, to_us.close))
+class _Pipe(asyncio.Protocol):
+    """One of two connections, each of which writes what the other reads: first the one from us, then the one to the
+    proxy, which gets the first."""
 
+    def __init__(self, other: _Pipe | None = None) -> None:
+        self._other = other
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, end: Callable[[], None]) -> None:
-    try:
-        while data := await source.read(_CHUNK):
-            sink.write(data)
-            await sink.drain()
-    except OSError:
-        pass  # the connection that broke ends the other
-    finally:
-        end()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The second one makes them a pair."""
+        self._transport = cast(asyncio.Transport, transport)
+        # What the proxy said last is still for us. Where we have gone, nobody waits until the proxy has read the rest.
+        self._end = self._transport.close if self._other is None else self._transport.abort
+        if self._other is not None:
+            self._other._other = self
+
+    def data_received(self, data: bytes) -> None:
+        """Pass it on."""
+        if self._other is not None:
+            self._other._transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Too much waits to be written."""
+        if self._other is not None and not self._other._transport.is_closing():
+            self._other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """No more."""
+        if self._other is not None and not self._other._transport.is_closing():
+            self._other._transport.resume_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """One does not outlive the other."""
+        if self._other is not None:
+            self._other._end()
 
 
 async def _ask_for_tunnel(sock: socket.socket, target: Target, proxy: Target) -> Fault | None:

@@ -130,10 +130,15 @@ async def test_a_connection_to_the_proxy_is_used_again_for_the_same_receiver(thr
     assert [dict(request.headers)["host"] for request in proxy.requests] == hosts
 
 
-async def test_a_refusal_of_the_proxy_before_the_end_of_a_large_body_is_heard(through: Through) -> None:
-    async with receiving(refuses_early) as proxy:
-        answer = await through(at(proxy.port)).send(envelope(80, LARGE))
-    assert (answer.status, answer.header("server"), answer.excerpt) == (413, "tiny", b"too large")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_refusal_of_the_proxy_before_the_end_of_a_large_body_is_heard(
+    scheme: str, through: Through, authority: Authority
+) -> None:
+    async with receiving(refuses_early, authority.server("localhost") if scheme == "https" else None) as proxy:
+        transport = through(at(proxy.port, "localhost", scheme=scheme))
+        for _ in range(5):
+            answer = await transport.send(envelope(80, LARGE))
+            assert (answer.status, answer.header("server"), answer.excerpt) == (413, "tiny", b"too large")
 
 
 async def test_a_header_that_would_change_the_request_never_reaches_the_proxy(through: Through) -> None:
