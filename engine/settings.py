@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from engine.dialects.catalogue import Catalogue
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
+from engine.jobs.retention import DAY
 from engine.recognisers.base import Spec
 from engine.recognisers.capabilities import abilities
 from engine.recognisers.models import files, integrity
@@ -22,7 +23,6 @@ from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
 from relay.service.settings import OutboxSettings, Section
 
-DAY = 86400.0
 OTHER_SECTIONS = frozenset({"relay"})
 
 DEFAULT = "default"

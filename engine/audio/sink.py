@@ -35,7 +35,7 @@ async def store(chunks: AsyncIterable[bytes], path: Path, limit: int) -> Stored:
     Raises TooLarge beyond `limit` bytes, StorageFull when the disk is, and whatever the chunks raise; then no file is
     left.
     """
-    with _full_disk_named(), FileIO(path, "x", opener=_private) as file, _gone_on_failure(path):
+    with full_disk_named(), FileIO(path, "x", opener=_private) as file, _gone_on_failure(path):
         sink = _Sink(file.fileno(), limit)
         async for chunk in chunks:
             await sink.write(chunk)
@@ -52,7 +52,8 @@ def _gone_on_failure(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _full_disk_named() -> Iterator[None]:
+def full_disk_named() -> Iterator[None]:
+    """Raises StorageFull for a full disk."""
     try:
         yield
     except OSError as error:

@@ -6,7 +6,6 @@ there are files in a folder of this machine's own, `incoming`.
 
 from __future__ import annotations
 
-import errno
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -20,8 +19,6 @@ from relay.outbox.errors import StoreUnavailable
 
 # Another engine may be between moving audio in and committing its job: only what lay still for so long is litter.
 GRACE_SECONDS = 3600.0
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Wanted = Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]]
 """Of some names, those that are jobs or uploads, and whether each still needs its audio."""
@@ -90,14 +87,3 @@ class AudioStore(ABC):
             if error.kind == "full":
                 raise StorageFull from error
             raise
-
-
-@contextmanager
-def full_disk_named() -> Iterator[None]:
-    """Raises StorageFull for a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull from error
-        raise

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from engine.jobs.audio_store import GRACE_SECONDS, AudioStore, Wanted, full_disk_named
+from engine.audio.sink import full_disk_named
+from engine.jobs.audio_store import GRACE_SECONDS, AudioStore, Wanted
 from relay.outbox.errors import StoreUnavailable
 
 if TYPE_CHECKING:

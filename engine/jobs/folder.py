@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from engine.jobs.audio_store import GRACE_SECONDS, AudioStore, Wanted, full_disk_named
+from engine.audio.sink import full_disk_named
+from engine.jobs.audio_store import GRACE_SECONDS, AudioStore, Wanted
 
 
 class AudioFolder(AudioStore):
