@@ -18,8 +18,9 @@ from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.model import NewDelivery
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.writer import SqliteWriter
-from relay.outbox.store import Database
+from relay.outbox.store import BUSY_SECONDS, Database
 from tests.relay.deliveries import writing
 
 LEASE_SECONDS = 60.0
@@ -77,6 +78,40 @@ class Transcribing:
         return TRANSCRIPT
 
 
+@dataclass(frozen=True)
+class SmallDisk(SqliteDatabase):
+    """A file on a disk that can be filled: by SQLite's own limit on pages, which is the same SQLITE_FULL, and belongs
+    to a writer's connection."""
+
+    writers: list[SqliteWriter] = field(default_factory=list)
+
+    def writer(self, busy_seconds: float = BUSY_SECONDS) -> SqliteWriter:
+        self.writers.append(SqliteWriter(self.path, busy_seconds))
+        return self.writers[-1]
+
+    async def fill(self) -> None:
+        await self._limit(1)
+
+    async def free(self) -> None:
+        await self._limit(1_000_000)
+
+    async def _limit(self, pages: int) -> None:
+        for writer in self.writers:
+            await writer.run(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+
+
+@pytest.fixture
+def disk(database_path: Path, clock: Clock) -> SmallDisk:
+    return SmallDisk(database_path, clock)
+
+
+@pytest.fixture
+async def store_on_disk(disk: SmallDisk) -> AsyncIterator[JobStore]:
+    store = JobStore(disk, LEASE_SECONDS)
+    yield store
+    await store.close()
+
+
 def unused_fetcher() -> HttpFetcher:
     """For jobs whose audio is there."""
     return HttpFetcher(Resolver(Rules()))
@@ -113,13 +148,6 @@ async def store(database: Database) -> AsyncIterator[JobStore]:
     store = JobStore(database, LEASE_SECONDS)
     yield store
     await store.close()
-
-
-def connection_of(store: JobStore) -> sqlite3.Connection:
-    """The one on which a store writes."""
-    writer = store._writer
-    assert isinstance(writer, SqliteWriter)
-    return writer._connection
 
 
 ADD_KEY = "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, 0, ?, ?)"

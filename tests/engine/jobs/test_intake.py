@@ -13,7 +13,7 @@ from engine.jobs.audio_store import GRACE_SECONDS
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from tests.engine.jobs.conftest import HEARD, IN_A_FILE, MEDIA, UNFETCHED, Rows, connection_of, delivery, request
+from tests.engine.jobs.conftest import HEARD, IN_A_FILE, MEDIA, UNFETCHED, Rows, SmallDisk, delivery, request
 
 
 @pytest.fixture
@@ -48,13 +48,12 @@ async def test_audio_behind_a_url_is_left_for_later(store: JobStore, folder: Aud
 
 @IN_A_FILE
 async def test_on_a_full_disk_nothing_is_half_stored(
-    store: JobStore, folder: AudioFolder, upload: Path, rows: Rows
+    disk: SmallDisk, store_on_disk: JobStore, folder: AudioFolder, upload: Path, rows: Rows
 ) -> None:
-    writer = connection_of(store)
-    writer.execute("PRAGMA max_page_count = 1")
+    await disk.fill()
     big = request(audio_url="x" * 1_000_000)
     with pytest.raises(StorageFull):
-        await Intake(store, folder, _never).accept(big, MEDIA, upload)
+        await Intake(store_on_disk, folder, _never).accept(big, MEDIA, upload)
     assert rows("SELECT id FROM jobs") == []
     assert [path for path in folder.path("").iterdir() if path.is_file()] == []
 

@@ -26,7 +26,7 @@ from tests.engine.jobs.conftest import (
     TRANSCRIPT,
     Clock,
     Rows,
-    connection_of,
+    SmallDisk,
     request,
 )
 
@@ -245,18 +245,18 @@ class WatchedStore(JobStore):
 
 
 @IN_A_FILE
-async def test_a_full_disk_delays_the_result_and_loses_nothing(database: Database, rows: Rows) -> None:
-    long = "x" * 1_000_000
-    store = WatchedStore(database)
+async def test_a_full_disk_delays_the_result_and_loses_nothing(disk: SmallDisk, rows: Rows) -> None:
+    long, gate = "x" * 1_000_000, asyncio.Event()
+    store = WatchedStore(disk)
     await store.accept(request(), MEDIA)
-    runner = Runner(store, ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, long))]), 1, QUICK)
-    writer = connection_of(store)
+    runner = Runner(store, ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, long))], gate), 1, QUICK)
     await runner.run_once()
-    writer.execute("PRAGMA max_page_count = 1")  # SQLite says SQLITE_FULL, as for a full disk
+    await disk.fill()
+    gate.set()
     await asyncio.wait_for(store.refused.wait(), PATIENCE)
     assert rows("SELECT state FROM jobs") == [("leased",)]
     assert rows("SELECT id FROM deliveries") == []
-    writer.execute("PRAGMA max_page_count = 1000000")
+    await disk.free()
     await asyncio.wait_for(runner.settled(), PATIENCE)
     assert rows("SELECT state FROM jobs") == [("failed",)]
     assert rows("SELECT id FROM deliveries") == [("job-1",)]

@@ -24,7 +24,7 @@ from tests.engine.jobs.conftest import (
     UNFETCHED,
     Clock,
     Rows,
-    connection_of,
+    SmallDisk,
     delivery,
     request,
 )
@@ -128,20 +128,18 @@ async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
 
 @IN_A_FILE
 async def test_on_a_full_disk_neither_the_end_nor_the_delivery_is_kept_and_the_lease_stands(
-    store: JobStore, rows: Rows
+    disk: SmallDisk, store_on_disk: JobStore, rows: Rows
 ) -> None:
+    store = store_on_disk
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
-    # SQLite's own limit on pages is the same SQLITE_FULL as a full disk; it belongs to a connection, so it is set on
-    # the store's.
-    writer = connection_of(store)
-    writer.execute("PRAGMA max_page_count = 1")
+    await disk.fill()
     big = a_delivery_of(1_000_000)
     with pytest.raises(StoreUnavailable, match="full"):
         await store.finish(job, HEARD, big)
     assert rows("SELECT state FROM jobs") == [("leased",)]
     assert rows("SELECT count(*) FROM deliveries") == [(0,)]
-    writer.execute("PRAGMA max_page_count = 1000000")
+    await disk.free()
     assert await store.finish(job, HEARD, big)
 
 
