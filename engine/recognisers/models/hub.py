@@ -21,7 +21,7 @@ from engine.recognisers.models.staging import Counted, Meter, PullProgress, need
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RemoteFile:
     """A file to fetch: its size, and its SHA-256 where it is known beforehand, as the hub tells it of large files."""
 
     size: int
@@ -55,7 +55,7 @@ class Repository:
         pinned = {name: FileDigest((folder / name).stat().st_size, sha256(folder / name)) for name in files}
         return Lock(self.name, HUB, revision, pinned)
 
-    def _ask(self, known: Lock | None) -> tuple[str, Mapping[str, Wanted]]:
+    def _ask(self, known: Lock | None) -> tuple[str, Mapping[str, RemoteFile]]:
         """The revision, and its files by name."""
         from huggingface_hub import HfApi
 
@@ -65,7 +65,7 @@ class Repository:
             )
         hub = HfApi().model_info(self.name, revision=known.revision if known else None, files_metadata=True)
         files = {
-            file.rfilename: Wanted(file.size or 0, file.lfs.sha256 if file.lfs else None)
+            file.rfilename: RemoteFile(file.size or 0, file.lfs.sha256 if file.lfs else None)
             for file in hub.siblings or ()
             if any(fnmatch(file.rfilename, form) for form in FILES) and "/" not in file.rfilename
         }
@@ -75,7 +75,7 @@ class Repository:
             raise EngineError(f"{self.name} is no Whisper model for CTranslate2: it has no {', '.join(lacking)}")
         return str(hub.sha), files
 
-    def _same(self, name: str, known: FileDigest, files: Mapping[str, Wanted]) -> Wanted:
+    def _same(self, name: str, known: FileDigest, files: Mapping[str, RemoteFile]) -> RemoteFile:
         """A known file, if the hub has one of its name and size. Raises ModelDamaged."""
         if name not in files or files[name].size not in {0, known.size}:
             size = f"{files[name].size} bytes" if name in files else "not there"
@@ -84,9 +84,9 @@ class Repository:
                 f"is {size} on the hub, and must be {known.size} bytes, SHA-256 {known.sha256}",
                 "set HF_ENDPOINT to another mirror",
             )
-        return Wanted(known.size, known.sha256)
+        return RemoteFile(known.size, known.sha256)
 
-    def _bring(self, path: Path, file: Wanted, revision: str, meter: Meter) -> None:
+    def _bring(self, path: Path, file: RemoteFile, revision: str, meter: Meter) -> None:
         """One file, unless it is there; what an earlier pull began is continued if it can be checked afterwards."""
         part = path.with_name(f"{path.name}.part")
         if file.sha256 and path.is_file() and sha256(path) == file.sha256:
@@ -106,7 +106,7 @@ class Repository:
             raise ModelDamaged(self.path / path.name, problem, "try again, or set HF_ENDPOINT to another mirror")
         part.replace(path)
 
-    def _download(self, part: Path, begun: int, file: Wanted, revision: str, meter: Meter) -> None:
+    def _download(self, part: Path, begun: int, file: RemoteFile, revision: str, meter: Meter) -> None:
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]

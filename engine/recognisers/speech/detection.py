@@ -10,10 +10,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-Samples = NDArray[np.float32]
-"""Sound between -1.0 and 1.0, 16 kHz mono."""
 
 FRAME_SAMPLES = 512
 FRAME_SECONDS = FRAME_SAMPLES / 16000
