@@ -18,6 +18,7 @@ from typing import Any, cast, overload
 
 from relay.outbox.connections.held import Begin, Held
 from relay.outbox.connections.kinds import AsyncConnection, SyncConnection, kind_of
+from relay.outbox.fields import delivery_of, headers_of, keys_of, moment, name, stream_of, text
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection
@@ -43,10 +44,13 @@ def add(connection: SyncConnection | AsyncConnection, delivery: NewDelivery) -> 
     as it was. Raises TypeError for a connection of another kind. Whether the URL may be called is the guard's question,
     which the relay asks again at every attempt.
 
+    A field of another type is taken for what it plainly is, such as "PUT", a UUID as an id, or a text as a body, and is
+    an InvalidDelivery otherwise.
+
     A delivery to ws:// or wss:// is one message of its stream's WebSocket: it needs a stream, all of whose deliveries
     go to the same URL, and its body is text. The handshake carries the headers of the first.
     """
-    return _perform(connection, lambda scripts: scripts.add(delivery))
+    return _perform(connection, lambda scripts: scripts.add(delivery_of(delivery)))
 
 
 @overload
@@ -64,7 +68,10 @@ def begin_stream(
 
     `headers` go with the handshake. Raises what `add` does, but for DuplicateDelivery.
     """
-    return _perform(connection, lambda scripts: scripts.begin_stream(stream, url, headers or {}))
+    given = {} if headers is None else headers
+    return _perform(
+        connection, lambda scripts: scripts.begin_stream(stream_of(stream), text("url", url), headers_of(given))
+    )
 
 
 @overload
@@ -77,7 +84,7 @@ def end_stream(connection: SyncConnection | AsyncConnection, key: str) -> Done:
     Does nothing to a stream that has come to its end already, or that there never was. Notify after the commit.
     Raises InvalidDelivery, and TypeError, for a connection that `add` would not take either.
     """
-    return _perform(connection, lambda scripts: scripts.end_stream(key))
+    return _perform(connection, lambda scripts: scripts.end_stream(name("key", key)))
 
 
 @overload
@@ -87,9 +94,9 @@ def keep_streams(connection: AsyncConnection, keys: Iterable[str], until: float)
 def keep_streams(connection: SyncConnection | AsyncConnection, keys: Iterable[str], until: float) -> Done:
     """Push out, to `until` in epoch seconds, when the producer of these open live streams would be taken for dead.
 
-    Raises InvalidDelivery, and TypeError, for a connection that `add` would not take either.
+    Raises InvalidDelivery for keys or a time that are none, and for a connection what `add` does.
     """
-    return _perform(connection, lambda scripts: scripts.keep_streams(keys, until))
+    return _perform(connection, lambda scripts: scripts.keep_streams(keys_of(keys), moment("until", until)))
 
 
 def watch_streams(connection: Connection, keys: Iterable[str]) -> dict[str, StreamStatus]:
@@ -97,7 +104,7 @@ def watch_streams(connection: Connection, keys: Iterable[str]) -> dict[str, Stre
 
     Cheap enough to be asked every 250 ms for a hundred streams.
     """
-    rows = _held(connection).perform(lambda scripts: scripts.watch_streams(keys), only_reads=True)
+    rows = _held(connection).perform(lambda scripts: scripts.watch_streams(keys_of(keys)), only_reads=True)
     lost = gone(connection, {holder for *_, holder in rows if holder})
     return {key: _status(*row, lost=holder in lost) for key, *row, holder in rows}
 

@@ -14,6 +14,7 @@ import pytest
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.stage import ROOT
 from tests.relay.deliveries import states
+from tests.relay.outbox.test_types import complaints, expected
 
 pytestmark = pytest.mark.acceptance
 
@@ -58,6 +59,18 @@ async def add(path):
 asyncio.run(add(Path(sys.argv[1])))
 """
 
+FORGETFUL = """
+import sqlite3
+import aiosqlite
+from relay import outbox
+from relay.outbox import NewDelivery
+
+async def add(a: sqlite3.Connection, b: aiosqlite.Connection, new: NewDelivery) -> None:
+    outbox.add(a, new)
+    outbox.add(b, new)  # [unused-coroutine]
+    await outbox.add(b, new)
+"""
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -98,6 +111,13 @@ def test_a_delivery_is_added_without_waiting_for_any_large_library(environment: 
 def test_a_delivery_is_added_in_an_event_loop_with_what_is_there(environment: Path, tmp_path: Path) -> None:
     told(environment, "-c", ADD_IN_AN_EVENT_LOOP, tmp_path / "outspoken.db")
     assert states(SqliteDatabase(tmp_path / "outspoken.db")) == {"d1": "pending"}
+
+
+def test_its_types_come_with_it_and_need_none_of_the_libraries_whose_connections_it_takes(
+    environment: Path, tmp_path: Path
+) -> None:
+    options = ("--strict", "--python-executable", environment / "bin" / "python", "--cache-dir", tmp_path)
+    assert complaints(FORGETFUL, *options, cwd=tmp_path) == expected(FORGETFUL)
 
 
 def test_hardly_anything_else_is_installed(environment: Path) -> None:

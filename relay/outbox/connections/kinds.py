@@ -30,6 +30,15 @@ class CommitsAtOnce(Protocol):
         """Commit the transaction."""
 
 
+class LooksUpItsConnection(Protocol):
+    """What type checkers see of `django.db.connection`, which finds the thread's own at each use. Only both together
+    tell it from what asyncpg's pools lend, and from SQLAlchemy's sessions."""
+
+    def __contains__(self, key: Any, /) -> Any: ...
+
+    def __getattr__(self, item: str, /) -> Any: ...
+
+
 class CommitsWhenAwaited(Protocol):
     """What the async ones have in common."""
 
@@ -37,7 +46,7 @@ class CommitsWhenAwaited(Protocol):
         """Commit the transaction."""
 
 
-SyncConnection = Connection | CommitsAtOnce
+SyncConnection = Connection | CommitsAtOnce | LooksUpItsConnection
 AsyncConnection = AsyncpgConnection | CommitsWhenAwaited
 
 
