@@ -78,8 +78,8 @@ class CallerMessages:
         """Everything that is there to be read, and at the end goodbye."""
         with suppress(ConnectionError):
             while self._goodbye is None:
+                self._news.clear()  # before, and not after: what comes meanwhile is news
                 await self._write_unread(caller)
-                self._news.clear()
                 await self._news.wait()
             await self._write_unread(caller)
         if self._goodbye:
