@@ -20,7 +20,7 @@ import pytest
 
 from tests.acceptance.stage import Process, Stage
 
-CLIP = Path(__file__).parents[1] / "clips" / "demo.flac"
+CLIP = Path(__file__).parents[2] / "clips" / "demo.flac"
 CALLBACK = "http://127.0.0.1:8080/hook?token=canary-in-a-query"
 PATIENCE = 60.0
 Start = Callable[[], Awaitable[Process]]
