@@ -28,6 +28,8 @@ from engine.recognisers.workers.memory import MemoryBudget
 from engine.settings import EngineSettings, Settings
 from relay.guard.resolver import Resolver
 from relay.outbox.errors import ConfigError
+from relay.outbox.sqlite.permissions import remedy
+from relay.outbox.store import Database
 from relay.service.health import measure_loop_lag
 from relay.service.systemd import ServiceManager
 
@@ -59,7 +61,7 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
     _announce(settings)
     engine, rules = settings.engine, settings.outbox.guard.rules()
     database = settings.outbox.database  # one for all rooms: it knows the time since it was first asked, by `migrate`
-    await asyncio.to_thread(migrate, database)
+    await _prepare(database)
     metrics, budget, specs = ProcessMetrics(), MemoryBudget(engine.models_memory_bytes), engine.specs()
     keys = Keys(database, open_without_keys=engine.on_loopback)
     resolver = Resolver(rules)
@@ -103,6 +105,12 @@ def _announce(settings: Settings) -> None:
     log.info("engine.started", version=version("outspoken"), pid=os.getpid())
     if opened := [str(network) for network in settings.outbox.guard.allow_networks]:
         log.warning("guard.networks.opened", networks=opened)
+
+
+async def _prepare(database: Database) -> None:
+    await asyncio.to_thread(migrate, database)
+    if files := database.exposed():
+        log.warning("store.exposed", files=[str(file) for file in files], remedy=remedy(files))
 
 
 async def _require_key(engine: EngineSettings, keys: Keys) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from engine.cli.terminal import Config, complaints, settings
+from engine.cli.terminal import Config, complain, complaints, settings
 from engine.jobs import store
+from relay.outbox.sqlite.permissions import remedy
 from relay.service.log import configure
 
 commands = typer.Typer()
@@ -29,4 +30,7 @@ def run(config: Config = None) -> None:
 def migrate(config: Config = None) -> None:
     """Make the database, or bring it up to date: the engine's tables and the outbox's. `engine run` does it too."""
     with complaints():
-        store.migrate(settings(config).outbox.database)
+        database = settings(config).outbox.database
+        store.migrate(database)
+        if files := database.exposed():
+            complain(f"others may read the database: {remedy(files)}")

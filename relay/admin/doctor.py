@@ -28,6 +28,7 @@ from relay.outbox.errors import RelayError, StoreUnavailable
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.queries import statement
 from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.permissions import exposed, remedy
 from relay.outbox.store import Database
 
 if TYPE_CHECKING:
@@ -175,13 +176,7 @@ def _schema(database: Database) -> Finding:
 
 
 def _files(path: Path) -> Iterator[Finding]:
-    present = [file for file in (path, *(Path(f"{path}{end}") for end in ("-wal", "-shm"))) if file.exists()]
-    loose = [file for file in present if stat.S_IMODE(file.stat().st_mode) & 0o077]
-    if loose:
-        names = " ".join(str(file) for file in loose)
-        yield Finding("permissions", Level.FAIL, f"others may read {names}", f"chmod 600 {names}")
-    else:
-        yield Finding("permissions", Level.OK, "readable by its owner only")
+    yield _permissions(path)
     wal = Path(f"{path}-wal")
     size = wal.stat().st_size if wal.exists() else 0
     if size > _LARGE_WAL:
@@ -189,6 +184,22 @@ def _files(path: Path) -> Iterator[Finding]:
         yield Finding("wal", Level.WARN, f"the write-ahead log has {size // _MIB} MiB", remedy)
     else:
         yield Finding("wal", Level.OK, f"the write-ahead log has {size / _MIB:.1f} MiB")
+
+
+def _permissions(path: Path) -> Finding:
+    if files := exposed(path):
+        names = " ".join(str(file) for file in files)
+        return Finding("permissions", Level.FAIL, f"others may read {names}", remedy(files))
+    if path.stat().st_mode & stat.S_IRWXG:
+        return Finding("permissions", Level.OK, f"shared with the group {_group(path)}")
+    return Finding("permissions", Level.OK, "readable by its owner only")
+
+
+def _group(path: Path) -> str:
+    try:
+        return path.group()
+    except KeyError:  # it has no name on this machine
+        return str(path.stat().st_gid)
 
 
 def _disk(path: Path) -> Finding:

@@ -25,6 +25,7 @@ from relay.app.settings import Configuration
 from relay.outbox.errors import ConfigError
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.results import secret as secret_of
+from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.systemd import ServiceManager
 
@@ -91,9 +92,12 @@ async def _stop_when(orphaned: asyncio.Event, relay: Relay) -> None:
 
 
 async def prepare(database: Database) -> None:
-    """Apply the migrations that are missing, and say which. Raises SchemaError and StoreUnavailable."""
+    """Apply the migrations that are missing, and say which, and who else may read it. Raises SchemaError and
+    StoreUnavailable."""
     applied = await asyncio.to_thread(database.migrate, [OUTBOX])
     log.info("store.ready", database=database.name, migrations=[f"{m.number:04}_{m.name}" for m in applied])
+    if files := database.exposed():
+        log.warning("store.exposed", files=[str(file) for file in files], remedy=remedy(files))
 
 
 def announce(settings: Configuration) -> None:

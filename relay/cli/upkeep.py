@@ -41,6 +41,7 @@ from relay.cli.terminal import (
 from relay.outbox import OUTBOX, database_at
 from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import MoveProgress, move
+from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 
 commands = typer.Typer()
@@ -89,12 +90,18 @@ def migrate(
     compare them. Both programs have to be stopped. If it is killed, the same command goes on where it was.
     """
     if source is None and target is None:
-        applied = database(config).migrate([OUTBOX])
-        say("\n".join(f"applied {one.number:04}_{one.name}" for one in applied) or "up to date")
+        _migrate(database(config))
     elif source is None or target is None:
         raise typer.BadParameter("--from and --to go together")
     else:
         _move(_named("--from", source), _named("--to", target), anyway=anyway)
+
+
+def _migrate(known: Database) -> None:
+    applied = known.migrate([OUTBOX])
+    say("\n".join(f"applied {one.number:04}_{one.name}" for one in applied) or "up to date")
+    if files := known.exposed():
+        complain(f"others may read the outbox: {remedy(files)}")
 
 
 @commands.command()

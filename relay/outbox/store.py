@@ -162,5 +162,9 @@ class Database(Protocol):
     def files(self, connection: Connection) -> Files:
         """How many bytes it takes, and has left."""
 
+    def exposed(self) -> tuple[Path, ...]:
+        """Its files that others than their owner and their group may read or write. It is for whoever starts to say so:
+        an application of somebody else's may rely on it."""
+
     def tidy(self, connection: Connection) -> bool:
         """Give a little of what was freed back to the disk; returns whether there is more."""

@@ -132,6 +132,10 @@ class PostgresDatabase:
         size: int = connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]
         return Files(size, None, None)
 
+    def exposed(self) -> tuple[Path, ...]:
+        """None: it keeps its files to itself."""
+        return ()
+
     def tidy(self, connection: Connection) -> bool:
         """Nothing is left to do: the server's autovacuum does it."""
         del connection

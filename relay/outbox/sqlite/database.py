@@ -17,6 +17,7 @@ from relay.outbox.sqlite.liveness import SqliteLiveness
 from relay.outbox.sqlite.migrating import migrate
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
+from relay.outbox.sqlite.permissions import exposed
 from relay.outbox.sqlite.writer import SqliteReader, SqliteWriter, error_kind
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
@@ -117,6 +118,9 @@ class SqliteDatabase:
         log = self.path.with_name(self.path.name + "-wal")
         free = shutil.disk_usage(self.path.parent).free
         return Files(self.path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
+
+    def exposed(self) -> tuple[Path, ...]:
+        return exposed(self.path)
 
     def tidy(self, connection: Connection) -> bool:
         """Give a few free pages back to the disk; returns whether there are more."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from relay.outbox.sqlite.permissions import fit, make_folder
 from relay.outbox.store import Connection
 
 
@@ -24,10 +25,11 @@ class SqliteLiveness:
     def __init__(self, database: Path) -> None:
         self.name = os.urandom(8).hex()
         self._path = _folder(database) / self.name
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._path.parent, database)
         for path in self._path.parent.iterdir():
             _remove_if_dead(path)
         self._lock = _locked(self._path)
+        fit(self._path, database)
 
     def close(self) -> None:
         """It lives no longer, as far as the others are concerned."""

@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relay.outbox.sqlite.permissions import fit, make_folder
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -73,6 +75,7 @@ class SqliteListener:
     """The listening side, one per relay process. A datagram sets all of `heard`; whoever acts on one clears it."""
 
     def __init__(self, database: Path, *heard: asyncio.Event) -> None:
+        self._database = database
         self._heard = heard
         # A process id would not do: two containers that share a volume may both be process 1.
         self._path = _folder_of(database) / f"{secrets.token_hex(8)}.sock"
@@ -83,13 +86,14 @@ class SqliteListener:
         """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""
         from asyncio import get_running_loop  # a producer, who only notifies, need not wait for it
 
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._path.parent, self._database)
         for path in self._path.parent.iterdir():
             _remove_if_dead(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         with _address_of(self._path) as address:
             self._socket.bind(address)
+        fit(self._path, self._database)
         self._loop = get_running_loop()
         self._loop.add_reader(self._socket, self._hear)
 

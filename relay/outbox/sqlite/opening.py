@@ -35,7 +35,7 @@ def sqlite_path(url: str) -> Path:
 
 
 def create(path: Path) -> None:
-    """Make the file, readable by its owner only, in WAL mode. Does nothing to an existing database."""
+    """Make the file, readable by its owner only, in WAL mode. One that is there keeps its mode, and what is in it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:

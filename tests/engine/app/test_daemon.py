@@ -60,6 +60,13 @@ def quiet(tmp_path: Path) -> bytes:
     return path.read_bytes()
 
 
+async def test_a_file_that_others_may_read_is_told_of_at_the_start(stage: Stage, start: Start) -> None:
+    stage.database.touch()
+    stage.database.chmod(0o644)
+    told = await (await start()).event("store.exposed")
+    assert (told["level"], told["remedy"].split()[:3]) == ("warning", ["chmod", "o=", str(stage.database)])
+
+
 async def submit(stage: Stage, audio: bytes, **headers: str) -> tuple[int, dict[str, str]]:
     async with (
         aiohttp.ClientSession() as session,

@@ -85,7 +85,14 @@ def test_a_file_that_others_may_read_fails_with_the_command_that_mends_it(databa
     path.chmod(0o644)
     found = findings(database)["permissions"]
     assert found.level is Level.FAIL
-    assert found.remedy.startswith(f"chmod 600 {path}")
+    assert found.remedy.startswith(f"chmod o= {path}")
+
+
+@on_sqlite
+def test_a_file_that_is_shared_with_a_group_is_fine_and_named(database: Database, path: Path) -> None:
+    path.chmod(0o660)
+    found = findings(database)["permissions"]
+    assert (found.level, found.message) == (Level.OK, f"shared with the group {path.group()}")
 
 
 def at(database: Database, now: float) -> Database:

@@ -15,12 +15,14 @@ from aiohttp import ClientSession, web
 from prometheus_client.parser import text_string_to_metric_families
 from standardwebhooks import Webhook
 
+from relay.app.daemon import prepare
 from relay.outbox import Notifier
 from relay.outbox.model import Method, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import Line, Process, Stage, free_port
 from tests.relay.deliveries import new, put, rows, states
+from tests.relay.logged import Lines
 
 pytestmark = pytest.mark.acceptance
 
@@ -114,6 +116,14 @@ async def metric(stage: Stage, wanted: str) -> float:
 async def ready(stage: Stage) -> tuple[int, dict[str, str]]:
     async with ClientSession() as session, session.get(stage.metrics_url.replace("/metrics", "/readyz")) as response:
         return response.status, (await response.json())["checks"]
+
+
+async def test_a_file_that_others_may_read_is_told_of_at_the_start(path: Path, lines: Lines) -> None:
+    path.chmod(0o644)
+    await prepare(SqliteDatabase(path))
+    (told,) = (line for line in lines() if line["event"] == "store.exposed")
+    assert (told["level"], told["files"][0]) == ("warning", str(path))
+    assert told["remedy"].startswith(f"chmod o= {path}")
 
 
 def is_about(id_: str, line: Line) -> bool:

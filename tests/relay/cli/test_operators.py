@@ -353,6 +353,13 @@ def test_the_outbox_is_kept_well(relay: Operator, database: Database) -> None:
 
 
 @on_sqlite
+def test_who_migrates_a_file_that_others_may_read_is_told(relay: Operator, path: Path) -> None:
+    assert relay("migrate").err == ""
+    path.chmod(0o644)
+    assert relay("migrate").err.startswith(f"relay: others may read the outbox: chmod o= {path}")
+
+
+@on_sqlite
 def test_a_file_is_copied(relay: Operator, database: Database) -> None:
     put(database, *many(3))
     (copy,) = relay("backup", "copy.db", "--json").json
@@ -389,7 +396,7 @@ def test_a_server_that_is_down_is_a_finding_among_others(relay: Operator) -> Non
 
 @on_sqlite
 def test_the_doctor_fails_when_something_does(relay: Operator, path: Path) -> None:
-    path.chmod(0o640)
+    path.chmod(0o604)
     findings = {one["check"]: one for one in relay("doctor", "--json").json}
     assert (findings["permissions"]["level"], findings["config"]["level"]) == ("fail", "ok")
     assert relay("doctor", OUTSPOKEN_RELAY__PROT="1").code == 1
