@@ -15,7 +15,7 @@ from engine.errors import AudioError, RecogniserUnavailable
 from engine.recognisers.base import Progress, RecognitionOptions, Spec
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.recognisers.workers.process import WorkerProcess
+from engine.recognisers.workers.process import WORKER, WorkerProcess
 from engine.recognisers.workers.scheduler import LoadChange, WorkerScheduler
 from engine.request import RawFormat
 from engine.transcript import Transcript
@@ -55,11 +55,12 @@ class Pool:
         budget: MemoryBudget | None = None,
         keep: Collection[str] = (),
         tell: Callable[[LoadChange], None] = lambda _: None,
+        worker: str = WORKER,
     ) -> None:
         self._recognisers = dict(recognisers)
         self._keep = tuple(keep)
-        self._scheduler = WorkerScheduler(size, idle_seconds, budget or MemoryBudget(), tell, keep)
-        self._looking = _ProbePool(probers)
+        self._scheduler = WorkerScheduler(size, idle_seconds, budget or MemoryBudget(), tell, keep, worker)
+        self._looking = _ProbePool(probers, worker)
         self._probe_seconds = probe_seconds
         self._max_seconds = max_seconds
 
@@ -114,8 +115,8 @@ class Pool:
 class _ProbePool:
     """Workers that need no recogniser, and the queue of those that are idle."""
 
-    def __init__(self, size: int) -> None:
-        self._workers = [WorkerProcess() for _ in range(size)]
+    def __init__(self, size: int, worker: str) -> None:
+        self._workers = [WorkerProcess(worker) for _ in range(size)]
         self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
 
     async def start(self) -> None:

@@ -13,12 +13,15 @@ from engine.recognisers.base import Progress
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.memory import peak_memory
 
+WORKER = "engine.recognisers.workers.worker"
+"""The module that a worker process runs; whoever brings another speaks the frames of `workers.wire`."""
+
 
 class WorkerProcess:
-    """A process at a time, started when there is work and none lives."""
+    """A process at a time, started when there is work and none lives. It runs a `module`, such as WORKER."""
 
-    def __init__(self, *arguments: str) -> None:
-        self._arguments = arguments
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._command = (sys.executable, "-m", module, *arguments)
         self._process: Process | None = None
         self._ending: set[asyncio.Task[int]] = set()
         self._stopped = False
@@ -34,9 +37,7 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Start the process now, so that the first task need not wait for it."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "engine.recognisers.workers.worker", *self._arguments, stdin=PIPE, stdout=PIPE
-        )
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
 
     async def end(self) -> None:
         """Kill the process and wait until it is gone, with its memory. The next task has another one."""

@@ -57,7 +57,7 @@ class WorkerScheduler:
     large model could wait for ever behind small ones.
 
     What is loaded is unloaded after `idle_seconds` without a task (None: never), except for one process of each of the
-    recognisers to `keep`, and when others need its part of the `budget`.
+    recognisers to `keep`, and when others need its part of the `budget`. The processes run the module `worker`.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class WorkerScheduler:
         budget: MemoryBudget,
         tell: Callable[[LoadChange], None],
         keep: Collection[str],
+        worker: str,
     ) -> None:
-        self._slots = [_slot() for _ in range(size)]
+        self._worker = worker
+        self._slots = [self._slot() for _ in range(size)]
         self._size = size
         self._idle_seconds = idle_seconds
         self._budget = budget
@@ -102,6 +104,11 @@ class WorkerScheduler:
             self._give_back(slot, empty=not slot.worker.holds or isinstance(answer, wire.Unloadable))
         return answer
 
+    def _slot(self) -> _Slot:
+        # Niced, because on a small machine the loop must win the core the moment a packet comes; probing is a caller
+        # waiting for an answer, and is not.
+        return _Slot(WorkerProcess(self._worker, "--nice"))
+
     async def _take(self, recogniser: str, memory: int) -> _Slot:
         async with self._turn:
             while not self._stopped:
@@ -119,7 +126,7 @@ class WorkerScheduler:
             return None
         if loaded := [slot for slot in idle if slot.holds(recogniser)]:
             return max(loaded, key=lambda slot: slot.holding.used_at if slot.holding else 0.0)
-        slot = next((slot for slot in idle if slot.holding is None), None) or _slot()
+        slot = next((slot for slot in idle if slot.holding is None), None) or self._slot()
         return slot if self._assign(slot, recogniser, memory) else None
 
     def _assign(self, slot: _Slot, recogniser: str, memory: int) -> bool:
@@ -157,9 +164,3 @@ class WorkerScheduler:
         if holding.recogniser in self._keep and sum(one.holds(holding.recogniser) for one in self._slots) == 1:
             return
         self._budget.unload(holding, "idle")
-
-
-def _slot() -> _Slot:
-    # Niced, because on a small machine the loop must win the core the moment a packet comes; probing is a caller
-    # waiting for an answer, and is not.
-    return _Slot(WorkerProcess("--nice"))

@@ -12,16 +12,13 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING
+from typing import IO, Protocol
 
 from engine.audio.decode import decode, probe
 from engine.errors import AudioError, EngineError, RecogniserUnavailable
-from engine.recognisers.base import Progress, Spec
+from engine.recognisers.base import DecodedAudio, Progress, RecognitionOptions, Spec
 from engine.recognisers.workers import wire
 from engine.transcript import Transcript
-
-if TYPE_CHECKING:
-    from engine.recognisers.whisper.recorded import Whisper
 
 NICENESS = 15
 """Of whoever transcribes recordings: nobody notices a second, where a second makes live speech late."""
@@ -32,12 +29,25 @@ _PROGRESS_SECONDS = 1.0
 Say = Callable[[wire.Answer | wire.ProgressReport], None]
 
 
+class RecordedRecogniser(Protocol):
+    """What transcribes recordings: Whisper; the tests have one that costs nothing."""
+
+    def transcribe(
+        self, audio: DecodedAudio, options: RecognitionOptions, progress: Progress | None = None
+    ) -> Transcript: ...
+
+
+Load = Callable[[Spec], RecordedRecogniser]
+"""Raises RecogniserUnavailable."""
+
+
 class Worker:
     """Does tasks, and keeps the recogniser that the first of them needed: the pool starts a process for each."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, load: Load) -> None:
         self._say = say
-        self._held: tuple[Spec, Whisper] | None = None
+        self._load = load
+        self._held: tuple[Spec, RecordedRecogniser] | None = None
 
     def answer(self, task: wire.Task) -> wire.Answer:
         """Audio that cannot be used is an answer; anything else that goes wrong ends the process."""
@@ -63,10 +73,10 @@ class Worker:
             transcript = self._recogniser(task.spec).transcribe(audio, task.options, progress)
             return replace(transcript, flaw=audio.flaw)
 
-    def _recogniser(self, spec: Spec) -> Whisper:
+    def _recogniser(self, spec: Spec) -> RecordedRecogniser:
         if self._held is None or self._held[0] != spec:
             self._held = None
-            self._held = spec, load(spec)
+            self._held = spec, self._load(spec)
         return self._held[1]
 
     def _progress(self) -> Progress:
@@ -81,7 +91,7 @@ class Worker:
         return progress
 
 
-def load(spec: Spec) -> Whisper:
+def load(spec: Spec) -> RecordedRecogniser:
     """Load a recogniser; the import waits until here because models and their libraries are large.
 
     Raises RecogniserUnavailable.
@@ -96,26 +106,26 @@ def load(spec: Spec) -> Whisper:
         raise RecogniserUnavailable(f"{spec.name}: {error}") from error
 
 
-def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
+def serve(tasks: IO[bytes], answers: IO[bytes], load: Load = load) -> None:
     """Answer every task until the pool closes its end."""
 
     def say(answer: wire.Answer | wire.ProgressReport) -> None:
         answers.write(wire.pack_answer(answer))
         answers.flush()
 
-    worker = Worker(say)
+    worker = Worker(say, load)
     while head := tasks.read(wire.HEAD_BYTES):
         say(worker.answer(wire.unpack_task(tasks.read(wire.body_bytes(head)))))
 
 
-def main() -> None:
+def main(load: Load = load) -> None:
     die_with_parent()
     # Signals to the whole group (Ctrl-C, a service manager's stop) are for the server, which lets its work end first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "--nice" in sys.argv:
         os.nice(NICENESS)
-    serve(sys.stdin.buffer, private_stdout())
+    serve(sys.stdin.buffer, private_stdout(), load)
 
 
 def die_with_parent() -> None:

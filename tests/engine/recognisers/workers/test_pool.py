@@ -53,7 +53,7 @@ def children() -> set[int]:
     """The worker processes of this process."""
     tasks = Path(f"/proc/{os.getpid()}/task")
     lists = [(task / "children").read_text() for task in tasks.iterdir()]
-    return {int(pid) for line in lists for pid in line.split() if b"workers.worker" in command(int(pid))}
+    return {int(pid) for line in lists for pid in line.split() if b"recognisers.workers." in command(int(pid))}
 
 
 def command(pid: int) -> bytes:

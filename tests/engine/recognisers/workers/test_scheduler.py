@@ -1,4 +1,7 @@
-"""Several recognisers in real processes: loaded when needed, unloaded by ending the process, within a budget."""
+"""Several recognisers in real processes: loaded when needed, unloaded by ending the process, within a budget.
+
+What is loaded when does not depend on what it is: most of them are stand-ins, which cost nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ from engine.jobs.recognition import Recognition
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.memory import MemoryBudget, UnloadReason
 from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.recognisers.workers.process import WORKER
 from engine.recognisers.workers.scheduler import LoadChange
 from engine.request import Failed, FailureCode, RawFormat, Request
 from tests.engine.audio.encoding import CLIPS, DEMO
 from tests.engine.recognisers.tiny import TINY
+from tests.engine.recognisers.workers.standin import MODULE
 from tests.engine.recognisers.workers.test_pool import children, command, opened, readable
 
 # One model under different names: what each is expected to take is what the pool is told.
@@ -47,9 +52,12 @@ async def make(told: list[LoadChange]) -> AsyncIterator[Make]:
     """Start a pool; it is stopped in the end."""
     pools: list[Pool] = []
 
-    async def make(size: int = 1, *, idle: float | None = None, memory: int | None = None, **more: Spec) -> Pool:
+    async def make(
+        size: int = 1, *, idle: float | None = None, memory: int | None = None, worker: str = MODULE, **more: Spec
+    ) -> Pool:
         budget = MemoryBudget(None if memory is None else memory * GIB)
-        pools.append(Pool(size, RECOGNISERS | more, idle_seconds=idle, budget=budget, tell=told.append))
+        known = RECOGNISERS | more
+        pools.append(Pool(size, known, idle_seconds=idle, budget=budget, tell=told.append, worker=worker))
         await pools[-1].start()
         return pools[-1]
 
@@ -131,7 +139,7 @@ async def test_one_at_work_is_not_idle_however_long_it_takes(quiet: str, trap: P
         if moved.why == "idle":
             rested.set()
 
-    pool = Pool(2, RECOGNISERS, idle_seconds=0.2, tell=tell)
+    pool = Pool(2, RECOGNISERS, idle_seconds=0.2, tell=tell, worker=MODULE)
     await pool.start()
     await pool.transcribe(Transcribe(quiet, "small"))
     busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
@@ -215,7 +223,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_without_its_path(
 ) -> None:
     for file in ("config.json", "model.bin", "tokenizer.json", "vocabulary.json"):
         (tmp_path / file).write_text("{}")
-    pool = await make(broken=Spec(model=str(tmp_path), name="broken"))
+    pool = await make(worker=WORKER, broken=Spec(model=str(tmp_path), name="broken"))
     for _ in range(2):
         with pytest.raises(
             RecogniserUnavailable, match="'broken' cannot be loaded; the engine's log says why"
@@ -257,7 +265,7 @@ async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str,
         if moved.why == "idle":
             rested.set()
 
-    pool = Pool(2, RECOGNISERS, idle_seconds=0.05, keep=["small"], tell=tell)
+    pool = Pool(2, RECOGNISERS, idle_seconds=0.05, keep=["small"], tell=tell, worker=MODULE)
     await pool.start()
     await pool.load()
     assert said(told) == ["small needed"]
@@ -279,7 +287,13 @@ async def test_what_is_kept_and_cannot_be_loaded_is_said_at_once(tmp_path: Path)
 async def test_what_a_process_took_at_its_peak_is_what_counts(quiet: str, told: list[LoadChange]) -> None:
     expected = 1024**2
     budget = MemoryBudget(2 * 1024**2)
-    pool = Pool(2, {name: replace(TINY, memory=expected) for name in ("one", "two")}, budget=budget, tell=told.append)
+    pool = Pool(
+        2,
+        {name: replace(TINY, memory=expected) for name in ("one", "two")},
+        budget=budget,
+        tell=told.append,
+        worker=MODULE,
+    )
     await pool.start()
     await pool.transcribe(Transcribe(quiet, "one"))
     assert budget.used == 2 * expected, "all that there is, because it takes more"
@@ -296,7 +310,7 @@ async def test_what_others_hold_is_unloaded_with_their_consent_when_it_is_idle(
     quiet: str, told: list[LoadChange]
 ) -> None:
     budget = MemoryBudget(100 * GIB)
-    pool = Pool(1, RECOGNISERS, budget=budget, tell=told.append)
+    pool = Pool(1, RECOGNISERS, budget=budget, tell=told.append, worker=MODULE)
     await pool.start()
     gave_up = asyncio.Event()
 
