@@ -54,8 +54,30 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+_REQUEST = TypeAdapter(Request)
+_MEDIA = TypeAdapter(Media)
 _FAILED = TypeAdapter(Failed)
 _TRANSCRIPT = TypeAdapter(Transcript)
+
+
+def request_to_json(request: Request) -> str:
+    """A request as its job row keeps it. Holds the callback's credentials."""
+    return _REQUEST.dump_json(request).decode()
+
+
+def request_from_json(text: str) -> Request:
+    """The request that `request_to_json` wrote; ValueError for anything else."""
+    return _REQUEST.validate_json(text)
+
+
+def media_to_json(media: Media) -> str:
+    """What is known of the audio, as its job row keeps it."""
+    return _MEDIA.dump_json(media).decode()
+
+
+def media_from_json(text: str) -> Media:
+    """The media that `media_to_json` wrote; ValueError for anything else."""
+    return _MEDIA.validate_json(text)
 
 
 def result_to_json(result: Transcript | Failed) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pydantic import TypeAdapter
-
 
 @dataclass(frozen=True, slots=True)
 class Callback:
@@ -86,27 +84,3 @@ class Failed:
 
     code: FailureCode
     message: str
-
-
-_REQUEST = TypeAdapter(Request)
-_MEDIA = TypeAdapter(Media)
-
-
-def request_to_json(request: Request) -> str:
-    """A request as its job row keeps it. Holds the callback's credentials."""
-    return _REQUEST.dump_json(request).decode()
-
-
-def request_from_json(text: str) -> Request:
-    """The request that `request_to_json` wrote; ValueError for anything else."""
-    return _REQUEST.validate_json(text)
-
-
-def media_to_json(media: Media) -> str:
-    """What is known of the audio, as its job row keeps it."""
-    return _MEDIA.dump_json(media).decode()
-
-
-def media_from_json(text: str) -> Media:
-    """The media that `media_to_json` wrote; ValueError for anything else."""
-    return _MEDIA.validate_json(text)

@@ -20,8 +20,18 @@ import structlog
 
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.store import NO_KEY
-from engine.record import Delivered, Record, State, result_from_json, result_to_json
-from engine.request import Failed, media_from_json, media_to_json, request_from_json, request_to_json
+from engine.record import (
+    Delivered,
+    Record,
+    State,
+    media_from_json,
+    media_to_json,
+    request_from_json,
+    request_to_json,
+    result_from_json,
+    result_to_json,
+)
+from engine.request import Failed
 from relay.outbox.queries import statement
 from relay.outbox.results import PastAttempt, attempts, delivery_status, withdraw
 from relay.outbox.store import Connection, Database

@@ -16,16 +16,8 @@ from typing import Any
 
 import structlog
 
-from engine.record import result_to_json
-from engine.request import (
-    Failed,
-    Media,
-    Request,
-    media_from_json,
-    media_to_json,
-    request_from_json,
-    request_to_json,
-)
+from engine.record import media_from_json, media_to_json, request_from_json, request_to_json, result_to_json
+from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
 from relay import outbox
 from relay.outbox.model import NewDelivery

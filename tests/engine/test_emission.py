@@ -8,17 +8,8 @@ from dataclasses import replace
 import pytest
 
 from engine.emission import emit
-from engine.request import (
-    Callback,
-    Failed,
-    FailureCode,
-    Media,
-    Request,
-    media_from_json,
-    media_to_json,
-    request_from_json,
-    request_to_json,
-)
+from engine.record import media_from_json, media_to_json, request_from_json, request_to_json
+from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.outbox.model import Kind, Method
 

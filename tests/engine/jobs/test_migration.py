@@ -7,8 +7,7 @@ from pathlib import Path
 from engine.jobs.archive import Archive, Selection
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import JOBS, Backlog, JobStore, migrate
-from engine.record import State
-from engine.request import media_to_json, request_to_json
+from engine.record import State, media_to_json, request_to_json
 from relay import outbox
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate as migrate_file

@@ -7,7 +7,8 @@ import pytest
 from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import BadRequest, parse
-from engine.request import Callback, RawFormat, Request, request_from_json, request_to_json
+from engine.record import request_from_json, request_to_json
+from engine.request import Callback, RawFormat, Request
 from tests.engine.dialects.conftest import REQUEST_ID
 
 Pairs = list[tuple[str, str]]

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.gladia import Problem, parse
-from engine.request import Callback, Request, request_from_json, request_to_json
+from engine.record import request_from_json, request_to_json
+from engine.request import Callback, Request
 from tests.engine.dialects.conftest import REQUEST_ID
 
 URL = "https://files.example/a.wav"

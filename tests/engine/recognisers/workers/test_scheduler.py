@@ -257,6 +257,12 @@ def test_the_engine_itself_never_loads_what_only_its_workers_need() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_worker_never_loads_what_only_the_engine_needs() -> None:
+    code = "import sys, engine.recognisers.workers.worker; print({'aiohttp', 'asyncio', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
 async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str, told: list[LoadChange]) -> None:
     rested = asyncio.Event()
 
