@@ -10,6 +10,11 @@ from relay.outbox.errors import InvalidDelivery
 CLOSED = "connection: closed, or back in its pool; pass an open one, in the transaction that the delivery belongs to"
 FAILED = "connection: its transaction has failed; roll it back, to a savepoint at least, and begin again"
 IN_AUTOCOMMIT = "connection: in autocommit mode"
+IN_A_SAVEPOINT_ALONE = (
+    "connection: in a savepoint, around which Python's sqlite3 may have begun no transaction: what is released would"
+    " stay if the session is rolled back; have SQLAlchemy begin transactions itself, as its documentation of the driver"
+    " shows"
+)
 _NO_OUTBOX = (
     "connection: its database has no outbox, or an older one than this library's; pass a connection to the outbox's"
     " database, or bring it up to date with `relay migrate`"

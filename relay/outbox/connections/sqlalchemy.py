@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relay.outbox.connections.held import Begin, Held, HeldConnection, Transaction
-from relay.outbox.connections.refusals import FAILED
+from relay.outbox.connections.refusals import FAILED, IN_A_SAVEPOINT_ALONE
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import numbered, pyformat
 from relay.outbox.producing import POSTGRES, SQLITE, Brought, Scripts
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _SCRIPTS: Mapping[str, Scripts] = {"sqlite": SQLITE, "postgresql": POSTGRES}
 _NOTIFIES = "outspoken.notifies"
+_LEGACY = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, which is all there was before Python 3.12
 
 
 class Sqlalchemy(Held):
@@ -51,6 +52,18 @@ class Sqlalchemy(Held):
         if driver.transaction() is Transaction.NONE:
             self._connection.exec_driver_sql("SELECT 1")  # which begins one, unless none is wanted
         return driver.transaction()
+
+    def require_transaction(self) -> None:
+        super().require_transaction()
+        if self._connection.in_nested_transaction() and self._begins_late():
+            raise InvalidDelivery(IN_A_SAVEPOINT_ALONE)
+
+    def _begins_late(self) -> bool:
+        """Whether Python's sqlite3 begins transactions by itself, which it does for no SAVEPOINT."""
+        driver: Any = self._connection.connection.driver_connection
+        if self.scripts is not SQLITE or driver.isolation_level is None:
+            return False
+        return bool(getattr(driver, "autocommit", _LEGACY) == _LEGACY)
 
     def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
         result = self._connection.exec_driver_sql(*self._written(sql, values))

@@ -292,6 +292,33 @@ def test_what_rows_the_callers_own_cursors_give_does_not_matter(database: Databa
     assert rows(database, "SELECT id FROM deliveries ORDER BY seq") == [("three",), ("two",)]
 
 
+IN_A_SAVEPOINT = r"^connection: in a savepoint, .*have SQLAlchemy begin transactions itself"
+
+
+@on_sqlite
+def test_a_savepoint_around_which_there_may_be_no_transaction_is_refused(database: Database) -> None:
+    engine = create_engine(sqlalchemy_url(database, "pysqlite"))
+    with Session(engine) as session:
+        with session.begin_nested(), pytest.raises(InvalidDelivery, match=IN_A_SAVEPOINT):
+            outbox.add(session, new())
+        session.rollback()
+    engine.dispose()
+    assert rows(database, "SELECT id FROM deliveries") == []
+
+
+@on_sqlite
+def test_so_it_is_on_aiosqlite(database: Database) -> None:
+    async def add() -> None:
+        engine = create_async_engine(sqlalchemy_url(database, "aiosqlite"))
+        async with AsyncSession(engine) as session, session.begin_nested():
+            with pytest.raises(InvalidDelivery, match=IN_A_SAVEPOINT):
+                await outbox.add(session, new())
+        await engine.dispose()
+
+    asyncio.run(add())
+    assert rows(database, "SELECT id FROM deliveries") == []
+
+
 @on_sqlite
 def test_sessions_and_django_notify_after_their_commit(database: Database) -> None:
     async def heard_of(commit: Callable[[], None]) -> None:
