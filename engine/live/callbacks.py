@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -134,26 +135,32 @@ class CallbackWriter:
         self._streams: dict[str, CallbackStream] = {}
         self._tasks: list[StreamTask] = []
         self._first_at = 0.0
-        self._something = asyncio.Event()
-        self._stopping = False
-        self._workers: list[asyncio.Task[None]] = []
+        self._awake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._committing = Loop("live", self._commit, None, wake=self._awake, again=_AGAIN_SECONDS)
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to commit and to watch."""
         watching = Loop("live.watch", self.watch_once, _WATCH_SECONDS)
         renewing = Loop("live.renew", self.renew_once, self._liveness / 4)
-        works = (self._commit_forever(), watching.run(), renewing.run())
-        self._workers = [asyncio.create_task(work) for work in works]
+        works = (self._committing.run(until=self._stopping), watching.run(), renewing.run())
+        self._running = [asyncio.create_task(work) for work in works]
 
     async def stop(self) -> None:
         """Commit what is there, if that can be, then close."""
-        self._stopping = True
-        self._something.set()
-        committing, *others = self._workers
-        await asyncio.wait({committing}, timeout=_LAST_COMMIT_SECONDS)
-        for worker in (committing, *others):
-            worker.cancel()
-        await asyncio.wait(self._workers)
+        self._stopping.set()
+        self._awake.set()
+        committing, *others = self._running
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_COMMIT_SECONDS):
+                await committing
+                while self._tasks:
+                    ok, _ = await self._committing.run_once()
+                    await asyncio.sleep(0.0 if ok else _AGAIN_SECONDS)
+        for task in others:
+            task.cancel()
+        await asyncio.wait(self._running)
         await self._writer.close()
         await self._reader.close()
         self._notifier.close()
@@ -181,20 +188,21 @@ class CallbackWriter:
         if not self._tasks:
             self._first_at = time.perf_counter()
         self._tasks.append(task)
-        self._something.set()
+        self._awake.set()
 
-    async def commit_once(self) -> None:
+    async def _commit(self) -> None:
         """Commit what has gathered. What the database refuses for now keeps its place."""
+        if not self._tasks:
+            return
         tasks, self._tasks = self._tasks, []
         began = self._first_at
         try:
             failures = await self._writer.run(partial(self._write, tasks))
-        except StoreUnavailable as error:
-            log.error("store.error", operation="live", kind=error.kind)
+        except StoreUnavailable:
             self._tasks = tasks + self._tasks
             self._first_at = began
             self._stop_those_who_wait()
-            return
+            raise
         self._notifier.notify()
         self._committed(sum(isinstance(task, StreamMessage) for task in tasks), time.perf_counter() - began)
         for task in tasks:
@@ -272,13 +280,3 @@ class CallbackWriter:
 
     def _stream(self, key: str) -> Stream:
         return Stream(key, OnDead.SKIP, live_until=self._clock() + self._liveness, producer=self._producer.name)
-
-    async def _commit_forever(self) -> None:
-        while self._tasks or not self._stopping:
-            await self._something.wait()
-            self._something.clear()
-            if self._tasks:
-                await self.commit_once()
-            if self._tasks and not self._something.is_set():  # the database refused them
-                await asyncio.sleep(_AGAIN_SECONDS)
-                self._something.set()
