@@ -91,12 +91,13 @@ class HeldAsync(HeldConnection):
     async def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
         """Run one statement."""
 
-    async def perform(self, begin: Begin[T]) -> T:
+    async def perform(self, begin: Begin[T], *, only_reads: bool = False) -> T:
         """Go through a script to its end. Raises InvalidDelivery for what the caller can mend about the connection."""
         script = begin(self.scripts)
         try:
             sql, values = next(script)
-            self.require_transaction()
+            if not only_reads:
+                self.require_transaction()
             while True:
                 sql, values = script.send(await self._run(sql, values))
         except StopIteration as end:

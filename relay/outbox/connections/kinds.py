@@ -53,7 +53,7 @@ AsyncConnection = AsyncpgConnection | CommitsWhenAwaited
 class Performing(Protocol):
     """Who goes through a script: at once, or when what it returns is awaited."""
 
-    def perform(self, begin: Begin[Any], /) -> Any:
+    def perform(self, begin: Begin[Any], /, *, only_reads: bool = False) -> Any:
         """The script's result, or an awaitable of it."""
 
 

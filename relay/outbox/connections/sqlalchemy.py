@@ -110,6 +110,6 @@ class SqlalchemyAsync:
         self._given = given
         self._of = of
 
-    async def perform(self, begin: Begin[T]) -> T:
+    async def perform(self, begin: Begin[T], *, only_reads: bool = False) -> T:
         """Go through a script to its end, as `Held.perform` does."""
-        return await self._given.run_sync(lambda inside: self._of(inside).perform(begin))
+        return await self._given.run_sync(lambda inside: self._of(inside).perform(begin, only_reads=only_reads))

@@ -1,0 +1,77 @@
+"""A relay in the process of a program that wants to see its own results arrive: for tests from end to end.
+
+It obeys no signal, and serves neither metrics nor operators; all else is as `relay run` does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+
+from relay.app.relay import Observers, Relay
+from relay.app.settings import Configuration
+from relay.outbox.migrations import OUTBOX
+from relay.outbox.results import secret
+from relay.outbox.store import Database
+from relay.policy.attempt import Attempted
+
+Stop = Callable[[], object]
+
+
+@asynccontextmanager
+async def relay_in_loop(settings: Configuration) -> AsyncIterator[None]:
+    """One in the running event loop, until the block is left and what is under way has ended.
+
+    The outbox is made, or brought up to date. Raises SchemaError and StoreUnavailable.
+    """
+    database, options = settings.outbox.database, settings.relay
+    relay_secret = await asyncio.to_thread(_made, database)
+    observers = Observers(options, _nobody)
+    relay = Relay(settings, database, relay_secret, observers)
+    async with relay.running():
+        delivering = asyncio.create_task(relay.run(options.drain_seconds))
+        try:
+            yield
+        finally:
+            relay.stop()
+            await delivering
+    await observers.close()
+
+
+@contextmanager
+def relay_in_thread(settings: Configuration) -> Iterator[None]:
+    """The same in a thread with an event loop of its own."""
+    begun: Future[Stop] = Future()
+    with ThreadPoolExecutor(1, thread_name_prefix="relay") as thread:
+        ended = thread.submit(asyncio.run, _deliver(settings, begun))
+        stop = begun.result()
+        try:
+            yield
+        finally:
+            stop()
+            ended.result()
+
+
+async def _deliver(settings: Configuration, begun: Future[Stop]) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        async with relay_in_loop(settings):
+            begun.set_result(partial(loop.call_soon_threadsafe, told.set))
+            await told.wait()
+    except BaseException as error:
+        if not begun.done():
+            begun.set_exception(error)
+        raise
+
+
+def _made(database: Database) -> bytes:
+    database.migrate([OUTBOX])
+    with database.reading() as connection:
+        return secret(connection)
+
+
+def _nobody(_: Sequence[Attempted]) -> None:
+    """Attempts are kept for no console."""

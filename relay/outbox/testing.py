@@ -1,0 +1,114 @@
+"""For the tests of whoever adds deliveries: what is in the outbox, without a relay.
+
+It is read from the database, because that alone knows what was refused and what was rolled back: nothing is patched,
+and nothing has to be passed in. An outbox for tests is made as any other, by `outbox.database_at(url).migrate(...)`.
+How to have a relay deliver it too is in `relay.app.in_process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, cast, overload
+
+from relay.outbox.connections.kinds import AsyncConnection, SyncConnection, kind_of
+from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
+from relay.outbox.producing import Script, Scripts
+from relay.outbox.store import Database
+
+_ADDED = """
+SELECT deliveries.id, deliveries.url, bodies.body, deliveries.method, deliveries.kind,
+       deliveries.content_type, deliveries.headers, deliveries.traceparent, deliveries.schedule,
+       streams.key, streams.on_dead, streams.producer_until, streams.producer
+FROM deliveries LEFT JOIN bodies ON bodies.seq = deliveries.seq LEFT JOIN streams ON streams.id = deliveries.stream_id
+ORDER BY deliveries.seq
+"""
+
+
+@overload
+def added(connection: SyncConnection) -> list[NewDelivery]: ...
+@overload
+def added(connection: AsyncConnection) -> Coroutine[Any, Any, list[NewDelivery]]: ...
+def added(
+    connection: SyncConnection | AsyncConnection,
+) -> list[NewDelivery] | Coroutine[Any, Any, list[NewDelivery]]:
+    """What the outbox would hold if this connection's transaction were committed now, in the order in which it was
+    added.
+
+    A delivery compares equal to the one that was given to `outbox.add`, unless its stream was changed after it. Raises
+    what `outbox.add` does for a connection; autocommit does not matter.
+    """
+    found = kind_of(connection).perform(_read, only_reads=True)
+    return cast("list[NewDelivery] | Coroutine[Any, Any, list[NewDelivery]]", found)
+
+
+class Recording:
+    """Records what is committed to an outbox by whoever, from the beginning of a block to its end:
+
+        with Recording(outbox.database_at(url)) as recording:
+            client.post("/orders")
+        assert [one.id for one in recording.deliveries] == ["order-17"]
+
+    In a coroutine it is `async with`. Raises StoreUnavailable.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._before: frozenset[str] = frozenset()
+        self.deliveries: list[NewDelivery] = []
+
+    def __enter__(self) -> Self:
+        self._before = frozenset(delivery.id for delivery in self._all())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.deliveries = [delivery for delivery in self._all() if delivery.id not in self._before]
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, at)
+
+    def _all(self) -> list[NewDelivery]:
+        with self._database.reading() as connection:
+            return added(connection)
+
+
+def _read(_: Scripts) -> Script[list[NewDelivery]]:
+    __, rows = yield _ADDED, {}
+    return [_delivery(*row) for row in rows]
+
+
+def _delivery(
+    id_: str,
+    url: str,
+    body: bytes | memoryview | None,
+    method: str,
+    kind: str,
+    content_type: str,
+    headers: Any,
+    traceparent: str | None,
+    schedule: str | None,
+    *stream: Any,
+) -> NewDelivery:
+    return NewDelivery(
+        id_,
+        url,
+        bytes(body or b""),  # one that was delivered, and kept long enough, is erased
+        Method(method),
+        Kind(kind),
+        content_type,
+        json.loads(headers) if isinstance(headers, str) else headers,  # some drivers read JSON by themselves
+        traceparent,
+        schedule,
+        _stream(*stream),
+    )
+
+
+def _stream(key: str | None, on_dead: str, live_until: float | None, producer: str | None) -> Stream | None:
+    return None if key is None else Stream(key, OnDead(on_dead), live_until, producer)

@@ -1,0 +1,72 @@
+"""A relay inside of another program delivers what that adds, in whatever thread, and leaves when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.app.in_process import relay_in_loop, relay_in_thread
+from relay.app.settings import Configuration
+from relay.outbox.errors import StoreUnavailable
+from relay.outbox.store import Database
+from tests.acceptance.receiver import Arrival, Reply, receiving
+from tests.relay.deliveries import new, put, states
+
+
+class Receiver:
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.came: asyncio.Queue[str] = asyncio.Queue()
+
+    def take(self, arrival: Arrival, reply: Reply) -> None:
+        self.came.put_nowait(arrival.id)
+        reply(200)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/callback"
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    made = Receiver()
+    async with receiving(made.take) as made.port:
+        yield made
+
+
+def configuration(url: str, port: int) -> Configuration:
+    guard: dict[str, Any] = {"allow_networks": ["127.0.0.0/8"], "ports": [port]}
+    return Configuration.model_validate({"outbox": {"url": url, "guard": guard}})
+
+
+async def test_it_delivers_in_a_loop(database: Database, receiver: Receiver, structlog_as_it_was: None) -> None:
+    async with relay_in_loop(configuration(database.url, receiver.port)):
+        put(database, new(url=receiver.url))
+        assert await receiver.came.get() == "d1"
+    assert states(database) == {"d1": "delivered"}
+
+
+async def test_it_delivers_in_a_thread(database: Database, receiver: Receiver, structlog_as_it_was: None) -> None:
+    put(database, new(url=receiver.url))
+    taken = receiver.came.get()
+
+    def use() -> None:
+        with relay_in_thread(configuration(database.url, receiver.port)):
+            asyncio.run_coroutine_threadsafe(taken, loop).result()
+
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(use)
+    assert states(database) == {"d1": "delivered"}
+
+
+def test_an_outbox_that_cannot_be_used_is_told_of_at_once(tmp_path: Path, structlog_as_it_was: None) -> None:
+    (tmp_path / "letter.txt").write_text("Dear Sir or Madam, " * 100)
+    settings = configuration(f"sqlite:///{tmp_path}/letter.txt", 8080)
+    with pytest.raises(StoreUnavailable, match="not a database"), relay_in_thread(settings):
+        pass
