@@ -58,8 +58,8 @@ def postgres_drain(scale: Scale) -> Result:
     with server() as one:
         return {
             "relay.drain.postgres.ratio": _ratio(one, load, 1),
-            "relay.drain.postgres.two": _ratio(one, load, 2),
-            "relay.drain.postgres.four": _ratio(one, load, 4),
+            "relay.drain.postgres.two": _ratio(one, load, min(2, scale.relays)),
+            "relay.drain.postgres.four": _ratio(one, load, min(4, scale.relays)),
         }
 
 

@@ -56,6 +56,7 @@ class Scale:
     sessions: int = 100
     callers: int = 20
     live_seconds: float = 45.0
+    relays: int = 4
 
 
 @dataclass(frozen=True, slots=True)

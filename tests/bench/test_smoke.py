@@ -20,12 +20,13 @@ TINY = Scale(
     audio_seconds=1.0,
     turns=1,
     recordings=1,
-    recording_seconds=20.0,
+    recording_seconds=8.0,
     uploads=3,
-    queued=10,
+    queued=3,
     sessions=3,
     callers=2,
     live_seconds=2.5,
+    relays=1,
 )
 
 pytestmark = pytest.mark.acceptance
@@ -33,11 +34,14 @@ pytestmark = pytest.mark.acceptance
 
 # Each is as another one is, but for what it is given: an hour of speech is heard as a minute of it is.
 SIBLINGS = {
+    "relay.drain.hundred.ratio",
+    "relay.big.unsigned.ratio",
     "engine.time.twenty.sequential.ratio",
     "engine.wer.short.over",
     "engine.wer.ten_minutes.over",
     "engine.wer.hour.over",
     "engine.live.lag.one.interim_p50_s",
+    "engine.live.lag.beside.interim_p95_s",
     "engine.live.lag.four.interim_p95_s",
 }
 

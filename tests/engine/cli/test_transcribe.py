@@ -37,8 +37,8 @@ def quiet(engine: Engine) -> Path:
     return path
 
 
-async def test_the_document_is_the_one_that_the_api_answers_with(engine: Engine, clip: Path) -> None:
-    said = await engine("transcribe", clip.name, "--multichannel")
+def test_the_document_is_the_one_that_the_api_answers_with(engine: Engine, clip: Path) -> None:
+    said = engine.here("transcribe", clip.name, "--multichannel")
     assert (said.code, said.out, said.err) == (0, "", "")
     document = ListenV1Response.model_validate(json.loads((engine.folder / "talk.json").read_text()))
     assert [channel.alternatives[0].transcript for channel in document.results.channels if channel.alternatives] == [
@@ -48,23 +48,23 @@ async def test_the_document_is_the_one_that_the_api_answers_with(engine: Engine,
     assert document.metadata.channels == 2
 
 
-async def test_text_names_the_channel_and_goes_to_the_folder_that_was_named(engine: Engine, clip: Path) -> None:
-    said = await engine("transcribe", clip.name, "--multichannel", "--format", "txt", "--output-dir", "out/here")
+def test_text_names_the_channel_and_goes_to_the_folder_that_was_named(engine: Engine, clip: Path) -> None:
+    said = engine.here("transcribe", clip.name, "--multichannel", "--format", "txt", "--output-dir", "out/here")
     assert said.code == 0
     assert (engine.folder / "out" / "here" / "talk.txt").read_text() == f"[0] {LEFT}\n[1] {RIGHT}\n"
 
 
-async def test_subtitles_go_to_standard_output(engine: Engine, clip: Path) -> None:
-    said = await engine("transcribe", clip.name, "--multichannel", "--format", "srt", "--output-dir", "-")
+def test_subtitles_go_to_standard_output(engine: Engine, clip: Path) -> None:
+    said = engine.here("transcribe", clip.name, "--multichannel", "--format", "srt", "--output-dir", "-")
     assert said.code == 0
     assert said.out.startswith("1\n00:00:0")
     assert "call him back in the morning" in " ".join(said.out.split())
     assert [path.name for path in engine.folder.glob("talk.*")] == ["talk.flac"]
 
 
-async def test_a_bad_file_does_not_stop_the_others_and_is_told(engine: Engine, quiet: Path) -> None:
+def test_a_bad_file_does_not_stop_the_others_and_is_told(engine: Engine, quiet: Path) -> None:
     (engine.folder / "letter.wav").write_text("Dear sir or madam")
-    said = await engine("transcribe", "letter.wav", "nowhere.mp3", ".", quiet.name, "--format", "vtt")
+    said = engine.here("transcribe", "letter.wav", "nowhere.mp3", ".", quiet.name, "--format", "vtt")
     assert said.code == 1
     complaints = said.err.splitlines()
     assert complaints[0].startswith("engine: letter.wav: the audio is corrupt, or in a format that is not supported")
@@ -72,24 +72,22 @@ async def test_a_bad_file_does_not_stop_the_others_and_is_told(engine: Engine, q
     assert (engine.folder / "quiet.vtt").read_text().startswith("WEBVTT")
 
 
-async def test_a_file_that_ends_too_early_is_written_down_as_far_as_it_goes_and_told(
-    engine: Engine, clip: Path
-) -> None:
+def test_a_file_that_ends_too_early_is_written_down_as_far_as_it_goes_and_told(engine: Engine, clip: Path) -> None:
     (engine.folder / "half.flac").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
-    said = await engine("transcribe", "half.flac", "--format", "txt")
+    said = engine.here("transcribe", "half.flac", "--format", "txt")
     assert said.code == 0
     assert said.err.startswith("engine: half.flac: The file announces 3.1 seconds of audio, of which 1.")
     assert (engine.folder / "half.txt").is_file()
 
 
-async def test_nothing_is_written_over_unless_it_is_wished(engine: Engine, quiet: Path) -> None:
+def test_nothing_is_written_over_unless_it_is_wished(engine: Engine, quiet: Path) -> None:
     there = engine.folder / "quiet.txt"
     there.write_text("precious")
-    refused = await engine("transcribe", quiet.name, "--format", "txt")
+    refused = engine.here("transcribe", quiet.name, "--format", "txt")
     assert refused.code == 1
     assert "quiet.txt is there already; say --force" in refused.err
     assert there.read_text() == "precious"
-    assert (await engine("transcribe", quiet.name, "--format", "txt", "--force")).code == 0
+    assert engine.here("transcribe", quiet.name, "--format", "txt", "--force").code == 0
     assert there.read_text() == ""
 
 
@@ -108,9 +106,9 @@ async def test_on_a_terminal_a_bar_follows_the_seconds(engine: Engine, quiet: Pa
         ("--language", "de", "language: model general does not know 'de', only en."),
     ],
 )
-async def test_what_the_api_would_refuse_is_refused_here(
+def test_what_the_api_would_refuse_is_refused_here(
     engine: Engine, quiet: Path, option: str, value: str, complaint: str
 ) -> None:
-    said = await engine("transcribe", quiet.name, option, value)
+    said = engine.here("transcribe", quiet.name, option, value)
     assert said.code == 1
     assert complaint in said.err

@@ -10,10 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from relay.cli import main
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import free_port
+from tests.commands import run_here
 from tests.relay.admin.past import change, ended, tried
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, rows, states
@@ -52,21 +52,8 @@ class Operator:
         self.environ = clean | {"OUTSPOKEN_OUTBOX__URL": url, "TERM": "xterm-256color"}
 
     def __call__(self, *words: str, stdin: bytes = b"", **environ: str) -> Done:
-        """The command in this process, which spares the start of another."""
-        out, err, before = StringIO(), StringIO(), (sys.argv, sys.stdin, dict(os.environ))
-        try:
-            sys.argv, sys.stdin = ["relay", *words], TextIOWrapper(BytesIO(stdin))
-            self._enter(self.environ | environ)
-            with chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
-                code = _exit_code(main)
-        finally:
-            sys.argv, sys.stdin = before[:2]
-            self._enter(before[2])
-        return Done(code, out.getvalue(), err.getvalue())
-
-    def _enter(self, environ: dict[str, str]) -> None:
-        os.environ.clear()
-        os.environ.update(environ)
+        """The command in this process."""
+        return Done(*run_here(main, list(words), self.folder, self.environ | environ, stdin))
 
     def shell(self, script: str) -> Done:
         """A line of bash, in which `relay` is the installed program."""
@@ -89,14 +76,6 @@ class Operator:
         os.write(master, answer)
         seen = b"".join(_until_closed(master))
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
-
-
-def _exit_code(command: Callable[[], None]) -> int:
-    try:
-        command()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def _until_closed(master: int) -> Iterator[bytes]:
