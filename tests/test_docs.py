@@ -12,6 +12,8 @@ _PATH = re.compile(r"`((?:relay|engine|config|docs|grafana|tests)/[\w./-]*)`")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
+PRODUCERS = (ROOT / "docs" / "producers.md").read_text("utf-8")
+_LINK = re.compile(r"\]\(((?!https?:|#)[^)#]+)")
 
 
 @pytest.mark.parametrize("path", sorted(set(_PATH.findall(ARCHITECTURE + GLOSSARY))))
@@ -30,6 +32,11 @@ def test_the_glossary_is_short() -> None:
     assert len(re.findall(r"^- \*\*", GLOSSARY, re.MULTILINE)) <= 12
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(((?!https?:|#)[^)#]+)", README))
+@pytest.mark.parametrize("link", _LINK.findall(README))
 def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("link", _LINK.findall(PRODUCERS))
+def test_a_link_of_the_producers_guide_leads_somewhere(link: str) -> None:
+    assert (ROOT / "docs" / link).exists()
