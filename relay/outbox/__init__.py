@@ -1,8 +1,8 @@
 """The outbox: where results wait, durably, until a receiver has them. What a producer needs is named here.
 
-A producer calls `add` with whatever connection it holds, inside its own transaction, and commits. On a SQLite file it may
-then notify by a `Notifier`; `connect` and `connect_async` open that as durably as the relay does. All of it, driver by
-driver, is in docs/producers.md.
+A producer calls `add` with whatever connection it holds, inside its own transaction, and commits. On a SQLite file it
+may then notify by a `Notifier`; `connect` and `connect_async` open that as durably as the relay does. All of it, driver
+by driver, is in docs/producers.md.
 """
 
 from relay.outbox.databases import database_at
