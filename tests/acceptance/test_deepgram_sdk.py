@@ -200,6 +200,7 @@ async def test_a_file_a_generator_and_a_url_give_the_same_words(world: World, me
     assert (file.metadata.duration, file.metadata.channels) == (1.5, 1)
 
 
+@pytest.mark.parametrize("connect", ["asynchronous"], indirect=True)
 async def test_channels_come_apart_and_everything_that_was_asked_for_comes_along(media: Media) -> None:
     result = await media.file(
         STEREO.read_bytes(),
@@ -271,7 +272,7 @@ async def test_parameters_of_tomorrow_are_listed_and_harmless(media: Media) -> N
     assert [warning["parameter"] for warning in result.metadata.warnings] == ["telepathy"]
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "put"])
+@pytest.mark.parametrize("method", ["POST", "put"])
 async def test_a_callback_brings_the_very_document_that_waiting_would(world: World, media: Media, method: str) -> None:
     callback = f"http://user:pa%20ss@127.0.0.1:{world.stage.callback_port}/hook?x=1&y=a+b"
     accepted = await media.file(

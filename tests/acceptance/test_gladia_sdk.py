@@ -189,6 +189,7 @@ async def test_a_callback_brings_the_result_that_polling_would(
     assert "morning" in spoken(polled)
 
 
+@pytest.mark.parametrize("kind", ["asynchronous"], indirect=True)
 async def test_channels_come_apart_and_everything_that_was_asked_for_comes_along(jobs: Jobs) -> None:
     upload = await jobs.upload_file(str(STEREO))
     done = await jobs.create_and_poll(
@@ -280,12 +281,12 @@ async def test_without_a_key_there_is_nothing(world: World, kind: str) -> None:
     await stranger.close()
 
 
-async def test_events_are_named_as_the_setting_says(world: World, kind: str) -> None:
+async def test_events_are_named_as_the_setting_says(world: World) -> None:
     port = free_port()
     env = world.stage.env | {"OUTSPOKEN_ENGINE__PORT": str(port), "OUTSPOKEN_ENGINE__GLADIA__EVENT_NAMES": "namespaced"}
     engine = await Process.start("engine", "run", env=env)
     await engine.event("engine.ready")
-    jobs = connect(kind, f"http://127.0.0.1:{port}", world.key)
+    jobs = connect("asynchronous", f"http://127.0.0.1:{port}", world.key)
     try:
         asked = {"callback_url": world.stage.callback_url, "custom_metadata": {"user": "J"}}
         good = await jobs.create({"audio_url": f"{world.audio_url}/speech.wav", **asked})

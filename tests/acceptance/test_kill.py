@@ -18,9 +18,9 @@ import pytest
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Line, Process, Stage, free_callback_port
 
-JOBS = 200 if os.environ.get("TESTS_FULL") else 100
-KILLS = 16 if os.environ.get("TESTS_FULL") else 8
-SEED = 20
+JOBS = 200 if os.environ.get("TESTS_FULL") else 60
+KILLS = 16 if os.environ.get("TESTS_FULL") else 6
+SEED = 40
 
 pytestmark = pytest.mark.acceptance
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 README = Path(__file__).parents[2] / "README.md"
 RELAY = Path(sys.executable).with_name("relay")
-LARGE = os.urandom(20_000_000)
+LARGE = os.urandom(9_000_000)
 EVERY_BYTE = bytes(range(256)) * 50
 # Nothing is written down about these: who is at work, what was applied, and how far a move has come.
 OF_THE_DATABASE = {"migrations", "relays", "moving"}
@@ -130,14 +131,43 @@ def sqlite_place(tmp_path: Path) -> SqliteDatabase:
     return database
 
 
-@pytest.fixture(params=["to PostgreSQL", "back"])
-def pair(
-    request: pytest.FixtureRequest, sqlite_place: SqliteDatabase, postgres_place: PostgresDatabase
-) -> tuple[Database, Database]:
+@pytest.fixture(scope="module")
+def old_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with a past, to be copied."""
+    database = SqliteDatabase(tmp_path_factory.mktemp("old") / "old.db")
+    migrate(database)
+    fill(database)
+    return database.path
+
+
+@pytest.fixture(scope="module")
+def old_template(postgres: Server) -> str:
+    """The same on PostgreSQL."""
+    name = postgres.create()
+    database = PostgresDatabase(postgres.url(name))
+    migrate(database)
+    fill(database)
+    return name
+
+
+@pytest.fixture
+def old_sqlite(old_file: Path, tmp_path: Path) -> SqliteDatabase:
+    return SqliteDatabase(Path(shutil.copy(old_file, tmp_path / "old.db")))
+
+
+@pytest.fixture
+def old_postgres(old_template: str, postgres: Server) -> Iterator[PostgresDatabase]:
+    name = postgres.create(old_template)
+    yield PostgresDatabase(postgres.url(name))
+    postgres.drop(name)
+
+
+@pytest.fixture(
+    params=[("old_sqlite", "postgres_place"), ("old_postgres", "sqlite_place")], ids=["to PostgreSQL", "back"]
+)
+def pair(request: pytest.FixtureRequest) -> tuple[Database, Database]:
     """A source with a past, and an empty target of the other kind."""
-    pair: tuple[Database, Database] = (sqlite_place, postgres_place)
-    source, target = pair if request.param == "to PostgreSQL" else pair[::-1]
-    fill(source)
+    source, target = map(request.getfixturevalue, request.param)
     return source, target
 
 
@@ -200,19 +230,18 @@ def test_what_comes_afterwards_goes_on_where_it_was(pair: tuple[Database, Databa
 
 
 def test_there_and_back_again_is_the_same(
-    sqlite_place: SqliteDatabase, postgres_place: PostgresDatabase, tmp_path: Path
+    old_sqlite: SqliteDatabase, postgres_place: PostgresDatabase, tmp_path: Path
 ) -> None:
-    fill(sqlite_place)
     back = SqliteDatabase(tmp_path / "back.db")
     migrate(back)
-    move(sqlite_place, postgres_place, lambda _: None, anyway=True)
+    move(old_sqlite, postgres_place, lambda _: None, anyway=True)
     move(postgres_place, back, lambda _: None, anyway=True)
-    assert all_rows(back) == all_rows(sqlite_place)
+    assert all_rows(back) == all_rows(old_sqlite)
     for what in (
         "SELECT * FROM sqlite_sequence ORDER BY name",
         "SELECT type, name, sql FROM sqlite_schema ORDER BY name",
     ):
-        assert rows(back, what) == rows(sqlite_place, what)
+        assert rows(back, what) == rows(old_sqlite, what)
 
 
 def test_the_command_shows_on_a_terminal_how_far_it_is_and_may_be_killed(pair: tuple[Database, Database]) -> None:

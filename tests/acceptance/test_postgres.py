@@ -107,20 +107,8 @@ def words(results: Any) -> str:
     return str(results["channels"][0]["alternatives"][0]["transcript"])
 
 
-async def test_a_file_goes_in_and_its_words_come_out(
-    tmp_path: Path, stack: AsyncExitStack, http: aiohttp.ClientSession, url: str
-) -> None:
-    world = await a_world(stack, tmp_path, url)
-    stage, _ = await world.machine("one")
-    job_id = await submit(http, stage)
-    called = (await world.called_back(job_id))["document"]
-    assert words(called["results"])
-    kept = await document(http, f"{stage.engine_url}/v1/requests/{job_id}")
-    assert words(called["results"]) in json.dumps(kept)
-
-
 @pytest.mark.parametrize("where", ["folder", "bucket"])
-async def test_an_upload_becomes_a_job_whose_result_is_fetched_again(
+async def test_a_file_and_an_upload_go_in_and_their_words_come_out_and_are_fetched_again(
     tmp_path: Path, stack: AsyncExitStack, http: aiohttp.ClientSession, url: str, s3: Bucketry, where: str
 ) -> None:
     world = await a_world(stack, tmp_path, url, **(in_bucket(s3, s3.url) if where == "bucket" else {}))
@@ -144,6 +132,11 @@ async def test_an_upload_becomes_a_job_whose_result_is_fetched_again(
     async with http.get(f"{made['result_url']}/file") as answer:
         assert await answer.read() == SPEECH
         assert answer.headers["x-aipi-call-id"]
+    job_id = await submit(http, stage)
+    called = (await world.called_back(job_id))["document"]
+    assert words(called["results"])
+    kept = await document(http, f"{stage.engine_url}/v1/requests/{job_id}")
+    assert words(called["results"]) in json.dumps(kept)
 
 
 async def test_another_engine_finishes_what_a_killed_one_accepted(

@@ -22,6 +22,7 @@ from tests.engine.recognisers.tiny import TINY
 OPTIONS = LiveOptions(interim=True, endpointing=0.3, vad_events=True)
 STEP = 3200
 SECOND = 2 * RATE
+SILENT_SECONDS = 4.0
 
 
 @cache
@@ -53,8 +54,9 @@ def told(name: str) -> tuple[LiveEvent, ...]:
 
 
 def sound(name: str) -> bytes:
-    """A clip, or its speech over and over without a pause."""
-    return clip(name).pcm() if name != "endless" else without_a_pause(2 * LONG_SECONDS + 3)
+    """A clip after some silence, or its speech over and over without a pause."""
+    silence = bytes(int(SILENT_SECONDS * SECOND))
+    return silence + clip(name).pcm() if name != "endless" else without_a_pause(2 * LONG_SECONDS + 3)
 
 
 def without_a_pause(seconds: float) -> bytes:
@@ -79,16 +81,15 @@ def said(name: str) -> list[str]:
     return [word.strip(".,?!;:").lower() for word in clip(name).text.split()]
 
 
-@pytest.mark.parametrize("name", ["demo", "real/jfk", "real/austen-0890"])
+@pytest.mark.parametrize("name", ["demo", "real/austen-0890"])
 def test_what_is_final_is_what_was_said(name: str) -> None:
     assert understood(told(name)) == said(name)
 
 
 def test_words_have_their_times_in_the_session() -> None:
-    heard = finals(tuple(listen(bytes(4 * SECOND) + sound("demo"))))
-    for final, line in zip(heard, clip("demo").lines, strict=True):
-        assert final.words[0].start == pytest.approx(4 + line.start, abs=0.5)
-        assert final.words[-1].end == pytest.approx(4 + line.end, abs=0.5)
+    for final, line in zip(finals(told("demo")), clip("demo").lines, strict=True):
+        assert final.words[0].start == pytest.approx(SILENT_SECONDS + line.start, abs=0.5)
+        assert final.words[-1].end == pytest.approx(SILENT_SECONDS + line.end, abs=0.5)
 
 
 def test_the_first_guess_comes_within_a_second_of_speech() -> None:
