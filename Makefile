@@ -1,12 +1,15 @@
 # make demo   see real speech become a delivered callback, once
 # make up     the same, and it keeps running
-# make test   lint, types, import contracts and tests
+# make check  lint, types, import contracts, and every test that starts no process and loads no model: for each change
+# make test   all tests too: real processes, databases, models
 # make bench  measure speed and memory, as ratios
 .DEFAULT_GOAL := demo
-.PHONY: setup demo up test lint bench clip clean
+.PHONY: setup demo up check test lint quick bench clip clean
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Where an image says so, each of the many processes of a run would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 TESTED := .venv/.ready-for-tests
 
@@ -17,6 +20,12 @@ demo: $(READY)
 
 up: $(READY)
 	@$(BIN)/python -m tests.demo --stay
+
+check: $(TESTED)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
+
+quick: $(TESTED)
+	$(BIN)/pytest -m 'not acceptance and not needs and not recognition' $(PYTEST)
 
 test: $(TESTED) lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,34 @@ INSTALL = {
 PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin")))
 
 
-def pytest_configure() -> None:
-    """Hear Ctrl-C again: a run that was started in a shell's background ignores it, and so would all that it starts."""
+# Fixtures that start a server.
+SERVERS = {"postgres", "s3"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear Ctrl-C again: a run that was started in a shell's background ignores it, and so would all that it starts.
+
+    Where tests with processes are left out (`make check`), one that starts a process all the same fails.
+    """
+    if "not acceptance" in config.option.markexpr:
+        sys.addaudithook(_refuse_processes)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    if event in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
+        raise AssertionError(f"{arguments[:2]} is started: mark the test with pytest.mark.acceptance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for a server starts processes too. Files with such tests take longest, and come first: of several
+    workers none is left alone with one at the end."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("acceptance")
+    long = {item.path for item in items if any(item.iter_markers("acceptance"))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

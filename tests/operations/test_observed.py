@@ -13,7 +13,7 @@ from relay.outbox.model import Kind
 from relay.policy.attempt import Outcome
 from relay.queue.stats import WORST
 from tests.operations.load import Observed, run_under_load, serving, staged
-from tests.operations.test_dashboards import DOCUMENTS, Question, every_question, written
+from tests.operations.test_dashboards import DOCUMENTS, questions, written
 from tests.operations.watchers import Series, watching
 
 pytestmark = [
@@ -144,9 +144,11 @@ def points(series: Series) -> int:
     return sum(math.isfinite(float(value)) for one in series for _, value in one["values"])
 
 
-@every_question
-def test_every_question_of_every_panel_has_an_answer(observed: Observed, question: Question) -> None:
-    assert points(observed.watchers.ask(question.expression, observed.start, observed.end)) > 0
+def test_every_question_of_every_panel_has_an_answer(observed: Observed) -> None:
+    def is_answered(expression: str) -> bool:
+        return points(observed.watchers.ask(expression, observed.start, observed.end)) > 0
+
+    assert [str(one) for one in questions() if not is_answered(one.expression)] == []
 
 
 @pytest.mark.parametrize("variable", ["job", "instance"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.engine.cli.stage import Engine, Said
 
 
-async def test_who_migrates_a_file_that_others_may_read_is_told(engine: Engine) -> None:
+def test_who_migrates_a_file_that_others_may_read_is_told(engine: Engine) -> None:
     file = engine.folder / "one.db"
     engine.set(outbox__url=f"sqlite:///{file}")
-    assert await engine("migrate") == Said(0, "", "")
+    assert engine.here("migrate") == Said(0, "", "")
     file.chmod(0o644)
-    assert await engine("migrate") == Said(0, "", f"engine: others may read the database: chmod o= {file}\n")
+    assert engine.here("migrate") == Said(0, "", f"engine: others may read the database: chmod o= {file}\n")

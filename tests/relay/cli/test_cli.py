@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.acceptance
+
 Done = subprocess.CompletedProcess[str]
 Relay = Callable[..., Done]
 

@@ -19,6 +19,8 @@ from engine.transcript import Word
 from tests.clips import RATE, clip
 from tests.engine.recognisers.tiny import TINY
 
+pytestmark = pytest.mark.recognition
+
 OPTIONS = LiveOptions(interim=True, endpointing=0.3, vad_events=True)
 STEP = 3200
 SECOND = 2 * RATE

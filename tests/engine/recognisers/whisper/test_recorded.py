@@ -26,6 +26,8 @@ from tests.clips import RATE, Clip, audioeval, clip, clips, sounds
 from tests.engine.recognisers.tiny import TINY
 from tests.services.whisper import base
 
+pytestmark = pytest.mark.recognition
+
 BASE = replace(TINY, model="", name="base")
 ANYTHING = RecognitionOptions()
 

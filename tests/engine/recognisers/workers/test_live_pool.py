@@ -29,6 +29,8 @@ from tests.engine.audio.encoding import DEMO, STEREO, encode
 from tests.engine.recognisers.tiny import TINY
 from tests.engine.recognisers.whisper.standin import DYING, GOOD, HANGING, MISSING, MODEL, MODULE, held
 
+pytestmark = pytest.mark.acceptance
+
 RAW = RawFormat("pcm_s16le", 16000, 1)
 OPTIONS = LiveOptions(raw=RAW, interim=True, endpointing=0.3)
 STANDINS = {"good": GOOD, "dying": DYING, "hanging": HANGING, "missing": MISSING}

@@ -225,6 +225,8 @@ PARENT = """
 import asyncio, sys
 from engine.recognisers.workers.pool import Pool, Transcribe
 from tests.engine.recognisers.tiny import TINY
+
+pytestmark = pytest.mark.acceptance
 async def main():
     pool = Pool(1, {"small": TINY})
     await pool.start()

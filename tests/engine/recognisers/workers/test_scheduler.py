@@ -32,6 +32,8 @@ from tests.engine.recognisers.tiny import TINY
 from tests.engine.recognisers.workers.standin import MODULE
 from tests.engine.recognisers.workers.test_pool import children, command, opened, readable
 
+pytestmark = pytest.mark.acceptance
+
 # One model under different names: what each is expected to take is what the pool is told.
 GIB = 1024**3  # more than any of them takes in truth: what was seen counts where it is more than what was expected
 SMALL, LARGE, OTHER = (replace(TINY, memory=memory * GIB) for memory in (10, 90, 80))
