@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook
@@ -14,6 +15,7 @@ from relay.delivery.courier import Courier
 from relay.guard.rules import Rules
 from relay.guard.url import PRE_RECORDED, read
 from relay.outbox.model import Method, NewDelivery, Stream
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Attempted, BodyLimits, Dead, Delivered, Failure, Outcome, Reason, Retry
 from relay.policy.outcome import OnTooLarge, RetryPolicy
@@ -75,6 +77,12 @@ class Harness:
     def sent(self) -> Sequence[dict[str, str]]:
         """The headers of every request."""
         return [dict(envelope.headers) for envelope in self.network.sent]
+
+
+@pytest.fixture
+def database(path: Path) -> Database:
+    """An empty outbox in a file: what is settled in either database is tested in tests/relay/queue."""
+    return SqliteDatabase(path)
 
 
 @pytest.fixture

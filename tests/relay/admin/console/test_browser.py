@@ -26,7 +26,6 @@ from relay.outbox.store import Database
 from tests.acceptance.stage import ROOT
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import TOKEN, context, served
-from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, claimed, many, new, put, states
 
 ORIGIN = "https://receiver.example:443"
@@ -187,7 +186,6 @@ def test_a_chart_tells_what_is_under_the_pointer(chromium: Browser, address: str
         expect(page.locator(".tip")).to_contain_text("delivered")
 
 
-@on_sqlite
 def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, database: Database) -> None:
     put(database, new())
     with signed_in(chromium, alone) as page:
@@ -222,7 +220,6 @@ def test_a_canary_in_body_header_and_url_never_sings(chromium: Browser, address:
         assert page.locator("main img, main script:not([type='application/json'])").count() == 0
 
 
-@on_sqlite
 def test_everything_can_be_done_by_keyboard_alone(chromium: Browser, alone: str, database: Database) -> None:
     put(database, *many(2))
     ended(database, "d1")
@@ -261,7 +258,6 @@ def focused(page: Page) -> str:
     return re.sub(r"\s+", " ", str(page.evaluate(named))).strip()
 
 
-@on_sqlite
 def test_without_javascript_everything_is_there_and_works(chromium: Browser, alone: str, database: Database) -> None:
     put(database, *many(3))
     ended(database, "d1")

@@ -20,7 +20,6 @@ from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import TOKEN, context
-from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import attempted, claimed, many, new, put, states
 
 ORIGIN = "https://receiver.example:443"
@@ -299,7 +298,6 @@ async def test_what_went_wrong_is_a_page(visitor: Visitor) -> None:
     await visitor.see("/audit?older=x", status=400)
 
 
-@on_sqlite
 async def test_a_database_that_is_gone_is_a_page(visitor: Visitor, path: Path) -> None:
     path.unlink()
     assert "no database there" in html.unescape(await visitor.see("/", status=503))
