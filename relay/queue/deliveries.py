@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relay.outbox.postgres.routing import route
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
@@ -92,17 +93,20 @@ class DeliveryQueue:
         """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
         `free[origin]` where the caller holds some already."""
         now = self._clock()
-        if self._in_doubt or await self._anything_to_do(now):
-            return await self._lease_due(room, free, most, now)
+        due, unrouted = await self._anything_to_do(now)
+        if self._in_doubt or due or unrouted:
+            return await self._lease_due(room, free, most, now, unrouted=unrouted)
         blocked = await self._reader.run(lambda connection: self._claimer.blocked(connection, free, now))
         return Claims(blocked=blocked)
 
-    async def _lease_due(self, room: int, free: Mapping[str, int], most: int, now: float) -> Claims:
+    async def _lease_due(self, room: int, free: Mapping[str, int], most: int, now: float, *, unrouted: bool) -> Claims:
         token, in_doubt = self._token(), frozenset(self._in_doubt)
 
         def lease(connection: Connection) -> tuple[int, list[int]]:
             for lost in in_doubt:
                 connection.execute(_RELEASE_LOST_CLAIM, {"token": lost})
+            if unrouted:
+                route(connection)
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
             return lapsed, self._claimer.lease(connection, room, free, most, token, now)
 
@@ -119,9 +123,11 @@ class DeliveryQueue:
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         return Claims(tuple(delivery for delivery, _ in claimed), lapsed, blocked)
 
-    async def _anything_to_do(self, now: float) -> bool:
-        """A read first, so that the poll of an idle relay takes no write lock."""
-        return bool((await self._read(_ANYTHING_TO_DO, now=now))[0][0])
+    async def _anything_to_do(self, now: float) -> tuple[bool, bool]:
+        """Whether something is due, and whether something is yet to be routed: a read first, so that the poll of an
+        idle relay takes no write lock."""
+        ((due, unrouted),) = await self._read(_ANYTHING_TO_DO, now=now)
+        return bool(due), bool(unrouted)
 
     def _token(self) -> str:
         self._claims += 1

@@ -24,6 +24,7 @@ _MOST_AT_ONCE = 64
 _STILL_LEASED = statement("still_leased", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
 _EXPIRE = statement("expire", __package__)
+_MAKE_DESTINATION = statement("make_destination", __package__)
 _LOCK_DESTINATION_HEALTH = statement("lock_destination_health", __package__)
 _RECORD_DESTINATION_HEALTH = statement("record_destination_health", __package__)
 _LOCK_STREAM = statement("lock_stream", __package__)
@@ -178,6 +179,7 @@ def _by_destination(attempts: Iterable[Attempted]) -> dict[str, list[Attempted]]
 
 def _record_failures(connection: Connection, origin: str, attempts: Sequence[Attempted]) -> None:
     """Breaker and body limit, read once and written at most once for a whole batch of one destination."""
+    connection.execute(_MAKE_DESTINATION, {"origin": origin})  # a message may end before its delivery was routed
     failures, open_until, pause, accepted, refused = connection.execute(
         _LOCK_DESTINATION_HEALTH, {"origin": origin}
     ).fetchone()

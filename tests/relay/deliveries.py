@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.postgres.routing import route
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import (
     Answer,
@@ -65,7 +67,8 @@ def writing(database: Database, work: Callable[[Connection], T]) -> T:
 
 
 def put(database: Database, *deliveries: NewDelivery, due_at: float | None = None) -> None:
-    """Add and commit, as a producer does; all due at `due_at` instead of at once, if it is given."""
+    """Add and commit, as a producer does; all due at `due_at` instead of at once, if it is given.
+    And route them, as a relay does."""
 
     def add(connection: Connection) -> None:
         for delivery in deliveries:
@@ -74,6 +77,13 @@ def put(database: Database, *deliveries: NewDelivery, due_at: float | None = Non
                 connection.execute("UPDATE deliveries SET due_at = ? WHERE id = ?", (due_at, delivery.id))
 
     writing(database, add)
+    routed(database)
+
+
+def routed(database: Database) -> None:
+    """Have everything routed, as a relay does before it claims."""
+    while isinstance(database, PostgresDatabase) and writing(database, route):
+        pass
 
 
 def rows(database: Database, sql: str, *values: object) -> list[Any]:

@@ -14,6 +14,7 @@ WITH looked AS MATERIALIZED (
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
+           OR deliveries.origin = :destination
            OR deliveries.destination_id = (SELECT id FROM destinations WHERE origin = :destination))
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
@@ -22,12 +23,12 @@ WITH looked AS MATERIALIZED (
             SELECT outcome FROM attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq DESC LIMIT :limit
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, destinations.origin AS destination, deliveries.kind,
+SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.origin, deliveries.origin) AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status
 FROM chosen
 JOIN deliveries ON deliveries.seq = chosen.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN LATERAL (
     SELECT number, outcome, status FROM attempts WHERE attempts.seq = chosen.seq ORDER BY number DESC LIMIT 1
 ) AS last ON true
@@ -136,6 +137,7 @@ WITH looked AS MATERIALIZED (
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
+           OR deliveries.origin = :destination
            OR deliveries.destination_id = (SELECT id FROM destinations WHERE origin = :destination))
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
@@ -144,25 +146,25 @@ WITH looked AS MATERIALIZED (
             SELECT outcome FROM attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT nullif(CAST(:limit AS bigint), -1)
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
-       destinations.state AS destination_state, streams.state AS stream_state,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, coalesce(destinations.origin, deliveries.origin) AS destination,
+       coalesce(destinations.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM chosen
 JOIN deliveries ON deliveries.seq = chosen.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- named --
 -- The same of deliveries named in a JSON array of ids.
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
-       destinations.state AS destination_state, streams.state AS stream_state,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, coalesce(destinations.origin, deliveries.origin) AS destination,
+       coalesce(destinations.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM json_array_elements_text(CAST(:ids AS json)) AS wanted
 JOIN deliveries ON deliveries.id = wanted.value
-JOIN destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 

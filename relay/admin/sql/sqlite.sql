@@ -100,14 +100,14 @@ SELECT seq FROM (
 
 -- show --
 -- One delivery with all that is known of it, its body apart.
-SELECT deliveries.seq, deliveries.id, deliveries.state, destinations.origin AS destination, deliveries.kind,
+SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.origin, deliveries.origin) AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
-       streams.key AS stream, streams.transport, streams.reason AS stream_reason, destinations.state AS destination_state, destinations.open_until,
+       streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(destinations.state, 'active') AS destination_state, destinations.open_until,
        EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body_kept
 FROM deliveries
-JOIN destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN streams ON streams.id = deliveries.stream_id
 WHERE deliveries.id = :id
 
@@ -125,7 +125,7 @@ FROM (
     SELECT seq, number FROM attempts
     WHERE (CAST(:outcome AS text) IS NULL OR outcome = :outcome)
       AND (CAST(:destination AS text) IS NULL OR :destination = (
-            SELECT origin FROM deliveries JOIN destinations ON destinations.id = destination_id
+            SELECT destinations.origin FROM deliveries JOIN destinations ON destinations.id = destination_id
             WHERE deliveries.seq = attempts.seq))
     ORDER BY started_at DESC LIMIT :limit
 ) AS newest

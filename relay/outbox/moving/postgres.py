@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from relay.outbox.moving.tables import Table, quoted
+from relay.outbox.postgres.routing import route
 from relay.outbox.store import Connection
 
 _PROCESSES = """
@@ -68,8 +69,10 @@ class PostgresDialect:
         )
 
     def lock(self, connection: Connection, tables: Iterable[Table]) -> None:
-        """Others may read them still."""
+        """Others may read them still. What no relay has routed is routed first: elsewhere nothing is unrouted."""
         connection.execute(f"LOCK TABLE {quoted(*(table.name for table in tables))} IN SHARE MODE")
+        while route(connection):
+            pass
 
     def lift_timeouts(self, connection: Connection) -> None:
         """It idles while it waits for the other database, and reads every row."""

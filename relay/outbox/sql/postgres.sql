@@ -25,3 +25,17 @@ SELECT outspoken_keep_streams_v1(:keys, :until)
 -- stream_statuses --
 -- How some streams stand, an array of keys. There are no holders to be asked after: an overdue one was taken into account.
 SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams_v1 WHERE stream = ANY(:keys)
+
+-- make_destinations --
+-- Those of deliveries that are yet to be routed, in the order in which they appeared.
+INSERT INTO destinations (origin)
+SELECT origin FROM (SELECT origin, seq FROM deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice) AS fresh
+GROUP BY origin ORDER BY min(seq)
+ON CONFLICT (origin) DO NOTHING
+
+-- route --
+-- Deliveries whose destination was not there when they were added. What another relay is about to route is left to it.
+UPDATE deliveries SET destination_id = destinations.id, origin = NULL
+FROM destinations
+WHERE destinations.origin = deliveries.origin AND seq = ANY(ARRAY(
+    SELECT seq FROM deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice FOR UPDATE SKIP LOCKED))

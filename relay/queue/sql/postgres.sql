@@ -4,7 +4,8 @@
 -- By the least of each, which an index knows: EXISTS would read the table from its start while most of it is pending, and
 -- go on doing so, over all that was delivered since, until the next ANALYZE.
 SELECT coalesce((SELECT min(due_at) FROM deliveries WHERE state = 'pending') <= :now, false)
-    OR coalesce((SELECT min(lease_until) FROM deliveries WHERE state = 'leased') <= :now, false)
+    OR coalesce((SELECT min(lease_until) FROM deliveries WHERE state = 'leased') <= :now, false) AS due,
+       EXISTS (SELECT 1 FROM deliveries WHERE destination_id IS NULL) AS unrouted
 
 -- sweep --
 -- Leases that nobody renewed are free again. Another relay may be sweeping too.
@@ -234,15 +235,15 @@ SELECT
 
 -- queues --
 -- What is pending, destination by destination.
-SELECT destinations.id, origin, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready,
+SELECT destinations.id, destinations.origin, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready,
        min(due_at) AS oldest_due_at
 FROM deliveries JOIN destinations ON destinations.id = destination_id
-WHERE deliveries.state = 'pending' GROUP BY destinations.id, origin
+WHERE deliveries.state = 'pending' GROUP BY destinations.id, destinations.origin
 
 -- full --
 -- Destinations that take no more for now.
-SELECT origin FROM deliveries JOIN destinations ON destinations.id = destination_id
-WHERE deliveries.state = 'leased' AND lease_until > :now GROUP BY destinations.id, origin HAVING count(*) >= :slots
+SELECT destinations.origin FROM deliveries JOIN destinations ON destinations.id = destination_id
+WHERE deliveries.state = 'leased' AND lease_until > :now GROUP BY destinations.id, destinations.origin HAVING count(*) >= :slots
 
 -- acts --
 -- What operators did to many deliveries at once, and how far they are: the line grows while they are at it.

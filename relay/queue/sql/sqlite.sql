@@ -2,10 +2,10 @@
 -- postgres.sql takes its place on PostgreSQL.
 
 -- anything_to_do --
--- Whether something is due, or a lease has run out: asked without the write lock, because an idle relay asks all the
--- time.
+-- Whether something is due, or a lease has run out; and whether something is yet to be routed. Asked without the write
+-- lock, because an idle relay asks all the time.
 SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'pending' AND due_at <= :now)
-    OR EXISTS (SELECT 1 FROM deliveries WHERE state = 'leased' AND lease_until <= :now)
+    OR EXISTS (SELECT 1 FROM deliveries WHERE state = 'leased' AND lease_until <= :now) AS due, 0 AS unrouted
 
 -- sweep --
 -- A lease whose holder went quiet: the delivery is free again, and its next attempt gets a fresh number.
@@ -155,6 +155,10 @@ WHERE seq IN (
     LIMIT :slice
 )
 RETURNING stream_id
+
+-- make_destination --
+-- A destination of which nothing was known.
+INSERT INTO destinations (origin) VALUES (:origin) ON CONFLICT (origin) DO NOTHING
 
 -- lock_destination_health --
 -- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
@@ -327,7 +331,7 @@ SELECT kind, count(*) FROM deliveries WHERE seq > :after AND seq <= :last GROUP 
 
 -- queues --
 -- What waits for each destination, and how much of it is due. One pass over the partial index of what is pending.
-SELECT destinations.id, origin, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready,
+SELECT destinations.id, destinations.origin, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready,
        min(due_at) AS oldest_due_at
 FROM deliveries INDEXED BY deliveries_due JOIN destinations ON destinations.id = destination_id
 WHERE deliveries.state = 'pending' GROUP BY destination_id
@@ -343,7 +347,7 @@ SELECT id, origin, open_until IS NOT NULL AS open FROM destinations WHERE state 
 
 -- full --
 -- Destinations whose slots are all taken, or promised to what was claimed ahead: whatever else is due there waits.
-SELECT origin FROM deliveries JOIN destinations ON destinations.id = destination_id
+SELECT destinations.origin FROM deliveries JOIN destinations ON destinations.id = destination_id
 WHERE deliveries.state = 'leased' AND lease_until > :now GROUP BY destination_id HAVING count(*) >= :slots
 
 -- acts --

@@ -217,9 +217,9 @@ async def test_what_was_cut_short_is_free_at_once_and_its_next_number_is_fresh(
 async def test_what_was_never_sent_goes_back_as_it_was(database: Database, relays: Open) -> None:
     put(database, *many(2), due_at=START)
     leaving, heir = relays(), relays()
-    before = rows(database, "SELECT * FROM deliveries")
+    before = rows(database, "SELECT * FROM deliveries ORDER BY seq")
     await leaving.release([delivery.lease for delivery in await claim(leaving)], sent=False)
-    assert rows(database, "SELECT * FROM deliveries") == before
+    assert rows(database, "SELECT * FROM deliveries ORDER BY seq") == before
     assert [(delivery.lapses, delivery.number) for delivery in await claim(heir)] == [(0, 1), (0, 1)]
 
 
