@@ -16,7 +16,7 @@ import psycopg2
 import psycopg2.extras
 import pytest
 from django.db import connections, transaction
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -317,6 +317,26 @@ def test_so_it_is_on_aiosqlite(database: Database) -> None:
 
     asyncio.run(add())
     assert rows(database, "SELECT id FROM deliveries") == []
+
+
+@on_sqlite
+def test_it_is_taken_where_sqlalchemy_begins_transactions_itself(database: Database) -> None:
+    def leave_them_to_sqlalchemy(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    async def add() -> None:
+        engine = create_async_engine(sqlalchemy_url(database, "aiosqlite"))
+        event.listen(engine.sync_engine, "connect", leave_them_to_sqlalchemy)
+        event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        for name, end in (("kept", AsyncSession.commit), ("undone", AsyncSession.rollback)):
+            async with AsyncSession(engine) as session:
+                async with session.begin_nested():
+                    await outbox.add(session, new(name))
+                await end(session)
+        await engine.dispose()
+
+    asyncio.run(add())
+    assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
 
 
 @on_sqlite

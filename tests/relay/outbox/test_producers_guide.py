@@ -92,7 +92,12 @@ def djangos_default(place: Place) -> Iterator[None]:
     connections.settings["default"] = before
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+def title(program: str) -> str:
+    """What it is about, by the libraries that it uses."""
+    return " ".join(re.findall(r"^(?:import|from) ([\w.]+)", program, re.MULTILINE)[:2])
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=title)
 @pytest.mark.usefixtures("djangos_default")
 def test_what_a_program_stores_it_adds_too(place: Place, program: str, structlog_as_it_was: None) -> None:
     stores = set(re.findall(r"VALUES \((\d+)\)", program))
