@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, cast, overload
 
-from relay.outbox.connections.held import Begin, Held
-from relay.outbox.connections.kinds import AsyncConnection, SyncConnection, kind_of
+from relay.outbox.connections.adapter import Begin, SyncAdapter
+from relay.outbox.connections.known import AsyncConnection, SyncConnection, adapter_of
 from relay.outbox.fields import delivery_of, headers_of, keys_of, moment, name, stream_of, text
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite.liveness import gone
@@ -104,7 +104,7 @@ def watch_streams(connection: Connection, keys: Iterable[str]) -> dict[str, Stre
 
     Cheap enough to be asked every 250 ms for a hundred streams.
     """
-    rows = _held(connection).perform(lambda scripts: scripts.watch_streams(keys_of(keys)), only_reads=True)
+    rows = _sync_adapter(connection).perform(lambda scripts: scripts.watch_streams(keys_of(keys)), only_reads=True)
     lost = gone(connection, {holder for *_, holder in rows if holder})
     return {key: _status(*row, lost=holder in lost) for key, *row, holder in rows}
 
@@ -117,10 +117,10 @@ def _status(state: str, reason: str | None, count: int, *, lost: bool) -> Stream
 
 
 def _perform(connection: SyncConnection | AsyncConnection, begin: Begin[None]) -> Done:
-    return cast("Done", kind_of(connection).perform(begin))
+    return cast("Done", adapter_of(connection).perform(begin))
 
 
-def _held(connection: Connection) -> Held:
-    found = kind_of(connection)
-    assert isinstance(found, Held), "an async connection cannot be read at once"
+def _sync_adapter(connection: Connection) -> SyncAdapter:
+    found = adapter_of(connection)
+    assert isinstance(found, SyncAdapter), "an async connection cannot be read at once"
     return found

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, cast, overload
 
-from relay.outbox.connections.kinds import AsyncConnection, SyncConnection, kind_of
+from relay.outbox.connections.known import AsyncConnection, SyncConnection, adapter_of
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.producing import Script, Scripts
 from relay.outbox.store import Database
@@ -40,7 +40,7 @@ def added(
     A delivery compares equal to the one that was given to `outbox.add`, unless its stream was changed after it. Raises
     what `outbox.add` does for a connection; autocommit does not matter.
     """
-    found = kind_of(connection).perform(_read, only_reads=True)
+    found = adapter_of(connection).perform(_read, only_reads=True)
     return cast("list[NewDelivery] | Coroutine[Any, Any, list[NewDelivery]]", found)
 
 

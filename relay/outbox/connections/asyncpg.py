@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from relay.outbox.connections.held import HeldAsync, Transaction
+from relay.outbox.connections.adapter import AsyncAdapter, Transaction
 from relay.outbox.postgres.placeholders import numbered
 from relay.outbox.producing import POSTGRES, Brought
 
@@ -23,7 +23,7 @@ class AsyncpgConnection(Protocol):
         """Run one statement."""
 
 
-class Asyncpg(HeldAsync):
+class Asyncpg(AsyncAdapter):
     """Without a transaction that was begun, asyncpg has every statement committed by itself."""
 
     remedy = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from relay.outbox.connections.held import Begin, Held, Transaction
+from relay.outbox.connections.adapter import Begin, SyncAdapter, Transaction
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import pyformat
 from relay.outbox.producing import POSTGRES, SQLITE, Brought, Scripts
@@ -16,7 +16,7 @@ T = TypeVar("T")
 _SCRIPTS: Mapping[str, Scripts] = {"sqlite": SQLITE, "postgresql": POSTGRES}
 
 
-class Django(Held):
+class Django(SyncAdapter):
     """A BaseDatabaseWrapper. On SQLite relays are notified when its transaction commits."""
 
     remedy = "call this within `with transaction.atomic():`"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from relay.outbox.connections.held import Held, HeldAsync, Transaction
+from relay.outbox.connections.adapter import AsyncAdapter, SyncAdapter, Transaction
 from relay.outbox.postgres.placeholders import pyformat
 from relay.outbox.producing import POSTGRES, Brought
 
@@ -17,7 +17,7 @@ _IDLE, _FAILED, _UNKNOWN = 0, 3, 4  # libpq's PQTRANS_IDLE, PQTRANS_INERROR and 
 _REMEDY = "call this within `with connection.transaction():`, or execute BEGIN before"
 
 
-class Psycopg(Held):
+class Psycopg(SyncAdapter):
     """psycopg 3's Connection."""
 
     remedy = _REMEDY
@@ -38,7 +38,7 @@ class Psycopg(Held):
             return cursor.rowcount, cursor.fetchall()
 
 
-class PsycopgAsync(HeldAsync):
+class PsycopgAsync(AsyncAdapter):
     """psycopg 3's AsyncConnection."""
 
     remedy = f"{_REMEDY}, with `async` and `await`"
@@ -59,7 +59,7 @@ class PsycopgAsync(HeldAsync):
             return cursor.rowcount, await cursor.fetchall()
 
 
-class Psycopg2(Held):
+class Psycopg2(SyncAdapter):
     """psycopg 2's connection."""
 
     remedy = "set `connection.autocommit = False` before the transaction, or execute BEGIN"

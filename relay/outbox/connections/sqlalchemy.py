@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from relay.outbox.connections.held import Begin, Held, HeldConnection, Transaction
+from relay.outbox.connections.adapter import Adapter, Begin, SyncAdapter, Transaction
 from relay.outbox.connections.refusals import FAILED, IN_A_SAVEPOINT_ALONE
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import numbered, pyformat
@@ -29,12 +29,12 @@ _NOTIFIES = "outspoken.notifies"
 _LEGACY = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, which is all there was before Python 3.12
 
 
-class Sqlalchemy(Held):
+class Sqlalchemy(SyncAdapter):
     """A Connection. `of_driver` tells what kind of connection its driver's own is."""
 
     remedy = 'its isolation_level is "AUTOCOMMIT": use an engine or a connection that begins transactions'
 
-    def __init__(self, connection: Connection, of_driver: Callable[[object], HeldConnection]) -> None:
+    def __init__(self, connection: Connection, of_driver: Callable[[object], Adapter]) -> None:
         self._connection = connection
         self._of_driver = of_driver
 
@@ -83,7 +83,7 @@ class SqlalchemySession(Sqlalchemy):
     """A Session: on the connection of its transaction, which is begun if there is none. On SQLite relays are notified
     when it commits."""
 
-    def __init__(self, session: Session, of_driver: Callable[[object], HeldConnection]) -> None:
+    def __init__(self, session: Session, of_driver: Callable[[object], Adapter]) -> None:
         from sqlalchemy.exc import PendingRollbackError
 
         try:
@@ -106,10 +106,10 @@ class SqlalchemySession(Sqlalchemy):
 class SqlalchemyAsync:
     """AsyncSession or AsyncConnection: what is done on the sync one inside, which `of` tells the kind of."""
 
-    def __init__(self, given: AsyncSession | AsyncConnection, of: Callable[[object], Held]) -> None:
+    def __init__(self, given: AsyncSession | AsyncConnection, of: Callable[[object], SyncAdapter]) -> None:
         self._given = given
         self._of = of
 
     async def perform(self, begin: Begin[T], *, only_reads: bool = False) -> T:
-        """Go through a script to its end, as `Held.perform` does."""
+        """Go through a script to its end, as `SyncAdapter.perform` does."""
         return await self._given.run_sync(lambda inside: self._of(inside).perform(begin, only_reads=only_reads))

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from relay.outbox.connections.held import Held, HeldAsync, Transaction
+from relay.outbox.connections.adapter import AsyncAdapter, SyncAdapter, Transaction
 from relay.outbox.producing import SQLITE, Brought
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _REMEDY = 'execute "BEGIN IMMEDIATE" before, and commit after it'
 
 
-class Sqlite(Held):
+class Sqlite(SyncAdapter):
     """sqlite3's."""
 
     remedy = _REMEDY
@@ -32,7 +32,7 @@ class Sqlite(Held):
         return cursor.rowcount, cursor.fetchall()
 
 
-class Aiosqlite(HeldAsync):
+class Aiosqlite(AsyncAdapter):
     """aiosqlite's."""
 
     remedy = _REMEDY

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relay.outbox.connections.held import Held, Transaction
+from relay.outbox.connections.adapter import SyncAdapter, Transaction
 from relay.outbox.producing import POSTGRES, Brought
 from relay.outbox.store import Connection
 
 
-class Store(Held):
+class Store(SyncAdapter):
     """A PostgresConnection."""
 
     remedy = "begin a transaction before"

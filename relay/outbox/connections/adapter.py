@@ -27,7 +27,7 @@ class Transaction(Enum):
     CLOSED = auto()
 
 
-class HeldConnection(ABC):
+class Adapter(ABC):
     """A connection of one kind. `remedy`: how a transaction is begun on it."""
 
     remedy: ClassVar[str]
@@ -55,7 +55,7 @@ class HeldConnection(ABC):
                 return
 
 
-class Held(HeldConnection):
+class SyncAdapter(Adapter):
     """One on which a script is performed at once."""
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Held(HeldConnection):
             raise
 
 
-class HeldAsync(HeldConnection):
+class AsyncAdapter(Adapter):
     """One on which a script is performed once that is awaited."""
 
     @abstractmethod

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from relay.outbox.connections.adapter import Adapter, Begin, SyncAdapter
 from relay.outbox.connections.asyncpg import Asyncpg, AsyncpgConnection
 from relay.outbox.connections.django import Django
-from relay.outbox.connections.held import Begin, Held, HeldConnection
 from relay.outbox.connections.psycopg import Psycopg, Psycopg2, PsycopgAsync
 from relay.outbox.connections.sqlalchemy import Sqlalchemy, SqlalchemyAsync, SqlalchemySession
 from relay.outbox.connections.sqlite import Aiosqlite, Sqlite
@@ -57,7 +57,7 @@ class Performing(Protocol):
         """The script's result, or an awaitable of it."""
 
 
-def kind_of(connection: object) -> Performing:
+def adapter_of(connection: object) -> Performing:
     """How to perform a script on a connection. Raises TypeError, with a list, for one of no known kind."""
     if isinstance(connection, sqlite3.Connection):
         return Sqlite(connection)
@@ -72,17 +72,17 @@ def _named(connection: object) -> str:
     return f"{type(connection).__module__}.{type(connection).__qualname__}"
 
 
-def _driver(connection: object) -> HeldConnection:
+def _driver(connection: object) -> Adapter:
     """The driver's own connection, below SQLAlchemy's."""
-    found = kind_of(connection)
-    assert isinstance(found, HeldConnection)
+    found = adapter_of(connection)
+    assert isinstance(found, Adapter)
     return found
 
 
-def _inside(connection: object) -> Held:
+def _inside(connection: object) -> SyncAdapter:
     """The sync one, inside an async one of SQLAlchemy's."""
-    found = kind_of(connection)
-    assert isinstance(found, Held)
+    found = adapter_of(connection)
+    assert isinstance(found, SyncAdapter)
     return found
 
 
