@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import jiwer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from tests.bench.engine import loaded
+from tests.bench.engine import loaded, speech
 from tests.bench.hearing import FASTER_WHISPER, WAYS, Heard, Words, listener
 from tests.bench.stand import Result, Scale
 from tests.clips import Line, clip, clips
-from tests.clips.sounds import Recording, joined, pieces, wav
+from tests.clips.sounds import Recording, joined, pieces
 
 COUNTS = ("deleted", "unheard", "loops", "cpu_s")
 
@@ -76,7 +76,7 @@ def compared(recordings: Sequence[Recording]) -> dict[str, Score]:
     spec, scores = loaded(workers=1), {}
     for way in WAYS:
         with listener(way, spec) as process:
-            process.hear(wav(clip("demo").pcm()))
+            process.hear(speech(1.0))
             scores[way] = score(recordings, [process.hear(one.wav()) for one in recordings])
     return scores
 

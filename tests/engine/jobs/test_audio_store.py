@@ -48,7 +48,7 @@ def created(store: AudioStore) -> AudioStore:
 Open = Callable[[str], AudioStore]
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.acceptance)])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the one store as an engine would, on a machine of that name."""
     if request.param == "folder":

@@ -29,6 +29,8 @@ from tests.engine.recognisers.tiny import TINY
 PATIENCE = 30.0
 CLIP = Path(__file__).parents[2] / "clips" / "demo.flac"
 
+pytestmark = pytest.mark.acceptance
+
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:

@@ -111,6 +111,7 @@ def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, databas
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["taken_at"])
 
 
+@pytest.mark.acceptance
 def test_a_list_in_a_pipe_is_plain_text_and_its_json_has_documented_fields(relay: Operator, database: Database) -> None:
     put(database, new("d1", "https://user:hunter2@receiver.example/t0ken?sig=s3cret"), new("d2"))
     ended(database, "d1", attempts=3)
@@ -171,6 +172,7 @@ def test_show_explains_a_delivery_and_never_its_credentials(relay: Operator, dat
     assert "hunter2" not in plain.out + full.out + json.dumps(told)
 
 
+@pytest.mark.acceptance
 def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, database: Database) -> None:
     dead(database, 3)
     unsure = relay("replay", "--destination", "https://receiver.example/any/path")
@@ -187,6 +189,7 @@ def test_bulk_acts_want_a_word_first_and_a_dry_run_gives_it(relay: Operator, dat
     assert relay("cancel", "--all", "--yes").out.startswith("3 of 3 cancelled")
 
 
+@pytest.mark.acceptance
 @on_sqlite
 def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Database) -> None:
     dead(database, 1000)
@@ -227,6 +230,7 @@ def started(relay: Operator, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.acceptance
 def test_a_tail_follows_until_it_is_interrupted(relay: Operator, database: Database) -> None:
     put(database, *many(2))
     ended(database, "d1")
@@ -268,6 +272,7 @@ def test_keys_sign_what_verify_accepts_and_secrets_are_shown_once(relay: Operato
     assert relay("keys", "retire", str(new_key["id"])).code == 5
 
 
+@pytest.mark.acceptance
 @on_sqlite
 def test_a_listening_receiver_says_whether_a_key_signed(relay: Operator) -> None:
     (made,) = relay("keys", "add", "--json").json
@@ -284,6 +289,7 @@ def test_a_listening_receiver_says_whether_a_key_signed(relay: Operator) -> None
     assert (second["signature"].split(":")[0], second["status"]) == ("invalid", 200)
 
 
+@pytest.mark.acceptance
 @on_sqlite
 def test_a_probe_is_sent_only_when_it_is_asked_for_and_tells_what_came_of_it(relay: Operator) -> None:
     relay("keys", "add")
@@ -394,6 +400,7 @@ def test_settings_come_with_their_origin(relay: Operator) -> None:
     assert (bad.code, bad.err.startswith("relay: environment: relay.retry.delay: ")) == (78, True)
 
 
+@pytest.mark.acceptance
 @on_sqlite
 def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator, database: Database) -> None:
     put(database, *many(1000))
@@ -403,6 +410,7 @@ def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(relay: Operator,
     assert (len(done.out.splitlines()), done.err) == (2, "")
 
 
+@pytest.mark.acceptance
 @on_sqlite
 def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Operator, database: Database) -> None:
     dead(database, 2)
@@ -416,6 +424,7 @@ def test_a_terminal_gets_colours_and_a_question_unless_it_wants_none(relay: Oper
     assert (code, "2 of 2 replayed" in seen, set(states(database).values())) == (0, True, {"pending"})
 
 
+@pytest.mark.acceptance
 @on_sqlite
 def test_bash_completes_the_commands(relay: Operator) -> None:
     completing = "COMP_WORDS=(relay rep); COMP_CWORD=1; _relay_completion relay; echo ${COMPREPLY[@]}"

@@ -467,6 +467,7 @@ asyncio.run(main(database))
 """
 
 
+@pytest.mark.acceptance
 async def test_four_relays_share_one_database_and_claim_nothing_twice(database: Database, url: str) -> None:
     put(database, *many(1000))
     pipe = asyncio.subprocess.PIPE

@@ -79,6 +79,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("style", ["json", "console"])
 @pytest.mark.parametrize("out", ["closed pipe", "full disk"])
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(style: str, out: str) -> None:

@@ -88,6 +88,7 @@ def test_a_date_says_the_same_as_the_seconds_until_it(seconds: int) -> None:
     assert retry_after(formatdate(NOW + seconds, usegmt=True), NOW) == retry_after(str(seconds), NOW) == seconds
 
 
+@pytest.mark.acceptance
 def test_a_date_without_a_zone_is_not_in_the_zone_of_this_machine() -> None:
     code = f"from relay.service.retry_after import retry_after; print(retry_after('Sun Nov  6 08:51:37 1994', {NOW}))"
     elsewhere = os.environ | {"TZ": "Asia/Kathmandu"}

@@ -171,6 +171,7 @@ def test_for_a_person_there_are_plain_lines(capfdbinary: pytest.CaptureFixture[b
     assert not out.startswith("{")
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("out", ["closed pipe", "full disk"])
 def test_a_batch_that_cannot_be_written_is_lost_and_nothing_else(out: str) -> None:
     assert survives(WRITE_A_BATCH, out) == b"survived\n"

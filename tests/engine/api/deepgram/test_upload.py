@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
 from engine.api.admission import RequestLimits
 from tests.engine.api.conftest import wav
@@ -67,6 +68,7 @@ async def test_an_upload_that_stalls_is_given_up(tmp_path: Path) -> None:
         assert server.stored == []
 
 
+@pytest.mark.acceptance
 async def test_a_full_disk_during_the_upload_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     """The process may not write files beyond 2 MiB: the very error of a disk that is full, from the kernel."""
     async with process(tmp_path, str(2 * MIB)) as (_, url), aiohttp.ClientSession(url) as client:
@@ -79,6 +81,7 @@ async def test_a_full_disk_during_the_upload_is_named_and_leaves_nothing(tmp_pat
     assert [path.name for path in files(tmp_path)] == [accepted["request_id"]]
 
 
+@pytest.mark.acceptance
 async def test_a_large_upload_does_not_grow_the_memory(tmp_path: Path) -> None:
     async def sound() -> AsyncIterator[bytes]:
         piece = bytes(MIB)

@@ -42,6 +42,7 @@ def test_tiny_en_is_there_on_a_fresh_machine_by_its_wheel(tmp_path: Path, name: 
     assert (files.is_multilingual(found.path), files.count_languages(found.path)) == (False, 1)
 
 
+@pytest.mark.acceptance
 def test_the_wheel_is_never_imported() -> None:
     program = (
         "import sys; from pathlib import Path; from engine.recognisers.models import files, integrity\n"

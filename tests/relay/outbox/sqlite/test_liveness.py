@@ -47,6 +47,7 @@ async def living(path: Path) -> tuple[asyncio.subprocess.Process, str]:
     return process, (await process.stdout.readline()).decode().strip()
 
 
+@pytest.mark.acceptance
 async def test_a_process_is_gone_the_moment_it_was_killed(path: Path) -> None:
     process, name = await living(path)
     assert gone(path, [name]) == frozenset()
@@ -55,6 +56,7 @@ async def test_a_process_is_gone_the_moment_it_was_killed(path: Path) -> None:
     assert gone(path, [name]) == {name}
 
 
+@pytest.mark.acceptance
 async def test_what_a_killed_process_left_behind_goes_away_with_the_next_sign(path: Path) -> None:
     process, name = await living(path)
     process.kill()

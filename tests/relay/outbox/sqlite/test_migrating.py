@@ -43,6 +43,7 @@ def test_two_rooms_share_a_file_and_number_their_migrations_apart(folder: Path) 
     assert {"a", "c"} <= tables(path)
 
 
+@pytest.mark.acceptance
 async def test_processes_that_start_at_once_apply_each_migration_once(folder: Path) -> None:
     path = folder / "new.db"
     code = "import sys; from relay import outbox; sys.stdin.read(1);" + (

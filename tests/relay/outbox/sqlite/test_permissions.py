@@ -103,6 +103,7 @@ def as_stranger(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.acceptance
 @as_root
 async def test_a_producer_of_the_group_adds_notifies_and_is_seen_to_live(folder: Path, path: Path) -> None:
     for shared, given in ((folder, 0o770), (path, 0o660)):
