@@ -132,7 +132,7 @@ async def test_a_file_and_an_upload_go_in_and_their_words_come_out_and_are_fetch
     async with http.get(f"{made['result_url']}/file") as answer:
         assert await answer.read() == SPEECH
         assert answer.headers["x-aipi-call-id"]
-    job_id = await submit(http, stage)
+    job_id = await submit(http, stage)  # on the connection that brought the file
     called = (await world.called_back(job_id))["document"]
     assert words(called["results"])
     kept = await document(http, f"{stage.engine_url}/v1/requests/{job_id}")

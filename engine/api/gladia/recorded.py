@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from engine.api.admission import admitted
 from engine.api.auth import authenticate_gladia, traceparent
@@ -31,6 +32,14 @@ from engine.request import Media, Request
 _NO_JOB = Problem(404, "There is no such job: it was deleted, or is no longer kept, or another key made it.")
 _NO_FILE = Problem(404, "The audio of this job is not here: it is yet to be fetched, or no longer kept.")
 _FORGOTTEN = invalid("audio_url must name an upload that is still kept and that this key made. Upload the audio again.")
+
+
+class FileOnce(web.FileResponse):
+    """A file that is sent by the first `prepare` and may be gone after it: aiohttp prepares what a handler returns once
+    more, would not find the file, and would end the connection."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
 
 
 class GladiaRecorded:
@@ -79,7 +88,7 @@ class GladiaRecorded:
         async with self._api.archive.audio(record.request.id, key_id) as path:
             if path is None:
                 raise Rejected(_NO_FILE)
-            response = web.FileResponse(path, headers=identity(http) | _download(record))
+            response = FileOnce(path, headers=identity(http) | _download(record))
             await response.prepare(http)  # which sends it all, as long as it is there
             return response
 
