@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
+from collections import Counter
 from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import IO, Any, Literal
@@ -15,6 +17,8 @@ import structlog
 from relay.guard.url import without_secrets
 
 Event = MutableMapping[str, Any]
+
+log = structlog.get_logger()
 
 _SECRET_KEYS = frozenset(
     {"authorization", "api_key", "key", "secret", "token", "password", "url", "callback", "signature"}
@@ -40,6 +44,39 @@ def configure(level: str, style: Literal["json", "console"], service: str) -> No
         else structlog.PrintLoggerFactory(Unfailing(sys.stdout)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+    root = logging.getLogger()
+    root.handlers = [*(one for one in root.handlers if not isinstance(one, LibraryLog)), LibraryLog()]
+
+
+class LibraryLog(logging.Handler):
+    """What libraries log, as lines of ours: who speaks, which error, and where it was raised. Of their own words there is
+    the sentence that is the same each time: aiohttp's tell the head of a request that it could not read, with the
+    caller's key in it. What comes again and again is told when its count has doubled."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._counts = Counter[tuple[str, str, str]]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one, unless it was written often enough."""
+        error = record.exc_info[1] if record.exc_info else None
+        kind = type(error).__name__ if error else ""
+        detail = str(record.msg).partition("\n")[0] if record.args or error else ""
+        counted = (record.name, detail, kind)
+        self._counts[counted] += 1
+        count = self._counts[counted]
+        if count & (count - 1) == 0:
+            # What a caller sent and nobody could read is no error of this process.
+            level = logging.WARNING if getattr(error, "code", None) == 400 else record.levelno
+            log.log(
+                level, "library.logged", logger=record.name, detail=detail, kind=kind, at=_raised_at(error), count=count
+            )
+
+
+def _raised_at(error: BaseException | None) -> str:
+    """The module's file and the line."""
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    return f"{'/'.join(frames[-1].filename.rsplit('/', 2)[-2:])}:{frames[-1].lineno}" if frames else ""
 
 
 class Lines:

@@ -67,6 +67,8 @@ async def test_no_secret_is_ever_said(stage: Stage, stack: AsyncExitStack) -> No
     await receiver(stack, stage.callback_port)
     engine, relay = await stage.engine(), await stage.relay()
     said = [await submissions(stage, api_key)]
+    for daemon, port in ((engine, stage.engine_port), (relay, stage.relay_port)):
+        await malformed(daemon, port)
     first = await relay.said(lambda line: line.get("event") == "delivery.attempt.finished")
     said += await looked_at(stage, relay, str(first["delivery.id"]))
     await asyncio.gather(engine.stop(), relay.stop())
@@ -101,6 +103,20 @@ async def submissions(stage: Stage, key: str) -> str:
                 answers.append(f"{response.headers}\n{await response.text()}")
     assert len([answer for answer in answers if "request_id" in answer]) >= 6
     return "\n".join(answers)
+
+
+async def malformed(daemon: Process, port: int) -> None:
+    """Requests that nobody can read, with secrets where the parser stumbles."""
+    for request in (
+        "canary-method\r\n\r\n",
+        "GET / HTTP/1.1\r\nAuthorization Token canary-no-colon\r\n\r\n",
+        f"GET / HTTP/1.1\r\nAuthorization: Token canary-long{'x' * 9000}\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request.encode())
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    await daemon.said(lambda line: line.get("event") == "library.logged" and line["kind"] == "LineTooLong")
 
 
 async def looked_at(stage: Stage, relay: Process, id_: str) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from relay.outbox import OUTBOX
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from relay.service.log import configure
+from relay.service.log import LibraryLog, configure
 from tests.relay.logged import Lines
 from tests.services.postgres import Server, empty
 
@@ -77,3 +78,5 @@ def structlog_as_it_was() -> Iterator[None]:
     """A test may configure it."""
     yield
     structlog.reset_defaults()
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if not isinstance(one, LibraryLog)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 import structlog
@@ -84,3 +85,25 @@ os._exit(0)
 @pytest.mark.parametrize("out", ["closed pipe", "full disk"])
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(style: str, out: str) -> None:
     assert survives(WRITE_A_LINE.format(style=style), out) == b"survived\n"
+
+
+def test_what_a_library_logs_is_a_line_without_its_values(lines: Lines) -> None:
+    library = logging.getLogger("some.library")
+    try:
+        int(f"authorization: {CANARY}")
+    except ValueError:
+        library.exception("Error handling request from %s\nwith %s", "127.0.0.1", CANARY)
+    library.error(f"no template: {CANARY}")
+    library.info("nobody needs this")
+    first, second = lines()
+    assert CANARY not in json.dumps([first, second])
+    assert (first["event"], first["level"], first["logger"]) == ("library.logged", "error", "some.library")
+    assert (first["detail"], first["kind"]) == ("Error handling request from %s", "ValueError")
+    assert first["at"].startswith("service/test_log.py:")
+    assert (second["detail"], second["kind"], second["at"]) == ("", "", "")
+
+
+def test_what_a_library_says_again_and_again_is_told_when_its_count_has_doubled(lines: Lines) -> None:
+    for number in range(100):
+        logging.getLogger("some.library").warning("once more: %s", number)
+    assert [line["count"] for line in lines()] == [1, 2, 4, 8, 16, 32, 64]
