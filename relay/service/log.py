@@ -49,8 +49,8 @@ def configure(level: str, style: Literal["json", "console"], service: str) -> No
 
 
 class LibraryLog(logging.Handler):
-    """What libraries log, as lines of ours: who speaks, which error, and where it was raised. Of their own words there is
-    the sentence that is the same each time: aiohttp's tell the head of a request that it could not read, with the
+    """What libraries log, as lines of ours: who speaks, which error, and where it was raised. Of their own words there
+    is the sentence that is the same each time: aiohttp's tell the head of a request that it could not read, with the
     caller's key in it. What comes again and again is told when its count has doubled."""
 
     def __init__(self) -> None:
