@@ -350,7 +350,7 @@ def _attempt(row: Any) -> AttemptRecord:
     return AttemptRecord(
         **dict(row)
         | {
-            "timing": json.loads(row["timing"]),
+            "timing": json.loads(row["timing"]) or {},  # an empty list is what was written before, for no step at all
             "request_headers": tuple((name, value) for name, value in json.loads(row["request_headers"])),
             "answer_headers": tuple((name, value) for name, value in json.loads(row["answer_headers"])),
         }

@@ -149,7 +149,7 @@ def _record(attempt: Attempted) -> tuple[Any, ...]:
         answer.status,
         answer.peer,
         attempt.diagnosis,
-        _json(_steps(answer.timing)),
+        _json(_steps(answer.timing), "{}"),
         _json(attempt.request_headers),
         _json(redacted(answer.headers)),
         answer.excerpt,
@@ -161,9 +161,9 @@ def _steps(timing: Timing) -> dict[str, float]:
     return {step: round(took, 6) for step, took in steps if took is not None}
 
 
-def _json(value: object) -> str:
+def _json(value: object, empty: str = "[]") -> str:
     if not value:
-        return "[]"
+        return empty
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # half a surrogate pair in a receiver's header

@@ -15,7 +15,7 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome
 from tests.relay.admin.past import OPERATOR, another_schema, attempt, change, ended
-from tests.relay.deliveries import many, new, put
+from tests.relay.deliveries import many, new, put, rows
 
 SECRET_URL = "https://user:pa55word@receiver.example/hook/t0ken?sig=s3cret"
 
@@ -104,6 +104,15 @@ def test_the_history_has_every_attempt_from_the_first(database: Database) -> Non
         "192.0.2.1",
         b"sorry \x1b[2J",
     )
+
+
+@pytest.mark.parametrize("written", ["{}", "[]"])
+def test_an_attempt_that_took_no_step_is_shown_whatever_version_wrote_it(database: Database, written: str) -> None:
+    put(database, new())
+    ended(database, "d1", outcome="forbidden_destination", status=None)
+    rows(database, f"UPDATE attempts SET timing = '{written}'")
+    (one,) = inspection.history(database, "d1")
+    assert one.timing == {}
 
 
 def test_a_body_is_its_bytes_and_when_it_is_pruned_that_is_said(database: Database) -> None:

@@ -285,6 +285,13 @@ async def test_every_attempt_leaves_a_row(database: Database, relays: Open) -> N
     ]
 
 
+async def test_an_attempt_that_took_no_step_has_an_object_without_any(database: Database, relays: Open) -> None:
+    relay = relays()
+    delivery = await one_claimed(database, relay)
+    await relay.settle([attempted(delivery, answer(failure=Failure.DNS, timing=Timing(0.5)), Retry(START))])
+    assert rows(database, "SELECT timing FROM attempts") == [("{}",)]
+
+
 async def test_what_is_kept_of_an_attempt_shows_its_steps_and_no_secret(database: Database, relays: Open) -> None:
     relay = relays()
     delivery = await one_claimed(database, relay)
