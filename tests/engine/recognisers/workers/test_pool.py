@@ -26,6 +26,8 @@ from tests.engine.recognisers.tiny import TINY
 
 RECOGNISERS = {"small": TINY}
 
+pytestmark = pytest.mark.acceptance
+
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
@@ -225,8 +227,6 @@ PARENT = """
 import asyncio, sys
 from engine.recognisers.workers.pool import Pool, Transcribe
 from tests.engine.recognisers.tiny import TINY
-
-pytestmark = pytest.mark.acceptance
 async def main():
     pool = Pool(1, {"small": TINY})
     await pool.start()
