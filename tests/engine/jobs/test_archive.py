@@ -17,6 +17,7 @@ from engine.record import State
 from engine.request import Request
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import BROKEN, HEARD, MEDIA, UNFETCHED, Clock, Rows, request
+from tests.relay.deliveries import routed
 
 MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
 EVERYTHING = Selection(key_id=None, limit=100)
@@ -162,12 +163,13 @@ async def test_results_are_listed_only_when_asked_for(store: JobStore, archive: 
     ],
 )
 async def test_what_a_receiver_missed_can_be_listed(
-    store: JobStore, archive: Archive, rows: Rows, column: str, missed: bool
+    database: Database, store: JobStore, archive: Archive, rows: Rows, column: str, missed: bool
 ) -> None:
     await done(store, of(MINE, "pending"))
     await done(store, of(MINE, "other"))
     await done(store, of(MINE, "without", callback=None))
     await store.accept(of(MINE, "unfinished"), MEDIA)
+    routed(database)
     rows(f"UPDATE deliveries SET {column} WHERE id = 'other'")
     listed = [record.request.id for record in await archive.list(Selection(MINE, undelivered=True))]
     assert listed == (["other", "pending"] if missed else ["pending"])
@@ -213,8 +215,11 @@ async def test_a_deleted_job_leaves_nothing_behind(
     assert not await archive.delete("job-1", MINE)
 
 
-async def test_a_delivery_on_its_way_is_not_called_back(store: JobStore, archive: Archive, rows: Rows) -> None:
+async def test_a_delivery_on_its_way_is_not_called_back(
+    database: Database, store: JobStore, archive: Archive, rows: Rows
+) -> None:
     await done(store, of(MINE))
+    routed(database)
     rows("UPDATE deliveries SET state = 'leased', lease_token = 't', lease_until = 9.0")
     await archive.delete("job-1", MINE)
     assert rows("SELECT state, (SELECT count(*) FROM bodies) FROM deliveries") == [("leased", 1)]
