@@ -75,14 +75,18 @@ def put(database: Database, *deliveries: NewDelivery, due_at: float | None = Non
             outbox.add(connection, delivery)
             if due_at is not None:
                 connection.execute("UPDATE deliveries SET due_at = ? WHERE id = ?", (due_at, delivery.id))
+        _route_all(database, connection)
 
     writing(database, add)
-    routed(database)
 
 
 def routed(database: Database) -> None:
     """Have everything routed, as a relay does before it claims."""
-    while isinstance(database, PostgresDatabase) and writing(database, route):
+    writing(database, lambda connection: _route_all(database, connection))
+
+
+def _route_all(database: Database, connection: Connection) -> None:
+    while isinstance(database, PostgresDatabase) and route(connection):
         pass
 
 

@@ -33,7 +33,7 @@ WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 _NOBODY_ELSE = "127.0.0.1"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-_LEAN = ("shared_buffers=32MB", "max_connections=60", "autovacuum=off", "unix_socket_directories=")
+_LEAN = ("shared_buffers=32MB", "jit=off", "max_connections=60", "autovacuum=off", "unix_socket_directories=")
 
 
 def binaries() -> Path | None:
