@@ -10,6 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Where an image says so, each of the many processes of a run would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
+PARALLEL := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 TESTED := .venv/.ready-for-tests
 
@@ -25,10 +26,10 @@ check: $(TESTED)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 
 quick: $(TESTED)
-	$(BIN)/pytest -m 'not acceptance and not needs and not recognition' $(PYTEST)
+	$(PARALLEL) --ignore tests/acceptance -m 'not acceptance and not needs and not recognition' $(PYTEST)
 
 test: $(TESTED) lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(PARALLEL) $(PYTEST)
 
 lint: $(TESTED)
 	$(BIN)/ruff check .

@@ -36,13 +36,8 @@ PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, Path("/usr/lib/postgresql").
 SERVERS = {"postgres", "s3"}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Hear Ctrl-C again: a run that was started in a shell's background ignores it, and so would all that it starts.
-
-    Where tests with processes are left out (`make check`), one that starts a process all the same fails.
-    """
-    if "not acceptance" in config.option.markexpr:
-        sys.addaudithook(_refuse_processes)
+def pytest_configure() -> None:
+    """Hear Ctrl-C again: a run that was started in a shell's background ignores it, and so would all that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -52,14 +47,17 @@ def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
         raise AssertionError(f"{arguments[:2]} is started: mark the test with pytest.mark.acceptance")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What asks for a server starts processes too. Files with such tests take longest, and come first: of several
-    workers none is left alone with one at the end."""
+    workers none is left alone with one at the end. Where they are left out (`make check`), a test that starts a process
+    all the same fails."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("acceptance")
     long = {item.path for item in items if any(item.iter_markers("acceptance"))}
     items.sort(key=lambda item: item.path not in long)
+    if "not acceptance" in config.option.markexpr:
+        sys.addaudithook(_refuse_processes)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

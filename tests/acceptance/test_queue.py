@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.speech import first_seconds, silence
 from tests.acceptance.stage import Process, Stage, free_callback_port
 
-QUEUED = 60
+QUEUED = 24
 
 pytestmark = pytest.mark.acceptance
 
