@@ -36,6 +36,7 @@ pytestmark = pytest.mark.acceptance
 SIBLINGS = {
     "relay.drain.hundred.ratio",
     "relay.big.unsigned.ratio",
+    "engine.overhead.ratio",
     "engine.time.twenty.sequential.ratio",
     "engine.wer.short.over",
     "engine.wer.ten_minutes.over",
