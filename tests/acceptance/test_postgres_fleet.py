@@ -8,10 +8,11 @@ import os
 import subprocess
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from standardwebhooks import Webhook
 from relay import outbox
 from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.store import Connection
+from relay.outbox.store import Connection, Writer
 from tests.acceptance.outage import News, Producer, cancelled
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.sockets import receiving as conversing
@@ -250,6 +251,12 @@ def _at(offset: str) -> dict[str, str]:
     }
 
 
+async def _both_times(receiver: Skewed, writer: Writer, ids: Sequence[str], url: str) -> None:
+    """Add deliveries, and wait until each was refused and came again."""
+    await writer.run(lambda c: [outbox.add(c, NewDelivery(id_, url, b"{}")) for id_ in ids] and None)
+    await receiver.until(lambda: all(len(receiver.came[id_]) > 1 for id_ in ids), within=15)
+
+
 @pytest.mark.needs("faketime")
 async def test_relays_whose_clocks_are_minutes_apart_send_nothing_early_and_sign_with_the_right_time(
     tmp_path: Path, database: PostgresDatabase, stack: AsyncExitStack
@@ -274,14 +281,13 @@ async def test_relays_whose_clocks_are_minutes_apart_send_nothing_early_and_sign
         await process.event("relay.ready")
     apart = [line["timestamp"] for process in relays for line in process.lines if line["event"] == "relay.ready"]
     assert len({text[:16] for text in apart}) == 3
-    ids = [f"d{number}" for number in range(60)]
-    await writer.run(lambda c: [outbox.add(c, NewDelivery(id_, stage.callback_url, b"{}")) for id_ in ids] and None)
-    await receiver.until(lambda: all(len(receiver.came[id_]) > 1 for id_ in ids), within=15)
+    for batch in count():  # a relay may be too slow for its share of the first
+        await _both_times(receiver, writer, [f"d{batch}-{number}" for number in range(60)], stage.callback_url)
+        if all(any(line.get("event") == "delivery.attempt.finished" for line in each.lines) for each in relays):
+            break
     for requests in receiver.came.values():
         (first_at, _, _), (second_at, _, _) = requests
         assert second_at - first_at > delay - 0.1
         for came_at, headers, body in requests:
             assert abs(int(headers["webhook-timestamp"]) - came_at) < 3
             Webhook(KEY).verify(body, headers)
-    senders = [sum(line.get("event") == "delivery.attempt.finished" for line in process.lines) for process in relays]
-    assert min(senders) > 0
