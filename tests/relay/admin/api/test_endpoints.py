@@ -54,6 +54,7 @@ async def api(database: Database) -> AsyncIterator[Api]:
         yield Api(client)
 
 
+@on_sqlite
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"bearer  {TOKEN}x"])
 async def test_without_the_token_nothing_is_told(api: Api, header: str) -> None:
     for path in ("/status", "/openapi.json", "/nowhere"):
@@ -63,6 +64,7 @@ async def test_without_the_token_nothing_is_told(api: Api, header: str) -> None:
             assert "Authorization: Bearer" in (await answer.json())["error"]["message"]
 
 
+@on_sqlite
 async def test_a_session_of_the_console_does_not_open_the_api(api: Api) -> None:
     cookie = {"relay_session": Gate(TOKEN).session("Ada", time.time())}
     async with api.client.get("/api/v1/status", cookies=cookie) as answer:
@@ -180,6 +182,7 @@ async def test_keys_are_made_rotated_and_retired_and_shown_once(api: Api) -> Non
     assert (pair["key"]["destination"], pair["handover"][:5]) == (ORIGIN, "whpk_")
 
 
+@on_sqlite
 async def test_a_key_that_is_not_one_is_refused_without_being_repeated(api: Api) -> None:
     error = await api.error("POST", "/keys", 409, json={"key": "whsec_n0tAkey!"})
     assert "n0tAkey" not in json.dumps(error)
@@ -215,6 +218,7 @@ async def test_a_backup_goes_to_its_own_folder_and_nowhere_else(api: Api, name: 
     assert error["fields"][0]["field"] == "name"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("query", "field", "words"),
     [
@@ -233,6 +237,7 @@ async def test_what_is_wrong_with_a_query_is_said_by_field(api: Api, query: str,
     assert words in flaw["message"]
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -249,6 +254,7 @@ async def test_what_is_wrong_with_a_body_is_said(api: Api, body: bytes, words: s
     assert words in (await api.error("POST", "/replay", 400, data=body))["message"]
 
 
+@on_sqlite
 async def test_other_ways_to_ask_are_errors_of_the_same_form(api: Api) -> None:
     assert "given twice" in (await api.error("GET", "/deliveries?limit=1&limit=2", 400))["message"]
     assert (await api.error("GET", "/deliveries/none", 404))["code"] == "not_found"
@@ -276,6 +282,7 @@ async def test_attempts_are_streamed_as_they_happen_until_the_caller_leaves(api:
     assert [(one["id"], one["outcome"]) for one in (first, second)] == [("d1", "dns"), ("d2", "tls")]
 
 
+@on_sqlite
 async def test_only_so_many_streams_are_open_at_once(api: Api) -> None:
     streams: list[aiohttp.ClientResponse] = []
     for _ in range(8):
