@@ -133,6 +133,7 @@ def staged(folder: Path, receivers: Receivers) -> Stage:
         relay__http__exchange_timeout=0.6,
         relay__http__connect_timeout=0.5,
         engine__workers=1,
+        engine__preload='["default"]',  # which is measured for live speech
         engine__live__sessions=1,
     )
 
