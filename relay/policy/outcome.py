@@ -87,11 +87,11 @@ _SENTENCES = {
 
 
 def diagnose(answer: Answer, size: int = 0, limits: BodyLimits | None = None) -> str:
-    """One sentence for the operator, without secrets; none for a success.
+    """One sentence for the operator, without secrets; none for a success about which nothing was odd.
 
     `size` is the body's, `limits` what the destination taught.
     """
-    if answer.failure is None and classify(answer) is Outcome.SUCCESS:
+    if not answer.detail and classify(answer) is Outcome.SUCCESS:
         return ""
     sentence = _sentence(answer)
     if limits is not None and suspects_a_limit(answer, size, limits):
@@ -104,6 +104,11 @@ def diagnose(answer: Answer, size: int = 0, limits: BodyLimits | None = None) ->
 def _sentence(answer: Answer) -> str:
     if answer.failure is not None:
         return answer.detail or _SENTENCES[answer.failure]
+    said = _said(answer)
+    return f"{said}; {answer.detail}" if answer.detail else said
+
+
+def _said(answer: Answer) -> str:
     match classify(answer):
         case Outcome.HTTP_3XX:
             return f"the receiver answered {answer.status}; redirects are never followed"

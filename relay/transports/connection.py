@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import cast
 
 from relay.transports import fault
+from relay.transports.deadline import Deadlines
 from relay.transports.exchange import Bounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
@@ -42,15 +43,25 @@ _STALE = Stale(fault.DISCONNECTED.failure, fault.DISCONNECTED.detail)
 
 
 class HttpConnection(asyncio.Protocol):
-    """`origin` is the pool's key, `peer` the address that was dialled, `on_lost` hears once that it is closed."""
+    """`origin` is the pool's key, `peer` the address that was dialled. `deadlines` tell it when to wait no longer, and
+    `on_lost` hears once that it is closed."""
 
-    def __init__(self, origin: Origin, peer: str, bounds: Bounds, on_lost: Callable[[HttpConnection], None]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        peer: str,
+        bounds: Bounds,
+        deadlines: Deadlines[HttpConnection],
+        on_lost: Callable[[HttpConnection], None],
+    ) -> None:
         self.origin = origin
         self.peer = peer
         self.born = self.idle_since = perf_counter()
         self.served = 0
         self.open = self.reusable = False
         self.sent_at = self.first_byte_at = 0.0
+        self._undelimited_seconds = bounds.undelimited_seconds
+        self._deadlines = deadlines
         self._on_lost = on_lost
         self._parser = ReplyParser(bounds)
         self._ending: asyncio.Future[Reply | Fault] | None = None
@@ -77,8 +88,8 @@ class HttpConnection(asyncio.Protocol):
         return self.first_byte_at - self.sent_at if self.first_byte_at else None
 
     def expire(self, overdue: Fault) -> None:
-        """The deadline has passed: an answer that is already whole stands, anything less does not."""
-        self._conclude(self._held or overdue)
+        """The deadline has passed: an answer that has begun stands, anything less does not."""
+        self._conclude(self._held or self._parser.overdue() or overdue)
 
     def abort(self) -> None:
         """Close at once, without a word to anybody."""
@@ -117,6 +128,8 @@ class HttpConnection(asyncio.Protocol):
         self._push()
         if self._held is not None and not self.writing:
             self._conclude(self._held)
+        elif self._ending is not None:
+            self._await_body()
 
     def _give_up(self) -> None:
         """The receiver has refused before it read the body: what is unsent stays so, and ends the connection's use."""
@@ -136,8 +149,15 @@ class HttpConnection(asyncio.Protocol):
         ending = self._parser.feed(data)
         if ending is not None:
             self._settle(ending)
-        elif self._unsent and self._parser.status >= 300:
+        else:
+            self._await_body()
+
+    def _await_body(self) -> None:
+        refused = self._parser.status >= 300
+        if refused and self._unsent:
             self._give_up()
+        if (refused or not self.writing) and self._parser.undelimited:
+            self._deadlines.hasten(self, perf_counter() + self._undelimited_seconds)
 
     def _settle(self, ending: Reply | Fault) -> None:
         # A success that came before the whole body was read is a promise to read it; a refusal is not.

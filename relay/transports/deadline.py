@@ -26,6 +26,11 @@ class Deadlines(Generic[T]):
         if at < self._armed_for:
             self._arm(at)
 
+    def hasten(self, item: T, at: float) -> None:
+        """Expire a watched item at an earlier time."""
+        if at < self._due.get(item, 0.0):
+            self.watch(item, at)
+
     def forget(self, item: T) -> None:
         """The item needs no deadline any more."""
         self._due.pop(item, None)

@@ -25,11 +25,13 @@ class Bounds:
     end of the answer's body. `head_bytes` bounds one answer head, `informational` the 1xx answers before the final one.
     Beyond `body_bytes` the rest of an answer is not read, and `excerpt_bytes` of what was read are kept, decompressed.
     A connection idles for at most `idle_seconds` and is used for at most `age_seconds`, so that a destination which
-    moved to another address is found there.
+    moved to another address is found there. A body that only the connection's end would end is waited for
+    `undelimited_seconds` after its head.
     """
 
     connect_timeout: float = 5.0
     exchange_timeout: float = 30.0
+    undelimited_seconds: float = 1.0
     head_bytes: int = 64 * 1024
     header_count: int = 256
     informational: int = 16
@@ -43,15 +45,24 @@ class Bounds:
 
 @dataclass(slots=True)
 class Reply:
-    """A final answer: its head, and the decoded beginning of its body."""
+    """A final answer: its head, the decoded beginning of its body, and what was odd about them, if anything."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     excerpt: bytes
+    oddity: str = ""
 
     def answer(self, timing: Timing, peer: str | None, reused: bool) -> Answer:
         """The answer that this reply is."""
-        return Answer(timing, self.status, headers=self.headers, excerpt=self.excerpt, peer=peer, reused=reused)
+        return Answer(
+            timing,
+            self.status,
+            detail=self.oddity,
+            headers=self.headers,
+            excerpt=self.excerpt,
+            peer=peer,
+            reused=reused,
+        )
 
 
 def excerpt(body: bytes, coding: str | None, limit: int) -> bytes:

@@ -28,7 +28,6 @@ class Fault:
 
 DISCONNECTED = Fault(Failure.RESET, "The receiver closed the connection before it had answered.")
 SWITCHED = Fault(Failure.PROTOCOL, "The receiver switched protocols (101), which nobody had asked for.")
-SURPLUS = Fault(Failure.PROTOCOL, "More came after the answer's end.")
 CLOSED_BY_PROXY = Fault(Failure.CONNECT, "The proxy closed the connection before it led to the receiver.")
 MISSPOKEN_BY_PROXY = Fault(Failure.CONNECT, "The proxy answered the request for a tunnel with no acceptable HTTP.")
 

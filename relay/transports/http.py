@@ -98,7 +98,9 @@ class HttpTransport:
         return ending.answer(timing, connection.peer, False)
 
     def _new_connection(self, target: Target, address: str) -> HttpConnection:
-        return HttpConnection((target.scheme, target.host, target.port), address, self._bounds, self._lost)
+        return HttpConnection(
+            (target.scheme, target.host, target.port), address, self._bounds, self._deadlines, self._lost
+        )
 
     async def _exchange(self, connection: HttpConnection, opening: bytes, body: bytes, started: float) -> Reply | Fault:
         try:

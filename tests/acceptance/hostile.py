@@ -71,7 +71,7 @@ def _only(*outcomes: str) -> frozenset[str]:
 
 
 HOSTILE = {
-    "drips": Hostility(drips, _only("read_timeout")),
+    "drips": Hostility(drips, _only("success")),
     "hangs": Hostility(hangs, _only("read_timeout")),
     "never reads": Hostility(never_reads, _only("read_timeout"), body_bytes=LARGE),
     "hangs up": Hostility(hangs_up, _only("reset")),

@@ -29,6 +29,9 @@ from tests.acceptance.hostile import HOSTILE
 from tests.acceptance.limits import express, nginx
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.stage import Process, Stage
+from tests.relay.transports.answers import ODD
+from tests.relay.transports.receivers import answers, answers_and_closes
+from tests.relay.transports.receivers import receiving as misbehaving
 
 ROUNDS = 3
 ATTEMPTS = 2  # of a delivery. Two deliveries to a destination fail four times at most: its breaker stays closed.
@@ -313,3 +316,44 @@ async def test_a_healthy_destination_is_served_beside_real_servers_with_a_body_l
         besieged.failures_were_tried_again_and_then_given_up()
         besieged.healthy_was_served_throughout()
         assert set(learnt) == {(100_000, 2 * 2**20), (90_000, 200_000)}
+
+
+BEGUN = {
+    odd.name: odd
+    for odd in ODD
+    if odd.name in {"LF alone", "folded", "no colon", "HTTP/2", "length and chunked", "length twice", "NUL"}
+    or odd.name in {"no length", "too long", "cut", "no size of a chunk", "204 with a body", "a second answer"}
+}
+
+
+async def test_an_answer_begun_is_an_answer(tmp_path: Path) -> None:
+    """Such receivers got every result ten times; now they get it once, and the record says what was odd."""
+    async with AsyncExitStack() as stack:
+        ports = {}
+        for name, odd in BEGUN.items():
+            behaviour = answers(odd.wire) if odd.left_open else answers_and_closes(odd.wire)
+            ports[name] = (await stack.enter_async_context(misbehaving(behaviour))).port
+        stage = Stage(
+            tmp_path,
+            min(ports.values()),
+            outbox__guard__ports=", ".join(map(str, ports.values())),
+            relay__retry__retries=1,
+            relay__retry__delay=0.2,
+            relay__http__exchange_timeout=2,
+        )
+        relay = await stage.relay()
+        stack.push_async_callback(relay.stop)
+        with closing(outbox.connect(stage.database)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for name, port in ports.items():
+                outbox.add(connection, NewDelivery(name, f"http://127.0.0.1:{port}/callback", b"{}"))
+            connection.execute("COMMIT")
+        await relay.until(lambda: len(relay.ended) == len(ports))
+        with closing(sqlite3.connect(stage.database)) as connection:
+            told = connection.execute(
+                "SELECT id, state, status, outcome, detail FROM deliveries JOIN attempts USING (seq)"
+            ).fetchall()
+    assert sorted(told) == sorted(
+        (name, "delivered", odd.status, "success", f"the receiver answered {odd.status}; {odd.says}")
+        for name, odd in BEGUN.items()
+    )

@@ -74,6 +74,18 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
         "the guard refused the destination",
     ),
     (answer(failure=Failure.CONNECT, detail="port 1: refused"), Outcome.CONNECT, LATER, "port 1: refused"),
+    (
+        answer(200, detail="its body was cut off after 64 KiB"),
+        Outcome.SUCCESS,
+        Delivered(),
+        "the receiver answered 200; its body was cut off after 64 KiB",
+    ),
+    (
+        answer(302, detail="its lines end in LF alone"),
+        Outcome.HTTP_3XX,
+        LATER,
+        "the receiver answered 302; redirects are never followed; its lines end in LF alone",
+    ),
 ]
 
 

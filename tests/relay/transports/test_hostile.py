@@ -36,12 +36,6 @@ from tests.relay.transports.receivers import (
 LARGE = bytes(20 * 2**20)
 
 
-async def test_a_body_that_drips_ends_at_the_deadline(open_transport: Open) -> None:
-    async with receiving(drips) as receiver:
-        answer = await open_transport(QUICK).send(envelope(receiver.port))
-    assert answer.failure is Failure.READ_TIMEOUT
-
-
 @pytest.mark.parametrize(
     ("opening", "part"),
     [
@@ -56,6 +50,7 @@ async def test_an_endless_body_is_cut_and_its_status_counts(opening: bytes, part
         answer = await open_transport().send(envelope(receiver.port))
         await receiver.hung_up.wait()
     assert (answer.status, len(answer.excerpt)) == (200, 4096)
+    assert answer.detail == "its body was cut off after 64 KiB"
 
 
 async def test_a_gzip_bomb_inflates_to_the_excerpt_and_no_further(open_transport: Open) -> None:
@@ -141,24 +136,6 @@ async def test_trailers_without_end_are_cut_and_the_status_counts(open_transport
         answer = await open_transport().send(envelope(receiver.port))
         await receiver.hung_up.wait()
     assert (answer.status, answer.excerpt) == (200, b"ok")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"\x16\x03\x01\x02\x00\x01",
-        b"HTTP/1.1 two hundred\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
-        b"HTTP/1.1 200 OK\r\nBad Header\r\n\r\n",
-    ],
-    ids=["SSH", "TLS", "no status", "two lengths", "no colon"],
-)
-async def test_what_is_not_http_is_a_protocol_failure(answer: bytes, open_transport: Open) -> None:
-    async with receiving(answers(answer)) as receiver:
-        told = await open_transport(QUICK).send(envelope(receiver.port))
-    assert told.failure is Failure.PROTOCOL
-    assert "OpenSSH" not in told.detail
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -51,7 +51,7 @@ def test_a_cut_before_the_final_head_leaves_nothing() -> None:
 def test_a_cut_after_the_head_leaves_a_reply_but_not_a_connection() -> None:
     parser = ReplyParser(Bounds())
     parser.feed(HEAD)
-    assert parser.cut() == Reply(200, (("Content-Length", "2"),), b"")
+    assert parser.cut() == Reply(200, (("Content-Length", "2"),), b"", "its body was cut off after 0 of 2 bytes")
     assert not parser.reusable
 
 
@@ -64,9 +64,8 @@ def test_a_cut_after_the_head_leaves_a_reply_but_not_a_connection() -> None:
         b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 5 + b"\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 099 Early\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
-    ids=["1xx", "large field", "large reason", "many fields", "101", "099", "two framings"],
+    ids=["1xx", "large field", "large reason", "many fields", "101", "099"],
 )
 def test_a_head_beyond_a_bound_is_a_protocol_fault(wire: bytes) -> None:
     told = ReplyParser(SMALL).feed(wire)
