@@ -128,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
         self._push()
         if self._held is not None and not self.writing:
             self._conclude(self._held)
-        elif self._ending is not None:
+        elif self._parser.status:
             self._await_body()
 
     def _give_up(self) -> None:

@@ -45,6 +45,9 @@ class ReplyParser:
         self._wire_bytes = bounds.head_bytes + bounds.body_bytes
         self._llhttp = httptools.HttpResponseParser(self)
         self._head = bytearray()
+        # Neither is ever taken back: a connection of which one is true carries no other answer.
+        self._oddity = ""
+        self._refused = False
         self.begin()
 
     def begin(self) -> None:
@@ -53,8 +56,7 @@ class ReplyParser:
         self._room = self._bounds.body_bytes
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
-        self._oddity = ""
-        self._complete = self.reusable = self._refused = False
+        self._complete = self.reusable = False
         self._coding = b""
         if self._head:
             self._head = bytearray()
@@ -111,8 +113,6 @@ class ReplyParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head; those of trailers are dropped."""
         if not self.status:
-            if len(self._headers) >= self._header_count:
-                raise _Broken(self._too_many_fields())
             self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
             # The length of a name tells it from nearly all others, and faster than its letters.
             if len(name) == 17 and name.lower() == b"transfer-encoding":
@@ -123,6 +123,8 @@ class ReplyParser:
         status = self._llhttp.get_status_code()
         if not 100 <= status <= 599:
             raise _Broken(fault.malformed("its status is not one of 100 to 599"))
+        if len(self._headers) > self._header_count:
+            raise _Broken(self._too_many_fields())
         if status >= 200:
             # What was received may be body already: the exact sum is worth its time only where it may be too large.
             if self._received > self._head_bytes and self._fields_bytes() > self._head_bytes:
