@@ -18,14 +18,14 @@ from relay.outbox.store import Database
 _KEY = re.compile(r"osk_(?P<id>[0-9a-f]{16})_[0-9a-f]{64}")
 _NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
 
-_ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
-_FIND = "SELECT sha256 FROM api_keys WHERE id = ?"
-_LIST = "SELECT id, name, created_at, max_queued, max_running FROM api_keys ORDER BY name"
+_ANY = "SELECT EXISTS (SELECT 1 FROM outspoken_api_keys)"
+_FIND = "SELECT sha256 FROM outspoken_api_keys WHERE id = ?"
+_LIST = "SELECT id, name, created_at, max_queued, max_running FROM outspoken_api_keys ORDER BY name"
 _ADD = (
-    "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO outspoken_api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (name) DO NOTHING"
 )
-_REMOVE = "DELETE FROM api_keys WHERE name = ?"
+_REMOVE = "DELETE FROM outspoken_api_keys WHERE name = ?"
 
 
 @dataclass(frozen=True, slots=True)

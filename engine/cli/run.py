@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from engine.cli.terminal import Config, complain, complaints, settings
@@ -27,10 +29,16 @@ def run(config: Config = None) -> None:
 
 
 @commands.command()
-def migrate(config: Config = None) -> None:
+def migrate(
+    sql: Annotated[bool, typer.Option("--sql", help="Print what makes a new one instead, and do nothing.")] = False,
+    config: Config = None,
+) -> None:
     """Make the database, or bring it up to date: the engine's tables and the outbox's. `engine run` does it too."""
     with complaints():
         database = settings(config).outbox.database
+        if sql:
+            typer.echo(database.migration_script(store.ROOMS))
+            return
         store.migrate(database)
         if files := database.exposed():
             complain(f"others may read the database: {remedy(files)}")

@@ -44,6 +44,7 @@ _STATES = statement("states", __package__)
 _BACKLOG = statement("backlog", __package__)
 
 JOBS = outbox.Room("engine.jobs", "jobs")
+ROOMS = (outbox.OUTBOX, JOBS)
 """The engine's own tables, which stand in the outbox's database."""
 
 NO_KEY = ""
@@ -227,7 +228,7 @@ class JobStore:
 def migrate(database: Database) -> None:
     """Make the database, or bring it up to date: the outbox's tables and the engine's own. Blocks. Raises SchemaError
     and StoreUnavailable."""
-    database.migrate([outbox.OUTBOX, JOBS])
+    database.migrate(ROOMS)
 
 
 def _readable(rows: Iterable[Sequence[Any]], token: str) -> Iterator[Job]:

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from relay.admin.access import reading
 from relay.outbox.store import Connection, Database
 
-_WRITE = "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, ?, ?, ?) RETURNING id"
-_REWRITE = "UPDATE audit SET detail = ? WHERE id = ?"
+_WRITE = "INSERT INTO outspoken_audit (at, actor, source, act, detail) VALUES (?, ?, ?, ?, ?) RETURNING id"
+_REWRITE = "UPDATE outspoken_audit SET detail = ? WHERE id = ?"
 _NEWEST = """
-SELECT * FROM audit WHERE id < :older AND (CAST(:act AS text) IS NULL OR act = :act) ORDER BY id DESC LIMIT :limit
+SELECT * FROM outspoken_audit WHERE id < :older AND (CAST(:act AS text) IS NULL OR act = :act)
+ORDER BY id DESC LIMIT :limit
 """
 _FIRST_PAGE = 2**63 - 1
 

@@ -66,7 +66,7 @@ def file_of(database: Database) -> Path:
 def last_backup_at(database: Database) -> float | None:
     """When the last copy was finished, in epoch seconds."""
     with reading(database) as connection:
-        at: float | None = connection.execute("SELECT max(at) FROM audit WHERE act = ?", (ACT,)).fetchone()[0]
+        at: float | None = connection.execute("SELECT max(at) FROM outspoken_audit WHERE act = ?", (ACT,)).fetchone()[0]
     return at
 
 

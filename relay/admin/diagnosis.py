@@ -21,7 +21,7 @@ from relay.policy.outcome import remedy_for_413
 
 _EVIDENCE = statement("evidence", __package__)
 _RETRIED = statement("retried", __package__)
-_ID = "SELECT id FROM destinations WHERE origin = ?"
+_ID = "SELECT id FROM outspoken_destinations WHERE origin = ?"
 
 _LOOKED_AT = 20  # the last attempts say what is the matter now
 _EFFORT = 500

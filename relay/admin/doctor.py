@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from relay.outbox.postgres.vitals import Vitals
 
 _VERSION = statement("version", __package__)
+_RIGHTS = statement("rights", __package__)
 
 _MIB = 1 << 20
 _LARGE_WAL = 64 * _MIB
@@ -44,6 +45,7 @@ _LITTLE_ROOM = 20  # sessions: a relay holds half a dozen, and an engine as many
 _CLOCK_TOLERANCE = 5.0
 _SENSIBLE_SINCE = 1767225600.0  # 2026-01-01: a clock before this was never set
 _OLD_BACKUP = 2 * 86400.0
+_GRANT = "grant the role what the README lists for a relay, or name another role in outbox.url"
 _DESTINATIONS_TRIED = 5
 _CONNECT_SECONDS = 5.0
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -120,6 +122,7 @@ def _server(database: Database) -> Iterator[Finding]:
     yield from fitness(found)
     if not found.standby:
         yield _schema(database)
+        yield _rights(database)
         yield from _contents(database)
 
 
@@ -167,12 +170,25 @@ def _schema(database: Database) -> Finding:
             product = connection.execute(_VERSION).fetchone()[0]
     except StoreUnavailable as error:
         why = str(error).removeprefix(f"outbox.url: {database.name}: ")
-        remedy = "name the right database in outbox.url"
-        return Finding("schema", Level.FAIL, f"{database.name} cannot be read: {why}", remedy)
+        remedy = _GRANT if error.kind == "forbidden" else "name the right database in outbox.url"
+        return Finding("schema", Level.FAIL, f"{database.name} cannot be read: {why.partition('; ')[0]}", remedy)
     if found == known:
         return Finding("schema", Level.OK, f"version {found}, {product}")
     remedy = "run `relay migrate`" if found < known else "install a newer Outspoken"
     return Finding("schema", Level.FAIL, f"version {found}, this program needs {known}", remedy)
+
+
+def _rights(database: Database) -> Finding:
+    """A relay's, in the server's database: that it has them on every table of the outbox, and of the engine's."""
+    try:
+        with database.reading() as connection:
+            lacking = [f"{right} on {table}" for table, right in connection.execute(_RIGHTS)]
+    except StoreUnavailable as error:
+        return Finding("rights", Level.FAIL, str(error), _GRANT)
+    if not lacking:
+        return Finding("rights", Level.OK, "the role may read and write every table")
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    return Finding("rights", Level.FAIL, f"the role may not {', '.join(lacking[:3])}{more}", _GRANT)
 
 
 def _files(path: Path) -> Iterator[Finding]:
@@ -225,7 +241,7 @@ def _contents(database: Database) -> Iterator[Finding]:
 
 def _clock(database: Database, now: float) -> Finding:
     with reading(database) as connection:
-        newest = connection.execute("SELECT created_at FROM deliveries ORDER BY seq DESC LIMIT 1").fetchone()
+        newest = connection.execute("SELECT created_at FROM outspoken_deliveries ORDER BY seq DESC LIMIT 1").fetchone()
     ahead = newest[0] - now if newest else 0.0
     remedy = "synchronise the clocks of engine and relay (chrony, systemd-timesyncd)"
     if now < _SENSIBLE_SINCE:
@@ -240,7 +256,9 @@ def _clock(database: Database, now: float) -> Finding:
 
 def _relays(database: Database, now: float) -> Finding:
     with reading(database) as connection:
-        alive = connection.execute("SELECT count(*) FROM relays WHERE seen_at >= ?", (now - RELAY_SILENT_SECONDS,))
+        alive = connection.execute(
+            "SELECT count(*) FROM outspoken_relays WHERE seen_at >= ?", (now - RELAY_SILENT_SECONDS,)
+        )
         count = alive.fetchone()[0]
     if count:
         return Finding("relays", Level.OK, f"{count} at work on this database")

@@ -22,10 +22,10 @@ _HISTORY = statement("history", __package__)
 _RECENT = statement("recent_attempts", __package__)
 _TAIL = statement("tail", __package__)
 _TAIL_MARK = statement("tail_mark", __package__)
-_HIGH_WATER = "SELECT coalesce(max(seq), 0) FROM deliveries"
-_BODY = "SELECT body FROM bodies JOIN deliveries USING (seq) WHERE id = ?"
+_HIGH_WATER = "SELECT coalesce(max(seq), 0) FROM outspoken_deliveries"
+_BODY = "SELECT body FROM outspoken_bodies JOIN outspoken_deliveries USING (seq) WHERE id = ?"
 
-_AT = "SELECT seq, created_at FROM deliveries WHERE seq >= ? ORDER BY seq LIMIT 1"
+_AT = "SELECT seq, created_at FROM outspoken_deliveries WHERE seq >= ? ORDER BY seq LIMIT 1"
 
 NEWEST = 2**63 - 1
 # Transactions that overlap are not numbered exactly in the order of their clocks.

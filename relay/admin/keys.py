@@ -24,8 +24,8 @@ _RETIRE = statement("retire_key", __package__)
 _LOCK = statement("lock_keys", __package__)
 _ADD_DESTINATION = statement("add_destination", "relay.outbox")
 _INSERT = """
-INSERT INTO signing_keys (destination_id, key, created_at)
-VALUES ((SELECT id FROM destinations WHERE origin = :origin), :key, :now) RETURNING id
+INSERT INTO outspoken_signing_keys (destination_id, key, created_at)
+VALUES ((SELECT id FROM outspoken_destinations WHERE origin = :origin), :key, :now) RETURNING id
 """
 
 OVERLAP = 86400.0

@@ -26,8 +26,8 @@ _CANCEL = statement("cancel", __package__)
 _LOCK_STREAMS = statement("lock_streams", __package__)
 _RELEASE_STREAM = statement("release_stream", __package__)
 _DESTINATION = statement("destination", __package__)
-_SET_STATE = "UPDATE destinations SET state = ? WHERE id = ?"
-_CLOSE_BREAKER = "UPDATE destinations SET failures = 0, open_until = NULL, pause = 0 WHERE id = ?"
+_SET_STATE = "UPDATE outspoken_destinations SET state = ? WHERE id = ?"
+_CLOSE_BREAKER = "UPDATE outspoken_destinations SET failures = 0, open_until = NULL, pause = 0 WHERE id = ?"
 
 _SLICE = 200  # deliveries in one transaction: a few milliseconds
 _IDS_IN_AUDIT = 100

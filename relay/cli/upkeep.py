@@ -82,14 +82,20 @@ def migrate(
     ] = None,
     target: Annotated[str | None, typer.Option("--to", metavar="URL", help="... to this one, which is empty.")] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Nobody is at work there, although it looks so.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print what makes a new one instead, and do nothing.")] = False,
     config: Config = None,
 ) -> None:
     """Make the outbox, or bring it up to date. `relay run` does it too; the engine brings its own tables.
 
+    With --sql: print the SQL that makes a new one of the kind that outbox.url names, for other tools to run: Alembic,
+    Django's migrations, psql, sqlite3. Nothing is connected to.
+
     With --from and --to: copy one database to another, SQLite to PostgreSQL or back, the engine's tables included, and
     compare them. Both programs have to be stopped. If it is killed, the same command goes on where it was.
     """
-    if source is None and target is None:
+    if sql:
+        say(database(config).migration_script([OUTBOX]))
+    elif source is None and target is None:
         _migrate(database(config))
     elif source is None or target is None:
         raise typer.BadParameter("--from and --to go together")

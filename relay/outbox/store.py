@@ -131,6 +131,9 @@ class Database(Protocol):
         Raises SchemaError for one that is newer than this program, or changed by hand; StoreUnavailable.
         """
 
+    def migration_script(self, rooms: Sequence[Room]) -> str:
+        """The SQL that makes all of it where there is nothing yet, for people and for other tools. Asks nobody."""
+
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
         """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
 

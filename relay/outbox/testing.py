@@ -19,11 +19,11 @@ from relay.outbox.producing import Script, Scripts
 from relay.outbox.store import Database
 
 _ADDED = """
-SELECT deliveries.id, deliveries.url, bodies.body, deliveries.method, deliveries.kind,
-       deliveries.content_type, deliveries.headers, deliveries.traceparent, deliveries.schedule,
-       streams.key, streams.on_dead, streams.producer_until, streams.producer
-FROM deliveries LEFT JOIN bodies ON bodies.seq = deliveries.seq LEFT JOIN streams ON streams.id = deliveries.stream_id
-ORDER BY deliveries.seq
+SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, one.headers, one.traceparent,
+       one.schedule, stream.key, stream.on_dead, stream.producer_until, stream.producer
+FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq
+LEFT JOIN outspoken_streams AS stream ON stream.id = one.stream_id
+ORDER BY one.seq
 """
 
 

@@ -245,6 +245,6 @@ def _forget_the_rest(connection: Connection, kept: Retention, now: float) -> Pru
 
 
 def _rest(connection: Connection, kept: Retention, now: float) -> Pruned:
-    audit = connection.execute("SELECT count(*) FROM audit WHERE at <= ?", (now - kept.audit,)).fetchone()[0]
-    keys = connection.execute("SELECT count(*) FROM signing_keys WHERE retires_at <= ?", (now,)).fetchone()[0]
+    audit = connection.execute("SELECT count(*) FROM outspoken_audit WHERE at <= ?", (now - kept.audit,)).fetchone()[0]
+    keys = connection.execute("SELECT count(*) FROM outspoken_signing_keys WHERE retires_at <= ?", (now,)).fetchone()[0]
     return Pruned(audit=audit, keys=keys)

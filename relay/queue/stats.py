@@ -23,7 +23,7 @@ _DESTINATION_STATES = statement("destination_states", __package__)
 _LEFT_ALONE = statement("left_alone", __package__)
 _FULL = statement("full", __package__)
 _ACTS = statement("acts", __package__)
-_LAST_ACT = "SELECT coalesce(max(id), 0) FROM audit"
+_LAST_ACT = "SELECT coalesce(max(id), 0) FROM outspoken_audit"
 
 _ACT_SECONDS = 600.0  # a bulk act goes through its slices in less
 

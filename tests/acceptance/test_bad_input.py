@@ -250,7 +250,7 @@ async def test_what_is_no_audio_is_refused_before_a_job_is_made(
     async with world.session.post("/v1/listen", params=query, data=audio) as response:
         assert response.status == 400
     with closing(sqlite3.connect(world.stage.database)) as connection:
-        assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM outspoken_jobs").fetchone() == (0,)
     assert [path for path in (world.stage.folder / "audio").rglob("*") if path.is_file()] == []
 
 
@@ -303,7 +303,8 @@ async def as_a_job(world: World, audio: bytes) -> dict[str, Any]:
     await world.engine.said(lambda line: line.get("event") == "job.failed" and line.get("job.id") == request_id)
     with closing(sqlite3.connect(world.stage.database)) as connection:
         ((body,),) = connection.execute(
-            "SELECT body FROM bodies JOIN deliveries USING (seq) WHERE id = ? AND kind = 'error'", (request_id,)
+            "SELECT body FROM outspoken_bodies JOIN outspoken_deliveries USING (seq) WHERE id = ? AND kind = 'error'",
+            (request_id,),
         )
     document: dict[str, Any] = json.loads(body)
     return document

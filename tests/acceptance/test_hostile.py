@@ -167,7 +167,7 @@ class Siege:
         return Round(peace, attacked, time.time())
 
     def _queued(self) -> int:
-        count: int = self.ask("SELECT count(*) FROM deliveries")[0][0]
+        count: int = self.ask("SELECT count(*) FROM outspoken_deliveries")[0][0]
         return count
 
     async def queue(self, deliveries: Sequence[NewDelivery]) -> None:
@@ -188,7 +188,7 @@ class Siege:
     def percentiles(self, since: float, until: float) -> dict[int, float]:
         """Seconds from the producer's transaction to the answer, for healthy deliveries begun in that time."""
         took = self.ask(
-            "SELECT started_at - created_at + duration FROM deliveries JOIN attempts USING (seq)"
+            "SELECT started_at - created_at + duration FROM outspoken_deliveries JOIN outspoken_attempts USING (seq)"
             " WHERE id GLOB 'healthy*' AND created_at BETWEEN ? AND ?",
             since,
             until,
@@ -213,19 +213,21 @@ class Siege:
                 ratios.append(attack / max(peace, noise))
                 print(f"healthy p{percent}: {peace * 1e3:.1f} ms undisturbed, {attack * 1e3:.1f} ms under attack")
             assert median(ratios) < 2
-        assert self.ask("SELECT DISTINCT state FROM deliveries WHERE id GLOB 'healthy*'") == [("delivered",)]
-        assert self.ask("SELECT max(attempts) FROM deliveries WHERE id GLOB 'healthy*'") == [(1,)]
+        assert self.ask("SELECT DISTINCT state FROM outspoken_deliveries WHERE id GLOB 'healthy*'") == [("delivered",)]
+        assert self.ask("SELECT max(attempts) FROM outspoken_deliveries WHERE id GLOB 'healthy*'") == [(1,)]
 
     def every_attempt_tells_what_happened(self) -> None:
         for attack in self.attacks:
-            told = self.ask("SELECT outcome FROM deliveries JOIN attempts USING (seq) WHERE url = ?", attack.url)
+            told = self.ask(
+                "SELECT outcome FROM outspoken_deliveries JOIN outspoken_attempts USING (seq) WHERE url = ?", attack.url
+            )
             outcomes = {outcome for (outcome,) in told}
             # On a machine that is busy besides, a handshake may not have its turn within this short timeout.
             assert attack.outcomes <= outcomes <= attack.outcomes | {"connect_timeout"}, attack.name
 
     def failures_were_tried_again_and_then_given_up(self) -> None:
         for attack in self.attacks:
-            ends = set(self.ask("SELECT state, attempts, reason FROM deliveries WHERE url = ?", attack.url))
+            ends = set(self.ask("SELECT state, attempts, reason FROM outspoken_deliveries WHERE url = ?", attack.url))
             if "success" not in attack.outcomes:
                 assert ends == {("dead", ATTEMPTS, "exhausted")}, attack.name
             else:
@@ -308,7 +310,7 @@ async def test_a_healthy_destination_is_served_beside_real_servers_with_a_body_l
             besieged = await stack.enter_async_context(siege(tmp_path, [attacks] * ROUNDS, (nginx_port, express_port)))
             await besieged.run()
             learnt = besieged.ask(
-                "SELECT largest_accepted, smallest_refused FROM destinations WHERE smallest_refused NOT NULL"
+                "SELECT largest_accepted, smallest_refused FROM outspoken_destinations WHERE smallest_refused NOT NULL"
             )
         await besieged.gives_back_what_it_took()
         besieged.nothing_broke()

@@ -127,6 +127,6 @@ def _ids_and_bodies_never_changed(lines: list[Line]) -> None:
 
 def _the_database_agrees(chaos: Chaos) -> None:
     with closing(sqlite3.connect(chaos.stage.database)) as connection:
-        states = dict(connection.execute("SELECT id, state FROM deliveries").fetchall())
+        states = dict(connection.execute("SELECT id, state FROM outspoken_deliveries").fetchall())
     assert chaos.accepted.keys() <= states.keys()
     assert not {id_ for id_, state in states.items() if state in {"dead", "cancelled"}}

@@ -99,11 +99,11 @@ async def test_a_producer_that_is_killed_leaves_a_stream_that_is_delivered_and_c
     await producer.kill()
     assert await conversation.closed() == 1001  # long before the minute is over that it promised to live
     await play.settled(relay, "stream.closed", "s")
-    ((committed,),) = _rows(play, "SELECT position FROM streams")
+    ((committed,),) = _rows(play, "SELECT position FROM outspoken_streams")
     assert numbers(conversation) == list(range(committed))
     await relay.stop()
     assert play.status("s") == StreamStatus(StreamState.CLOSED, None, 0)
-    assert _rows(play, "SELECT count(*) FROM deliveries WHERE state <> 'delivered'") == [(0,)]
+    assert _rows(play, "SELECT count(*) FROM outspoken_deliveries WHERE state <> 'delivered'") == [(0,)]
 
 
 async def test_a_receiver_that_drops_is_known_to_the_producer_and_costs_no_other_stream(play: Play) -> None:
@@ -121,7 +121,7 @@ async def test_a_receiver_that_drops_is_known_to_the_producer_and_costs_no_other
     assert play.receiver.opened.empty()
     left = rows(
         SqliteDatabase(play.stage.database),
-        "SELECT DISTINCT state, reason FROM deliveries WHERE id LIKE 's-%' ORDER BY state",
+        "SELECT DISTINCT state, reason FROM outspoken_deliveries WHERE id LIKE 's-%' ORDER BY state",
     )
     assert [row for row in left if row != ("delivered", None)] in ([], [("dead", "stream_killed")])
 
@@ -135,7 +135,7 @@ async def test_a_relay_that_is_killed_ends_its_streams_although_nobody_is_left_t
     assert await conversation.closed() == 1006
     end = await gone(producer, "s")
     assert (end["state"], end["reason"]) == ("killed", "relay_gone")
-    assert _rows(play, "SELECT state FROM streams") == [("open",)]
+    assert _rows(play, "SELECT state FROM outspoken_streams") == [("open",)]
 
     successor = await play.relay()
     assert (await play.settled(successor, "stream.killed", "s"))["reason"] == "relay_gone"
@@ -200,7 +200,7 @@ async def test_requests_of_a_killed_producer_arrive_in_order_and_its_stream_is_c
         await producer.kill()
         await closed(play.stage.database, "s")
         await relay.stop()
-    ((committed,),) = _rows(play, "SELECT position FROM streams")
+    ((committed,),) = _rows(play, "SELECT position FROM outspoken_streams")
     firsts = [arrival for arrival in came if arrival.number == 1]
     assert [json.loads(arrival.body)["n"] for arrival in firsts] == list(range(committed))
     assert [arrival.id for arrival in came] == sorted((one.id for one in came), key=lambda id_: int(id_[2:]))

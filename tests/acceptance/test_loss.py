@@ -190,7 +190,7 @@ async def _kill_again_and_again(stage: Stage, assassin: Assassin) -> Counter[Mom
 
 async def _all_delivered(database: Path) -> None:
     """Until the last settlement is committed: another process does that, and only the file tells."""
-    question = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
+    question = "SELECT count(*) FROM outspoken_deliveries WHERE state <> 'delivered'"
     async with asyncio.timeout(120):
         with closing(sqlite3.connect(database)) as connection:
             while connection.execute(question).fetchone()[0]:

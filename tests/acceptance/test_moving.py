@@ -33,43 +33,51 @@ RELAY = Path(sys.executable).with_name("relay")
 LARGE = os.urandom(9_000_000)
 EVERY_BYTE = bytes(range(256)) * 50
 # Nothing is written down about these: who is at work, what was applied, and how far a move has come.
-OF_THE_DATABASE = {"migrations", "relays", "moving"}
+OF_THE_DATABASE = {"outspoken_migrations", "outspoken_relays", "outspoken_moving"}
 TABLES = {
-    SqliteDatabase: "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
-    PostgresDatabase: "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace('public')",
+    SqliteDatabase: "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'outspoken_%'",
+    PostgresDatabase: "SELECT 'outspoken_' || relname FROM pg_class WHERE relkind = 'r' "
+    "AND relnamespace = to_regnamespace('outspoken')",
 }
 JOB = """
-INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, state, finished_at, bytes, key_id, duration)
+INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at, state, finished_at, bytes, key_id,
+duration)
 VALUES (?, '{"dialect": "deepgram", "tag": ["\u00e9"]}', '{"size": 3}', 1, 1.5, 2.25, ?, ?, 3, ?, 0.1)
 """
 # More than are copied at a time.
 MULTITUDE = (
-    "INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at) "
+    "INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at) "
     "SELECT one.id || '.' || two.id, one.destination_id, one.url, one.body_bytes, 1.25, one.seq + 0.1 "
-    "FROM deliveries AS one CROSS JOIN deliveries AS two WHERE one.seq <= 40 AND two.seq <= 40",
-    "INSERT INTO bodies SELECT seq, (SELECT body FROM bodies WHERE seq = 1) FROM deliveries WHERE id LIKE '%.%'",
+    "FROM outspoken_deliveries AS one CROSS JOIN outspoken_deliveries AS two WHERE one.seq <= 40 AND two.seq <= 40",
+    "INSERT INTO outspoken_bodies SELECT seq, (SELECT body FROM outspoken_bodies WHERE seq = 1) "
+    "FROM outspoken_deliveries WHERE id LIKE '%.%'",
 )
 PAST = (
-    "UPDATE deliveries SET state = 'delivered', attempts = 1, finished_at = 12.345678901234567 WHERE id LIKE 'd1%'",
-    "UPDATE deliveries SET state = 'dead', attempts = 11, reason = 'exhausted', finished_at = 2e9 WHERE id LIKE 'd2%'",
-    "UPDATE deliveries SET state = 'leased', lease_token = 't', lease_until = 3 WHERE id LIKE 'd3%'",
-    "UPDATE destinations SET state = 'paused', failures = 3, open_until = 1e9, largest_accepted = 5000000000",
-    "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status, excerpt) "
+    "UPDATE outspoken_deliveries "
+    "SET state = 'delivered', attempts = 1, finished_at = 12.345678901234567 WHERE id LIKE 'd1%'",
+    "UPDATE outspoken_deliveries "
+    "SET state = 'dead', attempts = 11, reason = 'exhausted', finished_at = 2e9 WHERE id LIKE 'd2%'",
+    "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 't', lease_until = 3 WHERE id LIKE 'd3%'",
+    "UPDATE outspoken_destinations SET state = 'paused', failures = 3, open_until = 1e9, largest_accepted = 5000000000",
+    "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status, excerpt) "
     "SELECT seq, attempts, 0.1, 0.2, 0.3, 'success', 200, body "
-    "FROM deliveries JOIN bodies USING (seq) WHERE attempts > 0",
-    "INSERT INTO signing_keys (destination_id, key, created_at) VALUES (1, 'whsec_canary', 1), (NULL, 'whsk_x', 2)",
-    "INSERT INTO audit (at, actor, source, act, detail) VALUES (1.5, 'ada', 'cli', 'pause', '{\"a\": [1, null]}')",
-    "INSERT INTO relays (holder, seen_at) VALUES ('long gone', 1)",
-    "INSERT INTO api_keys (id, name, sha256, created_at, max_queued) "
-    "SELECT '0123456789abcdef', 'Ada', value, 1, 5 FROM secrets",
-    "INSERT INTO uploads (id, key_id, filename, extension, size, sha256, duration, channels, created_at) "
+    "FROM outspoken_deliveries JOIN outspoken_bodies USING (seq) WHERE attempts > 0",
+    "INSERT INTO outspoken_signing_keys (destination_id, key, created_at) "
+    "VALUES (1, 'whsec_canary', 1), (NULL, 'whsk_x', 2)",
+    "INSERT INTO outspoken_audit (at, actor, source, act, detail) "
+    "VALUES (1.5, 'ada', 'cli', 'pause', '{\"a\": [1, null]}')",
+    "INSERT INTO outspoken_relays (holder, seen_at) VALUES ('long gone', 1)",
+    "INSERT INTO outspoken_api_keys (id, name, sha256, created_at, max_queued) "
+    "SELECT '0123456789abcdef', 'Ada', value, 1, 5 FROM outspoken_secrets",
+    "INSERT INTO outspoken_uploads (id, key_id, filename, extension, size, sha256, duration, channels, created_at) "
     "VALUES ('u', '', 'a b.wav', 'wav', 1, 'x', 0.25, 2, 3)",
-    "INSERT INTO jobs (id, request, media, has_audio, created_at, due_at) VALUES ('gone', '{}', '{}', 1, 1, 1)",
-    "INSERT INTO results (seq, ended_at, result) "
-    "SELECT seq, 7, '{\"text\": \"\u6771\"}' FROM jobs WHERE state = 'done'",
-    "DELETE FROM jobs WHERE id = 'gone'",
-    "DELETE FROM bodies WHERE seq IN (SELECT seq FROM deliveries WHERE id = 'last')",
-    "DELETE FROM deliveries WHERE id = 'last'",
+    "INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at) "
+    "VALUES ('gone', '{}', '{}', 1, 1, 1)",
+    "INSERT INTO outspoken_results (seq, ended_at, result) "
+    "SELECT seq, 7, '{\"text\": \"\u6771\"}' FROM outspoken_jobs WHERE state = 'done'",
+    "DELETE FROM outspoken_jobs WHERE id = 'gone'",
+    "DELETE FROM outspoken_bodies WHERE seq IN (SELECT seq FROM outspoken_deliveries WHERE id = 'last')",
+    "DELETE FROM outspoken_deliveries WHERE id = 'last'",
 )
 
 
@@ -106,7 +114,10 @@ def all_rows(database: Database) -> dict[str, list[dict[str, Any]]]:
     def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
         names = {name for (name,) in connection.execute(TABLES[type(database)]).fetchall()} - OF_THE_DATABASE
         found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in sorted(names)}
-        return {name: sorted((dict(row) for row in table), key=_in_order) for name, table in found.items()}
+        return {
+            name.removeprefix("outspoken_"): sorted((dict(row) for row in table), key=_in_order)
+            for name, table in found.items()
+        }
 
     return reading(database, dump)
 
@@ -218,15 +229,15 @@ def test_a_database_that_is_half_there_cannot_be_used(pair: tuple[Database, Data
 def test_what_comes_afterwards_goes_on_where_it_was(pair: tuple[Database, Database]) -> None:
     source, target = pair
     move(source, target, lambda _: None, anyway=True)
-    ((last,),) = rows(source, "SELECT max(seq) FROM deliveries")
+    ((last,),) = rows(source, "SELECT max(seq) FROM outspoken_deliveries")
     put(target, new("next"), new("more", stream=Stream("another")))
     rows(target, JOB, "next", "queued", None, "K")
-    assert rows(target, "SELECT seq FROM deliveries WHERE id = 'next'") == [
+    assert rows(target, "SELECT seq FROM outspoken_deliveries WHERE id = 'next'") == [
         (last + 2,)
     ]  # one was given out and forgotten
-    assert rows(target, "SELECT seq FROM jobs WHERE id = 'next'") == [(6,)]
-    assert rows(target, "SELECT queued FROM queues WHERE key_id = 'K'") == [(2,)]
-    assert rows(target, "SELECT id FROM streams WHERE key = 'another'")[0][0] > 2
+    assert rows(target, "SELECT seq FROM outspoken_jobs WHERE id = 'next'") == [(6,)]
+    assert rows(target, "SELECT queued FROM outspoken_queues WHERE key_id = 'K'") == [(2,)]
+    assert rows(target, "SELECT id FROM outspoken_streams WHERE key = 'another'")[0][0] > 2
 
 
 def test_there_and_back_again_is_the_same(
@@ -246,7 +257,7 @@ def test_there_and_back_again_is_the_same(
 
 def test_the_command_shows_on_a_terminal_how_far_it_is_and_may_be_killed(pair: tuple[Database, Database]) -> None:
     source, target = pair
-    rows(source, "UPDATE deliveries SET lease_until = 1 WHERE state = 'leased'")
+    rows(source, "UPDATE outspoken_deliveries SET lease_until = 1 WHERE state = 'leased'")
     command = [str(RELAY), "migrate", "--from", source.url, "--to", target.url]
     terminal, its_end = pty.openpty()
     with subprocess.Popen(command, stderr=its_end, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}) as process:
@@ -270,7 +281,9 @@ def test_the_command_shows_on_a_terminal_how_far_it_is_and_may_be_killed(pair: t
 def test_a_source_that_changed_meanwhile_is_noticed(pair: tuple[Database, Database]) -> None:
     source, target = pair
     killed_after(30, source, target)
-    writing(source, lambda connection: connection.execute("UPDATE bodies SET body = ? WHERE seq = 1", (b"x",)))
+    writing(
+        source, lambda connection: connection.execute("UPDATE outspoken_bodies SET body = ? WHERE seq = 1", (b"x",))
+    )
     command = [str(RELAY), "migrate", "--from", source.url, "--to", target.url, "--anyway"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 5
@@ -289,4 +302,4 @@ def test_the_readmes_commands_move_an_installation(
     command = ["bash", "-e", "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=90, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert rows(target, "SELECT id FROM deliveries ORDER BY seq") == [("d1",), ("d2",), ("d3",)]
+    assert rows(target, "SELECT id FROM outspoken_deliveries ORDER BY seq") == [("d1",), ("d2",), ("d3",)]

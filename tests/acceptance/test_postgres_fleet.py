@@ -79,11 +79,11 @@ class Fleet:
 
     async def know_each_other(self) -> None:
         """Until each has checked in when all had been there for a second: they write that down, and say nothing."""
-        all_there = "SELECT max(seen_at) FROM relays HAVING count(*) = 4"
+        all_there = "SELECT max(seen_at) FROM outspoken_relays HAVING count(*) = 4"
         async with asyncio.timeout(30):
             while not (found := await self.ask(all_there)):
                 await asyncio.sleep(0.05)
-            again = f"SELECT 1 FROM relays HAVING min(seen_at) > {found[0][0]} + 1"
+            again = f"SELECT 1 FROM outspoken_relays HAVING min(seen_at) > {found[0][0]} + 1"
             while not await self.ask(again):
                 await asyncio.sleep(0.05)
 
@@ -142,7 +142,7 @@ async def test_four_relays_share_what_two_producers_add_and_one_that_is_killed_i
     await four.ended(DELIVERIES)
     shares = sorted(len(relay.ended) for relay in four.relays)
     assert crowd.seen.total() == len(crowd.seen) == DELIVERIES
-    assert await four.ask("SELECT count(*), count(DISTINCT seq) FROM attempts") == [(DELIVERIES, DELIVERIES)]
+    assert await four.ask("SELECT count(*), count(DISTINCT seq) FROM outspoken_attempts") == [(DELIVERIES, DELIVERIES)]
     assert max(crowd.busiest.values()) <= CAP
     mean = DELIVERIES / RELAYS
     assert mean - shares[0] <= 0.2 * mean, shares
@@ -202,7 +202,7 @@ async def test_the_socket_of_a_stream_belongs_to_one_relay_and_never_moves(
     conversations = [await receiver.next() for _ in keys]
     for conversation in conversations:
         assert await conversation.heard(5) == [str(number) for number in range(5)]
-    holders = await four.ask("SELECT holder, count(*) FROM streams GROUP BY holder")
+    holders = await four.ask("SELECT holder, count(*) FROM outspoken_streams GROUP BY holder")
     await four.relays.pop().kill()
     await writer.run(partial(_end, keys))
     codes = Counter([await conversation.closed() for conversation in conversations])
@@ -271,7 +271,9 @@ async def test_relays_whose_clocks_are_minutes_apart_send_nothing_early_and_sign
     stage = Stage(tmp_path, port, outbox__url=database.url, relay__port=0, relay__retry__delay=delay)
     writer = database.writer()
     stack.push_async_callback(writer.close)
-    await writer.run(lambda c: c.execute("INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)", (KEY,)))
+    await writer.run(
+        lambda c: c.execute("INSERT INTO outspoken_signing_keys (key, created_at) VALUES (?, 1.0)", (KEY,))
+    )
     relays = []
     for offset in ("+5m", "-5m", "+0"):
         process = await Process.start("relay", "run", env=stage.env | _at(offset))

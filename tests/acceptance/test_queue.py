@@ -74,10 +74,12 @@ async def test_queued_jobs_survive_a_kill_and_all_finish(
     engine = await stage.engine()
     processes.push_async_callback(engine.stop)
     with closing(sqlite3.connect(f"file:{stage.database}?mode=ro", uri=True)) as database:
-        (waiting,) = database.execute("SELECT count(*) FROM jobs WHERE state IN ('queued', 'leased')").fetchone()
+        (waiting,) = database.execute(
+            "SELECT count(*) FROM outspoken_jobs WHERE state IN ('queued', 'leased')"
+        ).fetchone()
         await engine.said(lambda _: len(ended(engine)) >= waiting)
-        assert {id_ for (id_,) in database.execute("SELECT id FROM jobs WHERE state = 'done'")} == ids
-        assert {id_ for (id_,) in database.execute("SELECT id FROM deliveries")} == ids
+        assert {id_ for (id_,) in database.execute("SELECT id FROM outspoken_jobs WHERE state = 'done'")} == ids
+        assert {id_ for (id_,) in database.execute("SELECT id FROM outspoken_deliveries")} == ids
     assert len(ids) == QUEUED
 
 

@@ -69,7 +69,7 @@ class Troupe:
     async def _check_ins(self, count: int, since: float) -> list[tuple[Any, ...]]:
         """The names of so many that checked in: they write that down, and say nothing."""
         async with asyncio.timeout(30):
-            while len(rows := self.ask("SELECT holder FROM relays WHERE seen_at > ?", since)) < count:
+            while len(rows := self.ask("SELECT holder FROM outspoken_relays WHERE seen_at > ?", since)) < count:
                 await asyncio.sleep(0.02)
         return rows
 
@@ -119,7 +119,7 @@ async def test_four_relays_share_the_work_without_delivering_twice_or_beyond_a_c
 
         assert len(receiver.seen) == 4000
         assert set(receiver.seen.values()) == {1}
-        assert four.ask("SELECT count(*), count(DISTINCT seq) FROM attempts") == [(4000, 4000)]
+        assert four.ask("SELECT count(*), count(DISTINCT seq) FROM outspoken_attempts") == [(4000, 4000)]
         shares = [_finished(process) for process in four.relays]
         assert sum(shares) == 4000
         assert min(shares) > 0
@@ -135,17 +135,17 @@ async def test_what_a_killed_relay_held_goes_on_elsewhere_once_its_leases_end(tm
         await killed.until(lambda: len(killed.ended) > 200)  # by now it claims ahead of what it sends
         await killed.kill()
         killed_at = time.monotonic()
-        its = ("SELECT id FROM deliveries WHERE state = 'leased' AND lease_token LIKE ?", f"{four.first}.%")
+        its = ("SELECT id FROM outspoken_deliveries WHERE state = 'leased' AND lease_token LIKE ?", f"{four.first}.%")
         orphans = [id_ for (id_,) in four.ask(*its)]
         await four.settled(orphans, survivors)
         taken_over_in = time.monotonic() - killed_at
-        left = [id_ for (id_,) in four.ask("SELECT id FROM deliveries WHERE state <> 'delivered'")]
+        left = [id_ for (id_,) in four.ask("SELECT id FROM outspoken_deliveries WHERE state <> 'delivered'")]
         await four.settled(left, survivors)
 
         assert orphans
         assert taken_over_in < 2 * LEASE
         assert len(receiver.seen) == 4000
-        assert four.ask("SELECT DISTINCT state FROM deliveries") == [("delivered",)]
+        assert four.ask("SELECT DISTINCT state FROM outspoken_deliveries") == [("delivered",)]
 
 
 def _finished(process: Process) -> int:

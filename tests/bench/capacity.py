@@ -94,7 +94,9 @@ async def _commit(url: str, number: int, until: float, notify: bool) -> int:
     done = 0
     while time.monotonic() < until:
         async with connection.transaction():
-            await connection.execute("INSERT INTO relays (holder, seen_at) VALUES ($1, 0)", f"{number}.{done}")
+            await connection.execute(
+                "INSERT INTO outspoken.relays (holder, seen_at) VALUES ($1, 0)", f"{number}.{done}"
+            )
             if notify:
                 await connection.execute(_NOTIFY)
         done += 1

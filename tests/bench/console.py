@@ -23,12 +23,12 @@ from tests.bench.stand import Result, Scale
 _VISITS = 5
 _TOKEN = "the-token-of-the-benchmark"
 _TROUBLES = """
-UPDATE deliveries SET state = 'dead', reason = 'exhausted' WHERE seq % 50 = 0;
-UPDATE attempts SET outcome = 'http_5xx', status = 503 WHERE seq % 50 = 0;
-UPDATE deliveries SET state = 'pending', finished_at = NULL, reason = NULL, due_at = due_at + 86400
-WHERE seq > (SELECT max(seq) * 0.98 FROM deliveries);
-UPDATE destinations SET state = 'paused' WHERE id % 20 = 1;
-UPDATE destinations SET failures = 9 WHERE id % 20 = 2;
+UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted' WHERE seq % 50 = 0;
+UPDATE outspoken_attempts SET outcome = 'http_5xx', status = 503 WHERE seq % 50 = 0;
+UPDATE outspoken_deliveries SET state = 'pending', finished_at = NULL, reason = NULL, due_at = due_at + 86400
+WHERE seq > (SELECT max(seq) * 0.98 FROM outspoken_deliveries);
+UPDATE outspoken_destinations SET state = 'paused' WHERE id % 20 = 1;
+UPDATE outspoken_destinations SET failures = 9 WHERE id % 20 = 2;
 """
 
 
@@ -46,8 +46,8 @@ def console(scale: Scale) -> Result:
 
 def _pages(path: Path) -> Iterator[str]:
     with closing(sqlite3.connect(path)) as connection:
-        (id_,) = connection.execute("SELECT id FROM deliveries WHERE state = 'dead' LIMIT 1").fetchone()
-        (origin,) = connection.execute("SELECT origin FROM destinations WHERE id = 1").fetchone()
+        (id_,) = connection.execute("SELECT id FROM outspoken_deliveries WHERE state = 'dead' LIMIT 1").fetchone()
+        (origin,) = connection.execute("SELECT origin FROM outspoken_destinations WHERE id = 1").fetchone()
     yield from ("/", "/destinations", "/audit", f"/deliveries/{id_}", f"/destination?origin={quote(origin)}")
     for query in ("", "state=dead", "state=pending", "state=delivered", "state=cancelled", "outcome=dns", "since=1h"):
         yield f"/deliveries?{query}"

@@ -138,7 +138,9 @@ def _served(running: Running, audio: bytes) -> float:
     with running.reader() as watch, running.connect() as connection:
         began = time.perf_counter()
         request_id = running.submit(connection, audio)
-        while not watch.execute("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ?)", (request_id,)).fetchone()[0]:
+        while not watch.execute(
+            "SELECT EXISTS (SELECT 1 FROM outspoken_deliveries WHERE id = ?)", (request_id,)
+        ).fetchone()[0]:
             time.sleep(_POLL_SECONDS)
         return time.perf_counter() - began
 
@@ -167,5 +169,5 @@ def _timed(running: Running, connection: http.client.HTTPConnection, audio: byte
 
 def _two_jobs_run(running: Running) -> None:
     with running.reader() as connection:
-        (leased,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'leased'").fetchone()
+        (leased,) = connection.execute("SELECT count(*) FROM outspoken_jobs WHERE state = 'leased'").fetchone()
     assert leased == 2, f"{leased} jobs ran, not two: the numbers mean nothing"

@@ -18,8 +18,8 @@ DESTINATIONS = 10
 EVERY = 0.02  # seconds: one delivery for each destination, in one transaction
 
 _TOOK = """
-SELECT attempts.started_at - deliveries.created_at + attempts.duration
-FROM deliveries JOIN attempts USING (seq) WHERE deliveries.url <> ?
+SELECT outspoken_attempts.started_at - outspoken_deliveries.created_at + outspoken_attempts.duration
+FROM outspoken_deliveries JOIN outspoken_attempts USING (seq) WHERE outspoken_deliveries.url <> ?
 """
 
 

@@ -22,7 +22,7 @@ from tests.bench.stand import Result, Scale
 _SUBMITTED_AT_ONCE = 16
 _POLL_SECONDS = 0.05
 
-_UNFINISHED = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state IN ('queued', 'leased'))"
+_UNFINISHED = "SELECT EXISTS (SELECT 1 FROM outspoken_jobs WHERE state IN ('queued', 'leased'))"
 
 
 def restart(scale: Scale) -> Result:
@@ -72,5 +72,7 @@ async def _worked_off(stage: Stage, engine: Process) -> None:
 def _finished(stage: Stage) -> set[str]:
     """The jobs that succeeded and whose delivery is in the outbox."""
     with closing(sqlite3.connect(f"file:{stage.database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT id FROM jobs JOIN deliveries USING (id) WHERE jobs.state = 'done'")
+        rows = connection.execute(
+            "SELECT id FROM outspoken_jobs JOIN outspoken_deliveries USING (id) WHERE outspoken_jobs.state = 'done'"
+        )
         return {id_ for (id_,) in rows.fetchall()}

@@ -100,7 +100,7 @@ def new_outbox(copy_of: Path | None = None, *, signed: bool = True) -> Iterator[
         if signed:
             with closing(outbox.connect(path)) as connection:
                 connection.execute(
-                    "INSERT INTO signing_keys (destination_id, key, created_at) VALUES (NULL, ?, 0)", (_KEY,)
+                    "INSERT INTO outspoken_signing_keys (destination_id, key, created_at) VALUES (NULL, ?, 0)", (_KEY,)
                 )
         yield path
 
@@ -116,19 +116,20 @@ def fill(path: Path, urls: Sequence[str], load: Load) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-_DESTINATION = "INSERT INTO destinations (origin) VALUES (?)"
+_DESTINATION = "INSERT INTO outspoken_destinations (origin) VALUES (?)"
 _DELIVERIES = """
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
-INSERT INTO deliveries
+INSERT INTO outspoken_deliveries
     (id, destination_id, url, body_bytes, created_at, due_at, state, attempts, finished_at)
-SELECT printf('%036d', n), destinations.id, destinations.origin || '/callback', 100, :then, :then, :state,
+SELECT printf('%036d', n), outspoken_destinations.id, outspoken_destinations.origin || '/callback', 100, :then, :then,
+:state,
        :state = 'delivered', CASE WHEN :state = 'delivered' THEN :then END
-FROM numbers JOIN destinations ON destinations.id = 1 + n % :destinations
+FROM numbers JOIN outspoken_destinations ON outspoken_destinations.id = 1 + n % :destinations
 """
-_BODIES = "INSERT INTO bodies (seq, body) SELECT seq, randomblob(100) FROM deliveries"
+_BODIES = "INSERT INTO outspoken_bodies (seq, body) SELECT seq, randomblob(100) FROM outspoken_deliveries"
 _ATTEMPTS = """
-INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status)
-SELECT seq, 1, due_at, 0.001, 0.01, 'success', 204 FROM deliveries WHERE state = 'delivered'
+INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status)
+SELECT seq, 1, due_at, 0.001, 0.01, 'success', 204 FROM outspoken_deliveries WHERE state = 'delivered'
 """
 
 
@@ -206,7 +207,7 @@ def wait_until_drained(path: Path, process: subprocess.Popen[bytes], beyond: int
     """The time at which nothing was pending or leased any more, for destinations with an id above `beyond`. A relay
     that ends before that fails the measurement."""
     question = " OR ".join(
-        f"EXISTS (SELECT 1 FROM deliveries WHERE state = '{state}' AND destination_id > {beyond})"
+        f"EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = '{state}' AND destination_id > {beyond})"
         for state in ("pending", "leased")
     )
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
@@ -222,7 +223,8 @@ def drain(path: Path, port: int, count: int, *, beyond: int = 0, **settings: obj
     with relay(path, port, **settings) as process:
         ended = wait_until_drained(path, process, beyond)
     first = (
-        "SELECT min(started_at) FROM attempts JOIN deliveries USING (seq) WHERE started_at > ? AND destination_id > ?"
+        "SELECT min(started_at) FROM outspoken_attempts JOIN outspoken_deliveries USING (seq) "
+        "WHERE started_at > ? AND destination_id > ?"
     )
     with closing(sqlite3.connect(path)) as connection:
         started: float = connection.execute(first, (began, beyond)).fetchone()[0]

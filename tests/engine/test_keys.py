@@ -37,7 +37,9 @@ def test_the_id_is_public_and_the_secret_is_not(database: Database) -> None:
     prefix, key_id, secret = key.split("_")
     assert (prefix, key_id, len(secret)) == ("osk", listed.id, 64)
     with database.reading() as connection:
-        ((*texts, sha256),) = connection.execute("SELECT id, name, created_at, sha256 FROM api_keys").fetchall()
+        ((*texts, sha256),) = connection.execute(
+            "SELECT id, name, created_at, sha256 FROM outspoken_api_keys"
+        ).fetchall()
     assert texts == [listed.id, "alice", listed.created_at]
     assert sha256 == hashlib.sha256(key.encode()).digest()
 

@@ -248,12 +248,14 @@ def _operate(database: Database) -> None:
 
 def _at_rest(stage: Stage, observed: Observed) -> bool:
     """All that may be attempted was, the metrics have heard of it, and the outbox was counted since."""
-    still = "SELECT count(*) FROM deliveries WHERE state = 'leased' OR (state = 'pending' AND destination_id IN"
-    still += " (SELECT id FROM destinations WHERE state = 'active' AND open_until IS NULL))"
+    still = (
+        "SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased' OR (state = 'pending' AND destination_id IN"
+    )
+    still += " (SELECT id FROM outspoken_destinations WHERE state = 'active' AND open_until IS NULL))"
     ((waiting,),) = rows(observed.database, still)
-    ((attempts, last),) = rows(observed.database, "SELECT count(*), max(started_at + duration) FROM attempts")
+    ((attempts, last),) = rows(observed.database, "SELECT count(*), max(started_at + duration) FROM outspoken_attempts")
     observed.samples = read(fetch(stage.metrics_url))
-    ((dead,),) = rows(observed.database, "SELECT count(*) FROM deliveries WHERE state = 'dead'")
+    ((dead,),) = rows(observed.database, "SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead'")
     counted = observed.count("relay_outbox_stats_timestamp_seconds") > last
     counted &= observed.count("relay_outbox_deliveries", state="dead") == dead  # those expire without an attempt
     return not waiting and counted and observed.total("relay_delivery_attempts_total") == attempts

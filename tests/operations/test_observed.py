@@ -48,12 +48,12 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_attempts_are_counted_as_they_stand_in_the_outbox(observed: Observed, outcome: Outcome) -> None:
-    ((attempts,),) = observed.of_outbox(f"SELECT count(*) FROM attempts WHERE outcome = '{outcome.value}'")
+    ((attempts,),) = observed.of_outbox(f"SELECT count(*) FROM outspoken_attempts WHERE outcome = '{outcome.value}'")
     assert observed.count("relay_delivery_attempts_total", outcome=outcome.value) == attempts
 
 
 def test_most_that_can_go_wrong_did(observed: Observed) -> None:
-    happened = {outcome for (outcome,) in observed.of_outbox("SELECT DISTINCT outcome FROM attempts")}
+    happened = {outcome for (outcome,) in observed.of_outbox("SELECT DISTINCT outcome FROM outspoken_attempts")}
     assert happened >= {
         *("success", "http_3xx", "http_4xx", "http_410", "http_413", "http_429", "http_5xx"),
         *("blocked", "connect", "tls", "read_timeout", "reset", "protocol"),
@@ -62,7 +62,8 @@ def test_most_that_can_go_wrong_did(observed: Observed) -> None:
 
 def test_deliveries_end_as_they_stand_in_the_outbox(observed: Observed) -> None:
     ended = observed.of_outbox(
-        "SELECT state, coalesce(reason, 'none'), count(*) FROM deliveries WHERE finished_at IS NOT NULL GROUP BY 1, 2"
+        "SELECT state, coalesce(reason, 'none'), count(*) FROM outspoken_deliveries "
+        "WHERE finished_at IS NOT NULL GROUP BY 1, 2"
     )
     for state, reason, count in ended:
         why = "operator" if state == "cancelled" else reason
@@ -73,7 +74,7 @@ def test_deliveries_end_as_they_stand_in_the_outbox(observed: Observed) -> None:
         *("exhausted", "gone", "forbidden_destination", "expired", "stream_killed")
     }
     assert observed.count("relay_deliveries_finished_total", result="cancelled", reason="operator") == 1
-    ((replayed,),) = observed.of_outbox("SELECT count(*) FROM deliveries WHERE scheduled_from IS NOT NULL")
+    ((replayed,),) = observed.of_outbox("SELECT count(*) FROM outspoken_deliveries WHERE scheduled_from IS NOT NULL")
     everything = sum(count for _, _, count in ended)
     assert observed.total("relay_deliveries_finished_total") == everything + replayed
     assert replayed == observed.count("relay_replays_total", source="cli") == 2
@@ -83,7 +84,7 @@ def test_what_came_in_is_counted_by_kind(observed: Observed) -> None:
     # What stood there before the relay was started is no intake that it saw.
     for kind in Kind:
         ((came,),) = observed.of_outbox(
-            f"SELECT count(*) FROM deliveries WHERE kind = '{kind.value}' AND id NOT LIKE '0-lost'"
+            f"SELECT count(*) FROM outspoken_deliveries WHERE kind = '{kind.value}' AND id NOT LIKE '0-lost'"
             " AND id NOT LIKE '11-%' AND id NOT LIKE '12-%'"
         )
         assert observed.count("relay_deliveries_enqueued_total", kind=kind.value) == came
@@ -92,7 +93,7 @@ def test_what_came_in_is_counted_by_kind(observed: Observed) -> None:
 def test_the_gauges_are_what_the_outbox_holds_at_rest(observed: Observed) -> None:
     ((dead, leased, pending),) = observed.of_outbox(
         "SELECT count(*) FILTER (WHERE state = 'dead'), count(*) FILTER (WHERE state = 'leased'),"
-        " count(*) FILTER (WHERE state = 'pending') FROM deliveries"
+        " count(*) FILTER (WHERE state = 'pending') FROM outspoken_deliveries"
     )
     assert observed.count("relay_outbox_deliveries", state="dead") == dead
     assert observed.count("relay_outbox_deliveries", state="in_flight") == leased == 0
@@ -101,31 +102,37 @@ def test_the_gauges_are_what_the_outbox_holds_at_rest(observed: Observed) -> Non
     assert observed.count("relay_outbox_deliveries", state="ready") == 0
     assert observed.count("relay_outbox_oldest_due_age_seconds", held_by="relay") == 0
     standing = (
-        "SELECT iif(state = 'active' AND open_until IS NOT NULL, 'open', state), count(*) FROM destinations GROUP BY 1"
+        "SELECT iif(state = 'active' AND open_until IS NOT NULL, 'open', state), count(*) "
+        "FROM outspoken_destinations GROUP BY 1"
     )
     for state, count in observed.of_outbox(standing):
         assert observed.count("relay_destinations", state=state) == count
 
 
 def test_every_attempt_has_its_lag_its_duration_and_its_body(observed: Observed) -> None:
-    ((attempts, lag, took),) = observed.of_outbox("SELECT count(*), sum(lag), sum(duration) FROM attempts")
+    ((attempts, lag, took),) = observed.of_outbox("SELECT count(*), sum(lag), sum(duration) FROM outspoken_attempts")
     assert observed.total("relay_delivery_pickup_lag_seconds_count") == attempts
     assert observed.total("relay_delivery_pickup_lag_seconds_sum") == pytest.approx(lag)
     assert observed.total("relay_delivery_attempt_duration_seconds_count") == attempts
     assert observed.total("relay_delivery_attempt_duration_seconds_sum") == pytest.approx(took)
     assert observed.count("relay_delivery_request_body_bytes_count") == attempts
-    ((sent,),) = observed.of_outbox("SELECT sum(body_bytes) FROM attempts JOIN deliveries USING (seq)")
+    ((sent,),) = observed.of_outbox(
+        "SELECT sum(body_bytes) FROM outspoken_attempts JOIN outspoken_deliveries USING (seq)"
+    )
     assert observed.count("relay_delivery_request_body_bytes_sum") == sent
 
 
 def test_a_claim_of_a_relay_that_died_was_taken_over(observed: Observed) -> None:
     assert observed.count("relay_leases_expired_total") == 1
-    assert observed.of_outbox("SELECT state, lapses FROM deliveries WHERE id = '0-lost'") == [("delivered", 1)]
+    assert observed.of_outbox("SELECT state, lapses FROM outspoken_deliveries WHERE id = '0-lost'") == [
+        ("delivered", 1)
+    ]
 
 
 def test_what_waited_for_a_paused_destination_is_no_lateness_of_ours(observed: Observed) -> None:
     ((waited,),) = observed.of_outbox(
-        "SELECT count(*) FROM attempts JOIN deliveries USING (seq) WHERE deliveries.id LIKE '11-%'"
+        "SELECT count(*) FROM outspoken_attempts JOIN outspoken_deliveries USING (seq) "
+        "WHERE outspoken_deliveries.id LIKE '11-%'"
     )
     assert waited == 5
     assert observed.count("relay_delivery_pickup_lag_seconds_count", held_by="destination") >= waited

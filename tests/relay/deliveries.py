@@ -74,7 +74,7 @@ def put(database: Database, *deliveries: NewDelivery, due_at: float | None = Non
         for delivery in deliveries:
             outbox.add(connection, delivery)
             if due_at is not None:
-                connection.execute("UPDATE deliveries SET due_at = ? WHERE id = ?", (due_at, delivery.id))
+                connection.execute("UPDATE outspoken_deliveries SET due_at = ? WHERE id = ?", (due_at, delivery.id))
         _route_all(database, connection)
 
     writing(database, add)
@@ -98,7 +98,7 @@ def rows(database: Database, sql: str, *values: object) -> list[Any]:
 
 def states(database: Database) -> dict[str, str]:
     """Where each delivery stands, in the order in which they were added."""
-    return dict(rows(database, "SELECT id, state FROM deliveries ORDER BY seq"))
+    return dict(rows(database, "SELECT id, state FROM outspoken_deliveries ORDER BY seq"))
 
 
 def claimed(id_: str = "d1", **fields: Any) -> Delivery:

@@ -9,28 +9,28 @@ SELECT 'PostgreSQL ' || current_setting('server_version')
 -- looked for apart: by the index that knows the state where that has less to offer than the key. In the order of the
 -- key, with a limit, a few dead letters of long ago would be sought through all that was delivered since.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM deliveries
+    SELECT seq FROM outspoken_deliveries AS deliveries
     WHERE (CAST(:state AS text) IS NULL OR state = :state) AND seq >= :floor AND seq < :older
 ), chosen AS (
-    SELECT deliveries.seq FROM looked JOIN deliveries ON deliveries.seq = looked.seq
+    SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
            OR deliveries.origin = :destination
-           OR deliveries.destination_id = (SELECT id FROM destinations WHERE origin = :destination))
+           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
       AND (CAST(:outcome AS text) IS NULL OR :outcome = (
-            SELECT outcome FROM attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
+            SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq DESC LIMIT :limit
 )
 SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.origin, deliveries.origin) AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status
 FROM chosen
-JOIN deliveries ON deliveries.seq = chosen.seq
-LEFT JOIN destinations ON destinations.id = deliveries.destination_id
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
+LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN LATERAL (
-    SELECT number, outcome, status FROM attempts WHERE attempts.seq = chosen.seq ORDER BY number DESC LIMIT 1
+    SELECT number, outcome, status FROM outspoken_attempts AS attempts WHERE attempts.seq = chosen.seq ORDER BY number DESC LIMIT 1
 ) AS last ON true
 ORDER BY deliveries.seq DESC
 
@@ -38,10 +38,10 @@ ORDER BY deliveries.seq DESC
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
 -- state, or by the key where none does. No row: it may look to the end.
 WITH known AS MATERIALIZED (
-    SELECT seq FROM deliveries
+    SELECT seq FROM outspoken_deliveries
     WHERE :state IN ('pending', 'leased', 'dead') AND state = :state AND seq >= :floor AND seq < :older
 ), others AS (
-    SELECT seq FROM deliveries
+    SELECT seq FROM outspoken_deliveries
     WHERE coalesce(CAST(:state AS text), 'delivered') IN ('delivered', 'cancelled') AND seq >= :floor AND seq < :older
     ORDER BY seq DESC LIMIT :effort
 )
@@ -54,20 +54,20 @@ ORDER BY seq DESC LIMIT 1 OFFSET CAST(:effort AS bigint) - 1
 -- commit: one below the last may be under way still. So the last thousand count as new until they are older, and stand
 -- in the mark, whatever their state.
 WITH last AS (
-    SELECT greatest(coalesce(max(seq), 0) - 1000, 0) AS seq FROM deliveries
+    SELECT greatest(coalesce(max(seq), 0) - 1000, 0) AS seq FROM outspoken_deliveries
 )
 SELECT coalesce(json_agg(json_build_array(seq, tried)), '[]') AS mark,
-       (SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT :limit) AS waiting)
+       (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' LIMIT :limit) AS waiting)
            >= CAST(:limit AS bigint) AS crowded,
-       (SELECT coalesce(max(id), 0) FROM audit WHERE act = 'delivery.replay') AS replay,
+       (SELECT coalesce(max(id), 0) FROM outspoken_audit WHERE act = 'delivery.replay') AS replay,
        (SELECT seq FROM last) AS high_water
 FROM (
-    SELECT seq, attempts + lapses AS tried FROM deliveries WHERE state = 'leased'
+    SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries WHERE state = 'leased'
     UNION
-    SELECT * FROM (SELECT seq, attempts + lapses FROM deliveries
+    SELECT * FROM (SELECT seq, attempts + lapses FROM outspoken_deliveries
                    WHERE state = 'pending' ORDER BY due_at LIMIT :limit) AS waiting
     UNION
-    SELECT seq, attempts + lapses FROM deliveries WHERE seq > (SELECT seq FROM last)
+    SELECT seq, attempts + lapses FROM outspoken_deliveries WHERE seq > (SELECT seq FROM last)
 ) AS watched
 
 -- tail --
@@ -78,18 +78,18 @@ WITH marked AS MATERIALIZED (
     FROM json_array_elements(CAST(:mark AS json))
 ), fresh AS (
     SELECT attempts.seq, attempts.number
-    FROM marked JOIN attempts ON attempts.seq = marked.seq AND attempts.number > marked.number
+    FROM marked JOIN outspoken_attempts AS attempts ON attempts.seq = marked.seq AND attempts.number > marked.number
     UNION ALL
-    SELECT seq, number FROM attempts
+    SELECT seq, number FROM outspoken_attempts AS attempts
     WHERE seq > :high_water AND NOT EXISTS (SELECT 1 FROM marked WHERE marked.seq = attempts.seq)
 )
 SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deliveries.reason,
        attempts.number, attempts.started_at, attempts.lag, attempts.duration, attempts.outcome, attempts.status,
        attempts.detail
 FROM fresh
-JOIN attempts ON attempts.seq = fresh.seq AND attempts.number = fresh.number
-JOIN deliveries ON deliveries.seq = attempts.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
+JOIN outspoken_attempts AS attempts ON attempts.seq = fresh.seq AND attempts.number = fresh.number
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 WHERE (CAST(:outcome AS text) IS NULL OR attempts.outcome = :outcome)
   AND (CAST(:destination AS text) IS NULL OR destinations.origin = :destination)
 ORDER BY attempts.started_at
@@ -99,61 +99,61 @@ ORDER BY attempts.started_at
 -- late. Bounded, however much waits: each arm looks at :effort index entries.
 WITH tried (seq, number) AS (
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses FROM deliveries
+        SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries
         WHERE state = 'pending' AND destination_id = :destination_id AND due_at IS NOT NULL
         ORDER BY due_at DESC LIMIT :effort) AS waiting
     WHERE attempts + lapses > 0
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, destination_id FROM deliveries
+        SELECT seq, attempts, lapses, destination_id FROM outspoken_deliveries AS deliveries
         WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort) AS given_up
     WHERE destination_id = :destination_id AND attempts + lapses > 0
 )
-SELECT attempts.started_at, attempts.outcome, attempts.status, attempts.detail, attempts.answer_headers,
+SELECT last.started_at, last.outcome, last.status, last.detail, last.answer_headers,
        deliveries.id, deliveries.body_bytes
 FROM tried
-JOIN deliveries ON deliveries.seq = tried.seq
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = tried.seq
 CROSS JOIN LATERAL (
-    SELECT * FROM attempts WHERE attempts.seq = tried.seq ORDER BY number DESC LIMIT 1
-) AS attempts
-ORDER BY attempts.started_at DESC LIMIT :limit
+    SELECT * FROM outspoken_attempts AS attempts WHERE attempts.seq = tried.seq ORDER BY number DESC LIMIT 1
+) AS last
+ORDER BY last.started_at DESC LIMIT :limit
 
 -- retried --
 -- How many of what waits was tried before, by destination. Retries are due last: the last :effort of the queue will do.
 SELECT destinations.origin, count(*) AS retried
-FROM (SELECT destination_id, attempts FROM deliveries
+FROM (SELECT destination_id, attempts FROM outspoken_deliveries
       WHERE state = 'pending' AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
-JOIN destinations ON destinations.id = waiting.destination_id
+JOIN outspoken_destinations AS destinations ON destinations.id = waiting.destination_id
 WHERE waiting.attempts > 0 GROUP BY destinations.id
 
 -- destination --
 -- A destination that is about to be changed: a relay that writes of it, or another operator, waits until it is.
-SELECT id, state FROM destinations WHERE origin = :origin FOR NO KEY UPDATE
+SELECT id, state FROM outspoken_destinations WHERE origin = :origin FOR NO KEY UPDATE
 
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. No limit is -1.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM deliveries WHERE state = :state AND seq >= :floor AND seq < :older
+    SELECT seq FROM outspoken_deliveries AS deliveries WHERE state = :state AND seq >= :floor AND seq < :older
 ), chosen AS (
-    SELECT deliveries.seq FROM looked JOIN deliveries ON deliveries.seq = looked.seq
+    SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
            OR deliveries.origin = :destination
-           OR deliveries.destination_id = (SELECT id FROM destinations WHERE origin = :destination))
+           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
       AND (CAST(:outcome AS text) IS NULL OR :outcome = (
-            SELECT outcome FROM attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
+            SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT nullif(CAST(:limit AS bigint), -1)
 )
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, coalesce(destinations.origin, deliveries.origin) AS destination,
        coalesce(destinations.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
+       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM chosen
-JOIN deliveries ON deliveries.seq = chosen.seq
-LEFT JOIN destinations ON destinations.id = deliveries.destination_id
-LEFT JOIN streams ON streams.id = deliveries.stream_id
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
+LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- named --
@@ -161,18 +161,18 @@ ORDER BY deliveries.seq
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, coalesce(destinations.origin, deliveries.origin) AS destination,
        coalesce(destinations.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
+       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM json_array_elements_text(CAST(:ids AS json)) AS wanted
-JOIN deliveries ON deliveries.id = wanted.value
-LEFT JOIN destinations ON destinations.id = deliveries.destination_id
-LEFT JOIN streams ON streams.id = deliveries.stream_id
+JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
+LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- lock_streams --
 -- The streams of some deliveries, a JSON array of seqs, before any of those is touched: nothing joins a stream, and
 -- nothing of it ends, until the act is committed. In one order, always, so that two acts do not wait for each other.
-SELECT id FROM streams
-WHERE id IN (SELECT stream_id FROM deliveries
+SELECT id FROM outspoken_streams
+WHERE id IN (SELECT stream_id FROM outspoken_deliveries
              WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))))
 ORDER BY id FOR NO KEY UPDATE
 
@@ -180,33 +180,40 @@ ORDER BY id FOR NO KEY UPDATE
 -- Once more from the start of the schedule. Attempts become lapses, so that the next attempt's number is a fresh one.
 -- Of a stream it waits its turn (due_at NULL); without its body, in a killed stream or of a WebSocket, it stays what it
 -- is. What another has in hand is left to it. The stream was locked by the statement before.
-UPDATE deliveries
+UPDATE outspoken_deliveries AS deliveries
 SET state = 'pending', due_at = CASE WHEN stream_id IS NULL THEN CAST(:due_at AS double precision) END,
     lapses = lapses + attempts, attempts = 0, scheduled_from = :due_at, pointer = 0, finished_at = NULL, reason = NULL
-WHERE seq = (SELECT seq FROM deliveries WHERE seq = :seq AND state IN ('delivered', 'dead', 'cancelled')
+WHERE seq = (SELECT seq FROM outspoken_deliveries AS deliveries WHERE seq = :seq AND state IN ('delivered', 'dead', 'cancelled')
              FOR NO KEY UPDATE SKIP LOCKED)
-  AND EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = :seq)
-  AND NOT EXISTS (SELECT 1 FROM streams WHERE streams.id = deliveries.stream_id
+  AND EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = :seq)
+  AND NOT EXISTS (SELECT 1 FROM outspoken_streams AS streams WHERE streams.id = deliveries.stream_id
                   AND (streams.state = 'killed' OR streams.transport = 'ws'))
 RETURNING stream_id
 
 -- release_stream --
 -- The first of a stream may go, unless one of it is already on its way. A second call changes nothing. Messages of a
 -- WebSocket are never due: whoever holds the socket reads them.
-UPDATE deliveries SET due_at = :due_at
-WHERE seq = (SELECT seq FROM deliveries WHERE stream_id = :stream_id AND state IN ('pending', 'leased')
+UPDATE outspoken_deliveries SET due_at = :due_at
+WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE stream_id = :stream_id AND state IN ('pending', 'leased')
              ORDER BY position LIMIT 1)
-  AND due_at IS NULL AND NOT EXISTS (SELECT 1 FROM streams WHERE streams.id = :stream_id AND transport = 'ws')
-  AND NOT EXISTS (SELECT 1 FROM deliveries AS other
+  AND due_at IS NULL AND NOT EXISTS (SELECT 1 FROM outspoken_streams AS streams WHERE streams.id = :stream_id AND transport = 'ws')
+  AND NOT EXISTS (SELECT 1 FROM outspoken_deliveries AS other
                   WHERE other.stream_id = :stream_id AND other.state IN ('pending', 'leased')
                     AND other.due_at IS NOT NULL)
 
 -- cancel --
 -- What a relay has just claimed, or another has in hand, is left to it. The stream was locked by the statement before.
-UPDATE deliveries SET state = 'cancelled', finished_at = :now
-WHERE seq = (SELECT seq FROM deliveries WHERE seq = :seq AND state = 'pending' FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = :now
+WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE seq = :seq AND state = 'pending' FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING stream_id
 
 -- lock_keys --
 -- One change of keys at a time: two that do not see each other could retire the last one of a scope between them.
-LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE
+LOCK TABLE outspoken_signing_keys IN SHARE ROW EXCLUSIVE MODE
+
+-- rights --
+-- What this session's role may not do, and a relay or an engine has to.
+SELECT relname, may FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace,
+     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS needed (may, place)
+WHERE nspname = 'outspoken' AND relkind = 'r' AND NOT has_table_privilege(pg_class.oid, may)
+ORDER BY place, relname

@@ -8,92 +8,92 @@ SELECT 'SQLite ' || sqlite_version()
 -- status --
 -- How things stand, in one row. Every number comes from a partial index.
 SELECT
-    (SELECT count(*) FROM deliveries WHERE state = 'pending' AND due_at <= :now) AS ready,
-    (SELECT count(*) FROM deliveries WHERE state = 'pending' AND due_at > :now) AS scheduled,
-    (SELECT count(*) FROM deliveries WHERE state = 'pending' AND due_at IS NULL) AS in_line,
-    (SELECT count(*) FROM deliveries WHERE state = 'leased') AS in_flight,
-    (SELECT count(*) FROM deliveries WHERE state = 'dead') AS dead,
-    (SELECT min(due_at) FROM deliveries WHERE state = 'pending') AS oldest_due_at,
-    (SELECT count(*) FROM deliveries WHERE state = 'dead' AND finished_at >= :midnight) AS dead_today,
-    (SELECT count(*) FROM relays WHERE seen_at >= :seen_since) AS relays,
-    (SELECT max(seen_at) FROM relays) AS relay_seen_at
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND due_at <= :now) AS ready,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND due_at > :now) AS scheduled,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND due_at IS NULL) AS in_line,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased') AS in_flight,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead') AS dead,
+    (SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending') AS oldest_due_at,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead' AND finished_at >= :midnight) AS dead_today,
+    (SELECT count(*) FROM outspoken_relays WHERE seen_at >= :seen_since) AS relays,
+    (SELECT max(seen_at) FROM outspoken_relays) AS relay_seen_at
 
 -- delivered_since --
 -- No index knows when a delivery ended, so this reads all that is kept: for whoever can wait.
-SELECT count(*) FROM deliveries WHERE state = 'delivered' AND finished_at >= :since
+SELECT count(*) FROM outspoken_deliveries WHERE state = 'delivered' AND finished_at >= :since
 
 -- destinations --
 -- Destinations with what waits for them: one partial index entry for each waiting delivery.
 SELECT id, origin, state, failures, open_until, largest_accepted, smallest_refused,
-       (SELECT count(*) FROM deliveries
+       (SELECT count(*) FROM outspoken_deliveries AS deliveries
         WHERE deliveries.state = 'pending' AND destination_id = destinations.id) AS waiting,
-       (SELECT count(*) FROM deliveries
+       (SELECT count(*) FROM outspoken_deliveries AS deliveries
         WHERE deliveries.state = 'pending' AND destination_id = destinations.id AND due_at <= :now) AS ready,
-       (SELECT min(due_at) FROM deliveries
+       (SELECT min(due_at) FROM outspoken_deliveries AS deliveries
         WHERE deliveries.state = 'pending' AND destination_id = destinations.id) AS oldest_due_at,
-       (SELECT count(*) FROM deliveries
+       (SELECT count(*) FROM outspoken_deliveries AS deliveries
         WHERE deliveries.state = 'leased' AND destination_id = destinations.id) AS in_flight
-FROM destinations ORDER BY ready DESC, id
+FROM outspoken_destinations AS destinations ORDER BY ready DESC, id
 
 -- attempts_since --
 -- Every attempt since a moment, for figures by destination.
 SELECT destinations.origin AS destination, attempts.outcome, attempts.status, attempts.duration, attempts.lag
-FROM attempts
-JOIN deliveries ON deliveries.seq = attempts.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
+FROM outspoken_attempts AS attempts
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 WHERE attempts.started_at >= :since
 
 -- list --
 -- The newest first, between a floor and a cursor. Filters that are NULL let everything through. Only one arm of
 -- `looked` is ever walked: the one of the index that knows the state.
 WITH looked (seq) AS (
-    SELECT seq FROM deliveries INDEXED BY deliveries_due
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due
     WHERE :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older
     UNION ALL
-    SELECT seq FROM deliveries INDEXED BY deliveries_leased
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_leased
     WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older
     UNION ALL
-    SELECT seq FROM deliveries INDEXED BY deliveries_dead
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
     WHERE :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older
     UNION ALL
-    SELECT seq FROM deliveries
+    SELECT seq FROM outspoken_deliveries AS deliveries
     WHERE (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
 ), chosen (seq) AS (
-    SELECT deliveries.seq FROM looked CROSS JOIN deliveries ON deliveries.seq = looked.seq
+    SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (:state IS NULL OR deliveries.state = :state)
       AND (:destination IS NULL
-           OR deliveries.destination_id = (SELECT id FROM destinations WHERE origin = :destination))
+           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)
       AND (:outcome IS NULL OR :outcome = (
-            SELECT outcome FROM attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
+            SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq DESC LIMIT :limit
 )
 SELECT deliveries.seq, deliveries.id, deliveries.state, destinations.origin AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status
 FROM chosen
-JOIN deliveries ON deliveries.seq = chosen.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
-LEFT JOIN attempts AS last ON last.seq = deliveries.seq
-     AND last.number = (SELECT max(number) FROM attempts WHERE attempts.seq = deliveries.seq)
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_attempts AS last ON last.seq = deliveries.seq
+     AND last.number = (SELECT max(number) FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq)
 ORDER BY deliveries.seq DESC
 
 -- reach --
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
 -- state (a partial index needs the literal), or by the key where none does. No row: it may look to the end.
 SELECT seq FROM (
-    SELECT * FROM (SELECT seq FROM deliveries INDEXED BY deliveries_due
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_due
                    WHERE :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older)
     UNION ALL
-    SELECT * FROM (SELECT seq FROM deliveries INDEXED BY deliveries_leased
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_leased
                    WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older)
     UNION ALL
-    SELECT * FROM (SELECT seq FROM deliveries INDEXED BY deliveries_dead
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_dead
                    WHERE :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older)
     UNION ALL
-    SELECT * FROM (SELECT seq FROM deliveries
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries
                    WHERE (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
                    ORDER BY seq DESC LIMIT :effort)
 ) ORDER BY seq DESC LIMIT 1 OFFSET :effort - 1
@@ -105,16 +105,16 @@ SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.or
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
        streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(destinations.state, 'active') AS destination_state, destinations.open_until,
-       EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body_kept
-FROM deliveries
-LEFT JOIN destinations ON destinations.id = deliveries.destination_id
-LEFT JOIN streams ON streams.id = deliveries.stream_id
+       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body_kept
+FROM outspoken_deliveries AS deliveries
+LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 WHERE deliveries.id = :id
 
 -- history --
 -- All attempts of one delivery.
 SELECT number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers, excerpt
-FROM attempts WHERE seq = :seq ORDER BY number
+FROM outspoken_attempts WHERE seq = :seq ORDER BY number
 
 -- recent_attempts --
 -- The newest attempts, oldest of them first. What is joined is joined after the choice, which reads all attempts.
@@ -122,29 +122,30 @@ SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deli
        attempts.number, attempts.started_at, attempts.lag, attempts.duration, attempts.outcome, attempts.status,
        attempts.detail
 FROM (
-    SELECT seq, number FROM attempts
+    SELECT seq, number FROM outspoken_attempts AS attempts
     WHERE (CAST(:outcome AS text) IS NULL OR outcome = :outcome)
       AND (CAST(:destination AS text) IS NULL OR :destination = (
-            SELECT destinations.origin FROM deliveries JOIN destinations ON destinations.id = destination_id
+            SELECT destinations.origin FROM outspoken_deliveries AS deliveries
+            JOIN outspoken_destinations AS destinations ON destinations.id = destination_id
             WHERE deliveries.seq = attempts.seq))
     ORDER BY started_at DESC LIMIT :limit
 ) AS newest
-JOIN attempts ON attempts.seq = newest.seq AND attempts.number = newest.number
-JOIN deliveries ON deliveries.seq = newest.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
+JOIN outspoken_attempts AS attempts ON attempts.seq = newest.seq AND attempts.number = newest.number
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = newest.seq
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 ORDER BY attempts.started_at
 
 -- tail_mark --
 -- What can have an attempt next: what waits (the soonest first) or is being attempted, and how many it has had. Then
 -- what tells of a gap: whether as many wait as were asked for, and the last replay.
 SELECT json_group_array(json_array(seq, tried)) AS mark,
-       (SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT :limit)) >= :limit AS crowded,
-       (SELECT coalesce(max(id), 0) FROM audit WHERE act = 'delivery.replay') AS replay,
-       (SELECT coalesce(max(seq), 0) FROM deliveries) AS high_water
+       (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' LIMIT :limit)) >= :limit AS crowded,
+       (SELECT coalesce(max(id), 0) FROM outspoken_audit WHERE act = 'delivery.replay') AS replay,
+       (SELECT coalesce(max(seq), 0) FROM outspoken_deliveries) AS high_water
 FROM (
-    SELECT seq, attempts + lapses AS tried FROM deliveries WHERE state = 'leased'
+    SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries WHERE state = 'leased'
     UNION ALL
-    SELECT * FROM (SELECT seq, attempts + lapses AS tried FROM deliveries
+    SELECT * FROM (SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries
                    WHERE state = 'pending' ORDER BY due_at LIMIT :limit)
 )
 
@@ -154,18 +155,18 @@ FROM (
 WITH marked (seq, number) AS (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:mark)
 ), fresh (seq, number) AS (
-    SELECT attempts.seq, attempts.number FROM marked CROSS JOIN attempts
+    SELECT attempts.seq, attempts.number FROM marked CROSS JOIN outspoken_attempts AS attempts
     WHERE attempts.seq = marked.seq AND attempts.number > marked.number
     UNION ALL
-    SELECT seq, number FROM attempts WHERE seq > :high_water
+    SELECT seq, number FROM outspoken_attempts AS attempts WHERE seq > :high_water
 )
 SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deliveries.reason,
        attempts.number, attempts.started_at, attempts.lag, attempts.duration, attempts.outcome, attempts.status,
        attempts.detail
 FROM fresh
-JOIN attempts ON attempts.seq = fresh.seq AND attempts.number = fresh.number
-JOIN deliveries ON deliveries.seq = attempts.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
+JOIN outspoken_attempts AS attempts ON attempts.seq = fresh.seq AND attempts.number = fresh.number
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 WHERE (:outcome IS NULL OR attempts.outcome = :outcome)
   AND (:destination IS NULL OR destinations.origin = :destination)
 ORDER BY attempts.started_at
@@ -175,63 +176,63 @@ ORDER BY attempts.started_at
 -- late. Bounded, however much waits: each arm looks at :effort index entries.
 WITH tried (seq, number) AS (
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses FROM deliveries INDEXED BY deliveries_due
+        SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due
         WHERE state = 'pending' AND destination_id = :destination_id ORDER BY due_at DESC LIMIT :effort)
     WHERE attempts + lapses > 0
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, destination_id FROM deliveries INDEXED BY deliveries_dead
+        SELECT seq, attempts, lapses, destination_id FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
         WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort)
     WHERE destination_id = :destination_id AND attempts + lapses > 0
 )
 SELECT attempts.started_at, attempts.outcome, attempts.status, attempts.detail, attempts.answer_headers,
        deliveries.id, deliveries.body_bytes
 FROM tried
-JOIN deliveries ON deliveries.seq = tried.seq
-JOIN attempts ON attempts.seq = tried.seq
-     AND attempts.number = (SELECT max(number) FROM attempts WHERE attempts.seq = tried.seq)
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = tried.seq
+JOIN outspoken_attempts AS attempts ON attempts.seq = tried.seq
+     AND attempts.number = (SELECT max(number) FROM outspoken_attempts AS attempts WHERE attempts.seq = tried.seq)
 ORDER BY attempts.started_at DESC LIMIT :limit
 
 -- retried --
 -- How many of what waits was tried before, by destination. Retries are due last: the last :effort of the queue will do.
 SELECT destinations.origin, count(*) AS retried
-FROM (SELECT destination_id, attempts FROM deliveries INDEXED BY deliveries_next
+FROM (SELECT destination_id, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_next
       WHERE state = 'pending' ORDER BY due_at DESC LIMIT :effort) AS waiting
-JOIN destinations ON destinations.id = waiting.destination_id
+JOIN outspoken_destinations AS destinations ON destinations.id = waiting.destination_id
 WHERE waiting.attempts > 0 GROUP BY destinations.id
 
 -- destination --
 -- A destination that is about to be changed. SQLite has one writer at a time: there is nothing to lock.
-SELECT id, state FROM destinations WHERE origin = :origin
+SELECT id, state FROM outspoken_destinations WHERE origin = :origin
 
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. Only one arm of `looked` is walked.
 WITH looked (seq) AS (
-    SELECT seq FROM deliveries INDEXED BY deliveries_due WHERE :state = 'pending' AND state = 'pending'
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due WHERE :state = 'pending' AND state = 'pending'
     UNION ALL
-    SELECT seq FROM deliveries INDEXED BY deliveries_dead WHERE :state = 'dead' AND state = 'dead'
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead WHERE :state = 'dead' AND state = 'dead'
     UNION ALL
-    SELECT seq FROM deliveries
+    SELECT seq FROM outspoken_deliveries AS deliveries
     WHERE :state NOT IN ('pending', 'dead') AND state = :state AND seq >= :floor AND seq < :older
 ), chosen (seq) AS (
-    SELECT deliveries.seq FROM looked CROSS JOIN deliveries ON deliveries.seq = looked.seq
+    SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (:destination IS NULL
-           OR deliveries.destination_id = (SELECT id FROM destinations WHERE origin = :destination))
+           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)
       AND (:outcome IS NULL OR :outcome = (
-            SELECT outcome FROM attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
+            SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT :limit
 )
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
        destinations.state AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
+       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM chosen
-JOIN deliveries ON deliveries.seq = chosen.seq
-JOIN destinations ON destinations.id = deliveries.destination_id
-LEFT JOIN streams ON streams.id = deliveries.stream_id
+JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- named --
@@ -239,50 +240,51 @@ ORDER BY deliveries.seq
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
        destinations.state AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = deliveries.seq) AS body
+       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM json_each(:ids) AS wanted
-JOIN deliveries ON deliveries.id = wanted.value
-JOIN destinations ON destinations.id = deliveries.destination_id
-LEFT JOIN streams ON streams.id = deliveries.stream_id
+JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
+JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- lock_streams --
 -- The streams of some deliveries, a JSON array of seqs. SQLite has one writer at a time: there is nothing to lock.
-SELECT stream_id FROM deliveries WHERE seq IN (SELECT value FROM json_each(:seqs)) AND stream_id IS NOT NULL
+SELECT stream_id FROM outspoken_deliveries WHERE seq IN (SELECT value FROM json_each(:seqs)) AND stream_id IS NOT NULL
 
 -- replay --
 -- Once more from the start of the schedule. Attempts become lapses, so that the next attempt's number is a fresh one.
 -- Of a stream it waits its turn (due_at NULL); without its body, in a killed stream or of a WebSocket, it stays what it is.
-UPDATE deliveries
+UPDATE outspoken_deliveries AS deliveries
 SET state = 'pending', due_at = CASE WHEN stream_id IS NULL THEN :due_at END, lapses = lapses + attempts, attempts = 0,
     scheduled_from = :due_at, pointer = 0, finished_at = NULL, reason = NULL
 WHERE seq = :seq AND state IN ('delivered', 'dead', 'cancelled')
-  AND EXISTS (SELECT 1 FROM bodies WHERE bodies.seq = :seq)
-  AND NOT EXISTS (SELECT 1 FROM streams WHERE streams.id = deliveries.stream_id
+  AND EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = :seq)
+  AND NOT EXISTS (SELECT 1 FROM outspoken_streams AS streams WHERE streams.id = deliveries.stream_id
                   AND (streams.state = 'killed' OR streams.transport = 'ws'))
 RETURNING stream_id
 
 -- release_stream --
 -- The first of a stream may go, unless one of it is already on its way. A second call changes nothing. Messages of a
 -- WebSocket are never due: whoever holds the socket reads them.
-UPDATE deliveries SET due_at = :due_at
-WHERE seq = (SELECT seq FROM deliveries WHERE stream_id = :stream_id AND state IN ('pending', 'leased')
+UPDATE outspoken_deliveries SET due_at = :due_at
+WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE stream_id = :stream_id AND state IN ('pending', 'leased')
              ORDER BY position LIMIT 1)
-  AND due_at IS NULL AND NOT EXISTS (SELECT 1 FROM streams WHERE streams.id = :stream_id AND transport = 'ws')
-  AND NOT EXISTS (SELECT 1 FROM deliveries AS other INDEXED BY deliveries_stream
+  AND due_at IS NULL AND NOT EXISTS (SELECT 1 FROM outspoken_streams AS streams WHERE streams.id = :stream_id AND transport = 'ws')
+  AND NOT EXISTS (SELECT 1 FROM outspoken_deliveries AS other INDEXED BY outspoken_deliveries_stream
                   WHERE other.stream_id = :stream_id AND other.state IN ('pending', 'leased')
                     AND other.due_at IS NOT NULL)
 
 -- cancel --
 -- Nobody is to get this result; one that is on its way just now is not called back.
-UPDATE deliveries SET state = 'cancelled', finished_at = :now WHERE seq = :seq AND state = 'pending'
+UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = :now WHERE seq = :seq AND state = 'pending'
 RETURNING stream_id
 
 -- keys --
 -- Every signing key, those that were retired included.
 SELECT signing_keys.id, destinations.origin AS destination, signing_keys.key, signing_keys.created_at,
        signing_keys.retires_at
-FROM signing_keys LEFT JOIN destinations ON destinations.id = signing_keys.destination_id
+FROM outspoken_signing_keys AS signing_keys
+LEFT JOIN outspoken_destinations AS destinations ON destinations.id = signing_keys.destination_id
 ORDER BY signing_keys.id
 
 -- lock_keys --
@@ -291,4 +293,4 @@ SELECT 1
 
 -- retire_key --
 -- From a moment on this key signs no more.
-UPDATE signing_keys SET retires_at = :at WHERE id = :id AND (retires_at IS NULL OR retires_at > :at)
+UPDATE outspoken_signing_keys SET retires_at = :at WHERE id = :id AND (retires_at IS NULL OR retires_at > :at)

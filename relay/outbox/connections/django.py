@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from relay.outbox.connections.adapter import Begin, SyncAdapter, Transaction
 from relay.outbox.errors import InvalidDelivery
-from relay.outbox.postgres.placeholders import pyformat
+from relay.outbox.postgres.placeholders import named, pyformat
 from relay.outbox.producing import POSTGRES, SQLITE, Brought, Scripts
 from relay.outbox.sqlite.notifications import notify
 
@@ -45,5 +45,5 @@ class Django(SyncAdapter):
 
     def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
         with self._connection.cursor() as cursor:
-            cursor.execute(pyformat(sql if self.scripts is POSTGRES else str(sql)), dict(values))
+            cursor.execute(pyformat(sql) if self.scripts is POSTGRES else named(str(sql)), dict(values))
             return cursor.rowcount, cursor.fetchall() if cursor.description else []

@@ -16,7 +16,17 @@ from relay.outbox.moving import progress
 from relay.outbox.moving.postgres import PostgresDialect
 from relay.outbox.moving.progress import MoveProgress
 from relay.outbox.moving.sqlite import SqliteDialect
-from relay.outbox.moving.tables import Dialect, Row, Table, TableReader, in_order, insertion, quoted, require_room
+from relay.outbox.moving.tables import (
+    Dialect,
+    Row,
+    Table,
+    TableReader,
+    in_order,
+    insertion,
+    place,
+    quoted,
+    require_room,
+)
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
 
@@ -150,7 +160,7 @@ class _Move:
     def _require_empty(self, connection: Connection) -> None:
         for table in self._tables:
             if table.name in _MADE_BY_MIGRATIONS:
-                connection.execute(f"DELETE FROM {quoted(table.name)}")  # noqa: S608
+                connection.execute(f"DELETE FROM {place(table.name)}")  # noqa: S608
             elif self._reading_there(connection, table).count():
                 raise MoveRefused(f"{self._target.name}: there are {table.name} in it already: name an empty database")
 
@@ -222,7 +232,7 @@ def _signs(connection: Connection, tables: Iterable[Table], now: float) -> Itera
         for column, (seconds, words) in _SIGNS_OF_WORK.items():
             if column not in table.columns:
                 continue
-            sql = f"SELECT count(*) FROM {quoted(table.name)} WHERE {quoted(column)} > ?"  # noqa: S608
+            sql = f"SELECT count(*) FROM {place(table.name)} WHERE {quoted(column)} > ?"  # noqa: S608
             count = connection.execute(sql, (now - seconds,)).fetchone()[0]
             if count:
                 yield f"{count} {table.name} {words}"
@@ -230,7 +240,7 @@ def _signs(connection: Connection, tables: Iterable[Table], now: float) -> Itera
 
 def _fingerprint(connection: Connection) -> str:
     """Tells one outbox from another, and nothing else."""
-    secret: Any = connection.execute("SELECT value FROM secrets WHERE name = 'pointer'").fetchone()[0]
+    secret: Any = connection.execute("SELECT value FROM outspoken_secrets WHERE name = 'pointer'").fetchone()[0]
     return hashlib.sha256(b"move " + bytes(secret)).hexdigest()
 
 

@@ -1,11 +1,11 @@
-"""A PostgreSQL database, as far as it is in the current schema, as the source or the target of a move."""
+"""The outbox's schema of a PostgreSQL database, as the source or the target of a move."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from relay.outbox.moving.tables import Table, quoted
+from relay.outbox.moving.tables import Table, place, quoted
 from relay.outbox.postgres.routing import route
 from relay.outbox.store import Connection
 
@@ -17,23 +17,26 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 _COLUMNS = """
 SELECT pg_class.relname, attname, format_type(atttypid, NULL)
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-WHERE relkind = 'r' AND relnamespace = CAST(current_schema() AS regnamespace) ORDER BY relname, attnum
+WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken')
+ORDER BY relname, attnum
 """
 _KEYS = """
 SELECT relname, attname
 FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid, unnest(conkey) WITH ORDINALITY AS part (number, place)
 JOIN pg_attribute ON attnum = number
-WHERE attrelid = conrelid AND contype = 'p' AND relnamespace = CAST(current_schema() AS regnamespace) ORDER BY place
+WHERE attrelid = conrelid AND contype = 'p'
+  AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken')
+ORDER BY place
 """
 _REFERENCES = """
 SELECT one.relname, other.relname
 FROM pg_constraint JOIN pg_class AS one ON one.oid = conrelid JOIN pg_class AS other ON other.oid = confrelid
-WHERE contype = 'f' AND one.relnamespace = CAST(current_schema() AS regnamespace)
+WHERE contype = 'f' AND one.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken')
 """
 _SEQUENCES = """
-SELECT relname, attname, pg_get_serial_sequence(quote_ident(relname), attname)
+SELECT relname, attname, pg_get_serial_sequence(format('outspoken.%I', relname), attname)
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attidentity <> ''
-WHERE relkind = 'r' AND relnamespace = CAST(current_schema() AS regnamespace) ORDER BY relname
+WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken') ORDER BY relname
 """
 _LAST_NUMBER = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
 _SET_NUMBER = """
@@ -44,7 +47,7 @@ FROM (SELECT greatest(max({column}), CAST(? AS bigint)) AS number FROM {table}) 
 
 @dataclass(frozen=True, slots=True)
 class PostgresDialect:
-    """The database that a connection leads to, as far as it is in the current schema."""
+    """The outbox's schema of the database that a connection leads to."""
 
     insertion_clause: str = "OVERRIDING SYSTEM VALUE"
     keeps_nul: bool = False
@@ -70,7 +73,7 @@ class PostgresDialect:
 
     def lock(self, connection: Connection, tables: Iterable[Table]) -> None:
         """Others may read them still. What no relay has routed is routed first: elsewhere nothing is unrouted."""
-        connection.execute(f"LOCK TABLE {quoted(*(table.name for table in tables))} IN SHARE MODE")
+        connection.execute(f"LOCK TABLE {', '.join(place(table.name) for table in tables)} IN SHARE MODE")
         while route(connection):
             pass
 
@@ -97,16 +100,16 @@ class PostgresDialect:
     def set_numbers(self, connection: Connection, numbers: Mapping[str, int]) -> None:
         """Rows that came with their numbers have not moved the sequences."""
         for table, column, sequence in connection.execute(_SEQUENCES):
-            sql = _SET_NUMBER.format(sequence=sequence, column=quoted(column), table=quoted(table))
+            sql = _SET_NUMBER.format(sequence=sequence, column=quoted(column), table=place(table))
             connection.execute(sql, (numbers.get(table, 0),))
 
     def disable_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
         """All but those of foreign keys, which are checked all the same."""
         for table in tables:
-            connection.execute(f"ALTER TABLE {quoted(table.name)} DISABLE TRIGGER USER")
+            connection.execute(f"ALTER TABLE {place(table.name)} DISABLE TRIGGER USER")
         return {}
 
     def enable_triggers(self, connection: Connection, tables: Iterable[Table], kept: Mapping[str, str]) -> None:
         del kept
         for table in tables:
-            connection.execute(f"ALTER TABLE {quoted(table.name)} ENABLE TRIGGER USER")
+            connection.execute(f"ALTER TABLE {place(table.name)} ENABLE TRIGGER USER")

@@ -12,13 +12,16 @@ from relay.outbox.moving.tables import Table
 from relay.outbox.store import Connection
 
 TABLE = "moving"
-_MAKE = "CREATE TABLE moving (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)"
-_SAY = "INSERT INTO moving (name, value) VALUES (?, ?)"
+_MAKE = "CREATE TABLE outspoken_moving (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)"
+_SAY = "INSERT INTO outspoken_moving (name, value) VALUES (?, ?)"
 _MORE = f"{_SAY} ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-_ALL = "SELECT name, value FROM moving"
-_FORGET = "DROP TABLE moving"
-_CLOSE = "INSERT INTO migrations (room, number, name, sha256, applied_at) VALUES ('outbox', ?, 'unfinished', '', 0)"
-_OPEN = "DELETE FROM migrations WHERE room = 'outbox' AND number = ?"
+_ALL = "SELECT name, value FROM outspoken_moving"
+_FORGET = "DROP TABLE outspoken_moving"
+_CLOSE = (
+    "INSERT INTO outspoken_migrations (room, number, name, sha256, applied_at) "
+    "VALUES ('outbox', ?, 'unfinished', '', 0)"
+)
+_OPEN = "DELETE FROM outspoken_migrations WHERE room = 'outbox' AND number = ?"
 
 
 @dataclass(frozen=True, slots=True)

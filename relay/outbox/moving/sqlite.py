@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.outbox.moving.tables import Table
+from relay.outbox.moving.tables import PREFIX, Table
 from relay.outbox.sqlite.liveness import living
 from relay.outbox.store import Connection
 
-_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'outspoken\\_%' ESCAPE '\\'"
 _COLUMNS = "SELECT name, lower(type), pk FROM pragma_table_info(?)"
 _REFERENCES = 'SELECT "table" FROM pragma_foreign_key_list(?)'
-_TRIGGERS = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
-_NUMBERED = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
+_TRIGGERS = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name LIKE 'outspoken\\_%' ESCAPE '\\'"
+_NUMBERED = f"{_TABLES} AND sql LIKE '%AUTOINCREMENT%'"
 _NUMBERS = "SELECT name, seq FROM sqlite_sequence"
 
 
@@ -32,7 +32,7 @@ class SqliteDialect:
         return living(self.path)
 
     def tables(self, connection: Connection) -> tuple[Table, ...]:
-        """All but SQLite's own."""
+        """Ours, whatever else is in the file."""
         names = [name for (name,) in connection.execute(_TABLES).fetchall()]
         return tuple(_table(connection, name) for name in names)
 
@@ -54,15 +54,17 @@ class SqliteDialect:
     def numbers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
         """Those of tables with AUTOINCREMENT."""
         names = {table.name for table in tables}
-        return {name: number for name, number in connection.execute(_NUMBERS).fetchall() if name in names}
+        numbers = ((name.removeprefix(PREFIX), number) for name, number in connection.execute(_NUMBERS).fetchall())
+        return {name: number for name, number in numbers if name in names}
 
     def set_numbers(self, connection: Connection, numbers: Mapping[str, int]) -> None:
         """An INSERT has seen to the largest that is there."""
         known = dict(connection.execute(_NUMBERS).fetchall())
         for (name,) in connection.execute(_NUMBERED).fetchall():
-            if numbers.get(name, 0) > known.get(name, 0):
+            number = numbers.get(name.removeprefix(PREFIX), 0)
+            if number > known.get(name, 0):
                 connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
-                connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, numbers[name]))
+                connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, number))
 
     def disable_triggers(self, connection: Connection, tables: Iterable[Table]) -> dict[str, str]:
         """SQLite can only drop them; returns the statements that made them."""
@@ -82,5 +84,10 @@ class SqliteDialect:
 def _table(connection: Connection, name: str) -> Table:
     columns = connection.execute(_COLUMNS, (name,)).fetchall()
     key = sorted((place, column) for column, _, place in columns if place)
-    refers_to = frozenset(other for (other,) in connection.execute(_REFERENCES, (name,)).fetchall())
-    return Table(name, {column: kind for column, kind, _ in columns}, tuple(column for _, column in key), refers_to)
+    others = frozenset(other.removeprefix(PREFIX) for (other,) in connection.execute(_REFERENCES, (name,)).fetchall())
+    return Table(
+        name.removeprefix(PREFIX),
+        {column: kind for column, kind, _ in columns},
+        tuple(column for _, column in key),
+        others,
+    )

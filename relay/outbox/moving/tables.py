@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from relay.outbox.errors import MoveRefused
 from relay.outbox.store import Connection
 
+PREFIX = "outspoken_"
 _MOST_ROWS = 1000
 _MOST_BYTES = 8 * 1024 * 1024
 
@@ -18,7 +19,8 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: the type of each column by its name, the columns of its key, and the tables that it refers to."""
+    """One table, by its name without what all of ours begin with: the type of each column by its name, the columns of
+    its key, and the tables that it refers to."""
 
     name: str
     columns: Mapping[str, str]
@@ -96,10 +98,15 @@ def quoted(*names: str) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
+def place(table: str) -> str:
+    """A table as statements call it."""
+    return PREFIX + table
+
+
 def insertion(table: Table, clause: str = "") -> str:
     """Fills a table; `clause` stands before the values."""
     marks = ", ".join("?" * len(table.columns))
-    return f"INSERT INTO {quoted(table.name)} ({quoted(*table.columns)}) {clause} VALUES ({marks})"  # noqa: S608
+    return f"INSERT INTO {place(table.name)} ({quoted(*table.columns)}) {clause} VALUES ({marks})"  # noqa: S608
 
 
 class TableReader:
@@ -111,7 +118,7 @@ class TableReader:
     def __init__(self, dialect: Dialect, connection: Connection, table: Table, kinds: Mapping[str, str]) -> None:
         self._connection = connection
         self._table = table
-        self._from = quoted(table.name)
+        self._from = place(table.name)
         self._order = ", ".join(dialect.sorted_by(column, kinds[column]) for column in table.key)
         self._marks = ", ".join("?" * len(table.key))
         sizes = filter(None, (dialect.size_of(column, kinds[column]) for column in table.columns))

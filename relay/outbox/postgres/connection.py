@@ -33,6 +33,7 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("55P03", "57014", "40001", "40P01"), "busy"),
     # 25006: a standby, which will be the primary or will be replaced by it. 25P03: this process froze meanwhile.
     (("08", "53", "57", "25006", "25P03", "28", "3D"), "unavailable"),
+    (("42501",), "forbidden"),  # a role without a right that it needs
     (("XX",), "other"),
 )
 BUSY_AGAIN = ("40001", "40P01")
@@ -202,7 +203,7 @@ class PostgresConnection:
 
 
 def error_kind(sqlstate: str) -> str | None:
-    """busy, full, io, corrupt or unavailable; None for what the statement did, and not the server."""
+    """busy, full, io, corrupt, unavailable or forbidden; None for what the statement did, and not the server."""
     return next((kind for states, kind in _KINDS if sqlstate.startswith(states)), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
-from relay.outbox.postgres.migrating import migrate
+from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
 from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
 from relay.outbox.postgres.sessions import Sessions
 from relay.outbox.postgres.writer import PostgresReader, PostgresWriter
@@ -22,8 +23,11 @@ from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _APPLICATION = "outspoken"
 _NOTIFY = "SELECT pg_notify('outspoken', '')"
-_HAS_MIGRATIONS = "SELECT to_regclass('migrations') IS NOT NULL"
-_NEWEST = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
+_NEWEST = "SELECT coalesce(max(number), 0) FROM outspoken_migrations WHERE room = ?"
+_GRANTS = (
+    "grant its role USAGE on the schema outspoken, SELECT, INSERT, UPDATE and DELETE on its tables, and EXECUTE on its "
+    "functions; only who owns it, or may create it, can migrate it"
+)
 # An operator's list of a million rows may take its time; a relay's batch may not.
 _PEOPLE_SECONDS = 60.0
 
@@ -69,11 +73,19 @@ class PostgresDatabase:
 
     def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
         """Bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
+        # In a thread of its own: this one may have an event loop that runs.
+        with ThreadPoolExecutor(1, "migrate") as thread:
+            return thread.submit(self._migrate, rooms).result()
+
+    def _migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
         with self._connected() as connection:
             return migrate(connection, [room.migrations("postgres") for room in rooms])
 
+    def migration_script(self, rooms: Sequence[Room]) -> str:
+        return migration_script([room.migrations("postgres") for room in rooms])
+
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
-        there = connection.execute(_HAS_MIGRATIONS).fetchone()[0]
+        there = connection.execute(HAS_TABLE).fetchone()[0]
         found: int = connection.execute(_NEWEST, (room.name,)).fetchone()[0] if there else 0
         return found, room.migrations("postgres")[-1].number
 
@@ -97,7 +109,9 @@ class PostgresDatabase:
             yield connection
         except StoreUnavailable as error:
             # The text of what the server said may name a user, never a password; what a socket said names an address.
-            raise StoreUnavailable(error.kind, f"outbox.url: {self.name}: {error.__cause__ or error}") from error
+            remedy = f"; {_GRANTS}" if error.kind == "forbidden" else ""
+            words = f"outbox.url: {self.name}: {error.__cause__ or error}{remedy}"
+            raise StoreUnavailable(error.kind, words) from error
         finally:
             connection.close()
 

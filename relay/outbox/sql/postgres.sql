@@ -28,14 +28,14 @@ SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams
 
 -- make_destinations --
 -- Those of deliveries that are yet to be routed, in the order in which they appeared.
-INSERT INTO destinations (origin)
-SELECT origin FROM (SELECT origin, seq FROM deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice) AS fresh
+INSERT INTO outspoken_destinations (origin)
+SELECT origin FROM (SELECT origin, seq FROM outspoken_deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice) AS fresh
 GROUP BY origin ORDER BY min(seq)
 ON CONFLICT (origin) DO NOTHING
 
 -- route --
 -- Deliveries whose destination was not there when they were added. What another relay is about to route is left to it.
-UPDATE deliveries SET destination_id = destinations.id, origin = NULL
-FROM destinations
+UPDATE outspoken_deliveries AS deliveries SET destination_id = destinations.id, origin = NULL
+FROM outspoken_destinations AS destinations
 WHERE destinations.origin = deliveries.origin AND seq = ANY(ARRAY(
-    SELECT seq FROM deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice FOR UPDATE SKIP LOCKED))
+    SELECT seq FROM outspoken_deliveries AS deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice FOR UPDATE SKIP LOCKED))

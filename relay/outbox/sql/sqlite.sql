@@ -3,32 +3,32 @@
 
 -- add_destination --
 -- A destination appears with its first delivery.
-INSERT INTO destinations (origin) VALUES (:origin) ON CONFLICT (origin) DO NOTHING
+INSERT INTO outspoken_destinations (origin) VALUES (:origin) ON CONFLICT (origin) DO NOTHING
 
 -- add_delivery --
 -- One delivery, on the producer's own transaction: due at once, or when the one before it in its stream has ended. The
 -- messages of a WebSocket are never due: whoever holds the socket reads them in order.
-INSERT INTO deliveries
+INSERT INTO outspoken_deliveries
     (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
      schedule, stream_id, position)
 SELECT :id, destinations.id, :url, :method, :kind, :content_type, :headers, :traceparent, length(:body), :now,
        CASE WHEN streams.transport = 'ws'
-              OR EXISTS (SELECT 1 FROM deliveries AS before INDEXED BY deliveries_stream
+              OR EXISTS (SELECT 1 FROM outspoken_deliveries AS before INDEXED BY outspoken_deliveries_stream
                          WHERE before.stream_id = streams.id AND before.state IN ('pending', 'leased'))
             THEN NULL ELSE :now END,
        :schedule, streams.id, streams.position
-FROM destinations LEFT JOIN streams ON streams.key = :stream
+FROM outspoken_destinations AS destinations LEFT JOIN outspoken_streams AS streams ON streams.key = :stream
 WHERE destinations.origin = :origin
 ON CONFLICT (id) DO NOTHING
 
 -- add_body --
 -- The body, right after its delivery and on the same connection.
-INSERT INTO bodies (seq, body) SELECT seq, :body FROM deliveries WHERE id = :id
+INSERT INTO outspoken_bodies (seq, body) SELECT seq, :body FROM outspoken_deliveries WHERE id = :id
 
 -- add_stream --
 -- A stream appears with its first delivery, and counts what is added to it. Nothing joins one that has come to its end,
 -- and one socket leads to one place.
-INSERT INTO streams (key, on_dead, transport, url, headers, producer_until, producer, position)
+INSERT INTO outspoken_streams (key, on_dead, transport, url, headers, producer_until, producer, position)
 VALUES (:stream, :on_dead, :transport, :stream_url, :handshake, :live_until, :producer, :count)
 ON CONFLICT (key) DO UPDATE
 SET position = position + :count, producer_until = max(coalesce(producer_until, :live_until), coalesce(:live_until, 0)),
@@ -37,64 +37,65 @@ WHERE state = 'open' AND transport = :transport AND url IS :stream_url
 
 -- leave_stream --
 -- What was to be added turned out to be there already: it leaves no gap behind.
-UPDATE streams SET position = position - 1 WHERE key = :stream
+UPDATE outspoken_streams SET position = position - 1 WHERE key = :stream
 
 -- stream_end --
 -- Why nothing can be added to a stream.
-SELECT state, transport = :transport AND url IS :stream_url AS same FROM streams WHERE key = :stream
+SELECT state, transport = :transport AND url IS :stream_url AS same FROM outspoken_streams WHERE key = :stream
 
 -- end_stream --
 -- The last message is in. A stream of which nothing waits any more is closed at once; a WebSocket is closed by its holder.
-UPDATE streams
+UPDATE outspoken_streams AS streams
 SET producer_until = NULL, state = iif(busy, 'ended', 'closed'), finished_at = iif(busy, NULL, :now)
 FROM (SELECT one.id AS it, one.transport = 'ws' OR EXISTS (
-          SELECT 1 FROM deliveries INDEXED BY deliveries_stream
+          SELECT 1 FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_stream
           WHERE stream_id = one.id AND deliveries.state IN ('pending', 'leased')) AS busy
-      FROM streams AS one WHERE one.key = :key)
+      FROM outspoken_streams AS one WHERE one.key = :key)
 WHERE streams.id = it AND streams.state = 'open'
 
 -- keep_streams --
 -- Their producer lives: a JSON array of keys.
-UPDATE streams SET producer_until = :until
+UPDATE outspoken_streams SET producer_until = :until
 WHERE key IN (SELECT value FROM json_each(:keys)) AND state = 'open' AND producer_until < :until
 
 -- stream_statuses --
 -- How some streams stand, given as a JSON array of keys. A socket whose holder is overdue is gone with it, although nobody
 -- may have been there yet to write that down.
 SELECT key, iif(holder_until <= :now, 'killed', state) AS state, iif(holder_until <= :now, 'relay_gone', reason) AS reason,
-       (SELECT count(*) FROM deliveries INDEXED BY deliveries_stream
+       (SELECT count(*) FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_stream
         WHERE stream_id = streams.id AND deliveries.state IN ('pending', 'leased')) AS undelivered,
        holder
-FROM streams WHERE key IN (SELECT value FROM json_each(:keys))
+FROM outspoken_streams AS streams WHERE key IN (SELECT value FROM json_each(:keys))
 
 -- result --
 -- The body of one delivery, as every attempt sent it.
-SELECT deliveries.content_type, bodies.body FROM deliveries JOIN bodies ON bodies.seq = deliveries.seq
+SELECT deliveries.content_type, bodies.body FROM outspoken_deliveries AS deliveries
+JOIN outspoken_bodies AS bodies ON bodies.seq = deliveries.seq
 WHERE deliveries.id = :id
 
 -- secret --
 -- What only engine and relay know.
-SELECT value FROM secrets WHERE name = :name
+SELECT value FROM outspoken_secrets WHERE name = :name
 
 -- delivery_status --
 -- Where one delivery stands, and how its last attempt that is still kept went.
 SELECT deliveries.state, deliveries.attempts, deliveries.due_at, deliveries.finished_at, deliveries.reason,
        last.status, last.outcome
-FROM deliveries
-LEFT JOIN attempts AS last ON last.seq = deliveries.seq
-     AND last.number = (SELECT max(number) FROM attempts WHERE attempts.seq = deliveries.seq)
+FROM outspoken_deliveries AS deliveries
+LEFT JOIN outspoken_attempts AS last ON last.seq = deliveries.seq
+     AND last.number = (SELECT max(number) FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq)
 WHERE deliveries.id = :id
 
 -- attempts --
 -- What happened to one delivery, as far as it is kept.
 SELECT number, started_at, duration, outcome, status, detail
-FROM attempts WHERE seq = (SELECT seq FROM deliveries WHERE id = :id) ORDER BY number
+FROM outspoken_attempts WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE id = :id) ORDER BY number
 
 -- withdraw --
 -- Nobody wants this result any more. One that is on its way just now is not called back.
-UPDATE deliveries SET state = 'cancelled', finished_at = :now WHERE id = :id AND state = 'pending'
+UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = :now WHERE id = :id AND state = 'pending'
 
 -- erase --
 -- The body of a delivery that nobody will attempt any more.
-DELETE FROM bodies
-WHERE seq = (SELECT seq FROM deliveries WHERE id = :id AND state IN ('delivered', 'dead', 'cancelled'))
+DELETE FROM outspoken_bodies
+WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE id = :id AND state IN ('delivered', 'dead', 'cancelled'))

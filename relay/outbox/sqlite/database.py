@@ -14,7 +14,7 @@ from pathlib import Path
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, Room
 from relay.outbox.sqlite.liveness import SqliteLiveness
-from relay.outbox.sqlite.migrating import migrate
+from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.permissions import exposed
@@ -49,9 +49,12 @@ class SqliteDatabase:
         """Make the file, or bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
         return migrate(self.path, [room.migrations("sqlite") for room in rooms])
 
+    def migration_script(self, rooms: Sequence[Room]) -> str:
+        return migration_script([room.migrations("sqlite") for room in rooms])
+
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
-        has_migrations = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'migrations')"
-        newest = "SELECT coalesce(max(number), 0) FROM migrations WHERE room = ?"
+        has_migrations = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'outspoken_migrations')"
+        newest = "SELECT coalesce(max(number), 0) FROM outspoken_migrations WHERE room = ?"
         there = connection.execute(has_migrations).fetchone()[0]
         found: int = connection.execute(newest, (room.name,)).fetchone()[0] if there else 0
         return found, room.migrations("sqlite")[-1].number

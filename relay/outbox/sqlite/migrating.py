@@ -1,26 +1,26 @@
-"""Brings a SQLite file up to date: each migration in a transaction of its own."""
+"""Brings a SQLite file up to date: all that is missing in one transaction."""
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from relay.outbox.errors import SchemaError, StoreUnavailable
-from relay.outbox.migrations import Migration, missing
+from relay.outbox.migrations import TABLE, TABLE_BEFORE, Migration, is_ours, missing, record, script
 from relay.outbox.sqlite.opening import connect, create
 from relay.outbox.sqlite.writer import error_kind
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
-_MIGRATIONS_TABLE = """
-CREATE TABLE IF NOT EXISTS migrations (
+_MIGRATIONS_TABLE = f"""
+CREATE TABLE {TABLE} (
     room TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at REAL NOT NULL,
     PRIMARY KEY (room, number)
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
 """
+_NOW = "(julianday('now') - 2440587.5) * 86400.0"
 
 
 def migrate(path: Path, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migration, ...]:
@@ -34,43 +34,62 @@ def migrate(path: Path, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migratio
     try:
         create(path)
         with closing(connect(path)) as connection:
-            connection.execute(_MIGRATIONS_TABLE)
-            return tuple(migration for known in sets for migration in _apply_missing(connection, known))
+            return _bring_up_to_date(connection, sets)
     except sqlite3.Error as error:
         if error_kind(error) == "other":
             raise
         raise StoreUnavailable(error_kind(error), f"outbox.url: {path}: {error}") from error
 
 
+def migration_script(sets: Sequence[tuple[Migration, ...]]) -> str:
+    """What `migrate` does to a database that has nothing of it."""
+    return script(_MIGRATIONS_TABLE, TABLE, sets, _NOW)
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migration, ...]:
+    # The lock comes before the look: an engine and a relay that start together must not both apply a file.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _begin(connection, sets)
+        applied = tuple(migration for known in sets for migration in _apply_missing(connection, known))
+        connection.execute("COMMIT")
+        return applied
+    except BaseException:
+        if connection.in_transaction:  # a full disk rolls back by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _begin(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...]]) -> None:
+    """Make the table of migrations, or take over that of an older version."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if TABLE in tables:
+        return
+    if TABLE_BEFORE in tables and _is_ours(connection, sets):
+        connection.execute(f"ALTER TABLE {TABLE_BEFORE} RENAME TO {TABLE}")
+    else:
+        connection.execute(_MIGRATIONS_TABLE)
+
+
+def _is_ours(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...]]) -> bool:
+    columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (TABLE_BEFORE,))}
+    if not {"room", "number", "sha256"} <= columns:
+        return False
+    rows = connection.execute(f"SELECT room, number, sha256 FROM {TABLE_BEFORE}").fetchall()  # noqa: S608
+    return is_ours(sets, rows)
+
+
 def _apply_missing(connection: sqlite3.Connection, known: Sequence[Migration]) -> Iterator[Migration]:
-    for migration in known:
-        # The lock comes before the look: an engine and a relay that start together must not both apply a file.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            rows = connection.execute("SELECT number, sha256 FROM migrations WHERE room = ?", (migration.room,))
-            fresh = missing(migration, known, dict(rows.fetchall()))
-            if fresh:
-                _apply(connection, migration)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # a full disk rolls back by itself
-                connection.execute("ROLLBACK")
-            raise
-        if fresh:
-            yield migration
-
-
-def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
-    for sql in _statements(migration.sql):
-        connection.execute(sql)
-    connection.execute(
-        "INSERT INTO migrations VALUES (?, ?, ?, ?, ?)",
-        (migration.room, migration.number, migration.name, migration.sha256, time.time()),
-    )
+    rows = connection.execute(f"SELECT number, sha256 FROM {TABLE} WHERE room = ?", (known[0].room,))  # noqa: S608
+    for step in missing(known, dict(rows.fetchall())):
+        for sql in _statements(step.sql):
+            connection.execute(sql)
+        connection.execute(record(TABLE, step.migrations, _NOW))
+        yield from step.migrations
 
 
 def _statements(script: str) -> Iterator[str]:
-    """One by one, because `executescript` would commit the transaction that makes a migration all or nothing."""
+    """One by one, because `executescript` would commit the transaction that makes it all or nothing."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

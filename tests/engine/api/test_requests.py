@@ -97,7 +97,7 @@ async def test_a_result_is_what_the_callback_says(place: Place) -> None:
     status, told = await place.get("/v1/requests/job-1")
     assert status == 200
     with place.database.reading() as connection:
-        ((body,),) = connection.execute("SELECT body FROM bodies").fetchall()
+        ((body,),) = connection.execute("SELECT body FROM outspoken_bodies").fetchall()
     assert orjson.dumps(told["result"]) == body
     assert (told["state"], told["progress"], told["error"], told["dialect"]) == ("done", 1.0, None, "deepgram")
     assert (told["duration"], told["model"]) == (1.0, "nova-3")
@@ -125,9 +125,9 @@ async def test_a_failure_is_told_as_the_callback_tells_it(place: Place) -> None:
 
 async def test_every_attempt_is_told_and_no_secret_with_it(place: Place) -> None:
     await place.finish(asked("job-1"))
-    place.write("UPDATE deliveries SET attempts = 1, due_at = 1700000100.5")
+    place.write("UPDATE outspoken_deliveries SET attempts = 1, due_at = 1700000100.5")
     place.write(
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status, detail)"
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status, detail)"
         " VALUES (1, 1, 1700000000.0, 0, 0.25, 'http_5xx', 503, 'busy')"
     )
     _, told = await place.get("/v1/requests/job-1")
@@ -175,8 +175,12 @@ async def test_a_receiver_that_was_down_lists_what_it_missed(place: Place) -> No
     for name in ("delivered", "dead", "waiting"):
         await place.finish(asked(name))
     await place.accept(asked("unfinished"))
-    place.write("UPDATE deliveries SET state = 'delivered', attempts = 1, finished_at = 1.0 WHERE id = 'delivered'")
-    place.write("UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1.0 WHERE id = 'dead'")
+    place.write(
+        "UPDATE outspoken_deliveries SET state = 'delivered', attempts = 1, finished_at = 1.0 WHERE id = 'delivered'"
+    )
+    place.write(
+        "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1.0 WHERE id = 'dead'"
+    )
     assert await place.listed(undelivered="true") == ["waiting", "dead"]
     assert await place.listed(undelivered="false") == ["unfinished", "waiting", "dead", "delivered"]
     assert await place.listed(undelivered="true", since="1700000003") == ["waiting"]
@@ -191,9 +195,9 @@ async def test_a_receiver_that_was_down_lists_what_it_missed(place: Place) -> No
 async def test_a_result_that_was_forgotten_is_told_from_a_body_that_was_never_received(place: Place) -> None:
     await place.finish(asked("job-1"))
     _, before = await place.get("/v1/requests/job-1")
-    place.write("DELETE FROM results")
+    place.write("DELETE FROM outspoken_results")
     assert (await place.get("/v1/requests/job-1"))[1] == before
-    place.write("DELETE FROM bodies")
+    place.write("DELETE FROM outspoken_bodies")
     assert (await place.get("/v1/requests/job-1"))[1] == before | {"result": None}
 
 

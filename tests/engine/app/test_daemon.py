@@ -111,15 +111,15 @@ async def test_a_job_whose_engine_is_killed_is_taken_up_again_and_delivered_once
     assert status == 200
     await first.event("job.started")
     await first.kill()
-    assert rows(stage, "SELECT id, state FROM jobs") == [(answer["request_id"], "leased")]
-    assert rows(stage, "SELECT id FROM deliveries") == []
+    assert rows(stage, "SELECT id, state FROM outspoken_jobs") == [(answer["request_id"], "leased")]
+    assert rows(stage, "SELECT id FROM outspoken_deliveries") == []
     second = await start()
     await second.event("job.finished")
     await second.stop()
-    assert rows(stage, "SELECT id, kind FROM deliveries") == [(answer["request_id"], "final")]
-    assert rows(stage, "SELECT state, crashes FROM jobs") == [("done", 0)]
+    assert rows(stage, "SELECT id, kind FROM outspoken_deliveries") == [(answer["request_id"], "final")]
+    assert rows(stage, "SELECT state, crashes FROM outspoken_jobs") == [("done", 0)]
     assert [path for path in (stage.folder / "audio").rglob("*") if path.is_file()] == []
-    document = json.loads(bytes(rows(stage, "SELECT body FROM bodies")[0][0]))  # type: ignore[call-overload]
+    document = json.loads(bytes(rows(stage, "SELECT body FROM outspoken_bodies")[0][0]))  # type: ignore[call-overload]
     transcript = document["results"]["channels"][0]["alternatives"][0]["transcript"]
     assert len(transcript.split()) > 10
     assert not [word for word in second.words if transcript[:20] in word], "what was said stays out of the log"
@@ -130,7 +130,7 @@ async def test_sigterm_lets_the_job_under_way_end(stage: Stage, start: Start, qu
     await submit(stage, quiet)
     await process.event("job.started")
     assert await process.stop() == 0
-    assert rows(stage, "SELECT state FROM jobs") == [("done",)]
+    assert rows(stage, "SELECT state FROM outspoken_jobs") == [("done",)]
     assert [line["event"] for line in process.lines][-1] == "engine.stopped"
 
 
@@ -143,7 +143,7 @@ async def test_while_it_drains_it_is_unready_and_a_second_signal_leaves_at_once(
     async with aiohttp.ClientSession() as session, session.get(f"{stage.engine_url}/readyz") as response:
         assert (response.status, (await response.json())["checks"]["drain"]) == (503, "draining")
     assert await process.stop() == 128 + signal.SIGTERM
-    assert rows(stage, "SELECT state FROM jobs") == [("leased",)]
+    assert rows(stage, "SELECT state FROM outspoken_jobs") == [("leased",)]
 
 
 async def test_it_is_ready_counts_and_keeps_secrets_out_of_its_log(stage: Stage, start: Start, quiet: bytes) -> None:
@@ -186,7 +186,9 @@ async def test_beyond_this_machine_only_keys_open_it_at_once_and_until_they_are_
     code, listed = here(stage, "keys", "list")
     assert (code, [line.split()[-1] for line in listed.splitlines()]) == (0, ["first", "second"])
     key_id = listed.split()[0]
-    request = json.loads(str(rows(stage, f"SELECT request FROM jobs WHERE id = '{answer['request_id']}'")[0][0]))
+    request = json.loads(
+        str(rows(stage, f"SELECT request FROM outspoken_jobs WHERE id = '{answer['request_id']}'")[0][0])
+    )
     assert request["key_id"] == key_id
     for name in ("first", "second"):
         assert here(stage, "keys", "remove", name)[0] == 0

@@ -150,7 +150,9 @@ async def store(database: Database) -> AsyncIterator[JobStore]:
     await store.close()
 
 
-ADD_KEY = "INSERT INTO api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, 0, ?, ?)"
+ADD_KEY = (
+    "INSERT INTO outspoken_api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, 0, ?, ?)"
+)
 
 
 def key(key_id: str, *, max_queued: int | None = None, max_running: int | None = None) -> tuple[object, ...]:

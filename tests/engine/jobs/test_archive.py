@@ -83,7 +83,7 @@ async def test_a_job_without_a_callback_has_no_delivery(store: JobStore, archive
     record = await archive.find("job-1", MINE)
     assert record
     assert (record.state, record.delivery) == (State.DONE, None)
-    assert rows("SELECT id FROM deliveries") == []
+    assert rows("SELECT id FROM outspoken_deliveries") == []
 
 
 async def test_nobody_sees_anothers_job(store: JobStore, archive: Archive) -> None:
@@ -170,17 +170,17 @@ async def test_what_a_receiver_missed_can_be_listed(
     await done(store, of(MINE, "without", callback=None))
     await store.accept(of(MINE, "unfinished"), MEDIA)
     routed(database)
-    rows(f"UPDATE deliveries SET {column} WHERE id = 'other'")
+    rows(f"UPDATE outspoken_deliveries SET {column} WHERE id = 'other'")
     listed = [record.request.id for record in await archive.list(Selection(MINE, undelivered=True))]
     assert listed == (["other", "pending"] if missed else ["pending"])
 
 
 async def test_the_attempts_of_a_callback_are_told(store: JobStore, archive: Archive, rows: Rows) -> None:
     await done(store, of(MINE))
-    rows("UPDATE deliveries SET attempts = 2, due_at = 50.0")
+    rows("UPDATE outspoken_deliveries SET attempts = 2, due_at = 50.0")
     for number, status in ((1, 500), (2, 503)):
         rows(
-            "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status)"
+            "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status)"
             " VALUES (1, ?, 9, 0, 1, ?, ?)",
             *(number, "http_5xx", status),
         )
@@ -208,10 +208,11 @@ async def test_a_deleted_job_leaves_nothing_behind(
     assert await archive.find("job-1", MINE) is None
     assert await audio_of(archive, MINE) is None
     assert not folder.path("job-1").exists()
-    assert rows("SELECT state FROM deliveries") == [("cancelled",)]
-    assert rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results), count(*) FROM bodies") == [
-        (0, 0, 0)
-    ]
+    assert rows("SELECT state FROM outspoken_deliveries") == [("cancelled",)]
+    assert rows(
+        "SELECT (SELECT count(*) FROM outspoken_jobs), (SELECT count(*) FROM outspoken_results), count(*) "
+        "FROM outspoken_bodies"
+    ) == [(0, 0, 0)]
     assert not await archive.delete("job-1", MINE)
 
 
@@ -220,9 +221,9 @@ async def test_a_delivery_on_its_way_is_not_called_back(
 ) -> None:
     await done(store, of(MINE))
     routed(database)
-    rows("UPDATE deliveries SET state = 'leased', lease_token = 't', lease_until = 9.0")
+    rows("UPDATE outspoken_deliveries SET state = 'leased', lease_token = 't', lease_until = 9.0")
     await archive.delete("job-1", MINE)
-    assert rows("SELECT state, (SELECT count(*) FROM bodies) FROM deliveries") == [("leased", 1)]
+    assert rows("SELECT state, (SELECT count(*) FROM outspoken_bodies) FROM outspoken_deliveries") == [("leased", 1)]
 
 
 async def test_work_on_a_deleted_job_comes_to_nothing(store: JobStore, archive: Archive, rows: Rows) -> None:
@@ -231,7 +232,7 @@ async def test_work_on_a_deleted_job_comes_to_nothing(store: JobStore, archive: 
     await archive.delete("job-1", MINE)
     assert await store.renew([job]) == frozenset()
     assert not await store.finish(job, HEARD, emit(job.request, MEDIA, HEARD.said))
-    assert rows("SELECT id FROM deliveries") == []
+    assert rows("SELECT id FROM outspoken_deliveries") == []
     assert (await store.snapshot()).leased == 0
 
 
@@ -261,7 +262,7 @@ async def test_a_job_of_an_upload_that_was_forgotten_is_not_taken(
 ) -> None:
     with pytest.raises(FileNotFoundError):
         await Intake(store, folder, lambda: None).accept(of(MINE, upload_id="up-1"), MEDIA, None)
-    assert rows("SELECT id FROM jobs") == []
+    assert rows("SELECT id FROM outspoken_jobs") == []
 
 
 async def test_a_row_that_cannot_be_read_does_not_hide_the_others(
@@ -269,5 +270,5 @@ async def test_a_row_that_cannot_be_read_does_not_hide_the_others(
 ) -> None:
     for number in range(2):
         await store.accept(of(MINE, f"job-{number}", audio_url="http://127.0.0.1/a"), UNFETCHED)
-    rows("UPDATE jobs SET request = '{}' WHERE id = 'job-1'")
+    rows("UPDATE outspoken_jobs SET request = '{}' WHERE id = 'job-1'")
     assert [record.request.id for record in await archive.list(Selection(MINE))] == ["job-0"]

@@ -202,7 +202,7 @@ async def test_what_cannot_be_kept_is_not_accepted(far: AudioStore, cable: Cable
         path.write_bytes(b"sound")
         with pytest.raises(StoreUnavailable):
             await Intake(store, far, lambda: None).accept(request(), MEDIA, path)
-    assert rows("SELECT id FROM jobs") == []
+    assert rows("SELECT id FROM outspoken_jobs") == []
 
 
 async def test_a_job_waits_for_the_store_to_come_back(far: AudioStore, cable: Cable, store: JobStore) -> None:

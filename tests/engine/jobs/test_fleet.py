@@ -67,7 +67,7 @@ async def test_a_keys_bound_holds_over_all_engines(engines: list[JobStore], rows
 
 async def test_only_one_of_them_has_a_suspect(engines: list[JobStore], rows: Rows) -> None:
     await accept(engines, 2)
-    rows("UPDATE jobs SET lapses = 2")
+    rows("UPDATE outspoken_jobs SET lapses = 2")
     for left in range(8, 0, -1):
         leased = [job for jobs in await asyncio.gather(*(engine.lease(5) for engine in engines)) for job in jobs]
         assert len(leased) == 1, f"with {left} suspects left"
@@ -90,8 +90,8 @@ async def test_the_books_agree_whatever_all_of_them_do_at_once(
     await asyncio.gather(*map(work, engines, range(4)))
     counted, kept = rows(COUNTED), rows(KEPT)
     assert kept == counted
-    assert rows("SELECT count(*) FROM jobs") == [(4 * 12 + 4 * 6,)]
-    assert rows("SELECT count(*) > 0 FROM jobs WHERE state = 'done'") == [(True,)]
+    assert rows("SELECT count(*) FROM outspoken_jobs") == [(4 * 12 + 4 * 6,)]
+    assert rows("SELECT count(*) > 0 FROM outspoken_jobs WHERE state = 'done'") == [(True,)]
 
 
 # --- what it costs
@@ -118,12 +118,13 @@ LEASE = (
 def fill(connection: Connection) -> None:
     for state, ended in (("queued", "NULL"), ("done", "value")):
         connection.execute(
-            "INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, key_id, bytes, state, finished_at)"
+            "INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at, key_id, bytes, "
+            "state, finished_at)"
             f" SELECT '{state}-' || value, '{{}}', '{{}}', 1, value, value, ?, 7, '{state}', {ended}"
             " FROM generate_series(1, 20000) AS value",
             (BOUNDED,),
         )
-    connection.execute("ANALYZE jobs")
+    connection.execute("ANALYZE outspoken_jobs")
 
 
 def rows_read(connection: Connection, name: str) -> int:

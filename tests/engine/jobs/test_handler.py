@@ -93,7 +93,7 @@ async def test_audio_is_fetched_transcribed_and_remembered(
     result = await handler.handle(await leased(store, host.url))
     assert (result.said, transcriber.given) == (TRANSCRIPT, [SOUND])
     assert (result.media.size, len(result.media.sha256)) == (len(SOUND), 64)
-    assert rows("SELECT has_audio, media ->> 'sha256' FROM jobs") == [(1, result.media.sha256)]
+    assert rows("SELECT has_audio, media ->> 'sha256' FROM outspoken_jobs") == [(1, result.media.sha256)]
 
 
 async def test_audio_that_has_come_is_not_fetched_again(store: JobStore, folder: AudioFolder, host: Host) -> None:

@@ -37,13 +37,13 @@ async def test_an_accepted_job_has_its_audio_and_is_announced(
     await Intake(store, folder, woken.set).accept(request(), MEDIA, upload)
     assert folder.path("job-1").read_bytes() == b"sound"
     assert not upload.exists()
-    assert rows("SELECT id, has_audio FROM jobs") == [("job-1", 1)]
+    assert rows("SELECT id, has_audio FROM outspoken_jobs") == [("job-1", 1)]
     assert woken.is_set()
 
 
 async def test_audio_behind_a_url_is_left_for_later(store: JobStore, folder: AudioFolder, rows: Rows) -> None:
     await Intake(store, folder, lambda: None).accept(request(audio_url="http://127.0.0.1:8080/a.wav"), UNFETCHED, None)
-    assert rows("SELECT id, has_audio FROM jobs") == [("job-1", 0)]
+    assert rows("SELECT id, has_audio FROM outspoken_jobs") == [("job-1", 0)]
 
 
 @IN_A_FILE
@@ -54,7 +54,7 @@ async def test_on_a_full_disk_nothing_is_half_stored(
     big = request(audio_url="x" * 1_000_000)
     with pytest.raises(StorageFull):
         await Intake(store_on_disk, folder, _never).accept(big, MEDIA, upload)
-    assert rows("SELECT id FROM jobs") == []
+    assert rows("SELECT id FROM outspoken_jobs") == []
     assert [path for path in folder.path("").iterdir() if path.is_file()] == []
 
 
@@ -62,7 +62,7 @@ async def test_a_caller_who_leaves_while_the_job_is_committed_does_not_cost_it_i
     store: JobStore, folder: AudioFolder, upload: Path, rows: Rows
 ) -> None:
     accepting = asyncio.create_task(Intake(store, folder, _never).accept(request(), MEDIA, upload))
-    while not rows("SELECT id FROM jobs"):
+    while not rows("SELECT id FROM outspoken_jobs"):
         await asyncio.sleep(0)
     accepting.cancel()  # the row is there, and the task has yet to hear of it
     with pytest.raises(asyncio.CancelledError):

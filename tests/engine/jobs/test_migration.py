@@ -10,8 +10,8 @@ from engine.jobs.store import JOBS, Backlog, JobStore, migrate
 from engine.record import State, media_to_json, request_to_json
 from relay import outbox
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.outbox.sqlite.migrating import migrate as migrate_file
 from tests.engine.jobs.conftest import HEARD, MEDIA, request
+from tests.relay.outbox.old import before_the_schema, make_sqlite
 
 KEY = "a" * 16
 JOB = (
@@ -22,7 +22,7 @@ JOB = (
 async def test_jobs_of_the_first_release_are_counted_told_and_worked_on(tmp_path: Path) -> None:
     path = tmp_path / "outspoken.db"
     (first, *_) = JOBS.migrations("sqlite")
-    migrate_file(path, [outbox.OUTBOX.migrations("sqlite"), (first,)])
+    make_sqlite(path, before_the_schema(outbox.OUTBOX, "sqlite"), (first,))
     database = SqliteDatabase(path)
     asked = request_to_json(request()).replace('"key_id":null', f'"key_id":"{KEY}"')
     with database.writing() as connection:

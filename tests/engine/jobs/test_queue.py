@@ -91,7 +91,7 @@ async def test_a_suspect_is_worked_on_alone_among_suspects(store: JobStore, cloc
 
 async def test_the_least_suspicious_goes_first(store: JobStore, clock: Clock, rows: Rows) -> None:
     await queue(store, BUSY, 3)
-    rows("UPDATE jobs SET lapses = 4 - seq + 1")
+    rows("UPDATE outspoken_jobs SET lapses = 4 - seq + 1")
     taken = []
     for _ in range(3):
         (job,) = await store.lease(5)
@@ -102,9 +102,9 @@ async def test_the_least_suspicious_goes_first(store: JobStore, clock: Clock, ro
 
 COUNTED = (
     "SELECT key_id, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'leased'), sum(bytes)"
-    " FROM jobs WHERE state IN ('queued', 'leased') GROUP BY key_id ORDER BY key_id"
+    " FROM outspoken_jobs WHERE state IN ('queued', 'leased') GROUP BY key_id ORDER BY key_id"
 )
-KEPT = "SELECT key_id, queued, leased, bytes FROM queues WHERE queued + leased + bytes > 0 ORDER BY key_id"
+KEPT = "SELECT key_id, queued, leased, bytes FROM outspoken_queues WHERE queued + leased + bytes > 0 ORDER BY key_id"
 
 
 async def test_the_books_agree_with_the_jobs_whatever_happens_to_them(
@@ -124,7 +124,7 @@ async def test_the_books_agree_with_the_jobs_whatever_happens_to_them(
     assert await store.finish(jobs["a0"], HEARD, None)
     assert await store.retry(jobs["a1"], 5)
     await store.release([jobs["a2"]])
-    rows("DELETE FROM jobs WHERE id IN ('a3', 'a5')")
+    rows("DELETE FROM outspoken_jobs WHERE id IN ('a3', 'a5')")
     agree()
     clock.advance(LEASE_SECONDS)
     await store.lease(1)
@@ -152,7 +152,7 @@ def fill(
 ) -> None:
     connection.execute(
         f"WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < {count})"
-        f" INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, key_id, bytes, {fields})"
+        f" INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at, key_id, bytes, {fields})"
         f" SELECT hex(randomblob(16)), '{{}}', '{{}}', 1, value / 10.0, value / 10.0, ?, 10, {values} FROM n",
         (key_id,),
     )
@@ -205,7 +205,7 @@ def test_a_lease_costs_the_same_however_long_the_backlog_and_the_history_are(
 def test_no_query_of_the_live_queue_reads_finished_jobs(connection: sqlite3.Connection, name: str) -> None:
     sql = statement(name, "engine.jobs")
     plan = [step[3] for step in connection.execute("EXPLAIN QUERY PLAN " + sql, values_of(sql))]
-    assert not [step for step in plan if step.startswith("SCAN jobs") and "INDEX" not in step]
+    assert not [step for step in plan if step.startswith("SCAN outspoken_jobs") and "INDEX" not in step]
 
 
 @pytest.mark.parametrize("name", ["delivery_status", "attempts", "withdraw", "erase"])
@@ -221,5 +221,5 @@ def test_asking_for_ones_own_jobs_costs_the_same_however_many_others_made(
 ) -> None:
     sql = statement(name, "engine.jobs")
     plan = " ".join(step[3] for step in connection.execute("EXPLAIN QUERY PLAN " + sql, values_of(sql)))
-    assert "SCAN jobs" not in plan
+    assert "SCAN outspoken_jobs" not in plan
     assert "TEMP B-TREE" not in plan

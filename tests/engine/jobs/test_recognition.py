@@ -90,12 +90,12 @@ async def test_a_job_that_kills_its_worker_three_times_fails_with_a_callback(
         await kill_whoever_reads(folder.path("job-1"))
         await asyncio.wait_for(runner.settled(), PATIENCE)
     assert await runner.run_once() == 0
-    ((body,),) = rows("SELECT body FROM bodies")
+    ((body,),) = rows("SELECT body FROM outspoken_bodies")
     assert isinstance(body, bytes)
     document = json.loads(body)
     assert document["request_id"] == "job-1"
     assert "ended the recogniser's process 3 times" in document["err_msg"]
-    assert rows("SELECT state, crashes FROM jobs") == [("failed", MOST_CRASHES)]
+    assert rows("SELECT state, crashes FROM outspoken_jobs") == [("failed", MOST_CRASHES)]
     assert registry.get_sample_value("engine_worker_deaths_total") == MOST_CRASHES
 
 

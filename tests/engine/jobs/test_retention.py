@@ -45,9 +45,9 @@ async def test_each_thing_is_forgotten_in_its_own_time(
     assert await forget_after(1) == Forgotten(audio=1)
     assert not folder.path("job-1").exists()
     assert await forget_after(20) == Forgotten(results=1)
-    assert rows("SELECT id, state FROM jobs") == [("job-1", "done")]
+    assert rows("SELECT id, state FROM outspoken_jobs") == [("job-1", "done")]
     assert await forget_after(270) == Forgotten(jobs=1)
-    assert rows("SELECT id FROM jobs") == []
+    assert rows("SELECT id FROM outspoken_jobs") == []
 
 
 async def test_uploads_are_forgotten_and_jobs_made_of_them_are_not(
@@ -78,7 +78,7 @@ async def test_what_is_unfinished_stays_however_old_it_is(
     await store.lease(1)
     clock.advance(10 * GRACE_SECONDS)
     assert await prune(database, folder, store.need_audio, KEPT, clock.now) == Forgotten()
-    assert len(rows("SELECT 1 FROM jobs")) == 2
+    assert len(rows("SELECT 1 FROM outspoken_jobs")) == 2
     assert folder.path("waiting").exists()
 
 
@@ -87,11 +87,11 @@ async def test_a_long_history_is_forgotten_whole(
 ) -> None:
     rows(
         "WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < 170)"
-        " INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, state, finished_at)"
+        " INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at, state, finished_at)"
         " SELECT 'job-' || value, '{}', '{}', 1, 1.0, 1.0, 'done', ? FROM n",
         clock.now,
     )
-    rows("INSERT INTO results (seq, ended_at, result) SELECT seq, finished_at, '{}' FROM jobs")
+    rows("INSERT INTO outspoken_results (seq, ended_at, result) SELECT seq, finished_at, '{}' FROM outspoken_jobs")
     clock.advance(300)
     forgotten = await prune(database, folder, store.need_audio, KEPT, clock.now)
     assert (forgotten.results, forgotten.jobs) == (170, 170)

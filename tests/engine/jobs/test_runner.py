@@ -74,8 +74,8 @@ async def test_a_job_becomes_one_delivery_under_its_own_id(store: JobStore, rows
     heard: list[Ended] = []
     handler = ScriptedHandler()
     await crank(Runner(store, handler, 1, QUICK, [heard.append]), turns=2)
-    assert rows("SELECT id, kind, state FROM deliveries") == [("job-1", "final", "pending")]
-    assert rows("SELECT state FROM jobs") == [("done",)]
+    assert rows("SELECT id, kind, state FROM outspoken_deliveries") == [("job-1", "final", "pending")]
+    assert rows("SELECT state FROM outspoken_jobs") == [("done",)]
     assert [ended.job.id for ended in heard] == handler.begun == handler.cleaned == ["job-1"]
 
 
@@ -83,8 +83,8 @@ async def test_a_failure_is_delivered_too(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
     await crank(Runner(store, handler, 1, QUICK))
-    assert rows("SELECT id, kind FROM deliveries") == [("job-1", "error")]
-    assert rows("SELECT state, error_code FROM jobs") == [("failed", "audio")]
+    assert rows("SELECT id, kind FROM outspoken_deliveries") == [("job-1", "error")]
+    assert rows("SELECT state, error_code FROM outspoken_jobs") == [("failed", "audio")]
 
 
 async def test_no_more_jobs_are_taken_than_there_are_workers(store: JobStore) -> None:
@@ -115,11 +115,11 @@ async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_
     handler = ScriptedHandler([fault])
     runner = Runner(store, handler, 1, QUICK)
     await crank(runner, turns=MOST_CRASHES - 1)
-    assert rows("SELECT state, crashes FROM jobs") == [("queued", MOST_CRASHES - 1)]
-    assert rows("SELECT id FROM deliveries") == []
+    assert rows("SELECT state, crashes FROM outspoken_jobs") == [("queued", MOST_CRASHES - 1)]
+    assert rows("SELECT id FROM outspoken_deliveries") == []
     await crank(runner, turns=2)
-    assert rows("SELECT state, crashes, error_code FROM jobs") == [("failed", MOST_CRASHES, "internal")]
-    ((body,),) = rows("SELECT body FROM bodies")
+    assert rows("SELECT state, crashes, error_code FROM outspoken_jobs") == [("failed", MOST_CRASHES, "internal")]
+    ((body,),) = rows("SELECT body FROM outspoken_bodies")
     assert isinstance(body, bytes)
     assert blame in json.loads(body)["err_msg"]
     assert len(handler.begun) == MOST_CRASHES
@@ -129,7 +129,7 @@ async def test_a_crash_does_not_doom_a_job(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler([WorkerDied(), WorkerDied(), Result(MEDIA, TRANSCRIPT)])
     await crank(Runner(store, handler, 1, QUICK), turns=3)
-    assert rows("SELECT state, crashes FROM jobs") == [("done", 2)]
+    assert rows("SELECT state, crashes FROM outspoken_jobs") == [("done", 2)]
 
 
 async def lapse(store: JobStore, clock: Clock, times: int, room: int = 1) -> None:
@@ -148,8 +148,10 @@ async def test_audio_that_ends_the_engine_itself_fails_with_a_callback_after_fiv
     await lapse(store, clock, 1)
     await crank(Runner(store, handler, 1, QUICK))
     assert handler.begun == []
-    assert rows("SELECT state, error_code, lapses, crashes FROM jobs") == [("failed", "internal", MOST_LAPSES, 0)]
-    ((body,),) = rows("SELECT body FROM bodies")
+    assert rows("SELECT state, error_code, lapses, crashes FROM outspoken_jobs") == [
+        ("failed", "internal", MOST_LAPSES, 0)
+    ]
+    ((body,),) = rows("SELECT body FROM outspoken_bodies")
     assert isinstance(body, bytes)
     assert "The engine itself ended 5 times" in json.loads(body)["err_msg"]
 
@@ -158,7 +160,7 @@ async def test_a_few_power_cuts_do_not_doom_a_job(store: JobStore, rows: Rows, c
     await store.accept(request(), MEDIA)
     await lapse(store, clock, MOST_LAPSES - 1)
     await crank(Runner(store, ScriptedHandler(), 1, QUICK))
-    assert rows("SELECT state, lapses FROM jobs") == [("done", MOST_LAPSES - 1)]
+    assert rows("SELECT state, lapses FROM outspoken_jobs") == [("done", MOST_LAPSES - 1)]
 
 
 async def test_jobs_beside_audio_that_ends_the_engine_are_not_given_up_with_it(
@@ -166,14 +168,14 @@ async def test_jobs_beside_audio_that_ends_the_engine_are_not_given_up_with_it(
 ) -> None:
     for name in ("culprit", "beside-1", "beside-2"):
         await store.accept(request(name), MEDIA)
-    while rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'leased')"):
+    while rows("SELECT 1 FROM outspoken_jobs WHERE state IN ('queued', 'leased')"):
         leased = await store.lease(4)
         if any(job.id == "culprit" and job.lapses < MOST_LAPSES for job in leased):
             clock.advance(LEASE_SECONDS)  # the engine ends before any of them does
             continue
         for job in leased:
             await store.finish(job, BROKEN if job.lapses >= MOST_LAPSES else Result(MEDIA, TRANSCRIPT), None)
-    assert rows("SELECT id, state FROM jobs ORDER BY id") == [
+    assert rows("SELECT id, state FROM outspoken_jobs ORDER BY id") == [
         ("beside-1", "done"),
         ("beside-2", "done"),
         ("culprit", "failed"),
@@ -212,7 +214,7 @@ async def test_work_whose_lease_was_lost_adds_nothing(
     gate.set()
     await slow.settled()
     await other.close()
-    assert rows("SELECT id FROM deliveries") == [("job-1",)]
+    assert rows("SELECT id FROM outspoken_deliveries") == [("job-1",)]
     assert (heard, slow_handler.cleaned) == ([], [])
 
 
@@ -254,12 +256,12 @@ async def test_a_full_disk_delays_the_result_and_loses_nothing(disk: SmallDisk, 
     await disk.fill()
     gate.set()
     await asyncio.wait_for(store.refused.wait(), PATIENCE)
-    assert rows("SELECT state FROM jobs") == [("leased",)]
-    assert rows("SELECT id FROM deliveries") == []
+    assert rows("SELECT state FROM outspoken_jobs") == [("leased",)]
+    assert rows("SELECT id FROM outspoken_deliveries") == []
     await disk.free()
     await asyncio.wait_for(runner.settled(), PATIENCE)
-    assert rows("SELECT state FROM jobs") == [("failed",)]
-    assert rows("SELECT id FROM deliveries") == [("job-1",)]
+    assert rows("SELECT state FROM outspoken_jobs") == [("failed",)]
+    assert rows("SELECT id FROM outspoken_deliveries") == [("job-1",)]
     await store.close()
 
 
@@ -270,7 +272,7 @@ async def test_an_observer_that_breaks_hurts_nobody(store: JobStore, rows: Rows)
     await store.accept(request(), MEDIA)
     handler, heard = ScriptedHandler(), list[Ended]()
     await crank(Runner(store, handler, 1, QUICK, [broken, heard.append]), turns=2)
-    assert rows("SELECT state FROM jobs") == [("done",)]
+    assert rows("SELECT state FROM outspoken_jobs") == [("done",)]
     assert [ended.job.id for ended in heard] == handler.begun == handler.cleaned == ["job-1"]
 
 
@@ -313,7 +315,7 @@ async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore,
     runner.stop()
     gate.set()
     await asyncio.wait_for(running, PATIENCE)
-    assert rows("SELECT id, state FROM jobs ORDER BY id") == [("job-0", "done"), ("job-1", "queued")]
+    assert rows("SELECT id, state FROM outspoken_jobs ORDER BY id") == [("job-0", "done"), ("job-1", "queued")]
 
 
 async def test_what_does_not_end_in_time_is_released_for_the_next_engine(store: JobStore, rows: Rows) -> None:
@@ -324,8 +326,8 @@ async def test_what_does_not_end_in_time_is_released_for_the_next_engine(store: 
     await handler.until_begun(1)
     runner.stop()
     await asyncio.wait_for(running, PATIENCE)
-    assert rows("SELECT state, crashes FROM jobs") == [("queued", 0)]
-    assert rows("SELECT id FROM deliveries") == []
+    assert rows("SELECT state, crashes FROM outspoken_jobs") == [("queued", 0)]
+    assert rows("SELECT id FROM outspoken_deliveries") == []
 
 
 class StoreAwayAtFirst(JobStore):

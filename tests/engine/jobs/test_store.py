@@ -79,15 +79,15 @@ async def test_a_stale_lease_changes_nothing(store: JobStore, clock: Clock, rows
     (stale,) = await store.lease(1)
     clock.advance(LEASE_SECONDS)
     (held,) = await store.lease(1)
-    before = rows("SELECT * FROM jobs")
+    before = rows("SELECT * FROM outspoken_jobs")
     assert not await store.finish(stale, HEARD, delivery())
     assert not await store.retry(stale, 0)
     assert not await store.fetched(stale, MEDIA)
     await store.release([stale])
     clock.advance(1)
     await store.renew([stale])
-    assert rows("SELECT * FROM jobs") == before
-    assert rows("SELECT id FROM deliveries") == []
+    assert rows("SELECT * FROM outspoken_jobs") == before
+    assert rows("SELECT id FROM outspoken_deliveries") == []
     assert await store.finish(held, HEARD, delivery())
 
 
@@ -102,8 +102,8 @@ async def test_finishing_ends_the_job_adds_the_delivery_and_rings(
     assert await store.finish(job, HEARD, delivery())
     await asyncio.wait_for(heard.wait(), 5)
     await notifier.close()
-    assert rows("SELECT state, error_code, crashes FROM jobs") == [("done", None, 0)]
-    assert rows("SELECT id FROM deliveries") == [("job-1",)]
+    assert rows("SELECT state, error_code, crashes FROM outspoken_jobs") == [("done", None, 0)]
+    assert rows("SELECT id FROM outspoken_deliveries") == [("job-1",)]
     assert not await store.finish(job, HEARD, delivery("again"))
 
 
@@ -111,7 +111,7 @@ async def test_a_failed_job_keeps_its_code_and_its_last_crash(store: JobStore, r
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     assert await store.finish(job, BROKEN, delivery(), crashed=True)
-    assert rows("SELECT state, error_code, crashes FROM jobs") == [("failed", "internal", 1)]
+    assert rows("SELECT state, error_code, crashes FROM outspoken_jobs") == [("failed", "internal", 1)]
 
 
 async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
@@ -122,7 +122,7 @@ async def test_a_job_is_not_finished_when_its_delivery_cannot_be_added(
     (job,) = await store.lease(1)
     with pytest.raises(DuplicateDelivery):
         await store.finish(job, HEARD, delivery("job-1"))
-    assert rows("SELECT state FROM jobs") == [("leased",)]
+    assert rows("SELECT state FROM outspoken_jobs") == [("leased",)]
     assert await store.finish(job, HEARD, delivery("job-1b")), "the lease still stands"
 
 
@@ -137,8 +137,8 @@ async def test_on_a_full_disk_neither_the_end_nor_the_delivery_is_kept_and_the_l
     big = a_delivery_of(1_000_000)
     with pytest.raises(StoreUnavailable, match="full"):
         await store.finish(job, HEARD, big)
-    assert rows("SELECT state FROM jobs") == [("leased",)]
-    assert rows("SELECT count(*) FROM deliveries") == [(0,)]
+    assert rows("SELECT state FROM outspoken_jobs") == [("leased",)]
+    assert rows("SELECT count(*) FROM outspoken_deliveries") == [(0,)]
     await disk.free()
     assert await store.finish(job, HEARD, big)
 
@@ -179,13 +179,13 @@ async def test_an_id_is_accepted_once(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     with pytest.raises(REFUSED):
         await store.accept(request(), MEDIA)
-    assert rows("SELECT count(*) FROM jobs") == [(1,)]
+    assert rows("SELECT count(*) FROM outspoken_jobs") == [(1,)]
 
 
 async def test_a_job_that_cannot_be_read_does_not_hold_up_the_others(store: JobStore, rows: Rows) -> None:
     for number in range(3):
         await store.accept(request(f"job-{number}"), MEDIA)
-    rows("UPDATE jobs SET request = '{}' WHERE id = 'job-1'")
+    rows("UPDATE outspoken_jobs SET request = '{}' WHERE id = 'job-1'")
     assert [job.id for job in await store.lease(5)] == ["job-0", "job-2"]
 
 
@@ -208,7 +208,7 @@ async def test_a_locked_database_is_waited_for(store: JobStore, database_path: P
         assert not done
         other.execute("COMMIT")
         await accepting
-    assert rows("SELECT id FROM jobs") == [("job-1",)]
+    assert rows("SELECT id FROM outspoken_jobs") == [("job-1",)]
 
 
 JOB = {
@@ -234,7 +234,7 @@ def try_to_insert(database: Database, **changes: object) -> None:
     row = JOB | changes
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     with suppress(Undone), database.writing() as connection:
-        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", row)
+        connection.execute(f"INSERT INTO outspoken_jobs ({names}) VALUES ({marks})", row)
         raise Undone
 
 

@@ -37,18 +37,19 @@ async def running(
 
 def bodies(database: Database, key: str) -> list[bytes]:
     sql = (
-        "SELECT body FROM deliveries JOIN bodies USING (seq) JOIN streams ON streams.id = stream_id "
-        "WHERE key = ? ORDER BY deliveries.position"
+        "SELECT body FROM outspoken_deliveries JOIN outspoken_bodies USING (seq) "
+        "JOIN outspoken_streams ON outspoken_streams.id = stream_id "
+        "WHERE key = ? ORDER BY outspoken_deliveries.position"
     )
     return reading(database, lambda connection: [body for (body,) in connection.execute(sql, (key,))])
 
 
 def state(database: Database, key: str) -> str:
-    sql = "SELECT state FROM streams WHERE key = ?"
+    sql = "SELECT state FROM outspoken_streams WHERE key = ?"
     return reading(database, lambda connection: str(connection.execute(sql, (key,)).fetchone()[0]))
 
 
-KILL = "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
+KILL = "UPDATE outspoken_streams SET state = 'killed', reason = 'connection_lost', finished_at = 1 WHERE key = 's'"
 
 
 async def trouble_of(stream: CallbackStream) -> Trouble:
@@ -66,7 +67,7 @@ async def held(database: Database, dialect: str) -> AsyncIterator[None]:
     def hold() -> None:
         with database.writing() as connection:
             if dialect == "postgres":
-                connection.execute("LOCK TABLE deliveries")
+                connection.execute("LOCK TABLE outspoken_deliveries")
             loop.call_soon_threadsafe(inside.set)
             leave.wait(30)
 
@@ -139,7 +140,7 @@ async def test_an_engine_that_lives_says_so(database: Database) -> None:
         await callbacks.open("s", URL, {})
         now[0] = 1007.0
         await callbacks.renew_once()
-        sql = "SELECT producer_until FROM streams"
+        sql = "SELECT producer_until FROM outspoken_streams"
         assert reading(database, lambda connection: connection.execute(sql).fetchone()[0]) == 1017.0
 
 

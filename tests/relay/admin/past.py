@@ -29,7 +29,7 @@ def ended(
 
     def end(connection: Connection) -> None:
         connection.execute(
-            "UPDATE deliveries SET state = ?, attempts = ?, finished_at = ?, reason = ? WHERE id = ?",
+            "UPDATE outspoken_deliveries SET state = ?, attempts = ?, finished_at = ?, reason = ? WHERE id = ?",
             (state, attempts, at, reason, id_),
         )
         for number in range(1, attempts + 1):
@@ -49,8 +49,9 @@ def attempt(
 ) -> None:
     """One attempt was recorded."""
     connection.execute(
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status, peer, detail, excerpt)"
-        " SELECT seq, ?, ?, 0.25, 0.5, ?, ?, '192.0.2.1', ?, ? FROM deliveries WHERE id = ?",
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status, peer, "
+        "detail, excerpt)"
+        " SELECT seq, ?, ?, 0.25, 0.5, ?, ?, '192.0.2.1', ?, ? FROM outspoken_deliveries WHERE id = ?",
         (number, at, outcome, status, detail, b"sorry \x1b[2J", id_),
     )
 
@@ -73,11 +74,11 @@ def trail(database: Database) -> tuple[Act, ...]:
 @contextmanager
 def another_schema(database: Database, sql: str) -> Iterator[None]:
     """What the database says of its schema is changed, for as long as a block lasts: others use the same one later."""
-    told = rows(database, "SELECT room, number, name, sha256, applied_at FROM migrations")
+    told = rows(database, "SELECT room, number, name, sha256, applied_at FROM outspoken_migrations")
     change(database, sql)
     try:
         yield
     finally:
-        change(database, "DELETE FROM migrations")
+        change(database, "DELETE FROM outspoken_migrations")
         for line in told:
-            change(database, "INSERT INTO migrations VALUES (?, ?, ?, ?, ?)", *line)
+            change(database, "INSERT INTO outspoken_migrations VALUES (?, ?, ?, ?, ?)", *line)

@@ -27,7 +27,7 @@ def test_a_copy_is_whole_private_and_noted(database: Database, folder: Path) -> 
     done = backup(database, folder / "copy.db", OPERATOR)
     assert (folder / "copy.db").stat().st_mode & 0o777 == 0o600
     assert done.bytes == (folder / "copy.db").stat().st_size
-    assert rows(SqliteDatabase(folder / "copy.db"), "SELECT count(*) FROM bodies") == [(20,)]
+    assert rows(SqliteDatabase(folder / "copy.db"), "SELECT count(*) FROM outspoken_bodies") == [(20,)]
     assert last_backup_at(database) == acts(database)[0].at
     assert [entry.name for entry in folder.iterdir() if "copy" in entry.name and entry.name.endswith("tmp")] == []
 
@@ -54,13 +54,13 @@ def test_a_copy_taken_while_a_producer_commits_is_one_moment(database: Database,
             with closing(sqlite3.connect(folder / f"copy{turn}.db")) as copy:
                 assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 deliveries, bodies = copy.execute(
-                    "SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM bodies)"
+                    "SELECT (SELECT count(*) FROM outspoken_deliveries), (SELECT count(*) FROM outspoken_bodies)"
                 ).fetchone()
             assert before <= deliveries == bodies
     finally:
         stop.set()
         producer.join()
-    assert rows(database, "SELECT count(*) FROM deliveries") == [(len(added),)]
+    assert rows(database, "SELECT count(*) FROM outspoken_deliveries") == [(len(added),)]
 
 
 @on_sqlite

@@ -51,10 +51,14 @@ def test_a_missing_database_and_one_that_is_none_are_said(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("check", "sql", "level"),
     [
-        ("clock", "UPDATE deliveries SET created_at = created_at + 3600", Level.FAIL),
-        ("relays", "INSERT INTO relays SELECT 'one', created_at FROM deliveries", Level.OK),
-        ("relays", "INSERT INTO relays SELECT 'one', created_at - 3600 FROM deliveries", Level.WARN),
-        ("signing", f"INSERT INTO signing_keys (key, created_at) VALUES ('whsec_{'A' * 44}', 1)", Level.OK),
+        ("clock", "UPDATE outspoken_deliveries SET created_at = created_at + 3600", Level.FAIL),
+        ("relays", "INSERT INTO outspoken_relays SELECT 'one', created_at FROM outspoken_deliveries", Level.OK),
+        (
+            "relays",
+            "INSERT INTO outspoken_relays SELECT 'one', created_at - 3600 FROM outspoken_deliveries",
+            Level.WARN,
+        ),
+        ("signing", f"INSERT INTO outspoken_signing_keys (key, created_at) VALUES ('whsec_{'A' * 44}', 1)", Level.OK),
     ],
 )
 def test_what_the_database_says_is_a_finding(database: Database, check: str, sql: str, level: Level) -> None:
@@ -64,7 +68,8 @@ def test_what_the_database_says_is_a_finding(database: Database, check: str, sql
 
 
 @pytest.mark.parametrize(
-    "sql", ["INSERT INTO migrations VALUES ('outbox', 9999, 'future', '', 0)", "DELETE FROM migrations"]
+    "sql",
+    ["INSERT INTO outspoken_migrations VALUES ('outbox', 9999, 'future', '', 0)", "DELETE FROM outspoken_migrations"],
 )
 def test_a_schema_that_is_another_is_a_finding(database: Database, sql: str) -> None:
     with another_schema(database, sql):
@@ -75,7 +80,7 @@ def test_a_schema_that_is_another_is_a_finding(database: Database, sql: str) -> 
 @on_sqlite
 @pytest.mark.parametrize(("age", "level"), [(3600.0, Level.OK), (3 * 86400.0, Level.WARN)])
 def test_an_old_backup_is_worth_a_look(database: Database, age: float, level: Level) -> None:
-    backup = "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, 'a', 'cli', 'backup', '{}')"
+    backup = "INSERT INTO outspoken_audit (at, actor, source, act, detail) VALUES (?, 'a', 'cli', 'backup', '{}')"
     change(database, backup, time.time() - age)
     assert findings(database)["backup"].level is level
 
@@ -144,7 +149,7 @@ async def test_egress_does_not_go_where_deliveries_may_not(database: Database) -
     put(database, new(url="http://127.0.0.1:8080/"))
     (found,) = await tried(database, RULES)
     assert (found.level, found.message[:33]) == (Level.FAIL, "The destination has an address in")
-    change(database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1")
+    change(database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1")
     (nothing,) = await tried(database, RULES)
     assert nothing.level is Level.OK
 

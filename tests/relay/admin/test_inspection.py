@@ -36,7 +36,7 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(database: Database
 
 def test_a_list_is_narrowed_by_state_outcome_destination_id_and_time(database: Database) -> None:
     put(database, new("a1"), new("a2"), new("b1", "https://other.example/"))
-    change(database, "UPDATE deliveries SET created_at = 100 WHERE id = 'a1'")
+    change(database, "UPDATE outspoken_deliveries SET created_at = 100 WHERE id = 'a1'")
     ended(database, "a2", outcome="dns", status=None)
     assert ids(database, Filter(state=State.DEAD)) == ["a2"]
     assert ids(database, Filter(outcome=Outcome.DNS)) == ["a2"]
@@ -73,11 +73,14 @@ def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(data
 @pytest.mark.parametrize(
     ("sql", "waits_for"),
     [
-        ("UPDATE deliveries SET due_at = 1", "a relay"),
-        ("UPDATE deliveries SET due_at = 9e9", "its time"),
-        ("UPDATE destinations SET state = 'paused'", "its destination is paused"),
-        ("UPDATE destinations SET open_until = 9e9, failures = 5", "its destination's breaker, which is open"),
-        ("UPDATE deliveries SET state = 'cancelled', finished_at = 1", None),
+        ("UPDATE outspoken_deliveries SET due_at = 1", "a relay"),
+        ("UPDATE outspoken_deliveries SET due_at = 9e9", "its time"),
+        ("UPDATE outspoken_destinations SET state = 'paused'", "its destination is paused"),
+        (
+            "UPDATE outspoken_destinations SET open_until = 9e9, failures = 5",
+            "its destination's breaker, which is open",
+        ),
+        ("UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1", None),
     ],
 )
 def test_a_pending_delivery_says_what_it_waits_for(database: Database, sql: str, waits_for: str | None) -> None:
@@ -89,7 +92,7 @@ def test_a_pending_delivery_says_what_it_waits_for(database: Database, sql: str,
 def test_a_message_waits_for_its_socket_and_tells_why_that_was_lost(database: Database) -> None:
     put(database, new("m1", "wss://receiver.example/live", stream=Stream("session")))
     assert inspection.delivery(database, "m1", time.time()).waits_for == "its WebSocket"
-    change(database, "UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
+    change(database, "UPDATE outspoken_streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
     assert inspection.delivery(database, "m1", time.time()).stream_reason == "connection_lost"
 
 
@@ -110,7 +113,7 @@ def test_the_history_has_every_attempt_from_the_first(database: Database) -> Non
 def test_an_attempt_that_took_no_step_is_shown_whatever_version_wrote_it(database: Database, written: str) -> None:
     put(database, new())
     ended(database, "d1", outcome="forbidden_destination", status=None)
-    rows(database, f"UPDATE attempts SET timing = '{written}'")
+    rows(database, f"UPDATE outspoken_attempts SET timing = '{written}'")
     (one,) = inspection.history(database, "d1")
     assert one.timing == {}
 
@@ -118,7 +121,7 @@ def test_an_attempt_that_took_no_step_is_shown_whatever_version_wrote_it(databas
 def test_a_body_is_its_bytes_and_when_it_is_pruned_that_is_said(database: Database) -> None:
     put(database, new(body=b"\x00\xff"))
     assert inspection.body(database, "d1") == b"\x00\xff"
-    change(database, "DELETE FROM bodies")
+    change(database, "DELETE FROM outspoken_bodies")
     with pytest.raises(NotFound, match="no longer kept"):
         inspection.body(database, "d1")
     with pytest.raises(NotFound, match="no delivery 'nobody'"):
@@ -129,7 +132,7 @@ def happen(database: Database, id_: str, number: int, at: float, outcome: str = 
     """An attempt ended, and the delivery will be tried again."""
     with database.writing() as connection:
         attempt(connection, id_, number, at, outcome)
-        connection.execute("UPDATE deliveries SET attempts = ? WHERE id = ?", (number, id_))
+        connection.execute("UPDATE outspoken_deliveries SET attempts = ? WHERE id = ?", (number, id_))
 
 
 def test_a_tail_tells_every_attempt_once_whether_of_an_old_delivery_or_a_new_one(database: Database) -> None:
@@ -195,8 +198,11 @@ def test_looking_needs_a_database_with_a_schema_that_is_known(folder: Path, data
     with pytest.raises(StoreUnavailable, match="no database there"):
         inspection.deliveries(SqliteDatabase(folder / "none.db"), EVERYTHING)
     assert not (folder / "none.db").exists()
-    newer = another_schema(database, "INSERT INTO migrations VALUES ('outbox', 9999, 'future', '', 0)")
+    newer = another_schema(database, "INSERT INTO outspoken_migrations VALUES ('outbox', 9999, 'future', '', 0)")
     with newer, pytest.raises(SchemaError, match="install a newer one"):
         inspection.deliveries(database, EVERYTHING)
-    with another_schema(database, "DELETE FROM migrations"), pytest.raises(SchemaError, match="relay migrate"):
+    with (
+        another_schema(database, "DELETE FROM outspoken_migrations"),
+        pytest.raises(SchemaError, match="relay migrate"),
+    ):
         inspection.deliveries(database, EVERYTHING)

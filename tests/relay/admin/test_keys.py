@@ -31,7 +31,7 @@ def test_a_secret_is_handed_over_once_and_never_listed(database: Database) -> No
 
 def test_of_a_key_pair_only_the_public_half_is_handed_over(database: Database) -> None:
     new = add(database, ed25519=True)
-    ((private,),) = rows(database, "SELECT key FROM signing_keys")
+    ((private,),) = rows(database, "SELECT key FROM outspoken_signing_keys")
     assert private.startswith("whsk_")
     assert new.handover.startswith("whpk_")
     assert new.handover == new.info.public == keys.keys(database)[0].public
@@ -80,7 +80,7 @@ def test_a_malformed_key_is_refused_without_being_repeated(database: Database, k
     with pytest.raises(Refused) as refusal:
         keys.add(database, key, None, OPERATOR, 1000.0)
     assert "c2hvcnQ" not in str(refusal.value)
-    assert rows(database, "SELECT * FROM signing_keys") == []
+    assert rows(database, "SELECT * FROM outspoken_signing_keys") == []
 
 
 def test_one_key_signs_once_in_one_scope(database: Database) -> None:

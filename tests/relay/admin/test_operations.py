@@ -34,7 +34,7 @@ def cancelled(database: Database, selection: Selection) -> Progress:
 
 
 def audit(database: Database) -> list[tuple[str, str, str, dict[str, Any]]]:
-    found = rows(database, "SELECT actor, source, act, detail FROM audit ORDER BY id")
+    found = rows(database, "SELECT actor, source, act, detail FROM outspoken_audit ORDER BY id")
     return [(actor, source, act, json.loads(detail)) for actor, source, act, detail in found]
 
 
@@ -44,7 +44,7 @@ def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(databa
     began = time.time()
     assert replayed(database, Selection(ids=("d1",))).done == 1
     ((state, attempts, lapses, due_at, finished_at, reason),) = rows(
-        database, "SELECT state, attempts, lapses, due_at, finished_at, reason FROM deliveries"
+        database, "SELECT state, attempts, lapses, due_at, finished_at, reason FROM outspoken_deliveries"
     )
     assert (state, attempts, lapses, finished_at, reason) == ("pending", 0, 11, None, None)
     assert began <= due_at <= time.time()
@@ -58,7 +58,7 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     put(database, new())
     ended(database, "d1", attempts=11)
     long_ago = time.time() - 30 * 86400
-    change(database, "UPDATE deliveries SET created_at = ?", long_ago)
+    change(database, "UPDATE outspoken_deliveries SET created_at = ?", long_ago)
     assert (await asyncio.to_thread(replayed, database, Selection(ids=("d1",)))).done == 1
     queue = DeliveryQueue(database)
     try:
@@ -94,7 +94,7 @@ def test_without_a_state_only_dead_letters_are_replayed(database: Database) -> N
 )
 def test_filters_narrow_and_combine(database: Database, wanted: Filter, ids: set[str]) -> None:
     put(database, new("d1"), new("d2"), new("d3", "https://other.example/"))
-    change(database, "UPDATE deliveries SET created_at = 100 WHERE id = 'd1'")
+    change(database, "UPDATE outspoken_deliveries SET created_at = 100 WHERE id = 'd1'")
     ended(database, "d1")
     ended(database, "d2", outcome="http_413", status=413, attempts=2)
     ended(database, "d3")
@@ -104,13 +104,13 @@ def test_filters_narrow_and_combine(database: Database, wanted: Filter, ids: set
 
 def test_a_thousand_are_replayed_in_slices_at_a_rate_with_one_line_in_the_audit(database: Database) -> None:
     put(database, *many(1000))
-    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    change(database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     plan = operations.plan_replay(database, ALL)
     assert (plan.count, plan.destinations, plan.bytes) == (1000, {ORIGIN: 1000}, 16_000)
     began = time.time()
     steps = list(operations.replay(database, ALL, plan, OPERATOR, rate=100.0))
     assert [step.done for step in steps] == [200, 400, 600, 800, 1000]
-    due = [row[0] - began for row in rows(database, "SELECT due_at FROM deliveries ORDER BY seq")]
+    due = [row[0] - began for row in rows(database, "SELECT due_at FROM outspoken_deliveries ORDER BY seq")]
     assert due == sorted(due)
     assert due[-1] - due[0] == pytest.approx(9.99)
     ((actor, source, act, detail),) = audit(database)
@@ -120,7 +120,7 @@ def test_a_thousand_are_replayed_in_slices_at_a_rate_with_one_line_in_the_audit(
 
 def test_a_replay_that_is_cut_short_keeps_what_it_did_and_says_so(database: Database) -> None:
     put(database, *many(500))
-    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    change(database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     plan = operations.plan_replay(database, ALL)
     next(iter(operations.replay(database, ALL, plan, OPERATOR)))
     assert list(states(database).values()).count("pending") == 200
@@ -130,7 +130,7 @@ def test_a_replay_that_is_cut_short_keeps_what_it_did_and_says_so(database: Data
 
 def test_the_limit_takes_the_oldest(database: Database) -> None:
     put(database, *many(5))
-    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    change(database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     replayed(database, Selection(limit=2))
     assert {id_ for id_, state in states(database).items() if state == "pending"} == {"d1", "d2"}
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_replayed_is_said_with_its_reason(database: Database) -> 
     put(database, *many(3))
     ended(database, "d1", "delivered")
     ended(database, "d2", "dead")
-    change(database, "DELETE FROM bodies WHERE seq = 1")
+    change(database, "DELETE FROM outspoken_bodies WHERE seq = 1")
     plan = operations.plan_replay(database, Selection(ids=("d1", "d2", "d3")))
     assert plan.count == 1
     assert set(plan.refused.values()) == {1}
@@ -157,7 +157,7 @@ def test_what_others_changed_since_the_plan_is_left_alone(database: Database) ->
     ended(database, "d1")
     ended(database, "d2")
     plan = operations.plan_replay(database, ALL)
-    change(database, "DELETE FROM bodies WHERE seq = 1")
+    change(database, "DELETE FROM outspoken_bodies WHERE seq = 1")
     (last,) = operations.replay(database, ALL, plan, OPERATOR)
     assert (last.done, last.planned) == (1, 2)
     assert states(database) == {"d1": "dead", "d2": "pending"}
@@ -175,7 +175,10 @@ def in_stream(*ids: str, on_dead: OnDead = OnDead.SKIP) -> list[Any]:
 
 
 def due(database: Database) -> set[str]:
-    return {row[0] for row in rows(database, "SELECT id FROM deliveries WHERE state = 'pending' AND due_at NOTNULL")}
+    return {
+        row[0]
+        for row in rows(database, "SELECT id FROM outspoken_deliveries WHERE state = 'pending' AND due_at NOTNULL")
+    }
 
 
 def test_replayed_deliveries_of_a_stream_still_go_one_by_one(database: Database) -> None:
@@ -189,7 +192,7 @@ def test_replayed_deliveries_of_a_stream_still_go_one_by_one(database: Database)
 def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(database: Database) -> None:
     put(database, *in_stream("s1", "s2"))
     ended(database, "s1")
-    change(database, "UPDATE deliveries SET due_at = 5 WHERE id = 's2'")
+    change(database, "UPDATE outspoken_deliveries SET due_at = 5 WHERE id = 's2'")
     replayed(database, Selection(ids=("s1",)))
     assert due(database) == {"s2"}
 
@@ -197,7 +200,7 @@ def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(
 def test_nothing_is_replayed_into_a_killed_stream(database: Database) -> None:
     put(database, *in_stream("s1", on_dead=OnDead.KILL))
     ended(database, "s1")
-    change(database, "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
+    change(database, "UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
     with pytest.raises(Refused, match="stream was killed"):
         operations.plan_replay(database, Selection(ids=("s1",)))
 
@@ -222,7 +225,10 @@ def test_a_cancelled_message_makes_no_other_one_due(database: Database) -> None:
 def test_only_what_is_pending_is_cancelled(database: Database) -> None:
     put(database, *many(3))
     ended(database, "d1", "delivered")
-    change(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 9e9 WHERE id = 'd2'")
+    change(
+        database,
+        "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 9e9 WHERE id = 'd2'",
+    )
     plan = operations.plan_cancel(database, Selection(ids=("d1", "d2", "d3")))
     assert plan.count == 1
     assert any("attempted right now" in reason for reason in plan.refused)
@@ -243,7 +249,7 @@ def test_a_cancelled_delivery_lets_the_next_of_its_stream_go(database: Database)
 
 def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(database: Database) -> None:
     put(database, new())
-    state = "SELECT state, failures, open_until FROM destinations"
+    state = "SELECT state, failures, open_until FROM outspoken_destinations"
     assert operations.pause(database, ORIGIN, OPERATOR) is True
     assert operations.pause(database, ORIGIN, OPERATOR) is False
     assert rows(database, state)[0][0] == "paused"
@@ -252,7 +258,7 @@ def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(data
     for forbidden in (operations.pause, operations.resume):
         with pytest.raises(Refused, match="relay enable"):
             forbidden(database, ORIGIN, OPERATOR)
-    change(database, "UPDATE destinations SET failures = 7, open_until = 9e9, pause = 60")
+    change(database, "UPDATE outspoken_destinations SET failures = 7, open_until = 9e9, pause = 60")
     assert operations.enable(database, ORIGIN, OPERATOR) is True
     assert operations.enable(database, ORIGIN, OPERATOR) is False
     assert rows(database, state) == [("active", 0, None)]

@@ -14,7 +14,7 @@ ORIGIN = "https://receiver.example:443"
 
 
 def a_relay_is_at_work(database: Database) -> None:
-    change(database, "INSERT INTO relays (holder, seen_at) VALUES ('one', ?)", time.time())
+    change(database, "INSERT INTO outspoken_relays (holder, seen_at) VALUES ('one', ?)", time.time())
 
 
 def test_an_empty_outbox_has_no_trouble(database: Database) -> None:
@@ -31,7 +31,10 @@ def test_the_queue_is_counted_by_where_deliveries_stand(database: Database) -> N
     ended(database, "done", "delivered", at=now)
     ended(database, "done-yesterday", "delivered", at=now - 86400)
     ended(database, "dead", at=now)
-    change(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 9e9 WHERE id = 'd2'")
+    change(
+        database,
+        "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 9e9 WHERE id = 'd2'",
+    )
     seen = overview(database, time.time())
     assert (seen.ready, seen.scheduled, seen.in_line, seen.in_flight, seen.dead) == (2, 1, 2, 1, 1)
     assert (seen.delivered_today, seen.dead_today) == (1, 1)
@@ -41,12 +44,15 @@ def test_the_queue_is_counted_by_where_deliveries_stand(database: Database) -> N
 @pytest.mark.parametrize(
     ("sql", "sentence"),
     [
-        ("UPDATE destinations SET state = 'paused'", "which is paused: `relay resume https://receiver.example:443`"),
-        ("UPDATE destinations SET state = 'disabled'", "which is disabled: `relay enable"),
-        ("UPDATE destinations SET open_until = 9e9", "keeps failing"),
-        ("UPDATE deliveries SET due_at = due_at - 500", "s behind, with 1 deliveries due"),
-        ("DELETE FROM relays", "no relay has ever worked on this database: start `relay run`"),
-        ("UPDATE relays SET seen_at = seen_at - 300", "no relay for 300 s"),
+        (
+            "UPDATE outspoken_destinations SET state = 'paused'",
+            "which is paused: `relay resume https://receiver.example:443`",
+        ),
+        ("UPDATE outspoken_destinations SET state = 'disabled'", "which is disabled: `relay enable"),
+        ("UPDATE outspoken_destinations SET open_until = 9e9", "keeps failing"),
+        ("UPDATE outspoken_deliveries SET due_at = due_at - 500", "s behind, with 1 deliveries due"),
+        ("DELETE FROM outspoken_relays", "no relay has ever worked on this database: start `relay run`"),
+        ("UPDATE outspoken_relays SET seen_at = seen_at - 300", "no relay for 300 s"),
     ],
 )
 def test_the_worst_that_is_wrong_is_one_sentence(database: Database, sql: str, sentence: str) -> None:
@@ -67,7 +73,7 @@ def test_destinations_come_with_what_waits_for_them(database: Database) -> None:
     now = time.time()
     put(database, new("a", "https://idle.example/"), due_at=now + 60)
     put(database, *many(3), due_at=now - 10)
-    change(database, "UPDATE destinations SET open_until = 9e9, failures = 5 WHERE origin = ?", ORIGIN)
+    change(database, "UPDATE outspoken_destinations SET open_until = 9e9, failures = 5 WHERE origin = ?", ORIGIN)
     busy, idle = destinations(database, now)
     assert (busy.origin, busy.state, busy.ready, busy.waiting) == (ORIGIN, "open", 3, 3)
     assert busy.oldest_due_age == pytest.approx(10, abs=1)

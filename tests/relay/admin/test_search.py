@@ -48,7 +48,9 @@ def test_every_state_is_found_by_the_index_that_knows_it(database: Database, sta
     put(database, *many(6))
     for id_ in ("d1", "d4"):
         if state is State.LEASED:
-            lease = "UPDATE deliveries SET state = 'leased', lease_token = 'h.1', lease_until = 9e9 WHERE id = ?"
+            lease = (
+                "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'h.1', lease_until = 9e9 WHERE id = ?"
+            )
             change(database, lease, id_)
         elif state is not State.PENDING:
             ended(database, id_, state)
@@ -59,9 +61,9 @@ def test_every_state_is_found_by_the_index_that_knows_it(database: Database, sta
 
 def test_a_time_is_found_by_halving(database: Database) -> None:
     put(database, *many(500))
-    change(database, "UPDATE deliveries SET created_at = seq * 10000")
-    change(database, "DELETE FROM bodies WHERE seq BETWEEN 100 AND 200")
-    change(database, "DELETE FROM deliveries WHERE seq BETWEEN 100 AND 200")
+    change(database, "UPDATE outspoken_deliveries SET created_at = seq * 10000")
+    change(database, "DELETE FROM outspoken_bodies WHERE seq BETWEEN 100 AND 200")
+    change(database, "DELETE FROM outspoken_deliveries WHERE seq BETWEEN 100 AND 200")
     with database.reading() as connection:
         assert inspection.seq_at(connection, 0.0) <= 1
         assert 100 <= inspection.seq_at(connection, 1_500_000.0) <= 201
@@ -75,7 +77,7 @@ def test_a_time_is_found_by_halving(database: Database) -> None:
 def grown(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(outbox.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("INSERT INTO destinations (id, origin) VALUES (1, 'https://h:443')")
+        connection.execute("INSERT INTO outspoken_destinations (id, origin) VALUES (1, 'https://h:443')")
         yield connection
 
 
@@ -83,14 +85,16 @@ def deliver(connection: sqlite3.Connection, count: int) -> None:
     """So many more deliveries arrived, with an attempt each."""
     connection.execute(
         """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-        INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at, state, attempts, finished_at)
-        SELECT 'h' || (i + (SELECT count(*) FROM deliveries)), 1, 'https://h/', 2, 1.0, 1.0, 'delivered', 1, 2.0
+        INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at, state, attempts,
+        finished_at)
+        SELECT 'h' || (i + (SELECT count(*)
+        FROM outspoken_deliveries)), 1, 'https://h/', 2, 1.0, 1.0, 'delivered', 1, 2.0
         FROM n""",
         (count,),
     )
     connection.execute(
-        """INSERT OR IGNORE INTO attempts (seq, number, started_at, lag, duration, outcome, status)
-        SELECT seq, 1, 1.0, 0, 0.1, 'success', 200 FROM deliveries"""
+        """INSERT OR IGNORE INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status)
+        SELECT seq, 1, 1.0, 0, 0.1, 'success', 200 FROM outspoken_deliveries"""
     )
 
 

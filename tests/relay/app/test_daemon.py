@@ -180,7 +180,7 @@ async def test_deliveries_go_by_way_of_the_forward_proxy_that_is_named(folder: P
     assert request.path == url
     assert request.headers["proxy-authorization"] == "Basic dXNlcjpzZWNyZXQ="
     assert line["outcome"] == "success"
-    told = "".join(relay.words) + repr(rows(outbox_of(stage), "SELECT * FROM attempts"))
+    told = "".join(relay.words) + repr(rows(outbox_of(stage), "SELECT * FROM outspoken_attempts"))
     assert "secret" not in told
     assert "dXNlcjpzZWNyZXQ=" not in told
 
@@ -211,7 +211,7 @@ async def test_sigterm_gives_back_unsent_what_was_claimed_ahead(folder: Path, re
         await receiver.request()
     assert await relay.stop() == 0
     assert set(states(outbox_of(stage)).values()) == {"pending"}
-    assert rows(outbox_of(stage), "SELECT lapses, count(*) FROM deliveries GROUP BY lapses") == [
+    assert rows(outbox_of(stage), "SELECT lapses, count(*) FROM outspoken_deliveries GROUP BY lapses") == [
         (0, 4),
         (1, 2),
     ]
@@ -219,7 +219,7 @@ async def test_sigterm_gives_back_unsent_what_was_claimed_ahead(folder: Path, re
 
 async def test_a_new_key_signs_the_next_delivery(stage: Stage, relay: Process, receiver: Receiver) -> None:
     old, new_ = "whsec_" + "a" * 32, "whsec_" + "b" * 32
-    insert = "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)"
+    insert = "INSERT INTO outspoken_signing_keys (key, created_at) VALUES (?, 1.0)"
     submit(stage, "unsigned")
     assert "webhook-signature" not in (await receiver.request()).headers
     rows(outbox_of(stage), insert, old)
@@ -267,7 +267,7 @@ async def test_what_a_killed_relay_was_sending_another_sends_again_under_the_sam
     assert [first.headers["webhook-id"], second.headers["webhook-id"]] == ["survivor", "survivor"]
     assert [first.headers["webhook-attempt"], second.headers["webhook-attempt"]] == ["1", "2"]
     assert first.body == second.body == b"the same bytes"
-    assert rows(outbox_of(stage), "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 1)]
+    assert rows(outbox_of(stage), "SELECT state, attempts, lapses FROM outspoken_deliveries") == [("delivered", 1, 1)]
 
 
 async def test_on_a_full_disk_the_relay_keeps_the_lease_and_writes_when_there_is_room(

@@ -103,7 +103,7 @@ async def test_what_the_destination_taught_about_size_is_part_of_the_diagnosis(
     async with receiving(hangs_up) as receiver:
         url = f"http://127.0.0.1:{receiver.port}/"
         put(database, new("d1", url))
-        change(database, "UPDATE destinations SET largest_accepted = 1000")
+        change(database, "UPDATE outspoken_destinations SET largest_accepted = 1000")
         large = await asyncio.to_thread(probe.prepared, database, url, Method.POST, 2**20)
         told = await send(large, transport, ANYWHERE, RetryPolicy())
     assert told.outcome == "reset"

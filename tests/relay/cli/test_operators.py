@@ -97,7 +97,9 @@ def relay(folder: Path, database: Database) -> Operator:
 
 def dead(database: Database, count: int) -> None:
     put(database, *many(count))
-    change(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1, attempts = 11")
+    change(
+        database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1, attempts = 11"
+    )
 
 
 def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, database: Database) -> None:
@@ -197,7 +199,9 @@ def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Database) 
     (told,) = done.json
     assert (told["done"], told["planned"], told["destinations"], told["bytes"]) == (1000, 1000, {ORIGIN: 1000}, 16000)
     assert done.err == ""  # no progress bar in a pipe
-    ((first, last),) = rows(database, "SELECT min(due_at), max(due_at) FROM deliveries WHERE state = 'pending'")
+    ((first, last),) = rows(
+        database, "SELECT min(due_at), max(due_at) FROM outspoken_deliveries WHERE state = 'pending'"
+    )
     assert last - first == pytest.approx(9.99)
     (line,) = relay("audit", "--json").json
     assert (line["act"], line["source"], line["detail"]["run"]) == ("delivery.replay", "cli", told["run"])
@@ -216,7 +220,7 @@ def test_destinations_are_paused_and_enabled_by_any_url_of_theirs(relay: Operato
     assert relay("pause", ORIGIN).out == f"{ORIGIN} was paused already\n"
     assert [one["state"] for one in relay("destinations", "--json").json] == ["paused"]
     assert relay("enable", ORIGIN).code == 0
-    assert rows(database, "SELECT state FROM destinations") == [("active",)]
+    assert rows(database, "SELECT state FROM outspoken_destinations") == [("active",)]
 
 
 @contextmanager
@@ -327,7 +331,7 @@ def test_a_probe_that_could_not_be_meant_is_wrong_usage(relay: Operator, words: 
 
 def test_the_outbox_is_kept_well(relay: Operator, database: Database) -> None:
     put(database, *many(3))
-    change(database, "UPDATE deliveries SET created_at = 1")
+    change(database, "UPDATE outspoken_deliveries SET created_at = 1")
     ended(database, "d1", at=1.0)
     (dry,) = relay("retention", "--dry-run", "--json").json
     assert (dry["deliveries"], len(states(database))) == (1, 3)
@@ -360,7 +364,7 @@ def test_what_is_no_file_is_refused_with_the_tool_that_copies_it(relay: Operator
 
 def test_relative_times_are_by_the_clock_of_the_database(relay: Operator, database: Database) -> None:
     put(database, *many(2))
-    change(database, "UPDATE deliveries SET created_at = created_at - 7200 WHERE id = 'd1'")
+    change(database, "UPDATE outspoken_deliveries SET created_at = created_at - 7200 WHERE id = 'd1'")
     assert [one["id"] for one in relay("list", "--since", "1h", "--json").json] == ["d2"]
     assert [one["id"] for one in relay("list", "--until", "1h", "--json").json] == ["d1"]
 

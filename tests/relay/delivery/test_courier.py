@@ -35,7 +35,7 @@ NEWER = "whsec_" + "b" * 32
 
 def key(database: Database, text: str) -> None:
     """A key for everyone, put in as an operator does."""
-    rows(database, "INSERT INTO signing_keys (key, created_at) VALUES (?, 1.0)", text)
+    rows(database, "INSERT INTO outspoken_signing_keys (key, created_at) VALUES (?, 1.0)", text)
 
 
 class Harness:
@@ -125,7 +125,9 @@ async def test_nothing_is_sent_to_a_forbidden_destination(harness: Harness, url:
     assert harness.network.sent == []
     assert (attempt.outcome, attempt.verdict) == (Outcome.BLOCKED, Dead(Reason.FORBIDDEN))
     assert attempt.diagnosis.startswith(f"{rule}: ")
-    assert rows(harness.database, "SELECT state, reason FROM deliveries") == [("dead", "forbidden_destination")]
+    assert rows(harness.database, "SELECT state, reason FROM outspoken_deliveries") == [
+        ("dead", "forbidden_destination")
+    ]
 
 
 @pytest.mark.parametrize("came", [answer(500), answer(301), answer(failure=Failure.RESET)])
@@ -133,7 +135,9 @@ async def test_a_failure_is_retried_when_the_schedule_says(harness: Harness, cam
     harness.answering(came)
     attempt = await harness.deliver(new())
     assert attempt.verdict == Retry(NOW + 30)
-    assert rows(harness.database, "SELECT state, due_at, attempts FROM deliveries") == [("pending", NOW + 30, 1)]
+    assert rows(harness.database, "SELECT state, due_at, attempts FROM outspoken_deliveries") == [
+        ("pending", NOW + 30, 1)
+    ]
 
 
 async def test_the_dice_are_thrown_for_a_delivery_that_wants_jitter(harness: Harness) -> None:
@@ -146,7 +150,7 @@ async def test_the_dice_are_thrown_for_a_delivery_that_wants_jitter(harness: Har
 async def test_gone_is_gone(harness: Harness) -> None:
     harness.answering(answer(410))
     assert (await harness.deliver(new())).verdict == Dead(Reason.GONE)
-    assert rows(harness.database, "SELECT state FROM destinations") == [("disabled",)]
+    assert rows(harness.database, "SELECT state FROM outspoken_destinations") == [("disabled",)]
 
 
 async def test_a_413_tells_what_was_known_of_the_destination_before(harness: Harness) -> None:
@@ -166,7 +170,7 @@ async def test_when_only_large_bodies_fail_the_diagnosis_says_so(harness: Harnes
     small = await harness.deliver(new("d3", body=b"x" * 1000))
     assert large.diagnosis.endswith("probably a size limit: this body has 80000 bytes, the largest accepted 70000")
     assert "size" not in small.diagnosis
-    said = rows(harness.database, "SELECT detail FROM attempts WHERE outcome <> 'success' ORDER BY seq")
+    said = rows(harness.database, "SELECT detail FROM outspoken_attempts WHERE outcome <> 'success' ORDER BY seq")
     assert said == [(large.diagnosis,), (small.diagnosis,)]
 
 
@@ -185,14 +189,14 @@ async def test_after_a_413_a_link_goes_instead_of_the_body(harness: Harness) -> 
         assert link["result_url"].startswith("https://speech.example/v1/results/id-1?expires=")
         assert (headers["webhook-id"], headers["content-type"]) == ("id-1", "application/json")
         assert headers["webhook-signature"] == parse_key(SECRET).sign(b"id-1.5000.", envelope.body)
-    assert rows(harness.database, "SELECT state, pointer, body FROM deliveries JOIN bodies USING (seq)") == [
-        ("delivered", 1, body)
-    ]
+    assert rows(
+        harness.database, "SELECT state, pointer, body FROM outspoken_deliveries JOIN outspoken_bodies USING (seq)"
+    ) == [("delivered", 1, body)]
 
 
 async def test_without_a_place_for_links_the_body_goes(harness: Harness) -> None:
     put(harness.database, new(body=b"result"))
-    rows(harness.database, "UPDATE deliveries SET pointer = 1")
+    rows(harness.database, "UPDATE outspoken_deliveries SET pointer = 1")
     harness.courier = replace(harness.courier, pointers=None)
     await harness.again()
     assert harness.network.sent[0].body == b"result"
@@ -242,7 +246,7 @@ async def test_every_attempt_sends_the_same_id_and_bytes_under_a_fresh_number(ha
     assert [headers["webhook-attempt"] for headers in harness.sent] == ["1", "2", "3"]
     assert {headers["webhook-id"] for headers in harness.sent} == {"same"}
     assert {envelope.body for envelope in harness.network.sent} == {b"\x01" * 5000}
-    assert rows(harness.database, "SELECT state, attempts FROM deliveries") == [("delivered", 3)]
+    assert rows(harness.database, "SELECT state, attempts FROM outspoken_deliveries") == [("delivered", 3)]
 
 
 @pytest.mark.parametrize("size", [100, 8192, 8193, 500_000])

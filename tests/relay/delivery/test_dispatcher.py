@@ -233,11 +233,11 @@ async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone
     one = harness(outbox, in_all=2, per_destination=6)
     await one.dispatcher.run_once()
     assert set(states(database).values()) == {"leased"}
-    rows(database, "UPDATE destinations SET state = ? WHERE origin LIKE '%hog%'", state)
+    rows(database, "UPDATE outspoken_destinations SET state = ? WHERE origin LIKE '%hog%'", state)
     await one.dispatcher.run_once()
     await one.dispatcher.run_once()
     assert Counter(states(database).values()) == {"pending": 5, "leased": 3}
-    assert rows(database, "SELECT sum(lapses), sum(attempts) FROM deliveries") == [(0, 0)]
+    assert rows(database, "SELECT sum(lapses), sum(attempts) FROM outspoken_deliveries") == [(0, 0)]
     one.couriers.let_through(*every("h", 6), *every("o", 2))
     await one.ended(3)
     await one.settler.run_once()
@@ -252,7 +252,7 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
     put(database, *many(3, HOG, "h"))
     one = harness(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
-    rows(database, "UPDATE destinations SET state = 'paused'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
     with full_disk():
         assert await one.dispatcher.run_once() == 0
     assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 2)]
@@ -282,9 +282,9 @@ async def test_a_courier_that_crashes_is_logged_and_leaves_its_lease_to_expire(
     assert states(database) == {"d1": "leased"}
     assert dispatcher.in_flight == 0
     assert settler.waiting == []
-    rows(database, "UPDATE deliveries SET lease_until = 1.0")
+    rows(database, "UPDATE outspoken_deliveries SET lease_until = 1.0")
     await dispatcher.renew()
-    assert rows(database, "SELECT lease_until FROM deliveries") == [(1.0,)]
+    assert rows(database, "SELECT lease_until FROM outspoken_deliveries") == [(1.0,)]
 
 
 async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbox: DeliveryQueue) -> None:
@@ -293,9 +293,9 @@ async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbo
     await one.dispatcher.run_once()
     one.couriers.let_through("d1")
     await one.ended(1)
-    rows(database, "UPDATE deliveries SET lease_until = 1.0")
+    rows(database, "UPDATE outspoken_deliveries SET lease_until = 1.0")
     await one.dispatcher.renew()  # d1 is unsettled, d2 under way, d3 ahead
-    assert rows(database, "SELECT lease_until > created_at FROM deliveries") == [(1,)] * 3
+    assert rows(database, "SELECT lease_until > created_at FROM outspoken_deliveries") == [(1,)] * 3
     await one.settler.run_once()
     await one.dispatcher.drain(0)
 
@@ -350,7 +350,10 @@ async def test_draining_gives_back_at_once_what_was_not_started_and_starts_nothi
     await draining
     await one.settler.run_once()
     assert one.couriers.started == ["d1", "d2"]
-    assert rows(database, "SELECT state, attempts, lapses FROM deliveries WHERE id > 'd2'") == [("pending", 0, 0)] * 3
+    assert (
+        rows(database, "SELECT state, attempts, lapses FROM outspoken_deliveries WHERE id > 'd2'")
+        == [("pending", 0, 0)] * 3
+    )
 
 
 async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
@@ -386,7 +389,7 @@ async def test_an_answer_that_comes_in_the_last_moment_counts(database: Database
     await dispatcher.drain(0)
     await settler.run_once()
     assert settler.take_stale() == 0
-    assert rows(database, "SELECT state, lapses FROM deliveries") == [("delivered", 0)]
+    assert rows(database, "SELECT state, lapses FROM outspoken_deliveries") == [("delivered", 0)]
 
 
 @on_sqlite

@@ -150,7 +150,7 @@ async def test_a_retry_is_taken_up_when_it_is_due_and_not_at_a_poll(database: Da
     relay = Relay(database, outbox)
     async with relay.running():
         assert await relay.delivered() == "d1"
-    assert rows(database, "SELECT started_at >= ? FROM attempts", due_at) == [(1,)]
+    assert rows(database, "SELECT started_at >= ? FROM outspoken_attempts", due_at) == [(1,)]
 
 
 async def test_stopping_lets_the_attempt_under_way_finish(database: Database, outbox: DeliveryQueue) -> None:
@@ -177,7 +177,7 @@ async def test_stopping_gives_back_what_does_not_finish_in_time(database: Databa
     relay.receiver.open.clear()
     async with relay.running(drain_seconds=0.05):
         await relay.receiver.reached.wait()
-    assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("pending", 0, 1)]
+    assert rows(database, "SELECT state, attempts, lapses FROM outspoken_deliveries") == [("pending", 0, 1)]
 
 
 @on_sqlite
@@ -213,7 +213,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
             relay.receiver.open.set()
             await relay.until(lambda: any(line.get("operation") == "settle" for line in log))
         assert await relay.delivered() == "d1"
-    assert rows(database, "SELECT state, attempts, lapses FROM deliveries") == [("delivered", 1, 0)]
+    assert rows(database, "SELECT state, attempts, lapses FROM outspoken_deliveries") == [("delivered", 1, 0)]
 
 
 async def test_a_fault_in_one_loop_stops_no_other(
@@ -283,5 +283,5 @@ async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
         polls = relay.turns["claim", True]
         await relay.until(lambda: relay.turns["claim", True] >= polls + 3)
         assert len(relay.receiver.sent) == sent < 20 + 100
-    assert rows(database, "SELECT sum(attempts), sum(lapses) FROM deliveries") == [(sent, 0)]
-    assert rows(database, "SELECT failures, pause FROM destinations WHERE id = 1") == [(5, 30.0)]
+    assert rows(database, "SELECT sum(attempts), sum(lapses) FROM outspoken_deliveries") == [(sent, 0)]
+    assert rows(database, "SELECT failures, pause FROM outspoken_destinations WHERE id = 1") == [(5, 30.0)]

@@ -128,7 +128,7 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
     assert not settler.failing
     assert settler.take_stale() == 0
     assert set(states(database).values()) == {"delivered"}
-    assert rows(database, "SELECT number FROM attempts") == [(1,), (1,), (1,)]
+    assert rows(database, "SELECT number FROM outspoken_attempts") == [(1,), (1,), (1,)]
     (complaint,) = log
     assert (complaint["event"], complaint["operation"], complaint["held"]) == ("store.error", "settle", 2)
     assert complaint["kind"] in ("io", "full")
@@ -157,7 +157,10 @@ async def test_an_attempt_that_cannot_be_written_as_it_was_is_settled_without_it
     await settler.run_once()
     assert observer.ids() == ["d1", "d2", "d3"]
     assert set(states(database).values()) == {"delivered"}
-    kept = "SELECT outcome, status, peer, detail FROM attempts JOIN deliveries USING (seq) WHERE id = 'd2'"
+    kept = (
+        "SELECT outcome, status, peer, detail FROM outspoken_attempts "
+        "JOIN outspoken_deliveries USING (seq) WHERE id = 'd2'"
+    )
     assert rows(database, kept) == [("success", None, None, "the record of this attempt could not be written")]
     (line,) = log
     assert (line["event"], line["delivery.id"]) == ("delivery.attempt.crashed", "d2")
@@ -172,7 +175,8 @@ async def test_one_attempt_that_the_database_refuses_altogether_does_not_hold_up
     first, odd = await claim(database, outbox, 2)
     rows(
         database,
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome) VALUES (?, 1, 0, 0, 0, 'dns')",
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome) "
+        "VALUES (?, 1, 0, 0, 0, 'dns')",
         odd.lease.seq,
     )
     enter(settler, first, odd)

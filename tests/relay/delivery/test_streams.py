@@ -188,15 +188,17 @@ async def test_the_handshake_names_the_stream_and_carries_credentials_and_header
     assert headers["authorization"] == "Basic dTpw"
     assert (headers["webhook-id"], headers["webhook-stream"], headers["dg-token"]) == ("s", "1", "t")
     assert "content-type" not in headers
-    ((kept,),) = rows(live.database, "SELECT request_headers FROM attempts")
+    ((kept,),) = rows(live.database, "SELECT request_headers FROM outspoken_attempts")
     assert "dTpw" not in kept
     assert '["authorization","[redacted]"]' in kept
 
 
 async def test_what_was_cancelled_is_left_out_and_holds_nothing_up(live: LiveOutbox, receiver: Receiver) -> None:
     live.add(*range(6))
-    rows(live.database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1 WHERE id IN ('s-2', 's-5')")
-    rows(live.database, "UPDATE streams SET position = 9")
+    rows(
+        live.database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1 WHERE id IN ('s-2', 's-5')"
+    )
+    rows(live.database, "UPDATE outspoken_streams SET position = 9")
     live.end()
     async with live.relay(Observer()):
         conversation = await receiver.next()
@@ -270,10 +272,10 @@ async def test_what_waits_behind_a_lost_socket_is_dead(live: LiveOutbox) -> None
         async with live.relay(observer, bounds=bounds):
             live.add(*range(300))
             await observer.until(lambda it: it.ends == [KillReason.SILENT])
-        assert set(rows(live.database, "SELECT state, reason FROM deliveries")) == {("dead", "stream_killed")}
+        assert set(rows(live.database, "SELECT state, reason FROM outspoken_deliveries")) == {("dead", "stream_killed")}
     assert {one.outcome for one in observer.attempts} == {Outcome.READ_TIMEOUT}
     assert 0 < len(observer.attempts) < 300
-    assert rows(live.database, "SELECT count(*) FROM attempts") == [(len(observer.attempts),)]
+    assert rows(live.database, "SELECT count(*) FROM outspoken_attempts") == [(len(observer.attempts),)]
 
 
 async def test_a_slow_receiver_holds_up_its_own_stream_only(live: LiveOutbox, receiver: Receiver) -> None:
@@ -301,7 +303,7 @@ async def test_a_receiver_that_refuses_kills_the_stream_and_is_asked_once(live: 
         async with live.relay(observer):
             await observer.until(lambda it: it.ends == [KillReason.REFUSED])
         assert refusing.refused.qsize() == 1
-    assert rows(live.database, "SELECT status, outcome, detail FROM attempts") == [
+    assert rows(live.database, "SELECT status, outcome, detail FROM outspoken_attempts") == [
         (401, "http_4xx", "the receiver answered 401")
     ]
     assert set(states(live.database).values()) == {"dead"}
@@ -313,7 +315,7 @@ async def test_a_forbidden_address_is_never_dialled(live: LiveOutbox, receiver: 
     async with live.relay(observer, rules=Rules(ports=frozenset({live.port}))):
         await observer.until(lambda it: it.ends == [KillReason.FORBIDDEN])
     assert receiver.opened.empty()
-    assert rows(live.database, "SELECT reason FROM deliveries ORDER BY seq") == [
+    assert rows(live.database, "SELECT reason FROM outspoken_deliveries ORDER BY seq") == [
         ("forbidden_destination",),
         ("stream_killed",),
     ]
@@ -327,7 +329,7 @@ async def test_a_destination_that_is_left_alone_gets_no_new_socket_and_keeps_its
         live.add(0)
         conversation = await receiver.next()
         await conversation.heard(1)
-        rows(live.database, "UPDATE destinations SET state = 'paused'")
+        rows(live.database, "UPDATE outspoken_destinations SET state = 'paused'")
         live.add(1)
         live.add(0, key="late")
         await observer.until(lambda it: it.ends == [KillReason.LEFT_ALONE])
@@ -410,7 +412,7 @@ async def test_a_stream_that_somebody_else_ended_is_let_go(live: LiveOutbox, rec
         await conversation.heard(1)
         rows(
             live.database,
-            "UPDATE streams SET state = 'killed', reason = 'relay_gone', finished_at = 1, holder = NULL,"
+            "UPDATE outspoken_streams SET state = 'killed', reason = 'relay_gone', finished_at = 1, holder = NULL,"
             " holder_until = NULL",
         )
         live.notifier.notify()

@@ -43,17 +43,17 @@ NO_OUTBOX = r"^connection: its database has no outbox, .*`relay migrate`$"
 def test_a_delivery_exists_once_the_transaction_commits(producer: Producer) -> None:
     async def add(connection: Any) -> None:
         await done(outbox.add(connection, new()))
-        assert rows(producer.database, "SELECT id FROM deliveries") == []
+        assert rows(producer.database, "SELECT id FROM outspoken_deliveries") == []
 
     producer.commit(add)
-    assert rows(producer.database, "SELECT id, state FROM deliveries") == [("d1", "pending")]
+    assert rows(producer.database, "SELECT id, state FROM outspoken_deliveries") == [("d1", "pending")]
 
 
 @every_kind
 def test_nothing_is_left_of_one_whose_transaction_was_rolled_back(producer: Producer) -> None:
     producer.roll_back(new(), new("d2", stream=Stream("s")))
     for table in ("deliveries", "bodies", "destinations", "streams"):
-        assert rows(producer.database, f"SELECT * FROM {table}") == []
+        assert rows(producer.database, f"SELECT * FROM outspoken_{table}") == []
 
 
 @every_kind
@@ -66,9 +66,10 @@ def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
     )  # fmt: skip
     producer.put(given, new("plain"))
     found = (
-        "SELECT deliveries.id, url, body, method, kind, content_type, headers, traceparent, schedule FROM deliveries"
+        "SELECT outspoken_deliveries.id, url, body, method, kind, content_type, headers, traceparent, "
+        "schedule FROM outspoken_deliveries"
     )
-    assert rows(producer.database, f"{found} JOIN bodies USING (seq) WHERE stream_id IS NOT NULL") == [
+    assert rows(producer.database, f"{found} JOIN outspoken_bodies USING (seq) WHERE stream_id IS NOT NULL") == [
         ("id-%s", "https://h.example/x?y=%41:b", body, "PUT", "error", "text/plain", '{"x-100%": "50 %s :name"}',
          "00-ab-cd-01", "exponential"),
     ]  # fmt: skip
@@ -86,16 +87,16 @@ def test_what_is_refused_leaves_the_transaction_as_good_as_it_was(producer: Prod
         await done(outbox.add(connection, new("good")))
 
     producer.commit(add)
-    assert rows(producer.database, "SELECT id FROM deliveries ORDER BY seq") == [("taken",), ("good",)]
+    assert rows(producer.database, "SELECT id FROM outspoken_deliveries ORDER BY seq") == [("taken",), ("good",)]
 
 
 @every_kind
 def test_a_stream_begins_is_kept_and_ends(producer: Producer) -> None:
     producer.begin(Stream("s", live_until=1e10), "https://h.example/x")
     producer.keep(["s"], 2e10)
-    assert rows(producer.database, "SELECT key, state, producer_until FROM streams") == [("s", "open", 2e10)]
+    assert rows(producer.database, "SELECT key, state, producer_until FROM outspoken_streams") == [("s", "open", 2e10)]
     producer.end("s")
-    assert rows(producer.database, "SELECT key, state FROM streams") == [("s", "closed")]
+    assert rows(producer.database, "SELECT key, state FROM outspoken_streams") == [("s", "closed")]
 
 
 def on_sqlite3(database: Database) -> None:
@@ -206,7 +207,7 @@ def test_where_every_statement_is_committed_by_itself_nothing_is_added(
 ) -> None:
     with pytest.raises(InvalidDelivery, match=IN_AUTOCOMMIT):
         add(database)
-    assert rows(database, "SELECT id FROM deliveries") == []
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == []
 
 
 @on_postgres
@@ -241,7 +242,9 @@ def test_a_transaction_that_has_failed_is_refused_until_it_is_rolled_back(databa
         with transaction.atomic(using="outbox"):
             outbox.add(django, new("yes3"))
     engine.dispose()
-    assert rows(database, "SELECT id FROM deliveries ORDER BY seq") == [(f"yes{number}",) for number in range(4)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries ORDER BY seq") == [
+        (f"yes{number}",) for number in range(4)
+    ]
 
 
 @on_postgres
@@ -289,7 +292,7 @@ def test_what_rows_the_callers_own_cursors_give_does_not_matter(database: Databa
         outbox.add(three, new("three"))
     with closing(psycopg2.connect(database.url, cursor_factory=psycopg2.extras.RealDictCursor)) as two, two:
         outbox.add(two, new("two"))
-    assert rows(database, "SELECT id FROM deliveries ORDER BY seq") == [("three",), ("two",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries ORDER BY seq") == [("three",), ("two",)]
 
 
 IN_A_SAVEPOINT = r"^connection: in a savepoint, .*have SQLAlchemy begin transactions itself"
@@ -303,7 +306,7 @@ def test_a_savepoint_around_which_there_may_be_no_transaction_is_refused(databas
             outbox.add(session, new())
         session.rollback()
     engine.dispose()
-    assert rows(database, "SELECT id FROM deliveries") == []
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == []
 
 
 @on_sqlite
@@ -316,7 +319,7 @@ def test_so_it_is_on_aiosqlite(database: Database) -> None:
         await engine.dispose()
 
     asyncio.run(add())
-    assert rows(database, "SELECT id FROM deliveries") == []
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == []
 
 
 @on_sqlite
@@ -336,7 +339,7 @@ def test_it_is_taken_where_sqlalchemy_begins_transactions_itself(database: Datab
         await engine.dispose()
 
     asyncio.run(add())
-    assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == [("kept",)]
 
 
 @on_sqlite

@@ -136,7 +136,7 @@ def test_anything_else_is_refused_by_the_name_of_its_field(producer: Producer) -
         await done(outbox.add(connection, new("good")))
 
     producer.commit(add)
-    assert rows(producer.database, "SELECT id FROM deliveries") == [("good",)]
+    assert rows(producer.database, "SELECT id FROM outspoken_deliveries") == [("good",)]
 
 
 Call = Callable[[Any], Any]
@@ -176,13 +176,16 @@ def test_a_stream_goes_by_a_uuid_and_lives_until_a_datetime(producer: Producer) 
         await done(outbox.keep_streams(connection, [key], later))
 
     producer.commit(begin_and_keep)
-    found = "SELECT streams.key, on_dead, producer_until, deliveries.id, method, kind, body"
-    joined = "FROM deliveries JOIN bodies USING (seq) JOIN streams ON streams.id = stream_id"
+    found = "SELECT outspoken_streams.key, on_dead, producer_until, outspoken_deliveries.id, method, kind, body"
+    joined = (
+        "FROM outspoken_deliveries JOIN outspoken_bodies USING (seq) "
+        "JOIN outspoken_streams ON outspoken_streams.id = stream_id"
+    )
     assert rows(producer.database, f"{found} {joined}") == [
         (str(ID), "kill", later.timestamp(), str(ID), "PUT", "partial", b"text")
     ]
     producer.commit(lambda connection: done(outbox.end_stream(connection, key)))
-    assert rows(producer.database, "SELECT state FROM streams") == [("ended",)]
+    assert rows(producer.database, "SELECT state FROM outspoken_streams") == [("ended",)]
 
 
 def keys(count: int) -> Iterable[str]:
@@ -194,4 +197,4 @@ def keys(count: int) -> Iterable[str]:
 def test_keys_may_come_as_they_are_made(producer: Producer) -> None:
     producer.begin(Stream("s1", live_until=1e10), "https://h.example/x")
     producer.keep(keys(3), 2e10)
-    assert rows(producer.database, "SELECT producer_until FROM streams") == [(2e10,)]
+    assert rows(producer.database, "SELECT producer_until FROM outspoken_streams") == [(2e10,)]

@@ -19,7 +19,7 @@ pytestmark = every_way
 
 SOCKET = "wss://u:p@receiver.example/live?k=v"
 LONG_AGO, FAR_OFF = 1.0, 9e9
-ENDS = "UPDATE streams SET state = ?, reason = ?, finished_at = ?"
+ENDS = "UPDATE outspoken_streams SET state = ?, reason = ?, finished_at = ?"
 
 
 def message(id_: str = "m1", key: str = "s", url: str = SOCKET, **fields: object) -> NewDelivery:
@@ -36,11 +36,13 @@ def status(producer: Producer, key: str = "s") -> StreamStatus:
 
 def test_messages_of_a_socket_are_in_their_stream_in_order_and_never_due(producer: Producer) -> None:
     producer.put(message("m1", headers={"dg-token": "t"}, traceparent="00-1-2-03"), message("m2"))
-    assert rows(producer.database, "SELECT id, due_at, position FROM deliveries ORDER BY seq") == [
+    assert rows(producer.database, "SELECT id, due_at, position FROM outspoken_deliveries ORDER BY seq") == [
         ("m1", None, 1),
         ("m2", None, 2),
     ]
-    ((*fields, headers),) = rows(producer.database, "SELECT transport, url, producer_until, headers FROM streams")
+    ((*fields, headers),) = rows(
+        producer.database, "SELECT transport, url, producer_until, headers FROM outspoken_streams"
+    )
     assert fields == ["ws", SOCKET, None]
     assert json.loads(headers) == {"traceparent": "00-1-2-03", "dg-token": "t"}
 
@@ -62,14 +64,14 @@ def test_one_socket_leads_to_one_place(producer: Producer, elsewhere: str) -> No
 
 def test_requests_of_one_stream_may_go_to_several_places(producer: Producer) -> None:
     producer.put(message("m1", url="https://a.example/"), message("m2", url="https://b.example/"))
-    assert rows(producer.database, "SELECT transport, url, position FROM streams") == [("http", None, 2)]
+    assert rows(producer.database, "SELECT transport, url, position FROM outspoken_streams") == [("http", None, 2)]
 
 
 def test_a_stream_may_begin_before_its_first_message(producer: Producer) -> None:
     producer.begin(Stream("s", live_until=FAR_OFF), SOCKET, headers={"dg-token": "t"})
     assert status(producer) == StreamStatus(StreamState.OPEN, None, 0)
     producer.put(message())
-    ((position, headers),) = rows(producer.database, "SELECT position, headers FROM streams")
+    ((position, headers),) = rows(producer.database, "SELECT position, headers FROM outspoken_streams")
     assert (position, json.loads(headers)) == (1, {"dg-token": "t"})
     with pytest.raises(InvalidDelivery, match=r"^stream: expected 1 to 128 characters"):
         producer.begin(Stream(""), SOCKET)
@@ -89,7 +91,7 @@ def test_an_ended_socket_is_closed_by_its_holder(producer: Producer) -> None:
 def test_ended_requests_are_closed_once_nothing_waits(producer: Producer, waiting: int, state: StreamState) -> None:
     producer.put(message(url="https://receiver.example/"))
     if not waiting:
-        rows(producer.database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1")
+        rows(producer.database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1")
     producer.end("s")
     assert status(producer) == StreamStatus(state, None, waiting)
 
@@ -107,15 +109,20 @@ def test_what_was_killed_or_never_was_is_not_ended(producer: Producer) -> None:
 def test_a_socket_whose_holder_is_overdue_is_gone(producer: Producer) -> None:
     producer.put(message())
     with closing(producer.database.liveness()) as holder:
-        rows(producer.database, "UPDATE streams SET holder = ?, holder_until = ?", holder.name, time.time() + 100)
+        rows(
+            producer.database,
+            "UPDATE outspoken_streams SET holder = ?, holder_until = ?",
+            holder.name,
+            time.time() + 100,
+        )
         assert status(producer).state is StreamState.OPEN
-        rows(producer.database, "UPDATE streams SET holder_until = ?", LONG_AGO)
+        rows(producer.database, "UPDATE outspoken_streams SET holder_until = ?", LONG_AGO)
         assert status(producer) == StreamStatus(StreamState.KILLED, KillReason.RELAY, 1)
 
 
 def test_every_sign_of_life_pushes_a_producers_end_out(producer: Producer) -> None:
     def until() -> float | None:
-        return rows(producer.database, "SELECT producer_until FROM streams")[0][0]  # type: ignore[no-any-return]
+        return rows(producer.database, "SELECT producer_until FROM outspoken_streams")[0][0]  # type: ignore[no-any-return]
 
     producer.put(message("m1", stream=Stream("s")))
     producer.keep(["s"], 50.0)

@@ -67,9 +67,9 @@ def test_all_of_an_outbox_arrives_and_is_told_by_table(database: Database, targe
         "destinations": 2,
         "secrets": 1,
     }
-    query = "SELECT seq, id, body, created_at FROM deliveries JOIN bodies USING (seq) ORDER BY seq"
+    query = "SELECT seq, id, body, created_at FROM outspoken_deliveries JOIN outspoken_bodies USING (seq) ORDER BY seq"
     assert rows(target, query) == rows(database, query)
-    assert rows(target, "SELECT value FROM secrets") == rows(database, "SELECT value FROM secrets")
+    assert rows(target, "SELECT value FROM outspoken_secrets") == rows(database, "SELECT value FROM outspoken_secrets")
     assert [one for one in told if one.table == "bodies"] == [
         MoveProgress("copy", "bodies", 0, 4),
         MoveProgress("copy", "bodies", 4, 4),
@@ -88,7 +88,7 @@ async def test_a_source_with_a_relay_at_work_is_refused(database: Database, targ
 
 def test_a_source_whose_leases_hold_is_refused_unless_nobody_is_there(database: Database, target: Database) -> None:
     put(database, new())
-    rows(database, "UPDATE deliveries SET state = 'leased', lease_token = 't', lease_until = ?", SOON)
+    rows(database, "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 't', lease_until = ?", SOON)
     refuses(database, target, "1 deliveries leased")
     assert move(database, target, silent, anyway=True).rows["deliveries"] == 1
 
@@ -114,7 +114,7 @@ def test_while_it_lasts_nobody_writes_to_the_source(database: Database, target: 
     async def write() -> None:
         writer = database.writer(busy_seconds=0.1)
         with pytest.raises(StoreUnavailable) as error:
-            await writer.run(lambda connection: connection.execute("UPDATE deliveries SET url = 'another'"))
+            await writer.run(lambda connection: connection.execute("UPDATE outspoken_deliveries SET url = 'another'"))
         await writer.close()
         refused.append(error.value.kind)
 
@@ -130,7 +130,7 @@ def test_a_target_that_holds_something_is_refused(database: Database, target: Da
     target.migrate([OUTBOX])
     put(target, new("there"))
     refuses(database, target, "there are deliver.* in it already|there are destinations in it already")
-    assert rows(target, "SELECT id FROM deliveries") == [("there",)]
+    assert rows(target, "SELECT id FROM outspoken_deliveries") == [("there",)]
 
 
 def test_a_database_is_not_moved_to_itself(database: Database) -> None:
@@ -151,23 +151,23 @@ def test_what_is_half_there_belongs_to_its_source(database: Database, target: Da
 
 
 def test_a_table_that_the_target_lacks_is_named_with_a_remedy(database: Database, target: Database) -> None:
-    rows(database, "CREATE TABLE extra (id INTEGER PRIMARY KEY)")
+    rows(database, "CREATE TABLE outspoken_extra (id INTEGER PRIMARY KEY)")
     try:
         refuses(database, target, "has no table extra: make it there first")
     finally:
-        rows(database, "DROP TABLE extra")
+        rows(database, "DROP TABLE outspoken_extra")
 
 
 def test_a_column_that_the_target_lacks_is_named(database: Database, target: Database) -> None:
     target.migrate([OUTBOX])
-    rows(target, "ALTER TABLE attempts DROP COLUMN excerpt")
+    rows(target, "ALTER TABLE outspoken_attempts DROP COLUMN excerpt")
     refuses(database, target, r"has no column attempts\.excerpt: bring both up to date")
 
 
 def test_a_source_of_an_older_version_is_brought_up_to_date_first(target: Database, folder: Path) -> None:
     old = folder / "old.db"
-    migrate(old, [OUTBOX.migrations("sqlite")[:1]])
-    with pytest.raises(SchemaError, match=r"has outbox schema 1, this program knows .*: run `relay migrate` on it"):
+    migrate(old, [OUTBOX.migrations("sqlite")[:-1]])
+    with pytest.raises(SchemaError, match=r"has outbox schema 6, this program knows .*: run `relay migrate` on it"):
         move(SqliteDatabase(old), target, silent)
 
 
@@ -176,7 +176,7 @@ def test_text_that_postgresql_cannot_keep_is_named_before_it_is_sent(
     database: Database, target: Database, path: Path
 ) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO audit VALUES (7, 1.0, 'a' || char(0) || 'b', 'cli', 'x', '{}')")
+        connection.execute("INSERT INTO outspoken_audit VALUES (7, 1.0, 'a' || char(0) || 'b', 'cli', 'x', '{}')")
     if isinstance(target, SqliteDatabase):
         assert move(database, target, silent).rows["audit"] == 1
     else:

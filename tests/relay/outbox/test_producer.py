@@ -20,16 +20,16 @@ pytestmark = every_way
 def test_a_delivery_exists_once_the_callers_transaction_commits(producer: Producer) -> None:
     async def add(connection: Any) -> None:
         await done(outbox.add(connection, new()))
-        assert rows(producer.database, "SELECT id FROM deliveries") == []
+        assert rows(producer.database, "SELECT id FROM outspoken_deliveries") == []
 
     producer.commit(add)
-    assert rows(producer.database, "SELECT id, state FROM deliveries") == [("d1", "pending")]
+    assert rows(producer.database, "SELECT id, state FROM outspoken_deliveries") == [("d1", "pending")]
 
 
 def test_nothing_is_left_of_a_delivery_whose_transaction_was_rolled_back(producer: Producer) -> None:
     producer.roll_back(new())
     for table in ("deliveries", "bodies", "destinations"):
-        assert rows(producer.database, f"SELECT * FROM {table}") == []
+        assert rows(producer.database, f"SELECT * FROM outspoken_{table}") == []
 
 
 def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
@@ -50,16 +50,18 @@ def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
     )
     ((*fields, headers),) = rows(
         producer.database,
-        "SELECT id, url, method, kind, content_type, traceparent, body_bytes, headers FROM deliveries",
+        "SELECT id, url, method, kind, content_type, traceparent, body_bytes, headers FROM outspoken_deliveries",
     )
     assert fields == ["id", "http://u:p@h.example/x?y=1", "PUT", "error", "text/plain", "00-ab-cd-01", 2560]
     assert json.loads(headers) == {"dg-token": "k"}
-    assert rows(producer.database, "SELECT body FROM bodies") == [(body,)]
-    assert rows(producer.database, "SELECT schedule, stream_id, position, pointer FROM deliveries") == [
+    assert rows(producer.database, "SELECT body FROM outspoken_bodies") == [(body,)]
+    assert rows(producer.database, "SELECT schedule, stream_id, position, pointer FROM outspoken_deliveries") == [
         ("exponential", 1, 1, 0)
     ]
-    assert rows(producer.database, "SELECT key, on_dead, state FROM streams") == [("session-1", "kill", "open")]
-    assert rows(producer.database, "SELECT due_at = created_at FROM deliveries") == [(1,)]
+    assert rows(producer.database, "SELECT key, on_dead, state FROM outspoken_streams") == [
+        ("session-1", "kill", "open")
+    ]
+    assert rows(producer.database, "SELECT due_at = created_at FROM outspoken_deliveries") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -74,12 +76,12 @@ def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
 )
 def test_a_delivery_belongs_to_scheme_host_and_effective_port(producer: Producer, url: str, origin: str) -> None:
     producer.put(new(url=url))
-    assert rows(producer.database, "SELECT origin FROM destinations") == [(origin,)]
+    assert rows(producer.database, "SELECT origin FROM outspoken_destinations") == [(origin,)]
 
 
 def test_deliveries_to_one_origin_share_its_destination(producer: Producer) -> None:
     producer.put(new("d1", "https://h.example/a"), new("d2", "https://h.example:443/b"), new("d3", "http://h.example/"))
-    shared = dict(rows(producer.database, "SELECT id, destination_id FROM deliveries"))
+    shared = dict(rows(producer.database, "SELECT id, destination_id FROM outspoken_deliveries"))
     assert shared["d1"] == shared["d2"] != shared["d3"]
 
 
@@ -89,7 +91,7 @@ def test_deliveries_to_one_origin_share_its_destination(producer: Producer) -> N
 def test_a_url_that_names_no_destination_is_refused(producer: Producer, url: str) -> None:
     with pytest.raises(InvalidDelivery, match=r"^url: "):
         producer.put(new(url=url))
-    assert rows(producer.database, "SELECT * FROM destinations") == []
+    assert rows(producer.database, "SELECT * FROM outspoken_destinations") == []
 
 
 def test_a_refusal_does_not_repeat_the_url(producer: Producer) -> None:
@@ -119,7 +121,7 @@ def test_an_id_names_one_result_forever(producer: Producer) -> None:
     producer.put(new("d1"))
     with pytest.raises(DuplicateDelivery, match="delivery d1 is in the outbox already"):
         producer.put(new("d1", body=b"another"))
-    assert rows(producer.database, "SELECT count(*) FROM bodies") == [(1,)]
+    assert rows(producer.database, "SELECT count(*) FROM outspoken_bodies") == [(1,)]
 
 
 KILLED = Stream("killed")
@@ -143,7 +145,7 @@ def test_what_is_refused_leaves_the_callers_transaction_to_the_caller(
         await done(outbox.add(connection, new("after")))
 
     producer.put(new("taken"), new("first", stream=KILLED))
-    rows(producer.database, "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
+    rows(producer.database, "UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
     producer.commit(add)
     assert set(states(producer.database)) == {"taken", "first", "before", "after"}
 
@@ -167,20 +169,20 @@ def test_text_that_no_database_keeps_is_refused_by_the_name_of_its_field(
 ) -> None:
     with pytest.raises(InvalidDelivery, match=rf"^{field}: U\+0000 and lone surrogates cannot be kept: leave them out"):
         producer.put(make(unfit))
-    assert rows(producer.database, "SELECT * FROM deliveries") == []
+    assert rows(producer.database, "SELECT * FROM outspoken_deliveries") == []
 
 
 def test_text_in_any_language_is_kept(producer: Producer) -> None:
     name = "Müller 東京 \U0001f600 \\u0000 \\\\"
     producer.put(new(name, headers={"x": name}, stream=Stream(name)))
-    ((id_, headers),) = rows(producer.database, "SELECT id, headers FROM deliveries")
+    ((id_, headers),) = rows(producer.database, "SELECT id, headers FROM outspoken_deliveries")
     assert (id_, json.loads(headers)) == (name, {"x": name})
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00\xff\r\n", b"x" * 600_000])
 def test_a_body_is_kept_byte_for_byte(producer: Producer, body: bytes) -> None:
     producer.put(new(body=body))
-    assert rows(producer.database, "SELECT body FROM bodies") == [(body,)]
+    assert rows(producer.database, "SELECT body FROM outspoken_bodies") == [(body,)]
 
 
 # --- streams
@@ -193,7 +195,7 @@ def in_stream(*ids: str, key: str = "s", on_dead: OnDead = OnDead.SKIP) -> list[
 def test_within_a_stream_positions_count_up_and_only_the_first_is_due(producer: Producer) -> None:
     producer.put(*in_stream("a1", "a2", key="a"), *in_stream("b1", key="b"))
     producer.put(*in_stream("a3", key="a"), new("alone"))
-    assert rows(producer.database, "SELECT id, position, due_at IS NOT NULL FROM deliveries ORDER BY id") == [
+    assert rows(producer.database, "SELECT id, position, due_at IS NOT NULL FROM outspoken_deliveries ORDER BY id") == [
         ("a1", 1, 1),
         ("a2", 2, 0),
         ("a3", 3, 0),
@@ -204,21 +206,26 @@ def test_within_a_stream_positions_count_up_and_only_the_first_is_due(producer: 
 
 def test_a_stream_whose_deliveries_all_ended_goes_on_at_once(producer: Producer) -> None:
     producer.put(*in_stream("a1"))
-    rows(producer.database, "UPDATE deliveries SET state = 'delivered', attempts = 1, finished_at = 1.0")
+    rows(producer.database, "UPDATE outspoken_deliveries SET state = 'delivered', attempts = 1, finished_at = 1.0")
     producer.put(*in_stream("a2"))
-    assert rows(producer.database, "SELECT position, due_at = created_at FROM deliveries WHERE id = 'a2'") == [(2, 1)]
+    assert rows(
+        producer.database, "SELECT position, due_at = created_at FROM outspoken_deliveries WHERE id = 'a2'"
+    ) == [(2, 1)]
 
 
 def test_the_first_delivery_says_what_a_dead_one_does_to_its_stream(producer: Producer) -> None:
     producer.put(*in_stream("a1", on_dead=OnDead.KILL), *in_stream("a2", on_dead=OnDead.SKIP))
-    assert rows(producer.database, "SELECT on_dead FROM streams") == [("kill",)]
+    assert rows(producer.database, "SELECT on_dead FROM outspoken_streams") == [("kill",)]
 
 
 def test_what_was_rolled_back_leaves_no_gap(producer: Producer) -> None:
     producer.put(*in_stream("a1"))
     producer.roll_back(*in_stream("undone"))
     producer.put(*in_stream("a2"))
-    assert rows(producer.database, "SELECT id, position FROM deliveries ORDER BY seq") == [("a1", 1), ("a2", 2)]
+    assert rows(producer.database, "SELECT id, position FROM outspoken_deliveries ORDER BY seq") == [
+        ("a1", 1),
+        ("a2", 2),
+    ]
 
 
 def test_a_duplicate_leaves_no_gap_either(producer: Producer) -> None:
@@ -229,16 +236,19 @@ def test_a_duplicate_leaves_no_gap_either(producer: Producer) -> None:
         await done(outbox.add(connection, new("a2", stream=Stream("s"))))
 
     producer.commit(add)
-    assert rows(producer.database, "SELECT id, position FROM deliveries ORDER BY seq") == [("a1", 1), ("a2", 2)]
+    assert rows(producer.database, "SELECT id, position FROM outspoken_deliveries ORDER BY seq") == [
+        ("a1", 1),
+        ("a2", 2),
+    ]
 
 
 def test_nothing_joins_a_killed_stream(producer: Producer) -> None:
     producer.put(*in_stream("a1"))
-    rows(producer.database, "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
+    rows(producer.database, "UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
     with pytest.raises(StreamKilled, match="stream s was killed"):
         producer.put(*in_stream("a2"))
     producer.put(*in_stream("b1", key="b"), new("alone"))
-    assert [id_ for (id_,) in rows(producer.database, "SELECT id FROM deliveries ORDER BY seq")] == [
+    assert [id_ for (id_,) in rows(producer.database, "SELECT id FROM outspoken_deliveries ORDER BY seq")] == [
         "a1",
         "b1",
         "alone",

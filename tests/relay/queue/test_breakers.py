@@ -18,7 +18,7 @@ DOWN = answer(failure=Failure.CONNECT)
 
 
 def breaker(database: Database) -> Any:
-    (row,) = rows(database, "SELECT failures, open_until, pause FROM destinations WHERE origin = ?", ORIGIN)
+    (row,) = rows(database, "SELECT failures, open_until, pause FROM outspoken_destinations WHERE origin = ?", ORIGIN)
     return row
 
 
@@ -45,7 +45,7 @@ async def test_after_five_failures_in_a_row_nothing_is_claimed_and_no_attempt_is
     assert breaker(database) == (5, START + 30, 30.0)
     clock.now = START + 29.9
     assert ids(await claim(relay)) == ["fine"]
-    assert rows(database, "SELECT sum(attempts) FROM deliveries") == [(5,)]
+    assert rows(database, "SELECT sum(attempts) FROM outspoken_deliveries") == [(5,)]
 
 
 @pytest.mark.parametrize("came", [answer(400), answer(413), answer(301), answer(failure=Failure.BLOCKED)])
@@ -93,7 +93,7 @@ async def test_a_probe_that_fails_doubles_the_pause_up_to_ten_minutes(
         pauses.append(breaker(database)[1] - clock.now)
         assert await claim(relay) == ()
     assert pauses == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
-    assert rows(database, "SELECT sum(attempts) FROM deliveries") == [(5 + 6,)]
+    assert rows(database, "SELECT sum(attempts) FROM outspoken_deliveries") == [(5 + 6,)]
 
 
 async def test_a_probe_whose_relay_died_is_replaced_when_its_lease_is_over(
@@ -164,7 +164,7 @@ async def test_while_it_is_open_the_end_of_patience_gives_deliveries_up(
     await broken(database, relay)
     clock.now = START + 20
     assert await relay.expire(clock.now - 20) == 15
-    assert rows(database, "SELECT DISTINCT reason FROM deliveries WHERE state = 'dead'") == [("expired",)]
+    assert rows(database, "SELECT DISTINCT reason FROM outspoken_deliveries WHERE state = 'dead'") == [("expired",)]
 
 
 async def test_a_stale_failure_counts_for_nothing(database: Database, relays: Open, clock: Clock) -> None:

@@ -66,7 +66,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         position=1,
     )
     assert await relay.body(delivery) == b"\x00body"
-    assert rows(database, "SELECT state, lease_token, lease_until FROM deliveries") == [
+    assert rows(database, "SELECT state, lease_token, lease_until FROM outspoken_deliveries") == [
         ("leased", delivery.lease.token, START + 60)
     ]
 
@@ -199,7 +199,7 @@ async def test_a_relay_cannot_renew_what_another_has_taken_over(database: Databa
     await claim(heir)
     clock.now = START + 90
     await late.renew([first.lease])
-    assert rows(database, "SELECT lease_until FROM deliveries") == [(START + 120,)]
+    assert rows(database, "SELECT lease_until FROM outspoken_deliveries") == [(START + 120,)]
 
 
 async def test_what_was_cut_short_is_free_at_once_and_its_next_number_is_fresh(
@@ -211,15 +211,15 @@ async def test_what_was_cut_short_is_free_at_once_and_its_next_number_is_fresh(
     await leaving.release([first.lease], sent=True)
     (second,) = await claim(heir)
     assert (second.attempts, second.number) == (0, 2)
-    assert rows(database, "SELECT count(*) FROM attempts") == [(0,)]
+    assert rows(database, "SELECT count(*) FROM outspoken_attempts") == [(0,)]
 
 
 async def test_what_was_never_sent_goes_back_as_it_was(database: Database, relays: Open) -> None:
     put(database, *many(2), due_at=START)
     leaving, heir = relays(), relays()
-    before = rows(database, "SELECT * FROM deliveries ORDER BY seq")
+    before = rows(database, "SELECT * FROM outspoken_deliveries ORDER BY seq")
     await leaving.release([delivery.lease for delivery in await claim(leaving)], sent=False)
-    assert rows(database, "SELECT * FROM deliveries ORDER BY seq") == before
+    assert rows(database, "SELECT * FROM outspoken_deliveries ORDER BY seq") == before
     assert [(delivery.lapses, delivery.number) for delivery in await claim(heir)] == [(0, 1), (0, 1)]
 
 
@@ -231,7 +231,7 @@ async def test_a_stale_release_changes_nothing(database: Database, relays: Open,
     clock.now = START + 60
     (second,) = await claim(heir)
     await late.release([first.lease], sent=sent)
-    assert rows(database, "SELECT state, lease_token FROM deliveries") == [("leased", second.lease.token)]
+    assert rows(database, "SELECT state, lease_token FROM outspoken_deliveries") == [("leased", second.lease.token)]
 
 
 # --- settling
@@ -241,9 +241,9 @@ async def test_a_success_is_final(database: Database, relays: Open) -> None:
     relay = relays()
     delivery = await one_claimed(database, relay)
     assert await relay.settle([attempted(delivery)]) == frozenset()
-    assert rows(database, "SELECT state, attempts, finished_at, reason, lease_token, lease_until FROM deliveries") == [
-        ("delivered", 1, 1001.0, None, None, None)
-    ]
+    assert rows(
+        database, "SELECT state, attempts, finished_at, reason, lease_token, lease_until FROM outspoken_deliveries"
+    ) == [("delivered", 1, 1001.0, None, None, None)]
     assert await claim(relay) == ()
 
 
@@ -265,10 +265,10 @@ async def test_a_dead_letter_is_kept_with_its_reason_and_its_body(
     relay = relays()
     delivery = await one_claimed(database, relay)
     await relay.settle([attempted(delivery, answer(500), Dead(reason))])
-    assert rows(database, "SELECT state, attempts, finished_at, reason FROM deliveries") == [
+    assert rows(database, "SELECT state, attempts, finished_at, reason FROM outspoken_deliveries") == [
         ("dead", 1, 1001.0, reason.value)
     ]
-    assert rows(database, "SELECT body FROM bodies") == [(new().body,)]
+    assert rows(database, "SELECT body FROM outspoken_bodies") == [(new().body,)]
 
 
 async def test_every_attempt_leaves_a_row(database: Database, relays: Open) -> None:
@@ -279,7 +279,7 @@ async def test_every_attempt_leaves_a_row(database: Database, relays: Open) -> N
     (again,) = await claim(relay)
     await relay.settle([attempted(again, answer(failure=Failure.DNS), Retry(START))])
     columns = "seq, number, started_at, lag, duration, outcome, status, peer, detail, excerpt"
-    assert rows(database, f"SELECT {columns} FROM attempts ORDER BY number") == [
+    assert rows(database, f"SELECT {columns} FROM outspoken_attempts ORDER BY number") == [
         (1, 1, 1000.5, 0.5, 0.05, "http_5xx", 500, "203.0.113.9", "the receiver answered 500", b"oh \xff no"),
         (1, 2, 1000.5, 0.5, 0.05, "dns", None, None, "the host name did not resolve", b""),
     ]
@@ -289,7 +289,7 @@ async def test_an_attempt_that_took_no_step_has_an_object_without_any(database: 
     relay = relays()
     delivery = await one_claimed(database, relay)
     await relay.settle([attempted(delivery, answer(failure=Failure.DNS, timing=Timing(0.5)), Retry(START))])
-    assert rows(database, "SELECT timing FROM attempts") == [("{}",)]
+    assert rows(database, "SELECT timing FROM outspoken_attempts") == [("{}",)]
 
 
 async def test_what_is_kept_of_an_attempt_shows_its_steps_and_no_secret(database: Database, relays: Open) -> None:
@@ -302,7 +302,9 @@ async def test_what_is_kept_of_an_attempt_shows_its_steps_and_no_secret(database
     )
     sent = (("webhook-id", "d1"), ("authorization", "[redacted]"))
     await relay.settle([replace(attempted(delivery, came), request_headers=sent)])
-    ((timing, request, response),) = rows(database, "SELECT timing, request_headers, answer_headers FROM attempts")
+    ((timing, request, response),) = rows(
+        database, "SELECT timing, request_headers, answer_headers FROM outspoken_attempts"
+    )
     assert json.loads(timing) == {"dns": 0.001, "connect": 0.01, "first_byte": 0.4}
     assert json.loads(request) == [["webhook-id", "d1"], ["authorization", "[redacted]"]]
     assert json.loads(response) == [["Set-Cookie", "[redacted]"], ["Server", "nginx"], ["X-Odd", "\udcff"]]
@@ -333,12 +335,12 @@ async def test_gone_disables_the_destination_until_an_operator_enables_it(databa
     gone, held, other = await claim(relay)
     await end(relay, gone, answer(410), Dead(Reason.GONE))
     await relay.release([held.lease, other.lease], sent=False)
-    assert rows(database, "SELECT origin, state FROM destinations ORDER BY id") == [
+    assert rows(database, "SELECT origin, state FROM outspoken_destinations ORDER BY id") == [
         ("https://receiver.example:443", "disabled"),
         ("http://other.example:80", "active"),
     ]
     assert ids(await claim(relay)) == ["other"]
-    rows(database, "UPDATE destinations SET state = 'active'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'active'")
     assert ids(await claim(relay)) == ["d2"]
 
 
@@ -347,10 +349,10 @@ async def test_a_stale_settlement_changes_nothing_and_is_said(database: Database
     first = await one_claimed(database, late)
     clock.now = START + 60
     await claim(heir)
-    before = rows(database, "SELECT * FROM deliveries")
+    before = rows(database, "SELECT * FROM outspoken_deliveries")
     assert await late.settle([attempted(first)]) == {first.lease}
-    assert rows(database, "SELECT * FROM deliveries") == before
-    assert rows(database, "SELECT * FROM attempts") == []
+    assert rows(database, "SELECT * FROM outspoken_deliveries") == before
+    assert rows(database, "SELECT * FROM outspoken_attempts") == []
 
 
 async def test_a_second_settlement_of_one_lease_is_stale(database: Database, relays: Open) -> None:
@@ -403,8 +405,8 @@ async def test_a_snapshot_counts_what_waits(database: Database, relays: Open, cl
     relay = relays()
     _, lost, done = await claim(relay, 3)
     await relay.settle([attempted(lost, answer(500), Dead(Reason.GONE)), attempted(done)])
-    rows(database, "UPDATE deliveries SET created_at = ?", START - 50)
-    rows(database, "UPDATE deliveries SET created_at = ? WHERE id = 'done'", 0.0)
+    rows(database, "UPDATE outspoken_deliveries SET created_at = ?", START - 50)
+    rows(database, "UPDATE outspoken_deliveries SET created_at = ? WHERE id = 'done'", 0.0)
     snapshot = await relay.snapshot(16)
     assert (snapshot.queues.ready, snapshot.queues.scheduled, snapshot.in_flight, snapshot.dead) == (2, 3, 1, 1)
     assert (snapshot.queues.ready_age, snapshot.oldest_undelivered_age) == (7.0, 50.0)
@@ -499,7 +501,7 @@ async def test_an_attempt_of_a_failing_write_is_all_or_nothing(database: Databas
     with pytest.raises(Exception, match="surrogates not allowed"):
         await relay.settle([attempted(fine), broken])
     assert states(database) == {"d1": "leased", "d2": "leased"}
-    assert rows(database, "SELECT * FROM attempts") == []
+    assert rows(database, "SELECT * FROM outspoken_attempts") == []
 
 
 # --- left alone
@@ -510,10 +512,10 @@ RECEIVER = "https://receiver.example:443"
 @pytest.mark.parametrize("state", ["paused", "disabled"])
 async def test_an_operator_keeps_deliveries_back(database: Database, relays: Open, state: str) -> None:
     put(database, *many(2), new("other", "http://other.example/"), due_at=START)
-    rows(database, "UPDATE destinations SET state = ? WHERE id = 1", state)
+    rows(database, "UPDATE outspoken_destinations SET state = ? WHERE id = 1", state)
     relay = relays()
     assert ids(await claim(relay)) == ["other"]
-    rows(database, "UPDATE destinations SET state = 'active'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'active'")
     assert ids(await claim(relay)) == ["d1", "d2"]
 
 
@@ -525,7 +527,7 @@ async def test_whoever_holds_something_hears_that_it_must_stay(
     put(database, new("held"), new("fine", "http://other.example/"), due_at=START)
     relay = relays()
     held = {delivery.destination: 1 for delivery in await claim(relay)}
-    rows(database, "UPDATE destinations SET state = ? WHERE origin = ?", state, RECEIVER)
+    rows(database, "UPDATE outspoken_destinations SET state = ? WHERE origin = ?", state, RECEIVER)
     if more:
         put(database, new("more", "http://other.example/"), due_at=START)
     claims = await relay.claim(9, held, 9)
@@ -540,11 +542,11 @@ async def test_whoever_holds_something_hears_that_it_must_stay(
 async def test_what_waited_too_long_for_a_paused_destination_is_given_up(database: Database, relays: Open) -> None:
     put(database, new("old"), due_at=START - 100)
     put(database, new("young"), due_at=START - 50)
-    rows(database, "UPDATE destinations SET state = 'paused'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
     relay = relays()
     assert await relay.expire(START - 100) == 0
     assert await relay.expire(START - 60) == 1
-    assert rows(database, "SELECT id, state, reason, attempts, finished_at FROM deliveries ORDER BY seq") == [
+    assert rows(database, "SELECT id, state, reason, attempts, finished_at FROM outspoken_deliveries ORDER BY seq") == [
         ("old", "dead", "expired", 0, START),
         ("young", "pending", None, 0, None),
     ]
@@ -561,13 +563,13 @@ async def test_what_is_being_sent_is_not_given_up(database: Database, relays: Op
     put(database, new(), due_at=1.0)
     relay = relays()
     await claim(relay)
-    rows(database, "UPDATE destinations SET state = 'paused'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
     assert await relay.expire(START) == 0
 
 
 async def test_a_backlog_is_given_up_in_slices(database: Database, relays: Open) -> None:
     put(database, *many(1200), due_at=1.0)
-    rows(database, "UPDATE destinations SET state = 'disabled'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'disabled'")
     relay = relays()
     assert [await relay.expire(START) for _ in range(4)] == [500, 500, 200, 0]
 

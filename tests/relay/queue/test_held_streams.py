@@ -78,7 +78,7 @@ def end_stream(database: Database, key: str = "s") -> None:
 async def test_messages_of_a_socket_are_never_claimed(database: Database, holders: Relays, relays: Open) -> None:
     put(database, *messages("m1", "m2"), new("alone"))
     claimer = relays()
-    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
+    rows(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
     assert ids(await claim(claimer)) == ["alone"]
     assert await claimer.next_due() is None
 
@@ -121,12 +121,12 @@ async def test_ends_of_messages_are_written_with_their_attempts(database: Databa
     assert (await relay.write([attempt(one), attempt(two)], [])).stale == frozenset()
     written = await relay.write([attempt(three, Failure.RESET)], [Finish(stream.id, KillReason.DROPPED)])
     assert (written.stale, written.killed) == (frozenset(), 0)
-    assert rows(database, "SELECT id, state, reason, attempts FROM deliveries ORDER BY seq") == [
+    assert rows(database, "SELECT id, state, reason, attempts FROM outspoken_deliveries ORDER BY seq") == [
         ("m1", "delivered", None, 1),
         ("m2", "delivered", None, 1),
         ("m3", "dead", "stream_killed", 1),
     ]
-    assert rows(database, "SELECT seq, number, outcome, status FROM attempts ORDER BY seq") == [
+    assert rows(database, "SELECT seq, number, outcome, status FROM outspoken_attempts ORDER BY seq") == [
         (one.lease.seq, 1, "success", 101),
         (two.lease.seq, 1, "success", 101),
         (three.lease.seq, 1, "reset", None),
@@ -174,7 +174,7 @@ async def test_requests_of_an_ended_stream_close_it_once_the_last_was_answered(
     database: Database, holders: Relays, relays: Open
 ) -> None:
     put(database, *messages("h1", "h2", url="http://receiver.example/", live_until=START + 60))
-    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
+    rows(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
     end_stream(database)
     relay, claimer = holders(), relays()
     for _ in range(2):
@@ -198,7 +198,10 @@ async def test_a_relay_that_died_took_its_sockets_with_it(database: Database, ho
     assert (await survivor.tasks()).overdue
     assert await survivor.tend([k.id]) == Tended(("s",), 2)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
-    assert rows(database, "SELECT state, holder IS NULL FROM streams ORDER BY id") == [("killed", 1), ("open", 0)]
+    assert rows(database, "SELECT state, holder IS NULL FROM outspoken_streams ORDER BY id") == [
+        ("killed", 1),
+        ("open", 0),
+    ]
     assert await dead.news({s.id: 0}) == News({}, {}, frozenset({s.id}))
 
 
@@ -214,7 +217,7 @@ async def test_a_relay_that_was_taken_for_dead_changes_nothing_any_more(
     written = await slow.write([attempt(one)], [Finish(stream.id)])
     assert written == Written(frozenset({one.lease}), 0)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
-    assert rows(database, "SELECT count(*) FROM attempts") == [(0,)]
+    assert rows(database, "SELECT count(*) FROM outspoken_attempts") == [(0,)]
 
 
 async def test_whoever_says_that_it_lives_keeps_what_it_holds(
@@ -227,7 +230,7 @@ async def test_whoever_says_that_it_lives_keeps_what_it_holds(
         clock.now += 9
         await relay.tend([stream.id])
         await other.tend([])
-    assert rows(database, "SELECT state FROM streams") == [("open",)]
+    assert rows(database, "SELECT state FROM outspoken_streams") == [("open",)]
 
 
 async def test_a_message_that_an_operator_cancelled_stays_cancelled(database: Database, holders: Relays) -> None:
@@ -235,7 +238,7 @@ async def test_a_message_that_an_operator_cancelled_stays_cancelled(database: Da
     relay = holders()
     stream = await take(relay)
     one, two = await read(relay, stream)
-    rows(database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1 WHERE id = 'm1'")
+    rows(database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1 WHERE id = 'm1'")
     assert (await relay.write([attempt(one), attempt(two)], [])).stale == {one.lease}
     assert states(database) == {"m1": "cancelled", "m2": "delivered"}
 
@@ -262,5 +265,5 @@ async def test_a_destination_that_is_left_alone_may_not_be_called(
     database: Database, holders: Relays, standing: str
 ) -> None:
     put(database, *messages("m1"))
-    rows(database, "UPDATE destinations SET state = ?", standing)
+    rows(database, "UPDATE outspoken_destinations SET state = ?", standing)
     assert not await holders().may_be_called("ws://receiver.example:80")

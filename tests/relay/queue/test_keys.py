@@ -23,8 +23,8 @@ def key(database: Database, text: str, origin: str | None = None, retires_at: fl
     """Put a key in, on a connection of one's own, as an operator does."""
     rows(
         database,
-        "INSERT INTO signing_keys (destination_id, key, created_at, retires_at)"
-        " VALUES ((SELECT id FROM destinations WHERE origin = ?), ?, 1.0, ?)",
+        "INSERT INTO outspoken_signing_keys (destination_id, key, created_at, retires_at)"
+        " VALUES ((SELECT id FROM outspoken_destinations WHERE origin = ?), ?, 1.0, ?)",
         origin,
         text,
         retires_at,
@@ -91,11 +91,11 @@ async def test_a_rotation_counts_though_the_relay_was_not_told(database: Databas
     await signs_by(relay, A)
     key(database, B)
     await signs_by(relay, A, B)
-    rows(database, "UPDATE signing_keys SET retires_at = ? WHERE key = ?", START, A)
+    rows(database, "UPDATE outspoken_signing_keys SET retires_at = ? WHERE key = ?", START, A)
     await signs_by(relay, B)
     key(database, C, ORIGIN)
     await signs_by(relay, C)
-    rows(database, "DELETE FROM signing_keys WHERE key = ?", C)
+    rows(database, "DELETE FROM outspoken_signing_keys WHERE key = ?", C)
     await signs_by(relay, B)
 
 
@@ -103,7 +103,7 @@ async def test_a_key_in_the_place_of_another_counts(database: Database, relays: 
     key(database, A)
     relay = relays()
     await signs_by(relay, A)
-    rows(database, "DELETE FROM signing_keys")
+    rows(database, "DELETE FROM outspoken_signing_keys")
     key(database, B)
     await signs_by(relay, B)
 

@@ -17,15 +17,15 @@ KEPT = Retention(delivered=7 * DAY, bodies=3 * DAY, dead=30 * DAY, attempts=5 * 
 
 
 def added_long_ago(database: Database, days: float = 400.0) -> None:
-    rows(database, "UPDATE deliveries SET created_at = ?", time.time() - days * DAY)
+    rows(database, "UPDATE outspoken_deliveries SET created_at = ?", time.time() - days * DAY)
 
 
 def left(database: Database) -> tuple[set[str], set[str], set[str]]:
     """Ids of the deliveries that are left, of those with a body, and of those with attempts."""
     queries = (
-        "SELECT id FROM deliveries",
-        "SELECT id FROM deliveries JOIN bodies USING (seq)",
-        "SELECT DISTINCT id FROM deliveries JOIN attempts USING (seq)",
+        "SELECT id FROM outspoken_deliveries",
+        "SELECT id FROM outspoken_deliveries JOIN outspoken_bodies USING (seq)",
+        "SELECT DISTINCT id FROM outspoken_deliveries JOIN outspoken_attempts USING (seq)",
     )
     deliveries, bodies, attempts = ({row[0] for row in rows(database, query)} for query in queries)
     return deliveries, bodies, attempts
@@ -52,7 +52,10 @@ async def test_each_kind_is_kept_for_its_own_time(database: Database) -> None:
 async def test_what_is_pending_or_leased_is_never_touched_however_old(database: Database) -> None:
     put(database, *many(4), due_at=1.0)
     added_long_ago(database, days=9000)
-    rows(database, "UPDATE deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 5 WHERE id = 'd2'")
+    rows(
+        database,
+        "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 5 WHERE id = 'd2'",
+    )
     nothing = Retention(0, 0, 0, 0, 0)
     assert await prune(database, nothing, time.time()) == Pruned()
     assert left(database)[:2] == ({"d1", "d2", "d3", "d4"},) * 2
@@ -65,7 +68,9 @@ async def test_a_dry_run_counts_the_same_and_forgets_nothing(database: Database)
     for number in range(1, 21):
         ended(database, f"d{number}", "delivered", at=now - number * DAY)
     rows(
-        database, "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, 'a', 'cli', 'x', '{}')", now - 10 * DAY
+        database,
+        "INSERT INTO outspoken_audit (at, actor, source, act, detail) VALUES (?, 'a', 'cli', 'x', '{}')",
+        now - 10 * DAY,
     )
     counted = await asyncio.to_thread(survey, database, KEPT, now, size=7)
     assert len(left(database)[0]) == 30
@@ -93,7 +98,7 @@ async def test_the_walk_goes_slice_by_slice_and_stops_where_all_is_young(databas
 async def test_a_slice_ends_when_its_time_is_up(database: Database) -> None:
     put(database, *many(100))
     added_long_ago(database)
-    rows(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    rows(database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     writer = database.writer()
     step = await prune_slice(writer, KEPT, time.time(), budget=0.0)
     await writer.close()
@@ -107,7 +112,7 @@ async def test_the_file_shrinks_and_a_producer_hardly_waits(database: Database) 
     large = bytes(100_000)
     put(database, *(new(f"d{number}", body=large) for number in range(300)))
     added_long_ago(database)
-    rows(database, "UPDATE deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
+    rows(database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
     before = rows(database, "PRAGMA page_count")[0][0]
     waits: list[float] = []
     pruning = asyncio.create_task(prune(database, KEPT, now))
@@ -126,14 +131,16 @@ def of_stream(key: str, *ids: str, on_dead: OnDead = OnDead.SKIP) -> list[NewDel
 
 
 def streams(database: Database) -> set[str]:
-    return {key for (key,) in rows(database, "SELECT key FROM streams")}
+    return {key for (key,) in rows(database, "SELECT key FROM outspoken_streams")}
 
 
 async def test_a_stream_is_forgotten_with_the_last_of_its_deliveries(database: Database) -> None:
     now = time.time()
     put(database, *of_stream("over", "o1", "o2"), *of_stream("half", "h1", "h2"), *of_stream("waiting", "w1"))
     put(database, *of_stream("killed", "k1", "k2", on_dead=OnDead.KILL), new("alone"))
-    killed = "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = ? WHERE key = 'killed'"
+    killed = (
+        "UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = ? WHERE key = 'killed'"
+    )
     rows(database, killed, now - 31 * DAY)
     added_long_ago(database)
     for id_, state, days in (("o1", "delivered", 8), ("o2", "dead", 31), ("h1", "delivered", 8), ("h2", "dead", 8)):
@@ -154,7 +161,7 @@ async def test_a_stream_that_somebody_looks_after_or_may_ask_for_stays(database:
             outbox.begin_stream(connection, Stream(key, live_until=now + 60), url)
         for key in ("just over", "long over"):
             outbox.end_stream(connection, key)
-        connection.execute("UPDATE streams SET finished_at = 1 WHERE key = 'long over'")
+        connection.execute("UPDATE outspoken_streams SET finished_at = 1 WHERE key = 'long over'")
 
     writing(database, begin)
     assert (await asyncio.to_thread(survey, database, KEPT, now)).streams == 1
@@ -164,18 +171,21 @@ async def test_a_stream_that_somebody_looks_after_or_may_ask_for_stays(database:
 
 async def test_a_key_that_is_used_again_later_names_another_stream_and_counts_from_one(database: Database) -> None:
     put(database, *of_stream("session", "s1", "s2"))
-    (before,) = rows(database, "SELECT id FROM streams")[0]
+    (before,) = rows(database, "SELECT id FROM outspoken_streams")[0]
     added_long_ago(database)
     for id_ in ("s1", "s2"):
         ended(database, id_, "delivered")
     await prune(database, KEPT, time.time())
     put(database, *of_stream("session", "s3", "s4"))
-    assert rows(database, "SELECT stream_id > ?, position FROM deliveries ORDER BY seq", before) == [(1, 1), (1, 2)]
+    assert rows(database, "SELECT stream_id > ?, position FROM outspoken_deliveries ORDER BY seq", before) == [
+        (1, 1),
+        (1, 2),
+    ]
 
 
 async def test_streams_are_walked_through_in_slices(database: Database) -> None:
     put(database, *(new(f"d{number}", stream=Stream(f"s{number}")) for number in range(1, 51)))
-    rows(database, "UPDATE deliveries SET stream_id = NULL, position = NULL WHERE seq > 10")
+    rows(database, "UPDATE outspoken_deliveries SET stream_id = NULL, position = NULL WHERE seq > 10")
     writer = database.writer()
     first = await stream_slice(writer, KEPT, 1.0, size=20)
     second = await stream_slice(writer, KEPT, 1.0, 20, size=40)
@@ -187,7 +197,12 @@ async def test_streams_are_walked_through_in_slices(database: Database) -> None:
 async def test_a_retired_key_is_a_secret_no_longer_kept(database: Database) -> None:
     now = time.time()
     for key, retires_at in (("whsec_a", now - 1), ("whsec_b", now + 60), ("whsec_c", None)):
-        rows(database, "INSERT INTO signing_keys (key, created_at, retires_at) VALUES (?, 1, ?)", key, retires_at)
+        rows(
+            database,
+            "INSERT INTO outspoken_signing_keys (key, created_at, retires_at) VALUES (?, 1, ?)",
+            key,
+            retires_at,
+        )
     assert (await asyncio.to_thread(survey, database, KEPT, now)).keys == 1
     assert (await prune(database, KEPT, now)).keys == 1
-    assert rows(database, "SELECT key FROM signing_keys ORDER BY id") == [("whsec_b",), ("whsec_c",)]
+    assert rows(database, "SELECT key FROM outspoken_signing_keys ORDER BY id") == [("whsec_b",), ("whsec_c",)]

@@ -59,13 +59,13 @@ async def test_a_destination_whose_slots_are_all_taken_holds_up_what_else_is_due
 async def test_the_claims_of_a_relay_that_died_hold_nothing_up(database: Database, relays: Open) -> None:
     put(database, *many(6, ILL), due_at=START - 9)
     await claim(relays(), most=4)
-    rows(database, "UPDATE deliveries SET lease_until = ? WHERE state = 'leased'", START - 1)
+    rows(database, "UPDATE outspoken_deliveries SET lease_until = ? WHERE state = 'leased'", START - 1)
     assert count(database, slots=4).held_up == frozenset()
 
 
 async def test_what_waits_for_its_stream_is_scheduled(database: Database) -> None:
     put(database, new("first", stream=Stream("s")), new("second", stream=Stream("s")))
-    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START - 1)
+    rows(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE due_at IS NOT NULL", START - 1)
     assert (count(database).queues.ready, count(database).queues.scheduled) == (1, 1)
 
 
@@ -74,7 +74,7 @@ def test_the_destinations_with_most_that_waits_are_told_apart_and_no_others(data
         put(database, *many(number + 1, f"http://h{number}.example/", f"h{number}-"), due_at=START + 5)
     worst = count(database).queues.worst
     assert sorted(worst.values()) == list(range(3, 13))
-    ((busiest,),) = rows(database, "SELECT id FROM destinations WHERE origin = 'http://h11.example:80'")
+    ((busiest,),) = rows(database, "SELECT id FROM outspoken_destinations WHERE origin = 'http://h11.example:80'")
     assert worst[busiest] == 12
 
 
@@ -96,7 +96,10 @@ async def test_a_breaker_is_seen_to_open_and_to_close(database: Database, relays
 
 def test_what_operators_did_is_counted_as_it_goes_on(database: Database) -> None:
     put(database, *many(300, prefix="c"), *many(2, prefix="r"))
-    rows(database, "UPDATE deliveries SET state='dead', reason='gone', finished_at=1 WHERE id LIKE 'r%' RETURNING id")
+    rows(
+        database,
+        "UPDATE outspoken_deliveries SET state='dead', reason='gone', finished_at=1 WHERE id LIKE 'r%' RETURNING id",
+    )
     stats = QueueStats(database)
     stats.snapshot(START, 16)
     pending = Selection(limit=300)
@@ -123,7 +126,7 @@ def test_what_operators_did_before_the_first_count_is_history(database: Database
 async def test_what_was_given_up_without_an_attempt_is_told_once(database: Database, relays: Open) -> None:
     stream = Stream("s", OnDead.KILL)
     put(database, *(new(f"d{number}", stream=stream) for number in range(4)), due_at=None)
-    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
+    rows(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE due_at IS NOT NULL", START)
     relay = relays()
     (head,) = await claim(relay)
     await relay.settle([attempted(head, answer(410), Dead(Reason.GONE))])
@@ -138,7 +141,7 @@ def test_a_count_knows_the_oldest_key_that_signs(database: Database) -> None:
     assert count(database).key_age == 0.0
     rows(
         database,
-        "INSERT INTO signing_keys (key, created_at, retires_at)"
+        "INSERT INTO outspoken_signing_keys (key, created_at, retires_at)"
         " VALUES ('whsec_a', ?, 1e9), ('whsec_b', ?, NULL), ('whsec_c', ?, NULL)",
         *(START - 90, START - 60, START - 30),
     )

@@ -23,7 +23,7 @@ def messages(key: str, count: int, on_dead: OnDead = OnDead.SKIP, first: int = 1
 def waiting(database: Database, *deliveries: NewDelivery) -> None:
     """Add them; those that are due at all are due now."""
     put(database, *deliveries)
-    rows(database, "UPDATE deliveries SET due_at = ? WHERE due_at IS NOT NULL AND state = 'pending'", START)
+    rows(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE due_at IS NOT NULL AND state = 'pending'", START)
 
 
 async def only(relay: DeliveryQueue) -> Delivery:
@@ -120,7 +120,9 @@ async def test_or_it_kills_the_stream(database: Database, relays: Open) -> None:
     relay = relays()
     first, other = await claim(relay)
     await end(relay, first, answer(500), GIVEN_UP, at=START + 7)
-    assert rows(database, "SELECT id, state, reason, finished_at FROM deliveries WHERE id LIKE 's_' ORDER BY id") == [
+    assert rows(
+        database, "SELECT id, state, reason, finished_at FROM outspoken_deliveries WHERE id LIKE 's_' ORDER BY id"
+    ) == [
         ("s1", "dead", "exhausted", START + 7),
         ("s2", "dead", "stream_killed", START + 7),
         ("s3", "dead", "stream_killed", START + 7),
@@ -147,24 +149,24 @@ async def test_one_that_expires_is_a_dead_one(
     database: Database, relays: Open, on_dead: OnDead, states_after: list[str]
 ) -> None:
     waiting(database, *messages("s", 3, on_dead))
-    rows(database, "UPDATE destinations SET state = 'paused'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
     relay = relays()
     assert await relay.expire(START + 1) == 1
     assert list(states(database).values()) == states_after
-    rows(database, "UPDATE destinations SET state = 'active'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'active'")
     assert ids(await claim(relay)) == (["s2"] if on_dead is OnDead.SKIP else [])
 
 
 async def test_a_stream_of_a_paused_destination_expires_one_by_one(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 3))
-    rows(database, "UPDATE destinations SET state = 'paused'")
+    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
     relay = relays()
     assert [await relay.expire(START + 1) for _ in range(4)] == [1, 1, 1, 0]
 
 
 async def test_a_position_that_was_never_used_is_no_gap(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 2))
-    rows(database, "UPDATE streams SET position = 7")
+    rows(database, "UPDATE outspoken_streams SET position = 7")
     waiting(database, *messages("s", 1, first=3))
     relay = relays()
     for id_ in ("s1", "s2", "s3"):

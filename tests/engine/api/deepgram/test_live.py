@@ -63,17 +63,17 @@ async def finished(socket: aiohttp.ClientWebSocketResponse) -> None:
 def kill(database: Database) -> None:
     """As the relay writes down that the receiver's socket dropped."""
     with database.writing() as connection:
-        connection.execute("UPDATE streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
+        connection.execute("UPDATE outspoken_streams SET state = 'killed', reason = 'connection_lost', finished_at = 1")
 
 
 def called_back(database: Database) -> list[dict[str, Any]]:
     with database.writing() as connection:
-        return [json.loads(body) for (body,) in connection.execute("SELECT body FROM bodies ORDER BY seq")]
+        return [json.loads(body) for (body,) in connection.execute("SELECT body FROM outspoken_bodies ORDER BY seq")]
 
 
 def states(database: Database) -> list[str]:
     with database.writing() as connection:
-        return [state for (state,) in connection.execute("SELECT state FROM streams")]
+        return [state for (state,) in connection.execute("SELECT state FROM outspoken_streams")]
 
 
 async def test_audio_goes_in_and_what_is_heard_comes_out(server: Stage) -> None:

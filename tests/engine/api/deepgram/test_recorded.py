@@ -321,7 +321,8 @@ async def test_a_broken_server_says_so_and_nothing_more(
 ) -> None:
     with server.database.writing() as connection:
         connection.execute(
-            "CREATE TRIGGER broken BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'details of the database'); END"
+            "CREATE TRIGGER broken BEFORE INSERT ON outspoken_jobs BEGIN "
+            "SELECT RAISE(ABORT, 'details of the database'); END"
         )
     answer = await post(client, wav(), CALLBACK)
     assert_refused(answer, 500, "INTERNAL_SERVER_ERROR", "The server failed to handle the request.")

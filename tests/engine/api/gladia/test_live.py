@@ -209,7 +209,10 @@ async def test_the_callback_gets_its_own_messages_and_the_caller_too(server: Sta
 
 def called_back(database: Database) -> list[str]:
     with database.writing() as connection:
-        return [json.loads(body)["event"] for (body,) in connection.execute("SELECT body FROM bodies ORDER BY seq")]
+        return [
+            json.loads(body)["event"]
+            for (body,) in connection.execute("SELECT body FROM outspoken_bodies ORDER BY seq")
+        ]
 
 
 @pytest.mark.parametrize(

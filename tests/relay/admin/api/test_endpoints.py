@@ -161,8 +161,8 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, da
 
 async def test_failing_destinations_come_with_a_sentence(api: Api, database: Database) -> None:
     put(database, new())
-    change(database, "UPDATE destinations SET failures = 7, open_until = 9e9")
-    change(database, "UPDATE deliveries SET attempts = 1")
+    change(database, "UPDATE outspoken_destinations SET failures = 7, open_until = 9e9")
+    change(database, "UPDATE outspoken_deliveries SET attempts = 1")
     tried(database, "d1", 1, time.time(), "tls")
     (trouble,) = (await api.get("/destinations"))["troubles"]
     assert "TLS handshake" in trouble["sentence"]
@@ -272,7 +272,7 @@ async def test_an_outbox_that_is_not_there_is_a_503(path: Path, api: Api) -> Non
 
 async def test_attempts_are_streamed_as_they_happen_until_the_caller_leaves(api: Api, database: Database) -> None:
     put(database, *many(2))
-    change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
+    change(database, "UPDATE outspoken_deliveries SET attempts = 1 WHERE id = 'd1'")
     tried(database, "d1", 1, 1000.0, "dns")
     async with api.client.get("/api/v1/attempts/stream", headers=BEARER) as answer:
         assert answer.content_type == "application/x-ndjson"

@@ -85,17 +85,20 @@ def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Database:
     ended(database, "d1", at=now - 60)
     ended(database, "d2", "delivered", at=now - 50, outcome="success", status=200)
     ended(database, "d3", "cancelled", at=now - 40)
-    change(database, "UPDATE destinations SET failures = 5, open_until = ? WHERE origin = ?", now + 100, ORIGIN)
-    change(database, "UPDATE destinations SET state = 'paused' WHERE origin LIKE '%other%'")
-    change(database, "UPDATE deliveries SET attempts = 1, due_at = ? WHERE id = 'canary'", now + 500)
+    change(
+        database, "UPDATE outspoken_destinations SET failures = 5, open_until = ? WHERE origin = ?", now + 100, ORIGIN
+    )
+    change(database, "UPDATE outspoken_destinations SET state = 'paused' WHERE origin LIKE '%other%'")
+    change(database, "UPDATE outspoken_deliveries SET attempts = 1, due_at = ? WHERE id = 'canary'", now + 500)
     with database.writing() as connection:
         attempt(connection, "canary", 1, now - 10, "http_5xx", 500, CANARY)
         connection.execute(
-            "UPDATE attempts SET answer_headers = ?, request_headers = ?, excerpt = ?, timing = ? WHERE detail <> ''",
+            "UPDATE outspoken_attempts SET answer_headers = ?, request_headers = ?, excerpt = ?, timing = ? "
+            "WHERE detail <> ''",
             (json.dumps([["server", CANARY]]), json.dumps([[CANARY, CANARY]]), CANARY.encode(), '{"dns": 0.1}'),
         )
         connection.execute(
-            "INSERT INTO audit (at, actor, source, act, detail) VALUES (?, ?, 'api', 'delivery.replay', ?)",
+            "INSERT INTO outspoken_audit (at, actor, source, act, detail) VALUES (?, ?, 'api', 'delivery.replay', ?)",
             (now, CANARY, json.dumps({"ids": [CANARY]})),
         )
     return database
@@ -190,7 +193,7 @@ def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, da
     put(database, new())
     with signed_in(chromium, alone) as page:
         expect(page.get_by_role("heading", level=1)).to_contain_text("1 deliveries are due")
-        change(database, "UPDATE deliveries SET state = 'cancelled', finished_at = 1")
+        change(database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1")
         expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is late, and nothing is wrong.")
         expect(page.locator(".plot canvas")).to_be_visible()
 

@@ -150,9 +150,9 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
     put(database, *many(3), due_at=now - 300)
     put(database, new("gone", "https://other.example/"))
     ended(database, "gone", at=now)
-    change(database, "INSERT INTO relays VALUES ('h', ?)", now)
-    change(database, "UPDATE destinations SET failures = 6, open_until = ?", now + 45)
-    change(database, "UPDATE deliveries SET attempts = 1 WHERE id = 'd1'")
+    change(database, "INSERT INTO outspoken_relays VALUES ('h', ?)", now)
+    change(database, "UPDATE outspoken_destinations SET failures = 6, open_until = ?", now + 45)
+    change(database, "UPDATE outspoken_deliveries SET attempts = 1 WHERE id = 'd1'")
     tried(database, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
     recent([attempted(claimed(destination=ORIGIN))])
     text = await visitor.text("/")
@@ -167,7 +167,7 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
 
 async def test_a_list_keeps_every_state_in_its_url(visitor: Visitor, database: Database) -> None:
     put(database, *many(60))
-    change(database, "UPDATE deliveries SET due_at = ? WHERE id = 'd60'", time.time() + 90)
+    change(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE id = 'd60'", time.time() + 90)
     page = await visitor.see(f"/deliveries?state=pending&destination={ORIGIN}")
     assert re.search(r"in 8\d s|in 90 s", page)
     assert "d60" in page
@@ -189,7 +189,7 @@ async def test_a_delivery_shows_its_attempts_and_the_next_one_and_masks_what_may
     visitor: Visitor, database: Database
 ) -> None:
     put(database, new("d1", "https://u:pa55@receiver.example/t0ken?sig=s3cret", headers={"x-key": "k3y"}))
-    change(database, "UPDATE deliveries SET attempts = 1, due_at = ?", time.time() + 3600)
+    change(database, "UPDATE outspoken_deliveries SET attempts = 1, due_at = ?", time.time() + 3600)
     tried(database, "d1", 1, time.time() - 5, "http_5xx", 503, "the receiver answered 503")
     text = await visitor.text("/deliveries/d1")
     assert re.search(r"The next attempt is in (60 min|1 h)", text)
@@ -214,7 +214,7 @@ async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, da
     put(database, *many(3), new("held", "https://held.example/"))
     for id_ in ("d1", "d2", "held"):
         ended(database, id_)
-    change(database, "UPDATE destinations SET state = 'paused' WHERE origin LIKE '%held%'")
+    change(database, "UPDATE outspoken_destinations SET state = 'paused' WHERE origin LIKE '%held%'")
     text = await visitor.text("/replay?id=d1&id=d3&id=held")
     assert "2 deliveries, 32 B, to 2 destinations" in text
     assert "paused: they will wait" in text

@@ -64,7 +64,9 @@ def replayed(database: Database, *ids: str) -> int:
 def test_what_a_relay_is_just_claiming_is_left_to_it_and_not_waited_for(database: Database) -> None:
     put(database, *many(3))
     with database.writing() as claim:
-        claim.execute("UPDATE deliveries SET state = 'leased', lease_token = 'r.1', lease_until = 9e9 WHERE id = 'd2'")
+        claim.execute(
+            "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'r.1', lease_until = 9e9 WHERE id = 'd2'"
+        )
         assert cancelled(database, "d1", "d2", "d3") == 2
     assert states(database) == {"d1": "cancelled", "d2": "leased", "d3": "cancelled"}
 
@@ -82,7 +84,7 @@ def test_what_is_replayed_keeps_its_body_although_retention_is_about_to_forget_i
             replay.execute("BEGIN")
             assert pruning.result(10).deliveries == 1
     assert states(database) == {"d1": "pending"}
-    assert rows(database, "SELECT seq FROM bodies") == [(1,)]
+    assert rows(database, "SELECT seq FROM outspoken_bodies") == [(1,)]
 
 
 def test_what_retention_is_forgetting_is_not_replayed(database: Database) -> None:
@@ -97,7 +99,9 @@ def test_what_retention_is_forgetting_is_not_replayed(database: Database) -> Non
 def test_a_stream_whose_delivery_is_ending_is_waited_for_and_one_of_it_is_due(database: Database) -> None:
     put(database, *(new(id_, stream=Stream("session")) for id_ in ("s1", "s2", "s3")))
     with database.writing() as settlement:
-        settlement.execute("UPDATE deliveries SET state = 'dead', reason = 'refused', finished_at = 1 WHERE id = 's1'")
+        settlement.execute(
+            "UPDATE outspoken_deliveries SET state = 'dead', reason = 'refused', finished_at = 1 WHERE id = 's1'"
+        )
         step_stream(settlement, 1, 5.0, dead=False)  # s2 is due
         with meanwhile(lambda: cancelled(database, "s2")) as cancelling:
             until_somebody_waits(settlement)
@@ -105,7 +109,9 @@ def test_a_stream_whose_delivery_is_ending_is_waited_for_and_one_of_it_is_due(da
             settlement.execute("BEGIN")
             assert cancelling.result(10) == 1
     assert states(database) == {"s1": "dead", "s2": "cancelled", "s3": "pending"}
-    assert rows(database, "SELECT id FROM deliveries WHERE state = 'pending' AND due_at IS NOT NULL") == [("s3",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries WHERE state = 'pending' AND due_at IS NOT NULL") == [
+        ("s3",)
+    ]
 
 
 def test_acts_on_the_same_streams_from_both_ends_do_not_stand_in_each_other_s_way(database: Database) -> None:
@@ -122,7 +128,7 @@ def test_a_destination_that_a_relay_disables_is_not_resumed(database: Database) 
     put(database, new())
     operations.pause(database, ORIGIN, OPERATOR)
     with database.writing() as relay:
-        relay.execute("UPDATE destinations SET state = 'disabled'")
+        relay.execute("UPDATE outspoken_destinations SET state = 'disabled'")
         with meanwhile(lambda: operations.resume(database, ORIGIN, OPERATOR)) as resuming:
             until_somebody_waits(relay)
             relay.execute("COMMIT")
@@ -136,7 +142,7 @@ def test_two_who_retire_keys_leave_one(database: Database) -> None:
         keys.add(database, keys.generate(), None, OPERATOR, 1.0)
     with database.writing() as other:
         other.execute(statement("lock_keys", "relay.admin"))
-        other.execute("UPDATE signing_keys SET retires_at = 2 WHERE id = 1")
+        other.execute("UPDATE outspoken_signing_keys SET retires_at = 2 WHERE id = 1")
         with meanwhile(lambda: keys.retire(database, 2, OPERATOR, 2.0)) as retiring:
             until_somebody_waits(other)
             other.execute("COMMIT")
@@ -164,10 +170,11 @@ def grown(database: Database, postgres: Server) -> Iterator[Database]:
     name = postgres.create()
     big = PostgresDatabase(postgres.url(name))
     big.migrate([OUTBOX])
-    change(big, "INSERT INTO destinations (origin) VALUES ('https://h:443')")
+    change(big, "INSERT INTO outspoken_destinations (origin) VALUES ('https://h:443')")
     change(
         big,
-        "INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at, state, attempts, finished_at,"
+        "INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at, state, "
+        "attempts, finished_at,"
         " reason) SELECT 'h' || i, 1, 'https://h/', 2, 1, 1, s, 1, CASE WHEN s <> 'pending' THEN 2 END,"
         " CASE WHEN s = 'dead' THEN 'exhausted' END FROM (SELECT i,"
         " CASE WHEN i <= 20 THEN 'dead' WHEN i <= 40 THEN 'pending' ELSE 'delivered' END AS s"
@@ -175,8 +182,8 @@ def grown(database: Database, postgres: Server) -> Iterator[Database]:
     )
     change(
         big,
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome, status)"
-        " SELECT seq, 1, 1, 0, 0.1, 'success', 200 FROM deliveries",
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status)"
+        " SELECT seq, 1, 1, 0, 0.1, 'success', 200 FROM outspoken_deliveries",
     )
     postgres.sql("VACUUM ANALYZE", name=name)
     yield big

@@ -13,6 +13,7 @@ import pytest
 
 from relay import outbox
 from relay.outbox.errors import DuplicateDelivery
+from relay.outbox.postgres.placeholders import in_schema
 from relay.outbox.store import Database
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import new, put, rows, states
@@ -26,7 +27,7 @@ pytestmark = [
 README = Path(__file__).parents[4] / "README.md"
 ARGUMENTS = "SELECT array_to_string(proargnames, ',') FROM pg_proc WHERE proname = '{}'"
 ADD = (
-    "SELECT outspoken_add_v1(id => 'from psql', url => 'https://u:p@h.example/x?k=v', body => '{\"text\": \"hello\"}')"
+    "SELECT outspoken.add_v1(id => 'from psql', url => 'https://u:p@h.example/x?k=v', body => '{\"text\": \"hello\"}')"
 )
 
 
@@ -39,7 +40,7 @@ class Psql:
 
     def __call__(self, *statements: str) -> str:
         """What it prints."""
-        return self._server.sql(*statements, name=self._name).strip()
+        return self._server.sql(*map(in_schema, statements), name=self._name).strip()
 
     def refusal(self, *statements: str) -> str:
         """The SQLSTATE and the words of an error."""
@@ -82,15 +83,15 @@ async def test_what_psql_adds_wakes_a_relay_which_claims_it(
 
 def test_all_there_is_to_say_is_stored_as_python_stores_it(database: Database, psql: Psql) -> None:
     psql(
-        "SELECT outspoken_add_v1('id', 'http://h.example/', '\\x00ff', 'PUT', 'error', 'text/plain', '{\"a\": \"b\"}', "
+        "SELECT outspoken.add_v1('id', 'http://h.example/', '\\x00ff', 'PUT', 'error', 'text/plain', '{\"a\": \"b\"}', "
         "'00-1-2-03', 'exponential', 's', 'kill', 9e9)"
     )
     assert rows(
         database,
         "SELECT method, kind, content_type, CAST(headers AS TEXT), traceparent, schedule, body_bytes, position, body "
-        "FROM deliveries JOIN bodies ON bodies.seq = deliveries.seq",
+        "FROM outspoken_deliveries JOIN outspoken_bodies ON outspoken_bodies.seq = outspoken_deliveries.seq",
     ) == [("PUT", "error", "text/plain", '{"a": "b"}', "00-1-2-03", "exponential", 2, 1, b"\x00\xff")]
-    assert rows(database, "SELECT key, on_dead, producer_until FROM streams") == [("s", "kill", 9e9)]
+    assert rows(database, "SELECT key, on_dead, producer_until FROM outspoken_streams") == [("s", "kill", 9e9)]
 
 
 def test_it_is_there_when_the_callers_transaction_commits(database: Database, psql: Psql) -> None:
@@ -122,7 +123,7 @@ def test_it_is_there_when_the_callers_transaction_commits(database: Database, ps
     ],
 )
 def test_what_cannot_be_kept_is_an_error_of_its_own(database: Database, psql: Psql, arguments: str, words: str) -> None:
-    refusal = psql.refusal(f"SELECT outspoken_add_v1({arguments})")
+    refusal = psql.refusal(f"SELECT outspoken.add_v1({arguments})")
     assert refusal.startswith(f"OS001 {words}")
     assert "canary" not in refusal
     assert states(database) == {}
@@ -130,59 +131,61 @@ def test_what_cannot_be_kept_is_an_error_of_its_own(database: Database, psql: Ps
 
 @pytest.mark.parametrize("body", ["\\x00", "\\x5c00", "\\x005c303030", "\\xc3a9", "\\xf09f9880"])
 def test_a_message_may_hold_whatever_is_utf_8(database: Database, psql: Psql, body: str) -> None:
-    psql(f"SELECT outspoken_add_v1('m', 'ws://h.example/', '{body}', stream => 's')")
-    assert rows(database, "SELECT body FROM bodies") == [(bytes.fromhex(body[2:]),)]
+    psql(f"SELECT outspoken.add_v1('m', 'ws://h.example/', '{body}', stream => 's')")
+    assert rows(database, "SELECT body FROM outspoken_bodies") == [(bytes.fromhex(body[2:]),)]
 
 
 def test_the_other_errors_have_their_own_states(psql: Psql) -> None:
     psql(
-        ADD, "SELECT outspoken_begin_stream_v1('ended', 'http://h.example/')", "SELECT outspoken_end_stream_v1('ended')"
+        ADD, "SELECT outspoken.begin_stream_v1('ended', 'http://h.example/')", "SELECT outspoken.end_stream_v1('ended')"
     )
-    psql("SELECT outspoken_begin_stream_v1('dead', 'http://h.example/')")
-    psql("UPDATE streams SET state = 'killed', reason = 'internal', finished_at = 1 WHERE key = 'dead'")
-    add = "SELECT outspoken_add_v1('more', 'http://h.example/', 'b', stream => '{}')"
+    psql("SELECT outspoken.begin_stream_v1('dead', 'http://h.example/')")
+    psql("UPDATE outspoken_streams SET state = 'killed', reason = 'internal', finished_at = 1 WHERE key = 'dead'")
+    add = "SELECT outspoken.add_v1('more', 'http://h.example/', 'b', stream => '{}')"
     assert psql.refusal(ADD) == "OS002 delivery from psql is in the outbox already"
     assert psql.refusal(add.format("dead")).startswith("OS003 stream dead was killed")
     assert psql.refusal(add.format("ended")).startswith("OS004 stream ended has ended")
 
 
 def test_whoever_tries_is_told_in_a_row_and_may_go_on(database: Database, psql: Psql) -> None:
-    attempt = ADD.replace("SELECT outspoken_add_v1", "SELECT refusal, message FROM outspoken_try_add_v1")
+    attempt = ADD.replace("SELECT outspoken.add_v1", "SELECT refusal, message FROM outspoken.try_add_v1")
     said = psql("BEGIN", attempt, attempt, "COMMIT")
     assert said.splitlines() == ["|", "duplicate_delivery|delivery from psql is in the outbox already"]
     assert states(database) == {"from psql": "pending"}
 
 
 def test_a_live_stream_from_its_beginning_to_its_end(psql: Psql) -> None:
-    psql("SELECT outspoken_begin_stream_v1('live', 'wss://h.example/', '{\"a\": \"b\"}', live_until => 1e9)")
-    psql("SELECT outspoken_add_v1('m1', 'wss://h.example/', 'one', stream => 'live')")
-    psql("SELECT outspoken_keep_streams_v1(ARRAY['live', 'nobody'], 9e9)")
-    view = "SELECT * FROM outspoken_streams_v1"
-    assert psql(view, "SELECT producer_until FROM streams").split() == ["live|open||1", "9000000000"]
-    psql("SELECT outspoken_end_stream_v1('live')")
+    psql("SELECT outspoken.begin_stream_v1('live', 'wss://h.example/', '{\"a\": \"b\"}', live_until => 1e9)")
+    psql("SELECT outspoken.add_v1('m1', 'wss://h.example/', 'one', stream => 'live')")
+    psql("SELECT outspoken.keep_streams_v1(ARRAY['live', 'nobody'], 9e9)")
+    view = "SELECT * FROM outspoken.streams_v1"
+    assert psql(view, "SELECT producer_until FROM outspoken_streams").split() == ["live|open||1", "9000000000"]
+    psql("SELECT outspoken.end_stream_v1('live')")
     assert psql(view) == "live|ended||1"
-    psql("UPDATE streams SET holder = 'h', holder_until = 1")
+    psql("UPDATE outspoken_streams SET holder = 'h', holder_until = 1")
     assert psql(view) == "live|killed|relay_gone|1"
 
 
 def test_what_became_of_a_delivery_can_be_asked(database: Database, psql: Psql) -> None:
     put(database, new("d1", "https://u:canary@h.example/canary"))
-    psql("UPDATE deliveries SET state = 'dead', reason = 'gone', attempts = 2, finished_at = 1e9")
+    psql("UPDATE outspoken_deliveries SET state = 'dead', reason = 'gone', attempts = 2, finished_at = 1e9")
     asked = (
-        "SELECT id, destination, state, reason, attempts, finished_at AT TIME ZONE 'UTC' FROM outspoken_deliveries_v1"
+        "SELECT id, destination, state, reason, attempts, finished_at AT TIME ZONE 'UTC' FROM outspoken.deliveries_v1"
     )
     assert psql(asked) == "d1|https://h.example:443|dead|gone|2|2001-09-09 01:46:40"
-    assert "canary" not in psql("SELECT * FROM outspoken_deliveries_v1")
+    assert "canary" not in psql("SELECT * FROM outspoken.deliveries_v1")
 
 
 def test_a_producer_needs_no_right_but_to_call(database: Database, psql: Psql) -> None:
     psql("DROP ROLE IF EXISTS app", "CREATE ROLE app")
-    psql("GRANT EXECUTE ON FUNCTION outspoken_add_v1 TO app")
+    psql("GRANT USAGE ON SCHEMA outspoken TO app", "GRANT EXECUTE ON FUNCTION outspoken.add_v1 TO app")
     try:
-        hijack = "CREATE TEMP TABLE deliveries (LIKE public.deliveries); CREATE TEMP TABLE bodies (LIKE public.bodies)"
+        hijack = (
+            "CREATE TEMP TABLE deliveries (LIKE outspoken.deliveries); CREATE TEMP TABLE bodies (LIKE outspoken.bodies)"
+        )
         psql(hijack, "SET ROLE app", ADD)
         assert states(database) == {"from psql": "pending"}
-        for forbidden in ("SELECT * FROM signing_keys", "SELECT outspoken_end_stream_v1('s')"):
+        for forbidden in ("SELECT * FROM outspoken_signing_keys", "SELECT outspoken.end_stream_v1('s')"):
             with pytest.raises(RuntimeError, match="permission denied"):
                 psql("SET ROLE app", forbidden)
     finally:
@@ -199,17 +202,18 @@ async def test_a_connection_with_codecs_of_its_own_will_do(database: Database) -
                 await outbox.add(connection, new())
     finally:
         await connection.close()
-    assert [json.loads(text) for (text,) in rows(database, "SELECT headers FROM deliveries")] == [{"a": "b"}]
+    assert [json.loads(text) for (text,) in rows(database, "SELECT headers FROM outspoken_deliveries")] == [{"a": "b"}]
 
 
 def test_the_readme_says_it_as_it_is(database: Database, psql: Psql) -> None:
     section = README.read_text().partition("## Producers in other languages")[2].partition("\n## ")[0]
-    (program,) = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    program, *grants = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
     assert psql(*program.split("\n")[:-1]) == "pending|0|"
-    assert rows(database, "SELECT body FROM bodies") == [(b'{"text": "hello"}',)]
-    grants = re.findall(r"`(GRANT [^`]*)`", section)
-    psql("DROP ROLE IF EXISTS app", "CREATE ROLE app", *grants)
-    psql("DROP OWNED BY app", "DROP ROLE app")
-    told = {name: set(re.findall(r"`(\w+)`", text)) for name, text in re.findall(r"\| `(\w+_v1)` \| (.*) \|", section)}
+    assert rows(database, "SELECT body FROM outspoken_bodies") == [(b'{"text": "hello"}',)]
+    assert len(grants) == 2, "of a producer and of a relay: tested with roles that have nothing else, in test_roles.py"
+    told = {
+        name: set(re.findall(r"`(\w+)`", text))
+        for name, text in re.findall(r"\| `outspoken\.(\w+_v1)` \| (.*) \|", section)
+    }
     assert told == {name: set(psql(ARGUMENTS.format(name)).split(",")) - {"producer"} for name in told}
     assert len(told) == 4

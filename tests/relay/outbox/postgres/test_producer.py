@@ -57,7 +57,10 @@ async def session(request: pytest.FixtureRequest, database: Database) -> AsyncIt
 
 def everything(database: Database) -> list[list[Any]]:
     """What a producer's call could change."""
-    return [rows(database, f"SELECT * FROM {table} ORDER BY 1") for table in ("deliveries", "streams", "destinations")]
+    return [
+        rows(database, f"SELECT * FROM outspoken_{table} ORDER BY 1")
+        for table in ("deliveries", "streams", "destinations")
+    ]
 
 
 @every_call

@@ -21,7 +21,7 @@ from tests.services.postgres import Server, empty
 
 pytestmark = pytest.mark.needs("postgres")
 
-SEEN = "INSERT INTO relays (holder, seen_at) VALUES ('somebody', 1.0)"
+SEEN = "INSERT INTO outspoken_relays (holder, seen_at) VALUES ('somebody', 1.0)"
 END_MINE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
 
 
@@ -40,7 +40,7 @@ def cut(postgres: Server, database: PostgresDatabase) -> None:
 
 
 def relays(connection: Connection) -> int:
-    count: int = connection.execute("SELECT count(*) FROM relays").fetchone()[0]
+    count: int = connection.execute("SELECT count(*) FROM outspoken_relays").fetchone()[0]
     return count
 
 

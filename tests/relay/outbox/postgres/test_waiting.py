@@ -42,8 +42,8 @@ async def test_beside_an_open_transaction_others_add_to_the_same_new_destination
         for number, other in enumerate(others):
             async with other.transaction():
                 await outbox.add(other, to("new", f"quick{number}"))
-        assert len(rows(database, "SELECT id FROM deliveries")) == len(others)
-    assert len(rows(database, "SELECT id FROM deliveries")) == len(producers)
+        assert len(rows(database, "SELECT id FROM outspoken_deliveries")) == len(others)
+    assert len(rows(database, "SELECT id FROM outspoken_deliveries")) == len(producers)
 
 
 async def test_two_new_destinations_in_opposite_order_are_no_deadlock(
@@ -55,7 +55,7 @@ async def test_two_new_destinations_in_opposite_order_are_no_deadlock(
         await outbox.add(other, to("b", "b1"))
         await outbox.add(one, to("b", "b2"))
         await outbox.add(other, to("a", "a2"))
-    assert {id_ for (id_,) in rows(database, "SELECT id FROM deliveries")} == {"a1", "a2", "b1", "b2"}
+    assert {id_ for (id_,) in rows(database, "SELECT id FROM outspoken_deliveries")} == {"a1", "a2", "b1", "b2"}
 
 
 async def test_a_relay_routes_what_came_first_to_its_destination_and_nothing_is_routed_twice(
@@ -76,7 +76,7 @@ async def test_a_relay_routes_what_came_first_to_its_destination_and_nothing_is_
     assert (later.id, later.destination) == ("late", "https://a.example:443")
     async with one.transaction():
         await outbox.add(one, to("a", "known"))
-    assert rows(database, "SELECT origin FROM deliveries WHERE id = 'known'") == [(None,)]
+    assert rows(database, "SELECT origin FROM outspoken_deliveries WHERE id = 'known'") == [(None,)]
     for each in (queue, other):
         await each.close()
 
@@ -86,6 +86,6 @@ async def test_what_no_relay_has_routed_yet_is_seen_by_whoever_asks_in_sql(
 ) -> None:
     async with producers[0].transaction():
         await outbox.add(producers[0], to("new", "d1"))
-    assert rows(database, "SELECT id, destination, state FROM outspoken_deliveries_v1") == [
+    assert rows(database, "SELECT id, destination, state FROM outspoken.deliveries_v1") == [
         ("d1", "https://new.example:443", "pending")
     ]

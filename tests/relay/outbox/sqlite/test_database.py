@@ -14,7 +14,7 @@ from tests.relay.deliveries import new, put, reading, rows, states
 
 def test_a_file_that_is_not_there_is_named_with_what_makes_one(folder: Path) -> None:
     absent = SqliteDatabase(folder / "absent.db")
-    for statement in ("SELECT * FROM deliveries", "DELETE FROM deliveries"):
+    for statement in ("SELECT * FROM outspoken_deliveries", "DELETE FROM outspoken_deliveries"):
         with pytest.raises(
             StoreUnavailable, match=r"absent\.db: no database there; .*relay migrate.* makes one"
         ) as found:
@@ -41,5 +41,5 @@ def test_a_file_without_tables_has_no_schema_yet(folder: Path) -> None:
 def test_rows_come_by_index_and_by_name(database: SqliteDatabase) -> None:
     put(database, new())
     with database.reading() as connection:
-        row = connection.execute("SELECT id, state FROM deliveries").fetchone()
+        row = connection.execute("SELECT id, state FROM outspoken_deliveries").fetchone()
     assert (row[0], row["state"]) == ("d1", "pending")

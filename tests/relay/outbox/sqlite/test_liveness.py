@@ -130,10 +130,10 @@ async def test_a_producer_that_is_gone_has_ended_its_stream(database: SqliteData
     relay = LiveStreams(database)
     held = [stream.id for stream in await relay.take(2)]
     await relay.tend(held)
-    assert rows(database, "SELECT DISTINCT state FROM streams") == [("open",)]
+    assert rows(database, "SELECT DISTINCT state FROM outspoken_streams") == [("open",)]
     producer.close()
     assert (await relay.tasks()).overdue
     await relay.tend(held)
-    assert rows(database, "SELECT key, state FROM streams ORDER BY key") == [("k", "open"), ("s", "ended")]
+    assert rows(database, "SELECT key, state FROM outspoken_streams ORDER BY key") == [("k", "open"), ("s", "ended")]
     assert await relay.tasks() == Tasks(waiting=False, overdue=False)
     await relay.close()

@@ -43,7 +43,7 @@ def test_others_are_told_of_and_a_group_is_not(path: Path, given: int, found: bo
 def test_its_log_is_looked_at_too(path: Path) -> None:
     put(SqliteDatabase(path), new())
     with closing(outbox.connect(path)) as connection:
-        connection.execute("SELECT * FROM migrations").fetchall()
+        connection.execute("SELECT * FROM outspoken_migrations").fetchall()
         for suffix in ("-wal", "-shm"):
             beside(path, suffix).chmod(0o644)
         assert exposed(path) == (beside(path, "-wal"), beside(path, "-shm"))

@@ -20,9 +20,9 @@ def test_a_delivery_exists_once_the_callers_transaction_commits(database: Sqlite
     with closing(outbox.connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         outbox.add(connection, new())
-        assert rows(database, "SELECT id FROM deliveries") == []
+        assert rows(database, "SELECT id FROM outspoken_deliveries") == []
         connection.execute("COMMIT")
-    assert rows(database, "SELECT id, state FROM deliveries") == [("d1", "pending")]
+    assert rows(database, "SELECT id, state FROM outspoken_deliveries") == [("d1", "pending")]
 
 
 def test_nothing_is_left_of_a_delivery_whose_transaction_was_rolled_back(database: SqliteDatabase, path: Path) -> None:
@@ -31,7 +31,7 @@ def test_nothing_is_left_of_a_delivery_whose_transaction_was_rolled_back(databas
         outbox.add(connection, new())
         connection.execute("ROLLBACK")
     for table in ("deliveries", "bodies", "destinations"):
-        assert rows(database, f"SELECT * FROM {table}") == []
+        assert rows(database, f"SELECT * FROM outspoken_{table}") == []
 
 
 async def test_on_aiosqlite_too_the_delivery_shares_the_callers_transaction(
@@ -44,11 +44,11 @@ async def test_on_aiosqlite_too_the_delivery_shares_the_callers_transaction(
         await connection.execute("ROLLBACK")
         await connection.execute("BEGIN IMMEDIATE")
         await outbox.add(connection, new("kept"))
-        assert rows(database, "SELECT id FROM deliveries") == []
+        assert rows(database, "SELECT id FROM outspoken_deliveries") == []
         await connection.execute("COMMIT")
     finally:
         await connection.close()
-    assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == [("kept",)]
 
 
 def test_a_connection_with_pythons_own_transactions_will_do_as_well(database: SqliteDatabase, path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_connection_with_pythons_own_transactions_will_do_as_well(database: Sq
         connection.rollback()
         outbox.add(connection, new("kept"))
         connection.commit()
-    assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == [("kept",)]
 
 
 IN_AUTOCOMMIT = r'^connection: in autocommit mode; execute "BEGIN IMMEDIATE" before, and commit after it$'
@@ -72,8 +72,8 @@ def test_a_connection_that_commits_every_statement_is_refused(database: SqliteDa
         connection.execute("COMMIT")
         with pytest.raises(InvalidDelivery, match=IN_AUTOCOMMIT):
             outbox.add(connection, new("d3"))
-    assert rows(database, "SELECT id FROM deliveries") == [("d2",)]
-    assert rows(database, "SELECT * FROM streams") == []
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == [("d2",)]
+    assert rows(database, "SELECT * FROM outspoken_streams") == []
 
 
 async def test_on_aiosqlite_too_it_is_refused(database: SqliteDatabase, path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_on_aiosqlite_too_it_is_refused(database: SqliteDatabase, path: Pa
             await outbox.add(connection, new())
     finally:
         await connection.close()
-    assert rows(database, "SELECT * FROM destinations") == []
+    assert rows(database, "SELECT * FROM outspoken_destinations") == []
 
 
 async def test_aiosqlite_with_pythons_own_transactions_will_do_as_well(database: SqliteDatabase, path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_aiosqlite_with_pythons_own_transactions_will_do_as_well(database:
         await connection.rollback()
         await outbox.add(connection, new("kept"))
         await connection.commit()
-    assert rows(database, "SELECT id FROM deliveries") == [("kept",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == [("kept",)]
 
 
 class Autocommitting(sqlite3.Connection):
@@ -125,12 +125,12 @@ async def test_a_duplicate_leaves_the_callers_transaction_to_the_caller(database
         await connection.execute("COMMIT")
     finally:
         await connection.close()
-    assert rows(database, "SELECT id FROM deliveries") == [("d1",), ("d2",)]
+    assert rows(database, "SELECT id FROM outspoken_deliveries") == [("d1",), ("d2",)]
 
 
 async def test_on_aiosqlite_too_a_killed_stream_is_closed(database: SqliteDatabase, path: Path) -> None:
     put(database, new("a1", stream=Stream("s")))
-    rows(database, "UPDATE streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
+    rows(database, "UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
     async with aiosqlite.connect(path) as connection:
         with pytest.raises(StreamKilled):
             await outbox.add(connection, new("a2", stream=Stream("s")))

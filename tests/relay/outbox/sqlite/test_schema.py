@@ -42,7 +42,7 @@ IMPOSSIBLE = [
 def test_the_database_refuses_an_impossible_delivery(database: SqliteDatabase, change: str) -> None:
     put(database, new())
     with pytest.raises(sqlite3.IntegrityError):
-        rows(database, f"UPDATE deliveries SET {change}")
+        rows(database, f"UPDATE outspoken_deliveries SET {change}")
 
 
 POSSIBLE = [
@@ -56,23 +56,27 @@ POSSIBLE = [
 @pytest.mark.parametrize("change", POSSIBLE)
 def test_the_database_accepts_every_state_that_there_is(database: SqliteDatabase, change: str) -> None:
     put(database, new())
-    assert rows(database, f"UPDATE deliveries SET {change} RETURNING id") == [("d1",)]
+    assert rows(database, f"UPDATE outspoken_deliveries SET {change} RETURNING id") == [("d1",)]
 
 
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at) SELECT id, 1, '', 0, 0, 0"
-        " FROM deliveries",
-        "INSERT INTO bodies VALUES (99, x'00')",
-        "INSERT INTO bodies VALUES (1, x'00')",
-        "DELETE FROM deliveries",
-        "INSERT INTO destinations (origin) SELECT origin FROM destinations",
-        "INSERT INTO destinations (origin) VALUES ('receiver.example')",
-        "UPDATE destinations SET smallest_refused = -1",
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome) VALUES (1, 0, 0, 0, 0, 'success')",
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome) VALUES (1, 1, 0, -1, 0, 'success')",
-        "INSERT INTO attempts (seq, number, started_at, lag, duration, outcome) VALUES (9, 1, 0, 0, 0, 'success')",
+        "INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at) "
+        "SELECT id, 1, '', 0, 0, 0"
+        " FROM outspoken_deliveries",
+        "INSERT INTO outspoken_bodies VALUES (99, x'00')",
+        "INSERT INTO outspoken_bodies VALUES (1, x'00')",
+        "DELETE FROM outspoken_deliveries",
+        "INSERT INTO outspoken_destinations (origin) SELECT origin FROM outspoken_destinations",
+        "INSERT INTO outspoken_destinations (origin) VALUES ('receiver.example')",
+        "UPDATE outspoken_destinations SET smallest_refused = -1",
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome) "
+        "VALUES (1, 0, 0, 0, 0, 'success')",
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome) "
+        "VALUES (1, 1, 0, -1, 0, 'success')",
+        "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome) "
+        "VALUES (9, 1, 0, 0, 0, 'success')",
     ],
 )
 def test_the_database_refuses_rows_that_contradict_others(database: SqliteDatabase, sql: str) -> None:
@@ -83,10 +87,10 @@ def test_the_database_refuses_rows_that_contradict_others(database: SqliteDataba
 
 def test_the_number_of_a_deleted_delivery_is_not_handed_out_again(database: SqliteDatabase) -> None:
     put(database, new("d1"))
-    rows(database, "DELETE FROM bodies")
-    rows(database, "DELETE FROM deliveries")
+    rows(database, "DELETE FROM outspoken_bodies")
+    rows(database, "DELETE FROM outspoken_deliveries")
     put(database, new("d2"))
-    assert rows(database, "SELECT seq FROM deliveries") == [(2,)]
+    assert rows(database, "SELECT seq FROM outspoken_deliveries") == [(2,)]
 
 
 IMPOSSIBLE_STREAMS = [
@@ -110,4 +114,4 @@ IMPOSSIBLE_STREAMS = [
 def test_the_database_refuses_an_impossible_stream(database: SqliteDatabase, change: str) -> None:
     put(database, new(url="wss://receiver.example/live", stream=Stream("s")))
     with pytest.raises(sqlite3.IntegrityError):
-        rows(database, f"UPDATE streams SET {change}")
+        rows(database, f"UPDATE outspoken_streams SET {change}")

@@ -36,7 +36,7 @@ def add(id_: str) -> Write:
 def an_orphan(connection: sqlite3.Connection) -> None:
     """A row whose foreign key is looked at when the transaction commits, which then fails."""
     connection.execute("PRAGMA defer_foreign_keys = ON")
-    connection.execute("INSERT INTO bodies VALUES (99, x'00')")
+    connection.execute("INSERT INTO outspoken_bodies VALUES (99, x'00')")
 
 
 class Gate:
@@ -60,7 +60,7 @@ class Gate:
 
 
 def stored(database: SqliteDatabase) -> list[str]:
-    return [id_ for (id_,) in rows(database, "SELECT id FROM deliveries ORDER BY seq")]
+    return [id_ for (id_,) in rows(database, "SELECT id FROM outspoken_deliveries ORDER BY seq")]
 
 
 async def test_a_transaction_is_on_disk_once_its_block_is_left(database: SqliteDatabase, writer: SqliteWriter) -> None:
@@ -151,7 +151,7 @@ async def test_a_statement_that_can_never_succeed_is_no_fault_of_the_store(
 ) -> None:
     put(database, new("d1"))
     with pytest.raises(sqlite3.IntegrityError):
-        await write(writer, lambda connection: connection.execute("UPDATE deliveries SET state = 'lost'"))
+        await write(writer, lambda connection: connection.execute("UPDATE outspoken_deliveries SET state = 'lost'"))
 
 
 async def test_a_commit_under_way_ends_before_a_cancelled_writer_lets_go(

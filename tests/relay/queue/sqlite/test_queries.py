@@ -68,9 +68,10 @@ LIVE = (
 )
 MESSAGES = ("still_held", "end_messages")
 REST = ("snapshot", "queues", "full", "added", "origin", "blocked", "heartbeat", "relays")
-PARTIAL = re.compile(r"deliveries USING (COVERING )?INDEX deliveries_(due|next|leased|dead|stream)\b")
+PARTIAL = re.compile(r"deliveries USING (COVERING )?INDEX outspoken_deliveries_(due|next|leased|dead|stream)\b")
 ONE_ROW = re.compile(
-    r"SEARCH deliveries USING (INTEGER PRIMARY KEY|(COVERING )?INDEX sqlite_autoindex_deliveries_1 \(id=\?\))"
+    r"SEARCH (outspoken_)?deliveries USING "
+    r"(INTEGER PRIMARY KEY|(COVERING )?INDEX sqlite_autoindex_outspoken_deliveries_1 \(id=\?\))"
 )
 
 
@@ -97,7 +98,7 @@ def plan(connection: sqlite3.Connection, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [*CLAIM, *SETTLE, *SEAL, *STREAM, *LIVE, *MESSAGES, *PRODUCERS, *REST])
 def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connection, name: str) -> None:
-    touching = [line for line in plan(connection, name) if re.search(r"\bdeliveries\b", line)]
+    touching = [line for line in plan(connection, name) if re.search(r"\b(outspoken_)?deliveries\b", line)]
     assert [line for line in touching if not (PARTIAL.search(line) or ONE_ROW.search(line))] == []
 
 
@@ -121,7 +122,7 @@ def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connectio
     ],
 )
 def test_a_claim_seeks_in_the_partial_index_made_for_it(connection: sqlite3.Connection, name: str, index: str) -> None:
-    assert any(f"INDEX {index}" in line for line in plan(connection, name))
+    assert any(f"INDEX outspoken_{index}" in line for line in plan(connection, name))
 
 
 def _names() -> str:
@@ -130,11 +131,13 @@ def _names() -> str:
 
 
 def fill(connection: sqlite3.Connection, count: int, fields: str, values: str) -> None:
-    connection.execute("INSERT OR IGNORE INTO destinations (id, origin) VALUES (1, 'http://h:80')")
-    connection.execute("INSERT OR IGNORE INTO streams (id, key, on_dead, position) VALUES (1, 's', 'kill', 9000)")
+    connection.execute("INSERT OR IGNORE INTO outspoken_destinations (id, origin) VALUES (1, 'http://h:80')")
+    connection.execute(
+        "INSERT OR IGNORE INTO outspoken_streams (id, key, on_dead, position) VALUES (1, 's', 'kill', 9000)"
+    )
     connection.execute(
         f"WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < {count})"
-        f" INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at, {fields})"
+        f" INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at, {fields})"
         f" SELECT {_names()} || value, 1, '', 0, value / 10.0, value / 10.0, {values} FROM n"
     )
 
@@ -216,7 +219,7 @@ def test_counting_reads_the_live_queue_and_not_history(connection: sqlite3.Conne
 
 def test_settling_writes_a_few_pages_however_large_the_body(connection: sqlite3.Connection) -> None:
     fill(connection, 1, "state, lease_token, lease_until", "'leased', 'h.1', 1.0")
-    connection.execute("INSERT INTO bodies VALUES (1, zeroblob(2000000))")
+    connection.execute("INSERT INTO outspoken_bodies VALUES (1, zeroblob(2000000))")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sql = sql_of("settle")
     assert connection.execute(sql, values_of(sql)).rowcount == 1
@@ -229,17 +232,20 @@ def test_settling_writes_a_few_pages_however_large_the_body(connection: sqlite3.
 
 def open_streams(connection: sqlite3.Connection, count: int, behind: int) -> None:
     """Streams of which none has anything due: `behind` deliveries of each wait for one that is retried later."""
-    first = connection.execute("SELECT coalesce(max(id), 0) FROM streams").fetchone()[0]
+    first = connection.execute("SELECT coalesce(max(id), 0) FROM outspoken_streams").fetchone()[0]
     connection.execute(
         f"WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < {count})"
-        f" INSERT INTO streams (id, key, position) SELECT {first} + value, 'more' || ({first} + value), 9 FROM n"
+        f" INSERT INTO outspoken_streams (id, key, position) "
+        f"SELECT {first} + value, 'more' || ({first} + value), 9 FROM n"
     )
     connection.execute(
         f"WITH RECURSIVE p (value) AS (VALUES (0) UNION ALL SELECT value + 1 FROM p WHERE value < {behind})"
-        " INSERT INTO deliveries (id, destination_id, url, body_bytes, created_at, due_at, stream_id, position)"
-        f" SELECT {_names()} || (10 * streams.id + value), 1, '', 0, 0.0, CASE value WHEN 0 THEN 1e9 END, streams.id,"
+        " INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at, "
+        "stream_id, position)"
+        f" SELECT {_names()} || (10 * outspoken_streams.id + value), 1, '', 0, 0.0, CASE value WHEN 0 THEN "
+        f"1e9 END, outspoken_streams.id,"
         "        value + 1"
-        f" FROM streams CROSS JOIN p WHERE streams.id > {first}"
+        f" FROM outspoken_streams CROSS JOIN p WHERE outspoken_streams.id > {first}"
     )
 
 
@@ -251,7 +257,7 @@ def test_a_claim_costs_the_same_with_ten_thousand_open_streams(connection: sqlit
 
 def test_a_step_of_one_stream_costs_the_same_however_many_there_are(connection: sqlite3.Connection) -> None:
     fill(connection, 1, "state, stream_id, position", "'pending', 1, 1")
-    connection.execute("UPDATE deliveries SET due_at = NULL")
+    connection.execute("UPDATE outspoken_deliveries SET due_at = NULL")
     values = VALUES | {"id": "new", "url": "", "method": "POST", "kind": "final", "content_type": "", "headers": "{}"}
     added = values | {"stream": "s", "body": b"", "schedule": None}
 
@@ -267,8 +273,10 @@ def test_a_step_of_one_stream_costs_the_same_however_many_there_are(connection: 
 
 def test_expiry_passes_over_what_may_still_go(connection: sqlite3.Connection) -> None:
     fill(connection, 1, "state", "'pending'")
-    connection.execute("INSERT INTO destinations (id, origin, state) VALUES (2, 'http://paused:80', 'paused')")
-    connection.execute("UPDATE deliveries SET destination_id = 2")
+    connection.execute(
+        "INSERT INTO outspoken_destinations (id, origin, state) VALUES (2, 'http://paused:80', 'paused')"
+    )
+    connection.execute("UPDATE outspoken_deliveries SET destination_id = 2")
     before = steps(connection, "expire")
     fill(connection, 5000, "state", "'pending'")
     assert steps(connection, "expire") <= before + 10
@@ -278,5 +286,5 @@ def test_to_forget_streams_reads_no_other_delivery(connection: sqlite3.Connectio
     assert [line for line in plan(connection, "forget_streams") if line.startswith("SCAN")] == []
     fill(connection, 1000, "state, attempts, finished_at", "'delivered', 1, 1.0")
     # SQLite itself looks for what refers to a stream: by the index too, or each would read all deliveries.
-    connection.execute("INSERT INTO streams (key) VALUES ('last')")
-    assert steps_of(connection, "DELETE FROM streams WHERE key = 'last'") < 100
+    connection.execute("INSERT INTO outspoken_streams (key) VALUES ('last')")
+    assert steps_of(connection, "DELETE FROM outspoken_streams WHERE key = 'last'") < 100
