@@ -353,7 +353,8 @@ async def test_an_answer_begun_is_an_answer(tmp_path: Path) -> None:
         await relay.until(lambda: len(relay.ended) == len(ports))
         with closing(sqlite3.connect(stage.database)) as connection:
             told = connection.execute(
-                "SELECT id, state, status, outcome, detail FROM deliveries JOIN attempts USING (seq)"
+                "SELECT id, state, status, outcome, detail FROM outspoken_deliveries "
+                "JOIN outspoken_attempts USING (seq)"
             ).fetchall()
     assert sorted(told) == sorted(
         (name, "delivered", odd.status, "success", f"the receiver answered {odd.status}; {odd.says}")
