@@ -3,6 +3,7 @@ from where earlier versions kept it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from engine.jobs.store import JOBS, ROOMS
@@ -65,6 +67,10 @@ INSERT INTO jobs (id, request, media, has_audio, created_at, due_at, bytes, key_
 VALUES ('job', '{"dialect": "deepgram"}', '{"size": 3}', 1, 1, 1, 3, 'k');
 INSERT INTO uploads (id, key_id, filename, extension, size, sha256, duration, channels, created_at)
 VALUES ('u', 'k', 'f', 'wav', 1, 'x', 1, 1, 1);
+"""
+WAITING = """
+SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+               WHERE NOT granted AND datname = current_database())
 """
 KEPT = ("deliveries", "destinations", "streams", "bodies", "attempts", "signing_keys", "audit", "secrets")
 KEPT_BY_THE_ENGINE = ("jobs", "queues", "uploads", "results", "api_keys")
@@ -206,6 +212,25 @@ def test_a_move_that_is_cut_short_leaves_the_old_database(place: PostgresDatabas
     rows(place, "DROP TABLE outspoken.api_keys")
     place.migrate(ROOMS)
     assert dump(place, KEPT, "outspoken_") == before
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+async def test_a_move_that_is_killed_in_the_middle_leaves_the_old_database_too(place: PostgresDatabase) -> None:
+    await asyncio.to_thread(make_old, place)
+    before = await asyncio.to_thread(dump, place, KEPT, "")
+    command = [str(Path(sys.executable).with_name("relay")), "migrate"]
+    reader = await asyncpg.connect(place.url)
+    async with reader.transaction():
+        await reader.execute("SELECT FROM secrets")  # the last of them, for which the move has to wait
+        moving = await asyncio.create_subprocess_exec(*command, env=os.environ | {"OUTSPOKEN_OUTBOX__URL": place.url})
+        while not await reader.fetchval(WAITING):
+            await asyncio.sleep(0.01)
+        moving.kill()
+        await moving.wait()
+    await reader.close()
+    assert await asyncio.to_thread(dump, place, KEPT, "") == before
+    place.migrate(ROOMS)
+    assert await asyncio.to_thread(dump, place, KEPT, "outspoken_") == before
 
 
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
