@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import create_engine, text
 
 from engine.jobs.store import JOBS, ROOMS
 from relay.outbox import OUTBOX
@@ -193,6 +194,18 @@ def test_the_sql_that_is_printed_makes_the_same(
     assert schema_of(place) == schema_of(fresh)
     put(place, new())
     assert states(place) == {"d1": "pending"}
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_sqlalchemy_runs_it_as_the_guide_says(place: PostgresDatabase, driver: str) -> None:
+    sql = "\n".join(place.migration_script(ROOMS).splitlines()[1:-1])
+    engine = create_engine(place.url.replace("postgresql", f"postgresql+{driver}"))
+    with engine.begin() as connection:
+        connection.execute(text(sql.replace(":", "\\:")))
+    engine.dispose()
+    assert place.migrate(ROOMS) == ()
+    put(place, new())
 
 
 async def test_a_running_loop_is_no_hindrance(place: Neighbours) -> None:
