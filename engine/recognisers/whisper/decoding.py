@@ -35,8 +35,9 @@ _BEST_OF = 5
 
 _SHORTEST, _MARGIN, _STEP = 1500, 100, 50
 """Frames of 10 ms: what a window is padded to at least, by at least, and in steps of. Encoding the 30 s that Whisper
-was trained on costs more than all else for a short window on a processor; below 15 s it gets words wrong: of 2,120 in
-pieces of up to ten seconds 69 with 10 s, 53 with 15 s and with 20 s, for 5 % and 16 % more time (`engine.wer.short`)."""
+was trained on costs more than all else for a short window on a processor; below 15 s it gets words wrong. Of 2,120 in
+pieces of up to ten seconds (`engine.wer.short`) 69 were with 10 s, and 53 with 15 s as with 20 s, for 5 % and 16 % more
+time."""
 
 _TOKENS, _TOKENS_PER_SECOND = 32, 25
 """More than anybody says: there a loop ends."""
