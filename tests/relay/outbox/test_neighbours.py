@@ -196,6 +196,7 @@ def test_the_sql_that_is_printed_makes_the_same(
     assert states(place) == {"d1": "pending"}
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_sqlalchemy_runs_it_as_the_guide_says(place: PostgresDatabase, driver: str) -> None:
@@ -227,6 +228,7 @@ def test_a_move_that_is_cut_short_leaves_the_old_database(place: PostgresDatabas
     assert dump(place, KEPT, "outspoken_") == before
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
 async def test_a_move_that_is_killed_in_the_middle_leaves_the_old_database_too(place: PostgresDatabase) -> None:
     await asyncio.to_thread(make_old, place)
@@ -275,6 +277,7 @@ def test_producers_may_go_on_calling_the_functions_by_their_old_names(
     postgres.sql("DROP OWNED BY before", "DROP ROLE before", name=name)
 
 
+@pytest.mark.acceptance
 def test_the_command_prints_it_without_a_connection(tmp_path: Path) -> None:
     for program in ("relay", "engine"):
         url = "postgresql://nobody@192.0.2.1:5432/nowhere"
