@@ -24,7 +24,7 @@ _MOST_AT_ONCE = 64
 _STILL_LEASED = statement("still_leased", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
 _EXPIRE = statement("expire", __package__)
-_MAKE_DESTINATION = statement("make_destination", __package__)
+_ADD_DESTINATION = statement("add_destination", "relay.outbox")
 _LOCK_DESTINATION_HEALTH = statement("lock_destination_health", __package__)
 _RECORD_DESTINATION_HEALTH = statement("record_destination_health", __package__)
 _LOCK_STREAM = statement("lock_stream", __package__)
@@ -179,10 +179,7 @@ def _by_destination(attempts: Iterable[Attempted]) -> dict[str, list[Attempted]]
 
 def _record_failures(connection: Connection, origin: str, attempts: Sequence[Attempted]) -> None:
     """Breaker and body limit, read once and written at most once for a whole batch of one destination."""
-    connection.execute(_MAKE_DESTINATION, {"origin": origin})  # a message may end before its delivery was routed
-    failures, open_until, pause, accepted, refused = connection.execute(
-        _LOCK_DESTINATION_HEALTH, {"origin": origin}
-    ).fetchone()
+    failures, open_until, pause, accepted, refused = _lock_health(connection, origin)
     breaker = before = Breaker(failures, open_until, pause) if failures else CLOSED
     for attempt in attempts:
         breaker = after(breaker, attempt.outcome, started_at=attempt.started_at, now=attempt.finished_at)
@@ -192,6 +189,15 @@ def _record_failures(connection: Connection, origin: str, attempts: Sequence[Att
     if gone or (breaker, taken, too_large) != (before, accepted, refused):
         values = {"origin": origin, "gone": gone, "largest_accepted": taken, "smallest_refused": too_large}
         connection.execute(_RECORD_DESTINATION_HEALTH, values | asdict(breaker))
+
+
+def _lock_health(connection: Connection, origin: str) -> Sequence[Any]:
+    known = connection.execute(_LOCK_DESTINATION_HEALTH, {"origin": origin}).fetchone()
+    if known is None:  # a WebSocket's message may end before its delivery was routed
+        connection.execute(_ADD_DESTINATION, {"origin": origin})
+        known = connection.execute(_LOCK_DESTINATION_HEALTH, {"origin": origin}).fetchone()
+    found: Sequence[Any] = known
+    return found
 
 
 def _sizes(attempts: Iterable[Attempted], outcome: Outcome, known: int | None) -> list[int]:

@@ -10,9 +10,11 @@ from typing import Any, ClassVar, TypeVar
 
 from relay.outbox.connections.refusals import CLOSED, FAILED, IN_AUTOCOMMIT, refused
 from relay.outbox.errors import InvalidDelivery
-from relay.outbox.producing import Brought, Script, Scripts
+from relay.outbox.producing import POSTGRES, SQLITE, Brought, Script, Scripts
 
 T = TypeVar("T")
+
+_SCRIPTS: Mapping[str, Scripts] = {"sqlite": SQLITE, "postgresql": POSTGRES}
 
 Begin = Callable[[Scripts], Script[T]]
 """What is to be done, in the words of either database."""
@@ -25,6 +27,13 @@ class Transaction(Enum):
     NONE = auto()  # each statement is committed by itself
     FAILED = auto()
     CLOSED = auto()
+
+
+def scripts_for(database: str) -> Scripts:
+    """By the name that SQLAlchemy and Django give to a kind of database. Raises InvalidDelivery."""
+    if database not in _SCRIPTS:
+        raise InvalidDelivery(f"connection: the outbox is on SQLite or PostgreSQL, and not on {database}")
+    return _SCRIPTS[database]
 
 
 class Adapter(ABC):

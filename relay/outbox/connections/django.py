@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from relay.outbox.connections.adapter import Begin, SyncAdapter, Transaction
-from relay.outbox.errors import InvalidDelivery
+from relay.outbox.connections.adapter import Begin, SyncAdapter, Transaction, scripts_for
 from relay.outbox.postgres.placeholders import named, pyformat
 from relay.outbox.producing import POSTGRES, SQLITE, Brought, Scripts
 from relay.outbox.sqlite.notifications import notify
 
 T = TypeVar("T")
-
-_SCRIPTS: Mapping[str, Scripts] = {"sqlite": SQLITE, "postgresql": POSTGRES}
 
 
 class Django(SyncAdapter):
@@ -26,10 +23,7 @@ class Django(SyncAdapter):
 
     @property
     def scripts(self) -> Scripts:
-        vendor = self._connection.vendor
-        if vendor not in _SCRIPTS:
-            raise InvalidDelivery(f"connection: the outbox is on SQLite or PostgreSQL, and not on {vendor}")
-        return _SCRIPTS[vendor]
+        return scripts_for(self._connection.vendor)
 
     def transaction(self) -> Transaction:
         if self._connection.needs_rollback:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from relay.outbox.connections.adapter import Adapter, Begin, SyncAdapter, Transaction
+from relay.outbox.connections.adapter import Adapter, Begin, SyncAdapter, Transaction, scripts_for
 from relay.outbox.connections.refusals import FAILED, IN_A_SAVEPOINT_ALONE
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import numbered, pyformat
-from relay.outbox.producing import POSTGRES, SQLITE, Brought, Scripts
+from relay.outbox.producing import SQLITE, Brought, Scripts
 from relay.outbox.sqlite.notifications import notify
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SCRIPTS: Mapping[str, Scripts] = {"sqlite": SQLITE, "postgresql": POSTGRES}
 _NOTIFIES = "outspoken.notifies"
 _LEGACY = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, which is all there was before Python 3.12
 
@@ -40,10 +39,7 @@ class Sqlalchemy(SyncAdapter):
 
     @property
     def scripts(self) -> Scripts:
-        name = self._connection.dialect.name
-        if name not in _SCRIPTS:
-            raise InvalidDelivery(f"connection: the outbox is on SQLite or PostgreSQL, and not on {name}")
-        return _SCRIPTS[name]
+        return scripts_for(self._connection.dialect.name)
 
     def transaction(self) -> Transaction:
         if self._connection.closed or self._connection.invalidated:
@@ -71,7 +67,7 @@ class Sqlalchemy(SyncAdapter):
 
     def _written(self, sql: str, values: Mapping[str, Any]) -> tuple[str, Any]:
         """As the driver takes it."""
-        if self._connection.dialect.name == "sqlite":
+        if self.scripts is SQLITE:
             return str(sql), dict(values)
         if self._connection.dialect.paramstyle == "pyformat":
             return pyformat(sql), dict(values)

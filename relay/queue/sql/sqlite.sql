@@ -157,10 +157,6 @@ WHERE seq IN (
 )
 RETURNING stream_id
 
--- make_destination --
--- A destination of which nothing was known.
-INSERT INTO outspoken_destinations (origin) VALUES (:origin) ON CONFLICT (origin) DO NOTHING
-
 -- lock_destination_health --
 -- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
 SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM outspoken_destinations WHERE origin = :origin
