@@ -81,7 +81,7 @@ class StreamSession:
 
     async def _converse(self) -> Ending:
         stream, gateway, started_at = self.state.stream, self._gateway, self._clock()
-        if not await gateway.store.may_be_called(stream.origin):
+        if not await gateway.store.may_be_called(stream.origin, stream.path):
             return self.state.left_alone()
         target = gateway.read(stream.url)
         if isinstance(target, Refusal):

@@ -205,4 +205,5 @@ def _nothing(stream: HeldStream, now: float) -> Delivery:
         due_at=now,
         attempts=0,
         lapses=0,
+        path=stream.path,
     )

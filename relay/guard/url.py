@@ -44,6 +44,11 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
+    def endpoint(self) -> str:
+        """The path without its query, of which the first 255 characters count: what of the origin answers."""
+        return self.path.partition("?")[0][:255]
+
+    @property
     def authority(self) -> str:
         """The Host header: the port is left out when it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host

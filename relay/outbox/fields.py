@@ -40,6 +40,8 @@ def delivery_of(given: NewDelivery) -> NewDelivery:
         traceparent=_text_or_none("traceparent", given.traceparent),
         schedule=_text_or_none("schedule", given.schedule),
         stream=None if given.stream is None else stream_of(given.stream),
+        owner=name("owner", given.owner),
+        priority=_whole("priority", given.priority),
     )
 
 
@@ -140,6 +142,12 @@ def _body(given: object) -> bytes:
     if not isinstance(given, bytes | bytearray | memoryview):
         raise _unexpected("body", "bytes or str", given)
     return bytes(given)
+
+
+def _whole(field: str, given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise _unexpected(field, "int", given)
+    return int(given)
 
 
 def _text_or_none(field: str, given: object) -> str | None:

@@ -96,7 +96,9 @@ class StreamStatus:
 class NewDelivery:
     """One result for one callback URL, as a producer hands it to the outbox.
 
-    `schedule` is "fixed", "exponential" or None for the relay's own; within a `stream` deliveries go one by one.
+    `schedule` is "fixed", "exponential" or None for the relay's own; within a `stream` deliveries go one by one. Owners
+    have their turns, whatever one of them adds: `owner` says whose it is, in at most 128 characters. Of what waits for
+    one endpoint the higher `priority`, from -100 to 100, goes first.
     """
 
     id: str
@@ -109,3 +111,5 @@ class NewDelivery:
     traceparent: str | None = None
     schedule: str | None = None
     stream: Stream | None = None
+    owner: str = ""
+    priority: int = 0

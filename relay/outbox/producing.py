@@ -26,6 +26,7 @@ Brought = tuple[int, list[Any]]
 Script = Generator[Asked, Brought, T]
 
 _LONGEST_NAME = 128
+_HIGHEST_PRIORITY = 100
 _SCHEDULES = (None, "fixed", "exponential")
 _SOCKETS = LIVE - PRE_RECORDED
 
@@ -41,11 +42,10 @@ class SqliteScripts:
     """Several statements each, which only a transaction makes one."""
 
     def add(self, delivery: NewDelivery) -> Script[None]:
-        """Stream, destination, delivery and body, in this order."""
+        """Stream, delivery and body, in this order."""
         values = _values(delivery, time.time())
         if delivery.stream:
             yield from self._join(delivery.stream, values)
-        yield statement("add_destination", __package__), values
         added, _ = yield statement("add_delivery", __package__), values
         if not added:
             if delivery.stream:
@@ -58,7 +58,6 @@ class SqliteScripts:
         _check_texts({"url": url, **_stream_texts(stream), **_header_texts(headers)})
         target = _target(url)
         _check_name("stream", stream.key)
-        yield statement("add_destination", __package__), {"origin": target.origin}
         yield from self._join(stream, _stream_values(stream, url, target, headers, count=0))
 
     def end_stream(self, key: str) -> Script[None]:
@@ -137,7 +136,7 @@ def is_storable(text: str) -> bool:
 
 
 def _check_delivery_texts(delivery: NewDelivery) -> None:
-    texts = {"id": delivery.id, "url": delivery.url, "content_type": delivery.content_type}
+    texts = {"id": delivery.id, "url": delivery.url, "content_type": delivery.content_type, "owner": delivery.owner}
     optional = {"traceparent": delivery.traceparent, "schedule": delivery.schedule}
     _check_texts({**texts, **{field: text for field, text in optional.items() if text is not None}})
     _check_texts(_header_texts(delivery.headers))
@@ -177,6 +176,7 @@ def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
     return {
         **_fields(delivery),
         "origin": target.origin,
+        "path": target.endpoint,
         "headers": headers,
         "now": now,
         **_stream_of(delivery, target),
@@ -193,6 +193,8 @@ def _fields(delivery: NewDelivery) -> dict[str, object]:
         "traceparent": delivery.traceparent,
         "body": delivery.body,
         "schedule": delivery.schedule,
+        "owner": delivery.owner,
+        "priority": delivery.priority,
     }
 
 
@@ -233,6 +235,10 @@ def _check_fields(delivery: NewDelivery, target: Target) -> None:
         _check_name("stream", delivery.stream.key)
     if delivery.schedule not in _SCHEDULES:
         raise InvalidDelivery('schedule: expected "fixed", "exponential" or None')
+    if len(delivery.owner) > _LONGEST_NAME:
+        raise InvalidDelivery(f"owner: expected 0 to {_LONGEST_NAME} characters, got {len(delivery.owner)}")
+    if abs(delivery.priority) > _HIGHEST_PRIORITY:
+        raise InvalidDelivery(f"priority: expected -100 to 100, got {delivery.priority}")
     if target.scheme in _SOCKETS:
         _check_message(delivery)
 

@@ -77,7 +77,9 @@ class Delivery(Struct, frozen=True, gc=False):
     """A claimed delivery, without its body (bodies are read late, when the attempt is about to start).
 
     `attempts` counts settled attempts, `lapses` leases that expired unsettled; their sum plus one numbers this attempt.
-    `scheduled_from` is when it was replayed, if it was; else its schedule began with `created_at`.
+    `scheduled_from` is when it was replayed, if it was; else its schedule began with `created_at`. `path` is that of
+    its endpoint, `allowed` says that it was claimed because its destination, which is in trouble, allowed it, and
+    `gone` that its very URL answered 410 before.
     """
 
     lease: Lease
@@ -99,6 +101,15 @@ class Delivery(Struct, frozen=True, gc=False):
     position: int | None = None
     pointer: bool = False
     scheduled_from: float | None = None
+    path: str = "/"
+    owner: str = ""
+    allowed: bool = False
+    gone: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its endpoint."""
+        return self.destination, self.path
 
     @property
     def number(self) -> int:
@@ -135,6 +146,7 @@ class Answer(Struct, frozen=True, gc=False):
     """What came back. Exactly one of `status` and `failure` is set: a network failure is an answer too.
 
     `detail` is one sentence without secrets; `excerpt` at most 4 KiB of the decoded body; `peer` the address dialled.
+    `sent` is False where nothing was, because it was known what would come.
     """
 
     timing: Timing
@@ -145,6 +157,7 @@ class Answer(Struct, frozen=True, gc=False):
     excerpt: bytes = b""
     peer: str | None = None
     reused: bool = False
+    sent: bool = True
 
     def __repr__(self) -> str:
         return f"Answer({self.status or self.failure!r}, {self.detail!r}, {self.timing!r})"
@@ -165,15 +178,20 @@ class Retry(Struct, frozen=True, gc=False):
     pointer: bool = False
 
 
+class Postponed(Struct, frozen=True, gc=False):
+    """The receiver asked to be left alone for a while: that uses up no attempt. When it goes again, its endpoint says."""
+
+
 class Dead(Struct, frozen=True, gc=False):
     """Given up, and kept."""
 
     reason: Reason
 
 
-Verdict = Delivered | Retry | Dead
+Verdict = Delivered | Retry | Postponed | Dead
 
 DELIVERED = Delivered()
+POSTPONED = Postponed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +209,8 @@ class Attempted(Struct, frozen=True, gc=False):
     """The record of one attempt, the same for every observer: log, metrics, the attempts table.
 
     `limits` is what was known of the destination before this attempt; it is looked up only when size may be the cause.
-    `request_headers` are as sent, credentials and signatures redacted.
+    `request_headers` are as sent, credentials and signatures redacted. `alone` is False where its origin answered
+    another attempt while this one was under way.
     """
 
     delivery: Delivery
@@ -203,6 +222,7 @@ class Attempted(Struct, frozen=True, gc=False):
     finished_at: float
     limits: BodyLimits = NO_LIMITS_KNOWN
     request_headers: tuple[tuple[str, str], ...] = ()
+    alone: bool = True
 
     @property
     def lag(self) -> float:
@@ -223,6 +243,7 @@ class HeldStream:
     origin: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
+    path: str = "/"
 
 
 @dataclass(frozen=True, slots=True)

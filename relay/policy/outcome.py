@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from relay.policy.attempt import DELIVERED, Answer, BodyLimits, Dead, Delivery, Failure, Outcome, Reason, Retry, Verdict
+from relay.policy.attempt import (
+    DELIVERED,
+    POSTPONED,
+    Answer,
+    BodyLimits,
+    Dead,
+    Delivery,
+    Failure,
+    Outcome,
+    Reason,
+    Retry,
+    Verdict,
+)
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.service.retry_after import retry_after
 
@@ -54,23 +66,29 @@ def judge(delivery: Delivery, answer: Answer, policy: RetryPolicy, *, now: float
             return Dead(Reason.FORBIDDEN)
         case Outcome.HTTP_410:
             return Dead(Reason.GONE)
+        case Outcome.HTTP_429:
+            return POSTPONED
+        case Outcome.HTTP_5XX if pause_of(answer, now) is not None:
+            return POSTPONED
         case Outcome.HTTP_413 if policy.on_too_large is OnTooLarge.DEAD:
             return Dead(Reason.TOO_LARGE)
         case outcome:
             pointer = delivery.pointer or (outcome is Outcome.HTTP_413 and policy.on_too_large is OnTooLarge.POINTER)
-            return _again(delivery, answer, policy, pointer=pointer, now=now, dice=dice)
+            return _again(delivery, policy, pointer=pointer, now=now, dice=dice)
 
 
-def _again(
-    delivery: Delivery, answer: Answer, policy: RetryPolicy, *, pointer: bool, now: float, dice: float
-) -> Retry | Dead:
+def pause_of(answer: Answer, now: float) -> float | None:
+    """For how many seconds the receiver asks to be left alone, if it does; 429 alone may leave open for how many."""
+    if answer.status not in (429, 503):
+        return None
+    return retry_after(answer.header("retry-after"), now) or None
+
+
+def _again(delivery: Delivery, policy: RetryPolicy, *, pointer: bool, now: float, dice: float) -> Retry | Dead:
     schedule = policy.schedule(delivery)
     began_at = delivery.created_at if delivery.scheduled_from is None else delivery.scheduled_from
     due_at = schedule.next_due(delivery.attempts + 1, began_at=began_at, now=now, dice=dice)
-    if due_at is None:
-        return Dead(Reason.EXHAUSTED)
-    wait = retry_after(answer.header("retry-after"), now) if answer.status in (429, 503) else None
-    return Retry(max(due_at, now + (wait or 0.0)), pointer)
+    return Dead(Reason.EXHAUSTED) if due_at is None else Retry(due_at, pointer)
 
 
 _SENTENCES = {

@@ -1,4 +1,9 @@
-"""Which deliveries go next: inside one write transaction, fair between destinations, flat in their backlogs.
+"""Which deliveries go next, inside one write transaction: by turns of owner, origin and endpoint, at a cost that does not
+grow with how many there are of any of these.
+
+What is pending stands in one of three lanes. *Scheduled* it is not due; *ready* it goes when its turn comes; *held* it
+waits for its destination to be asked what it allows (`relay.queue.holding`). Whoever walks past something in the wrong
+lane puts it into the right one, a slice at a time: so nothing that may not go stands for long before what may.
 
 The transaction runs in the writer's thread beside a busy event loop. Each row that a statement returns there costs a
 turn at the interpreter lock, so statements gather what they find into one JSON value; what was claimed is read row by
@@ -7,138 +12,319 @@ row afterwards, in the loop.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.attempt import Delivery, Lease
-from relay.policy.fairness import share
+from relay.policy.fairness import in_turn
+from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
 
-_DUE_DESTINATIONS = statement("due_destinations", __package__)
-_IN_FLIGHT = statement("in_flight", __package__)
-_CANDIDATES = statement("candidates", __package__)
+_FALLEN_DUE = statement("fallen_due", __package__)
+_OWNERS = statement("owners", __package__)
+_ORIGINS = statement("origins", __package__)
+_ENDPOINTS = statement("endpoints", __package__)
+_HEADS = statement("heads", __package__)
 _BLOCKED = statement("blocked", __package__)
 _LEASE = statement("lease", __package__)
 _CLAIMED = statement("claimed", __package__)
-_ORIGIN = statement("origin", __package__)
+_GONE = statement("gone", __package__)
 
-_LAST_ID = 2**63 - 1
 _SMALL = 8 * 1024
+_SLICE = 500  # deliveries that change their lane with one claim
+_AT_ONCE = 50  # of one group, so that many have their turn
+_REMEMBERED = 10_000
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
 _KINDS = {kind.value: kind for kind in Kind}
 
 Claimed = tuple[Delivery, bytes | None]
 """A delivery, and its body where that is small."""
+Place = tuple[str, str]
+"""An origin, and the path of an endpoint of it; '' for the origin as a whole."""
+Group = tuple[str, str, str]
+"""What has one turn: an owner, and a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a relay has room for: in all, of one origin and of one endpoint, where `origins` and `endpoints` do not say
+    how much more of those that it holds some of.
+
+    `suspects` is the room for origins whose latest attempt was not answered, or that never were tried, `few` how much
+    of it one of them may take.
+    """
+
+    room: int
+    of_origin: int = 16
+    of_endpoint: int = 16
+    suspects: int = 64
+    few: int = 4
+    origins: Mapping[str, int] = field(default_factory=dict)
+    endpoints: Mapping[Place, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToDo:
+    """What a claim would find: something ready, something that has become due, a held destination whose turn has come."""
+
+    ready: bool = True
+    due: bool = True
+    held: bool = True
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one claim took: the seqs, the destinations among theirs whose latest attempt was not answered, or that never
+    were tried, and whether there is more to see to at once, as something changed its lane."""
+
+    seqs: list[int] = field(default_factory=list)
+    suspects: set[Place] = field(default_factory=set)
+    more: bool = False
 
 
 class Claimer:
-    """Remembers whose turn it is, and the names of destinations."""
+    """Remembers whose turn it is."""
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
-        self._last_served = 0
-        self._origins: dict[int, str] = {}
-        self._ids: dict[str, int] = {}
+        self._holder = Holder()
+        self._owner = ""
+        self._origin: dict[str, str] = {}
+        self._path: dict[tuple[str, str], str] = {}
 
-    def due(self, connection: Connection, room: int, now: float) -> dict[int, bool]:
-        """Destinations with something due, and whether they are on probation: round robin after the last one."""
-        after = {"after": self._last_served, "until": _LAST_ID, "room": room, "now": now}
-        due = _json(connection, _DUE_DESTINATIONS, after)
-        before = {"after": 0, "until": self._last_served, "room": room - len(due), "now": now}
-        due += _json(connection, _DUE_DESTINATIONS, before) if self._last_served else []
-        return {id_: bool(on_probation) for id_, on_probation in due}
+    def lease(self, connection: Connection, wanted: Wanted, todo: ToDo, token: str, now: float) -> Taken:
+        """Choose, and claim what was chosen under a token."""
+        taken = Taken()
+        if todo.due:
+            taken.more |= self._promote(connection, now)
+        if todo.held or todo.due:
+            taken.more |= self._holder.ask(connection, wanted, taken.seqs, taken.suspects, now)
+        if todo.ready or todo.due:
+            self._choose(connection, wanted, taken, now)
+        if taken.seqs:
+            values = {"token": token, "until": now + self._lease, "seqs": json.dumps(taken.seqs)}
+            connection.execute(_LEASE, values)
+        return taken
 
-    def choose(self, connection: Connection, room: int, free: Mapping[str, int], most: int, now: float) -> list[int]:
-        """The seqs to lease: at most `room`, and of each destination `free[origin]`, or `most` where none is named."""
-        due = self.due(connection, room + len(free), now)
-        quota = {id_: free.get(self.origin(connection, id_), most) for id_ in due}
-        quota |= self._probes(connection, due)
-        turn = [id_ for id_ in due if quota[id_] > 0][:room]
-        # Full ones have had their turn too: they must not hide those behind them from the next claim.
-        self._last_served = turn[-1] if turn else next(reversed(due), self._last_served)
-        if not turn:
+    def _promote(self, connection: Connection, now: float) -> bool:
+        """What has become due goes to its lane; returns whether there may be more."""
+        due = gathered(connection, _FALLEN_DUE, now=now, slice=_SLICE)
+        held = [row for row in due if row[4] or row[5]]
+        set_lane(connection, READY, [row[0] for row in due if not (row[4] or row[5])])
+        set_lane(connection, HELD, [row[0] for row in held])
+        arm(connection, {(origin, path if part else ""): owner for _, owner, origin, path, _, part in held}, now)
+        return len(due) == _SLICE
+
+    def _choose(self, connection: Connection, wanted: Wanted, taken: Taken, now: float) -> None:
+        """Take what is ready, in turn; what must not go now leaves the lane."""
+        groups = self._groups(connection, wanted)
+        free: list[Group] = []
+        untried: dict[Group, None] = {}
+        held: dict[Group, Place] = {}
+        for owner, origin, path, known, whole, part in groups:
+            group = (owner, origin, path)
+            if whole or part:
+                held[group] = (origin, path if part else "")
+            elif known:
+                free.append(group)
+            else:
+                untried[group] = None
+        room, suspects = wanted.room - len(taken.seqs), (wanted.suspects + 1) // 2
+        tried = self._pick([*free, *untried], connection, wanted, room, suspects, untried)
+        picked = {group for group, _ in tried}
+        taken.seqs += [seq for _, seq in tried]
+        taken.suspects |= {(origin, "") for _, origin, _ in picked & untried.keys()}
+        reached_all = room > len(tried)
+        self._remember(groups, picked, reached_all=reached_all)
+        taken.more |= self._set_aside(connection, held, now, never_tried=False)
+        if reached_all:
+            crowd = {group: (group[1], "") for group in untried if group not in picked and group[1] not in wanted.origins}
+            taken.more |= self._set_aside(connection, crowd, now, never_tried=True)
+
+    @staticmethod
+    def _pick(
+        groups: Sequence[Group],
+        connection: Connection,
+        wanted: Wanted,
+        room: int,
+        suspects: int,
+        untried: Mapping[Group, None],
+    ) -> list[tuple[Group, int]]:
+        """One each in turn: of owners, of each the origins, of each of these the endpoints."""
+        of_origin: dict[str, int] = {}
+        quota: dict[Group, int] = {}
+        for group in groups:
+            _, origin, path = group
+            most = wanted.of_origin if group not in untried else min(wanted.of_origin, wanted.few)
+            of_origin[origin] = wanted.origins.get(origin, most)
+            quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), wanted.of_endpoint), room)
+        turn = [group for group in groups if quota[group] > 0]
+        if not turn or room <= 0:
             return []
         # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
         deepest = 2 * -(-room // len(turn))
-        depths = {id_: min(quota[id_], deepest) for id_ in turn}
-        return share(room, _candidates(connection, depths, now), depths)
+        heads = _heads(connection, {group: min(quota[group], deepest) for group in turn})
+        picked: list[tuple[Group, int]] = []
+        for group, seq in _by_turns(heads):
+            if of_origin[group[1]] <= 0 or (group in untried and suspects <= 0):
+                continue
+            of_origin[group[1]] -= 1
+            suspects -= group in untried
+            picked.append((group, seq))
+            if len(picked) == room:
+                break
+        return picked
 
-    @staticmethod
-    def _probes(connection: Connection, due: Mapping[int, bool]) -> dict[int, int]:
-        """One delivery at a time, over all relays, to a destination that has yet to prove itself."""
-        if not any(due.values()):
-            return {}
-        busy = dict(connection.execute(_IN_FLIGHT).fetchall())
-        return {id_: 0 if busy.get(id_) else 1 for id_, on_probation in due.items() if on_probation}
+    def _set_aside(self, connection: Connection, groups: Mapping[Group, Place], now: float, *, never_tried: bool) -> bool:
+        """Into the lane of the held, a slice of each, until so many were moved; returns whether any was."""
+        moved: list[int] = []
+        places: dict[Place, str] = {}
+        several = list(groups)[: _SLICE // _AT_ONCE * 10]
+        queues = _heads(connection, dict.fromkeys(several, max(1, min(_SLICE, 2 * _SLICE // max(1, len(several))))))
+        for group, seqs in queues.items():
+            if len(moved) < 2 * _SLICE and seqs:
+                moved += seqs
+                places[groups[group]] = group[0]
+        set_lane(connection, HELD, moved)
+        arm(connection, places, now, never_tried=never_tried)
+        return bool(moved)
 
-    def lease(
-        self, connection: Connection, room: int, free: Mapping[str, int], most: int, token: str, now: float
-    ) -> list[int]:
-        """Choose, and claim what was chosen under a token; returns the seqs."""
-        seqs = self.choose(connection, room, free, most, now)
-        if seqs:
-            connection.execute(_LEASE, {"token": token, "until": now + self._lease, "seqs": json.dumps(seqs)})
-        return seqs
+    def _groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
+        """Groups with something ready, round robin after those that had their turn: as many as could fill the room,
+        and as many more as may be full."""
+        room = wanted.room + len(wanted.endpoints)
+        owners = self._owners(connection, room)
+        origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
+        return self._endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
 
-    def claimed(self, connection: Connection, seqs: list[int], token: str) -> list[Claimed]:
+    def _remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool) -> None:
+        """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next claim."""
+        for remembered in (self._origin, self._path):
+            if len(remembered) > _REMEMBERED:
+                remembered.clear()
+        met = [(owner, origin, path) for owner, origin, path, *_ in groups]
+        served = {owner for owner, _, _ in picked}
+        reached = {pair[:2] for pair in picked}
+        for owner, origin, path in met:
+            if owner in served or reached_all:
+                self._owner = owner
+            if (owner, origin) in reached or (reached_all and owner not in served):
+                self._origin[owner] = origin
+            if (owner, origin, path) in picked or (reached_all and (owner, origin) not in reached):
+                self._path[owner, origin] = path
+
+    def _owners(self, connection: Connection, room: int) -> list[str]:
+        found: list[str] = gathered(connection, _OWNERS, after=self._owner, room=room)
+        if self._owner and len(found) < room:
+            found += gathered(connection, _OWNERS, after="", room=room)
+        return _rotated(found, self._owner, room)
+
+    def _origins(self, connection: Connection, owners: Sequence[str], room: int) -> list[tuple[str, str]]:
+        after = {owner: self._origin.get(owner, "") for owner in owners}
+        found = _several(connection, _ORIGINS, "owners", [(owner, at) for owner, at in after.items()], room)
+        short = [(owner, "") for owner in owners if after[owner] and len(found[(owner,)]) < room]
+        again = _several(connection, _ORIGINS, "owners", short, room) if short else {}
+        rotated = {
+            owner: _rotated([row[1] for row in [*found[(owner,)], *again.get((owner,), ())]], after[owner], room)
+            for owner in owners
+        }
+        return [(owner, origin) for owner in owners for origin in rotated[owner]]
+
+    def _endpoints(self, connection: Connection, origins: Sequence[tuple[str, str]], room: int) -> list[Any]:
+        after = {pair: self._path.get(pair, "") for pair in origins}
+        found = _several(connection, _ENDPOINTS, "origins", [(*pair, at) for pair, at in after.items()], room)
+        short = [(*pair, "") for pair in origins if after[pair] and len(found[pair]) < room]
+        again = _several(connection, _ENDPOINTS, "origins", short, room) if short else {}
+        result: list[Any] = []
+        for pair in origins:
+            rows = {row[2]: row for row in [*found[pair], *again.get(pair, ())]}
+            result += [rows[path] for path in _rotated(list(rows), after[pair], room)]
+        return result
+
+    def claimed(self, connection: Connection, seqs: Sequence[int], token: str) -> list[Claimed]:
         """What was leased under a token, in the order in which it was due."""
         if not seqs:
             return []
         rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL})
-        return [self._claimed(connection, row, token) for row in rows]
+        return [_claimed(connection, row, token) for row in rows]
 
-    def _claimed(self, connection: Connection, row: Sequence[Any], token: str) -> Claimed:
-        seq, id_, destination_id, url, method, kind, content_type, headers, *rest, body = row
-        delivery = Delivery(
-            Lease(seq, token),
-            id_,
-            self.origin(connection, destination_id),
-            url,
-            _METHODS[method],
-            _KINDS[kind],
-            content_type,
-            json.loads(headers) if headers != "{}" else {},
-            *rest,
-        )
-        return delivery, body
-
-    def origin(self, connection: Connection, destination_id: int) -> str:
-        """The name of a destination, which never changes."""
-        if destination_id not in self._origins:
-            origin: str = connection.execute(_ORIGIN, {"id": destination_id}).fetchone()[0]
-            self._origins[destination_id] = origin
-            self._ids[origin] = destination_id
-        return self._origins[destination_id]
-
-    def blocked(self, connection: Connection, origins: Iterable[str], now: float) -> frozenset[str]:
-        """Which of these destinations must be left alone now: paused, disabled, or their breaker opened."""
-        ids = [self._ids[origin] for origin in origins if origin in self._ids]
-        rows = connection.execute(_BLOCKED, {"ids": json.dumps(ids), "now": now}).fetchall() if ids else ()
-        return frozenset(self._origins[id_] for (id_,) in rows)
+    def blocked(self, connection: Connection, places: Iterable[Place]) -> tuple[frozenset[Place], frozenset[Place]]:
+        """Which of these endpoints are held, and which of those because an operator said so."""
+        wanted = list(places)
+        rows = connection.execute(_BLOCKED, {"places": json.dumps(wanted)}).fetchall() if wanted else ()
+        found = {(origin, path): bool(stopped) for origin, path, stopped in rows}
+        return frozenset(found), frozenset(place for place, stopped in found.items() if stopped)
 
 
-def _json(connection: Connection, sql: str, values: Mapping[str, object]) -> Any:
-    """The one value of a statement that gathers all it finds: a row for each would cost a turn of the interpreter."""
-    return json.loads(connection.execute(sql, values).fetchone()[0])
+def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
+    seq, id_, origin, url, method, kind, content_type, headers, *rest, path, owner, lane, gone, body = row
+    delivery = Delivery(
+        Lease(seq, token),
+        id_,
+        origin,
+        url,
+        _METHODS[method],
+        _KINDS[kind],
+        content_type,
+        json.loads(headers) if headers != "{}" else {},
+        *rest,
+        path=path,
+        owner=owner,
+        allowed=lane == HELD,
+        gone=bool(gone) and connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() is not None,
+    )
+    return delivery, body
 
 
-def _candidates(connection: Connection, depths: Mapping[int, int], now: float) -> dict[int, list[int]]:
-    """The heads of the queues of some destinations, at least as deep as asked."""
-    queues: dict[int, list[int]] = {}
-    for cap, destinations in _by_power_of_four(depths).items():
-        values = {"destinations": json.dumps(destinations), "cap": cap, "now": now}
-        queues |= {int(id_): seqs for id_, seqs in _json(connection, _CANDIDATES, values).items()}
+def fingerprint(url: str) -> str:
+    """By which a URL that answered 410 is known: it may hold secrets."""
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _several(connection: Connection, sql: str, name: str, wanted: Sequence[Any], room: int) -> dict[Any, list[Any]]:
+    """What a statement finds for each of several keys, under the key."""
+    found: dict[Any, list[Any]] = defaultdict(list)
+    if wanted:
+        for row in gathered(connection, sql, **{name: json.dumps(wanted), "room": room}):
+            found[tuple(row[: len(wanted[0]) - 1])].append(row)
+    return found
+
+
+def _rotated(found: Sequence[str], after: str, room: int) -> list[str]:
+    """Without what comes twice, and the one that had the last turn at the end."""
+    unique = dict.fromkeys(found)
+    if after in unique:
+        del unique[after]
+        return [*unique, after][:room]
+    return list(unique)[:room]
+
+
+def _heads(connection: Connection, depths: Mapping[Group, int]) -> dict[Group, list[int]]:
+    """The heads of some groups, at least as deep as asked."""
+    queues: dict[Group, list[int]] = {}
+    for cap, groups in _by_power_of_four(depths).items():
+        found = gathered(connection, _HEADS, groups=json.dumps(groups), cap=cap)
+        queues |= {group: seqs[: depths[group]] for group, seqs in zip(groups, found, strict=True)}
     return queues
 
 
-def _by_power_of_four(depths: Mapping[int, int]) -> dict[int, list[int]]:
-    """A handful of queries whatever the depths are, because a query has one LIMIT for all its destinations."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    for destination, depth in depths.items():
-        groups[4 ** ((depth - 1).bit_length() + 1 >> 1)].append(destination)
+def _by_power_of_four(depths: Mapping[Group, int]) -> dict[int, list[Group]]:
+    """A handful of queries whatever the depths are, because a query has one LIMIT for all its groups."""
+    groups: dict[int, list[Group]] = defaultdict(list)
+    for group, depth in depths.items():
+        groups[4 ** ((depth - 1).bit_length() + 1 >> 1)].append(group)
     return groups
+
+
+def _by_turns(heads: Mapping[Group, Sequence[int]]) -> Iterator[tuple[Group, int]]:
+    owners: dict[str, dict[str, list[list[tuple[Group, int]]]]] = defaultdict(lambda: defaultdict(list))
+    for group, seqs in heads.items():
+        owners[group[0]][group[1]].append([(group, seq) for seq in seqs])
+    return in_turn(in_turn(in_turn(endpoints) for endpoints in origins.values()) for origins in owners.values())

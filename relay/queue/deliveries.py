@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.outbox.postgres.routing import route
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
 from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
-from relay.queue.claiming import Claimed, Claimer
+from relay.queue.claiming import Claimed, Claimer, Place, Taken, ToDo, Wanted
 from relay.queue.stats import QueueStats, Snapshot
 
 _ANYTHING_TO_DO = statement("anything_to_do", __package__)
@@ -29,7 +28,7 @@ _GIVE_BACK = statement("give_back", __package__)
 _RELEASE_LOST_CLAIM = statement("release_lost_claim", __package__)
 _NEXT_DUE = statement("next_due", __package__)
 _BODY = statement("body", __package__)
-_DESTINATION_HEALTH = statement("destination_health", __package__)
+_BODY_LIMITS = statement("body_limits", __package__)
 _SIGNING_KEYS = statement("signing_keys", __package__)
 _KEYS_VERSION = statement("keys_version", __package__)
 _HEARTBEAT = statement("heartbeat", __package__)
@@ -44,16 +43,25 @@ _AMONG_OTHERS_SECONDS, _ALONE_SECONDS = 1.0, 5.0
 _FORGOTTEN_SECONDS = 86400.0
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.005
+_NEVER = 9e99
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What one claim brought: the deliveries, how many leases of others (or our past) had expired, and which of the
-    destinations that the caller holds deliveries for must be left alone."""
+    """What one claim brought: the deliveries, and how many leases of others (or our past) had expired.
+
+    Of the endpoints that the caller holds deliveries for, `blocked` are in trouble: what was claimed of them before
+    goes back; and `stopped` are those that an operator paused or disabled. `suspects` are the destinations of what was
+    claimed whose latest attempt was not answered, or that never were tried. With `more`, another claim is worth while
+    at once.
+    """
 
     deliveries: tuple[Delivery, ...] = ()
     lapsed: int = 0
-    blocked: frozenset[str] = frozenset()
+    blocked: frozenset[Place] = frozenset()
+    stopped: frozenset[Place] = frozenset()
+    suspects: frozenset[Place] = frozenset()
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,45 +97,45 @@ class DeliveryQueue:
         self._keys_version: list[Any] = []
         self._keys_at = 0.0
 
-    async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
-        """Lease at most `room` due deliveries, shared fairly between their destinations: of each at most `most`, or
-        `free[origin]` where the caller holds some already."""
+    async def claim(self, wanted: Wanted) -> Claims:
+        """Lease due deliveries, as many as the caller has room for, in turn."""
         now = self._clock()
-        due, unrouted = await self._anything_to_do(now)
-        if self._in_doubt or due or unrouted:
-            return await self._lease_due(room, free, most, now, unrouted=unrouted)
-        blocked = await self._reader.run(lambda connection: self._claimer.blocked(connection, free, now))
-        return Claims(blocked=blocked)
+        todo, lapsed = await self._anything_to_do(now)
+        if self._in_doubt or lapsed or todo.ready or todo.due or todo.held:
+            return await self._lease_due(wanted, todo, now, sweep=lapsed)
+        held = wanted.endpoints
+        blocked, stopped = await self._reader.run(lambda connection: self._claimer.blocked(connection, held))
+        return Claims(blocked=blocked, stopped=stopped)
 
-    async def _lease_due(self, room: int, free: Mapping[str, int], most: int, now: float, *, unrouted: bool) -> Claims:
+    async def _lease_due(self, wanted: Wanted, todo: ToDo, now: float, *, sweep: bool) -> Claims:
         token, in_doubt = self._token(), frozenset(self._in_doubt)
 
-        def lease(connection: Connection) -> tuple[int, list[int]]:
+        def lease(connection: Connection) -> tuple[int, Taken]:
             for lost in in_doubt:
                 connection.execute(_RELEASE_LOST_CLAIM, {"token": lost})
-            if unrouted:
-                route(connection)
-            lapsed = connection.execute(_SWEEP, {"now": now}).rowcount
-            return lapsed, self._claimer.lease(connection, room, free, most, token, now)
+            lapsed = connection.execute(_SWEEP, {"now": now}).rowcount if sweep else 0
+            freed = lapsed or in_doubt
+            return lapsed, self._claimer.lease(connection, wanted, ToDo() if freed else todo, token, now)
 
-        def read(connection: Connection) -> tuple[list[Claimed], frozenset[str]]:
-            claimed = self._claimer.claimed(connection, seqs, token)
-            return claimed, self._claimer.blocked(connection, free, now)
+        def read(connection: Connection) -> tuple[list[Claimed], tuple[frozenset[Place], frozenset[Place]]]:
+            claimed = self._claimer.claimed(connection, taken.seqs, token)
+            return claimed, self._claimer.blocked(connection, wanted.endpoints)
 
         self._in_doubt.add(token)  # until it is known what was leased under it
-        lapsed, seqs = await self._writer.run(lease)
+        lapsed, taken = await self._writer.run(lease)
         self._in_doubt -= in_doubt
-        claimed, blocked = await self._reader.run(read)
+        claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
-        return Claims(tuple(delivery for delivery, _ in claimed), lapsed, blocked)
+        deliveries = tuple(delivery for delivery, _ in claimed)
+        return Claims(deliveries, lapsed, blocked, stopped, frozenset(taken.suspects), taken.more)
 
-    async def _anything_to_do(self, now: float) -> tuple[bool, bool]:
-        """Whether something is due, and whether something is yet to be routed: a read first, so that the poll of an
-        idle relay takes no write lock."""
-        ((due, unrouted),) = await self._read(_ANYTHING_TO_DO, now=now)
-        return bool(due), bool(unrouted)
+    async def _anything_to_do(self, now: float) -> tuple[ToDo, bool]:
+        """What a claim would find, and whether a lease has run out: a read first, so that the poll of an idle relay
+        takes no write lock."""
+        ((ready, due, held, lapsed),) = await self._read(_ANYTHING_TO_DO, now=now)
+        return ToDo(bool(ready), bool(due), bool(held)), bool(lapsed)
 
     def _token(self) -> str:
         self._claims += 1
@@ -204,10 +212,9 @@ class DeliveryQueue:
             held = (await self._read(_BODY, seq=delivery.lease.seq))[0][0]
         return held
 
-    async def body_limits(self, origin: str) -> BodyLimits:
-        """What is known of a destination's body limit."""
-        rows = await self._read(_DESTINATION_HEALTH, origin=origin)
-        return BodyLimits(*rows[0][3:]) if rows else BodyLimits()
+    async def body_limits(self, origin: str, path: str) -> BodyLimits:
+        """What is known of an endpoint's body limit."""
+        return BodyLimits(*(await self._read(_BODY_LIMITS, origin=origin, path=path))[0])
 
     async def keys(self, origin: str) -> tuple[SigningKey, ...]:
         """What signs for a destination now: a rotation counts at once, give or take 5 ms."""
@@ -229,9 +236,9 @@ class DeliveryQueue:
         return self._clock()
 
     async def next_due(self) -> float | None:
-        """When the earliest pending delivery is due; None with nothing pending."""
-        due: float | None = (await self._read(_NEXT_DUE))[0][0]
-        return due
+        """When a claim is worth while again; None while nothing waits for its time."""
+        due: float = (await self._read(_NEXT_DUE, now=self._clock()))[0][0]
+        return due if due < _NEVER else None
 
     async def snapshot(self, slots: int) -> Snapshot:
         """The gauges, counted in a thread on a connection of their own. A destination has that many `slots`."""

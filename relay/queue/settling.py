@@ -12,9 +12,12 @@ import orjson
 
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
-from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Retry, Timing
-from relay.policy.breaker import CLOSED, Breaker, after
+from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Postponed, Retry, Timing
+from relay.policy.breaker import Came, of_endpoint, of_origin
+from relay.policy.outcome import pause_of
 from relay.policy.sealing import redacted
+from relay.queue.claiming import fingerprint
+from relay.queue.holding import gathered, health_of
 
 _DELIVER = statement("deliver", __package__)
 _SETTLE = statement("settle", __package__)
@@ -22,15 +25,19 @@ _RECORD_ATTEMPT = statement("record_attempt", __package__).strip()
 _ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
 _MOST_AT_ONCE = 64
 _STILL_LEASED = statement("still_leased", __package__)
+_TROUBLED = statement("troubled", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
+_LOCK_HEALTH = statement("lock_health", __package__)
+_RECORD_HEALTH = statement("record_health", __package__)
+_RECORD_GONE = statement("record_gone", __package__)
+_FORGET = statement("forget_destination", __package__)
 _EXPIRE = statement("expire", __package__)
-_ADD_DESTINATION = statement("add_destination", "relay.outbox")
-_LOCK_DESTINATION_HEALTH = statement("lock_destination_health", __package__)
-_RECORD_DESTINATION_HEALTH = statement("record_destination_health", __package__)
 _LOCK_STREAM = statement("lock_stream", __package__)
 _ADVANCE_STREAM = statement("advance_stream", __package__)
 _KILL_STREAM = statement("kill_stream", __package__)
 _KILL_FOLLOWERS = statement("kill_followers", __package__)
+
+_NOTHING_KNOWN = (0, 0, 0, "[]", None, None, 0.0, 0.0, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ def settle(connection: Connection, attempts: Sequence[Attempted]) -> Settled:
     note(connection, standing)
     killed = 0
     for attempt in sorted(standing, key=lambda one: one.delivery.stream_id or 0):
-        if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry):
+        if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry | Postponed):
             killed += step_stream(connection, attempt.delivery.stream_id, attempt.finished_at, dead=_is_dead(attempt))
     stale = (attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in written)
     return Settled(frozenset(stale), killed)
@@ -83,21 +90,24 @@ def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
     start = 0
     while start < len(attempts):
         size = min(_MOST_AT_ONCE, 1 << (len(attempts) - start).bit_length() - 1)
-        values = [value for attempt in attempts[start : start + size] for value in _record(attempt)]
+        values = [value for attempt in attempts[start : start + size] for value in _row(attempt)]
         connection.execute(_RECORD_ATTEMPT + _ANOTHER * (size - 1), values)
         start += size
 
 
 def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None:
-    """One statement for all destinations of which nothing but successes came; the others one by one."""
+    """One statement for all origins of which nothing but successes came; what else there is to write one by one."""
+    groups = _by_destination(attempts)
+    accepted = {place: max(_sizes(of_one, Outcome.SUCCESS), default=0) for place, of_one in groups.items()}
+    places = json.dumps([(origin, path, size) for (origin, path), size in accepted.items()])
+    troubled = {(origin, path) for origin, path in gathered(connection, _TROUBLED, places=places)}
     well: dict[str, int] = {}
     # In one order, always: two relays that write of the same destinations must not wait for each other.
-    for origin, of_one in sorted(_by_destination(attempts).items()):
-        sizes = [a.delivery.body_bytes for a in of_one if a.outcome is Outcome.SUCCESS and not a.delivery.pointer]
-        if len(sizes) == len(of_one):
-            well[origin] = max(sizes)
-        else:
-            _record_failures(connection, origin, of_one)
+    for place, of_one in sorted(groups.items()):
+        if place in troubled or not all(attempt.outcome is Outcome.SUCCESS for attempt in of_one):
+            _record(connection, place, of_one)
+        elif not place[1]:
+            well[place[0]] = accepted[place]
     if well:
         connection.execute(_RECORD_SUCCESS, {"well": json.dumps(well)})
 
@@ -127,17 +137,19 @@ def _is_dead(attempt: Attempted) -> bool:
 def _ending(attempt: Attempted) -> dict[str, Any]:
     lease = attempt.delivery.lease
     ending: dict[str, Any] = {"seq": lease.seq, "token": lease.token, "due_at": None, "reason": None}
-    ending |= {"finished_at": attempt.finished_at, "pointer": attempt.delivery.pointer}
+    ending |= {"finished_at": attempt.finished_at, "pointer": attempt.delivery.pointer, "charged": 1}
     match attempt.verdict:
         case Delivered():
             return ending | {"state": "delivered"}
         case Retry(due_at, pointer):
             return ending | {"state": "pending", "due_at": due_at, "finished_at": None, "pointer": pointer}
+        case Postponed():
+            return ending | {"state": "pending", "finished_at": None, "charged": 0}
         case Dead(reason):
             return ending | {"state": "dead", "reason": reason.value}
 
 
-def _record(attempt: Attempted) -> tuple[Any, ...]:
+def _row(attempt: Attempted) -> tuple[Any, ...]:
     answer = attempt.answer
     return (
         attempt.delivery.lease.seq,
@@ -170,37 +182,55 @@ def _json(value: object, empty: str = "[]") -> str:
         return json.dumps(value)
 
 
-def _by_destination(attempts: Iterable[Attempted]) -> dict[str, list[Attempted]]:
-    groups: dict[str, list[Attempted]] = defaultdict(list)
-    for attempt in attempts:
-        groups[attempt.delivery.destination].append(attempt)
+def _by_destination(attempts: Iterable[Attempted]) -> dict[tuple[str, str], list[Attempted]]:
+    """Those at each endpoint and at each origin, in the order of their answers."""
+    groups: dict[tuple[str, str], list[Attempted]] = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda one: one.finished_at):
+        if attempt.answer.sent:
+            groups[attempt.delivery.place].append(attempt)
+            groups[attempt.delivery.destination, ""].append(attempt)
     return groups
 
 
-def _record_failures(connection: Connection, origin: str, attempts: Sequence[Attempted]) -> None:
-    """Breaker and body limit, read once and written at most once for a whole batch of one destination."""
-    failures, open_until, pause, accepted, refused = _lock_health(connection, origin)
-    breaker = before = Breaker(failures, open_until, pause) if failures else CLOSED
+def _record(connection: Connection, place: tuple[str, str], attempts: Sequence[Attempted]) -> None:
+    """Health and body limit, read once and written at most once for a whole batch of one destination."""
+    origin, path = place
+    known = connection.execute(_LOCK_HEALTH, {"origin": origin, "path": path}).fetchone()
+    state, held, turn_at, *columns, accepted, refused = known or ("active", 0, None, *_NOTHING_KNOWN)
+    health = before = health_of(columns)
     for attempt in attempts:
-        breaker = after(breaker, attempt.outcome, started_at=attempt.started_at, now=attempt.finished_at)
-    taken = max(_sizes(attempts, Outcome.SUCCESS, accepted), default=None)
-    too_large = min(_sizes(attempts, Outcome.HTTP_413, refused), default=None)
-    gone = any(attempt.outcome is Outcome.HTTP_410 for attempt in attempts)
-    if gone or (breaker, taken, too_large) != (before, accepted, refused):
-        values = {"origin": origin, "gone": gone, "largest_accepted": taken, "smallest_refused": too_large}
-        connection.execute(_RECORD_DESTINATION_HEALTH, values | asdict(breaker))
+        health = (of_endpoint if path else of_origin)(health, _came(attempt))
+        if path and attempt.outcome is Outcome.HTTP_410:
+            gone = {"sha256": fingerprint(attempt.delivery.url), "since": attempt.finished_at}
+            connection.execute(_RECORD_GONE, gone | {"origin": origin, "path": path})
+    taken = max([*_sizes(attempts, Outcome.SUCCESS), *([] if accepted is None else [accepted])], default=None)
+    too_large = min([*_sizes(attempts, Outcome.HTTP_413), *([] if refused is None else [refused])], default=None)
+    if path and known is None and health == before and too_large is None:
+        return
+    freed = bool(held) and not health.held and state == "active"
+    values = asdict(health) | {
+        "origin": origin,
+        "path": path,
+        "held": int(health.held),
+        "silent": int(health.silent),
+        "open": int(health.open),
+        "starts": json.dumps(health.starts),
+        "owner": attempts[-1].delivery.owner,
+        "turn_at": max(health.allowed_at, attempts[-1].finished_at) if health.held or freed else None,
+        "largest_accepted": taken,
+        "smallest_refused": too_large if path else None,
+    }
+    if known is None or health.held or (health, taken, too_large) != (before, accepted, refused):
+        connection.execute(_RECORD_HEALTH, values)
+    if path and not health.held and turn_at is None:
+        connection.execute(_FORGET, values)
 
 
-def _lock_health(connection: Connection, origin: str) -> Sequence[Any]:
-    known = connection.execute(_LOCK_DESTINATION_HEALTH, {"origin": origin}).fetchone()
-    if known is None:  # a WebSocket's message may end before its delivery was routed
-        connection.execute(_ADD_DESTINATION, {"origin": origin})
-        known = connection.execute(_LOCK_DESTINATION_HEALTH, {"origin": origin}).fetchone()
-    found: Sequence[Any] = known
-    return found
+def _came(attempt: Attempted) -> Came:
+    pause = pause_of(attempt.answer, attempt.finished_at)
+    return Came(attempt.outcome, attempt.started_at, attempt.finished_at, pause, attempt.alone, attempt.delivery.allowed)
 
 
-def _sizes(attempts: Iterable[Attempted], outcome: Outcome, known: int | None) -> list[int]:
+def _sizes(attempts: Iterable[Attempted], outcome: Outcome) -> list[int]:
     # A pointer's body is not the delivery's: it says nothing about size.
-    sizes = [a.delivery.body_bytes for a in attempts if a.outcome is outcome and not a.delivery.pointer]
-    return sizes if known is None else [*sizes, known]
+    return [a.delivery.body_bytes for a in attempts if a.outcome is outcome and not a.delivery.pointer]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from relay.outbox.model import Kind
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database, Files
+from relay.queue.holding import HELD
 
 WORST = 10
 """Destinations that are told apart: a label may not have as many values as there are receivers."""
@@ -32,8 +32,8 @@ _ACT_SECONDS = 600.0  # a bulk act goes through its slices in less
 class Queues:
     """What is pending. `ready` is due and may go; `held` is due, but its destination is left alone or takes no more.
 
-    The ages are of the oldest in each, in seconds past due; 0 where there is none. `worst` has the destinations, by
-    id, for which most is pending.
+    The ages are of the oldest in each, in seconds past due; 0 where there is none. `worst` has the origins for which
+    most is pending.
     """
 
     ready: int
@@ -41,7 +41,7 @@ class Queues:
     held: int
     ready_age: float
     held_age: float
-    worst: Mapping[int, int]
+    worst: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Since:
 class Snapshot:
     """The gauges at one moment. Ages are in seconds, 0 when there is nothing to wait for.
 
-    `destination_states` counts destinations; `held_up` are the origins that are left alone or take no more for now.
+    `destination_states` counts origins; `held_up` are the origins that are left alone or take no more for now.
     `key_age` is that of the oldest key which signs, `backup_at` when the outbox was backed up last, in epoch seconds,
     or 0.
     """
@@ -85,7 +85,7 @@ class QueueStats:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._intake = _Intake()
-        self._open: frozenset[int] | None = None
+        self._open: frozenset[tuple[str, str]] | None = None
         self._acts = _Acts()
 
     def snapshot(self, now: float, slots: int) -> Snapshot:
@@ -95,10 +95,11 @@ class QueueStats:
             totals = connection.execute(_SNAPSHOT, {"now": now}).fetchone()
             alone = connection.execute(_LEFT_ALONE).fetchall()
             full = connection.execute(_FULL, {"now": now, "slots": slots}).fetchall()
-            held_up = frozenset([origin for _, origin, _ in alone] + [origin for (origin,) in full])
-            queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), held_up, now)
+            full_ones = [origin for (origin,) in full]
+            held_up = frozenset([origin for origin, _, _ in alone] + full_ones)
+            queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), frozenset(full_ones), now)
             destination_states = dict(connection.execute(_DESTINATION_STATES).fetchall())
-            now_open = frozenset(id_ for id_, _, is_open in alone if is_open)
+            now_open = frozenset((origin, path) for origin, path, is_open in alone if is_open)
             since = self._since(connection, self._intake.next(totals[3] or 0, *totals[4:6]), now_open, now)
             files = self._database.files(connection)
         in_flight, dead, created_at, _, _, _, key_created_at, backup_at = totals
@@ -117,7 +118,7 @@ class QueueStats:
             backup_at=backup_at or 0.0,
         )
 
-    def _since(self, connection: Connection, intake: tuple[int, int], now_open: frozenset[int], now: float) -> Since:
+    def _since(self, connection: Connection, intake: tuple[int, int], now_open: frozenset[tuple[str, str]], now: float) -> Since:
         rows = connection.execute(_ADDED, {"after": intake[0], "last": intake[1]})
         added = {Kind(kind): count for kind, count in rows}
         was_open = now_open if self._open is None else self._open
@@ -176,19 +177,21 @@ class _Acts:
         return replayed, cancelled
 
 
-def _queues(rows: Sequence[Any], held_up: frozenset[str], now: float) -> Queues:
-    """Folded here and not in SQL: there are as many rows as destinations with something pending."""
+def _queues(rows: Sequence[Any], full: frozenset[str], now: float) -> Queues:
+    """Folded here and not in SQL: there are a few rows for each origin with something pending."""
     due = [row for row in rows if row[3]]
-    held = [row for row in due if row[1] in held_up]
-    free = [row for row in due if row[1] not in held_up]
-    worst = heapq.nlargest(WORST, rows, key=lambda row: row[2])
+    held = [row for row in due if row[1] == HELD or row[0] in full]
+    free = [row for row in due if row[1] != HELD and row[0] not in full]
+    waiting = Counter[str]()
+    for origin, _, count, *_ in rows:
+        waiting[origin] += count
     return Queues(
         ready=sum(row[3] for row in free),
         scheduled=sum(row[2] - row[3] for row in rows),
         held=sum(row[3] for row in held),
         ready_age=_age(min((row[4] for row in free), default=None), now),
         held_age=_age(min((row[4] for row in held), default=None), now),
-        worst={row[0]: row[2] for row in worst},
+        worst=dict(waiting.most_common(WORST)),
     )
 
 

@@ -21,6 +21,7 @@ from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Attempted, Dead, Delivery, Finish, HeldStream, Lease, Message
 from relay.queue import settling
+from relay.queue.holding import health_of
 
 _TO_TEND = statement("streams_to_tend", __package__)
 _DEPEND_ON = statement("streams_depend_on", __package__)
@@ -35,7 +36,7 @@ _CHANGED = statement("changed_streams", __package__)
 _MESSAGES = statement("messages", __package__)
 _STILL_HELD = statement("still_held", __package__)
 _END_MESSAGES = statement("end_messages", __package__)
-_MAY_BE_CALLED = statement("may_be_called", __package__)
+_HELD_HEALTHS = statement("held_healths", __package__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class LiveStreams:
         """Hold at most so many streams that nobody holds."""
         values = {"holder": self._holder, "until": self._clock() + self._lease, "room": room}
         rows = await self._writer.run(lambda connection: connection.execute(_TAKE, values).fetchall())
-        return tuple(HeldStream(id_, key, _origin(url), url, json.loads(headers)) for id_, key, url, headers in rows)
+        return tuple(_held(*row) for row in rows)
 
     async def tend(self, held: Iterable[int]) -> Tended:
         """Keep what is held, end what is overdue."""
@@ -152,13 +153,15 @@ class LiveStreams:
             None,
             stream.id,
             position,
+            path=stream.path,
         )
         return delivery, body
 
-    async def may_be_called(self, origin: str) -> bool:
-        """Whether a destination is active, and its breaker not open."""
-        rows = await self._read(_MAY_BE_CALLED, origin=origin, now=self._clock())
-        return not rows or bool(rows[0][0])
+    async def may_be_called(self, origin: str, path: str) -> bool:
+        """Whether an endpoint, and its origin, allow an attempt now."""
+        now = self._clock()
+        rows = await self._read(_HELD_HEALTHS, origin=origin, path=path)
+        return all(state == "active" and health_of(columns).allows(now, 0, 1) > 0 for state, *columns in rows)
 
     async def write(self, attempts: Sequence[Attempted], finishes: Sequence[Finish]) -> Written:
         """The ends of some messages, and after them those of some streams, in one transaction."""
@@ -202,9 +205,10 @@ def _depended_on(connection: Connection) -> Iterator[str]:
         yield name
 
 
-def _origin(url: str) -> str:
+def _held(id_: int, key: str, url: str, headers: str) -> HeldStream:
     target = read(url, ANYWHERE, LIVE)
-    return "" if isinstance(target, Refusal) else target.origin
+    origin, path = ("", "/") if isinstance(target, Refusal) else (target.origin, target.endpoint)
+    return HeldStream(id_, key, origin, url, json.loads(headers), path)
 
 
 def _by_verdict(attempts: Iterable[Attempted], standing: Collection[int]) -> dict[str | None, list[Attempted]]:

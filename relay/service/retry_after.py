@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 LONGEST_SECONDS = 3600.0
 
-_SECONDS = re.compile(r"[0-9]{1,20}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}", re.ASCII)
 _LONGEST_DATE = 64
 
 

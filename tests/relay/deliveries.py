@@ -11,8 +11,6 @@ from msgspec.structs import replace
 
 from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery
-from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.postgres.routing import route
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import (
     Answer,
@@ -67,27 +65,16 @@ def writing(database: Database, work: Callable[[Connection], T]) -> T:
 
 
 def put(database: Database, *deliveries: NewDelivery, due_at: float | None = None) -> None:
-    """Add and commit, as a producer does; all due at `due_at` instead of at once, if it is given.
-    And route them, as a relay does."""
+    """Add and commit, as a producer does; all due at `due_at` instead of at once, if it is given."""
 
     def add(connection: Connection) -> None:
         for delivery in deliveries:
             outbox.add(connection, delivery)
             if due_at is not None:
-                connection.execute("UPDATE outspoken_deliveries SET due_at = ? WHERE id = ?", (due_at, delivery.id))
-        _route_all(database, connection)
+                sql = "UPDATE outspoken_deliveries SET due_at = ?, lane = 2 WHERE id = ? AND due_at IS NOT NULL"
+                connection.execute(sql, (due_at, delivery.id))
 
     writing(database, add)
-
-
-def routed(database: Database) -> None:
-    """Have everything routed, as a relay does before it claims."""
-    writing(database, lambda connection: _route_all(database, connection))
-
-
-def _route_all(database: Database, connection: Connection) -> None:
-    while isinstance(database, PostgresDatabase) and route(connection):
-        pass
 
 
 def rows(database: Database, sql: str, *values: object) -> list[Any]:

@@ -3,10 +3,11 @@
 
 -- try_add --
 -- One delivery, or why not. Headers are sent as text: the caller's connection may have a codec of its own for JSON.
-SELECT refusal, message FROM outspoken_try_add_v1(
+SELECT refusal, message FROM outspoken_try_add_v2(
     id => :id, url => :url, body => :body, method => :method, kind => :kind, content_type => :content_type,
     headers => CAST(CAST(:headers AS TEXT) AS JSON), traceparent => :traceparent, schedule => :schedule,
-    stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer)
+    stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer,
+    owner => :owner, priority => :priority)
 
 -- try_begin_stream --
 -- A stream before anything is in it, or why not.
@@ -25,17 +26,3 @@ SELECT outspoken_keep_streams_v1(:keys, :until)
 -- stream_statuses --
 -- How some streams stand, an array of keys. There are no holders to be asked after: an overdue one was taken into account.
 SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams_v1 WHERE stream = ANY(:keys)
-
--- make_destinations --
--- Those of deliveries that are yet to be routed, in the order in which they appeared.
-INSERT INTO outspoken_destinations (origin)
-SELECT origin FROM (SELECT origin, seq FROM outspoken_deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice) AS fresh
-GROUP BY origin ORDER BY min(seq)
-ON CONFLICT (origin) DO NOTHING
-
--- route --
--- Deliveries whose destination was not there when they were added. What another relay is about to route is left to it.
-UPDATE outspoken_deliveries AS deliveries SET destination_id = destinations.id, origin = NULL
-FROM outspoken_destinations AS destinations
-WHERE destinations.origin = deliveries.origin AND seq = ANY(ARRAY(
-    SELECT seq FROM outspoken_deliveries AS deliveries WHERE destination_id IS NULL ORDER BY seq LIMIT :slice FOR UPDATE SKIP LOCKED))

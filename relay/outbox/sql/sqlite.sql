@@ -1,24 +1,20 @@
 -- What producers do, and what is asked of results. Each block begins with its name. A block of the same name in
 -- postgres.sql takes its place on PostgreSQL.
 
--- add_destination --
--- A destination appears with its first delivery.
-INSERT INTO outspoken_destinations (origin) VALUES (:origin) ON CONFLICT (origin) DO NOTHING
-
 -- add_delivery --
 -- One delivery, on the producer's own transaction: due at once, or when the one before it in its stream has ended. The
 -- messages of a WebSocket are never due: whoever holds the socket reads them in order.
 INSERT INTO outspoken_deliveries
-    (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
-     schedule, stream_id, position)
-SELECT :id, destinations.id, :url, :method, :kind, :content_type, :headers, :traceparent, length(:body), :now,
-       CASE WHEN streams.transport = 'ws'
-              OR EXISTS (SELECT 1 FROM outspoken_deliveries AS before INDEXED BY outspoken_deliveries_stream
-                         WHERE before.stream_id = streams.id AND before.state IN ('pending', 'leased'))
-            THEN NULL ELSE :now END,
-       :schedule, streams.id, streams.position
-FROM outspoken_destinations AS destinations LEFT JOIN outspoken_streams AS streams ON streams.key = :stream
-WHERE destinations.origin = :origin
+    (id, owner, origin, path, url, method, kind, priority, content_type, headers, traceparent, body_bytes, created_at,
+     due_at, lane, schedule, stream_id, position)
+SELECT :id, :owner, :origin, :path, :url, :method, :kind, :priority, :content_type, :headers, :traceparent,
+       length(:body), :now, iif(waits, NULL, :now), iif(waits, 2, 0), :schedule, stream_id, position
+FROM (SELECT streams.id AS stream_id, streams.position AS position,
+             coalesce(streams.transport = 'ws', 0)
+             OR EXISTS (SELECT 1 FROM outspoken_deliveries AS before INDEXED BY outspoken_deliveries_stream
+                        WHERE before.stream_id = streams.id AND before.state IN ('pending', 'leased')) AS waits
+      FROM (SELECT 1) AS always LEFT JOIN outspoken_streams AS streams ON streams.key = :stream) AS line
+WHERE 1
 ON CONFLICT (id) DO NOTHING
 
 -- add_body --

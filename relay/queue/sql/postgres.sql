@@ -3,51 +3,210 @@
 -- anything_to_do --
 -- By the least of each, which an index knows: EXISTS would read the table from its start while most of it is pending, and
 -- go on doing so, over all that was delivered since, until the next ANALYZE.
-SELECT coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending') <= :now, false)
-    OR coalesce((SELECT min(lease_until) FROM outspoken_deliveries WHERE state = 'leased') <= :now, false) AS due,
-       EXISTS (SELECT 1 FROM outspoken_deliveries WHERE destination_id IS NULL) AS unrouted
+SELECT (SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0) IS NOT NULL AS ready,
+       coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2) <= :now, false) AS due,
+       coalesce((SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL) <= :now, false) AS held,
+       coalesce((SELECT min(lease_until) FROM outspoken_deliveries WHERE state = 'leased') <= :now, false) AS lapsed
 
 -- sweep --
 -- Leases that nobody renewed are free again. Another relay may be sweeping too.
-UPDATE outspoken_deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL, lapses = lapses + 1
+UPDATE outspoken_deliveries SET state = 'pending', lane = 2, lease_token = NULL, lease_until = NULL, lapses = lapses + 1
 WHERE seq = ANY(ARRAY(SELECT seq FROM outspoken_deliveries WHERE state = 'leased' AND lease_until <= :now FOR UPDATE SKIP LOCKED))
 
--- due_destinations --
--- Destinations with something due, from :after on: one index seek for each that has anything pending, however much. One
--- on probation is held until the claim is committed, and passed over while another relay holds it: two may not probe.
-WITH RECURSIVE pending (id) AS (
-    SELECT min(destination_id) FROM outspoken_deliveries
-    WHERE state = 'pending' AND destination_id > :after AND destination_id <= :until
-    UNION ALL
-    SELECT (SELECT min(destination_id) FROM outspoken_deliveries
-            WHERE state = 'pending' AND destination_id > pending.id AND destination_id <= :until)
-    FROM pending WHERE pending.id IS NOT NULL
-), due AS (
-    SELECT pending.id AS id, destinations.open_until IS NOT NULL AS on_probation
-    FROM pending JOIN outspoken_destinations AS destinations ON destinations.id = pending.id
-    WHERE destinations.state = 'active' AND coalesce(destinations.open_until, 0) <= :now
-      AND (SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND destination_id = pending.id) <= :now
-    LIMIT :room
-), probes AS (
-    SELECT id FROM outspoken_destinations AS destinations
-    WHERE id IN (SELECT id FROM due WHERE on_probation) AND open_until <= :now
-    FOR NO KEY UPDATE SKIP LOCKED
-)
-SELECT coalesce(json_agg(json_build_array(id, on_probation) ORDER BY id), '[]') FROM due
-WHERE NOT on_probation OR id IN (SELECT id FROM probes)
+-- fallen_due --
+-- What was scheduled and has become due. What another relay has in hand is left to it.
+SELECT coalesce(json_agg(json_build_array(
+           seq, owner, origin, path,
+           EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = due.origin AND d.path = '' AND d.held = 1),
+           EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = due.origin AND d.path = due.path AND d.held = 1))), '[]')
+FROM (SELECT seq, owner, origin, path FROM outspoken_deliveries
+      WHERE state = 'pending' AND lane = 2 AND due_at <= :now ORDER BY due_at LIMIT :slice FOR UPDATE SKIP LOCKED) AS due
 
--- candidates --
--- The heads of the queues of some destinations, as JSON: {destination: [seq, ...]}. What another relay is about to claim
--- is passed over; what is found here is held until the claim is committed.
-SELECT json_object_agg(wanted.value, coalesce(queue.seqs, '[]'))
-FROM json_array_elements_text(CAST(:destinations AS json)) AS wanted
+-- set_lane --
+-- Some that are pending, a JSON array of seqs, stand in another lane from now on.
+UPDATE outspoken_deliveries SET lane = CAST(:lane AS integer)
+WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))) AND state = 'pending'
+
+-- arm --
+-- Something waits for these, a JSON array of origin, path, owner and whether it was never tried. In one order, always, so
+-- that two relays do not wait for each other.
+INSERT INTO outspoken_destinations (origin, path, owner, held, silent, turn_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS integer), CAST(value ->> 3 AS integer), CAST(:now AS double precision)
+FROM json_array_elements(CAST(:places AS json)) AS it (value) ORDER BY 1, 2
+ON CONFLICT (origin, path) DO UPDATE
+SET owner = excluded.owner,
+    turn_at = coalesce(outspoken_destinations.turn_at, greatest(outspoken_destinations.allowed_at, excluded.turn_at))
+
+-- owners --
+-- Those with something ready, in their order from one on, as a JSON array: one seek each.
+WITH RECURSIVE ready (owner) AS (
+    SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 AND owner >= :after
+    UNION ALL
+    SELECT (SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 AND owner > ready.owner)
+    FROM ready WHERE ready.owner IS NOT NULL
+)
+SELECT coalesce(json_agg(owner), '[]') FROM (SELECT owner FROM ready WHERE owner IS NOT NULL LIMIT :room) AS these
+
+-- origins --
+-- To which origins something of some owners is ready, from one on: one seek each, however much waits.
+SELECT coalesce(json_agg(json_build_array(wanted.value ->> 0, found.origin)), '[]')
+FROM json_array_elements(CAST(:owners AS json)) AS wanted (value)
 CROSS JOIN LATERAL (
-    SELECT json_agg(seq ORDER BY due_at, seq) AS seqs FROM (
-        SELECT seq, due_at FROM outspoken_deliveries
-        WHERE state = 'pending' AND destination_id = CAST(wanted.value AS bigint) AND due_at <= :now
-        ORDER BY due_at, seq LIMIT :cap FOR UPDATE SKIP LOCKED
+    WITH RECURSIVE ready (origin) AS (
+        SELECT min(origin) FROM outspoken_deliveries
+        WHERE state = 'pending' AND lane = 0 AND owner = wanted.value ->> 0 AND origin >= wanted.value ->> 1
+        UNION ALL
+        SELECT (SELECT min(origin) FROM outspoken_deliveries
+                WHERE state = 'pending' AND lane = 0 AND owner = wanted.value ->> 0 AND origin > ready.origin)
+        FROM ready WHERE ready.origin IS NOT NULL
+    )
+    SELECT origin FROM ready WHERE origin IS NOT NULL LIMIT :room
+) AS found
+
+-- endpoints --
+-- The same one step further, and of each whether its origin is known, whether that is held, and whether it is held itself.
+SELECT coalesce(json_agg(json_build_array(
+           pairs.owner, pairs.origin, pairs.path, whole.origin IS NOT NULL, coalesce(whole.held, 0), coalesce(part.held, 0))), '[]')
+FROM (
+    SELECT wanted.value ->> 0 AS owner, wanted.value ->> 1 AS origin, found.path
+    FROM json_array_elements(CAST(:origins AS json)) AS wanted (value)
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE ready (path) AS (
+            SELECT min(path) FROM outspoken_deliveries
+            WHERE state = 'pending' AND lane = 0 AND owner = wanted.value ->> 0 AND origin = wanted.value ->> 1
+              AND path >= wanted.value ->> 2
+            UNION ALL
+            SELECT (SELECT min(path) FROM outspoken_deliveries
+                    WHERE state = 'pending' AND lane = 0 AND owner = wanted.value ->> 0 AND origin = wanted.value ->> 1
+                      AND path > ready.path)
+            FROM ready WHERE ready.path IS NOT NULL
+        )
+        SELECT path FROM ready WHERE path IS NOT NULL LIMIT :room
+    ) AS found
+) AS pairs
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = pairs.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = pairs.origin AND part.path = pairs.path
+
+-- heads --
+-- The first :cap of each group in a JSON array of an owner, an origin and a path: an array of arrays of seqs. What another
+-- relay is about to claim is passed over; what is found here is held until the claim is committed.
+SELECT coalesce(json_agg(coalesce(queue.seqs, '[]') ORDER BY wanted.place), '[]')
+FROM json_array_elements(CAST(:groups AS json)) WITH ORDINALITY AS wanted (value, place)
+CROSS JOIN LATERAL (
+    SELECT json_agg(seq ORDER BY priority DESC, due_at, seq) AS seqs FROM (
+        SELECT seq, priority, due_at FROM outspoken_deliveries
+        WHERE state = 'pending' AND lane = 0 AND owner = wanted.value ->> 0 AND origin = wanted.value ->> 1
+          AND path = wanted.value ->> 2
+        ORDER BY priority DESC, due_at, seq LIMIT :cap FOR UPDATE SKIP LOCKED
     ) AS head
 ) AS queue
+
+-- turns --
+-- Held destinations whose turn it is, from one owner on, as a JSON array of owner, origin and path.
+WITH RECURSIVE waiting (owner) AS (
+    SELECT min(owner) FROM outspoken_destinations WHERE turn_at IS NOT NULL AND silent = CAST(:silent AS integer) AND owner >= :after
+    UNION ALL
+    SELECT (SELECT min(owner) FROM outspoken_destinations
+            WHERE turn_at IS NOT NULL AND silent = CAST(:silent AS integer) AND owner > waiting.owner)
+    FROM waiting WHERE waiting.owner IS NOT NULL
+)
+SELECT coalesce(json_agg(json_build_array(owner, origin, path)), '[]') FROM (
+    SELECT waiting.owner, found.origin, found.path FROM waiting CROSS JOIN LATERAL (
+        SELECT origin, path FROM outspoken_destinations AS d
+        WHERE d.silent = CAST(:silent AS integer) AND d.owner = waiting.owner AND d.turn_at <= :now ORDER BY d.turn_at LIMIT :each
+    ) AS found
+    WHERE waiting.owner IS NOT NULL LIMIT :room
+) AS these
+
+-- healths --
+-- What is known of some destinations, and how many attempts are under way to each. They are held until the claim is
+-- committed; what another relay holds is left to it.
+SELECT d.origin, d.path, d.state, d.held, d.owner, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at, d.allowed_at,
+       CASE d.path WHEN '' THEN (SELECT count(*) FROM outspoken_deliveries AS deliveries
+                                 WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin)
+       ELSE (SELECT count(*) FROM outspoken_deliveries AS deliveries
+             WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin AND deliveries.path = d.path) END AS in_flight
+FROM outspoken_destinations AS d
+WHERE (d.origin, d.path) IN (SELECT value ->> 0, value ->> 1 FROM json_array_elements(CAST(:places AS json)) AS it (value))
+ORDER BY d.origin, d.path FOR NO KEY UPDATE OF d SKIP LOCKED
+
+-- held_endpoints --
+-- Of which endpoints of some origins something is held because of the origin, and not because of themselves.
+SELECT coalesce(json_agg(json_build_array(origin, path)), '[]') FROM (
+    SELECT wanted.value ->> 0 AS origin, found.path
+    FROM json_array_elements(CAST(:origins AS json)) AS wanted (value)
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE waiting (path) AS (
+            SELECT min(path) FROM outspoken_deliveries
+            WHERE state = 'pending' AND lane = 1 AND origin = wanted.value ->> 0 AND path >= wanted.value ->> 1
+            UNION ALL
+            SELECT (SELECT min(path) FROM outspoken_deliveries
+                    WHERE state = 'pending' AND lane = 1 AND origin = wanted.value ->> 0 AND path > waiting.path)
+            FROM waiting WHERE waiting.path IS NOT NULL
+        )
+        SELECT path FROM waiting WHERE path IS NOT NULL LIMIT :room
+    ) AS found
+) AS pairs
+WHERE NOT EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = pairs.origin AND d.path = pairs.path AND d.held = 1)
+
+-- held_heads --
+-- The first :cap that are held of each endpoint in a JSON array of pairs: an array of arrays, of a seq, its due time and
+-- its URL.
+SELECT coalesce(json_agg(coalesce(queue.heads, '[]') ORDER BY wanted.place), '[]')
+FROM json_array_elements(CAST(:places AS json)) WITH ORDINALITY AS wanted (value, place)
+CROSS JOIN LATERAL (
+    SELECT json_agg(json_build_array(seq, due_at, url) ORDER BY priority DESC, due_at, seq) AS heads FROM (
+        SELECT seq, priority, due_at, url FROM outspoken_deliveries
+        WHERE state = 'pending' AND lane = 1 AND origin = wanted.value ->> 0 AND path = wanted.value ->> 1
+        ORDER BY priority DESC, due_at, seq LIMIT :cap FOR UPDATE SKIP LOCKED
+    ) AS head
+) AS queue
+
+-- next_due --
+-- When a claim is worth while again: now, if something is ready; else when something is due, or a held destination asked.
+SELECT CASE WHEN (SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0) IS NOT NULL THEN CAST(:now AS double precision)
+       ELSE least(coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2), 'Infinity'),
+                  coalesce((SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL), 'Infinity')) END
+
+-- troubled --
+-- Of some destinations, a JSON array of origin, path and the largest body that they took just now, those of which there is
+-- something to write although all went well.
+SELECT coalesce(json_agg(json_build_array(d.origin, d.path)), '[]')
+FROM json_array_elements(CAST(:places AS json)) AS wanted (value)
+JOIN outspoken_destinations AS d ON d.origin = wanted.value ->> 0 AND d.path = wanted.value ->> 1
+WHERE held = 1 OR failures > 0 OR (d.path <> '' AND coalesce(largest_accepted, 0) < CAST(wanted.value ->> 2 AS bigint))
+
+-- lock_health --
+-- What is known of a destination, read by whoever is about to write more: others wait until that is committed.
+SELECT state, held, turn_at, silent, failures, open, starts, rate, every, slowed_at, allowed_at, largest_accepted, smallest_refused
+FROM outspoken_destinations WHERE origin = :origin AND path = :path FOR NO KEY UPDATE
+
+-- record_health --
+-- What the attempts at a destination say of it. Where it is held, or was until now, it is asked what it allows.
+INSERT INTO outspoken_destinations AS it
+    (origin, path, held, silent, failures, open, starts, rate, every, slowed_at, allowed_at, owner, turn_at, largest_accepted,
+     smallest_refused)
+VALUES (:origin, :path, :held, :silent, :failures, :open, :starts, :rate, :every, :slowed_at, :allowed_at, :owner, :turn_at,
+        :largest_accepted, :smallest_refused)
+ON CONFLICT (origin, path) DO UPDATE
+SET held = CASE WHEN it.state = 'active' THEN excluded.held ELSE 1 END, silent = excluded.silent, failures = excluded.failures,
+    open = excluded.open, starts = excluded.starts, rate = excluded.rate, every = excluded.every,
+    slowed_at = excluded.slowed_at, allowed_at = excluded.allowed_at, owner = excluded.owner,
+    turn_at = coalesce(excluded.turn_at, it.turn_at), largest_accepted = excluded.largest_accepted,
+    smallest_refused = excluded.smallest_refused
+
+-- destination_states --
+-- How many origins stand how: active, paused, disabled, or open, where they or an endpoint of theirs have yet to prove
+-- themselves.
+SELECT CASE WHEN state = 'active' AND EXISTS (
+                SELECT 1 FROM outspoken_destinations AS part
+                WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'open' ELSE state END AS shown_state,
+       count(*)
+FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
+
+-- left_alone --
+-- Destinations that are not called as they would be, and whether that is their breaker's doing.
+SELECT origin, path, open FROM outspoken_destinations WHERE held = 1
 
 -- lease --
 -- Claim the chosen deliveries, given as a JSON array of seqs.
@@ -57,26 +216,29 @@ WHERE state = 'pending' AND seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM js
 -- claimed --
 -- What a claim brought, in the order in which it was due, with those bodies that are small enough to be held until their
 -- turn. A read after the update: RETURNING would copy each row once more.
-SELECT seq, id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
-       attempts, lapses, schedule, stream_id, position, pointer, scheduled_from,
+SELECT seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+       attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane,
+       EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
        CASE WHEN body_bytes <= :small THEN (SELECT body FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) END
 FROM outspoken_deliveries AS deliveries
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
 ORDER BY due_at, seq
 
 -- blocked --
--- Which of these destinations (a JSON array of ids) must be left alone now.
-SELECT id FROM outspoken_destinations
-WHERE id = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:ids AS json)))) AND (state <> 'active' OR open_until > :now)
+-- Of some endpoints, a JSON array of pairs, those that are held, themselves or with their origin; and whether an operator
+-- said so.
+SELECT wanted.value ->> 0, wanted.value ->> 1, bool_or(d.state <> 'active')
+FROM json_array_elements(CAST(:places AS json)) AS wanted (value)
+JOIN outspoken_destinations AS d ON d.origin = wanted.value ->> 0 AND d.path IN ('', wanted.value ->> 1) AND d.held = 1
+GROUP BY 1, 2
 
 -- signing_keys --
--- What signs for a destination now: its own keys where it has any, those of all others elsewhere.
+-- What signs for a destination now: the keys of its origin where it has any, those of all others elsewhere.
 SELECT key FROM outspoken_signing_keys
 WHERE (retires_at IS NULL OR retires_at > :now)
-  AND destination_id IS NOT DISTINCT FROM (
-      SELECT max(own.destination_id) FROM outspoken_signing_keys AS own
-      JOIN outspoken_destinations AS d ON d.id = own.destination_id
-      WHERE d.origin = :origin AND (own.retires_at IS NULL OR own.retires_at > :now))
+  AND origin IS NOT DISTINCT FROM (
+      SELECT max(own.origin) FROM outspoken_signing_keys AS own
+      WHERE own.origin = :origin AND (own.retires_at IS NULL OR own.retires_at > :now))
 ORDER BY id
 
 -- keys_version --
@@ -106,35 +268,21 @@ WHERE state = 'leased' AND seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM jso
 -- What has been due for too long where nobody may call; what another has in hand is left to the next slice.
 UPDATE outspoken_deliveries AS deliveries SET state = 'dead', reason = 'expired', finished_at = :now
 WHERE seq = ANY(ARRAY(
-    SELECT seq FROM outspoken_destinations AS destinations
-    JOIN outspoken_deliveries AS deliveries ON deliveries.destination_id = destinations.id
-    WHERE (destinations.state <> 'active' OR open_until IS NOT NULL)
-      AND deliveries.state = 'pending' AND due_at < :before
-    LIMIT :slice FOR UPDATE OF deliveries SKIP LOCKED
+    SELECT seq FROM outspoken_deliveries AS late
+    WHERE late.state = 'pending' AND lane = 1 AND due_at < :before AND EXISTS (
+        SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = late.origin AND d.path IN ('', late.path)
+           AND held = 1 AND (d.state <> 'active' OR open = 1 OR every IS NOT NULL))
+    LIMIT :slice FOR UPDATE OF late SKIP LOCKED
 ))
 RETURNING stream_id
 
--- lock_destination_health --
--- What is known of a destination, read by whoever is about to write more: others wait until that is committed.
-SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM outspoken_destinations WHERE origin = :origin
-FOR NO KEY UPDATE
-
--- record_destination_health --
--- What its attempts say of a destination. A 410 disables it: nobody wants anything there any more.
-UPDATE outspoken_destinations
-SET failures = :failures, open_until = :open_until, pause = :pause, largest_accepted = :largest_accepted,
-    smallest_refused = :smallest_refused, state = CASE WHEN CAST(:gone AS boolean) THEN 'disabled' ELSE state END
-WHERE origin = :origin
-
 -- record_success --
--- Destinations of which nothing but successes came, given as {origin: largest body}. Only what changes is written.
-UPDATE outspoken_destinations AS destinations
-SET failures = 0, open_until = NULL, pause = 0,
-    largest_accepted = greatest(largest_accepted, CAST(well.value AS bigint))
-FROM json_each_text(CAST(:well AS json)) AS well
-WHERE destinations.origin = well.key
-  AND (failures > 0 OR open_until IS NOT NULL OR largest_accepted IS NULL
-       OR largest_accepted < CAST(well.value AS bigint))
+-- Origins of which nothing but successes came, each with the largest body that it took: a JSON object. Only what changes is
+-- written.
+INSERT INTO outspoken_destinations AS it (origin, largest_accepted)
+SELECT well.key, CAST(well.value AS bigint) FROM json_each_text(CAST(:well AS json)) AS well ORDER BY 1
+ON CONFLICT (origin, path) DO UPDATE SET largest_accepted = excluded.largest_accepted
+WHERE coalesce(it.largest_accepted, -1) < excluded.largest_accepted
 
 -- lock_stream --
 -- Nothing joins a stream while one of its deliveries ends: neither would see the other, and the next would never be due.
@@ -227,7 +375,9 @@ SELECT
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased') AS in_flight,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead') AS dead,
     (SELECT created_at FROM outspoken_deliveries WHERE seq = least(
-        (SELECT min(seq) FROM outspoken_deliveries WHERE state = 'pending'),
+        (SELECT min(seq) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0),
+        (SELECT min(seq) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1),
+        (SELECT min(seq) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2),
         (SELECT min(seq) FROM outspoken_deliveries WHERE state = 'leased'))) AS oldest_created_at,
     -- Numbers are given out before the commit: one below the last may be under way still.
     (SELECT max(seq) FROM outspoken_deliveries) AS last_seq,
@@ -237,17 +387,14 @@ SELECT
     (SELECT max(at) FROM outspoken_audit WHERE act = 'backup') AS backup_at
 
 -- queues --
--- What is pending, destination by destination.
-SELECT destinations.id, destinations.origin, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready,
-       min(due_at) AS oldest_due_at
-FROM outspoken_deliveries AS deliveries JOIN outspoken_destinations AS destinations ON destinations.id = destination_id
-WHERE deliveries.state = 'pending' GROUP BY destinations.id, destinations.origin
+-- What waits for each origin, lane by lane, and how much of it is due.
+SELECT origin, lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready, min(due_at) AS oldest_due_at
+FROM outspoken_deliveries WHERE state = 'pending' GROUP BY origin, lane
 
 -- full --
--- Destinations that take no more for now.
-SELECT destinations.origin FROM outspoken_deliveries AS deliveries
-JOIN outspoken_destinations AS destinations ON destinations.id = destination_id
-WHERE deliveries.state = 'leased' AND lease_until > :now GROUP BY destinations.id, destinations.origin HAVING count(*) >= :slots
+-- Origins that take no more for now.
+SELECT origin FROM outspoken_deliveries
+WHERE state = 'leased' AND lease_until > :now GROUP BY origin HAVING count(*) >= :slots
 
 -- acts --
 -- What operators did to many deliveries at once, and how far they are: the line grows while they are at it.

@@ -2,58 +2,231 @@
 -- postgres.sql takes its place on PostgreSQL.
 
 -- anything_to_do --
--- Whether something is due, or a lease has run out; and whether something is yet to be routed. Asked without the write
--- lock, because an idle relay asks all the time.
-SELECT EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND due_at <= :now)
-    OR EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = 'leased' AND lease_until <= :now) AS due, 0 AS unrouted
+-- What a claim would find: something ready, something that has become due, a held destination whose turn has come, a lease
+-- that has run out. Asked without the write lock, because an idle relay asks all the time.
+SELECT EXISTS (SELECT 1 FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0) AS ready,
+       EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 AND due_at <= :now) AS due,
+       EXISTS (SELECT 1 FROM outspoken_destinations WHERE turn_at <= :now) AS held,
+       EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = 'leased' AND lease_until <= :now) AS lapsed
 
 -- sweep --
 -- A lease whose holder went quiet: the delivery is free again, and its next attempt gets a fresh number.
-UPDATE outspoken_deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL, lapses = lapses + 1
+UPDATE outspoken_deliveries SET state = 'pending', lane = 2, lease_token = NULL, lease_until = NULL, lapses = lapses + 1
 WHERE state = 'leased' AND lease_until <= :now
 
 -- release_lost_claim --
 -- A claim whose answer was lost with the connection: nobody works on what it leased, if it leased anything.
-UPDATE outspoken_deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL
+UPDATE outspoken_deliveries SET state = 'pending', lane = 2, lease_token = NULL, lease_until = NULL
 WHERE state = 'leased' AND lease_token = :token
 
--- due_destinations --
--- The destinations that may be called and have something due, in id order between two ids, :room at the most, as a JSON
--- array of pairs: the id, and whether it is on probation (one delivery may probe). One seek per destination with anything
--- pending, so the cost does not grow with the backlog of any of them. IS NOT NULL skips those that wait in a stream.
-WITH RECURSIVE pending (id) AS (
-    SELECT min(destination_id) FROM outspoken_deliveries
-    WHERE state = 'pending' AND destination_id > :after AND destination_id <= :until
+-- fallen_due --
+-- What was scheduled and has become due, :slice at the most, as a JSON array: its number, owner, origin and path, and whether
+-- its origin or its endpoint is held.
+SELECT json_group_array(json_array(seq, owner, origin, path, whole, part)) FROM (
+    SELECT seq, owner, origin, path,
+           EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = due.origin AND d.path = '' AND d.held = 1) AS whole,
+           EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = due.origin AND d.path = due.path AND d.held = 1) AS part
+    FROM outspoken_deliveries AS due INDEXED BY outspoken_deliveries_scheduled
+    WHERE state = 'pending' AND lane = 2 AND due_at <= :now ORDER BY due_at LIMIT :slice
+)
+
+-- set_lane --
+-- Some that are pending, a JSON array of seqs, stand in another lane from now on.
+UPDATE outspoken_deliveries SET lane = :lane WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'pending'
+
+-- arm --
+-- Something waits for these, a JSON array of origin, path, owner and whether it was never tried: each is asked for what it
+-- allows as soon as it may allow something. One that is gone, or new, gets a row.
+INSERT INTO outspoken_destinations (origin, path, owner, held, silent, turn_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+       json_extract(value, '$[3]'), :now
+FROM json_each(:places) WHERE true
+ON CONFLICT (origin, path) DO UPDATE
+SET owner = excluded.owner, turn_at = coalesce(turn_at, max(allowed_at, :now))
+
+-- owners --
+-- Those with something ready, in their order from one on, as a JSON array: one seek each.
+WITH RECURSIVE ready (owner) AS (
+    SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 AND owner >= :after
     UNION ALL
-    SELECT (SELECT min(destination_id) FROM outspoken_deliveries
-            WHERE state = 'pending' AND destination_id > pending.id AND destination_id <= :until)
-    FROM pending WHERE pending.id IS NOT NULL
+    SELECT (SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 AND owner > ready.owner)
+    FROM ready WHERE ready.owner IS NOT NULL
 )
-SELECT json_group_array(json_array(id, on_probation)) FROM (
-    SELECT pending.id AS id, destinations.open_until IS NOT NULL AS on_probation
-    FROM pending JOIN outspoken_destinations AS destinations ON destinations.id = pending.id
-    WHERE destinations.state = 'active' AND coalesce(destinations.open_until, 0) <= :now
-      AND (SELECT min(due_at) FROM outspoken_deliveries
-           WHERE state = 'pending' AND destination_id = pending.id AND due_at IS NOT NULL) <= :now
-    LIMIT :room
+SELECT json_group_array(owner) FROM (SELECT owner FROM ready WHERE owner IS NOT NULL LIMIT :room)
+
+-- origins --
+-- To which origins something of some owners is ready: for each pair in a JSON array, of an owner and an origin, those from
+-- that origin on, :room at the most; an array of pairs. One seek each, however much waits.
+SELECT json_group_array(json_array(owner, origin)) FROM (
+    SELECT json_extract(wanted.value, '$[0]') AS owner, found.value AS origin
+    FROM json_each(:owners) AS wanted, json_each((
+        WITH RECURSIVE ready (origin) AS (
+            SELECT min(origin) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+               AND owner = json_extract(wanted.value, '$[0]') AND origin >= json_extract(wanted.value, '$[1]')
+            UNION ALL
+            SELECT (SELECT min(origin) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+                      AND owner = json_extract(wanted.value, '$[0]') AND origin > ready.origin)
+            FROM ready WHERE ready.origin IS NOT NULL
+        )
+        SELECT json_group_array(origin) FROM (SELECT origin FROM ready WHERE origin IS NOT NULL LIMIT :room)
+    )) AS found
 )
 
--- in_flight --
--- Leases per destination, over every relay that shares the file: the cap counts them all.
-SELECT destination_id, count(*) FROM outspoken_deliveries WHERE state = 'leased' GROUP BY destination_id
+-- endpoints --
+-- The same one step further: for each triple of an owner, an origin and a path, the endpoints from that path on; and of
+-- each whether its origin is known, whether that is held, and whether it is held itself.
+SELECT json_group_array(json_array(pairs.owner, pairs.origin, pairs.path, whole.origin IS NOT NULL, coalesce(whole.held, 0), coalesce(part.held, 0)))
+FROM (
+    SELECT json_extract(wanted.value, '$[0]') AS owner, json_extract(wanted.value, '$[1]') AS origin, found.value AS path
+    FROM json_each(:origins) AS wanted, json_each((
+        WITH RECURSIVE ready (path) AS (
+            SELECT min(path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+               AND owner = json_extract(wanted.value, '$[0]') AND origin = json_extract(wanted.value, '$[1]')
+               AND path >= json_extract(wanted.value, '$[2]')
+            UNION ALL
+            SELECT (SELECT min(path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+                      AND owner = json_extract(wanted.value, '$[0]') AND origin = json_extract(wanted.value, '$[1]')
+                      AND path > ready.path)
+            FROM ready WHERE ready.path IS NOT NULL
+        )
+        SELECT json_group_array(path) FROM (SELECT path FROM ready WHERE path IS NOT NULL LIMIT :room)
+    )) AS found
+) AS pairs
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = pairs.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = pairs.origin AND part.path = pairs.path
 
--- candidates --
--- The first :cap due deliveries of each destination in a JSON array of ids: one JSON object, under each id the seqs. A
--- window function or NOT IN would read the whole backlog; this seeks once per destination (SQLite takes no per-row LIMIT,
--- hence one cap for all), and reads nothing but the index.
-SELECT json_group_object(wanted.value, (
+-- heads --
+-- The first :cap of each group in a JSON array of an owner, an origin and a path: an array of arrays of seqs. Nothing but
+-- the index is read.
+SELECT json_group_array(json((
     SELECT json_group_array(seq) FROM (
         SELECT seq FROM outspoken_deliveries
-        WHERE state = 'pending' AND destination_id = wanted.value AND due_at <= :now AND due_at IS NOT NULL
-        ORDER BY due_at, seq LIMIT :cap
+        WHERE state = 'pending' AND lane = 0 AND owner = json_extract(wanted.value, '$[0]')
+          AND origin = json_extract(wanted.value, '$[1]') AND path = json_extract(wanted.value, '$[2]')
+        ORDER BY priority DESC, due_at, seq LIMIT :cap
     )
-))
-FROM json_each(:destinations) AS wanted
+)))
+FROM json_each(:groups) AS wanted
+
+-- turns --
+-- Held destinations whose turn it is, from one owner on, as a JSON array of owner, origin and path: of each owner :each at
+-- the most, those first that have waited longest.
+WITH RECURSIVE waiting (owner) AS (
+    SELECT min(owner) FROM outspoken_destinations WHERE turn_at IS NOT NULL AND silent = :silent AND owner >= :after
+    UNION ALL
+    SELECT (SELECT min(owner) FROM outspoken_destinations WHERE turn_at IS NOT NULL AND silent = :silent AND owner > waiting.owner)
+    FROM waiting WHERE waiting.owner IS NOT NULL
+)
+SELECT json_group_array(json_array(owner, json_extract(place, '$[0]'), json_extract(place, '$[1]'))) FROM (
+    SELECT waiting.owner AS owner, found.value AS place
+    FROM waiting, json_each((
+        SELECT json_group_array(json_array(origin, path)) FROM (
+            SELECT origin, path FROM outspoken_destinations AS d
+            WHERE d.silent = :silent AND d.owner = waiting.owner AND d.turn_at <= :now ORDER BY d.turn_at LIMIT :each
+        )
+    )) AS found
+    WHERE waiting.owner IS NOT NULL LIMIT :room
+)
+
+-- healths --
+-- What is known of some destinations, a JSON array of pairs, and how many attempts are under way to each.
+SELECT d.origin, d.path, d.state, d.held, d.owner, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at, d.allowed_at,
+       CASE d.path WHEN '' THEN (SELECT count(*) FROM outspoken_deliveries AS deliveries
+                                 WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin)
+       ELSE (SELECT count(*) FROM outspoken_deliveries AS deliveries
+             WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin AND deliveries.path = d.path) END AS in_flight
+FROM json_each(:places) AS wanted
+JOIN outspoken_destinations AS d ON d.origin = json_extract(wanted.value, '$[0]') AND d.path = json_extract(wanted.value, '$[1]')
+
+-- held_endpoints --
+-- Of which endpoints of some origins, a JSON array of an origin and a path to begin with, something is held because of the
+-- origin, and not because of themselves: :room each at the most, as an array of pairs.
+SELECT json_group_array(json_array(origin, path)) FROM (
+    SELECT json_extract(wanted.value, '$[0]') AS origin, found.value AS path
+    FROM json_each(:origins) AS wanted, json_each((
+        WITH RECURSIVE waiting (path) AS (
+            SELECT min(path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1
+               AND origin = json_extract(wanted.value, '$[0]') AND path >= json_extract(wanted.value, '$[1]')
+            UNION ALL
+            SELECT (SELECT min(path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1
+                      AND origin = json_extract(wanted.value, '$[0]') AND path > waiting.path)
+            FROM waiting WHERE waiting.path IS NOT NULL
+        )
+        SELECT json_group_array(path) FROM (SELECT path FROM waiting WHERE path IS NOT NULL LIMIT :room)
+    )) AS found
+) AS pairs
+WHERE NOT EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = pairs.origin AND d.path = pairs.path AND d.held = 1)
+
+-- held_heads --
+-- The first :cap that are held of each endpoint in a JSON array of pairs: an array of arrays, of a seq, its due time and
+-- its URL.
+SELECT json_group_array(json((
+    SELECT json_group_array(json_array(seq, due_at, url)) FROM (
+        SELECT seq, due_at, url FROM outspoken_deliveries
+        WHERE state = 'pending' AND lane = 1
+          AND origin = json_extract(wanted.value, '$[0]') AND path = json_extract(wanted.value, '$[1]')
+        ORDER BY priority DESC, due_at, seq LIMIT :cap
+    )
+)))
+FROM json_each(:places) AS wanted
+
+-- had_turn --
+-- What a destination that was asked looks like afterwards, and when it is asked again.
+UPDATE outspoken_destinations
+SET held = :held, starts = :starts, rate = :rate, every = :every, allowed_at = :allowed_at, turn_at = :turn_at
+WHERE origin = :origin AND path = :path
+
+-- forget_destination --
+-- An endpoint of which there is nothing to remember. An origin is remembered: it was tried.
+DELETE FROM outspoken_destinations
+WHERE origin = :origin AND path = :path AND path <> '' AND state = 'active' AND held = 0 AND failures = 0
+  AND smallest_refused IS NULL AND turn_at IS NULL
+
+-- gone --
+-- Since when a URL, by its SHA-256, is called no more.
+SELECT since FROM outspoken_gone_urls WHERE sha256 = :sha256
+
+-- body_limits --
+-- What is known of an endpoint's limit: its own, and the largest that it, or else its origin, accepted.
+SELECT coalesce((SELECT largest_accepted FROM outspoken_destinations WHERE origin = :origin AND path = :path),
+                (SELECT largest_accepted FROM outspoken_destinations WHERE origin = :origin AND path = '')),
+       (SELECT smallest_refused FROM outspoken_destinations WHERE origin = :origin AND path = :path)
+
+-- troubled --
+-- Of some destinations, a JSON array of origin, path and the largest body that they took just now, those of which there is
+-- something to write although all went well.
+SELECT json_group_array(json_array(d.origin, d.path)) FROM json_each(:places) AS wanted
+JOIN outspoken_destinations AS d ON d.origin = json_extract(wanted.value, '$[0]') AND d.path = json_extract(wanted.value, '$[1]')
+WHERE held = 1 OR failures > 0 OR (d.path <> '' AND coalesce(largest_accepted, 0) < json_extract(wanted.value, '$[2]'))
+
+-- lock_health --
+-- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
+SELECT state, held, turn_at, silent, failures, open, starts, rate, every, slowed_at, allowed_at, largest_accepted, smallest_refused
+FROM outspoken_destinations WHERE origin = :origin AND path = :path
+
+-- held_healths --
+-- What is known of an endpoint and of its origin, where they are in trouble.
+SELECT state, silent, failures, open, starts, rate, every, slowed_at, allowed_at
+FROM outspoken_destinations WHERE origin = :origin AND path IN ('', :path) AND held = 1
+
+-- record_health --
+-- What the attempts at a destination say of it. Where it is held, or was until now, it is asked what it allows.
+INSERT INTO outspoken_destinations
+    (origin, path, held, silent, failures, open, starts, rate, every, slowed_at, allowed_at, owner, turn_at, largest_accepted,
+     smallest_refused)
+VALUES (:origin, :path, :held, :silent, :failures, :open, :starts, :rate, :every, :slowed_at, :allowed_at, :owner, :turn_at,
+        :largest_accepted, :smallest_refused)
+ON CONFLICT (origin, path) DO UPDATE
+SET held = CASE WHEN state = 'active' THEN excluded.held ELSE 1 END, silent = excluded.silent, failures = excluded.failures,
+    open = excluded.open, starts = excluded.starts, rate = excluded.rate, every = excluded.every,
+    slowed_at = excluded.slowed_at, allowed_at = excluded.allowed_at, owner = excluded.owner,
+    turn_at = coalesce(excluded.turn_at, turn_at), largest_accepted = excluded.largest_accepted,
+    smallest_refused = excluded.smallest_refused
+
+-- record_gone --
+-- A URL that answered 410.
+INSERT INTO outspoken_gone_urls (sha256, origin, path, since) VALUES (:sha256, :origin, :path, :since)
+ON CONFLICT (sha256) DO NOTHING
 
 -- lease --
 -- Claim the chosen deliveries, given as a JSON array of seqs.
@@ -63,46 +236,44 @@ WHERE state = 'pending' AND seq IN (SELECT value FROM json_each(:seqs))
 -- claimed --
 -- What a claim brought, in the order in which it was due, with those bodies that are small enough to be held until their
 -- turn. A read after the update: RETURNING would copy each row once more.
-SELECT seq, id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
-       attempts, lapses, schedule, stream_id, position, pointer, scheduled_from,
+SELECT seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+       attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane,
+       EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
        CASE WHEN body_bytes <= :small THEN (SELECT body FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) END
 FROM outspoken_deliveries AS deliveries
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 ORDER BY due_at, seq
 
--- origin --
--- The name of one destination.
-SELECT origin FROM outspoken_destinations WHERE id = :id
-
 -- blocked --
--- Which of these destinations (a JSON array of ids) must be left alone now.
-SELECT id FROM outspoken_destinations
-WHERE id IN (SELECT value FROM json_each(:ids)) AND (state <> 'active' OR open_until > :now)
+-- Of some endpoints, a JSON array of pairs, those that are held, themselves or with their origin; and whether an operator
+-- said so.
+SELECT json_extract(wanted.value, '$[0]'), json_extract(wanted.value, '$[1]'), max(d.state <> 'active')
+FROM json_each(:places) AS wanted
+JOIN outspoken_destinations AS d
+  ON d.origin = json_extract(wanted.value, '$[0]') AND d.path IN ('', json_extract(wanted.value, '$[1]')) AND d.held = 1
+GROUP BY 1, 2
 
 -- next_due --
--- When the next delivery is due.
-SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending'
+-- When a claim is worth while again: now, if something is ready; else when something is due, or a held destination asked.
+SELECT CASE WHEN EXISTS (SELECT 1 FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0) THEN :now
+       ELSE min(coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2), 9e99),
+                coalesce((SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL), 9e99)) END
 
 -- body --
 -- A body that was too large to come with its claim.
 SELECT body FROM outspoken_bodies WHERE seq = :seq
 
 -- signing_keys --
--- The keys that sign for a destination now: its own, or else the global ones.
+-- The keys that sign for a destination now: those of its origin, or else the global ones.
 SELECT key FROM outspoken_signing_keys
 WHERE (retires_at IS NULL OR retires_at > :now)
-  AND destination_id IS (SELECT max(own.destination_id) FROM outspoken_signing_keys AS own JOIN outspoken_destinations AS d
-                         ON d.id = own.destination_id
-                         WHERE d.origin = :origin AND (own.retires_at IS NULL OR own.retires_at > :now))
+  AND origin IS (SELECT max(own.origin) FROM outspoken_signing_keys AS own
+                 WHERE own.origin = :origin AND (own.retires_at IS NULL OR own.retires_at > :now))
 ORDER BY id
 
 -- keys_version --
 -- Changes whenever another set of keys signs: one was added, or its time has come.
 SELECT max(id), count(*), sum(retires_at IS NULL OR retires_at > :now) FROM outspoken_signing_keys
-
--- destination_health --
--- What is known of a destination: its breaker and its body limit.
-SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM outspoken_destinations WHERE origin = :origin
 
 -- still_leased --
 -- Which of these leases still stand, as a JSON array of seqs.
@@ -116,10 +287,11 @@ SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_unti
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'leased' AND lease_token = :token
 
 -- settle --
--- The end of one attempt. A stale token changes nothing.
+-- The end of one attempt; one that was not charged leaves its number to no other. A stale token changes nothing.
 UPDATE outspoken_deliveries
-SET state = :state, due_at = coalesce(:due_at, due_at), attempts = attempts + 1, lease_token = NULL,
-    lease_until = NULL, finished_at = :finished_at, reason = :reason, pointer = :pointer
+SET state = :state, lane = 2, due_at = coalesce(:due_at, due_at), attempts = attempts + :charged,
+    lapses = lapses + 1 - :charged, lease_token = NULL, lease_until = NULL, finished_at = :finished_at, reason = :reason,
+    pointer = :pointer
 WHERE seq = :seq AND state = 'leased' AND lease_token = :token
 
 -- record_attempt --
@@ -136,12 +308,12 @@ WHERE state = 'leased' AND seq IN (SELECT value FROM json_each(:seqs)) AND lease
 
 -- release --
 -- An attempt was cut short: free again at once. Part of it may have been sent, so the next one gets a fresh number.
-UPDATE outspoken_deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL, lapses = lapses + 1
+UPDATE outspoken_deliveries SET state = 'pending', lane = 2, lease_token = NULL, lease_until = NULL, lapses = lapses + 1
 WHERE seq = :seq AND state = 'leased' AND lease_token = :token
 
 -- give_back --
 -- A claim that was never sent goes back as it was.
-UPDATE outspoken_deliveries SET state = 'pending', lease_token = NULL, lease_until = NULL
+UPDATE outspoken_deliveries SET state = 'pending', lane = 2, lease_token = NULL, lease_until = NULL
 WHERE seq = :seq AND state = 'leased' AND lease_token = :token
 
 -- expire --
@@ -149,33 +321,21 @@ WHERE seq = :seq AND state = 'leased' AND lease_token = :token
 -- deliveries may go they are late because no relay ran, and each gets its attempts.
 UPDATE outspoken_deliveries AS deliveries SET state = 'dead', reason = 'expired', finished_at = :now
 WHERE seq IN (
-    SELECT seq FROM outspoken_destinations AS destinations
-    CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.destination_id = destinations.id
-    WHERE (destinations.state <> 'active' OR open_until IS NOT NULL)
-      AND deliveries.state = 'pending' AND due_at < :before AND due_at IS NOT NULL
+    SELECT seq FROM outspoken_deliveries AS late INDEXED BY outspoken_deliveries_waiting
+    WHERE late.state = 'pending' AND lane = 1 AND due_at < :before AND EXISTS (
+        SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = late.origin AND d.path IN ('', late.path)
+           AND held = 1 AND (d.state <> 'active' OR open = 1 OR every IS NOT NULL))
     LIMIT :slice
 )
 RETURNING stream_id
 
--- lock_destination_health --
--- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
-SELECT failures, open_until, pause, largest_accepted, smallest_refused FROM outspoken_destinations WHERE origin = :origin
-
--- record_destination_health --
--- What a destination's attempts say of it: its breaker, its limit of sizes; a 410 disables it.
-UPDATE outspoken_destinations
-SET failures = :failures, open_until = :open_until, pause = :pause, largest_accepted = :largest_accepted,
-    smallest_refused = :smallest_refused, state = CASE WHEN :gone THEN 'disabled' ELSE state END
-WHERE origin = :origin
-
 -- record_success --
--- Destinations of which nothing but successes came, each with the largest body that it took: a JSON object by origin. Those
--- that were well already and took larger ones before are not written.
-UPDATE outspoken_destinations AS destinations
-SET failures = 0, open_until = NULL, pause = 0, largest_accepted = max(coalesce(largest_accepted, 0), well.value)
-FROM json_each(:well) AS well
-WHERE destinations.origin = well.key
-  AND (failures > 0 OR open_until IS NOT NULL OR largest_accepted IS NULL OR largest_accepted < well.value)
+-- Origins of which nothing but successes came, each with the largest body that it took: a JSON object. Those that took
+-- larger ones before are not written.
+INSERT INTO outspoken_destinations (origin, largest_accepted)
+SELECT well.key, well.value FROM json_each(:well) AS well WHERE true
+ON CONFLICT (origin, path) DO UPDATE SET largest_accepted = excluded.largest_accepted
+WHERE coalesce(largest_accepted, -1) < excluded.largest_accepted
 
 -- lock_stream --
 -- Nothing joins a stream while one of its deliveries ends. SQLite has one writer at a time anyway.
@@ -304,10 +464,6 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'pending'
 UPDATE outspoken_deliveries SET state = :state, reason = :reason, attempts = attempts + 1, finished_at = :finished_at
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 
--- may_be_called --
--- Whether a destination may be called.
-SELECT state = 'active' AND coalesce(open_until, 0) <= :now FROM outspoken_destinations WHERE origin = :origin
-
 -- snapshot --
 -- The gauges that are no matter of one destination, each from a partial index and never over delivered history (hence
 -- INDEXED BY).
@@ -315,7 +471,9 @@ SELECT
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased') AS in_flight,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead') AS dead,
     (SELECT created_at FROM outspoken_deliveries WHERE seq = min(
-        coalesce((SELECT min(seq) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_due WHERE state = 'pending'), 9223372036854775807),
+        coalesce((SELECT min(seq) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0), 9223372036854775807),
+        coalesce((SELECT min(seq) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held WHERE state = 'pending' AND lane = 1), 9223372036854775807),
+        coalesce((SELECT min(seq) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled WHERE state = 'pending' AND lane = 2), 9223372036854775807),
         coalesce((SELECT min(seq) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_leased WHERE state = 'leased'), 9223372036854775807))) AS oldest_created_at,
     -- One writer at a time: what has a number is committed, and nothing else is under way.
     (SELECT seq FROM sqlite_sequence WHERE name = 'outspoken_deliveries') AS last_seq, 0 AS oldest_transaction, 0 AS next_transaction,
@@ -327,27 +485,33 @@ SELECT
 SELECT kind, count(*) FROM outspoken_deliveries WHERE seq > :after AND seq <= :last GROUP BY kind
 
 -- queues --
--- What waits for each destination, and how much of it is due. One pass over the partial index of what is pending.
-SELECT destinations.id, destinations.origin, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready,
-       min(due_at) AS oldest_due_at
-FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due
-JOIN outspoken_destinations AS destinations ON destinations.id = destination_id
-WHERE deliveries.state = 'pending' GROUP BY destination_id
+-- What waits for each origin, lane by lane, and how much of it is due. One pass over the partial indexes of what is pending.
+SELECT origin, 0 AS lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready, min(due_at) AS oldest_due_at
+FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0 GROUP BY origin
+UNION ALL
+SELECT origin, 1, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
+FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held WHERE state = 'pending' AND lane = 1 GROUP BY origin
+UNION ALL
+SELECT origin, 2, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
+FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled WHERE state = 'pending' AND lane = 2 GROUP BY origin
 
 -- destination_states --
--- How many destinations stand how: active, paused, disabled, or open (the breaker; it has yet to prove itself).
-SELECT CASE WHEN state = 'active' AND open_until IS NOT NULL THEN 'open' ELSE state END AS shown_state, count(*)
-FROM outspoken_destinations GROUP BY shown_state
+-- How many origins stand how: active, paused, disabled, or open, where they or an endpoint of theirs have yet to prove
+-- themselves.
+SELECT CASE WHEN state = 'active' AND EXISTS (
+                SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
+                WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'open' ELSE state END AS shown_state,
+       count(*)
+FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
 
 -- left_alone --
--- Destinations that are not called as they would be: paused, disabled, or their breaker has yet to close.
-SELECT id, origin, open_until IS NOT NULL AS open FROM outspoken_destinations WHERE state <> 'active' OR open_until IS NOT NULL
+-- Destinations that are not called as they would be, and whether that is their breaker's doing.
+SELECT origin, path, open FROM outspoken_destinations INDEXED BY outspoken_destinations_held WHERE held = 1
 
 -- full --
--- Destinations whose slots are all taken, or promised to what was claimed ahead: whatever else is due there waits.
-SELECT destinations.origin FROM outspoken_deliveries AS deliveries
-JOIN outspoken_destinations AS destinations ON destinations.id = destination_id
-WHERE deliveries.state = 'leased' AND lease_until > :now GROUP BY destination_id HAVING count(*) >= :slots
+-- Origins whose slots are all taken, or promised to what was claimed ahead: whatever else is due there waits.
+SELECT origin FROM outspoken_deliveries
+WHERE state = 'leased' AND lease_until > :now GROUP BY origin HAVING count(*) >= :slots
 
 -- acts --
 -- What operators did lately: `done` grows while a bulk act goes through its slices.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Delivery, Lease, Retry, Verdict
+from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted, new, put
 
@@ -30,10 +32,16 @@ def ids(deliveries: tuple[Delivery, ...]) -> list[str]:
 
 
 async def claim(
-    relay: DeliveryQueue, room: int = 100, free: Mapping[str, int] | None = None, most: int = 16
+    relay: DeliveryQueue, room: int = 100, free: Mapping[str, int] | None = None, most: int = 16, **wanted: Any
 ) -> tuple[Delivery, ...]:
-    """What a relay gets that holds nothing, or that has so much `free`."""
-    return (await relay.claim(room, free or {}, most)).deliveries
+    """What a relay gets that holds nothing, or that has so much `free`; new origins get as much as others."""
+    return (await relay.claim(want(room, free, most, **wanted))).deliveries
+
+
+def want(room: int = 100, free: Mapping[str, int] | None = None, most: int = 16, **wanted: Any) -> Wanted:
+    """What a relay has room for that holds nothing, or that has so much `free`."""
+    wanted = {"suspects": 2 * room, "few": most, "of_endpoint": most} | wanted
+    return Wanted(room=room, of_origin=most, origins=free or {}, **wanted)
 
 
 async def one_claimed(database: Database, relay: DeliveryQueue) -> Delivery:

@@ -1,0 +1,273 @@
+"""What is held: deliveries to destinations in trouble, which are asked in turn what they allow.
+
+A delivery is held because of its endpoint or of the whole origin. Each of these has a row, and in it the time when it is
+asked next; it has none while nothing waits for it. So what a claim costs does not depend on how many are held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from relay.outbox.queries import statement
+from relay.outbox.store import Connection
+from relay.policy.breaker import Health
+from relay.policy.fairness import different_first, in_turn
+
+if TYPE_CHECKING:
+    from relay.queue.claiming import Place, Wanted
+
+READY, HELD = 0, 1
+"""Lanes of what is pending."""
+
+_SET_LANE = statement("set_lane", __package__)
+_ARM = statement("arm", __package__)
+_TURNS = statement("turns", __package__)
+_HEALTHS = statement("healths", __package__)
+_HELD_ENDPOINTS = statement("held_endpoints", __package__)
+_HELD_HEADS = statement("held_heads", __package__)
+_HAD_TURN = statement("had_turn", __package__)
+_FORGET = statement("forget_destination", __package__)
+
+_SLICE = 256  # deliveries of one destination that become ready at once, when it is well again
+_MOST = 17  # that are looked at of one that is held: one more than ever go at once
+_ENDPOINTS = 16  # of one origin
+_AGAIN_SECONDS = 1.0
+_ASKED = 64  # destinations that one claim asks, besides the suspects
+
+
+@dataclass(slots=True)
+class _Row:
+    """A held destination, as one claim sees and leaves it."""
+
+    state: str
+    held: bool
+    owner: str
+    health: Health
+    in_flight: int
+    turn_at: float | None = None
+    asked: bool = False
+
+    @property
+    def stopped(self) -> bool:
+        return self.state != "active"
+
+
+Head = tuple[int, float, str]
+"""A seq, when it was due, and its URL."""
+
+
+class Holder:
+    """Remembers whose turn it is among those in trouble."""
+
+    def __init__(self) -> None:
+        self._owner = {True: "", False: ""}
+        self._path: dict[str, str] = {}
+
+    def ask(self, connection: Connection, wanted: Wanted, seqs: list[int], suspects: set[Place], now: float) -> bool:
+        """Take what held destinations allow, in turn, and let those go free that are well again; returns whether there
+        is more to do at once."""
+        silent = self._turns(connection, wanted.suspects, now, silent=True)
+        slow = self._turns(connection, _ASKED, now, silent=False)
+        places = [*slow, *silent]
+        if not places:
+            return False
+        rows = _rows(connection, places)
+        asked = [place for place in places if place in rows]
+        going = [place for place in asked if not _is_stopped(rows, place)]
+        well = [place for place in asked if not rows[place].held]
+        freed = self._free(connection, well, rows, self._heads(connection, [p for p in going if p in well], _SLICE))
+        heads = self._heads(connection, [place for place in going if place not in well], _MOST)
+        seqs += self._choose(asked, rows, heads, wanted, now)
+        suspects |= {place for place in asked if _is_silent(rows, place)}
+        _leave(connection, rows)
+        return freed or len(slow) == _ASKED
+
+    def _turns(self, connection: Connection, room: int, now: float, *, silent: bool) -> list[Place]:
+        if room <= 0:
+            return []
+        values = {"silent": int(silent), "after": self._owner[silent], "now": now, "each": room, "room": room}
+        found = gathered(connection, _TURNS, **values)
+        if self._owner[silent] and len(found) < room:
+            found += gathered(connection, _TURNS, **values | {"after": ""})
+        by_owner: dict[str, dict[Place, None]] = {}
+        for owner, origin, path in found:
+            by_owner.setdefault(owner, {})[origin, path] = None
+        first = by_owner.pop(self._owner[silent], {})
+        owners = [*by_owner.items(), (self._owner[silent], first)] if first else [*by_owner.items()]
+        taken: list[tuple[str, Place]] = []
+        for item in in_turn([(owner, place) for place in places] for owner, places in owners):
+            if len(taken) < room:
+                taken.append(item)
+        reached = {owner for owner, _ in taken}
+        self._owner[silent] = next((owner for owner, _ in reversed(owners) if owner in reached), "")
+        return list(dict.fromkeys(place for _, place in taken))
+
+    def _heads(self, connection: Connection, places: Sequence[Place], cap: int) -> dict[Place, list[Head]]:
+        """What is first in line for each: for an origin, of all its endpoints that are not held themselves."""
+        origins = [origin for origin, path in places if not path]
+        wanted = [(origin, self._path.get(origin, "")) for origin in origins]
+        found = _endpoints(connection, wanted)
+        found += _endpoints(connection, [(origin, "") for origin, after in wanted if after])
+        endpoints = list(dict.fromkeys([*(place for place in places if place[1]), *found]))
+        if not endpoints:
+            return {}
+        found_heads = gathered(connection, _HELD_HEADS, places=json.dumps(endpoints), cap=cap)
+        heads = dict(zip(endpoints, found_heads, strict=True))
+        result: dict[Place, list[Head]] = {place: heads[place] for place in places if place[1]}
+        for origin in origins:
+            own = {path: heads[place, path] for place, path in dict.fromkeys(found) if place == origin}
+            result[origin, ""] = [*in_turn(own.values())]
+            self._path[origin] = next(reversed(own), "")
+        return result
+
+    @staticmethod
+    def _free(
+        connection: Connection, well: Iterable[Place], rows: Mapping[Place, _Row], heads: Mapping[Place, Sequence[Head]]
+    ) -> bool:
+        """Those that are well let a slice go; returns whether any did."""
+        seqs: list[int] = []
+        for place in well:
+            freed = [seq for seq, _, _ in heads.get(place, ())][:_SLICE]
+            seqs += freed
+            rows[place].turn_at = 0.0 if freed else None
+            rows[place].asked = True
+        set_lane(connection, READY, seqs)
+        return bool(seqs)
+
+    @staticmethod
+    def _choose(
+        asked: Iterable[Place],
+        rows: Mapping[Place, _Row],
+        heads: Mapping[Place, Sequence[Head]],
+        wanted: Wanted,
+        now: float,
+    ) -> list[int]:
+        room, suspects = max(1, wanted.room // 4), (wanted.suspects + 1) // 2
+        lines: list[list[tuple[Place, int]]] = []
+        for place in asked:
+            row = rows[place]
+            if row.held:
+                row.asked = True
+                waiting = [] if _is_stopped(rows, place) else heads.get(place, [])
+                urls = different_first(waiting, [url for _, _, url in waiting])
+                lines.append([(place, seq) for seq, _, _ in urls])
+        free = _allowances(asked, rows, wanted, now)
+        chosen: dict[Place, list[int]] = {}
+        whole = Counter[str]()
+        for place, seq in in_turn(lines):
+            silent = _is_silent(rows, place)
+            limit = free.get((place[0], ""), room)
+            if len(chosen.get(place, ())) >= free[place] or whole[place[0]] >= limit or (suspects if silent else room) <= 0:
+                continue
+            chosen.setdefault(place, []).append(seq)
+            whole[place[0]] += 1
+            suspects, room = suspects - silent, room - (not silent)
+        for line in lines:
+            if line:
+                _settle(rows, line[0][0], len(line), len(chosen.get(line[0][0], ())), now)
+        return [seq for seqs in chosen.values() for seq in seqs]
+
+
+def _allowances(asked: Iterable[Place], rows: Mapping[Place, _Row], wanted: Wanted, now: float) -> dict[Place, int]:
+    """What each allows, and its origin where that is held too."""
+    several = dict.fromkeys([*asked, *((origin, "") for origin, _ in asked)])
+    return {
+        place: rows[place].health.allows(now, rows[place].in_flight, wanted.few)
+        for place in several
+        if place in rows and rows[place].held
+    }
+
+
+def _settle(rows: Mapping[Place, _Row], place: Place, waiting: int, count: int, now: float) -> None:
+    """After its turn: what went of what waits, and when it is asked again."""
+    row, whole = rows[place], rows.get((place[0], ""))
+    row.health = row.health.went(count, now) if count else row.health
+    row.held = row.health.held
+    row.turn_at = _next_turn(row, now, came_short=not count) if waiting > count or not row.held else None
+    if place[1] and whole is not None and whole.held:
+        whole.health = whole.health.went(count, now) if count else whole.health
+        whole.asked = True
+        whole.turn_at = now
+        if row.turn_at is not None:
+            row.turn_at = max(row.turn_at, _next_turn(whole, now, came_short=not count))
+
+
+def _next_turn(row: _Row, now: float, *, came_short: bool) -> float:
+    asks_at = row.health.asks_at(now)
+    return now + _AGAIN_SECONDS if came_short and asks_at <= now else asks_at
+
+
+def _is_stopped(rows: Mapping[Place, _Row], place: Place) -> bool:
+    whole = rows.get((place[0], ""))
+    return rows[place].stopped or (whole is not None and whole.stopped)
+
+
+def _is_silent(rows: Mapping[Place, _Row], place: Place) -> bool:
+    whole = rows.get((place[0], ""))
+    return rows[place].health.silent or (whole is not None and whole.health.silent)
+
+
+def _rows(connection: Connection, places: Sequence[Place]) -> dict[Place, _Row]:
+    """These destinations, and the origins that they belong to."""
+    wanted = dict.fromkeys([*places, *((origin, "") for origin, _ in places)])
+    found: dict[Place, _Row] = {}
+    for origin, path, state, held, owner, *health, in_flight in connection.execute(
+        _HEALTHS, {"places": json.dumps(list(wanted))}
+    ):
+        found[origin, path] = _Row(state, bool(held), owner, health_of(health), in_flight)
+    return found
+
+
+def health_of(row: Sequence[Any]) -> Health:
+    """From the columns of a destination, in their order."""
+    silent, failures, is_open, starts, rate, every, slowed_at, allowed_at = row
+    return Health(bool(silent), failures, bool(is_open), tuple(json.loads(starts)), rate, every, slowed_at, allowed_at)
+
+
+def _leave(connection: Connection, rows: Mapping[Place, _Row]) -> None:
+    for (origin, path), row in rows.items():
+        if not row.asked:
+            continue
+        health = row.health
+        values = {
+            "origin": origin,
+            "path": path,
+            "held": int(row.held or row.stopped),
+            "starts": json.dumps(health.starts),
+            "rate": health.rate,
+            "every": health.every,
+            "allowed_at": health.allowed_at,
+            "turn_at": row.turn_at,
+        }
+        connection.execute(_HAD_TURN, values)
+        if path and not row.held and row.turn_at is None:
+            connection.execute(_FORGET, values)
+
+
+def _endpoints(connection: Connection, origins: Sequence[tuple[str, str]]) -> list[Place]:
+    if not origins:
+        return []
+    found = gathered(connection, _HELD_ENDPOINTS, origins=json.dumps(origins), room=_ENDPOINTS)
+    return [(origin, path) for origin, path in found]
+
+
+def set_lane(connection: Connection, lane: int, seqs: Sequence[int]) -> None:
+    """Have some that are pending stand in a lane from now on."""
+    if seqs:
+        connection.execute(_SET_LANE, {"lane": lane, "seqs": json.dumps(seqs)})
+
+
+def arm(connection: Connection, places: Mapping[Place, str], now: float, *, never_tried: bool = False) -> None:
+    """Have these destinations asked for what waits for them; each with the owner of some of it."""
+    if places:
+        rows = [(origin, path, owner, int(never_tried)) for (origin, path), owner in places.items()]
+        connection.execute(_ARM, {"places": json.dumps(rows), "now": now})
+
+
+def gathered(connection: Connection, sql: str, **values: object) -> Any:
+    """The one value of a statement that gathers all it finds: a row for each would cost a turn of the interpreter."""
+    return json.loads(connection.execute(sql, values).fetchone()[0])
