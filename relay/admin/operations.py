@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +27,10 @@ _CANCEL = statement("cancel", __package__)
 _LOCK_STREAMS = statement("lock_streams", __package__)
 _RELEASE_STREAM = statement("release_stream", __package__)
 _DESTINATION = statement("destination", __package__)
-_SET_STATE = "UPDATE outspoken_destinations SET state = ? WHERE id = ?"
-_CLOSE_BREAKER = "UPDATE outspoken_destinations SET failures = 0, open_until = NULL, pause = 0 WHERE id = ?"
+_SET_STATE = statement("set_state", __package__)
+_WAKE_ENDPOINTS = statement("wake_endpoints", __package__)
+_MAKE_WELL = statement("make_well", __package__)
+_FORGET_GONE_URLS = statement("forget_gone_urls", __package__)
 
 _SLICE = 200  # deliveries in one transaction: a few milliseconds
 _IDS_IN_AUDIT = 100
@@ -133,31 +136,32 @@ def cancel(database: Database, selection: Selection, plan: Plan, actor: Actor) -
     return _in_slices(database, "delivery.cancel", selection, plan, actor, act)
 
 
-def pause(database: Database, origin: str, actor: Actor) -> bool:
-    """Call a destination no more until it is resumed; False when it was paused already."""
-    return _set_state(database, origin, "paused", actor, "destination.pause", refuse="disabled")
+def pause(database: Database, place: str, actor: Actor) -> bool:
+    """Call a destination, an origin or one path of it, no more until it is resumed; False when it was paused already."""
+    return _set_state(database, place, "paused", actor, "destination.pause", refuse="disabled")
 
 
-def resume(database: Database, origin: str, actor: Actor) -> bool:
+def resume(database: Database, place: str, actor: Actor) -> bool:
     """Call a paused destination again; False when it was active already. Raises Refused for a disabled one."""
-    return _set_state(database, origin, "active", actor, "destination.resume", refuse="disabled")
+    return _set_state(database, place, "active", actor, "destination.resume", refuse="disabled")
 
 
-def disable(database: Database, origin: str, actor: Actor) -> bool:
-    """Call a destination no more until it is enabled, as a 410 does; False when it was disabled already."""
-    return _set_state(database, origin, "disabled", actor, "destination.disable")
+def disable(database: Database, place: str, actor: Actor) -> bool:
+    """Call a destination no more until it is enabled; False when it was disabled already."""
+    return _set_state(database, place, "disabled", actor, "destination.disable")
 
 
-def enable(database: Database, origin: str, actor: Actor) -> bool:
-    """Call a destination again whatever stood in the way, and close its breaker; False when nothing did."""
+def enable(database: Database, place: str, actor: Actor) -> bool:
+    """Call a destination again whatever stood in the way: what operators said, its breaker, its pace, or an answer of
+    410; of an origin, all of its endpoints too. False when nothing did."""
     with acting(database) as connection:
-        id_, state = _destination(connection, origin)
-        closed = connection.execute(_CLOSE_BREAKER + " AND (failures > 0 OR open_until IS NOT NULL)", (id_,)).rowcount
-        connection.execute(_SET_STATE, ("active", id_))
-        changed = state != "active" or bool(closed)
-        if changed:
-            said = {"destination": origin, "was": state, "breaker_closed": bool(closed)}
-            audit.note(connection, actor, "destination.enable", database.now(), **said)
+        origin, path, state = _destination(connection, place)
+        values = {"origin": origin, "path": path, "now": database.now()}
+        closed = connection.execute(_MAKE_WELL, values).rowcount
+        forgotten = connection.execute(_FORGET_GONE_URLS, values).rowcount
+        if changed := bool(closed or forgotten):
+            said = {"destination": place, "was": state, "breaker_closed": closed > (state != "active")}
+            audit.note(connection, actor, "destination.enable", values["now"], **said, gone_urls=forgotten)
         return changed
 
 
@@ -240,23 +244,34 @@ def _apply(connection: Connection, sql: str, values: Mapping[str, object]) -> bo
     return bool(rows)
 
 
-def _set_state(database: Database, origin: str, state: str, actor: Actor, act: str, refuse: str | None = None) -> bool:
+def _set_state(database: Database, place: str, state: str, actor: Actor, act: str, refuse: str | None = None) -> bool:
     with acting(database) as connection:
-        id_, was = _destination(connection, origin)
+        origin, path, was = _destination(connection, place)
         if was == refuse:
-            raise Refused(f"{origin} is {was}: `relay enable {origin}` makes it active")
+            raise Refused(f"{place} is {was}: `relay enable {place}` makes it active")
         if was == state:
             return False
-        connection.execute(_SET_STATE, (state, id_))
-        audit.note(connection, actor, act, database.now(), destination=origin, was=was)
+        values = {"origin": origin, "path": path, "state": state, "now": database.now()}
+        connection.execute(_SET_STATE, values)
+        if not path:
+            connection.execute(_WAKE_ENDPOINTS, values)
+        audit.note(connection, actor, act, values["now"], destination=place, was=was)
         return True
 
 
-def _destination(connection: Connection, origin: str) -> tuple[int, str]:
-    row = connection.execute(_DESTINATION, {"origin": origin}).fetchone()
+def _destination(connection: Connection, place: str) -> tuple[str, str, str]:
+    """Origin, path and state of a destination. Raises NotFound for one of which nothing is known."""
+    origin, path = apart(place)
+    row = connection.execute(_DESTINATION, {"origin": origin, "path": path}).fetchone()
     if row is None:
-        raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
-    return row["id"], row["state"]
+        raise NotFound(f"no destination {place}: none of the deliveries kept goes there")
+    return origin, path, row["state"]
+
+
+def apart(place: str) -> tuple[str, str]:
+    """The origin of a destination, and its path; '' where it is the whole origin."""
+    found = re.fullmatch(r"([^/]*//[^/]*)(/.*)?", place, re.DOTALL)
+    return (found[1], found[2] or "") if found else (place, "")
 
 
 def forget(database: Database, kept: Retention, actor: Actor, now: float, *, dry_run: bool = False) -> Pruned:

@@ -95,7 +95,7 @@ class QueueStats:
             totals = connection.execute(_SNAPSHOT, {"now": now}).fetchone()
             alone = connection.execute(_LEFT_ALONE).fetchall()
             full = connection.execute(_FULL, {"now": now, "slots": slots}).fetchall()
-            full_ones = [origin for (origin,) in full]
+            full_ones = [origin for (origin,) in full] + [origin for origin, path, _ in alone if not path]
             held_up = frozenset([origin for origin, _, _ in alone] + full_ones)
             queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), frozenset(full_ones), now)
             destination_states = dict(connection.execute(_DESTINATION_STATES).fetchall())

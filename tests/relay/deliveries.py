@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery
+from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import (
     Answer,
@@ -81,6 +82,12 @@ def rows(database: Database, sql: str, *values: object) -> list[Any]:
     """What a statement brings, on a connection of its own; one that only reads waits for nobody."""
     run = reading if sql.startswith("SELECT") else writing
     return run(database, lambda connection: [tuple(row) for row in connection.execute(sql, values).fetchall()])
+
+
+def stand(database: Database, state: str, origin: str = "https://receiver.example:443", path: str = "") -> None:
+    """Have a destination paused, disabled or active, as an operator does."""
+    values = {"origin": origin, "path": path, "state": state, "now": 0.0}
+    writing(database, lambda connection: connection.execute(statement("set_state", "relay.admin"), values))
 
 
 def states(database: Database) -> dict[str, str]:

@@ -294,3 +294,26 @@ SELECT 1
 -- retire_key --
 -- From a moment on this key signs no more.
 UPDATE outspoken_signing_keys SET retires_at = :at WHERE id = :id AND (retires_at IS NULL OR retires_at > :at)
+
+-- set_state --
+-- What an operator says of a destination. Whatever waits there is looked at once.
+INSERT INTO outspoken_destinations AS it (origin, path, state, held, turn_at)
+VALUES (:origin, :path, :state, CASE WHEN :state = 'active' THEN 0 ELSE 1 END, :now)
+ON CONFLICT (origin, path) DO UPDATE
+SET state = excluded.state, turn_at = excluded.turn_at,
+    held = CASE WHEN excluded.state <> 'active' OR it.silent = 1 OR it.open = 1 OR it.rate IS NOT NULL THEN 1 ELSE 0 END
+
+-- wake_endpoints --
+-- What waits for the endpoints of an origin is looked at once.
+UPDATE outspoken_destinations SET turn_at = :now WHERE origin = :origin AND path <> '' AND held = 1
+
+-- make_well --
+-- An endpoint, or an origin with all of its endpoints, is called at will, whatever stood in the way.
+UPDATE outspoken_destinations
+SET state = 'active', held = 0, silent = 0, failures = 0, open = 0, starts = '[]', rate = NULL, every = NULL, allowed_at = 0,
+    turn_at = :now
+WHERE origin = :origin AND (path = :path OR :path = '') AND (held = 1 OR failures > 0)
+
+-- forget_gone_urls --
+-- URLs that answered 410 are called again.
+DELETE FROM outspoken_gone_urls WHERE origin = :origin AND (path = :path OR :path = '')

@@ -38,6 +38,12 @@ async def claim(
     return (await relay.claim(want(room, free, most, **wanted))).deliveries
 
 
+async def sort_out(relay: DeliveryQueue) -> None:
+    """Claims that are too small to bring anything, until all stands in its lane."""
+    while (await relay.claim(want(0))).more:
+        pass
+
+
 def want(room: int = 100, free: Mapping[str, int] | None = None, most: int = 16, **wanted: Any) -> Wanted:
     """What a relay has room for that holds nothing, or that has so much `free`."""
     wanted = {"suspects": 2 * room, "few": most, "of_endpoint": most} | wanted

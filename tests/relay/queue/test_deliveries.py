@@ -21,8 +21,8 @@ from relay.policy.attempt import Attempted, BodyLimits, Dead, Delivery, Failure,
 from relay.queue.deliveries import Membership
 from relay.queue.stats import Queues, Since
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
-from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, one_claimed
+from tests.relay.deliveries import answer, attempted, many, new, put, rows, stand, states
+from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, one_claimed, sort_out, want
 
 HOG, OTHER = "http://hog.example:80", "http://b.example:80"
 
@@ -42,6 +42,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         traceparent="00-a-b-01",
         schedule="exponential",
         stream=Stream("s"),
+        owner="somebody",
     )
     put(database, sent, due_at=900.0)
     relay = relays()
@@ -112,7 +113,7 @@ async def test_of_a_destination_no_more_is_claimed_than_was_asked_for(database: 
     assert sorted(ids(await claim(relay, most=4))) == ["b1", "hog1", "hog2", "hog3", "hog4"]
     assert ids(await claim(relay, free={HOG: 2}, most=4)) == ["hog5", "hog6"]
     assert len(await claim(relay, free={OTHER: 0}, most=4)) == 4
-    assert len(await claim(relay, free={HOG: 100}, most=4)) == 20
+    assert len(await claim(relay, free={HOG: 100}, most=4, of_endpoint=100)) == 20
 
 
 @pytest.mark.parametrize("none", [0, -3])
@@ -173,7 +174,7 @@ async def test_an_expired_lease_is_taken_over_under_a_fresh_number(
     clock.now = START + 59.9
     assert await claim(heir) == ()
     clock.now = START + 60
-    claims = await heir.claim(9, {}, 9)
+    claims = await heir.claim(want(9))
     (second,) = claims.deliveries
     assert claims.lapsed == 1
     assert (first.number, second.number) == (1, 2)
@@ -326,22 +327,20 @@ async def test_a_link_teaches_nothing_about_size(database: Database, relays: Ope
         forged = replace(delivery, pointer=True, body_bytes=9_000_000)
         await end(relay, forged, answer(status), Retry(START))
         (delivery,) = await claim(relay)
-    assert await relay.body_limits(delivery.destination) == BodyLimits()
+    assert await relay.body_limits(*delivery.place) == BodyLimits()
 
 
-async def test_gone_disables_the_destination_until_an_operator_enables_it(database: Database, relays: Open) -> None:
-    put(database, *many(2), new("other", "http://other.example/"), due_at=START)
+async def test_gone_is_the_url_until_an_operator_enables_it(database: Database, relays: Open) -> None:
+    gone_url, neighbour = "https://receiver.example/hook?caller=1", "https://receiver.example/hook?caller=2"
+    put(database, new("gone", gone_url), new("held", gone_url), new("fine", neighbour), due_at=START)
     relay = relays()
-    gone, held, other = await claim(relay)
-    await end(relay, gone, answer(410), Dead(Reason.GONE))
-    await relay.release([held.lease, other.lease], sent=False)
-    assert rows(database, "SELECT origin, state FROM outspoken_destinations ORDER BY id") == [
-        ("https://receiver.example:443", "disabled"),
-        ("http://other.example:80", "active"),
-    ]
-    assert ids(await claim(relay)) == ["other"]
-    rows(database, "UPDATE outspoken_destinations SET state = 'active'")
-    assert ids(await claim(relay)) == ["d2"]
+    first, held, fine = await claim(relay)
+    await end(relay, first, answer(410), Dead(Reason.GONE))
+    await relay.release([held.lease, fine.lease], sent=False)
+    again = {delivery.id: delivery.gone for delivery in await claim(relay)}
+    assert again == {"held": True, "fine": False}
+    assert rows(database, "SELECT origin, path FROM outspoken_gone_urls") == [("https://receiver.example:443", "/hook")]
+    assert rows(database, "SELECT path, state, held FROM outspoken_destinations") == [("", "active", 0)]
 
 
 async def test_a_stale_settlement_changes_nothing_and_is_said(database: Database, relays: Open, clock: Clock) -> None:
@@ -375,14 +374,15 @@ async def test_a_batch_settles_the_fresh_beside_the_stale(database: Database, re
 async def test_a_destination_teaches_its_body_limit(database: Database, relays: Open) -> None:
     relay = relays()
     origin = "https://receiver.example:443"
-    assert await relay.body_limits(origin) == BodyLimits()
+    assert await relay.body_limits(origin, "/hook") == BodyLimits()
     sizes = [(100, 200), (5000, 413), (300, 200), (400, 413), (900, 413), (200, 200), (9000, 500)]
     for number, (size, status) in enumerate(sizes):
         put(database, new(f"d{number}", body=b"x" * size), due_at=START)
         (delivery,) = await claim(relay)
         verdict = None if status == 200 else Dead(Reason.EXHAUSTED)
         await relay.settle([attempted(delivery, answer(status), verdict)])
-    assert await relay.body_limits(origin) == BodyLimits(largest_accepted=300, smallest_refused=400)
+    assert await relay.body_limits(origin, "/hook") == BodyLimits(largest_accepted=300, smallest_refused=400)
+    assert await relay.body_limits(origin, "/another") == BodyLimits(largest_accepted=300)
 
 
 async def test_the_body_is_the_same_on_every_attempt(database: Database, relays: Open) -> None:
@@ -458,6 +458,7 @@ async def test_intake_during_a_count_is_counted_once(database: Database, relays:
 CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from relay.outbox import OUTBOX, database_at
+from relay.queue.claiming import Wanted
 from relay.queue.deliveries import Membership, DeliveryQueue
 
 async def main(database):
@@ -465,7 +466,7 @@ async def main(database):
     print("ready", flush=True)
     sys.stdin.readline()
     mine = []
-    while claims := (await outbox.claim(5, {}, 5)).deliveries:
+    while claims := (await outbox.claim(Wanted(5, 5, 5, few=5))).deliveries:
         mine += [delivery.id for delivery in claims]
     await outbox.close()
     print(json.dumps(mine))
@@ -512,10 +513,10 @@ RECEIVER = "https://receiver.example:443"
 @pytest.mark.parametrize("state", ["paused", "disabled"])
 async def test_an_operator_keeps_deliveries_back(database: Database, relays: Open, state: str) -> None:
     put(database, *many(2), new("other", "http://other.example/"), due_at=START)
-    rows(database, "UPDATE outspoken_destinations SET state = ? WHERE id = 1", state)
+    stand(database, state)
     relay = relays()
     assert ids(await claim(relay)) == ["other"]
-    rows(database, "UPDATE outspoken_destinations SET state = 'active'")
+    stand(database, "active")
     assert ids(await claim(relay)) == ["d1", "d2"]
 
 
@@ -526,14 +527,14 @@ async def test_whoever_holds_something_hears_that_it_must_stay(
 ) -> None:
     put(database, new("held"), new("fine", "http://other.example/"), due_at=START)
     relay = relays()
-    held = {delivery.destination: 1 for delivery in await claim(relay)}
-    rows(database, "UPDATE outspoken_destinations SET state = ? WHERE origin = ?", state, RECEIVER)
+    held = {delivery.place: 1 for delivery in await claim(relay)}
+    stand(database, state)
     if more:
         put(database, new("more", "http://other.example/"), due_at=START)
-    claims = await relay.claim(9, held, 9)
+    claims = await relay.claim(want(9, endpoints=held))
     assert ids(claims.deliveries) == (["more"] if more else [])
-    assert claims.blocked == {RECEIVER}
-    assert (await relay.claim(9, {}, 9)).blocked == frozenset()
+    assert claims.blocked == claims.stopped == {(RECEIVER, "/hook")}
+    assert (await relay.claim(want(9))).blocked == frozenset()
 
 
 # --- given up unsent
@@ -542,8 +543,9 @@ async def test_whoever_holds_something_hears_that_it_must_stay(
 async def test_what_waited_too_long_for_a_paused_destination_is_given_up(database: Database, relays: Open) -> None:
     put(database, new("old"), due_at=START - 100)
     put(database, new("young"), due_at=START - 50)
-    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
+    stand(database, "paused")
     relay = relays()
+    await sort_out(relay)
     assert await relay.expire(START - 100) == 0
     assert await relay.expire(START - 60) == 1
     assert rows(database, "SELECT id, state, reason, attempts, finished_at FROM outspoken_deliveries ORDER BY seq") == [
@@ -563,14 +565,15 @@ async def test_what_is_being_sent_is_not_given_up(database: Database, relays: Op
     put(database, new(), due_at=1.0)
     relay = relays()
     await claim(relay)
-    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
+    stand(database, "paused")
     assert await relay.expire(START) == 0
 
 
 async def test_a_backlog_is_given_up_in_slices(database: Database, relays: Open) -> None:
     put(database, *many(1200), due_at=1.0)
-    rows(database, "UPDATE outspoken_destinations SET state = 'disabled'")
+    stand(database, "disabled")
     relay = relays()
+    await sort_out(relay)
     assert [await relay.expire(START) for _ in range(4)] == [500, 500, 200, 0]
 
 

@@ -250,14 +250,14 @@ async def test_sockets_that_cannot_be_opened_open_the_breaker(database: Database
         stream = await take(relay)
         (first,) = await read(relay, stream)
         failed = attempt(first, Failure.CONNECT)
-        assert await relay.may_be_called(stream.origin)
+        assert await relay.may_be_called(stream.origin, stream.path)
         if number % 2:  # a failure counts whether or not there is a message to hold it against
             await relay.write([failed], [Finish(stream.id, KillReason.REFUSED)])
         else:
             failed_opening = replace(failed, delivery=replace(first, lease=replace(first.lease, seq=0)))
             await relay.write([], [Finish(stream.id, KillReason.REFUSED, failed_opening)])
-    assert not await relay.may_be_called("ws://receiver.example:80")
-    assert await relay.may_be_called("ws://nobody.example:80")
+    assert not await relay.may_be_called("ws://receiver.example:80", "/")
+    assert await relay.may_be_called("ws://nobody.example:80", "/")
 
 
 @pytest.mark.parametrize("standing", ["paused", "disabled"])
@@ -265,5 +265,5 @@ async def test_a_destination_that_is_left_alone_may_not_be_called(
     database: Database, holders: Relays, standing: str
 ) -> None:
     put(database, *messages("m1"))
-    rows(database, "UPDATE outspoken_destinations SET state = ?", standing)
-    assert not await holders().may_be_called("ws://receiver.example:80")
+    stand(database, standing, "ws://receiver.example:80")
+    assert not await holders().may_be_called("ws://receiver.example:80", "/")

@@ -23,8 +23,7 @@ def key(database: Database, text: str, origin: str | None = None, retires_at: fl
     """Put a key in, on a connection of one's own, as an operator does."""
     rows(
         database,
-        "INSERT INTO outspoken_signing_keys (destination_id, key, created_at, retires_at)"
-        " VALUES ((SELECT id FROM outspoken_destinations WHERE origin = ?), ?, 1.0, ?)",
+        "INSERT INTO outspoken_signing_keys (origin, key, created_at, retires_at) VALUES (?, ?, 1.0, ?)",
         origin,
         text,
         retires_at,

@@ -9,8 +9,8 @@ from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Dead, Delivery, Reason, Retry
 from relay.queue.deliveries import DeliveryQueue
-from tests.relay.deliveries import answer, new, put, rows, states
-from tests.relay.queue.claims import START, Clock, Open, claim, end, ids
+from tests.relay.deliveries import answer, new, put, rows, stand, states
+from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, sort_out
 
 GIVEN_UP = Dead(Reason.EXHAUSTED)
 
@@ -149,19 +149,22 @@ async def test_one_that_expires_is_a_dead_one(
     database: Database, relays: Open, on_dead: OnDead, states_after: list[str]
 ) -> None:
     waiting(database, *messages("s", 3, on_dead))
-    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
+    stand(database, "paused")
     relay = relays()
+    await sort_out(relay)
     assert await relay.expire(START + 1) == 1
     assert list(states(database).values()) == states_after
-    rows(database, "UPDATE outspoken_destinations SET state = 'active'")
+    stand(database, "active")
     assert ids(await claim(relay)) == (["s2"] if on_dead is OnDead.SKIP else [])
 
 
 async def test_a_stream_of_a_paused_destination_expires_one_by_one(database: Database, relays: Open) -> None:
     waiting(database, *messages("s", 3))
-    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
+    stand(database, "paused")
     relay = relays()
-    assert [await relay.expire(START + 1) for _ in range(4)] == [1, 1, 1, 0]
+    for expired in (1, 1, 1, 0):
+        await sort_out(relay)
+        assert await relay.expire(START + 1) == expired
 
 
 async def test_a_position_that_was_never_used_is_no_gap(database: Database, relays: Open) -> None:

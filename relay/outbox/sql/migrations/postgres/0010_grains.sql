@@ -49,7 +49,6 @@ CREATE INDEX gone_urls_place ON outspoken.gone_urls (origin, path);
 ALTER TABLE outspoken.deliveries
     DROP CONSTRAINT deliveries_routed,
     DROP CONSTRAINT deliveries_leased_are_routed,
-    ALTER COLUMN origin TYPE TEXT COLLATE "default",
     ADD COLUMN place TEXT COLLATE "C",
     ADD COLUMN path TEXT COLLATE "C",
     ADD COLUMN owner TEXT COLLATE "C" NOT NULL DEFAULT '',      -- whose it is: owners have their turns, whatever one adds
@@ -73,7 +72,7 @@ DO $$
 DECLARE
     one REGCLASS;
 BEGIN
-    FOR one IN SELECT DISTINCT view.ev_class FROM pg_depend AS it JOIN pg_rewrite AS view ON view.oid = it.objid
+    FOR one IN SELECT DISTINCT rule.ev_class FROM pg_depend AS it JOIN pg_rewrite AS rule ON rule.oid = it.objid
                WHERE it.refobjid = CAST('outspoken.destinations_before' AS REGCLASS)
                  AND it.classid = CAST('pg_rewrite' AS REGCLASS) LOOP
         EXECUTE format($view$
