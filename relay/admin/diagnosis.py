@@ -21,7 +21,6 @@ from relay.policy.outcome import remedy_for_413
 
 _EVIDENCE = statement("evidence", __package__)
 _RETRIED = statement("retried", __package__)
-_ID = "SELECT id FROM outspoken_destinations WHERE origin = ?"
 
 _LOOKED_AT = 20  # the last attempts say what is the matter now
 _EFFORT = 500
@@ -79,8 +78,6 @@ def diagnose(place: Destination, evidence: Sequence[Evidence]) -> str:
         "paused": "An operator paused it: nothing goes out until somebody resumes it.",
         "disabled": "It is disabled: nothing goes out until somebody enables it.",
     }.get(place.state)
-    if held and place.state == "disabled" and any(one.outcome == Outcome.HTTP_410 for one in evidence):
-        return "It answered 410 Gone and was disabled: ask whether the callback moved, then enable it."
     if held:
         return held
     if not evidence:
@@ -103,8 +100,8 @@ def _badness(place: Destination) -> tuple[bool, int, int]:
 
 
 def _trouble(connection: Connection, place: Destination, now: float) -> Trouble:
-    id_ = connection.execute(_ID, (place.origin,)).fetchone()[0]
-    rows = connection.execute(_EVIDENCE, {"destination_id": id_, "effort": _EFFORT, "limit": _LOOKED_AT}).fetchall()
+    values = {"origin": place.origin, "effort": _EFFORT, "limit": _LOOKED_AT}
+    rows = connection.execute(_EVIDENCE, values).fetchall()
     evidence = [one for one in map(_read, rows) if one.outcome != Outcome.SUCCESS]
     fresh = [one for one in evidence if one.started_at > now - _FRESH_SECONDS]
     newest = evidence[0] if evidence else None
@@ -152,6 +149,7 @@ def _may_hide_a_limit(one: Evidence, accepted: int) -> bool:
 
 
 _SENTENCES = {
+    Outcome.HTTP_410: "It answered 410 Gone, and that URL is called no more: ask whether it moved, then enable it.",
     Outcome.HTTP_3XX: "It answers with a redirect, which is never followed: callers should name the final URL.",
     Outcome.HTTP_429: "It asks us to slow down: its own rate limit is lower than what we send.",
     Outcome.BLOCKED: "The guard forbids its address: look where the name leads now before you open anything.",

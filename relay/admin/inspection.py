@@ -14,6 +14,7 @@ from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Outcome
+from relay.queue.holding import HELD
 
 _LIST = statement("list", __package__)
 _REACH = statement("reach", __package__)
@@ -212,7 +213,8 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) 
     with reading(database) as connection:
         row = dict(_one(connection, id_))
     waits_for = _waits_for(row, now)
-    del row["destination_state"], row["open_until"], row["transport"]
+    for name in ("destination_state", "breakers_open", "lane", "gone", "transport"):
+        del row[name]
     headers = json.loads(row["headers"])
     return Details(
         **row
@@ -341,9 +343,11 @@ def _waits_for(row: Mapping[str, Any], now: float) -> str | None:
         return f"its destination is {row['destination_state']}"
     if row["due_at"] is None:
         return "its WebSocket" if row["transport"] == "ws" else "the one before it in its stream"
-    if row["open_until"] is not None:
+    if row["breakers_open"]:
         return "its destination's breaker, which is open"
-    return "its time" if row["due_at"] > now else "a relay"
+    if row["due_at"] > now:
+        return "its time"
+    return "its destination, which is asked in turn what it takes" if row["lane"] == HELD else "a relay"
 
 
 def _attempt(row: Any) -> AttemptRecord:

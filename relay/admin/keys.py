@@ -22,11 +22,7 @@ from relay.policy.signing import PrivateKey, SigningKey, parse_key
 _KEYS = statement("keys", __package__)
 _RETIRE = statement("retire_key", __package__)
 _LOCK = statement("lock_keys", __package__)
-_ADD_DESTINATION = statement("add_destination", "relay.outbox")
-_INSERT = """
-INSERT INTO outspoken_signing_keys (destination_id, key, created_at)
-VALUES ((SELECT id FROM outspoken_destinations WHERE origin = :origin), :key, :now) RETURNING id
-"""
+_INSERT = "INSERT INTO outspoken_signing_keys (origin, key, created_at) VALUES (:origin, :key, :now) RETURNING id"
 
 OVERLAP = 86400.0
 
@@ -129,8 +125,6 @@ def _add(connection: Connection, key: str, origin: str | None, actor: Actor, now
     present = [_info(row) for row in connection.execute(_KEYS)]
     if any(o.fingerprint == _fingerprint(key) and o.destination == origin and o.signs(now) for o in present):
         raise Refused("key: it signs there already")
-    if origin:  # a key may be there before the first delivery
-        connection.execute(_ADD_DESTINATION, {"origin": origin})
     id_ = connection.execute(_INSERT, {"origin": origin, "key": key, "now": now}).fetchone()[0]
     audit.note(connection, actor, act, now, key=id_, fingerprint=_fingerprint(key), destination=origin)
     info = next(_info(row) for row in connection.execute(_KEYS) if row["id"] == id_)

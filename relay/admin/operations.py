@@ -137,7 +137,7 @@ def cancel(database: Database, selection: Selection, plan: Plan, actor: Actor) -
 
 
 def pause(database: Database, place: str, actor: Actor) -> bool:
-    """Call a destination, an origin or one path of it, no more until it is resumed; False when it was paused already."""
+    """Call a destination, an origin or a path of it, no more until it is resumed; False when it was paused already."""
     return _set_state(database, place, "paused", actor, "destination.pause", refuse="disabled")
 
 
@@ -156,12 +156,13 @@ def enable(database: Database, place: str, actor: Actor) -> bool:
     410; of an origin, all of its endpoints too. False when nothing did."""
     with acting(database) as connection:
         origin, path, state = _destination(connection, place)
-        values = {"origin": origin, "path": path, "now": database.now()}
+        now = database.now()
+        values = {"origin": origin, "path": path, "now": now}
         closed = connection.execute(_MAKE_WELL, values).rowcount
         forgotten = connection.execute(_FORGET_GONE_URLS, values).rowcount
         if changed := bool(closed or forgotten):
             said = {"destination": place, "was": state, "breaker_closed": closed > (state != "active")}
-            audit.note(connection, actor, "destination.enable", values["now"], **said, gone_urls=forgotten)
+            audit.note(connection, actor, "destination.enable", now, **said, gone_urls=forgotten)
         return changed
 
 
@@ -251,11 +252,12 @@ def _set_state(database: Database, place: str, state: str, actor: Actor, act: st
             raise Refused(f"{place} is {was}: `relay enable {place}` makes it active")
         if was == state:
             return False
-        values = {"origin": origin, "path": path, "state": state, "now": database.now()}
+        now = database.now()
+        values = {"origin": origin, "path": path, "state": state, "now": now}
         connection.execute(_SET_STATE, values)
         if not path:
             connection.execute(_WAKE_ENDPOINTS, values)
-        audit.note(connection, actor, act, values["now"], destination=place, was=was)
+        audit.note(connection, actor, act, now, destination=place, was=was)
         return True
 
 

@@ -10,13 +10,19 @@ from typing import Any
 
 from relay.admin.access import reading
 from relay.outbox.queries import statement
-from relay.outbox.store import Database
+from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Outcome
+from relay.policy.breaker import Health
+from relay.queue.holding import health_of
 
 _STATUS = statement("status", __package__)
 _DELIVERED_SINCE = statement("delivered_since", __package__)
 _DESTINATIONS = statement("destinations", __package__)
+_UNDER_WAY = statement("under_way", __package__)
+_QUEUES = statement("queues", "relay.queue")
 _ATTEMPTS_SINCE = statement("attempts_since", __package__)
+
+_HEALTH = ("silent", "failures", "open", "starts", "rate", "every", "slowed_at", "allowed_at")
 
 RELAY_SILENT_SECONDS = 60.0
 _LATE_SECONDS = 60.0
@@ -24,8 +30,23 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path of an origin, while it is in trouble, knows a limit of sizes, or was spoken of by an operator. `state`
+    is what operators said, `open` while its breaker is, or `slowed` while it keeps a pace. `allowed_at`: no attempt
+    goes there before."""
+
+    path: str
+    state: str
+    failures: int
+    allowed_at: float | None
+    largest_accepted: int | None
+    smallest_refused: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
-    """One destination. `state` is what operators said, or `open` while the breaker is; ages are seconds."""
+    """One origin. `state` is what operators said, or `open` while the breaker of the origin, or of an endpoint of it,
+    is: then no attempt goes there before `open_until`. Ages are seconds."""
 
     origin: str
     state: str
@@ -37,6 +58,7 @@ class Destination:
     oldest_due_age: float
     largest_accepted: int | None
     smallest_refused: int | None
+    endpoints: tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +111,7 @@ def overview(database: Database, now: float, *, history: bool = True) -> Overvie
     with reading(database) as connection:
         row = dict(connection.execute(_STATUS, values).fetchone())
         count = connection.execute(_DELIVERED_SINCE, {"since": midnight}).fetchone()[0] if history else None
-        places = _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
+        places = _destinations(connection, now)
     oldest, seen_at = row.pop("oldest_due_at"), row.pop("relay_seen_at")
     return Overview(
         taken_at=now,
@@ -104,7 +126,7 @@ def overview(database: Database, now: float, *, history: bool = True) -> Overvie
 def destinations(database: Database, now: float) -> tuple[Destination, ...]:
     """All destinations, those with most that is due first."""
     with reading(database) as connection:
-        return _destinations(connection.execute(_DESTINATIONS, {"now": now}).fetchall(), now)
+        return _destinations(connection, now)
 
 
 def stats(database: Database, since: float, by: Sequence[Group]) -> tuple[Tally, ...]:
@@ -118,22 +140,59 @@ def stats(database: Database, since: float, by: Sequence[Group]) -> tuple[Tally,
     return tuple(sorted(tallies, key=lambda tally: -tally.attempts))
 
 
-def _destinations(rows: Sequence[Any], now: float) -> tuple[Destination, ...]:
-    return tuple(
-        Destination(
-            origin=row["origin"],
-            state="open" if row["state"] == "active" and row["open_until"] is not None else row["state"],
-            failures=row["failures"],
-            open_until=row["open_until"],
-            waiting=row["waiting"],
-            ready=row["ready"],
-            in_flight=row["in_flight"],
-            oldest_due_age=max(0.0, now - row["oldest_due_at"]) if row["oldest_due_at"] is not None else 0.0,
-            largest_accepted=row["largest_accepted"],
-            smallest_refused=row["smallest_refused"],
-        )
-        for row in rows
+def _destinations(connection: Connection, now: float) -> tuple[Destination, ...]:
+    """Every origin of which something is known, or for which something waits."""
+    known: dict[str, list[Any]] = defaultdict(list)
+    for row in connection.execute(_DESTINATIONS):
+        known[row["origin"]].append(row)
+    queues: dict[str, list[Any]] = defaultdict(list)
+    for row in connection.execute(_QUEUES, {"now": now}):
+        queues[row["origin"]].append(row)
+    under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY)}
+    origins = dict.fromkeys([*known, *queues, *under_way])
+    places = [_destination(one, known[one], queues[one], under_way.get(one, 0), now) for one in origins]
+    return tuple(sorted(places, key=lambda place: -place.ready))
+
+
+def _destination(origin: str, known: Sequence[Any], queues: Sequence[Any], in_flight: int, now: float) -> Destination:
+    rows = {row["path"]: row for row in known}
+    whole = rows.pop("", None)
+    healths = [_health(row) for row in known]
+    stops = [health.asks_at(now) for health in healths if health.open]
+    state = whole["state"] if whole else "active"
+    oldest = min((row["oldest_due_at"] for row in queues if row["oldest_due_at"] is not None), default=None)
+    accepted = [row["largest_accepted"] for row in known if row["largest_accepted"] is not None]
+    refused = [row["smallest_refused"] for row in known if row["smallest_refused"] is not None]
+    return Destination(
+        origin=origin,
+        state="open" if state == "active" and stops else state,
+        failures=max((health.failures for health in healths), default=0),
+        open_until=min(stops, default=None),
+        waiting=sum(row["waiting"] for row in queues),
+        ready=sum(row["ready"] for row in queues),
+        in_flight=in_flight,
+        oldest_due_age=0.0 if oldest is None else max(0.0, now - oldest),
+        largest_accepted=max(accepted, default=None),
+        smallest_refused=min(refused, default=None),
+        endpoints=tuple(_endpoint(row, now) for row in rows.values()),
     )
+
+
+def _endpoint(row: Any, now: float) -> Endpoint:
+    health = _health(row)
+    shown = "open" if health.open else "slowed" if health.rate is not None else "active"
+    return Endpoint(
+        path=row["path"],
+        state=shown if row["state"] == "active" else row["state"],
+        failures=health.failures,
+        allowed_at=health.asks_at(now) if health.held else None,
+        largest_accepted=row["largest_accepted"],
+        smallest_refused=row["smallest_refused"],
+    )
+
+
+def _health(row: Any) -> Health:
+    return health_of([row[name] for name in _HEALTH])
 
 
 def _trouble(counts: Mapping[str, int], places: Sequence[Destination], silent: float | None) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.admin import keys
-from relay.admin.access import Refused, is_missing, origin_of, reading
+from relay.admin.access import Refused, is_missing, origin_of, place_of, reading
 from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
@@ -25,6 +25,7 @@ from relay.policy.attempt import (
     Delivery,
     Lease,
     Outcome,
+    Postponed,
     Retry,
     Timing,
 )
@@ -33,7 +34,7 @@ from relay.policy.signing import SigningKey
 SMALLEST = 256
 LARGEST = 64 * 2**20
 
-_DESTINATION_HEALTH = statement("destination_health", "relay.queue")
+_BODY_LIMITS = statement("body_limits", "relay.queue")
 _NOTE = "A test of this callback URL by those who operate the relay. It carries no result."
 
 
@@ -79,7 +80,7 @@ class Probe:
     async def keys(self, _: str) -> tuple[SigningKey, ...]:
         return self.signing
 
-    async def body_limits(self, _: str) -> BodyLimits:
+    async def body_limits(self, _: str, __: str) -> BodyLimits:
         return self.limits
 
 
@@ -88,8 +89,8 @@ class Probed:
     """What came of it. `address` is the one that was dialled; `timing` has the total and the steps that happened.
 
     `verdict` is a delivery's: `delivered`; `retried` after `retry_in` seconds (as a link instead of the body if
-    `pointer`); or `dead`, for a `reason`. `why` is a sentence without secrets, `redirect` the destination to which the
-    receiver pointed, if it named one.
+    `pointer`); `postponed` for as long as the receiver asks; or `dead`, for a `reason`. `why` is a sentence without
+    secrets, `redirect` the destination to which the receiver pointed, if it named one.
     """
 
     id: str
@@ -119,10 +120,9 @@ def prepared(database: Database, url: str, method: Method, size: int) -> Probe:
     """A probe with the keys that sign for its destination now; unsigned without an outbox. Raises StoreUnavailable."""
     if is_missing(database):
         return Probe(url, method, size)
-    origin = origin_of(url)
+    origin, path = place_of(url)
     with reading(database) as connection:
-        row = connection.execute(_DESTINATION_HEALTH, {"origin": origin}).fetchone()
-    limits = BodyLimits(row["largest_accepted"], row["smallest_refused"]) if row else NO_LIMITS_KNOWN
+        limits = BodyLimits(*connection.execute(_BODY_LIMITS, {"origin": origin, "path": path}).fetchone())
     return Probe(url, method, size, keys.active(database, origin, database.now()), limits)
 
 
@@ -154,6 +154,8 @@ def _ending(attempt: Attempted) -> tuple[str, str | None, float | None]:
     match attempt.verdict:
         case Delivered():
             return "delivered", None, None
+        case Postponed():
+            return "postponed", None, None
         case Retry(due_at):
             return "retried", None, round(due_at - attempt.finished_at, 3)
         case Dead(reason):

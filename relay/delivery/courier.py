@@ -50,8 +50,8 @@ class PayloadSource(Protocol):
     async def keys(self, origin: str) -> tuple[SigningKey, ...]:
         """What signs for a destination now."""
 
-    async def body_limits(self, origin: str) -> BodyLimits:
-        """What is known of a destination's limit."""
+    async def body_limits(self, origin: str, path: str) -> BodyLimits:
+        """What is known of an endpoint's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Courier:
     async def deliver(self, delivery: Delivery) -> Attempted:
         """Seal, send, judge."""
         started_at = self.clock()
+        if delivery.gone:
+            return await self.judged(delivery, _gone(delivery), started_at, ())
         target = self.read(delivery.url)
         if isinstance(target, Refusal):
             return await self.judged(delivery, blocked(target), started_at, ())
@@ -100,15 +102,15 @@ class Courier:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
         verdict = judge(delivery, answer, self.policy, now=now, dice=self.dice())
-        limits = await self._limits(delivery.destination) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
+        limits = await self._limits(delivery.place) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
             delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)
         )
 
-    async def _limits(self, origin: str) -> BodyLimits:
+    async def _limits(self, place: tuple[str, str]) -> BodyLimits:
         try:
-            return await self.source.body_limits(origin)
+            return await self.source.body_limits(*place)
         except StoreUnavailable:  # what was sent was sent, whatever can be said about its size
             return NO_LIMITS_KNOWN
 
@@ -116,3 +118,9 @@ class Courier:
 def blocked(refusal: Refusal) -> Answer:
     """The guard's no as an answer, so that there is one path and not two."""
     return Answer(Timing(0.0), failure=Failure.BLOCKED, detail=f"{refusal.rule}: {refusal.message}")
+
+
+def _gone(delivery: Delivery) -> Answer:
+    """What a URL that answered 410 would say once more."""
+    said = f"it did before, and is called no more: `relay enable {delivery.destination}` has it called again"
+    return Answer(Timing(0.0), status=410, detail=said, sent=False)

@@ -1,24 +1,35 @@
-"""Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot."""
+"""Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot.
+
+A slot that is taken by a receiver which does not answer is taken for long. So those share what they can take: origins
+whose latest attempt was not answered, or that never were tried, a quarter of all slots and a few each; and within an
+origin, its endpoints whose latest attempt was not answered a quarter of its slots.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import structlog
+from msgspec.structs import replace
 
 from relay.delivery.settler import Settler
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
+from relay.policy.breaker import OURS, SILENT
+from relay.queue.claiming import Place, Wanted
 from relay.queue.deliveries import Claims
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
 # Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one.
 _MOST_AHEAD = 512
+_FEW = 4  # slots of an origin that may not answer
+_REMEMBERED = 10_000
 
 log = structlog.get_logger()
 
@@ -26,8 +37,8 @@ log = structlog.get_logger()
 class ClaimSource(Protocol):
     """Where due deliveries come from."""
 
-    async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
-        """Lease at most `room` deliveries. Raises StoreUnavailable."""
+    async def claim(self, wanted: Wanted) -> Claims:
+        """Lease what there is room for. Raises StoreUnavailable."""
 
     async def renew(self, leases: Iterable[Lease]) -> None:
         """Push the expiry of what is held out."""
@@ -38,29 +49,103 @@ class ClaimSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Attempts in flight: in all, and to one destination."""
+    """Attempts in flight: in all, and to one origin."""
 
     in_all: int = 256
     per_destination: int = 16
 
 
-class _DestinationQueue:
-    """Deliveries to one destination: claimed and waiting, how many are under way, how many it took since last asked."""
+class _Endpoint:
+    """Deliveries to one endpoint: claimed and waiting, how many are under way, how many it took since last asked.
 
-    __slots__ = ("ahead", "busy", "finished", "low", "origin", "waits")
+    `answered` says whether its latest attempt was; None before the first. `suspect` came with the claim.
+    """
 
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
+    __slots__ = ("ahead", "answered", "busy", "finished", "path", "suspect")
+
+    def __init__(self, path: str, *, answered: bool | None) -> None:
+        self.path = path
         self.ahead: deque[Delivery] = deque()
         self.busy = 0
         self.finished = 0
-        self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
-        self.waits = False  # for a slot, in the queue of those whose turn comes
+        self.answered = answered
+        self.suspect = False
 
     @property
     def held(self) -> int:
         """Claimed, and not at an end."""
         return len(self.ahead) + self.busy
+
+
+class _DestinationQueue:
+    """An origin with those of its endpoints for which something is held."""
+
+    __slots__ = ("ahead", "answered_at", "busy", "endpoints", "finished", "low", "origin", "suspect", "turns", "waits")
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.endpoints: dict[str, _Endpoint] = {}
+        self.turns: deque[_Endpoint] = deque()  # with something ahead, the next one first
+        self.ahead = 0
+        self.busy = 0
+        self.finished = 0
+        self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
+        self.waits = False  # for a slot, in the queue of those whose turn comes
+        self.suspect = False
+        self.answered_at = 0.0  # on the monotonic clock
+
+    @property
+    def held(self) -> int:
+        """Claimed, and not at an end."""
+        return self.ahead + self.busy
+
+    def append(self, delivery: Delivery, *, answered: bool | None) -> None:
+        """One more that was claimed."""
+        endpoint = self.endpoints.get(delivery.path)
+        if endpoint is None:
+            endpoint = self.endpoints[delivery.path] = _Endpoint(delivery.path, answered=answered)
+        if not endpoint.ahead:
+            self.turns.append(endpoint)
+        endpoint.ahead.append(delivery)
+        self.ahead += 1
+
+    def next_endpoint(self, cap: int) -> _Endpoint | None:
+        """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
+        if not self.ahead or self.busy >= (min(cap, _FEW) if self.suspect else cap):
+            return None
+        quarter = max(1, cap // 4)
+        for _ in range(len(self.turns)):
+            endpoint = self.turns[0]
+            if endpoint.answered:
+                return endpoint
+            silent = endpoint.busy if endpoint.answered is None else self._silent()
+            if silent < quarter:
+                return endpoint
+            self.turns.rotate(-1)
+        return None
+
+    def _silent(self) -> int:
+        return sum(endpoint.busy for endpoint in self.endpoints.values() if endpoint.answered is False)
+
+    def take(self, endpoint: _Endpoint) -> Delivery:
+        """The next of the endpoint that is the first in line."""
+        self.turns.popleft()
+        delivery = endpoint.ahead.popleft()
+        if endpoint.ahead:
+            self.turns.append(endpoint)
+        self.ahead -= 1
+        self.busy += 1
+        endpoint.busy += 1
+        return delivery
+
+    def give_up(self, which: Callable[[Delivery], bool]) -> list[Lease]:
+        """Take out what was not started, where it is wanted back."""
+        given = [one.lease for endpoint in self.turns for one in endpoint.ahead if which(one)]
+        for endpoint in self.turns:
+            endpoint.ahead = deque(one for one in endpoint.ahead if not which(one))
+        self.turns = deque(endpoint for endpoint in self.turns if endpoint.ahead)
+        self.ahead -= len(given)
+        return given
 
 
 class Dispatcher:
@@ -86,6 +171,9 @@ class Dispatcher:
         self._wake = wake
         self._queues: dict[str, _DestinationQueue] = {}
         self._turns: deque[_DestinationQueue] = deque()  # with something to start and a slot of their own free
+        self._parked: list[_DestinationQueue] = []  # the same, but suspect, and all slots of the suspects are taken
+        self._suspects = 0  # slots that these take
+        self._unanswered: dict[Place, None] = {}
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
         self._lapsed = 0
@@ -94,6 +182,10 @@ class Dispatcher:
     @property
     def _cap(self) -> int:
         return self._share()
+
+    @property
+    def _suspects_cap(self) -> int:
+        return max(1, self._slots.in_all // 4)
 
     @property
     def in_flight(self) -> int:
@@ -111,15 +203,17 @@ class Dispatcher:
         room, cap = self._room(), self._cap
         if room <= 0 or not cap:
             return 0
-        claims = await self._source.claim(room, self._free(), cap)
+        claims = await self._source.claim(self._wanted(room, cap))
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
-            self._append(delivery)
+            self._append(delivery, claims)
         for queue in self._queues.values():
-            queue.low = len(queue.ahead) // 2
+            queue.low = queue.ahead // 2
             self._take_turn(queue)  # the cap may have grown
-        await self._leave_alone(claims.blocked)
+        await self._leave_alone(claims)
         self._start_all()
+        if claims.more:
+            self._wake.set()
         return len(claims.deliveries)
 
     async def _give_back_unread(self) -> None:
@@ -128,15 +222,17 @@ class Dispatcher:
         await self._source.release(unread, sent=False)
         del self._unread[: len(unread)]
 
-    def _append(self, delivery: Delivery) -> None:
+    def _append(self, delivery: Delivery, claims: Claims) -> None:
         queue = self._queues.get(delivery.destination)
         if queue is None:
             queue = self._queues[delivery.destination] = _DestinationQueue(delivery.destination)
-        queue.ahead.append(delivery)
+        queue.append(delivery, answered=False if delivery.place in self._unanswered else None)
+        queue.suspect |= (delivery.destination, "") in claims.suspects
+        queue.endpoints[delivery.path].suspect = delivery.place in claims.suspects
         self._take_turn(queue)
 
     def _take_turn(self, queue: _DestinationQueue) -> None:
-        if queue.ahead and queue.busy < self._cap and not queue.waits:
+        if not queue.waits and queue.next_endpoint(self._cap):
             queue.waits = True
             self._turns.append(queue)
 
@@ -144,15 +240,28 @@ class Dispatcher:
         held = sum(queue.held for queue in self._queues.values()) + len(self._settler.waiting)
         return max(self._slots.in_all, _MOST_AHEAD) * 2 - held
 
-    def _free(self) -> dict[str, int]:
-        """How many more to claim of each destination that some are held of: what it got through since the last claim,
-        twice, so that a fast one ramps up and one that hangs holds a handful."""
+    def _wanted(self, room: int, cap: int) -> Wanted:
+        """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
+        one ramps up, and one that hangs holds a handful."""
         self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
-        free = {}
+        quarter = max(1, cap // 4)
+        origins: dict[str, int] = {}
+        endpoints: dict[Place, int] = {}
+        suspects = self._suspects_cap
         for origin, queue in self._queues.items():
-            free[origin] = min(self._cap + 2 * queue.finished, _MOST_AHEAD) - queue.held
+            most = min(cap, _FEW) if queue.suspect else min(cap + 2 * queue.finished, _MOST_AHEAD)
+            origins[origin] = most - queue.held
+            suspects -= queue.held if queue.suspect else 0
             queue.finished = 0
-        return free
+            for path, endpoint in list(queue.endpoints.items()):
+                if not endpoint.held:
+                    del queue.endpoints[path]
+                    continue
+                most = cap if endpoint.answered else quarter
+                endpoints[origin, path] = min(most + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
+                suspects -= endpoint.held if endpoint.suspect and not queue.suspect else 0
+                endpoint.finished = 0
+        return Wanted(room, cap, quarter, max(0, suspects), min(cap, _FEW), origins, endpoints)
 
     def _start_all(self) -> None:
         while len(self._running) < self._slots.in_all and (queue := self._next_queue()):
@@ -165,14 +274,17 @@ class Dispatcher:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
         while self._turns:
             queue = self._turns.popleft()
+            if queue.suspect and self._suspects >= self._suspects_cap:
+                self._parked.append(queue)
+                continue
             queue.waits = False
-            if queue.ahead and queue.busy < self._cap:  # the cap may have shrunk since
+            if queue.next_endpoint(self._cap):  # the cap may have shrunk since
                 return queue
         return None
 
     def _take(self, queue: _DestinationQueue) -> Delivery:
-        delivery = queue.ahead.popleft()
-        queue.busy += 1
+        endpoint = cast("_Endpoint", queue.next_endpoint(self._cap))
+        delivery = queue.take(endpoint)
         self._take_turn(queue)
         return delivery
 
@@ -181,17 +293,20 @@ class Dispatcher:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         following: _DestinationQueue | None = queue
         while following is not None:
-            queue = following
+            queue, endpoint = following, following.endpoints[delivery.path]
             self._running[task] = delivery
+            suspect, began = queue.suspect, time.monotonic()
+            self._suspects += suspect
             try:
-                self._enter(queue, await self._deliver(delivery))
+                self._enter(queue, endpoint, await self._deliver(delivery), began)
             except StoreUnavailable:
                 self._unread.append(delivery.lease)
             except Exception as error:
                 # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
                 log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
             finally:
-                self._leave(queue)
+                self._suspects -= suspect
+                self._leave(queue, endpoint)
             if following := self._next_queue():
                 delivery = self._take(following)
         self._stopped(task)
@@ -199,31 +314,51 @@ class Dispatcher:
     def _stopped(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
 
-    def _enter(self, queue: _DestinationQueue, attempt: Attempted) -> None:
+    def _enter(self, queue: _DestinationQueue, endpoint: _Endpoint, attempt: Attempted, began: float) -> None:
+        silent = attempt.outcome in SILENT
+        if silent and queue.answered_at > began:
+            attempt = replace(attempt, alone=False)
         self._settler.add(attempt)
+        if attempt.outcome in OURS or not attempt.answer.sent:
+            return
+        endpoint.answered = not silent
+        if silent:
+            self._unanswered[attempt.delivery.place] = None
+            queue.suspect |= attempt.alone
+        else:
+            queue.answered_at = time.monotonic()
+            queue.suspect = endpoint.suspect = False
+            self._unanswered.pop(attempt.delivery.place, None)
+        if len(self._unanswered) > _REMEMBERED:
+            del self._unanswered[next(iter(self._unanswered))]
         if attempt.outcome is Outcome.SUCCESS:  # to fail fast is no reason to be given more
             queue.finished += 1
+            endpoint.finished += 1
 
-    def _leave(self, queue: _DestinationQueue) -> None:
+    def _leave(self, queue: _DestinationQueue, endpoint: _Endpoint) -> None:
         queue.busy -= 1
+        endpoint.busy -= 1
         self._take_turn(queue)
-        if len(queue.ahead) <= max(queue.busy, queue.low):
+        if self._parked and self._suspects < self._suspects_cap:
+            self._turns.extend(self._parked)
+            self._parked.clear()
+        if queue.ahead <= max(queue.busy, queue.low):
             self._wake.set()
 
-    async def _leave_alone(self, blocked: Iterable[str]) -> None:
-        """Paused, disabled, or its breaker has opened: what was not started goes back."""
-        await self._give_back(self._queues[origin] for origin in blocked if origin in self._queues)
+    async def _leave_alone(self, claims: Claims) -> None:
+        """Paused, disabled, or in trouble: what was not started goes back, but for what was claimed because of that."""
 
-    async def _give_back(self, queues: Iterable[_DestinationQueue]) -> None:
-        unsent: list[Lease] = []
-        for queue in queues:
-            unsent += [delivery.lease for delivery in queue.ahead]
-            queue.ahead.clear()
-        await self._release(unsent, sent=False)
+        def is_unwanted(one: Delivery) -> bool:
+            return one.place in claims.stopped or (one.place in claims.blocked and not one.allowed)
+
+        touched = {origin for origin, _ in claims.blocked}
+        unsent = [self._queues[origin].give_up(is_unwanted) for origin in touched if origin in self._queues]
+        await self._release([lease for leases in unsent for lease in leases], sent=False)
 
     async def renew(self) -> None:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
-        held = [delivery.lease for queue in self._queues.values() for delivery in queue.ahead]
+        queues = self._queues.values()
+        held = [one.lease for queue in queues for endpoint in queue.turns for one in endpoint.ahead]
         held += [delivery.lease for delivery in self._running.values()]
         held += [attempt.delivery.lease for attempt in self._settler.waiting] + self._unread
         if held:
@@ -231,7 +366,8 @@ class Dispatcher:
 
     async def drain(self, seconds: float) -> None:
         """Give back what was not started, let attempts finish for that long, stop the rest and release it."""
-        await self._give_back(self._queues.values())
+        unsent = [queue.give_up(lambda _: True) for queue in self._queues.values()]
+        await self._release([lease for leases in unsent for lease in leases], sent=False)
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         left = dict(self._running)

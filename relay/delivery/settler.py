@@ -30,8 +30,8 @@ class AttemptStore(Protocol):
 class Settler:
     """Collects the ends of attempts and writes them in batches; `tell` hears of each batch once it is durable.
 
-    `wake` is set when a batch has moved a stream on: its next delivery can be claimed only now. A write that fails is
-    kept and tried again until it succeeds.
+    `wake` is set when a batch has moved a stream on, or says what a destination in trouble allows: its next delivery
+    can be claimed only now. A write that fails is kept and tried again until it succeeds.
     """
 
     def __init__(self, store: AttemptStore, tell: Observer, wake: asyncio.Event) -> None:
@@ -81,7 +81,7 @@ class Settler:
         self.failing = False
         # Only now: until they are durable, whoever drains or renews has to see them.
         del self._waiting[: len(batch)]
-        if any(attempt.delivery.stream_id is not None for attempt in durable):
+        if any(attempt.delivery.stream_id is not None or attempt.delivery.allowed for attempt in durable):
             self._wake.set()
         self._tell_all(durable)
 

@@ -179,7 +179,7 @@ class Retry(Struct, frozen=True, gc=False):
 
 
 class Postponed(Struct, frozen=True, gc=False):
-    """The receiver asked to be left alone for a while: that uses up no attempt. When it goes again, its endpoint says."""
+    """The receiver asked to be left alone for a while: that uses up no attempt. Its endpoint says when to go."""
 
 
 class Dead(Struct, frozen=True, gc=False):

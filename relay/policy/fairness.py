@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def in_turn(queues: Iterable[Iterable[T]]) -> Iterator[T]:
-    """One of each queue, then the next of each, and so on: of queues that are themselves `in_turn`, one of each turn."""
+    """One of each queue, then the next of each, and so on; queues may be `in_turn` themselves."""
     turns = deque(map(iter, queues))
     while turns:
         queue = turns.popleft()
@@ -23,7 +23,8 @@ def in_turn(queues: Iterable[Iterable[T]]) -> Iterator[T]:
 def different_first(items: Sequence[T], keys: Sequence[object]) -> list[T]:
     """The same items, the first of each key before any second one."""
     seen: set[object] = set()
-    first, others = [], []
+    first: list[T] = []
+    others: list[T] = []
     for item, key in zip(items, keys, strict=True):
         (others if key in seen else first).append(item)
         seen.add(key)

@@ -62,19 +62,22 @@ def judge(delivery: Delivery, answer: Answer, policy: RetryPolicy, *, now: float
     match classify(answer):
         case Outcome.SUCCESS:
             return DELIVERED
-        case Outcome.BLOCKED:
-            return Dead(Reason.FORBIDDEN)
-        case Outcome.HTTP_410:
-            return Dead(Reason.GONE)
-        case Outcome.HTTP_429:
-            return POSTPONED
-        case Outcome.HTTP_5XX if pause_of(answer, now) is not None:
+        case outcome if reason := _why_dead(outcome, policy):
+            return Dead(reason)
+        case outcome if outcome is Outcome.HTTP_429 or pause_of(answer, now) is not None:
             return POSTPONED
         case Outcome.HTTP_413 if policy.on_too_large is OnTooLarge.DEAD:
             return Dead(Reason.TOO_LARGE)
         case outcome:
             pointer = delivery.pointer or (outcome is Outcome.HTTP_413 and policy.on_too_large is OnTooLarge.POINTER)
             return _again(delivery, policy, pointer=pointer, now=now, dice=dice)
+
+
+def _why_dead(outcome: Outcome, policy: RetryPolicy) -> Reason | None:
+    """For what a delivery is given up at once, if it is."""
+    if outcome is Outcome.HTTP_413 and policy.on_too_large is OnTooLarge.DEAD:
+        return Reason.TOO_LARGE
+    return {Outcome.BLOCKED: Reason.FORBIDDEN, Outcome.HTTP_410: Reason.GONE}.get(outcome)
 
 
 def pause_of(answer: Answer, now: float) -> float | None:

@@ -1,5 +1,5 @@
-"""Which deliveries go next, inside one write transaction: by turns of owner, origin and endpoint, at a cost that does not
-grow with how many there are of any of these.
+"""Which deliveries go next, inside one write transaction: by turns of owner, origin and endpoint, at a cost that does
+not grow with how many there are of any of these.
 
 What is pending stands in one of three lanes. *Scheduled* it is not due; *ready* it goes when its turn comes; *held* it
 waits for its destination to be asked what it allows (`relay.queue.holding`). Whoever walks past something in the wrong
@@ -38,7 +38,8 @@ _GONE = statement("gone", __package__)
 
 _SMALL = 8 * 1024
 _SLICE = 500  # deliveries that change their lane with one claim
-_AT_ONCE = 50  # of one group, so that many have their turn
+_MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
+_GROUPS = 250  # that are set aside with one claim
 _REMEMBERED = 10_000
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
@@ -72,7 +73,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ToDo:
-    """What a claim would find: something ready, something that has become due, a held destination whose turn has come."""
+    """What a claim would find: something ready, something that has become due, a held destination whose turn it is."""
 
     ready: bool = True
     due: bool = True
@@ -104,9 +105,11 @@ class Claimer:
         taken = Taken()
         if todo.due:
             taken.more |= self._promote(connection, now)
+        freed = False
         if todo.held or todo.due:
-            taken.more |= self._holder.ask(connection, wanted, taken.seqs, taken.suspects, now)
-        if todo.ready or todo.due:
+            freed = self._holder.ask(connection, wanted, taken.seqs, taken.suspects, now)
+            taken.more |= freed
+        if todo.ready or todo.due or freed:
             self._choose(connection, wanted, taken, now)
         if taken.seqs:
             values = {"token": token, "until": now + self._lease, "seqs": json.dumps(taken.seqs)}
@@ -143,10 +146,12 @@ class Claimer:
         taken.suspects |= {(origin, "") for _, origin, _ in picked & untried.keys()}
         reached_all = room > len(tried)
         self._remember(groups, picked, reached_all=reached_all)
-        taken.more |= self._set_aside(connection, held, now, never_tried=False)
-        if reached_all:
-            crowd = {group: (group[1], "") for group in untried if group not in picked and group[1] not in wanted.origins}
-            taken.more |= self._set_aside(connection, crowd, now, never_tried=True)
+        taken.more |= _set_aside(connection, held, now, never_tried=False)
+        if reached_all and sum(group in untried for group, _ in tried) >= suspects:
+            crowd = {
+                group: (group[1], "") for group in untried if group not in picked and group[1] not in wanted.origins
+            }
+            taken.more |= _set_aside(connection, crowd, now, never_tried=True)
 
     @staticmethod
     def _pick(
@@ -169,7 +174,8 @@ class Claimer:
         if not turn or room <= 0:
             return []
         # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
-        deepest = 2 * -(-room // len(turn))
+        going = len([group for group in turn if group not in untried]) or min(len(turn), suspects) or 1
+        deepest = 2 * -(-room // going)
         heads = _heads(connection, {group: min(quota[group], deepest) for group in turn})
         picked: list[tuple[Group, int]] = []
         for group, seq in _by_turns(heads):
@@ -182,30 +188,16 @@ class Claimer:
                 break
         return picked
 
-    def _set_aside(self, connection: Connection, groups: Mapping[Group, Place], now: float, *, never_tried: bool) -> bool:
-        """Into the lane of the held, a slice of each, until so many were moved; returns whether any was."""
-        moved: list[int] = []
-        places: dict[Place, str] = {}
-        several = list(groups)[: _SLICE // _AT_ONCE * 10]
-        queues = _heads(connection, dict.fromkeys(several, max(1, min(_SLICE, 2 * _SLICE // max(1, len(several))))))
-        for group, seqs in queues.items():
-            if len(moved) < 2 * _SLICE and seqs:
-                moved += seqs
-                places[groups[group]] = group[0]
-        set_lane(connection, HELD, moved)
-        arm(connection, places, now, never_tried=never_tried)
-        return bool(moved)
-
     def _groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
         """Groups with something ready, round robin after those that had their turn: as many as could fill the room,
         and as many more as may be full."""
-        room = wanted.room + len(wanted.endpoints)
+        room = wanted.room + len(wanted.endpoints) + _MORE
         owners = self._owners(connection, room)
         origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
         return self._endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
 
     def _remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool) -> None:
-        """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next claim."""
+        """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next one."""
         for remembered in (self._origin, self._path):
             if len(remembered) > _REMEMBERED:
                 remembered.clear()
@@ -228,7 +220,7 @@ class Claimer:
 
     def _origins(self, connection: Connection, owners: Sequence[str], room: int) -> list[tuple[str, str]]:
         after = {owner: self._origin.get(owner, "") for owner in owners}
-        found = _several(connection, _ORIGINS, "owners", [(owner, at) for owner, at in after.items()], room)
+        found = _several(connection, _ORIGINS, "owners", list(after.items()), room)
         short = [(owner, "") for owner in owners if after[owner] and len(found[(owner,)]) < room]
         again = _several(connection, _ORIGINS, "owners", short, room) if short else {}
         rotated = {
@@ -263,8 +255,18 @@ class Claimer:
         return frozenset(found), frozenset(place for place, stopped in found.items() if stopped)
 
 
+def _set_aside(connection: Connection, groups: Mapping[Group, Place], now: float, *, never_tried: bool) -> bool:
+    """Into the lane of the held, a slice of each, a thousand in all; returns whether any was moved."""
+    several = list(groups)[:_GROUPS]
+    heads = _heads(connection, dict.fromkeys(several, min(_SLICE, 2 * _SLICE // max(1, len(several)))))
+    moved = {group: seqs for group, seqs in heads.items() if seqs}
+    set_lane(connection, HELD, [seq for seqs in moved.values() for seq in seqs])
+    arm(connection, {groups[group]: group[0] for group in moved}, now, never_tried=never_tried)
+    return bool(moved)
+
+
 def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
-    seq, id_, origin, url, method, kind, content_type, headers, *rest, path, owner, lane, gone, body = row
+    seq, id_, origin, url, method, kind, content_type, headers, *rest, lane, gone, body = row
     delivery = Delivery(
         Lease(seq, token),
         id_,
@@ -275,8 +277,6 @@ def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
         content_type,
         json.loads(headers) if headers != "{}" else {},
         *rest,
-        path=path,
-        owner=owner,
         allowed=lane == HELD,
         gone=bool(gone) and connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() is not None,
     )

@@ -1,7 +1,7 @@
 """What is held: deliveries to destinations in trouble, which are asked in turn what they allow.
 
-A delivery is held because of its endpoint or of the whole origin. Each of these has a row, and in it the time when it is
-asked next; it has none while nothing waits for it. So what a claim costs does not depend on how many are held.
+A delivery is held because of its endpoint or of the whole origin. Each of these has a row, and in it the time when it
+is asked next; it has none while nothing waits for it. So what a claim costs does not depend on how many are held.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relay.outbox.queries import statement
@@ -160,8 +160,12 @@ class Holder:
         whole = Counter[str]()
         for place, seq in in_turn(lines):
             silent = _is_silent(rows, place)
-            limit = free.get((place[0], ""), room)
-            if len(chosen.get(place, ())) >= free[place] or whole[place[0]] >= limit or (suspects if silent else room) <= 0:
+            limit = free.get((place[0], ""), wanted.room)
+            if (
+                len(chosen.get(place, ())) >= free[place]
+                or whole[place[0]] >= limit
+                or (suspects if silent else room) <= 0
+            ):
                 continue
             chosen.setdefault(place, []).append(seq)
             whole[place[0]] += 1

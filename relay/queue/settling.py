@@ -98,10 +98,10 @@ def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
 def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """One statement for all origins of which nothing but successes came; what else there is to write one by one."""
     groups = _by_destination(attempts)
-    accepted = {place: max(_sizes(of_one, Outcome.SUCCESS), default=0) for place, of_one in groups.items()}
-    places = json.dumps([(origin, path, size) for (origin, path), size in accepted.items()])
+    accepted = {place: max(_sizes(of_one, Outcome.SUCCESS), default=None) for place, of_one in groups.items()}
+    places = json.dumps([(origin, path, size or 0) for (origin, path), size in accepted.items()])
     troubled = {(origin, path) for origin, path in gathered(connection, _TROUBLED, places=places)}
-    well: dict[str, int] = {}
+    well: dict[str, int | None] = {}
     # In one order, always: two relays that write of the same destinations must not wait for each other.
     for place, of_one in sorted(groups.items()):
         if place in troubled or not all(attempt.outcome is Outcome.SUCCESS for attempt in of_one):
@@ -228,7 +228,9 @@ def _record(connection: Connection, place: tuple[str, str], attempts: Sequence[A
 
 def _came(attempt: Attempted) -> Came:
     pause = pause_of(attempt.answer, attempt.finished_at)
-    return Came(attempt.outcome, attempt.started_at, attempt.finished_at, pause, attempt.alone, attempt.delivery.allowed)
+    return Came(
+        attempt.outcome, attempt.started_at, attempt.finished_at, pause, attempt.alone, attempt.delivery.allowed
+    )
 
 
 def _sizes(attempts: Iterable[Attempted], outcome: Outcome) -> list[int]:

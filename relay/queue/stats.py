@@ -79,13 +79,16 @@ class Snapshot:
     backup_at: float
 
 
+_Places = frozenset[tuple[str, str]]
+
+
 class QueueStats:
     """Counts, and remembers up to where it has counted. Nothing counts as new the first time. For one thread a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._intake = _Intake()
-        self._open: frozenset[tuple[str, str]] | None = None
+        self._open: _Places | None = None
         self._acts = _Acts()
 
     def snapshot(self, now: float, slots: int) -> Snapshot:
@@ -118,7 +121,9 @@ class QueueStats:
             backup_at=backup_at or 0.0,
         )
 
-    def _since(self, connection: Connection, intake: tuple[int, int], now_open: frozenset[tuple[str, str]], now: float) -> Since:
+    def _since(
+        self, connection: Connection, intake: tuple[int, int], now_open: frozenset[tuple[str, str]], now: float
+    ) -> Since:
         rows = connection.execute(_ADDED, {"after": intake[0], "last": intake[1]})
         added = {Kind(kind): count for kind, count in rows}
         was_open = now_open if self._open is None else self._open

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from relay.guard.url import without_secrets
 from relay.outbox.model import Method
-from relay.policy.attempt import Attempted, Dead, Delivered, Outcome, Retry, Verdict
+from relay.policy.attempt import Attempted, Dead, Delivered, Outcome, Postponed, Retry, Verdict
 from relay.policy.outcome import remedy_for_413
 from relay.service.log import Lines, Unfailing
 
@@ -140,6 +140,8 @@ def _add_verdict(line: _AttemptLine, verdict: Verdict) -> None:
     match verdict:
         case Delivered():
             return
+        case Postponed():
+            line.verdict = "postponed"
         case Retry(due_at):
             line.verdict, line.retry_at = "retry", round(due_at, 3)
         case Dead(reason):

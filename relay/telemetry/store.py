@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter
 
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Lease
+from relay.queue.claiming import Wanted
 from relay.queue.deliveries import Claims, DeliveryQueue
 from relay.service.histogram import Histogram
 
@@ -55,9 +56,9 @@ class MeasuredQueue:
         self._outbox = outbox
         self._watch = metrics.watch
 
-    async def claim(self, room: int, free: Mapping[str, int], most: int) -> Claims:
+    async def claim(self, wanted: Wanted) -> Claims:
         with self._watch("claim"):
-            return await self._outbox.claim(room, free, most)
+            return await self._outbox.claim(wanted)
 
     async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
         with self._watch("settle"):

@@ -14,8 +14,7 @@ WITH looked AS MATERIALIZED (
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
-           OR deliveries.origin = :destination
-           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
+           OR deliveries.origin = :destination)
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
@@ -23,12 +22,11 @@ WITH looked AS MATERIALIZED (
             SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq DESC LIMIT :limit
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.origin, deliveries.origin) AS destination, deliveries.kind,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status
 FROM chosen
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
-LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN LATERAL (
     SELECT number, outcome, status FROM outspoken_attempts AS attempts WHERE attempts.seq = chosen.seq ORDER BY number DESC LIMIT 1
 ) AS last ON true
@@ -57,7 +55,9 @@ WITH last AS (
     SELECT greatest(coalesce(max(seq), 0) - 1000, 0) AS seq FROM outspoken_deliveries
 )
 SELECT coalesce(json_agg(json_build_array(seq, tried)), '[]') AS mark,
-       (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' LIMIT :limit) AS waiting)
+       greatest((SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 LIMIT :limit) AS ready),
+                (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 LIMIT :limit) AS held),
+                (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 LIMIT :limit) AS waiting))
            >= CAST(:limit AS bigint) AS crowded,
        (SELECT coalesce(max(id), 0) FROM outspoken_audit WHERE act = 'delivery.replay') AS replay,
        (SELECT seq FROM last) AS high_water
@@ -65,7 +65,13 @@ FROM (
     SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries WHERE state = 'leased'
     UNION
     SELECT * FROM (SELECT seq, attempts + lapses FROM outspoken_deliveries
-                   WHERE state = 'pending' ORDER BY due_at LIMIT :limit) AS waiting
+                   WHERE state = 'pending' AND lane = 0 LIMIT :limit) AS ready
+    UNION
+    SELECT * FROM (SELECT seq, attempts + lapses FROM outspoken_deliveries
+                   WHERE state = 'pending' AND lane = 1 ORDER BY due_at LIMIT :limit) AS held
+    UNION
+    SELECT * FROM (SELECT seq, attempts + lapses FROM outspoken_deliveries
+                   WHERE state = 'pending' AND lane = 2 ORDER BY due_at LIMIT :limit) AS waiting
     UNION
     SELECT seq, attempts + lapses FROM outspoken_deliveries WHERE seq > (SELECT seq FROM last)
 ) AS watched
@@ -83,31 +89,34 @@ WITH marked AS MATERIALIZED (
     SELECT seq, number FROM outspoken_attempts AS attempts
     WHERE seq > :high_water AND NOT EXISTS (SELECT 1 FROM marked WHERE marked.seq = attempts.seq)
 )
-SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deliveries.reason,
+SELECT deliveries.id, deliveries.origin AS destination, deliveries.state, deliveries.reason,
        attempts.number, attempts.started_at, attempts.lag, attempts.duration, attempts.outcome, attempts.status,
        attempts.detail
 FROM fresh
 JOIN outspoken_attempts AS attempts ON attempts.seq = fresh.seq AND attempts.number = fresh.number
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 WHERE (CAST(:outcome AS text) IS NULL OR attempts.outcome = :outcome)
-  AND (CAST(:destination AS text) IS NULL OR destinations.origin = :destination)
+  AND (CAST(:destination AS text) IS NULL OR deliveries.origin = :destination)
 ORDER BY attempts.started_at
 
 -- evidence --
--- What the last attempts of one destination came to: of what waits (retries are due last) and of what was given up of
+-- What the last attempts at one origin came to: of what waits (retries are due last) and of what was given up of
 -- late. Bounded, however much waits: each arm looks at :effort index entries.
 WITH tried (seq, number) AS (
     SELECT seq, attempts + lapses FROM (
         SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries
-        WHERE state = 'pending' AND destination_id = :destination_id AND due_at IS NOT NULL
-        ORDER BY due_at DESC LIMIT :effort) AS waiting
+        WHERE state = 'pending' AND lane = 1 AND origin = :origin LIMIT :effort) AS held
     WHERE attempts + lapses > 0
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, destination_id FROM outspoken_deliveries AS deliveries
+        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
+        WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
+    WHERE origin = :origin AND attempts + lapses > 0
+    UNION ALL
+    SELECT seq, attempts + lapses FROM (
+        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
         WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort) AS given_up
-    WHERE destination_id = :destination_id AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0
 )
 SELECT last.started_at, last.outcome, last.status, last.detail, last.answer_headers,
        deliveries.id, deliveries.body_bytes
@@ -119,16 +128,15 @@ CROSS JOIN LATERAL (
 ORDER BY last.started_at DESC LIMIT :limit
 
 -- retried --
--- How many of what waits was tried before, by destination. Retries are due last: the last :effort of the queue will do.
-SELECT destinations.origin, count(*) AS retried
-FROM (SELECT destination_id, attempts FROM outspoken_deliveries
-      WHERE state = 'pending' AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
-JOIN outspoken_destinations AS destinations ON destinations.id = waiting.destination_id
-WHERE waiting.attempts > 0 GROUP BY destinations.id
-
--- destination --
--- A destination that is about to be changed: a relay that writes of it, or another operator, waits until it is.
-SELECT id, state FROM outspoken_destinations WHERE origin = :origin FOR NO KEY UPDATE
+-- How many of what waits was tried before, by origin. Retries are due last: the last :effort of what is scheduled, and as
+-- many of what is held, will do.
+SELECT origin, count(*) AS retried
+FROM (SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries
+                     WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS scheduled
+      UNION ALL
+      SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries
+                     WHERE state = 'pending' AND lane = 1 ORDER BY due_at DESC LIMIT :effort) AS held) AS waiting
+WHERE attempts > 0 GROUP BY origin
 
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. No limit is -1.
@@ -137,8 +145,7 @@ WITH looked AS MATERIALIZED (
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
-           OR deliveries.origin = :destination
-           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
+           OR deliveries.origin = :destination)
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
@@ -146,25 +153,27 @@ WITH looked AS MATERIALIZED (
             SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT nullif(CAST(:limit AS bigint), -1)
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, coalesce(destinations.origin, deliveries.origin) AS destination,
-       coalesce(destinations.state, 'active') AS destination_state, streams.state AS stream_state,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
+       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM chosen
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
-LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
 LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- named --
 -- The same of deliveries named in a JSON array of ids.
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, coalesce(destinations.origin, deliveries.origin) AS destination,
-       coalesce(destinations.state, 'active') AS destination_state, streams.state AS stream_state,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
+       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM json_array_elements_text(CAST(:ids AS json)) AS wanted
 JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
-LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
 LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
@@ -181,7 +190,7 @@ ORDER BY id FOR NO KEY UPDATE
 -- Of a stream it waits its turn (due_at NULL); without its body, in a killed stream or of a WebSocket, it stays what it
 -- is. What another has in hand is left to it. The stream was locked by the statement before.
 UPDATE outspoken_deliveries AS deliveries
-SET state = 'pending', due_at = CASE WHEN stream_id IS NULL THEN CAST(:due_at AS double precision) END,
+SET state = 'pending', lane = 2, due_at = CASE WHEN stream_id IS NULL THEN CAST(:due_at AS double precision) END,
     lapses = lapses + attempts, attempts = 0, scheduled_from = :due_at, pointer = 0, finished_at = NULL, reason = NULL
 WHERE seq = (SELECT seq FROM outspoken_deliveries AS deliveries WHERE seq = :seq AND state IN ('delivered', 'dead', 'cancelled')
              FOR NO KEY UPDATE SKIP LOCKED)

@@ -8,12 +8,17 @@ SELECT 'SQLite ' || sqlite_version()
 -- status --
 -- How things stand, in one row. Every number comes from a partial index.
 SELECT
-    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND due_at <= :now) AS ready,
-    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND due_at > :now) AS scheduled,
-    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND due_at IS NULL) AS in_line,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0)
+        + (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1)
+        + (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 AND due_at <= :now) AS ready,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 AND due_at > :now) AS scheduled,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 AND due_at IS NULL) AS in_line,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased') AS in_flight,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead') AS dead,
-    (SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending') AS oldest_due_at,
+    (SELECT min(due_at) FROM (SELECT min(due_at) AS due_at FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+                              UNION ALL SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1
+                              UNION ALL SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2) AS lanes)
+        AS oldest_due_at,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead' AND finished_at >= :midnight) AS dead_today,
     (SELECT count(*) FROM outspoken_relays WHERE seen_at >= :seen_since) AS relays,
     (SELECT max(seen_at) FROM outspoken_relays) AS relay_seen_at
@@ -23,32 +28,34 @@ SELECT
 SELECT count(*) FROM outspoken_deliveries WHERE state = 'delivered' AND finished_at >= :since
 
 -- destinations --
--- Destinations with what waits for them: one partial index entry for each waiting delivery.
-SELECT id, origin, state, failures, open_until, largest_accepted, smallest_refused,
-       (SELECT count(*) FROM outspoken_deliveries AS deliveries
-        WHERE deliveries.state = 'pending' AND destination_id = destinations.id) AS waiting,
-       (SELECT count(*) FROM outspoken_deliveries AS deliveries
-        WHERE deliveries.state = 'pending' AND destination_id = destinations.id AND due_at <= :now) AS ready,
-       (SELECT min(due_at) FROM outspoken_deliveries AS deliveries
-        WHERE deliveries.state = 'pending' AND destination_id = destinations.id) AS oldest_due_at,
-       (SELECT count(*) FROM outspoken_deliveries AS deliveries
-        WHERE deliveries.state = 'leased' AND destination_id = destinations.id) AS in_flight
-FROM outspoken_destinations AS destinations ORDER BY ready DESC, id
+-- Origins that were tried or spoken of, and such endpoints of theirs as are in trouble, know a limit, or were spoken of.
+SELECT origin, path, state, held, silent, failures, open, starts, rate, every, slowed_at, allowed_at, largest_accepted,
+       smallest_refused
+FROM outspoken_destinations ORDER BY origin, path
+
+-- under_way --
+-- How many attempts are under way to each origin.
+SELECT origin, count(*) AS in_flight FROM outspoken_deliveries WHERE state = 'leased' GROUP BY origin
 
 -- attempts_since --
 -- Every attempt since a moment, for figures by destination.
-SELECT destinations.origin AS destination, attempts.outcome, attempts.status, attempts.duration, attempts.lag
+SELECT deliveries.origin AS destination, attempts.outcome, attempts.status, attempts.duration, attempts.lag
 FROM outspoken_attempts AS attempts
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 WHERE attempts.started_at >= :since
 
 -- list --
 -- The newest first, between a floor and a cursor. Filters that are NULL let everything through. Only one arm of
 -- `looked` is ever walked: the one of the index that knows the state.
 WITH looked (seq) AS (
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due
-    WHERE :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready
+    WHERE :state = 'pending' AND state = 'pending' AND lane = 0 AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held
+    WHERE :state = 'pending' AND state = 'pending' AND lane = 1 AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled
+    WHERE :state = 'pending' AND state = 'pending' AND lane = 2 AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_leased
     WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older
@@ -62,7 +69,7 @@ WITH looked (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (:state IS NULL OR deliveries.state = :state)
       AND (:destination IS NULL
-           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
+           OR deliveries.origin = :destination)
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)
@@ -70,12 +77,11 @@ WITH looked (seq) AS (
             SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq DESC LIMIT :limit
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, destinations.origin AS destination, deliveries.kind,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status
 FROM chosen
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 LEFT JOIN outspoken_attempts AS last ON last.seq = deliveries.seq
      AND last.number = (SELECT max(number) FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq)
 ORDER BY deliveries.seq DESC
@@ -84,8 +90,14 @@ ORDER BY deliveries.seq DESC
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
 -- state (a partial index needs the literal), or by the key where none does. No row: it may look to the end.
 SELECT seq FROM (
-    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_due
-                   WHERE :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older)
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready
+                   WHERE :state = 'pending' AND state = 'pending' AND lane = 0 AND seq >= :floor AND seq < :older)
+    UNION ALL
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held
+                   WHERE :state = 'pending' AND state = 'pending' AND lane = 1 AND seq >= :floor AND seq < :older)
+    UNION ALL
+    SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled
+                   WHERE :state = 'pending' AND state = 'pending' AND lane = 2 AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_leased
                    WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older)
@@ -100,14 +112,17 @@ SELECT seq FROM (
 
 -- show --
 -- One delivery with all that is known of it, its body apart.
-SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.origin, deliveries.origin) AS destination, deliveries.kind,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
-       streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(destinations.state, 'active') AS destination_state, destinations.open_until,
+       streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state,
+       coalesce(whole.open, 0) + coalesce(part.open, 0) AS breakers_open, deliveries.lane,
+       EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body_kept
 FROM outspoken_deliveries AS deliveries
-LEFT JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
 LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 WHERE deliveries.id = :id
 
@@ -118,35 +133,40 @@ FROM outspoken_attempts WHERE seq = :seq ORDER BY number
 
 -- recent_attempts --
 -- The newest attempts, oldest of them first. What is joined is joined after the choice, which reads all attempts.
-SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deliveries.reason,
+SELECT deliveries.id, deliveries.origin AS destination, deliveries.state, deliveries.reason,
        attempts.number, attempts.started_at, attempts.lag, attempts.duration, attempts.outcome, attempts.status,
        attempts.detail
 FROM (
     SELECT seq, number FROM outspoken_attempts AS attempts
     WHERE (CAST(:outcome AS text) IS NULL OR outcome = :outcome)
       AND (CAST(:destination AS text) IS NULL OR :destination = (
-            SELECT destinations.origin FROM outspoken_deliveries AS deliveries
-            JOIN outspoken_destinations AS destinations ON destinations.id = destination_id
-            WHERE deliveries.seq = attempts.seq))
+            SELECT origin FROM outspoken_deliveries AS deliveries WHERE deliveries.seq = attempts.seq))
     ORDER BY started_at DESC LIMIT :limit
 ) AS newest
 JOIN outspoken_attempts AS attempts ON attempts.seq = newest.seq AND attempts.number = newest.number
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = newest.seq
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 ORDER BY attempts.started_at
 
 -- tail_mark --
 -- What can have an attempt next: what waits (the soonest first) or is being attempted, and how many it has had. Then
 -- what tells of a gap: whether as many wait as were asked for, and the last replay.
 SELECT json_group_array(json_array(seq, tried)) AS mark,
-       (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' LIMIT :limit)) >= :limit AS crowded,
+       max((SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 LIMIT :limit)),
+           (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 LIMIT :limit)),
+           (SELECT count(*) FROM (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 LIMIT :limit))) >= :limit AS crowded,
        (SELECT coalesce(max(id), 0) FROM outspoken_audit WHERE act = 'delivery.replay') AS replay,
        (SELECT coalesce(max(seq), 0) FROM outspoken_deliveries) AS high_water
 FROM (
     SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries WHERE state = 'leased'
     UNION ALL
     SELECT * FROM (SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries
-                   WHERE state = 'pending' ORDER BY due_at LIMIT :limit)
+                   WHERE state = 'pending' AND lane = 0 LIMIT :limit)
+    UNION ALL
+    SELECT * FROM (SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries
+                   WHERE state = 'pending' AND lane = 1 ORDER BY due_at LIMIT :limit)
+    UNION ALL
+    SELECT * FROM (SELECT seq, attempts + lapses AS tried FROM outspoken_deliveries
+                   WHERE state = 'pending' AND lane = 2 ORDER BY due_at LIMIT :limit)
 )
 
 -- tail --
@@ -160,30 +180,34 @@ WITH marked (seq, number) AS (
     UNION ALL
     SELECT seq, number FROM outspoken_attempts AS attempts WHERE seq > :high_water
 )
-SELECT deliveries.id, destinations.origin AS destination, deliveries.state, deliveries.reason,
+SELECT deliveries.id, deliveries.origin AS destination, deliveries.state, deliveries.reason,
        attempts.number, attempts.started_at, attempts.lag, attempts.duration, attempts.outcome, attempts.status,
        attempts.detail
 FROM fresh
 JOIN outspoken_attempts AS attempts ON attempts.seq = fresh.seq AND attempts.number = fresh.number
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
 WHERE (:outcome IS NULL OR attempts.outcome = :outcome)
-  AND (:destination IS NULL OR destinations.origin = :destination)
+  AND (:destination IS NULL OR deliveries.origin = :destination)
 ORDER BY attempts.started_at
 
 -- evidence --
--- What the last attempts of one destination came to: of what waits (retries are due last) and of what was given up of
+-- What the last attempts at one origin came to: of what waits (retries are due last) and of what was given up of
 -- late. Bounded, however much waits: each arm looks at :effort index entries.
 WITH tried (seq, number) AS (
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due
-        WHERE state = 'pending' AND destination_id = :destination_id ORDER BY due_at DESC LIMIT :effort)
+        SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held
+        WHERE state = 'pending' AND lane = 1 AND origin = :origin LIMIT :effort) AS held
     WHERE attempts + lapses > 0
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, destination_id FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
+        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled
+        WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
+    WHERE origin = :origin AND attempts + lapses > 0
+    UNION ALL
+    SELECT seq, attempts + lapses FROM (
+        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
         WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort)
-    WHERE destination_id = :destination_id AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0
 )
 SELECT attempts.started_at, attempts.outcome, attempts.status, attempts.detail, attempts.answer_headers,
        deliveries.id, deliveries.body_bytes
@@ -194,21 +218,31 @@ JOIN outspoken_attempts AS attempts ON attempts.seq = tried.seq
 ORDER BY attempts.started_at DESC LIMIT :limit
 
 -- retried --
--- How many of what waits was tried before, by destination. Retries are due last: the last :effort of the queue will do.
-SELECT destinations.origin, count(*) AS retried
-FROM (SELECT destination_id, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_next
-      WHERE state = 'pending' ORDER BY due_at DESC LIMIT :effort) AS waiting
-JOIN outspoken_destinations AS destinations ON destinations.id = waiting.destination_id
-WHERE waiting.attempts > 0 GROUP BY destinations.id
+-- How many of what waits was tried before, by origin. Retries are due last: the last :effort of what is scheduled, and as
+-- many of what is held, will do.
+SELECT origin, count(*) AS retried
+FROM (SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled
+                     WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS scheduled
+      UNION ALL
+      SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_waiting
+                     WHERE state = 'pending' AND lane = 1 ORDER BY due_at DESC LIMIT :effort) AS held) AS waiting
+WHERE attempts > 0 GROUP BY origin
 
 -- destination --
--- A destination that is about to be changed. SQLite has one writer at a time: there is nothing to lock.
-SELECT id, state FROM outspoken_destinations WHERE origin = :origin
+-- How a destination stands that is about to be changed; no row for an origin of which nothing is known. SQLite has one
+-- writer at a time: there is nothing to lock.
+SELECT coalesce((SELECT state FROM outspoken_destinations WHERE origin = :origin AND path = :path), 'active') AS state
+WHERE EXISTS (SELECT 1 FROM outspoken_destinations WHERE origin = :origin)
+   OR EXISTS (SELECT 1 FROM outspoken_deliveries WHERE origin = :origin)
 
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. Only one arm of `looked` is walked.
 WITH looked (seq) AS (
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due WHERE :state = 'pending' AND state = 'pending'
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready WHERE :state = 'pending' AND state = 'pending' AND lane = 0
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held WHERE :state = 'pending' AND state = 'pending' AND lane = 1
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled WHERE :state = 'pending' AND state = 'pending' AND lane = 2
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead WHERE :state = 'dead' AND state = 'dead'
     UNION ALL
@@ -217,7 +251,7 @@ WITH looked (seq) AS (
 ), chosen (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (:destination IS NULL
-           OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
+           OR deliveries.origin = :destination)
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)
@@ -225,25 +259,27 @@ WITH looked (seq) AS (
             SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT :limit
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
-       destinations.state AS destination_state, streams.state AS stream_state,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
+       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM chosen
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
 LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
 -- named --
 -- The same of deliveries named in a JSON array of ids.
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, destinations.origin AS destination,
-       destinations.state AS destination_state, streams.state AS stream_state,
+SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
+       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
 FROM json_each(:ids) AS wanted
 JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
-JOIN outspoken_destinations AS destinations ON destinations.id = deliveries.destination_id
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
 LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 ORDER BY deliveries.seq
 
@@ -255,7 +291,7 @@ SELECT stream_id FROM outspoken_deliveries WHERE seq IN (SELECT value FROM json_
 -- Once more from the start of the schedule. Attempts become lapses, so that the next attempt's number is a fresh one.
 -- Of a stream it waits its turn (due_at NULL); without its body, in a killed stream or of a WebSocket, it stays what it is.
 UPDATE outspoken_deliveries AS deliveries
-SET state = 'pending', due_at = CASE WHEN stream_id IS NULL THEN :due_at END, lapses = lapses + attempts, attempts = 0,
+SET state = 'pending', lane = 2, due_at = CASE WHEN stream_id IS NULL THEN :due_at END, lapses = lapses + attempts, attempts = 0,
     scheduled_from = :due_at, pointer = 0, finished_at = NULL, reason = NULL
 WHERE seq = :seq AND state IN ('delivered', 'dead', 'cancelled')
   AND EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = :seq)
@@ -281,11 +317,7 @@ RETURNING stream_id
 
 -- keys --
 -- Every signing key, those that were retired included.
-SELECT signing_keys.id, destinations.origin AS destination, signing_keys.key, signing_keys.created_at,
-       signing_keys.retires_at
-FROM outspoken_signing_keys AS signing_keys
-LEFT JOIN outspoken_destinations AS destinations ON destinations.id = signing_keys.destination_id
-ORDER BY signing_keys.id
+SELECT id, origin AS destination, key, created_at, retires_at FROM outspoken_signing_keys ORDER BY id
 
 -- lock_keys --
 -- One change of keys at a time. SQLite has one writer at a time anyway.

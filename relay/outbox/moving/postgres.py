@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from relay.outbox.moving.tables import Table, place, quoted
-from relay.outbox.postgres.routing import route
 from relay.outbox.store import Connection
 
 _PROCESSES = """
@@ -72,10 +71,8 @@ class PostgresDialect:
         )
 
     def lock(self, connection: Connection, tables: Iterable[Table]) -> None:
-        """Others may read them still. What no relay has routed is routed first: elsewhere nothing is unrouted."""
+        """Others may read them still."""
         connection.execute(f"LOCK TABLE {', '.join(place(table.name) for table in tables)} IN SHARE MODE")
-        while route(connection):
-            pass
 
     def lift_timeouts(self, connection: Connection) -> None:
         """It idles while it waits for the other database, and reads every row."""

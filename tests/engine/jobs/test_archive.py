@@ -17,7 +17,6 @@ from engine.record import State
 from engine.request import Request
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import BROKEN, HEARD, MEDIA, UNFETCHED, Clock, Rows, request
-from tests.relay.deliveries import routed
 
 MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
 EVERYTHING = Selection(key_id=None, limit=100)
@@ -169,7 +168,6 @@ async def test_what_a_receiver_missed_can_be_listed(
     await done(store, of(MINE, "other"))
     await done(store, of(MINE, "without", callback=None))
     await store.accept(of(MINE, "unfinished"), MEDIA)
-    routed(database)
     rows(f"UPDATE outspoken_deliveries SET {column} WHERE id = 'other'")
     listed = [record.request.id for record in await archive.list(Selection(MINE, undelivered=True))]
     assert listed == (["other", "pending"] if missed else ["pending"])
@@ -220,7 +218,6 @@ async def test_a_delivery_on_its_way_is_not_called_back(
     database: Database, store: JobStore, archive: Archive, rows: Rows
 ) -> None:
     await done(store, of(MINE))
-    routed(database)
     rows("UPDATE outspoken_deliveries SET state = 'leased', lease_token = 't', lease_until = 9.0")
     await archive.delete("job-1", MINE)
     assert rows("SELECT state, (SELECT count(*) FROM outspoken_bodies) FROM outspoken_deliveries") == [("leased", 1)]

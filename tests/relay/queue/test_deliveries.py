@@ -65,6 +65,8 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         schedule="exponential",
         stream_id=1,
         position=1,
+        path="/x",
+        owner="somebody",
     )
     assert await relay.body(delivery) == b"\x00body"
     assert rows(database, "SELECT state, lease_token, lease_until FROM outspoken_deliveries") == [

@@ -24,7 +24,7 @@ from relay.policy.attempt import (
     Timing,
 )
 from relay.queue.streams import LiveStreams, News, Tasks, Tended, Written
-from tests.relay.deliveries import new, put, reading, rows, states, writing
+from tests.relay.deliveries import new, put, reading, rows, stand, states, writing
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids
 
 SOCKET = "ws://receiver.example/live"

@@ -32,7 +32,7 @@ def key(database: Database, text: str, origin: str | None = None, retires_at: fl
 
 @pytest.fixture(autouse=True)
 def destinations(database: Database) -> None:
-    put(database, new("d1"), new("d2", "http://other.example/"))
+    put(database, new("d1"), new("d2", "http://other.example/"), due_at=START + 1e6)
 
 
 def written(*keys: str) -> Sequence[SigningKey]:

@@ -88,7 +88,7 @@ async def test_a_breaker_is_seen_to_open_and_to_close(database: Database, relays
     assert (opened.destination_states, opened.since.opened, opened.since.closed) == ({"open": 1}, 1, 0)
     assert opened.queues.ready == 0
     clock.now = START + 100
-    (probe,) = await claim(relay)
+    probe, *_ = await claim(relay)
     await end(relay, probe, at=START + 100)
     closed = await relay.snapshot(16)
     assert (closed.destination_states, closed.since.opened, closed.since.closed) == ({"active": 1}, 0, 1)
