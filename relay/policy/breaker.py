@@ -149,8 +149,8 @@ def _slowed(health: Health, came: Came) -> Health:
     rate, every = health.rate, health.every
     if not again:
         paced = rate is not None and every is not None
-        asked = _WINDOW if not (paced and rate == 1) else min(2 * (every or 0.0), _LONGEST_WINDOW)
         rate = max(1, (rate or 1) // 2) if paced else 1
+        asked = min(2 * (every or 0.0), _LONGEST_WINDOW) if paced and rate == 1 else _WINDOW
         every = min(came.pause, _WINDOW) if came.pause else asked
     resume_at = came.finished_at + (came.pause or every or _WINDOW)
     slowed_at = health.slowed_at if again else came.finished_at

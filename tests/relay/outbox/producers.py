@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from relay import outbox
 from relay.outbox.model import NewDelivery, Stream
 from relay.outbox.store import Database
-from tests.relay.deliveries import apart, routed, writing
+from tests.relay.deliveries import apart, writing
 
 Work = Callable[[Any], Coroutine[Any, Any, None]]
 """What to do in a transaction on a connection; what is done at once and what has to be awaited look the same."""
@@ -83,7 +83,6 @@ class Producer:
                 await done(outbox.add(connection, delivery))
 
         self.commit(add)
-        routed(self.database)
 
     def roll_back(self, *deliveries: NewDelivery) -> None:
         """Add, and then change one's mind."""

@@ -3,56 +3,31 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.policy.fairness import share
+from relay.policy.fairness import different_first, in_turn
 
-Case = tuple[int, dict[int, list[int]], dict[int, int]]
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """A room, queues of distinct items per destination, and how many each may still have in flight."""
-    lengths = draw(st.lists(st.integers(0, 8), max_size=8))
-    queues = {key: [key * 100 + item for item in range(length)] for key, length in enumerate(lengths)}
-    free = {key: draw(st.integers(0, 6)) for key in queues}
-    return draw(st.integers(0, 20)), queues, free
+QUEUES = st.lists(st.lists(st.integers(), max_size=8), max_size=8)
 
 
-def taken(picked: list[int], key: int) -> list[int]:
-    return [item for item in picked if item // 100 == key]
+@given(QUEUES)
+def test_everything_comes_once_and_each_queue_keeps_its_order(queues: list[list[int]]) -> None:
+    named = [[(queue, place) for place, _ in enumerate(items)] for queue, items in enumerate(queues)]
+    came = list(in_turn(named))
+    assert sorted(came) == sorted(one for items in named for one in items)
+    assert all([one for one in came if one[0] == queue] == items for queue, items in enumerate(named))
 
 
-@given(cases())
-def test_never_more_than_the_room_and_never_more_than_is_free(case: Case) -> None:
-    room, queues, free = case
-    picked = share(room, queues, free)
-    assert len(picked) <= room
-    assert all(len(taken(picked, key)) <= free[key] for key in queues)
+@given(QUEUES, st.integers(0, 20))
+def test_nobody_gets_a_second_turn_while_another_waits_for_a_first(queues: list[list[int]], room: int) -> None:
+    named = [[queue] * len(items) for queue, items in enumerate(queues)]
+    came = list(in_turn(named))[:room]
+    held_back = [queue for queue, items in enumerate(named) if came.count(queue) < len(items)]
+    assert all(came.count(other) <= came.count(queue) + 1 for queue in held_back for other in range(len(queues)))
 
 
-@given(cases())
-def test_nothing_is_picked_twice_and_each_queue_keeps_its_order(case: Case) -> None:
-    room, queues, free = case
-    picked = share(room, queues, free)
-    assert len(set(picked)) == len(picked)
-    assert all(taken(picked, key) == queue[: len(taken(picked, key))] for key, queue in queues.items())
+def test_turns_of_turns() -> None:
+    crowd = in_turn([["a1", "a2"], ["b1", "b2"], ["c1"]])
+    assert list(in_turn([crowd, ["x"], ["y1", "y2"]])) == ["a1", "x", "y1", "b1", "y2", "c1", "a2", "b2"]
 
 
-@given(cases())
-def test_no_slot_stays_empty_while_something_may_go(case: Case) -> None:
-    room, queues, free = case
-    possible = sum(min(len(queue), free[key]) for key, queue in queues.items())
-    assert len(share(room, queues, free)) == min(room, possible)
-
-
-@given(cases())
-def test_nobody_gets_a_second_slot_while_another_waits_for_a_first(case: Case) -> None:
-    room, queues, free = case
-    picked = share(room, queues, free)
-    counts = {key: len(taken(picked, key)) for key in queues}
-    held_back = [key for key, queue in queues.items() if counts[key] < min(len(queue), free[key])]
-    assert all(counts[other] <= counts[key] + 1 for key in held_back for other in queues)
-
-
-def test_the_turns_of_a_backlog_and_two_newcomers() -> None:
-    picked = share(6, {1: [11, 12, 13, 14], 2: [21], 3: [31, 32]}, {1: 4, 2: 4, 3: 4})
-    assert sorted(picked) == [11, 12, 13, 21, 31, 32]
+def test_the_first_of_each_comes_before_any_second() -> None:
+    assert different_first(["a1", "a2", "b1", "a3", "c1"], "aabac") == ["a1", "b1", "c1", "a2", "a3"]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from relay.policy.attempt import (
+    POSTPONED,
     Answer,
     BodyLimits,
     Dead,
@@ -17,7 +18,7 @@ from relay.policy.attempt import (
     Timing,
     Verdict,
 )
-from relay.policy.outcome import OnTooLarge, RetryPolicy, classify, diagnose, judge, remedy_for_413
+from relay.policy.outcome import OnTooLarge, RetryPolicy, classify, diagnose, judge, pause_of, remedy_for_413
 from tests.relay.deliveries import answer, claimed
 
 NOW = 1000.0
@@ -46,7 +47,7 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(401), Outcome.HTTP_4XX, LATER, "the receiver answered 401"),
     (answer(404), Outcome.HTTP_4XX, LATER, "the receiver answered 404"),
     (answer(410), Outcome.HTTP_410, Dead(Reason.GONE), "the receiver answered 410"),
-    (answer(429), Outcome.HTTP_429, LATER, "the receiver answered 429"),
+    (answer(429), Outcome.HTTP_429, POSTPONED, "the receiver answered 429"),
     (answer(500), Outcome.HTTP_5XX, LATER, "the receiver answered 500"),
     (answer(503), Outcome.HTTP_5XX, LATER, "the receiver answered 503"),
     (answer(599), Outcome.HTTP_5XX, LATER, "the receiver answered 599"),
@@ -178,20 +179,24 @@ def test_a_patient_delivery_is_given_up_after_its_time_and_not_after_a_number_of
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("hint", "due_at"),
-    [("120", 1120.0), ("5", 1030.0), ("99999999", 4600.0), ("Thu, 01 Jan 1970 00:18:40 GMT", 1120.0), ("nan", 1030.0)],
+    ("hint", "pause"),
+    [("120", 120.0), ("0.5", 0.5), ("99999999", 3600.0), ("Thu, 01 Jan 1970 00:18:40 GMT", 120.0)],
 )
-def test_the_larger_of_schedule_and_hint_counts(status: int, hint: str, due_at: float) -> None:
-    assert verdict_on(hinting(status, hint)) == Retry(due_at)
+def test_who_asks_to_be_left_alone_uses_up_no_attempt(status: int, hint: str, pause: float) -> None:
+    assert verdict_on(hinting(status, hint), claimed(attempts=10)) == POSTPONED
+    assert pause_of(hinting(status, hint), NOW) == pause
+
+
+@pytest.mark.parametrize("hint", ["nan", "0", "-1", "soon"])
+def test_a_hint_that_is_nonsense_is_none(hint: str) -> None:
+    assert verdict_on(hinting(503, hint)) == LATER
+    assert verdict_on(hinting(429, hint)) == POSTPONED
+    assert pause_of(hinting(429, hint), NOW) is None
 
 
 @pytest.mark.parametrize("status", [301, 400, 404, 413, 500, 502, 504])
 def test_only_429_and_503_may_hint(status: int) -> None:
     assert verdict_on(hinting(status, "120")) == LATER
-
-
-def test_a_hint_gives_no_further_attempt() -> None:
-    assert verdict_on(hinting(503, "120"), claimed(attempts=10)) == Dead(Reason.EXHAUSTED)
 
 
 # --- 410 and 413
@@ -221,7 +226,7 @@ def test_once_a_link_always_a_link(came: Answer) -> None:
     assert verdict_on(came, claimed(pointer=True)) == Retry(1030.0, pointer=True)
 
 
-@pytest.mark.parametrize("status", [400, 429, 500, 503])
+@pytest.mark.parametrize("status", [400, 500, 503])
 def test_no_other_status_turns_a_result_into_a_link(status: int) -> None:
     assert verdict_on(answer(status), policy=RetryPolicy(on_too_large=OnTooLarge.POINTER)) == LATER
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -11,7 +10,6 @@ import pytest
 from relay import outbox
 from relay.outbox.model import NewDelivery
 from relay.outbox.store import Database
-from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import rows
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.parametrize("database", ["postgres"], indirect=True)]
@@ -58,30 +56,16 @@ async def test_two_new_destinations_in_opposite_order_are_no_deadlock(
     assert {id_ for (id_,) in rows(database, "SELECT id FROM outspoken_deliveries")} == {"a1", "a2", "b1", "b2"}
 
 
-async def test_a_relay_routes_what_came_first_to_its_destination_and_nothing_is_routed_twice(
+async def test_no_row_of_a_destination_is_a_producers_to_write(
     database: Database, producers: list[asyncpg.Connection[asyncpg.Record]]
 ) -> None:
-    one, late, *_ = producers
-    queue, other = DeliveryQueue(database), DeliveryQueue(database)
-    async with late.transaction():
-        await outbox.add(late, to("a", "late"))
-        async with one.transaction():
-            await outbox.add(one, to("a", "a1"))
-            await outbox.add(one, to("b", "b1"))
-        claims = await asyncio.gather(queue.claim(10, {}, 10), other.claim(10, {}, 10))
-        claimed = [(one.id, one.destination) for claim in claims for one in claim.deliveries]
-        claimed += [(one.id, one.destination) for one in (await queue.claim(10, {}, 10)).deliveries]
-        assert sorted(claimed) == [("a1", "https://a.example:443"), ("b1", "https://b.example:443")]
-    ((later,)) = (await queue.claim(10, {}, 10)).deliveries
-    assert (later.id, later.destination) == ("late", "https://a.example:443")
-    async with one.transaction():
-        await outbox.add(one, to("a", "known"))
-    assert rows(database, "SELECT origin FROM outspoken_deliveries WHERE id = 'known'") == [(None,)]
-    for each in (queue, other):
-        await each.close()
+    async with producers[0].transaction():
+        await outbox.add(producers[0], to("new", "d1"))
+    assert rows(database, "SELECT origin FROM outspoken_destinations") == []
+    assert rows(database, "SELECT origin, path FROM outspoken_deliveries") == [("https://new.example:443", "/x")]
 
 
-async def test_what_no_relay_has_routed_yet_is_seen_by_whoever_asks_in_sql(
+async def test_where_a_delivery_goes_is_seen_by_whoever_asks_in_sql(
     database: Database, producers: list[asyncpg.Connection[asyncpg.Record]]
 ) -> None:
     async with producers[0].transaction():
