@@ -9,11 +9,11 @@ from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.store import Database
 from relay.outbox.testing import Recording, added
-from tests.relay.deliveries import apart, new, put
+from tests.relay.deliveries import TRACE, apart, new, put
 from tests.relay.outbox.producers import Producer, RolledBack, every_kind
 
 EVERYTHING = NewDelivery(
-    "all", "https://h.example/x", b"\0\xff", Method.PUT, Kind.ERROR, "text/plain", {"a": "ü"}, "00-ab-cd-01", "fixed",
+    "all", "https://h.example/x", b"\0\xff", Method.PUT, Kind.ERROR, "text/plain", {"a": "ü"}, TRACE, "fixed",
     Stream("s", OnDead.KILL, 1e10, "me"),
 )  # fmt: skip
 

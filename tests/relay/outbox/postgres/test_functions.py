@@ -16,7 +16,7 @@ from relay.outbox.errors import DuplicateDelivery
 from relay.outbox.postgres.placeholders import in_schema
 from relay.outbox.store import Database
 from relay.queue.deliveries import DeliveryQueue
-from tests.relay.deliveries import new, put, rows, states
+from tests.relay.deliveries import TRACE, new, put, rows, states
 from tests.services.postgres import Server
 
 pytestmark = [
@@ -84,13 +84,13 @@ async def test_what_psql_adds_wakes_a_relay_which_claims_it(
 def test_all_there_is_to_say_is_stored_as_python_stores_it(database: Database, psql: Psql) -> None:
     psql(
         "SELECT outspoken.add_v1('id', 'http://h.example/', '\\x00ff', 'PUT', 'error', 'text/plain', '{\"a\": \"b\"}', "
-        "'00-1-2-03', 'exponential', 's', 'kill', 9e9)"
+        f"'{TRACE}', 'exponential', 's', 'kill', 9e9)"
     )
     assert rows(
         database,
         "SELECT method, kind, content_type, CAST(headers AS TEXT), traceparent, schedule, body_bytes, position, body "
         "FROM outspoken_deliveries JOIN outspoken_bodies ON outspoken_bodies.seq = outspoken_deliveries.seq",
-    ) == [("PUT", "error", "text/plain", '{"a": "b"}', "00-1-2-03", "exponential", 2, 1, b"\x00\xff")]
+    ) == [("PUT", "error", "text/plain", '{"a": "b"}', TRACE, "exponential", 2, 1, b"\x00\xff")]
     assert rows(database, "SELECT key, on_dead, producer_until FROM outspoken_streams") == [("s", "kill", 9e9)]
 
 
