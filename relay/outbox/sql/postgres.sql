@@ -4,7 +4,7 @@
 -- try_add --
 -- One delivery, or why not. Headers are sent as text: the caller's connection may have a codec of its own for JSON.
 SELECT refusal, message FROM outspoken_try_add_v1(
-    id => :id, url => :url, body => :body, method => :method, kind => :kind, content_type => :content_type,
+    id => :id, url => :url, body => CAST(:body AS BYTEA), method => :method, kind => :kind, content_type => :content_type,
     headers => CAST(CAST(:headers AS TEXT) AS JSON), traceparent => :traceparent, schedule => :schedule,
     stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer)
 
