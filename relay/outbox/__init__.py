@@ -22,6 +22,7 @@ from relay.outbox.model import (
 )
 from relay.outbox.producer import (
     add,
+    add_many,
     begin_stream,
     cancel,
     end_stream,
@@ -55,6 +56,7 @@ __all__ = [
     "StreamState",
     "StreamStatus",
     "add",
+    "add_many",
     "begin_stream",
     "cancel",
     "connect",

@@ -7,17 +7,21 @@ field.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
 from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import LIVE, PRE_RECORDED, read
-from relay.outbox.errors import InvalidDelivery
+from relay.outbox.errors import DuplicateDelivery, InvalidDelivery
 from relay.outbox.model import NewDelivery, Stream
 
 LATEST = 253402300799.0
 """The last second of the year 9999, in epoch seconds: what comes after it has no date."""
+
+MOST_BYTES = 64 * 1024 * 1024
+"""How large the bodies of one batch may be, together."""
 
 _LONGEST_NAME, _LONGEST_KEY, _MOST_TAGS = 128, 256, 20
 _SCHEDULES = (None, "fixed", "exponential")
@@ -79,6 +83,31 @@ def check(delivery: NewDelivery) -> Place:
     if place.is_socket:
         _check_message(delivery)
     return place
+
+
+def check_many(deliveries: Sequence[NewDelivery]) -> list[Place]:
+    """Where those of a batch go. Raises InvalidDelivery, which says at which place what is unfit."""
+    places, size = [], 0
+    for index, delivery in enumerate(deliveries):
+        with at_place(index):
+            places.append(check(delivery))
+            if delivery.stream is not None:
+                raise InvalidDelivery("stream: deliveries of a stream are added one by one: use add")
+        size += len(delivery.body)
+    if size > MOST_BYTES:
+        raise InvalidDelivery(f"deliveries: their bodies have {size} bytes: add at most {MOST_BYTES} at once")
+    return places
+
+
+@contextmanager
+def at_place(index: int) -> Iterator[None]:
+    """What is refused is said to be at that place of a batch, from 0."""
+    try:
+        yield
+    except InvalidDelivery as error:
+        raise InvalidDelivery(f"deliveries[{index}].{error}") from error
+    except DuplicateDelivery as error:
+        raise DuplicateDelivery(f"deliveries[{index}]: {error}") from error
 
 
 def check_id(text: str) -> None:

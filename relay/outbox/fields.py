@@ -12,6 +12,7 @@ from math import isfinite
 from types import NoneType
 from typing import Any, TypeVar
 
+from relay.outbox.checks import at_place
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 
@@ -46,6 +47,17 @@ def delivery_of(given: NewDelivery, now: float) -> NewDelivery:
         tags=_tags(given.tags),
         tracked=_flag("tracked", given.tracked),
     )
+
+
+def deliveries_of(given: Iterable[NewDelivery], now: float) -> list[NewDelivery]:
+    """Those of a batch. Raises InvalidDelivery, which says at which place what is unfit."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise _unexpected("deliveries", "several NewDelivery", given)
+    taken = []
+    for index, one in enumerate(given):
+        with at_place(index):
+            taken.append(delivery_of(one, now))
+    return taken
 
 
 def stream_of(given: Stream) -> Stream:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar, cast, overload
 
 from relay.outbox.connections.adapter import Begin, SyncAdapter
 from relay.outbox.connections.known import AsyncConnection, SyncConnection, adapter_of
-from relay.outbox.fields import count, delivery_of, headers_of, keys_of, moment, name, stream_of, text
+from relay.outbox.fields import count, deliveries_of, delivery_of, headers_of, keys_of, moment, name, stream_of, text
 from relay.outbox.model import DeliveryStatus, KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection
@@ -57,6 +57,20 @@ def add(connection: SyncConnection | AsyncConnection, delivery: NewDelivery) -> 
     go to the same URL, and its body is text. The handshake carries the headers of the first.
     """
     return _perform(connection, lambda scripts: scripts.add(delivery_of(delivery, time.time())))
+
+
+@overload
+def add_many(connection: SyncConnection, deliveries: Iterable[NewDelivery]) -> list[str]: ...
+@overload
+def add_many(connection: AsyncConnection, deliveries: Iterable[NewDelivery]) -> Coroutine[Any, Any, list[str]]: ...
+def add_many(connection: SyncConnection | AsyncConnection, deliveries: Iterable[NewDelivery]) -> Done[list[str]]:
+    """Put a batch into the outbox, all of it or nothing, in a few statements however many they are. Returns the ids
+    that they are kept under, in the same order.
+
+    Raises what `add` does: an InvalidDelivery or a DuplicateDelivery says at which place of the batch what is wrong, as
+    `deliveries[3].url: ...`. Deliveries of a stream are added one by one.
+    """
+    return _perform(connection, lambda scripts: scripts.add_many(deliveries_of(deliveries, time.time())))
 
 
 @overload

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from relay.outbox.checks import Place, check, check_headers, check_stream, is_storable, place_of
+from relay.outbox.checks import (
+    Place,
+    at_place,
+    check,
+    check_headers,
+    check_many,
+    check_stream,
+    is_storable,
+    place_of,
+)
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.outbox.model import DeliveryStatus, NewDelivery, State, Stream, StreamState
 from relay.outbox.queries import statement
@@ -35,6 +44,23 @@ _REFUSALS: Mapping[str, type[RelayError]] = {
 _OTHER_CONTENT = (
     "idempotency_key: it stands for a delivery with another url, method, content_type or body: take a key of its own"
 )
+
+
+_COLUMNS = {
+    "ids": "id",
+    "urls": "url",
+    "bodies": "body",
+    "methods": "method",
+    "kinds": "kind",
+    "content_types": "content_type",
+    "headers": "headers",
+    "traceparents": "traceparent",
+    "schedules": "schedule",
+    "due_ats": "due_at",
+    "idempotency_keys": "idempotency_key",
+    "tracked": "tracked",
+}
+"""What a batch is called on PostgreSQL, array by array."""
 
 
 class _AlikeScripts:
@@ -71,6 +97,46 @@ class SqliteScripts(_AlikeScripts):
         if delivery.tags:
             yield statement("add_tags", __package__), {"id": delivery.id, "tags": json.dumps([*delivery.tags])}
         return delivery.id
+
+    def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
+        """Destinations, deliveries, bodies and tags, a statement each. Nothing is written but destinations until it is
+        known that all can be."""
+        places = check_many(deliveries)
+        if not deliveries:
+            return []
+        yield statement("add_destinations", __package__), {"origins": json.dumps([*{one.origin for one in places}])}
+        ids, fresh = yield from self._sift(deliveries)
+        batch, bodies = _batch([(deliveries[index], places[index]) for index in fresh])
+        values = {"batch": json.dumps(batch), "bodies": bodies, "now": time.time()}
+        yield statement("add_deliveries", __package__), values
+        yield statement("add_bodies", __package__), values
+        if tags := [(deliveries[index].id, tag) for index in fresh for tag in deliveries[index].tags]:
+            yield statement("tag_deliveries", __package__), {"tags": json.dumps(tags)}
+        return ids
+
+    def _sift(self, deliveries: Sequence[NewDelivery]) -> Script[tuple[list[str], list[int]]]:
+        """The ids that a batch is kept under, and the indexes of those that are to be added."""
+        keys = [one.idempotency_key for one in deliveries if one.idempotency_key is not None]
+        asked = {"ids": json.dumps([one.id for one in deliveries]), "keys": json.dumps(keys)}
+        _, rows = yield statement("taken", __package__), asked
+        taken, known = {id_ for id_, _ in rows}, {key for _, key in rows if key is not None}
+        firsts: dict[str, NewDelivery] = {}
+        ids, fresh = [], []
+        for index, one in enumerate(deliveries):
+            key = one.idempotency_key
+            with at_place(index):
+                if key is not None and key in known:
+                    ids.append((yield from self._first(_fields(one), _duplicate(one.id))))
+                elif key is not None and key in firsts:
+                    ids.append(_same(firsts[key], one))
+                elif one.id in taken:
+                    raise _duplicate(one.id)
+                else:
+                    ids.append(one.id)
+                    fresh.append(index)
+                    taken.add(one.id)
+                    firsts |= {} if key is None else {key: one}
+        return ids, fresh
 
     def _first(self, values: Mapping[str, Any], refusal: RelayError) -> Script[str]:
         """The id of what was added before under this key, or else the refusal."""
@@ -144,6 +210,18 @@ class PostgresScripts(_AlikeScripts):
         _raise(refusal, message)
         return str(id_)
 
+    def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
+        check_many(deliveries)
+        if not deliveries:
+            return []
+        rows = [_fields(one) for one in deliveries]
+        values: dict[str, Any] = {column: [row[field] for row in rows] for column, field in _COLUMNS.items()}
+        values["tags"] = [json.dumps([*one.tags]) if one.tags else None for one in deliveries]
+        ((ids, refusal, message, place),) = (yield statement("try_add_many", __package__), values)[1]
+        with at_place(place or 0):
+            _raise(refusal, message)
+        return list(ids)
+
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
         _check_stream(stream, url, headers)
         values = {"url": url, "headers": json.dumps(dict(headers)), **_stream_fields(stream)}
@@ -184,6 +262,26 @@ def status_of(row: Iterable[Any]) -> DeliveryStatus:
     """A row of `delivery_status`."""
     id_, state, *rest = row
     return DeliveryStatus(id_, State(state), *rest)
+
+
+def _batch(new: Iterable[tuple[NewDelivery, Place]]) -> tuple[list[dict[str, Any]], bytes]:
+    """Their rows, and their bodies in one: SQLite's JSON has no bytes. `start` counts from 1."""
+    rows, start, bodies = [], 1, []
+    for delivery, place in new:
+        row = _fields(delivery)
+        body = row.pop("body")
+        rows.append(row | {"origin": place.origin, "start": start, "bytes": len(body)})
+        bodies.append(body)
+        start += len(body)
+    return rows, b"".join(bodies)
+
+
+def _same(first: NewDelivery, again: NewDelivery) -> str:
+    """The first one's id, where both under one key are one delivery."""
+    alike = ("url", "method", "content_type", "body")
+    if any(getattr(first, field) != getattr(again, field) for field in alike):
+        raise InvalidDelivery(_OTHER_CONTENT)
+    return first.id
 
 
 def _raise(refusal: str | None, message: str) -> None:

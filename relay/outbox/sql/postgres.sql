@@ -9,6 +9,16 @@ SELECT id, refusal, message FROM outspoken_try_add_v2(
     stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer, due_at => :due_at,
     idempotency_key => :idempotency_key, tags => CAST(:tags AS TEXT[]), tracked => :tracked)
 
+-- try_add_many --
+-- A batch, or why not, and at which place. Tags and headers are JSON each: no array has rows of unequal length.
+SELECT ids, refusal, message, place FROM outspoken_try_add_many_v1(
+    ids => CAST(:ids AS TEXT[]), urls => CAST(:urls AS TEXT[]), bodies => CAST(:bodies AS BYTEA[]),
+    methods => CAST(:methods AS TEXT[]), kinds => CAST(:kinds AS TEXT[]), content_types => CAST(:content_types AS TEXT[]),
+    headers => CAST(:headers AS TEXT[]), traceparents => CAST(:traceparents AS TEXT[]),
+    schedules => CAST(:schedules AS TEXT[]), due_ats => CAST(:due_ats AS DOUBLE PRECISION[]),
+    idempotency_keys => CAST(:idempotency_keys AS TEXT[]), tags => CAST(:tags AS TEXT[]),
+    tracked => CAST(:tracked AS BOOLEAN[]))
+
 -- cancel --
 -- Whether one was pending, and is given up.
 SELECT outspoken_cancel_v1(:id)

@@ -30,6 +30,41 @@ INSERT INTO outspoken_bodies (seq, body) SELECT seq, :body FROM outspoken_delive
 INSERT INTO outspoken_tags (seq, tag)
 SELECT seq, tags.value FROM outspoken_deliveries, json_each(:tags) AS tags WHERE outspoken_deliveries.id = :id
 
+-- add_destinations --
+-- Those of a batch: a JSON array of origins.
+INSERT INTO outspoken_destinations (origin) SELECT value FROM json_each(:origins) WHERE TRUE ON CONFLICT (origin) DO NOTHING
+
+-- taken --
+-- Which of a batch's ids (a JSON array) are in the outbox, and which of its idempotency keys.
+SELECT id, NULL AS idempotency_key FROM outspoken_deliveries WHERE id IN (SELECT value FROM json_each(:ids))
+UNION ALL
+SELECT NULL, idempotency_key FROM outspoken_deliveries
+WHERE idempotency_key IS NOT NULL AND idempotency_key IN (SELECT value FROM json_each(:keys))
+
+-- add_deliveries --
+-- A batch, none of which is in a stream or in the outbox: a JSON array of objects.
+INSERT INTO outspoken_deliveries
+    (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+     scheduled_from, schedule, idempotency_key, tracked)
+SELECT json_extract(new.value, '$.id'), destinations.id, json_extract(new.value, '$.url'), json_extract(new.value, '$.method'), json_extract(new.value, '$.kind'),
+       json_extract(new.value, '$.content_type'), json_extract(new.value, '$.headers'), json_extract(new.value, '$.traceparent'), json_extract(new.value, '$.bytes'), :now,
+       max(:now, coalesce(json_extract(new.value, '$.due_at'), 0.0)), max(:now, json_extract(new.value, '$.due_at')), json_extract(new.value, '$.schedule'),
+       json_extract(new.value, '$.idempotency_key'), json_extract(new.value, '$.tracked')
+FROM json_each(:batch) AS new
+CROSS JOIN outspoken_destinations AS destinations ON destinations.origin = json_extract(new.value, '$.origin')
+
+-- add_bodies --
+-- Those of a batch, which are one behind the other in :bodies.
+INSERT INTO outspoken_bodies (seq, body)
+SELECT deliveries.seq, substr(:bodies, json_extract(new.value, '$.start'), json_extract(new.value, '$.bytes'))
+FROM json_each(:batch) AS new CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.id = json_extract(new.value, '$.id')
+
+-- tag_deliveries --
+-- The tags of a batch: a JSON array of pairs of an id and a tag.
+INSERT INTO outspoken_tags (seq, tag)
+SELECT deliveries.seq, json_extract(new.value, '$[1]')
+FROM json_each(:tags) AS new CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.id = json_extract(new.value, '$[0]')
+
 -- added_before --
 -- What was added under an idempotency key, and whether it is another delivery than this one. Its body counts as long as it
 -- is kept, and then its size.

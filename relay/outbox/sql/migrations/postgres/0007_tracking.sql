@@ -287,7 +287,7 @@ DECLARE
 BEGIN
     FOR at IN 1..coalesce(cardinality(ids), 0) LOOP
         SELECT * INTO said
-        FROM outspoken.try_add_v2(
+        FROM outspoken.add(  -- as the next migration calls what is in try_add_v2
             ids[at], urls[at], bodies[at], methods[at], kinds[at], content_types[at],
             headers => CAST(headers[at] AS JSON), traceparent => traceparents[at], schedule => schedules[at],
             due_at => due_ats[at], idempotency_key => idempotency_keys[at],
