@@ -53,6 +53,7 @@ OUTCOMES = {
     "connect": "#c4162a",
     "connect_timeout": "#ad0317",
     "dns": "#8f3bb8",
+    "shortage": "#d9d9d9",
     "tls": "#5794f2",
     "read_timeout": "#e02f44",
     "reset": "#fa6400",

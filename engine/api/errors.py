@@ -15,6 +15,7 @@ from engine.dialects.deepgram import BadRequest
 from engine.dialects.gladia import Problem, render_problem
 from engine.errors import StorageFull, TooLarge
 from engine.jobs.admission import QueueFull
+from relay.guard.resolver import Unasked, Unresolved
 from relay.outbox.errors import StoreUnavailable
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -41,6 +42,12 @@ class Rejected(Exception):
         super().__init__(reply.err_msg if isinstance(reply, BadRequest) else reply.message)
         self.reply = reply
         self.headers = headers or {}
+
+
+def not_looked_up(field: str, unknown: Unresolved | Unasked) -> Rejected:
+    """The answer where DNS did not answer: whether the host exists is not known, and may be in a moment."""
+    reply = BadRequest("SERVICE_UNAVAILABLE", f"{field}: {unknown.detail} Send the request again later.", 503)
+    return Rejected(reply, {"Retry-After": "5"})
 
 
 @web.middleware

@@ -26,7 +26,6 @@ from engine.keys import Keys
 from engine.recognisers.workers.live_pool import WORKER
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.settings import EngineSettings, Settings
-from relay.guard.resolver import Resolver
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
@@ -64,7 +63,7 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
     await _prepare(database)
     metrics, budget, specs = ProcessMetrics(), MemoryBudget(engine.models_memory_bytes), engine.specs()
     keys = Keys(database, open_without_keys=engine.on_loopback)
-    resolver = Resolver(rules)
+    resolver = settings.outbox.guard.resolver()
     fetcher = HttpFetcher(resolver, _fetch_limits(engine))
     recorded = RecordedSpeech(engine, database, rules, specs, budget, fetcher, metrics.registry)
     live = LiveSpeech(engine, database, rules, specs, budget, metrics.registry, live_worker)

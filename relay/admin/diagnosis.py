@@ -154,6 +154,7 @@ _SENTENCES = {
     Outcome.HTTP_429: "It asks us to slow down: its own rate limit is lower than what we send.",
     Outcome.BLOCKED: "The guard forbids its address: look where the name leads now before you open anything.",
     Outcome.DNS: "Its host name does not resolve: misspelt, expired, or our resolver is at fault.",
+    Outcome.SHORTAGE: "Its host name could not be looked up: our name servers are out of reach, or too busy.",
     Outcome.CONNECT: "Nothing accepts connections there: the receiver is down, or a firewall refuses us.",
     Outcome.CONNECT_TIMEOUT: "No answer to our connections: the machine is off, or a firewall drops them.",
     Outcome.TLS: "The TLS handshake fails: look at its certificate, its name and its date.",

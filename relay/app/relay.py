@@ -45,7 +45,7 @@ USER_AGENT = f"Outspoken/{version('outspoken')}"
 _URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
 
 
-def build_transport(settings: Configuration) -> HttpTransport:
+def build_transport(settings: Configuration, resolver: Resolver) -> HttpTransport:
     """What sends requests; the guard judges every address that it dials."""
     options = settings.relay
     bounds = Bounds(
@@ -54,7 +54,7 @@ def build_transport(settings: Configuration) -> HttpTransport:
         idle_per_origin=options.per_destination,
         idle_in_all=2 * options.concurrency,
     )
-    return HttpTransport(Resolver(settings.outbox.guard.rules()), bounds, proxy=options.http.forward_proxy())
+    return HttpTransport(resolver, bounds, proxy=options.http.forward_proxy())
 
 
 class Observers:
@@ -95,14 +95,15 @@ class Relay:
         self._queue = queue = DeliveryQueue(database, options.lease_seconds)
         self._streams = LiveStreams(database, options.streams.hold_seconds)
         self._listener = database.listener(wake, wake_carrier)
-        self._transport = build_transport(settings)
+        resolver = settings.outbox.guard.resolver()
+        self._transport = build_transport(settings, resolver)
         self._loop_lag = metrics.loop_lag
         measured = MeasuredQueue(queue, metrics.store)
         self.settler = Settler(measured, observers.attempted, wake)
         courier = _courier(settings, database, secret, queue, self._transport)
         slots, fleet = Slots(options.concurrency, options.per_destination), Fleet(options.per_destination)
         self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=fleet.share)
-        self.carrier = _carrier(settings, database, self._streams, queue, observers, wake_carrier)
+        self.carrier = _carrier(settings, database, resolver, self._streams, queue, observers, wake_carrier)
         self.service = Service(
             self.dispatcher,
             self.settler,
@@ -179,12 +180,13 @@ def _courier(
 def _carrier(
     settings: Configuration,
     database: Database,
+    resolver: Resolver,
     streams: LiveStreams,
     queue: DeliveryQueue,
     observers: Observers,
     wake: asyncio.Event,
 ) -> StreamCarrier:
-    chosen, resolver = settings.relay.streams, Resolver(settings.outbox.guard.rules())
+    chosen = settings.relay.streams
     bounds = SocketBounds(
         open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
     )

@@ -175,7 +175,8 @@ class Dispatcher:
         self._suspects = 0  # slots that these take
         self._unanswered: dict[Place, None] = {}
         self._running: dict[asyncio.Task[None], Delivery] = {}
-        self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
+        # Nothing was sent: the outbox would not give the body, or no name server the address.
+        self._unread: list[Lease] = []
         self._lapsed = 0
         self._share = share or (lambda: slots.per_destination)
 
@@ -298,7 +299,11 @@ class Dispatcher:
             suspect, began = queue.suspect, time.monotonic()
             self._suspects += suspect
             try:
-                self._enter(queue, endpoint, await self._deliver(delivery), began)
+                attempt = await self._deliver(delivery)
+                if attempt.outcome is Outcome.SHORTAGE:  # nothing was sent, and nobody but us is at fault
+                    self._unread.append(delivery.lease)
+                else:
+                    self._enter(queue, endpoint, attempt, began)
             except StoreUnavailable:
                 self._unread.append(delivery.lease)
             except Exception as error:

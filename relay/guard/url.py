@@ -46,7 +46,7 @@ class Target:
     @property
     def endpoint(self) -> str:
         """The path without its query, of which the first 255 characters count: what of the origin answers."""
-        return self.path.partition("?")[0][:255]
+        return self.path.partition("?")[0][:_LONGEST_PATH]
 
     @property
     def authority(self) -> str:
@@ -66,6 +66,8 @@ class Ruling:
     refusal: Refusal | None = None
 
 
+_LONGEST_PATH = 255
+_BEFORE_QUERY = re.compile(r"[^:]*://[^/?#]*(/[^?#]*)?")
 _UNSAFE = re.compile(r"[^\x21-\x7e]|\\")
 _STRAY_AT = re.compile(r"[^/?#]*//[^/?#]*[?#].*@")
 _PARTS = re.compile(
@@ -110,6 +112,12 @@ def read(url: str, rules: Rules, schemes: frozenset[str] = PRE_RECORDED) -> Targ
         return refusal
     path = parts["path"] if parts["path"].startswith("/") else "/" + parts["path"]
     return Target(scheme, host, int(port), path, _basic(parts["userinfo"]))
+
+
+def endpoint_of(url: str) -> str:
+    """The endpoint of the target that a URL names, if it names one."""
+    found = _BEFORE_QUERY.match(url)
+    return found[1][:_LONGEST_PATH] if found and found[1] else "/"
 
 
 def rulings(url: str, rules: Rules, schemes: frozenset[str] = PRE_RECORDED) -> tuple[Ruling, ...]:

@@ -24,6 +24,7 @@ class Failure(StrEnum):
 
     BLOCKED = "blocked"  # the guard refused the URL or an address
     DNS = "dns"
+    SHORTAGE = "shortage"  # nobody could be asked for the host's address, and nothing was sent: try again
     CONNECT = "connect"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS = "tls"
@@ -45,6 +46,7 @@ class Outcome(StrEnum):
     HTTP_5XX = "http_5xx"
     BLOCKED = "blocked"
     DNS = "dns"
+    SHORTAGE = "shortage"
     CONNECT = "connect"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS = "tls"

@@ -29,7 +29,7 @@ _FAULTS = frozenset({Outcome.READ_TIMEOUT, Outcome.RESET, Outcome.PROTOCOL, Outc
 SILENT = UNREACHED | {Outcome.READ_TIMEOUT}
 """Outcomes of attempts that held a slot, and were not answered."""
 # A refusal of the guard, a shortage and a fault of the relay are ours: they say nothing of any destination.
-OURS = frozenset({Outcome.BLOCKED, Outcome.INTERNAL})
+OURS = frozenset({Outcome.BLOCKED, Outcome.SHORTAGE, Outcome.INTERNAL})
 
 
 @dataclass(frozen=True, slots=True)

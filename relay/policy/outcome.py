@@ -96,6 +96,7 @@ def _again(delivery: Delivery, policy: RetryPolicy, *, pointer: bool, now: float
 
 _SENTENCES = {
     Failure.DNS: "the host name did not resolve",
+    Failure.SHORTAGE: "the host name could not be looked up now",
     Failure.CONNECT: "the connection was refused or could not be made",
     Failure.CONNECT_TIMEOUT: "no connection within the connect timeout",
     Failure.TLS: "the TLS handshake failed",

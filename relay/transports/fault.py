@@ -9,7 +9,7 @@ import os
 import ssl
 from dataclasses import dataclass
 
-from relay.guard.resolver import Unresolved
+from relay.guard.resolver import Unasked, Unresolved
 from relay.guard.rules import Refusal
 from relay.policy.attempt import Answer, Failure, Timing
 
@@ -40,6 +40,11 @@ def blocked(refusal: Refusal) -> Fault:
 def unresolved(unresolved: Unresolved) -> Fault:
     """The name has no address."""
     return Fault(Failure.DNS, unresolved.detail)
+
+
+def unasked(unasked: Unasked) -> Fault:
+    """Whether the name has an address could not be asked."""
+    return Fault(Failure.SHORTAGE, unasked.detail)
 
 
 def connect_timed_out(seconds: float) -> Fault:

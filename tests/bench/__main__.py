@@ -22,10 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench import engine, live, live_lag, speed, wer
+from tests.bench import drain, engine, live, live_lag, speed, wer
 from tests.bench.big import big, unsigned
 from tests.bench.console import console
-from tests.bench.drain import hundred, one
 from tests.bench.fair import fair
 from tests.bench.growth import growth
 from tests.bench.intake import intake
@@ -60,8 +59,8 @@ class Bench:
 
 
 BENCHES = (
-    Bench(one, {"relay.drain.one.ratio": ">= 2.0"}),
-    Bench(hundred, {"relay.drain.hundred.ratio": ">= 2.0"}),
+    Bench(drain.one, drain.goals("relay.drain.one", ">= 0.95")),
+    Bench(drain.hundred, drain.goals("relay.drain.hundred", ">= 0.9")),
     Bench(
         postgres_drain,
         {

@@ -28,5 +28,5 @@ def _measured(scale: Scale, *, signed: bool) -> tuple[float, float]:
     with stand.sink() as port, stand.new_outbox(signed=signed) as path:
         stand.fill(path, addresses(port, 1), load)
         floor = stand.bare(port, load)
-        rate = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
+        rate = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT).rate
     return rate / floor, rate * load.size / 1e6

@@ -12,17 +12,22 @@ from tests.bench.stand import Load, Result, Scale
 
 def one(scale: Scale) -> Result:
     """All to one destination."""
-    return {"relay.drain.one.ratio": _ratio(Load(scale.deliveries))}
+    return _drained("relay.drain.one", Load(scale.deliveries))
 
 
 def hundred(scale: Scale) -> Result:
     """To a hundred destinations."""
-    return {"relay.drain.hundred.ratio": _ratio(Load(scale.deliveries, destinations=100))}
+    return _drained("relay.drain.hundred", Load(scale.deliveries, destinations=100))
 
 
-def _ratio(load: Load) -> float:
+def goals(key: str, ratio: str) -> dict[str, str]:
+    """The keys of one of them, and what is wanted."""
+    return {f"{key}.ratio": ratio, **{f"{key}.{name}": goal for name, goal in stand.WHY.items()}}
+
+
+def _drained(key: str, load: Load) -> Result:
     with stand.sink() as port, stand.new_outbox() as path:
         stand.fill(path, addresses(port, load.destinations), load)
         floor = stand.bare(port, load)
-        rate = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
-        return rate / floor
+        drained = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
+        return {f"{key}.ratio": drained.rate / floor, **drained.told(key)}

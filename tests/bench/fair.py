@@ -23,4 +23,4 @@ def _rate(port: int, scale: Scale, behind: int) -> float:
     with stand.new_outbox() as path:
         stand.fill(path, [f"http://{HANGING}:{port}/callback"], Load(behind))
         stand.fill(path, addresses(port, load.destinations), load)
-        return stand.drain(path, port, load.count, beyond=1 if behind else 0)
+        return stand.drain(path, port, load.count, beyond=1 if behind else 0).rate

@@ -21,4 +21,4 @@ def _rate(port: int, scale: Scale, copy_of: Path | None) -> float:
     load = Load(scale.deliveries, destinations=100)
     with stand.new_outbox(copy_of) as path:
         stand.fill(path, addresses(port, load.destinations), load)
-        return stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
+        return stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT).rate

@@ -217,15 +217,60 @@ def wait_until_drained(path: Path, process: subprocess.Popen[bytes], beyond: int
     return time.time()
 
 
-def drain(path: Path, port: int, count: int, *, beyond: int = 0, **settings: object) -> float:
-    """Deliveries a second of a real relay, from the first attempt's start to the last settlement's commit."""
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How a relay emptied an outbox: deliveries a second, and of each delivery the microseconds that went by and those
+    that processors worked, with how often a thread of the relay gave its processor up.
+
+    What it took to start is not in it.
+    """
+
+    rate: float
+    wall_us: float
+    cpu_us: float
+    switches: float
+
+    def told(self, key: str) -> Result:
+        """What the time went to, beside a ratio: `idle` is the share of it in which the relay only waited."""
+        return {
+            f"{key}.wall_us": self.wall_us,
+            f"{key}.cpu_us": self.cpu_us,
+            f"{key}.idle": max(0.0, 1 - self.cpu_us / self.wall_us),
+            f"{key}.switches": self.switches,
+        }
+
+
+WHY = {"wall_us": "", "cpu_us": "", "idle": "<= 0.1", "switches": ""}
+
+
+def drain(path: Path, port: int, count: int, *, beyond: int = 0, **settings: object) -> Drained:
+    """Have a real relay empty it: from the first attempt's start to the last settlement's commit."""
     began = time.time()
     with relay(path, port, **settings) as process:
+        wait_until_ready(path, process)
+        worked, gave_up = burnt(process.pid), switches(process.pid)
         ended = wait_until_drained(path, process, beyond)
+        worked, gave_up = burnt(process.pid) - worked, switches(process.pid) - gave_up
     first = (
         "SELECT min(started_at) FROM outspoken_attempts JOIN outspoken_deliveries USING (seq) "
         "WHERE started_at > ? AND destination_id > ?"
     )
     with closing(sqlite3.connect(path)) as connection:
         started: float = connection.execute(first, (began, beyond)).fetchone()[0]
-    return count / (ended - started)
+    took = ended - started
+    return Drained(count / took, 1e6 * took / count, 1e6 * worked / count, gave_up / count)
+
+
+def burnt(pid: int) -> float:
+    """CPU seconds of all threads of a process, to the nanosecond: /proc/PID/stat counts in hundredths."""
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in _threads(pid)) / 1e9
+
+
+def switches(pid: int) -> int:
+    """How often its threads gave their processor up, or had it taken away."""
+    lines = (line for thread in _threads(pid) for line in (thread / "status").read_text().splitlines())
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+
+
+def _threads(pid: int) -> Iterator[Path]:
+    return Path(f"/proc/{pid}/task").iterdir()

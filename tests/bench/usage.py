@@ -43,12 +43,6 @@ def idle(scale: Scale) -> Result:
     with stand.new_outbox(stand.delivered(scale.history)) as path, stand.relay(path, 8080) as relay:
         stand.wait_until_ready(path, relay)
         time.sleep(scale.seconds / 2)
-        before, began = _burnt(relay.pid), time.perf_counter()
+        before, began = stand.burnt(relay.pid), time.perf_counter()
         time.sleep(scale.seconds * 2)
-        return {"relay.idle.cpu_percent": 100 * (_burnt(relay.pid) - before) / (time.perf_counter() - began)}
-
-
-def _burnt(pid: int) -> float:
-    """CPU seconds of all its threads, to the nanosecond: /proc/PID/stat counts in hundredths."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+        return {"relay.idle.cpu_percent": 100 * (stand.burnt(relay.pid) - before) / (time.perf_counter() - began)}

@@ -32,6 +32,7 @@ from relay.policy.outcome import classify, diagnose
 T = TypeVar("T")
 
 URL = "https://receiver.example/hook"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def new(id_: str = "d1", url: str = URL, **fields: Any) -> NewDelivery:

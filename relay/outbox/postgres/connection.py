@@ -189,7 +189,7 @@ class PostgresConnection:
         try:
             yield
         except asyncpg.PostgresError as error:
-            kind = error_kind(error.sqlstate or "")
+            kind = error_kind(error.sqlstate or "") or ("unavailable" if self._session is None else None)
             if kind is None:
                 raise
             if kind == "unavailable":

@@ -30,6 +30,8 @@ _SETTINGS = {
     "jit": "off",  # statements are small, and compiling one takes longer than running it
 }
 
+_FLAWED = ("target_session_attrs", "ssl_min_protocol_version", "ssl_max_protocol_version", "sslnegotiation", "gsslib")
+
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
@@ -49,15 +51,18 @@ class Sessions:
         once while the last refusal is fresh, and asyncpg's own errors."""
         settings = self._settings | {"statement_timeout": f"{statement_seconds * 1000:.0f}ms"}
         with self._turn():
-            return await asyncpg.connect(
-                self._url,
-                timeout=_CONNECT_SECONDS,
-                command_timeout=statement_seconds,
-                statement_cache_size=0,
-                server_settings=settings,
-                # A standby will be the primary, or will be replaced by it.
-                target_session_attrs=SessionAttribute.read_write,
-            )
+            try:
+                return await asyncpg.connect(
+                    self._url,
+                    timeout=_CONNECT_SECONDS,
+                    command_timeout=statement_seconds,
+                    statement_cache_size=0,
+                    server_settings=settings,
+                    # A standby will be the primary, or will be replaced by it.
+                    target_session_attrs=SessionAttribute.read_write,
+                )
+            except ValueError as error:  # its words may repeat what stands in the URL
+                raise StoreUnavailable("unavailable") from ValueError(flaw(error))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -86,3 +91,10 @@ class Sessions:
             self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1.0)  # noqa: S311
             raise
         self._pause, self._refusal = 0.0, None
+
+
+def flaw(error: ValueError) -> str:
+    """What is wrong with the URL's options, in words of ours: asyncpg's repeat their values."""
+    words = str(error)
+    named = next((f"the option {option}" for option in _FLAWED if option in words), "an option, or the file of one,")
+    return f"{named} is not as PostgreSQL's clients expect it"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.postgres.sessions import REFUSALS
+from relay.outbox.postgres.sessions import REFUSALS, flaw
 
 _LOOK = """
 SELECT CAST(current_setting('server_version_num') AS integer) / 10000 AS version,
@@ -40,6 +40,8 @@ def look(url: str) -> Vitals:
     with the server's words or the socket's."""
     try:
         row = asyncio.run(_look(url))
+    except ValueError as error:
+        raise StoreUnavailable("unavailable", flaw(error)) from error
     except REFUSALS as error:
         raise StoreUnavailable("unavailable", str(error) or f"no answer within {_SECONDS:g} s") from error
     return Vitals(**{**row, "off": tuple(row["off"])})

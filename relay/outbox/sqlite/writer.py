@@ -1,4 +1,8 @@
-"""One connection that writes without holding up the event loop: its transactions run in a thread of their own.
+"""One connection that writes from an event loop: statements where they stand, and only the commit in a thread.
+
+A statement finds its pages in memory and takes microseconds; beside a busy loop a thread would lose more than that at
+each of its steps, which gives the interpreter lock away and waits to get it back. What takes long is the commit, which
+waits for the disk: an fsync holds nobody up but its own transaction.
 
 A locked database is asked again every millisecond: SQLite's own busy handler backs off to 100 ms and starves behind a
 steady producer.
@@ -6,12 +10,11 @@ steady producer.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,41 +38,41 @@ class SqliteWriter:
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
         self._connection.execute("PRAGMA busy_timeout = 0")
-        self._executor = SerialExecutor("outbox-commit")
+        self._turn = asyncio.Lock()
+        self._commit = SerialExecutor("outbox-commit")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in a write transaction, in the writer's thread; durable on return, undone if it raises.
+        """Do `work` in a write transaction, in the event loop; durable on return, undone if it raises.
 
-        Each step of a statement gives the interpreter lock away and waits to get it back: `work` does best with few
-        statements, each for a whole batch. Raises StoreUnavailable when the database stays locked, or the disk is full
-        or broken.
+        For as long as `work` takes nobody else has a turn: it does best with a few hundred rows at a time. Raises
+        StoreUnavailable when the database stays locked, or the disk is full or broken.
         """
-        return await self._executor.run(partial(self._transact, work))
+        async with self._turn:
+            with store_errors():
+                await self._begin()
+                try:
+                    result = work(self._connection)
+                    await self._commit.run(lambda _: self._connection.execute("COMMIT"))
+                    return result
+                finally:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T], abandoned: threading.Event) -> T:
-        with store_errors():
-            try:
-                self._begin(abandoned)
-                result = work(self._connection)
-                self._connection.execute("COMMIT")
-                return result
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-
-    def _begin(self, abandoned: threading.Event) -> None:
+    async def _begin(self) -> None:
         give_up = time.monotonic() + self._busy_seconds
         while True:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if error_kind(error) != "busy" or time.monotonic() >= give_up or abandoned.wait(_ASK_AGAIN_SECONDS):
+                if error_kind(error) != "busy" or time.monotonic() >= give_up:
                     raise
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""
-        await self._executor.close(self._connection.close)
+        async with self._turn:
+            await self._commit.close(self._connection.close)
 
 
 class SqliteReader:

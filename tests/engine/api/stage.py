@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
@@ -37,7 +37,7 @@ from engine.jobs.store import Job, JobStore, Result, migrate
 from engine.keys import Keys
 from engine.request import Failed, Media, RawFormat, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
-from relay.guard.resolver import Resolver
+from relay.guard.resolver import Found, Names, Resolver, Unasked, Unresolved
 from relay.guard.rules import Rules
 from relay.outbox.results import Results
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -52,12 +52,14 @@ CATALOGUE = Catalogue(
 )
 
 
-async def names(host: str) -> Sequence[str]:
-    """The only names there are."""
-    known = {"hook.example": ["127.0.0.1"], "inside.example": ["127.0.0.1", "10.0.0.1"]}
+async def names(host: str) -> Found | Unresolved | Unasked:
+    """The only names there are, and one of whom nobody knows whether there is."""
+    if host == "silent.example":
+        return Unresolved("The host name does not resolve: no name server answered.")
+    known = {"hook.example": ("127.0.0.1",), "inside.example": ("127.0.0.1", "10.0.0.1")}
     if host not in known:
-        raise OSError(-2, "Name or service not known")
-    return known[host]
+        return Unresolved("The host name does not resolve: it does not exist.", answered=True)
+    return Found(known[host])
 
 
 @dataclass
@@ -160,7 +162,7 @@ async def context(
     folder.create()
     spool = Spool(folder.incoming)
     spool.open()
-    resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), lookup=names)
+    resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), Names(names))
     api = ApiContext(
         keys=Keys(database, open_without_keys=True),
         catalogue=CATALOGUE,

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from relay.admin.doctor import Finding, Level, egress, examine, fitness
+from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.postgres.vitals import Vitals
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
+from relay.service.names import system_names
 from tests.acceptance.stage import free_port
 from tests.relay.admin.past import another_schema, change
 from tests.relay.databases import on_sqlite
@@ -123,7 +125,7 @@ def test_a_proxy_in_the_environment_and_an_opened_network_are_worth_a_look(datab
 
 
 async def tried(database: Database, rules: Rules) -> list[Finding]:
-    return [finding async for finding in egress(database, rules)]
+    return [finding async for finding in egress(database, Resolver(rules, system_names()))]
 
 
 async def test_egress_connects_to_what_waits_and_sends_nothing(database: Database) -> None:

@@ -26,7 +26,7 @@ from relay.outbox.errors import DuplicateDelivery, InvalidDelivery
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.store import Database
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import new, rows
+from tests.relay.deliveries import TRACE, new, rows
 from tests.relay.outbox.producers import Producer, django_settings, done, every_kind, sqlalchemy_url
 from tests.services.postgres import Server
 
@@ -61,7 +61,7 @@ def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
     body = bytes(range(256)) + "100 % 'ü' %s :name $1 ? \\".encode()
     headers = {"x-100%": "50 %s :name"}
     given = NewDelivery(
-        "id-%s", "https://h.example/x?y=%41:b", body, Method.PUT, Kind.ERROR, "text/plain", headers, "00-ab-cd-01",
+        "id-%s", "https://h.example/x?y=%41:b", body, Method.PUT, Kind.ERROR, "text/plain", headers, TRACE,
         "exponential", Stream("s", OnDead.KILL),
     )  # fmt: skip
     producer.put(given, new("plain"))
@@ -71,7 +71,7 @@ def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
     )
     assert rows(producer.database, f"{found} JOIN outspoken_bodies USING (seq) WHERE stream_id IS NOT NULL") == [
         ("id-%s", "https://h.example/x?y=%41:b", body, "PUT", "error", "text/plain", '{"x-100%": "50 %s :name"}',
-         "00-ab-cd-01", "exponential"),
+         TRACE, "exponential"),
     ]  # fmt: skip
 
 

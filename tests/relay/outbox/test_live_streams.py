@@ -12,7 +12,7 @@ import pytest
 from relay import outbox
 from relay.outbox.errors import InvalidDelivery, StreamEnded, StreamKilled
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
-from tests.relay.deliveries import new, reading, rows
+from tests.relay.deliveries import TRACE, new, reading, rows
 from tests.relay.outbox.producers import Producer, every_way
 
 pytestmark = every_way
@@ -35,7 +35,7 @@ def status(producer: Producer, key: str = "s") -> StreamStatus:
 
 
 def test_messages_of_a_socket_are_in_their_stream_in_order_and_never_due(producer: Producer) -> None:
-    producer.put(message("m1", headers={"dg-token": "t"}, traceparent="00-1-2-03"), message("m2"))
+    producer.put(message("m1", headers={"dg-token": "t"}, traceparent=TRACE), message("m2"))
     assert rows(producer.database, "SELECT id, due_at, position FROM outspoken_deliveries ORDER BY seq") == [
         ("m1", None, 1),
         ("m2", None, 2),
@@ -44,7 +44,7 @@ def test_messages_of_a_socket_are_in_their_stream_in_order_and_never_due(produce
         producer.database, "SELECT transport, url, producer_until, headers FROM outspoken_streams"
     )
     assert fields == ["ws", SOCKET, None]
-    assert json.loads(headers) == {"traceparent": "00-1-2-03", "dg-token": "t"}
+    assert json.loads(headers) == {"traceparent": TRACE, "dg-token": "t"}
 
 
 def test_a_message_needs_a_stream_and_text(producer: Producer) -> None:

@@ -167,7 +167,7 @@ def test_a_column_that_the_target_lacks_is_named(database: Database, target: Dat
 def test_a_source_of_an_older_version_is_brought_up_to_date_first(target: Database, folder: Path) -> None:
     old = folder / "old.db"
     migrate(old, [OUTBOX.migrations("sqlite")[:-1]])
-    with pytest.raises(SchemaError, match=r"has outbox schema 6, this program knows .*: run `relay migrate` on it"):
+    with pytest.raises(SchemaError, match=r"has outbox schema \d+, this program knows .*: run `relay migrate` on it"):
         move(SqliteDatabase(old), target, silent)
 
 

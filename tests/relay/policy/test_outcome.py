@@ -56,6 +56,7 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(600), Outcome.PROTOCOL, LATER, "the receiver answered 600"),
     (answer(999), Outcome.PROTOCOL, LATER, "the receiver answered 999"),
     (answer(failure=Failure.DNS), Outcome.DNS, LATER, "the host name did not resolve"),
+    (answer(failure=Failure.SHORTAGE), Outcome.SHORTAGE, LATER, "the host name could not be looked up now"),
     (answer(failure=Failure.CONNECT), Outcome.CONNECT, LATER, "the connection was refused or could not be made"),
     (
         answer(failure=Failure.CONNECT_TIMEOUT),

@@ -1,8 +1,12 @@
 -- Deliveries carry where they go and whose they are as text: a producer writes no row that another may write. A row about
 -- a destination is the relay's or an operator's. The foreign key cannot be dropped, so both tables are made anew; what
--- refers to deliveries is counted when the transaction commits.
+-- refers to deliveries is counted when the transaction commits, and what goes with them is kept apart.
 PRAGMA defer_foreign_keys = ON;
 
+DROP VIEW outspoken_deliveries_v1;
+DROP TRIGGER outspoken_placed;
+CREATE TABLE outspoken_tags_before AS SELECT * FROM outspoken_tags;
+CREATE TABLE outspoken_ends_before AS SELECT * FROM outspoken_ends;
 CREATE TABLE outspoken_destinations_before AS SELECT * FROM outspoken_destinations;
 CREATE TABLE outspoken_deliveries_before AS
 SELECT deliveries.*, destinations.origin AS place, substr(url, instr(url, '://') + 3) AS rest
@@ -88,6 +92,9 @@ CREATE TABLE outspoken_deliveries (
     lease_until    REAL,
     finished_at    REAL,
     reason         TEXT,
+    -- Unique as long as the delivery is kept: whoever adds it again under this key is answered with the first one's id.
+    idempotency_key TEXT CHECK (length(idempotency_key) BETWEEN 1 AND 256),
+    tracked        INTEGER NOT NULL DEFAULT 0 CHECK (tracked IN (0, 1)),  -- 1: its end goes into outspoken_ends
     CHECK ((state = 'leased') = (lease_token IS NOT NULL)),
     CHECK ((state = 'leased') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('delivered', 'dead', 'cancelled')) = (finished_at IS NOT NULL)),
@@ -102,13 +109,14 @@ CREATE TABLE outspoken_deliveries (
 INSERT INTO outspoken_deliveries
     (seq, id, origin, path, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
      scheduled_from, schedule, stream_id, position, pointer, state, lane, attempts, lapses, lease_token, lease_until,
-     finished_at, reason)
+     finished_at, reason, idempotency_key, tracked)
 SELECT seq, id, place,
        CASE WHEN instr(rest, '/') > 0 AND instr(rest, '/') < min(instr(rest || '?', '?'), instr(rest || '#', '#'))
             THEN substr(substr(rest, instr(rest, '/'), min(instr(rest || '?', '?'), instr(rest || '#', '#')) - instr(rest, '/')), 1, 255)
             ELSE '/' END,
        url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at, scheduled_from, schedule,
-       stream_id, position, pointer, state, 2, attempts, lapses, lease_token, lease_until, finished_at, reason
+       stream_id, position, pointer, state, 2, attempts, lapses, lease_token, lease_until, finished_at, reason,
+       idempotency_key, tracked
 FROM outspoken_deliveries_before ORDER BY seq;
 
 -- Partial, so that a claim costs the same however much was delivered: one for each lane. A query must spell the literals:
@@ -124,6 +132,18 @@ CREATE UNIQUE INDEX outspoken_deliveries_stream ON outspoken_deliveries (stream_
     WHERE stream_id IS NOT NULL AND state IN ('pending', 'leased');
 CREATE INDEX outspoken_deliveries_dead ON outspoken_deliveries (finished_at) WHERE state = 'dead';
 CREATE INDEX outspoken_deliveries_of_stream ON outspoken_deliveries (stream_id) WHERE stream_id IS NOT NULL;
+
+CREATE UNIQUE INDEX outspoken_deliveries_idempotency ON outspoken_deliveries (idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+INSERT INTO outspoken_tags SELECT * FROM outspoken_tags_before WHERE TRUE ON CONFLICT DO NOTHING;
+INSERT INTO outspoken_ends SELECT * FROM outspoken_ends_before WHERE TRUE ON CONFLICT DO NOTHING;
+DROP TABLE outspoken_tags_before;
+DROP TABLE outspoken_ends_before;
+CREATE TRIGGER outspoken_note_end AFTER UPDATE OF finished_at ON outspoken_deliveries
+WHEN NEW.tracked = 1 AND NEW.finished_at IS NOT NULL
+BEGIN
+    INSERT INTO outspoken_ends (seq) VALUES (NEW.seq) ON CONFLICT DO NOTHING;
+END;
 
 INSERT INTO outspoken_destinations (origin, state, held, largest_accepted)
 SELECT origin, state, state <> 'active', largest_accepted FROM outspoken_destinations_before;
@@ -149,3 +169,128 @@ DROP TABLE outspoken_numbered;
 DROP TABLE outspoken_keys_before;
 DROP TABLE outspoken_deliveries_before;
 DROP TABLE outspoken_destinations_before;
+
+-- What became of deliveries, as long as they are kept. No URL and no header: they hold secrets.
+CREATE VIEW outspoken_deliveries_v1 AS
+SELECT it.id, it.origin AS destination, it.state, it.reason, it.attempts,
+       strftime('%Y-%m-%dT%H:%M:%fZ', it.created_at, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', it.due_at, 'unixepoch') AS due_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', it.finished_at, 'unixepoch') AS finished_at, stream.key AS stream, it.position
+FROM outspoken_deliveries AS it LEFT JOIN outspoken_streams AS stream ON stream.id = it.stream_id;
+
+-- Stream, delivery and body, in this order; a stream alone, where it is begun.
+CREATE TRIGGER outspoken_placed INSTEAD OF INSERT ON outspoken_placed BEGIN
+    SELECT CASE
+        WHEN NEW.act = 'add' AND coalesce(length(NEW.id), 0) NOT BETWEEN 1 AND 128
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: id: expected 1 to 128 characters')
+        WHEN NEW.id GLOB '*[^ -~]*' OR NEW.id <> trim(NEW.id)
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: id: expected printable ASCII, without spaces around it: it is a header')
+        WHEN length(NEW.stream) NOT BETWEEN 1 AND 128
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: stream: expected 1 to 128 characters')
+        WHEN NEW.schedule NOT IN ('fixed', 'exponential')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: schedule: expected "fixed", "exponential" or NULL')
+        WHEN NEW.method NOT IN ('POST', 'PUT')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: method: expected "POST" or "PUT"')
+        WHEN NEW.kind NOT IN ('final', 'partial', 'error')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: kind: expected "final", "partial" or "error"')
+        WHEN NEW.on_dead NOT IN ('skip', 'kill')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: on_dead: expected "skip" or "kill"')
+        WHEN typeof(NEW.live_until) NOT IN ('null', 'integer', 'real') OR abs(NEW.live_until) > 1e15
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: live_until: expected epoch seconds')
+        WHEN NEW.act = 'add' AND typeof(NEW.body) NOT IN ('text', 'blob')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: body: expected text or a blob')
+        WHEN NEW.act = 'add' AND NEW.scheme IN ('ws', 'wss') AND NEW.stream IS NULL
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: stream: a delivery to a WebSocket is one message of a stream: name it')
+        WHEN NEW.traceparent <> '' AND NOT (
+            substr(NEW.traceparent, 3, 1) || substr(NEW.traceparent, 36, 1) || substr(NEW.traceparent, 53, 1) = '---'
+            AND substr(NEW.traceparent, 1, 2) || substr(NEW.traceparent, 4, 32) || substr(NEW.traceparent, 37, 16)
+                || substr(NEW.traceparent, 54, 2) NOT GLOB '*[^0-9a-f]*' AND length(NEW.traceparent) >= 55
+            AND (substr(NEW.traceparent, 56) = '' OR substr(NEW.traceparent, 56) GLOB '-*')
+            AND NEW.traceparent NOT GLOB '*[^!-~]*')
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: traceparent: expected 00-TRACE-PARENT-FLAGS, in lower-case hexadecimal')
+        WHEN NOT json_valid(NEW.headers) OR json_type(NEW.headers) <> 'object'
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: headers: expected a JSON object')
+        WHEN EXISTS (SELECT 1 FROM json_each(NEW.headers) WHERE type <> 'text')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: headers: expected a JSON object whose values are strings')
+        WHEN instr(replace(NEW.headers, '\\', ''), '\u0000')
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: headers: U+0000 cannot be kept: leave it out')
+    END;
+    SELECT RAISE(ABORT, 'outspoken: invalid_delivery: content_type: expected a media type, such as application/json')
+    FROM (SELECT rtrim(substr(NEW.content_type, 1, instr(NEW.content_type || ';', ';') - 1), ' ') AS essence LIMIT 1)
+    WHERE essence NOT GLOB '?*/?*' OR essence GLOB '*/*/*' OR essence GLOB '*[^/0-9A-Za-z!#$%&''*+.^_`|~-]*'
+       OR NEW.content_type GLOB '*[^' || char(9) || ' -~]*';
+    -- What frames a message, or is the relay's to say, is no producer's.
+    SELECT CASE
+        WHEN key = '' OR key GLOB '*[^0-9A-Za-z!#$%&''*+.^_`|~-]*'
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: headers: a name is one or more of the letters, digits and !#$%&''*+-.^_`|~')
+        WHEN lower(key) IN ('host', 'content-length', 'transfer-encoding', 'connection', 'keep-alive',
+                            'proxy-connection', 'expect', 'upgrade', 'te', 'trailer', 'user-agent')
+          OR lower(key) GLOB 'webhook-*' OR lower(key) GLOB 'sec-websocket-*'
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: headers: one of them is set by the relay: leave it out')
+        WHEN lower(key) = 'content-type'
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: headers.content-type: use content_type')
+        WHEN lower(key) = 'traceparent' AND NEW.act = 'add'
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: headers.traceparent: use traceparent')
+        WHEN lower(key) = 'authorization' AND NEW.credentials
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: headers.authorization: the URL brings credentials of its own: leave one out')
+        WHEN value GLOB '*[^' || char(9) || ' -~' || char(160) || '-' || char(255) || ']*'
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: headers: a value holds a control character, or one beyond Latin-1')
+    END FROM json_each(NEW.headers);
+    -- An escaped half of a surrogate pair becomes what is no UTF-8.
+    INSERT INTO outspoken_texts SELECT 'headers', key || value FROM json_each(NEW.headers);
+    INSERT INTO outspoken_texts
+    SELECT 'body', CAST(NEW.body AS TEXT) WHERE NEW.act = 'add' AND NEW.scheme IN ('ws', 'wss');
+
+    SELECT CASE
+        WHEN NOT same
+        THEN RAISE(ABORT, 'outspoken: invalid_delivery: stream: it leads to another URL: one socket, one place')
+        WHEN state = 'killed'
+        THEN RAISE(ABORT, 'outspoken: stream_killed: the stream was killed: nothing can be added to it')
+        WHEN state <> 'open'
+        THEN RAISE(ABORT, 'outspoken: stream_ended: the stream has ended: nothing can be added to it')
+    END
+    FROM (SELECT state, transport = iif(NEW.scheme IN ('ws', 'wss'), 'ws', 'http')
+                        AND url IS iif(NEW.scheme IN ('ws', 'wss'), NEW.url, NULL) AS same
+          FROM outspoken_streams WHERE key = NEW.stream);
+    -- Asked before, because an INSERT OR REPLACE of the caller's would replace here too.
+    SELECT RAISE(ABORT, 'outspoken: duplicate_delivery: a delivery with this id is in the outbox already')
+    WHERE NEW.act = 'add' AND EXISTS (SELECT 1 FROM outspoken_deliveries WHERE id = NEW.id);
+
+    INSERT INTO outspoken_streams (key, on_dead, transport, url, headers)
+    SELECT NEW.stream, NEW.on_dead, iif(NEW.scheme IN ('ws', 'wss'), 'ws', 'http'),
+           iif(NEW.scheme IN ('ws', 'wss'), NEW.url, NULL),
+           CASE
+               WHEN NEW.scheme NOT IN ('ws', 'wss') THEN '{}'
+               WHEN NEW.traceparent <> '' THEN json_insert(NEW.headers, '$.traceparent', NEW.traceparent)
+               ELSE json(NEW.headers)
+           END
+    WHERE NEW.stream IS NOT NULL AND NOT EXISTS (SELECT 1 FROM outspoken_streams WHERE key = NEW.stream);
+    UPDATE outspoken_streams
+    SET position = position + (NEW.act = 'add'), producer = coalesce(NEW.producer, producer),
+        producer_until = max(coalesce(producer_until, NEW.live_until), coalesce(NEW.live_until, 0))
+    WHERE key = NEW.stream;
+    INSERT INTO outspoken_deliveries
+        (id, origin, path, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at, lane,
+         schedule, stream_id, position)
+    SELECT NEW.id, NEW.origin,
+           CASE WHEN slash > 0 AND slash < ends THEN substr(substr(rest, slash, ends - slash), 1, 255) ELSE '/' END,
+           NEW.url, NEW.method, NEW.kind, NEW.content_type, json(NEW.headers), NEW.traceparent,
+           length(CAST(NEW.body AS BLOB)), now, iif(waits, NULL, now), iif(waits, 2, 0), NEW.schedule, stream_id, position
+    FROM (SELECT (julianday('now') - 2440587.5) * 86400.0 AS now, rest, instr(rest, '/') AS slash,
+                 min(instr(rest || '?', '?'), instr(rest || '#', '#')) AS ends,
+                 streams.id AS stream_id, streams.position AS position,
+                 coalesce(streams.transport = 'ws', 0) OR EXISTS (
+                     SELECT 1 FROM outspoken_deliveries AS before
+                     WHERE before.stream_id = streams.id AND before.state IN ('pending', 'leased')) AS waits
+          FROM (SELECT substr(NEW.url, instr(NEW.url, '://') + 3) AS rest LIMIT 1)
+          LEFT JOIN outspoken_streams AS streams ON streams.key = NEW.stream LIMIT 1)
+    WHERE NEW.act = 'add';
+    INSERT INTO outspoken_bodies (seq, body)
+    SELECT seq, CAST(NEW.body AS BLOB) FROM outspoken_deliveries WHERE id = NEW.id AND NEW.act = 'add';
+END;
