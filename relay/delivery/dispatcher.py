@@ -28,7 +28,6 @@ Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
 # Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one.
 _MOST_AHEAD = 512
-_FEW = 4  # slots of an origin that may not answer
 _REMEMBERED = 10_000
 
 log = structlog.get_logger()
@@ -49,10 +48,17 @@ class ClaimSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Attempts in flight: in all, and to one origin."""
+    """Attempts in flight: in all, and to one origin. Of both, what may not answer takes the part `doubtful`, and one
+    such origin at most a `few`."""
 
     in_all: int = 256
     per_destination: int = 16
+    doubtful: float = 0.25
+    few: int = 4
+
+    def doubtful_of(self, slots: int) -> int:
+        """How many of some slots what may not answer can take; one at least."""
+        return max(1, int(slots * self.doubtful))
 
 
 class _Endpoint:
@@ -109,17 +115,17 @@ class _DestinationQueue:
         endpoint.ahead.append(delivery)
         self.ahead += 1
 
-    def next_endpoint(self, cap: int) -> _Endpoint | None:
+    def next_endpoint(self, cap: int, slots: Slots) -> _Endpoint | None:
         """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
-        if not self.ahead or self.busy >= (min(cap, _FEW) if self.suspect else cap):
+        if not self.ahead or self.busy >= (min(cap, slots.few) if self.suspect else cap):
             return None
-        quarter = max(1, cap // 4)
+        doubtful = slots.doubtful_of(cap)
         for _ in range(len(self.turns)):
             endpoint = self.turns[0]
             if endpoint.answered:
                 return endpoint
             silent = endpoint.busy if endpoint.answered is None else self._silent()
-            if silent < quarter:
+            if silent < doubtful:
                 return endpoint
             self.turns.rotate(-1)
         return None
@@ -186,7 +192,7 @@ class Dispatcher:
 
     @property
     def _suspects_cap(self) -> int:
-        return max(1, self._slots.in_all // 4)
+        return self._slots.doubtful_of(self._slots.in_all)
 
     @property
     def in_flight(self) -> int:
@@ -233,7 +239,7 @@ class Dispatcher:
         self._take_turn(queue)
 
     def _take_turn(self, queue: _DestinationQueue) -> None:
-        if not queue.waits and queue.next_endpoint(self._cap):
+        if not queue.waits and queue.next_endpoint(self._cap, self._slots):
             queue.waits = True
             self._turns.append(queue)
 
@@ -245,12 +251,12 @@ class Dispatcher:
         """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
         one ramps up, and one that hangs holds a handful."""
         self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
-        quarter = max(1, cap // 4)
+        few, doubtful = min(cap, self._slots.few), self._slots.doubtful_of(cap)
         origins: dict[str, int] = {}
         endpoints: dict[Place, int] = {}
         suspects = self._suspects_cap
         for origin, queue in self._queues.items():
-            most = min(cap, _FEW) if queue.suspect else min(cap + 2 * queue.finished, _MOST_AHEAD)
+            most = few if queue.suspect else min(cap + 2 * queue.finished, _MOST_AHEAD)
             origins[origin] = most - queue.held
             suspects -= queue.held if queue.suspect else 0
             queue.finished = 0
@@ -258,11 +264,11 @@ class Dispatcher:
                 if not endpoint.held:
                     del queue.endpoints[path]
                     continue
-                most = cap if endpoint.answered else quarter
+                most = cap if endpoint.answered else doubtful
                 endpoints[origin, path] = min(most + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
                 suspects -= endpoint.held if endpoint.suspect and not queue.suspect else 0
                 endpoint.finished = 0
-        return Wanted(room, cap, quarter, max(0, suspects), min(cap, _FEW), origins, endpoints)
+        return Wanted(room, cap, doubtful, max(0, suspects), few, origins, endpoints)
 
     def _start_all(self) -> None:
         while len(self._running) < self._slots.in_all and (queue := self._next_queue()):
@@ -279,12 +285,12 @@ class Dispatcher:
                 self._parked.append(queue)
                 continue
             queue.waits = False
-            if queue.next_endpoint(self._cap):  # the cap may have shrunk since
+            if queue.next_endpoint(self._cap, self._slots):  # the cap may have shrunk since
                 return queue
         return None
 
     def _take(self, queue: _DestinationQueue) -> Delivery:
-        endpoint = cast("_Endpoint", queue.next_endpoint(self._cap))
+        endpoint = cast("_Endpoint", queue.next_endpoint(self._cap, self._slots))
         delivery = queue.take(endpoint)
         self._take_turn(queue)
         return delivery

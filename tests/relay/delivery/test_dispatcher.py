@@ -17,9 +17,10 @@ from relay.delivery.settler import Settler
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease
+from relay.queue.claiming import Place, Wanted
 from relay.queue.deliveries import Claims, DeliveryQueue
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, states
+from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, stand, states
 from tests.relay.delivery.doubles import Couriers, full_disk
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
@@ -59,7 +60,23 @@ class Harness:
 
 
 def harness(outbox: DeliveryQueue, in_all: int = 10, per_destination: int = 10) -> Harness:
-    return Harness(outbox, Slots(in_all, per_destination))
+    """One that doubts nobody: who may not answer takes as much as everybody else."""
+    return Harness(outbox, Slots(in_all, per_destination, doubtful=1.0, few=per_destination))
+
+
+def tried(database: Database, *origins: str) -> None:
+    """Origins whose latest attempt was answered."""
+    for origin in origins:
+        rows(database, "INSERT INTO outspoken_destinations (origin) VALUES (?) RETURNING origin", origin)
+
+
+@pytest.fixture(autouse=True)
+def known(request: pytest.FixtureRequest) -> None:
+    """Who is called below answered before."""
+    if "database" in request.fixturenames:
+        hosts = ("a", "b", "c", "hog", "other")
+        origins = ["https://receiver.example:443", *(f"http://{host}.example:80" for host in hosts)]
+        tried(request.getfixturevalue("database"), *origins)
 
 
 @pytest.fixture
@@ -233,7 +250,7 @@ async def test_what_was_not_started_goes_back_when_its_destination_is_left_alone
     one = harness(outbox, in_all=2, per_destination=6)
     await one.dispatcher.run_once()
     assert set(states(database).values()) == {"leased"}
-    rows(database, "UPDATE outspoken_destinations SET state = ? WHERE origin LIKE '%hog%'", state)
+    stand(database, state, "http://hog.example:80")
     await one.dispatcher.run_once()
     await one.dispatcher.run_once()
     assert Counter(states(database).values()) == {"pending": 5, "leased": 3}
@@ -252,7 +269,8 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
     put(database, *many(3, HOG, "h"))
     one = harness(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
-    rows(database, "UPDATE outspoken_destinations SET state = 'paused'")
+    stand(database, "paused", "http://hog.example:80")
+    await outbox.claim(Wanted(0))  # the outbox has taken note
     with full_disk():
         assert await one.dispatcher.run_once() == 0
     assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 2)]
@@ -334,7 +352,7 @@ async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Pa
 async def test_leases_that_were_taken_over_are_counted(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(3))
     abandoned = DeliveryQueue(database, lease=-1.0)
-    await abandoned.claim(3, {}, 3)
+    await abandoned.claim(Wanted(3, 3))
     await abandoned.close()
     one = harness(outbox)
     assert await one.dispatcher.run_once() == 3
@@ -390,7 +408,7 @@ async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
     assert states(database) == {"d1": "delivered", "d2": "pending"}
     assert one.dispatcher.in_flight == 0
     heir = DeliveryQueue(database)
-    (again,) = (await heir.claim(9, {}, 9)).deliveries
+    (again,) = (await heir.claim(Wanted(9, 9))).deliveries
     await heir.close()
     assert (again.id, again.attempts, again.number) == ("d2", 0, 2)
 
@@ -440,16 +458,18 @@ class FakeSource:
 
     def __init__(self, backlog: dict[str, int]) -> None:
         self.backlog = {origin: [f"{origin}.{n}" for n in range(count)] for origin, count in backlog.items()}
-        self.blocked: frozenset[str] = frozenset()
+        self.blocked: frozenset[Place] = frozenset()
         self.returned: list[str] = []
 
-    async def claim(self, room: int, free: Any, most: int) -> Claims:
+    async def claim(self, wanted: Wanted) -> Claims:
         given: list[Delivery] = []
         for origin, ids in self.backlog.items():
-            count = 0 if origin in self.blocked else max(0, min(free.get(origin, most), room - len(given)))
+            most = wanted.endpoints.get((origin, "/"), wanted.of_endpoint)
+            most = min(most, wanted.origins.get(origin, wanted.of_origin), wanted.room - len(given))
+            count = 0 if (origin, "/") in self.blocked else max(0, most)
             given += [claimed(id_, destination=origin) for id_ in ids[:count]]
             del ids[:count]
-        return Claims(tuple(given), blocked=self.blocked & set(free))
+        return Claims(tuple(given), blocked=self.blocked & set(wanted.endpoints))
 
     async def renew(self, leases: Any) -> None:
         raise AssertionError("nobody asked")
@@ -490,7 +510,7 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
                 case ("end", index) if couriers.started:
                     couriers.let_through(couriers.started[index % len(couriers.started)])
                 case ("block", index):
-                    source.blocked = frozenset("abcd"[index])
+                    source.blocked = frozenset({("abcd"[index], "/")})
                 case _:
                     pass
             for _ in range(3):
@@ -505,3 +525,73 @@ def test_in_any_order_of_claims_ends_and_pauses_the_caps_hold_and_nothing_is_los
         assert source.returned.count("sent") == len(couriers.started) - len(settler.waiting)
 
     asyncio.run(play())
+
+
+# --- what may not answer
+
+
+def doubting(outbox: DeliveryQueue, in_all: int = 64, per_destination: int = 16) -> Harness:
+    return Harness(outbox, Slots(in_all, per_destination))
+
+
+async def test_origins_that_never_were_tried_share_a_quarter_of_the_slots(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    put(database, *(one for host in range(100) for one in many(5, f"http://dead{host}.example/", f"dead{host}-")))
+    put(database, *many(16, HOG, "h"), *many(16, OTHER, "o"))
+    one = doubting(outbox)
+    one.couriers.let_through(*every("h", 16), *every("o", 16))
+    for _ in range(10):
+        await one.dispatcher.run_once()
+        await asyncio.sleep(0)
+    await one.ended(32)
+    assert {delivery.delivery.id[0] for delivery in one.settler.waiting} == {"h", "o"}
+    assert one.dispatcher.in_flight <= 16
+    assert max(count for name, count in one.couriers.most.items() if "dead" in name) <= 4
+    await one.dispatcher.drain(0)
+
+
+async def test_a_path_that_hangs_takes_a_quarter_of_the_slots_of_its_origin(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    put(database, *many(40, f"{HOG}hangs", "hangs"))
+    one = doubting(outbox)
+    await one.dispatcher.run_once()
+    await one.dispatcher.run_once()
+    assert one.dispatcher.in_flight == 4
+    put(database, *(delivery for path in "abc" for delivery in many(20, f"{HOG}{path}", path)))
+    one.couriers.let_through(*(f"{path}{number}" for path in "abc" for number in range(1, 21)))
+    async with asyncio.timeout(PATIENCE):
+        while len(one.told) < 60:
+            await one.dispatcher.run_once()
+            await asyncio.sleep(0)
+            await one.settler.run_once()
+    assert one.dispatcher.in_flight == 4
+    await one.dispatcher.drain(0)
+
+
+async def test_an_attempt_that_hung_while_its_origin_answered_others_says_nothing_of_it(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    answers = {"hangs": answer(failure=Failure.READ_TIMEOUT)}
+    through = asyncio.Event()
+
+    async def deliver(delivery: Delivery) -> Attempted:
+        if delivery.id == "hangs":
+            await through.wait()
+        return attempted(delivery, answers.get(delivery.id))
+
+    put(database, new("hangs", f"{HOG}hangs"), new("fine", f"{HOG}fine"))
+    settler = Settler(outbox, ignore, asyncio.Event())
+    dispatcher = Dispatcher(outbox, deliver, settler, Slots(), asyncio.Event())
+    await dispatcher.run_once()
+    async with asyncio.timeout(PATIENCE):
+        while not settler.waiting:
+            await asyncio.sleep(0)
+        through.set()
+        while len(settler.waiting) < 2:
+            await asyncio.sleep(0)
+    assert {one.delivery.id: one.alone for one in settler.waiting} == {"fine": True, "hangs": False}
+    await settler.run_once()
+    assert rows(database, "SELECT silent FROM outspoken_destinations WHERE origin LIKE '%hog%' AND path = ''") == [(0,)]
+    await dispatcher.drain(0)
