@@ -266,7 +266,9 @@ def _set_aside(connection: Connection, groups: Mapping[Group, Place], now: float
 
 
 def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
-    seq, id_, origin, url, method, kind, content_type, headers, *rest, lane, gone, body = row
+    seq, id_, origin, url, method, kind, content_type, headers, *rest, lane, at_gone, body = row
+    gone = at_gone and connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() is not None
+    rest += (lane == HELD, bool(gone))
     delivery = Delivery(
         Lease(seq, token),
         id_,
@@ -277,8 +279,6 @@ def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
         content_type,
         json.loads(headers) if headers != "{}" else {},
         *rest,
-        allowed=lane == HELD,
-        gone=bool(gone) and connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() is not None,
     )
     return delivery, body
 

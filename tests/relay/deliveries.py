@@ -27,6 +27,7 @@ from relay.policy.attempt import (
     Timing,
     Verdict,
 )
+from relay.policy.breaker import THRESHOLD, TRICKLE_SECONDS
 from relay.policy.outcome import classify, diagnose
 
 T = TypeVar("T")
@@ -89,6 +90,20 @@ def stand(database: Database, state: str, origin: str = "https://receiver.exampl
     """Have a destination paused, disabled or active, as an operator does."""
     values = {"origin": origin, "path": path, "state": state, "now": 0.0}
     writing(database, lambda connection: connection.execute(statement("set_state", "relay.admin"), values))
+
+
+def ill(
+    database: Database, origin: str = "https://receiver.example:443", failures: int = 5, until: float = 9e9
+) -> None:
+    """An endpoint that failed so often in a row; after five times it is left alone until then."""
+    starts = str([until - TRICKLE_SECONDS] * 4)
+    is_open = int(failures >= THRESHOLD)
+    sql = (
+        "INSERT INTO outspoken_destinations (origin, path, failures, open, held, starts) "
+        "VALUES (:origin, '/hook', :failures, :open, :open, :starts)"
+    )
+    values = {"origin": origin, "failures": failures, "open": is_open, "starts": starts}
+    writing(database, lambda connection: connection.execute(sql, values))
 
 
 def states(database: Database) -> dict[str, str]:

@@ -138,6 +138,12 @@ FROM (SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries
                      WHERE state = 'pending' AND lane = 1 ORDER BY due_at DESC LIMIT :effort) AS held) AS waiting
 WHERE attempts > 0 GROUP BY origin
 
+-- destination --
+-- How a destination stands that is about to be changed: a relay that writes of it, or another operator, waits until it is.
+SELECT coalesce((SELECT state FROM outspoken_destinations WHERE origin = :origin AND path = :path FOR NO KEY UPDATE), 'active') AS state
+WHERE EXISTS (SELECT 1 FROM outspoken_destinations WHERE origin = :origin)
+   OR EXISTS (SELECT 1 FROM outspoken_deliveries WHERE origin = :origin)
+
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. No limit is -1.
 WITH looked AS MATERIALIZED (

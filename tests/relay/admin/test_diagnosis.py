@@ -10,7 +10,7 @@ from relay.admin.overview import Destination, destinations
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome
 from tests.relay.admin.past import attempt, change, ended
-from tests.relay.deliveries import many, new, put
+from tests.relay.deliveries import ill, many, new, put
 
 ORIGIN = "https://receiver.example:443"
 PLACE = Destination(ORIGIN, "open", 5, 2000.0, 9, 3, 0, 12.0, None, None)
@@ -69,10 +69,8 @@ def test_the_most_frequent_failure_of_late_decides() -> None:
 def test_the_worst_destinations_come_first_with_a_delivery_to_look_at(database: Database) -> None:
     now = time.time()
     put(database, *many(3), new("other", "https://well.example/"), new("slow", "https://slow.example/"))
-    change(
-        database, "UPDATE outspoken_destinations SET failures = 6, open_until = ? WHERE origin = ?", now + 60, ORIGIN
-    )
-    change(database, "UPDATE outspoken_destinations SET failures = 3 WHERE origin LIKE '%slow%'")
+    ill(database, failures=6, until=now + 60)
+    ill(database, "https://slow.example:443", failures=3)
     change(database, "UPDATE outspoken_deliveries SET attempts = 1 WHERE id IN ('d1', 'd2')")
     with database.writing() as connection:
         attempt(connection, "d1", 1, now - 20, "connect", detail="refused")
@@ -88,7 +86,6 @@ def test_a_destination_that_fails_for_large_bodies_only_is_known_by_its_retries(
     now = time.time()
     put(database, *many(3), new("once", "https://once.example/"), due_at=now + 20)
     change(database, "UPDATE outspoken_deliveries SET attempts = 1")
-    change(database, "UPDATE outspoken_destinations SET largest_accepted = 20000")
     with database.writing() as connection:
         for id_ in ("d1", "d2", "d3", "once"):
             attempt(connection, id_, 1, now - 5, "http_413", 413)

@@ -75,9 +75,10 @@ def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(data
     [
         ("UPDATE outspoken_deliveries SET due_at = 1", "a relay"),
         ("UPDATE outspoken_deliveries SET due_at = 9e9", "its time"),
-        ("UPDATE outspoken_destinations SET state = 'paused'", "its destination is paused"),
+        ("UPDATE outspoken_deliveries SET lane = 1", "its destination, which is asked in turn what it takes"),
+        ("INSERT INTO outspoken_destinations (origin, state) VALUES (ORIGIN, 'paused')", "its destination is paused"),
         (
-            "UPDATE outspoken_destinations SET open_until = 9e9, failures = 5",
+            "INSERT INTO outspoken_destinations (origin, path, open) VALUES (ORIGIN, '/hook', 1)",
             "its destination's breaker, which is open",
         ),
         ("UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1", None),
@@ -85,7 +86,7 @@ def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(data
 )
 def test_a_pending_delivery_says_what_it_waits_for(database: Database, sql: str, waits_for: str | None) -> None:
     put(database, new())
-    change(database, sql)
+    change(database, sql.replace("ORIGIN", "'https://receiver.example:443'"))
     assert inspection.delivery(database, "d1", time.time()).waits_for == waits_for
 
 

@@ -15,9 +15,10 @@ from relay.outbox.model import OnDead, State, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome, Retry
 from relay.policy.outcome import RetryPolicy, judge
+from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
-from tests.relay.deliveries import answer, many, new, put, rows, states
+from tests.relay.deliveries import answer, ill, many, new, put, rows, states
 
 ORIGIN = "https://receiver.example:443"
 ALL = Selection()
@@ -62,7 +63,7 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     assert (await asyncio.to_thread(replayed, database, Selection(ids=("d1",)))).done == 1
     queue = DeliveryQueue(database)
     try:
-        (delivery,) = (await queue.claim(10, {}, 10)).deliveries
+        (delivery,) = (await queue.claim(Wanted(10, 10, few=10))).deliveries
     finally:
         await queue.close()
     patient = RetryPolicy(default="exponential")
@@ -249,7 +250,7 @@ def test_a_cancelled_delivery_lets_the_next_of_its_stream_go(database: Database)
 
 def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(database: Database) -> None:
     put(database, new())
-    state = "SELECT state, failures, open_until FROM outspoken_destinations"
+    state = "SELECT state, held FROM outspoken_destinations WHERE path = ''"
     assert operations.pause(database, ORIGIN, OPERATOR) is True
     assert operations.pause(database, ORIGIN, OPERATOR) is False
     assert rows(database, state)[0][0] == "paused"
@@ -258,12 +259,14 @@ def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(data
     for forbidden in (operations.pause, operations.resume):
         with pytest.raises(Refused, match="relay enable"):
             forbidden(database, ORIGIN, OPERATOR)
-    change(database, "UPDATE outspoken_destinations SET failures = 7, open_until = 9e9, pause = 60")
+    ill(database)
+    change(database, "INSERT INTO outspoken_gone_urls VALUES ('00', ?, '/hook', 1)", ORIGIN)
     assert operations.enable(database, ORIGIN, OPERATOR) is True
     assert operations.enable(database, ORIGIN, OPERATOR) is False
-    assert rows(database, state) == [("active", 0, None)]
+    assert rows(database, state) == [("active", 0)]
+    assert rows(database, "SELECT failures, open, held FROM outspoken_destinations WHERE path <> ''") == [(0, 0, 0)]
     assert [line[2].split(".")[1] for line in audit(database)] == ["pause", "resume", "disable", "enable"]
-    assert audit(database)[3][3] == {"destination": ORIGIN, "was": "disabled", "breaker_closed": True}
+    assert audit(database)[3][3] == {"destination": ORIGIN, "was": "disabled", "breaker_closed": True, "gone_urls": 1}
     with pytest.raises(NotFound):
         operations.pause(database, "https://nobody.example:443", OPERATOR)
 

@@ -8,7 +8,7 @@ from relay.admin.overview import Group, destinations, overview, stats
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import attempt, change, ended
-from tests.relay.deliveries import many, new, put
+from tests.relay.deliveries import ill, many, new, put
 
 ORIGIN = "https://receiver.example:443"
 
@@ -45,11 +45,14 @@ def test_the_queue_is_counted_by_where_deliveries_stand(database: Database) -> N
     ("sql", "sentence"),
     [
         (
-            "UPDATE outspoken_destinations SET state = 'paused'",
+            "INSERT INTO outspoken_destinations (origin, state) VALUES (ORIGIN, 'paused')",
             "which is paused: `relay resume https://receiver.example:443`",
         ),
-        ("UPDATE outspoken_destinations SET state = 'disabled'", "which is disabled: `relay enable"),
-        ("UPDATE outspoken_destinations SET open_until = 9e9", "keeps failing"),
+        (
+            "INSERT INTO outspoken_destinations (origin, state) VALUES (ORIGIN, 'disabled')",
+            "which is disabled: `relay enable",
+        ),
+        ("INSERT INTO outspoken_destinations (origin, path, open) VALUES (ORIGIN, '/hook', 1)", "keeps failing"),
         ("UPDATE outspoken_deliveries SET due_at = due_at - 500", "s behind, with 1 deliveries due"),
         ("DELETE FROM outspoken_relays", "no relay has ever worked on this database: start `relay run`"),
         ("UPDATE outspoken_relays SET seen_at = seen_at - 300", "no relay for 300 s"),
@@ -59,7 +62,7 @@ def test_the_worst_that_is_wrong_is_one_sentence(database: Database, sql: str, s
     put(database, new())
     a_relay_is_at_work(database)
     assert overview(database, time.time()).trouble is None
-    change(database, sql)
+    change(database, sql.replace("ORIGIN", f"'{ORIGIN}'"))
     assert sentence in (overview(database, time.time()).trouble or "")
 
 
@@ -73,7 +76,7 @@ def test_destinations_come_with_what_waits_for_them(database: Database) -> None:
     now = time.time()
     put(database, new("a", "https://idle.example/"), due_at=now + 60)
     put(database, *many(3), due_at=now - 10)
-    change(database, "UPDATE outspoken_destinations SET open_until = 9e9, failures = 5 WHERE origin = ?", ORIGIN)
+    ill(database)
     busy, idle = destinations(database, now)
     assert (busy.origin, busy.state, busy.ready, busy.waiting) == (ORIGIN, "open", 3, 3)
     assert busy.oldest_due_age == pytest.approx(10, abs=1)

@@ -26,7 +26,7 @@ OTHER = "https://other.example:443"
 VALUES: dict[str, object] = {
     "now": 20_000.0, "midnight": 0.0, "seen_since": 0.0, "older": 2**63 - 1, "floor": 0, "effort": 500, "limit": 50,
     "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None,
-    "destination_id": 1, "id": "h1", "seq": 1, "ids": '["h1"]',
+    "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
 }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_a_time_is_found_by_halving(database: Database) -> None:
 def grown(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(outbox.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("INSERT INTO outspoken_destinations (id, origin) VALUES (1, 'https://h:443')")
+        connection.execute("INSERT INTO outspoken_destinations (origin) VALUES ('https://h:443')")
         yield connection
 
 
@@ -85,10 +85,10 @@ def deliver(connection: sqlite3.Connection, count: int) -> None:
     """So many more deliveries arrived, with an attempt each."""
     connection.execute(
         """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-        INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at, state, attempts,
+        INSERT INTO outspoken_deliveries (id, origin, path, url, body_bytes, created_at, due_at, state, attempts,
         finished_at)
         SELECT 'h' || (i + (SELECT count(*)
-        FROM outspoken_deliveries)), 1, 'https://h/', 2, 1.0, 1.0, 'delivered', 1, 2.0
+        FROM outspoken_deliveries)), 'https://h:443', '/', 'https://h/', 2, 1.0, 1.0, 'delivered', 1, 2.0
         FROM n""",
         (count,),
     )

@@ -22,6 +22,7 @@ from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.pointer import Pointers
 from relay.policy.schedule import FixedSchedule
 from relay.policy.signing import parse_key
+from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, new, put, rows
 from tests.relay.delivery.doubles import Network
@@ -67,7 +68,7 @@ class Harness:
 
     async def again(self, id_: str = "d1") -> Attempted:
         """One more attempt at a delivery that is due."""
-        due = (await self.outbox.claim(100, {}, 100)).deliveries
+        due = (await self.outbox.claim(Wanted(100, 100, few=100))).deliveries
         (claimed,) = (delivery for delivery in due if delivery.id == id_)
         attempt = await self.courier.deliver(claimed)
         await self.outbox.settle([attempt])
@@ -150,7 +151,10 @@ async def test_the_dice_are_thrown_for_a_delivery_that_wants_jitter(harness: Har
 async def test_gone_is_gone(harness: Harness) -> None:
     harness.answering(answer(410))
     assert (await harness.deliver(new())).verdict == Dead(Reason.GONE)
-    assert rows(harness.database, "SELECT state FROM outspoken_destinations") == [("disabled",)]
+    again = await harness.deliver(new("again"))
+    assert (again.verdict, again.answer.sent) == (Dead(Reason.GONE), False)
+    assert "`relay enable https://receiver.example:443`" in again.diagnosis
+    assert (await harness.deliver(new("other", "https://receiver.example/hook?other"))).verdict == Delivered()
 
 
 async def test_a_413_tells_what_was_known_of_the_destination_before(harness: Harness) -> None:

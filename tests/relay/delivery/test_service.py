@@ -284,4 +284,4 @@ async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
         await relay.until(lambda: relay.turns["claim", True] >= polls + 3)
         assert len(relay.receiver.sent) == sent < 20 + 100
     assert rows(database, "SELECT sum(attempts), sum(lapses) FROM outspoken_deliveries") == [(sent, 0)]
-    assert rows(database, "SELECT failures, pause FROM outspoken_destinations WHERE id = 1") == [(5, 30.0)]
+    assert rows(database, "SELECT failures, open FROM outspoken_destinations WHERE open = 1") == [(5, 1)]

@@ -28,7 +28,7 @@ from relay.transports.socket import SocketBounds
 from relay.transports.websocket import WebSocketTransport
 from tests.acceptance.sockets import Conversation, Receiver, receiving
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import new, put, reading, rows, states, writing
+from tests.relay.deliveries import new, put, reading, rows, stand, states, writing
 from tests.relay.delivery.doubles import full_disk
 from tests.relay.transports.peers import deaf
 from tests.relay.transports.receivers import receiving as listening
@@ -330,7 +330,8 @@ async def test_a_destination_that_is_left_alone_gets_no_new_socket_and_keeps_its
         live.add(0)
         conversation = await receiver.next()
         await conversation.heard(1)
-        rows(live.database, "UPDATE outspoken_destinations SET state = 'paused'")
+        for (origin,) in rows(live.database, "SELECT DISTINCT origin FROM outspoken_deliveries"):
+            stand(live.database, "paused", origin)
         live.add(1)
         live.add(0, key="late")
         await observer.until(lambda it: it.ends == [KillReason.LEFT_ALONE])

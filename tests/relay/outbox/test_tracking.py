@@ -18,6 +18,7 @@ from relay import outbox
 from relay.outbox import DeliveryStatus, DuplicateDelivery, InvalidDelivery, Method, NewDelivery, OnDead, State, Stream
 from relay.outbox.errors import StreamEnded
 from relay.outbox.store import Database
+from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import DEAD, answer, attempted, new, put, rows, states
 from tests.relay.outbox.producers import Producer, RolledBack, done, every_kind, every_way
@@ -188,7 +189,7 @@ async def test_what_became_of_it(producer: Producer) -> None:
     queue = DeliveryQueue(producer.database)
     try:
         await asyncio.to_thread(put, producer.database, new())
-        (delivery,) = (await queue.claim(1, {}, 1)).deliveries
+        (delivery,) = (await queue.claim(Wanted(1, 1, few=1))).deliveries
         assert (await asyncio.to_thread(producer.do, asking("d1"))).state is State.LEASED
         assert not await asyncio.to_thread(producer.do, cancelling("d1"))
         await queue.settle([attempted(delivery, answer(500), DEAD)])

@@ -127,7 +127,7 @@ def test_a_dead_letter_is_counted_by_its_reason() -> None:
 
 
 def snapshot(**fields: Any) -> Snapshot:
-    queues = Queues(ready=3, scheduled=4, held=5, ready_age=12.5, held_age=600.0, worst={7: 12})
+    queues = Queues(ready=3, scheduled=4, held=5, ready_age=12.5, held_age=600.0, worst={"http://a:80": 12})
     since = Since(added={Kind.FINAL: 5, Kind.ERROR: 1}, replayed={"cli": 4}, cancelled=2, opened=1, closed=0)
     plain = Snapshot(
         taken_at=1700.0,
@@ -195,9 +195,9 @@ def test_what_happened_between_two_counts_adds_up() -> None:
 def test_a_destination_that_left_the_list_of_the_worst_has_no_series() -> None:
     metrics = Metrics(16)
     metrics.snapshot(snapshot())
-    assert value(metrics, "relay_destination_backlog_top", destination="7") == 12
-    metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={8: 3})))
-    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("8",)}
+    assert value(metrics, "relay_destination_backlog_top", destination="http://a:80") == 12
+    metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={"http://b:80": 3})))
+    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("http://b:80",)}
 
 
 def started(delivery: Delivery, at: float) -> Attempted:

@@ -20,7 +20,7 @@ from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import BEARER, TOKEN, context
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import many, new, put, states
+from tests.relay.deliveries import ill, many, new, put, states
 
 ORIGIN = "https://receiver.example:443"
 SECRET_URL = "https://user:pa55word@receiver.example/hook/t0ken?sig=s3cret"
@@ -161,7 +161,7 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, da
 
 async def test_failing_destinations_come_with_a_sentence(api: Api, database: Database) -> None:
     put(database, new())
-    change(database, "UPDATE outspoken_destinations SET failures = 7, open_until = 9e9")
+    ill(database, failures=7)
     change(database, "UPDATE outspoken_deliveries SET attempts = 1")
     tried(database, "d1", 1, time.time(), "tls")
     (trouble,) = (await api.get("/destinations"))["troubles"]

@@ -26,7 +26,7 @@ from relay.outbox.store import Database
 from tests.acceptance.stage import ROOT
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import TOKEN, context, served
-from tests.relay.deliveries import answer, attempted, claimed, many, new, put, states
+from tests.relay.deliveries import answer, attempted, claimed, ill, many, new, put, stand, states
 
 ORIGIN = "https://receiver.example:443"
 CANARY = "<img src=x onerror=window.sang=1><script>window.sang=1</script>\"'`{{7*7}}</script>"
@@ -85,10 +85,8 @@ def outbox_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Database:
     ended(database, "d1", at=now - 60)
     ended(database, "d2", "delivered", at=now - 50, outcome="success", status=200)
     ended(database, "d3", "cancelled", at=now - 40)
-    change(
-        database, "UPDATE outspoken_destinations SET failures = 5, open_until = ? WHERE origin = ?", now + 100, ORIGIN
-    )
-    change(database, "UPDATE outspoken_destinations SET state = 'paused' WHERE origin LIKE '%other%'")
+    ill(database, until=now + 100)
+    stand(database, "paused", "https://other.example:443")
     change(database, "UPDATE outspoken_deliveries SET attempts = 1, due_at = ? WHERE id = 'canary'", now + 500)
     with database.writing() as connection:
         attempt(connection, "canary", 1, now - 10, "http_5xx", 500, CANARY)

@@ -20,7 +20,7 @@ from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import TOKEN, context
-from tests.relay.deliveries import attempted, claimed, many, new, put, states
+from tests.relay.deliveries import attempted, claimed, ill, many, new, put, stand, states
 
 ORIGIN = "https://receiver.example:443"
 HERE = {"Sec-Fetch-Site": "same-origin"}
@@ -151,7 +151,7 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
     put(database, new("gone", "https://other.example/"))
     ended(database, "gone", at=now)
     change(database, "INSERT INTO outspoken_relays VALUES ('h', ?)", now)
-    change(database, "UPDATE outspoken_destinations SET failures = 6, open_until = ?", now + 45)
+    ill(database, failures=6, until=now + 45)
     change(database, "UPDATE outspoken_deliveries SET attempts = 1 WHERE id = 'd1'")
     tried(database, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
     recent([attempted(claimed(destination=ORIGIN))])
@@ -214,7 +214,7 @@ async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, da
     put(database, *many(3), new("held", "https://held.example/"))
     for id_ in ("d1", "d2", "held"):
         ended(database, id_)
-    change(database, "UPDATE outspoken_destinations SET state = 'paused' WHERE origin LIKE '%held%'")
+    stand(database, "paused", "https://held.example:443")
     text = await visitor.text("/replay?id=d1&id=d3&id=held")
     assert "2 deliveries, 32 B, to 2 destinations" in text
     assert "paused: they will wait" in text

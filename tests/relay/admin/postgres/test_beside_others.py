@@ -128,7 +128,7 @@ def test_a_destination_that_a_relay_disables_is_not_resumed(database: Database) 
     put(database, new())
     operations.pause(database, ORIGIN, OPERATOR)
     with database.writing() as relay:
-        relay.execute("UPDATE outspoken_destinations SET state = 'disabled'")
+        relay.execute("UPDATE outspoken_destinations SET state = 'disabled' WHERE path = ''")
         with meanwhile(lambda: operations.resume(database, ORIGIN, OPERATOR)) as resuming:
             until_somebody_waits(relay)
             relay.execute("COMMIT")
@@ -173,9 +173,9 @@ def grown(database: Database, postgres: Server) -> Iterator[Database]:
     change(big, "INSERT INTO outspoken_destinations (origin) VALUES ('https://h:443')")
     change(
         big,
-        "INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at, state, "
+        "INSERT INTO outspoken_deliveries (id, origin, path, url, body_bytes, created_at, due_at, state, "
         "attempts, finished_at,"
-        " reason) SELECT 'h' || i, 1, 'https://h/', 2, 1, 1, s, 1, CASE WHEN s <> 'pending' THEN 2 END,"
+        " reason) SELECT 'h' || i, 'https://h:443', '/', 'https://h/', 2, 1, 1, s, 1, CASE WHEN s <> 'pending' THEN 2 END,"
         " CASE WHEN s = 'dead' THEN 'exhausted' END FROM (SELECT i,"
         " CASE WHEN i <= 20 THEN 'dead' WHEN i <= 40 THEN 'pending' ELSE 'delivered' END AS s"
         " FROM generate_series(1, 20000) AS i) AS past",
@@ -193,10 +193,13 @@ def grown(database: Database, postgres: Server) -> Iterator[Database]:
 VALUES: dict[str, object] = {
     "now": 20_000.0, "midnight": 0.0, "seen_since": 0.0, "older": 2**63 - 1, "floor": 0, "effort": 500, "limit": 50,
     "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None,
-    "destination_id": 1, "id": "h1", "seq": 1, "ids": '["h1"]',
+    "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
 }  # fmt: skip
 QUESTIONS: tuple[tuple[str, Mapping[str, object]], ...] = (
-    *((name, {}) for name in ("status", "destinations", "evidence", "retried", "show", "history", "named", "keys")),
+    *(
+        (name, {})
+        for name in ("status", "destinations", "under_way", "evidence", "retried", "show", "history", "named", "keys")
+    ),
     *(("reach", {"state": state}) for state in (None, "pending", "leased", "dead", "delivered")),
     *(("list", {"state": state}) for state in ("pending", "leased", "dead")),
     *(("list", {"state": state, "floor": 19_500}) for state in (None, "delivered")),
