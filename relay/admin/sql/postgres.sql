@@ -9,8 +9,17 @@ SELECT 'PostgreSQL ' || current_setting('server_version')
 -- looked for apart: by the index that knows the state where that has less to offer than the key. In the order of the
 -- key, with a limit, a few dead letters of long ago would be sought through all that was delivered since.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM outspoken_deliveries AS deliveries
-    WHERE (CAST(:state AS text) IS NULL OR state = :state) AND seq >= :floor AND seq < :older
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE (CAST(:state AS text) IS NULL OR CAST(:state AS text) <> 'pending' AND state = :state) AND seq >= :floor AND seq < :older
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL
@@ -36,8 +45,17 @@ ORDER BY deliveries.seq DESC
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
 -- state, or by the key where none does. No row: it may look to the end.
 WITH known AS MATERIALIZED (
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+      AND seq >= :floor AND seq < :older
+    UNION ALL
     SELECT seq FROM outspoken_deliveries
-    WHERE :state IN ('pending', 'leased', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    WHERE CAST(:state AS text) IN ('leased', 'dead') AND state = :state AND seq >= :floor AND seq < :older
 ), others AS (
     SELECT seq FROM outspoken_deliveries
     WHERE coalesce(CAST(:state AS text), 'delivered') IN ('delivered', 'cancelled') AND seq >= :floor AND seq < :older
@@ -147,7 +165,17 @@ WHERE EXISTS (SELECT 1 FROM outspoken_destinations WHERE origin = :origin)
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. No limit is -1.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM outspoken_deliveries AS deliveries WHERE state = :state AND seq >= :floor AND seq < :older
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:state AS text) <> 'pending' AND state = :state AND seq >= :floor AND seq < :older
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:destination AS text) IS NULL

@@ -388,8 +388,14 @@ SELECT
 
 -- queues --
 -- What waits for each origin, lane by lane, and how much of it is due.
-SELECT origin, lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready, min(due_at) AS oldest_due_at
-FROM outspoken_deliveries WHERE state = 'pending' GROUP BY origin, lane
+SELECT origin, 0 AS lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready, min(due_at) AS oldest_due_at
+FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 GROUP BY origin
+UNION ALL
+SELECT origin, 1, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
+FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 GROUP BY origin
+UNION ALL
+SELECT origin, 2, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
+FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 GROUP BY origin
 
 -- full --
 -- Origins that take no more for now.

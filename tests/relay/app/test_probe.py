@@ -104,8 +104,8 @@ async def test_what_the_destination_taught_about_size_is_part_of_the_diagnosis(
     async with receiving(hangs_up) as receiver:
         url = f"http://127.0.0.1:{receiver.port}/"
         put(database, new("d1", url))
-        sql = "INSERT INTO outspoken_destinations (origin, largest_accepted) SELECT origin, 1000 FROM outspoken_deliveries"
-        change(database, sql)
+        insert = "INSERT INTO outspoken_destinations (origin, largest_accepted)"
+        change(database, f"{insert} SELECT origin, 1000 FROM outspoken_deliveries")
         large = await asyncio.to_thread(probe.prepared, database, url, Method.POST, 2**20)
         told = await send(large, transport, ANYWHERE, RetryPolicy())
     assert told.outcome == "reset"

@@ -175,7 +175,8 @@ def grown(database: Database, postgres: Server) -> Iterator[Database]:
         big,
         "INSERT INTO outspoken_deliveries (id, origin, path, url, body_bytes, created_at, due_at, state, "
         "attempts, finished_at,"
-        " reason) SELECT 'h' || i, 'https://h:443', '/', 'https://h/', 2, 1, 1, s, 1, CASE WHEN s <> 'pending' THEN 2 END,"
+        " reason) SELECT 'h' || i, 'https://h:443', '/', 'https://h/', 2, 1, 1, s, 1,"
+        " CASE WHEN s <> 'pending' THEN 2 END,"
         " CASE WHEN s = 'dead' THEN 'exhausted' END FROM (SELECT i,"
         " CASE WHEN i <= 20 THEN 'dead' WHEN i <= 40 THEN 'pending' ELSE 'delivered' END AS s"
         " FROM generate_series(1, 20000) AS i) AS past",
