@@ -151,7 +151,7 @@ def _destinations(connection: Connection, now: float) -> tuple[Destination, ...]
     under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY)}
     origins = dict.fromkeys([*known, *queues, *under_way])
     places = [_destination(one, known[one], queues[one], under_way.get(one, 0), now) for one in origins]
-    return tuple(sorted(places, key=lambda place: -place.ready))
+    return tuple(sorted(places, key=lambda place: (-place.ready, place.origin)))
 
 
 def _destination(origin: str, known: Sequence[Any], queues: Sequence[Any], in_flight: int, now: float) -> Destination:

@@ -128,6 +128,11 @@ WITH tried (seq, number) AS (
     UNION ALL
     SELECT seq, attempts + lapses FROM (
         SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
+        WHERE state = 'pending' AND lane = 0 LIMIT :effort) AS ready
+    WHERE origin = :origin AND attempts + lapses > 0
+    UNION ALL
+    SELECT seq, attempts + lapses FROM (
+        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
         WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
     WHERE origin = :origin AND attempts + lapses > 0
     UNION ALL
