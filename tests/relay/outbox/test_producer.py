@@ -76,13 +76,39 @@ def test_everything_that_was_handed_in_is_stored(producer: Producer) -> None:
 )
 def test_a_delivery_belongs_to_scheme_host_and_effective_port(producer: Producer, url: str, origin: str) -> None:
     producer.put(new(url=url))
-    assert rows(producer.database, "SELECT origin FROM outspoken_destinations") == [(origin,)]
+    assert rows(producer.database, "SELECT origin FROM outspoken_deliveries") == [(origin,)]
 
 
-def test_deliveries_to_one_origin_share_its_destination(producer: Producer) -> None:
-    producer.put(new("d1", "https://h.example/a"), new("d2", "https://h.example:443/b"), new("d3", "http://h.example/"))
-    shared = dict(rows(producer.database, "SELECT id, destination_id FROM outspoken_deliveries"))
-    assert shared["d1"] == shared["d2"] != shared["d3"]
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://h.example", "/"),
+        ("https://u:p@h.example?x=/no", "/"),
+        ("https://h.example#/no", "/"),
+        ("https://h.example:443/a/B?c#d", "/a/B"),
+        ("https://h.example/a#b?c", "/a"),
+        (f"https://h.example/{'x' * 300}", f"/{'x' * 254}"),
+    ],
+)
+def test_it_belongs_to_the_endpoint_of_its_path(producer: Producer, url: str, path: str) -> None:
+    producer.put(new(url=url, owner="somebody", priority=7))
+    found = rows(producer.database, "SELECT path, owner, priority FROM outspoken_deliveries")
+    assert found == [(path, "somebody", 7)]
+    assert rows(producer.database, "SELECT origin FROM outspoken_destinations") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"owner": "x" * 129}, "owner"),
+        ({"owner": 7}, "owner"),
+        ({"priority": 101}, "priority"),
+        ({"priority": "1"}, "priority"),
+    ],
+)
+def test_an_owner_and_a_priority_have_their_bounds(producer: Producer, fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidDelivery, match=f"^{field}: expected"):
+        producer.put(new(**fields))
 
 
 @pytest.mark.parametrize(

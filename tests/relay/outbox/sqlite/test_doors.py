@@ -64,10 +64,9 @@ def undone(file: sqlite3.Connection) -> Iterator[None]:
 def everything(database: SqliteDatabase) -> list[list[Any]]:
     """What was added, without the moments at which it was."""
     deliveries = (
-        "SELECT one.id, place.origin, one.url, method, kind, content_type, one.headers, traceparent, body_bytes, "
+        "SELECT one.id, one.origin, one.path, lane, one.url, method, kind, content_type, one.headers, traceparent, body_bytes, "
         "due_at IS NULL, schedule, key, one.position, body, typeof(body) FROM outspoken_deliveries AS one "
         "LEFT JOIN outspoken_streams AS stream ON stream.id = stream_id "
-        "JOIN outspoken_destinations AS place ON place.id = destination_id "
         "JOIN outspoken_bodies AS content ON content.seq = one.seq ORDER BY one.id"
     )
     streams = (

@@ -31,7 +31,8 @@ IMPOSSIBLE = [
     "kind = 'rumour'",
     "headers = '[]'",
     "id = ''",
-    "destination_id = 99",
+    "path = ''",
+    "lane = 3",
     "due_at = NULL",
     "due_at = 'tomorrow'",
     "url = NULL",
@@ -62,15 +63,15 @@ def test_the_database_accepts_every_state_that_there_is(database: SqliteDatabase
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at) "
-        "SELECT id, 1, '', 0, 0, 0"
+        "INSERT INTO outspoken_deliveries (id, origin, path, url, body_bytes, created_at, due_at) "
+        "SELECT id, origin, path, '', 0, 0, 0"
         " FROM outspoken_deliveries",
         "INSERT INTO outspoken_bodies VALUES (99, x'00')",
         "INSERT INTO outspoken_bodies VALUES (1, x'00')",
         "DELETE FROM outspoken_deliveries",
-        "INSERT INTO outspoken_destinations (origin) SELECT origin FROM outspoken_destinations",
+        "INSERT INTO outspoken_destinations (origin) SELECT 'http://a:80' FROM (VALUES (1), (2))",
         "INSERT INTO outspoken_destinations (origin) VALUES ('receiver.example')",
-        "UPDATE outspoken_destinations SET smallest_refused = -1",
+        "INSERT INTO outspoken_destinations (origin, smallest_refused) VALUES ('http://a:80', -1)",
         "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome) "
         "VALUES (1, 0, 0, 0, 0, 'success')",
         "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome) "
