@@ -89,6 +89,7 @@ def test_a_delivery_belongs_to_scheme_host_and_effective_port(producer: Producer
         ("https://h.example/a#b?c", "/a"),
         (f"https://h.example/{'x' * 300}", f"/{'x' * 254}"),
     ],
+    ids=["none", "query", "fragment", "path", "both", "long"],
 )
 def test_it_belongs_to_the_endpoint_of_its_path(producer: Producer, url: str, path: str) -> None:
     producer.put(new(url=url, owner="somebody", priority=7))

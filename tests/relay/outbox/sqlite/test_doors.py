@@ -64,8 +64,8 @@ def undone(file: sqlite3.Connection) -> Iterator[None]:
 def everything(database: SqliteDatabase) -> list[list[Any]]:
     """What was added, without the moments at which it was."""
     deliveries = (
-        "SELECT one.id, one.origin, one.path, lane, one.url, method, kind, content_type, one.headers, traceparent, body_bytes, "
-        "due_at IS NULL, schedule, key, one.position, body, typeof(body) FROM outspoken_deliveries AS one "
+        "SELECT one.id, one.origin, one.path, lane, one.url, method, kind, content_type, one.headers, traceparent, "
+        "body_bytes, due_at IS NULL, schedule, key, one.position, body, typeof(body) FROM outspoken_deliveries AS one "
         "LEFT JOIN outspoken_streams AS stream ON stream.id = stream_id "
         "JOIN outspoken_bodies AS content ON content.seq = one.seq ORDER BY one.id"
     )
