@@ -7,9 +7,7 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import wave
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from functools import partial
@@ -87,16 +85,13 @@ def rows(stage: Stage, sql: str) -> list[tuple[object, ...]]:
 
 async def engine(stage: Stage, *command: str) -> tuple[int | None, str]:
     """Run a command to its end: exit code and everything it said."""
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).with_name("engine")), *command, env=os.environ | stage.env, stdout=PIPE, stderr=STDOUT
-    )
+    process = await Process.start("engine", *command, env=stage.env)
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        code = await asyncio.wait_for(process.finished(), PATIENCE)
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        await process.kill()
         raise
-    return process.returncode, said.decode().strip()
+    return code, "\n".join(process.words)
 
 
 def here(stage: Stage, *command: str) -> tuple[int, str]:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from engine.jobs.store import ROOMS
 from relay import outbox
 from relay.app.in_process import relay_in_loop
 from relay.outbox.postgres.database import PostgresDatabase
+from tests import forks
 from tests.acceptance.receiver import Arrival, Reply, receiving
 from tests.relay.app.test_in_process import configuration
 from tests.relay.deliveries import new, put, states
@@ -45,9 +45,7 @@ class Roles:
         self.server.sql(sql, name=self.name)
 
     def run(self, program: str, *arguments: str, role: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name(program)), *arguments]
-        env = os.environ | {"OUTSPOKEN_OUTBOX__URL": self.url(role)}
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+        return forks.run([program, *arguments], os.environ | {"OUTSPOKEN_OUTBOX__URL": self.url(role)})
 
 
 @pytest.fixture
