@@ -20,6 +20,7 @@ INSTALL = {
     "faketime": "apt-get install faketime",
     "go": "apt-get install golang-go golang-github-lib-pq-dev golang-github-mattn-go-sqlite3-dev",
     "nginx": "apt-get install nginx-light",
+    "pgbouncer": "apt-get install pgbouncer",
     "node": "apt-get install nodejs",
     "systemd-analyze": "apt-get install systemd",
     "npm": "apt-get install nodejs npm",

@@ -128,6 +128,8 @@ def _server(database: Database) -> Iterator[Finding]:
 def fitness(found: Vitals) -> Iterator[Finding]:
     """What a PostgreSQL server says of itself."""
     yield _role(found)
+    if found.pooled:
+        yield _pooler(found)
     yield _room(found)
     yield _durability(found)
     yield Finding("disk", Level.OK, "how much is free, the server does not tell: watch it there")
@@ -141,6 +143,13 @@ def _role(found: Vitals) -> Finding:
         remedy = "name the primary in outbox.url, or promote it"
         return Finding("server", Level.FAIL, f"{product}, a standby: it can be read and not written", remedy)
     return Finding("server", Level.OK, f"{product}, a primary")
+
+
+def _pooler(found: Vitals) -> Finding:
+    if found.hears:
+        return Finding("pooler", Level.OK, "there is one between, and notifications come through it")
+    message = "there is one between, and notifications do not come through it: what is added waits for a poll"
+    return Finding("pooler", Level.WARN, message, "name the server in outbox.url, or a pool whose mode is session")
 
 
 def _room(found: Vitals) -> Finding:

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import lru_cache, partial
 from importlib.metadata import version
 
+import structlog
+
 from relay.app import chores
 from relay.app.settings import Configuration, RelaySettings
 from relay.delivery.courier import Courier
@@ -42,7 +44,13 @@ from relay.transports.websocket import WebSocketTransport
 
 USER_AGENT = f"Outspoken/{version('outspoken')}"
 
+_UNHEARD = (
+    "outbox.url leads to a pooler that keeps notifications to itself, and what is added waits for a poll (250 ms): name "
+    "the server itself, or a pool whose mode is session"
+)
 _URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
+
+log = structlog.get_logger()
 
 
 def build_transport(settings: Configuration, resolver: Resolver) -> HttpTransport:
@@ -143,6 +151,8 @@ class Relay:
                 stack.push_async_callback(close)
             await self._listener.open()
             stack.push_async_callback(self._listener.close)
+            if not self._listener.hears:
+                log.warning("store.unheard", remedy=_UNHEARD)
             lag = asyncio.create_task(measure_loop_lag(self._loop_lag), name="loop lag")
             stack.callback(lag.cancel)
             yield

@@ -95,6 +95,10 @@ class Liveness(Protocol):
 class Listener(Protocol):
     """The listening side, one per relay. A lost notification costs a safety poll (250 ms) and nothing else."""
 
+    @property
+    def hears(self) -> bool:
+        """Whether notifications come through, as far as was seen since it was opened."""
+
     async def open(self) -> None:
         """Listen from now on."""
 
