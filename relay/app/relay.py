@@ -33,6 +33,7 @@ from relay.queue.streams import LiveStreams
 from relay.service.health import measure_loop_lag
 from relay.service.log import count_lines
 from relay.service.traces import Spans
+from relay.service.watch import FileWatch
 from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import CurrentGauges, Metrics
 from relay.telemetry.store import MeasuredQueue
@@ -100,6 +101,7 @@ class Relay:
     def __init__(self, settings: Configuration, database: Database, secret: bytes, observers: Observers) -> None:
         options, metrics = settings.relay, observers.metrics
         wake, wake_carrier = asyncio.Event(), asyncio.Event()
+        self.watch = FileWatch(database)
         self._queue = queue = DeliveryQueue(database, options.lease_seconds)
         self._streams = LiveStreams(database, options.streams.hold_seconds)
         self._listener = database.listener(wake, wake_carrier)
@@ -155,13 +157,17 @@ class Relay:
                 log.warning("store.unheard", remedy=_UNHEARD)
             lag = asyncio.create_task(measure_loop_lag(self._loop_lag), name="loop lag")
             stack.callback(lag.cancel)
+            watching = asyncio.create_task(self.watch.until_replaced(self.stop), name="watch")
+            stack.callback(watching.cancel)
             yield
 
     async def run(self, drain_seconds: float) -> None:
-        """Deliver until `stop`; then let what is under way end, for `drain_seconds`."""
+        """Deliver until `stop`; then let what is under way end, for `drain_seconds`. Raises StoreUnavailable where the
+        database's file was replaced, which stops it too."""
         await asyncio.gather(self.service.run(drain_seconds), self.carrier.run(drain_seconds))
         with suppress(StoreUnavailable):  # it will be missed soon enough
             await self._queue.leave()
+        self.watch.complain()
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when what is under way has ended."""

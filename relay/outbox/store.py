@@ -169,6 +169,9 @@ class Database(Protocol):
     def files(self, connection: Connection) -> Files:
         """How many bytes it takes, and has left."""
 
+    def identity(self) -> tuple[int, int] | None:
+        """Which file stands in its place, (0, 0) where there is none. None for a server, which keeps its own."""
+
     def exposed(self) -> tuple[Path, ...]:
         """Its files that others than their owner and their group may read or write. It is for whoever starts to say so:
         an application of somebody else's may rely on it."""

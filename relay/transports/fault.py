@@ -102,8 +102,13 @@ def unanswered(seconds: float) -> Fault:
     return Fault(Failure.READ_TIMEOUT, f"The receiver answered no ping within {seconds:g} s.")
 
 
+def unsendable(reason: str) -> Fault:
+    """No request can be made of what is to be sent, now or ever; the receiver has no part in it."""
+    return Fault(Failure.UNSENDABLE, f"The request was not sent: {reason}.")
+
+
 def ours(reason: str) -> Fault:
-    """The request could not be made; the receiver has no part in it."""
+    """The request was not made; the receiver has no part in it."""
     return Fault(Failure.INTERNAL, f"The request was not sent: {reason}.")
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from relay.outbox.errors import StoreUnavailable
+from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.placeholders import numbered
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled, set_local
@@ -31,8 +31,12 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("58",), "io"),
     (("XX001", "XX002"), "corrupt"),
     (("55P03", "57014", "40001", "40P01"), "busy"),
+    (("53300",), "connections"),
+    (("28",), "login"),
+    (("3D",), "missing"),
+    (("57P",), "restarting"),
     # 25006: a standby, which will be the primary or will be replaced by it. 25P03: this process froze meanwhile.
-    (("08", "53", "57", "25006", "25P03", "28", "3D"), "unavailable"),
+    (("08", "53", "57", "25006", "25P03"), "unavailable"),
     (("42501",), "forbidden"),  # a role without a right that it needs
     (("XX",), "other"),
 )
@@ -185,7 +189,7 @@ class PostgresConnection:
         try:
             return work()
         except StoreUnavailable as error:
-            if not had_one or error.kind != "unavailable" or isinstance(error.__cause__, TimeoutError):
+            if not had_one or error.kind not in AWAY or isinstance(error.__cause__, TimeoutError):
                 raise
         return work()
 
@@ -218,7 +222,7 @@ class PostgresConnection:
             kind = error_kind(error.sqlstate or "") or ("unavailable" if self._session is None else None)
             if kind is None:
                 raise
-            if kind == "unavailable":
+            if kind in AWAY:
                 self.drop()
             raise StoreUnavailable(kind) from error
         except REFUSALS as error:

@@ -67,6 +67,12 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(failure=Failure.READ_TIMEOUT), Outcome.READ_TIMEOUT, LATER, "the exchange did not end within its deadline"),
     (answer(failure=Failure.RESET), Outcome.RESET, LATER, "the connection ended before an answer came"),
     (answer(failure=Failure.PROTOCOL), Outcome.PROTOCOL, LATER, "the answer is not acceptable HTTP"),
+    (
+        answer(failure=Failure.UNSENDABLE),
+        Outcome.UNSENDABLE,
+        Dead(Reason.UNSENDABLE),
+        "no request can be made of it",
+    ),
     (answer(failure=Failure.INTERNAL), Outcome.INTERNAL, LATER, "the relay itself failed"),
     (
         answer(failure=Failure.BLOCKED),

@@ -353,7 +353,7 @@ async def test_a_header_that_would_change_the_request_never_leaves(
 ) -> None:
     async with receiving(answers(OK)) as receiver:
         answer = await open_transport().send(envelope(receiver.port, headers=(("x-good", "1"), header)))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
     assert repr(header[0]) in answer.detail
     assert receiver.connections == 0
 
@@ -361,7 +361,7 @@ async def test_a_header_that_would_change_the_request_never_leaves(
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nx: y", "/a\tb", "/\u00e9"])
 async def test_a_path_that_would_change_the_request_never_leaves(path: str, open_transport: Open) -> None:
     answer = await open_transport().send(envelope(80, path=path))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
 
 
 HOSTILE: list[Behaviour] = [
