@@ -46,8 +46,8 @@ from relay.transports.websocket import WebSocketTransport
 USER_AGENT = f"Outspoken/{version('outspoken')}"
 
 _UNHEARD = (
-    "outbox.url leads to a pooler that keeps notifications to itself, and what is added waits for a poll (250 ms): name "
-    "the server itself, or a pool whose mode is session"
+    "outbox.url leads to a pooler that keeps notifications to itself, and what is added waits for a poll (250 ms): "
+    "name the server itself, or a pool whose mode is session"
 )
 _URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
 
