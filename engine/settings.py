@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from engine.dialects import openai
 from engine.dialects.catalogue import Catalogue
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
@@ -34,8 +35,9 @@ _ALIASES = (
     *("enhanced", "enhanced-general", "base", "base-general"),
     *("whisper", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large"),
     *("solaria-1", "solaria-3", "solaria-fusion"),
+    *openai.MODELS,
 )
-"""What callers already send: Deepgram's general models, its names for Whisper, and Gladia's models."""
+"""What callers already send: Deepgram's general models, its names for Whisper, and Gladia's and OpenAI's models."""
 
 
 def usable_cores() -> float:
@@ -309,7 +311,7 @@ class EngineSettings(Section):
             able = {name: abilities(spec) for name, spec in specs.items()}
         except files.ModelUnusable as error:
             raise ConfigError(f"engine.recognisers: {error}") from None
-        return Catalogue(self.aliases, able, self.default_model)
+        return Catalogue(self.aliases, able, self.default_model, frozenset({*self.recognisers, *self.models}))
 
     @property
     def aliases(self) -> dict[str, str]:

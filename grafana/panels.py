@@ -53,11 +53,13 @@ OUTCOMES = {
     "connect": "#c4162a",
     "connect_timeout": "#ad0317",
     "dns": "#8f3bb8",
+    "shortage": "#d9d9d9",
     "tls": "#5794f2",
     "read_timeout": "#e02f44",
     "reset": "#fa6400",
     "protocol": "#3274d9",
     "blocked": "#b877d9",
+    "unsendable": "#96d98d",
     "internal": "#ffffff",
 }
 REASONS = {
@@ -66,6 +68,7 @@ REASONS = {
     "too_large": "#fade2a",
     "gone": "#8e8e8e",
     "forbidden_destination": "#b877d9",
+    "unsendable": "#96d98d",
     "operator": "#5794f2",
     "stream_killed": "#c4162a",
 }

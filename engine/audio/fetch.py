@@ -19,7 +19,7 @@ from yarl import URL
 from engine.audio.sink import Stored, store
 from engine.errors import TooLarge
 from engine.request import Failed, FailureCode
-from relay.guard.resolver import Addresses, Resolver
+from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
 from relay.guard.rules import Refusal
 from relay.guard.url import Target, read
 from relay.service.retry_after import retry_after
@@ -45,9 +45,11 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True)
 class TransientFailure(Failed):
-    """A failure that may be over next time; `wait` is how many seconds the remote server asked for."""
+    """A failure that may be over next time; `wait` is how many seconds the remote server asked for, `unknown` why it is
+    not known whether its host has an address."""
 
     wait: float | None = None
+    unknown: Unresolved | Unasked | None = None
 
 
 class HttpFetcher:
@@ -149,7 +151,7 @@ class _Guarded(AbstractResolver):
         if isinstance(found, Refusal):
             raise _FetchFailed(refused(found))
         if not isinstance(found, Addresses):
-            raise _FetchFailed(_transient(f"{UNDETERMINED} url: {found.detail}"))
+            raise _FetchFailed(_undetermined(found))
         return [_result(host, port, address) for address in found.values]
 
     async def close(self) -> None:
@@ -189,6 +191,11 @@ def _failed(message: str) -> Failed:
 
 def _transient(message: str, wait: float | None = None) -> TransientFailure:
     return TransientFailure(FailureCode.REMOTE_CONTENT, message, wait)
+
+
+def _undetermined(found: Unresolved | Unasked) -> TransientFailure:
+    unknown = None if isinstance(found, Unresolved) and found.answered else found
+    return replace(_transient(f"{UNDETERMINED} url: {found.detail}"), unknown=unknown)
 
 
 def _kind(error: aiohttp.ClientError) -> str:

@@ -32,8 +32,9 @@ from engine.record import (
     result_to_json,
 )
 from engine.request import Failed
+from relay import outbox
 from relay.outbox.queries import statement
-from relay.outbox.results import PastAttempt, attempts, delivery_status, withdraw
+from relay.outbox.results import PastAttempt, attempts, erase
 from relay.outbox.store import Connection, Database
 
 _FIND = statement("find", __package__)
@@ -170,7 +171,8 @@ class Archive:
                 return False
             connection.execute(_FORGET_RESULT, {"seq": row[0]})
             connection.execute(_FORGET_JOB, {"seq": row[0]})
-            withdraw(connection, job_id, self._database.now())
+            outbox.cancel(connection, job_id)
+            erase(connection, job_id)
             return True
 
         forgotten = await self._writer.run(forget)
@@ -278,7 +280,7 @@ def _record(connection: Connection, row: Sequence[Any]) -> Record:
 
 
 def _delivered(connection: Connection, job_id: str) -> Delivered | None:
-    stands = delivery_status(connection, job_id)
+    stands = outbox.status(connection, job_id)
     if stands is None:
         return None
     pending = stands.finished_at is None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from relay.admin.probe import Probed
 from relay.admin.recent import RecentAttempts
+from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.model import Method
 from relay.outbox.store import Database
@@ -25,10 +26,12 @@ class Setting:
 @dataclass(frozen=True, slots=True)
 class AdminContext:
     """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most;
-    `probe` sends a test request to a URL, in the event loop of whoever awaits it."""
+    `probe` sends a test request to a URL, in the event loop of whoever awaits it; `resolver` makes what
+    looks hosts up in one event loop."""
 
     database: Database
     rules: Rules
+    resolver: Callable[[], Resolver]
     kept: Retention
     recent: RecentAttempts
     version: str

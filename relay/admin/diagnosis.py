@@ -156,12 +156,14 @@ _SENTENCES = {
     Outcome.HTTP_429: "It asks us to slow down: its own rate limit is lower than what we send.",
     Outcome.BLOCKED: "The guard forbids its address: look where the name leads now before you open anything.",
     Outcome.DNS: "Its host name does not resolve: misspelt, expired, or our resolver is at fault.",
+    Outcome.SHORTAGE: "Its host name could not be looked up: our name servers are out of reach, or too busy.",
     Outcome.CONNECT: "Nothing accepts connections there: the receiver is down, or a firewall refuses us.",
     Outcome.CONNECT_TIMEOUT: "No answer to our connections: the machine is off, or a firewall drops them.",
     Outcome.TLS: "The TLS handshake fails: look at its certificate, its name and its date.",
     Outcome.READ_TIMEOUT: "It takes our request and does not answer in time: it should answer first and work later.",
     Outcome.RESET: "It hangs up before it answers: a crash, a restart, or a limit in front of it.",
     Outcome.PROTOCOL: "What it answers is not acceptable HTTP: perhaps another service has its port.",
+    Outcome.UNSENDABLE: "What its producers ask to be sent is no request: see the attempt for the header.",
     Outcome.INTERNAL: "The fault is ours: the log of the relay has the error.",
 }
 _STATUSES = {

@@ -21,7 +21,7 @@ from relay.admin.access import is_missing, reading
 from relay.admin.backup import last_backup_at
 from relay.admin.keys import keys
 from relay.admin.overview import RELAY_SILENT_SECONDS, destinations
-from relay.guard.resolver import Addresses, Resolver, Unresolved
+from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
 from relay.guard.rules import Refusal, Rules
 from relay.guard.url import LIVE, read
 from relay.outbox.errors import RelayError, StoreUnavailable
@@ -83,9 +83,8 @@ def examine(database: Database, rules: Rules, environ: Mapping[str, str]) -> Ite
     yield _guard(rules)
 
 
-async def egress(database: Database, rules: Rules) -> AsyncIterator[Finding]:
+async def egress(database: Database, resolver: Resolver) -> AsyncIterator[Finding]:
     """Whether the destinations with the most to do can be resolved and connected to."""
-    resolver = Resolver(rules)
     try:
         places = await asyncio.to_thread(_busiest, database)
     except RelayError as error:
@@ -129,6 +128,8 @@ def _server(database: Database) -> Iterator[Finding]:
 def fitness(found: Vitals) -> Iterator[Finding]:
     """What a PostgreSQL server says of itself."""
     yield _role(found)
+    if found.pooled:
+        yield _pooler(found)
     yield _room(found)
     yield _durability(found)
     yield Finding("disk", Level.OK, "how much is free, the server does not tell: watch it there")
@@ -142,6 +143,13 @@ def _role(found: Vitals) -> Finding:
         remedy = "name the primary in outbox.url, or promote it"
         return Finding("server", Level.FAIL, f"{product}, a standby: it can be read and not written", remedy)
     return Finding("server", Level.OK, f"{product}, a primary")
+
+
+def _pooler(found: Vitals) -> Finding:
+    if found.hears:
+        return Finding("pooler", Level.OK, "there is one between, and notifications come through it")
+    message = "there is one between, and notifications do not come through it: what is added waits for a poll"
+    return Finding("pooler", Level.WARN, message, "name the server in outbox.url, or a pool whose mode is session")
 
 
 def _room(found: Vitals) -> Finding:
@@ -317,7 +325,7 @@ async def _reach(origin: str, resolver: Resolver) -> Finding:
     match await resolver.resolve(target.host):
         case Refusal(_, message):
             return Finding(check, Level.FAIL, message, "its deliveries will be given up")
-        case Unresolved(detail):
+        case Unresolved(detail) | Unasked(detail):
             return Finding(check, Level.FAIL, detail, "look at /etc/resolv.conf and the name")
         case Addresses(values):
             return await _connect(check, values[0], target.port)

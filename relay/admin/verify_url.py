@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from relay.guard.address import judge_address
-from relay.guard.resolver import Addresses, Lookup, Resolver, system_lookup
-from relay.guard.rules import ANYWHERE, Refusal, Rules
+from relay.guard.resolver import Addresses, Resolver
+from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import LIVE, PRE_RECORDED, public_name, read, rulings
 
 OK = "ok"
@@ -89,16 +89,14 @@ def masked(url: str) -> str:
     return f"{target.scheme}://{credentials}{target.authority}{path}{mark and mark + _HIDDEN}"
 
 
-async def verify(
-    url: str, *, rules: Rules, live: bool = False, offline: bool = False, lookup: Lookup = system_lookup
-) -> Judgement:
+async def verify(url: str, resolver: Resolver, *, live: bool = False, offline: bool = False) -> Judgement:
     """What the guard says of one URL. `live` admits ws and wss; `offline` no name is resolved, and a well-formed public
     one is allowed."""
-    schemes = LIVE if live else PRE_RECORDED
+    schemes, rules = LIVE if live else PRE_RECORDED, resolver.rules
     checks = [_check(one.part, one.found, one.refusal) for one in rulings(url, rules, schemes)]
     target = read(url, rules, schemes)
     if not isinstance(target, Refusal):
-        checks += [_by_name(target.host)] if offline else await _by_addresses(target.host, rules, lookup)
+        checks += [_by_name(target.host)] if offline else await _by_addresses(target.host, resolver)
     denied = next((check for check in checks if check.verdict == "deny"), None)
     if denied:
         return Judgement(url, "deny", denied.rule, denied.message, tuple(checks))
@@ -106,7 +104,7 @@ async def verify(
 
 
 async def verify_lines(
-    lines: Iterable[str | bytes], *, rules: Rules, live: bool = False, offline: bool = False
+    lines: Iterable[str | bytes], resolver: Resolver, *, live: bool = False, offline: bool = False
 ) -> AsyncIterator[Judgement]:
     """One judgement for each line, in order, as it is read. A line holds a URL as a JSON string; any other is denied
     and echoed as it is. Bytes need not be UTF-8."""
@@ -116,7 +114,7 @@ async def verify_lines(
         if url is None:
             yield Judgement(text, "deny", NOT_A_JSON_STRING, 'Write one URL a line, as a JSON string: "https://...".')
         else:
-            yield await verify(url, rules=rules, live=live, offline=offline)
+            yield await verify(url, resolver, live=live, offline=offline)
 
 
 def _check(part: str, found: str, refusal: Refusal | None) -> Check:
@@ -127,11 +125,11 @@ def _by_name(host: str) -> Check:
     return _check("name", "not resolved", public_name(host))
 
 
-async def _by_addresses(host: str, rules: Rules, lookup: Lookup) -> Sequence[Check]:
+async def _by_addresses(host: str, resolver: Resolver) -> Sequence[Check]:
     """Every address of a host by itself: the guard's own resolver stops at the first that it refuses."""
-    match await Resolver(ANYWHERE, lookup).resolve(host):
+    match await Resolver(ANYWHERE, resolver.names).resolve(host):
         case Addresses(addresses):
-            return [_check("address", address, judge_address(address, rules)) for address in addresses]
+            return [_check("address", address, judge_address(address, resolver.rules)) for address in addresses]
         case Refusal() as refusal:
             return [_check("address", "in a spelling of its own", refusal)]
         case unresolved:

@@ -46,6 +46,7 @@ def operators_site(
     context = AdminContext(
         database=database,
         rules=settings.outbox.guard.rules(),
+        resolver=settings.outbox.guard.resolver,
         kept=settings.relay.retention.kept(),
         recent=recent,
         version=version("outspoken"),
@@ -63,7 +64,7 @@ def operators_site(
 async def probe(settings: Configuration, url: str, method: Method, size: int) -> Probed:
     """One signed test request, on a connection of its own, and what a delivery like it would come to."""
     rules = settings.outbox.guard.rules()
-    transport = build_transport(settings)
+    transport = build_transport(settings, settings.outbox.guard.resolver())
     try:
         what = await asyncio.to_thread(prepared, settings.outbox.database, url, method, size)
         return await send(what, transport, rules, settings.relay.retry.policy())

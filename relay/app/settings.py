@@ -21,7 +21,8 @@ from relay.service.settings import OutboxSettings, Section
 
 OTHER_SECTIONS = frozenset({"engine"})
 
-_CREDENTIALS = re.compile(r"//[^/]*@")
+_CREDENTIALS = re.compile(r"//.*@")
+_OPTION = re.compile(r"(?P<name>[?&][^=&]*=)[^&]*")
 
 
 class ExponentialSettings(Section):
@@ -179,4 +180,6 @@ def _dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _shown(value: object) -> object:
-    return _CREDENTIALS.sub("//***@", value) if isinstance(value, str) else value
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    return _OPTION.sub(r"\g<name>***", _CREDENTIALS.sub("//***@", value))

@@ -187,10 +187,10 @@ def _findings(config: Path | None, *, egress: bool) -> Iterable[Finding]:
         yield Finding("config", Level.FAIL, str(error), "correct it; `relay config check` says when it is right")
         return
     yield Finding("config", Level.OK, str(config_file(config) or "defaults, no file"))
-    outbox, rules = chosen.outbox.database, chosen.outbox.guard.rules()
-    yield from doctor.examine(outbox, rules, os.environ)
+    outbox, guard = chosen.outbox.database, chosen.outbox.guard
+    yield from doctor.examine(outbox, guard.rules(), os.environ)
     if egress:
-        yield from asyncio.run(_collect(doctor.egress(outbox, rules)))
+        yield from asyncio.run(_collect(doctor.egress(outbox, guard.resolver())))
 
 
 async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:

@@ -48,13 +48,12 @@ def verify_url(
     if not probe and (method, bytes_) != (Method.POST, probing.SMALLEST):
         raise typer.BadParameter("--method and --bytes are those of --probe, without which nothing is sent")
     chosen = settings(config)
-    rules = chosen.outbox.guard.rules()
     if urls == ["-"]:
         asyncio.run(_judge_lines(chosen, live=live, offline=offline, as_json=as_json))
         return
     codes = []
     for url in urls:
-        judgement = asyncio.run(verify(url, rules=rules, live=live, offline=offline))
+        judgement = asyncio.run(verify(url, chosen.outbox.guard.resolver(), live=live, offline=offline))
         probed = asyncio.run(_probe(chosen, url, method, bytes_)) if probe and judgement.allowed else None
         _tell(judgement, probed, as_json=as_json)
         codes.append(_code(judgement, probed))
@@ -62,8 +61,8 @@ def verify_url(
 
 
 async def _judge_lines(chosen: Configuration, *, live: bool, offline: bool, as_json: bool) -> None:
-    rules = chosen.outbox.guard.rules()
-    async for judgement in verify_lines(sys.stdin.buffer, rules=rules, live=live, offline=offline):
+    resolver = chosen.outbox.guard.resolver()
+    async for judgement in verify_lines(sys.stdin.buffer, resolver, live=live, offline=offline):
         print(judgement.as_json() if as_json else judgement.as_text(), flush=True)
 
 

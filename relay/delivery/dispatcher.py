@@ -87,7 +87,7 @@ class Dispatcher:
         self._queues: dict[str, _DestinationQueue] = {}
         self._turns: deque[_DestinationQueue] = deque()  # with something to start and a slot of their own free
         self._running: dict[asyncio.Task[None], Delivery] = {}
-        self._unread: list[Lease] = []  # whose body or keys the outbox would not give: nothing was sent
+        self._unread: list[Lease] = []  # nothing was sent: the outbox gave no body, or nobody an address
         self._lapsed = 0
         self._share = share or (lambda: slots.per_destination)
 
@@ -184,7 +184,11 @@ class Dispatcher:
             queue = following
             self._running[task] = delivery
             try:
-                self._enter(queue, await self._deliver(delivery))
+                attempt = await self._deliver(delivery)
+                if attempt.outcome is Outcome.SHORTAGE:  # nothing was sent, and nobody but us is at fault
+                    self._unread.append(delivery.lease)
+                else:
+                    self._enter(queue, attempt)
             except StoreUnavailable:
                 self._unread.append(delivery.lease)
             except Exception as error:
@@ -248,4 +252,4 @@ class Dispatcher:
             if leases:
                 await self._source.release(leases, sent=sent)
         except StoreUnavailable as error:  # the leases expire by themselves
-            log.error("store.error", operation="release", kind=error.kind, held=len(leases))
+            log.error("store.error", operation="release", kind=error.kind, held=len(leases), remedy=error.remedy)

@@ -8,14 +8,37 @@ by driver, is in docs/producers.md.
 from relay.outbox.databases import database_at
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.outbox.migrations import OUTBOX, Room
-from relay.outbox.model import KillReason, Kind, Method, NewDelivery, OnDead, Stream, StreamState, StreamStatus
-from relay.outbox.producer import add, begin_stream, end_stream, keep_streams, watch_streams
+from relay.outbox.model import (
+    DeliveryStatus,
+    KillReason,
+    Kind,
+    Method,
+    NewDelivery,
+    OnDead,
+    State,
+    Stream,
+    StreamState,
+    StreamStatus,
+)
+from relay.outbox.producer import (
+    add,
+    add_many,
+    begin_stream,
+    cancel,
+    end_stream,
+    keep_streams,
+    status,
+    take_ended,
+    watch_streams,
+)
 from relay.outbox.sqlite.liveness import SqliteLiveness as Liveness
 from relay.outbox.sqlite.notifications import SqliteNotifier as Notifier
 from relay.outbox.sqlite.opening import connect, connect_async
+from relay.outbox.waiting import wait, wait_async
 
 __all__ = [
     "OUTBOX",
+    "DeliveryStatus",
     "DuplicateDelivery",
     "InvalidDelivery",
     "KillReason",
@@ -27,17 +50,24 @@ __all__ = [
     "OnDead",
     "RelayError",
     "Room",
+    "State",
     "Stream",
     "StreamEnded",
     "StreamKilled",
     "StreamState",
     "StreamStatus",
     "add",
+    "add_many",
     "begin_stream",
+    "cancel",
     "connect",
     "connect_async",
     "database_at",
     "end_stream",
     "keep_streams",
+    "status",
+    "take_ended",
+    "wait",
+    "wait_async",
     "watch_streams",
 ]

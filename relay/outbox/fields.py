@@ -6,12 +6,13 @@ Whoever hands in what the types ask for pays for one look at each field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from enum import StrEnum
 from math import isfinite
 from types import NoneType
 from typing import Any, TypeVar
 
+from relay.outbox.checks import at_place
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 
@@ -23,8 +24,9 @@ _OPTIONAL_MOMENT = frozenset({float, NoneType})
 _SHOWN = 20  # letters of a word that is none of a few
 
 
-def delivery_of(given: NewDelivery) -> NewDelivery:
-    """The same delivery, each field of the type that it is declared with. Raises InvalidDelivery."""
+def delivery_of(given: NewDelivery, now: float) -> NewDelivery:
+    """The same delivery, each field of the type that it is declared with, and times in epoch seconds. Raises
+    InvalidDelivery."""
     if type(given) is NewDelivery and _fits(given):
         return given
     if not isinstance(given, NewDelivery):
@@ -40,7 +42,22 @@ def delivery_of(given: NewDelivery) -> NewDelivery:
         traceparent=_text_or_none("traceparent", given.traceparent),
         schedule=_text_or_none("schedule", given.schedule),
         stream=None if given.stream is None else stream_of(given.stream),
+        due_at=None if given.due_at is None else _due_at(given.due_at, now),
+        idempotency_key=None if given.idempotency_key is None else name("idempotency_key", given.idempotency_key),
+        tags=_tags(given.tags),
+        tracked=_flag("tracked", given.tracked),
     )
+
+
+def deliveries_of(given: Iterable[NewDelivery], now: float) -> list[NewDelivery]:
+    """Those of a batch. Raises InvalidDelivery, which says at which place what is unfit."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise _unexpected("deliveries", "several NewDelivery", given)
+    taken = []
+    for index, one in enumerate(given):
+        with at_place(index):
+            taken.append(delivery_of(one, now))
+    return taken
 
 
 def stream_of(given: Stream) -> Stream:
@@ -89,6 +106,15 @@ def name(field: str, given: object) -> str:
     return str(given)
 
 
+def count(field: str, given: object) -> int:
+    """A number from 1 on. Raises InvalidDelivery."""
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise _unexpected(field, "int", given)
+    if not 1 <= given < 2**31:
+        raise InvalidDelivery(f"{field}: expected a number from 1 on, got {given}")
+    return given
+
+
 def moment(field: str, given: object) -> float:
     """Epoch seconds, which may come as a datetime that knows its time zone. Raises InvalidDelivery."""
     from datetime import datetime
@@ -118,6 +144,10 @@ def _fits(given: NewDelivery) -> bool:
         and type(given.traceparent) in _OPTIONAL_TEXT
         and type(given.schedule) in _OPTIONAL_TEXT
         and (given.stream is None or (type(given.stream) is Stream and _stream_fits(given.stream)))
+        and given.due_at is None
+        and type(given.idempotency_key) in _OPTIONAL_TEXT
+        and not given.tags
+        and type(given.tracked) is bool
     )
 
 
@@ -129,6 +159,24 @@ def _stream_fits(given: Stream) -> bool:
         and (given.live_until is None or isfinite(given.live_until))
         and type(given.producer) in _OPTIONAL_TEXT
     )
+
+
+def _due_at(given: object, now: float) -> float:
+    from datetime import timedelta
+
+    return now + given.total_seconds() if isinstance(given, timedelta) else moment("due_at", given)
+
+
+def _tags(given: object) -> Set[str]:
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise _unexpected("tags", "several texts", given)
+    return frozenset(text("tags", one) for one in given)
+
+
+def _flag(field: str, given: object) -> bool:
+    if not isinstance(given, bool):
+        raise _unexpected(field, "bool", given)
+    return given
 
 
 def _body(given: object) -> bytes:

@@ -5,9 +5,13 @@ Times are UTC seconds since the epoch, durations seconds, sizes bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
 
 
 class Method(StrEnum):
@@ -97,6 +101,10 @@ class NewDelivery:
     """One result for one callback URL, as a producer hands it to the outbox.
 
     `schedule` is "fixed", "exponential" or None for the relay's own; within a `stream` deliveries go one by one.
+
+    `due_at` is when it is tried first, in epoch seconds, as a datetime with a time zone, or from now as a timedelta;
+    None, and what has passed: at once. Under one `idempotency_key` there is one delivery, as long as that is kept.
+    `tags` are words to find it by. The end of one that is `tracked` is told by `outbox.take_ended`.
     """
 
     id: str
@@ -109,3 +117,28 @@ class NewDelivery:
     traceparent: str | None = None
     schedule: str | None = None
     stream: Stream | None = None
+    due_at: float | datetime | timedelta | None = None
+    idempotency_key: str | None = None
+    tags: Set[str] = frozenset()
+    tracked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatus:
+    """Where a delivery stands. `due_at` is when it is tried next, while it is pending; `reason` why it was given up;
+    `last_status`, `last_outcome` and `diagnosis`, a sentence, are those of its last attempt, as far as it is kept."""
+
+    id: str
+    state: State
+    attempts: int
+    due_at: float | None
+    finished_at: float | None
+    reason: str | None
+    last_status: int | None
+    last_outcome: str | None
+    diagnosis: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it, unless an operator replays it."""
+        return self.state not in (State.PENDING, State.LEASED)

@@ -13,36 +13,42 @@ opens a WebSocket early, so that a callback which cannot be reached is known bef
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, cast, overload
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 from relay.outbox.connections.adapter import Begin, SyncAdapter
 from relay.outbox.connections.known import AsyncConnection, SyncConnection, adapter_of
-from relay.outbox.fields import delivery_of, headers_of, keys_of, moment, name, stream_of, text
-from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
+from relay.outbox.fields import count, deliveries_of, delivery_of, headers_of, keys_of, moment, name, stream_of, text
+from relay.outbox.model import DeliveryStatus, KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite.liveness import gone
 from relay.outbox.store import Connection
 
-Done = Coroutine[Any, Any, None] | None
-"""Done, or done once it is awaited."""
+T = TypeVar("T")
+
+Done: TypeAlias = Coroutine[Any, Any, T] | T
+"""Done at once, or once it is awaited."""
 
 
 @overload
-def add(connection: SyncConnection, delivery: NewDelivery) -> None: ...
+def add(connection: SyncConnection, delivery: NewDelivery) -> str: ...
 @overload
-def add(connection: AsyncConnection, delivery: NewDelivery) -> Coroutine[Any, Any, None]: ...
-def add(connection: SyncConnection | AsyncConnection, delivery: NewDelivery) -> Done:
-    """Put a delivery into the outbox; it exists when the caller's transaction commits, and not before.
+def add(connection: AsyncConnection, delivery: NewDelivery) -> Coroutine[Any, Any, str]: ...
+def add(connection: SyncConnection | AsyncConnection, delivery: NewDelivery) -> Done[str]:
+    """Put a delivery into the outbox; it exists when the caller's transaction commits, and not before. Returns the id
+    that it is kept under: its own, or under an `idempotency_key` that was used before that of the first, and then
+    nothing is added.
 
     On SQLite, notify after the commit; without it the relay notices within 250 ms. SQLAlchemy's sessions and Django's
     connections do so by themselves.
 
-    Raises DuplicateDelivery if the id is taken (an id names one result, forever), StreamKilled or StreamEnded if
-    nothing can join its stream any more, and InvalidDelivery if a field cannot be kept, the URL names no destination,
-    or the connection is in autocommit mode without a transaction, closed, in a transaction that has failed, or to a
-    database without an outbox. None of them adds anything, and all but the last leave the caller's transaction as good
-    as it was. Raises TypeError for a connection of another kind. Whether the URL may be called is the guard's question,
-    which the relay asks again at every attempt.
+    Raises DuplicateDelivery if the id is taken, which it is as long as its delivery is kept (`[relay.retention]`:
+    seven days after it was delivered); StreamKilled or StreamEnded if nothing can join its stream any more;
+    InvalidDelivery if a field cannot be kept or sent, the URL names no destination, or the connection is in autocommit
+    mode without a transaction, closed, in a transaction that has failed, or to a database without an outbox. None of
+    them adds anything, and all but the last leave the caller's transaction as good as it was. Raises TypeError for a
+    connection of another kind. Whether the URL may be called is the guard's question, which the relay asks again at
+    every attempt.
 
     A field of another type is taken for what it plainly is, such as "PUT", a UUID as an id, or a text as a body, and is
     an InvalidDelivery otherwise.
@@ -50,7 +56,21 @@ def add(connection: SyncConnection | AsyncConnection, delivery: NewDelivery) -> 
     A delivery to ws:// or wss:// is one message of its stream's WebSocket: it needs a stream, all of whose deliveries
     go to the same URL, and its body is text. The handshake carries the headers of the first.
     """
-    return _perform(connection, lambda scripts: scripts.add(delivery_of(delivery)))
+    return _perform(connection, lambda scripts: scripts.add(delivery_of(delivery, time.time())))
+
+
+@overload
+def add_many(connection: SyncConnection, deliveries: Iterable[NewDelivery]) -> list[str]: ...
+@overload
+def add_many(connection: AsyncConnection, deliveries: Iterable[NewDelivery]) -> Coroutine[Any, Any, list[str]]: ...
+def add_many(connection: SyncConnection | AsyncConnection, deliveries: Iterable[NewDelivery]) -> Done[list[str]]:
+    """Put a batch into the outbox, all of it or nothing, in a few statements however many they are. Returns the ids
+    that they are kept under, in the same order.
+
+    Raises what `add` does: an InvalidDelivery or a DuplicateDelivery says at which place of the batch what is wrong, as
+    `deliveries[3].url: ...`. Deliveries of a stream are added one by one.
+    """
+    return _perform(connection, lambda scripts: scripts.add_many(deliveries_of(deliveries, time.time())))
 
 
 @overload
@@ -63,7 +83,7 @@ def begin_stream(
 ) -> Coroutine[Any, Any, None]: ...
 def begin_stream(
     connection: SyncConnection | AsyncConnection, stream: Stream, url: str, headers: Mapping[str, str] | None = None
-) -> Done:
+) -> Done[None]:
     """Make a stream before its first delivery: to ws and wss its socket is opened as soon as this is committed.
 
     `headers` go with the handshake. Raises what `add` does, but for DuplicateDelivery.
@@ -78,7 +98,7 @@ def begin_stream(
 def end_stream(connection: SyncConnection, key: str) -> None: ...
 @overload
 def end_stream(connection: AsyncConnection, key: str) -> Coroutine[Any, Any, None]: ...
-def end_stream(connection: SyncConnection | AsyncConnection, key: str) -> Done:
+def end_stream(connection: SyncConnection | AsyncConnection, key: str) -> Done[None]:
     """The last message is in: what waits is delivered, then the stream is closed, its WebSocket with 1000.
 
     Does nothing to a stream that has come to its end already, or that there never was. Notify after the commit.
@@ -91,12 +111,47 @@ def end_stream(connection: SyncConnection | AsyncConnection, key: str) -> Done:
 def keep_streams(connection: SyncConnection, keys: Iterable[str], until: float) -> None: ...
 @overload
 def keep_streams(connection: AsyncConnection, keys: Iterable[str], until: float) -> Coroutine[Any, Any, None]: ...
-def keep_streams(connection: SyncConnection | AsyncConnection, keys: Iterable[str], until: float) -> Done:
+def keep_streams(connection: SyncConnection | AsyncConnection, keys: Iterable[str], until: float) -> Done[None]:
     """Push out, to `until` in epoch seconds, when the producer of these open live streams would be taken for dead.
 
     Raises InvalidDelivery for keys or a time that are none, and for a connection what `add` does.
     """
     return _perform(connection, lambda scripts: scripts.keep_streams(keys_of(keys), moment("until", until)))
+
+
+@overload
+def cancel(connection: SyncConnection, delivery_id: str) -> bool: ...
+@overload
+def cancel(connection: AsyncConnection, delivery_id: str) -> Coroutine[Any, Any, bool]: ...
+def cancel(connection: SyncConnection | AsyncConnection, delivery_id: str) -> Done[bool]:
+    """Give a delivery up that is pending, in the caller's transaction; whether it was. In a stream the next one may go.
+
+    One that is being attempted at this moment is left to that attempt. Raises what `add` does for a connection.
+    """
+    return _perform(connection, lambda scripts: scripts.cancel(name("id", delivery_id)))
+
+
+@overload
+def status(connection: SyncConnection, delivery_id: str) -> DeliveryStatus | None: ...
+@overload
+def status(connection: AsyncConnection, delivery_id: str) -> Coroutine[Any, Any, DeliveryStatus | None]: ...
+def status(connection: SyncConnection | AsyncConnection, delivery_id: str) -> Done[DeliveryStatus | None]:
+    """Where a delivery stands, None when it is unknown or no longer kept. Autocommit does not matter."""
+    return _perform(connection, lambda scripts: scripts.status(name("id", delivery_id)), only_reads=True)
+
+
+@overload
+def take_ended(connection: SyncConnection, most: int = 100) -> list[DeliveryStatus]: ...
+@overload
+def take_ended(connection: AsyncConnection, most: int = 100) -> Coroutine[Any, Any, list[DeliveryStatus]]: ...
+def take_ended(connection: SyncConnection | AsyncConnection, most: int = 100) -> Done[list[DeliveryStatus]]:
+    """Some of the tracked deliveries that have ended since they were asked for last, in the order of their ends.
+
+    Each is told once to whoever commits: what is done with it in the same transaction is done exactly once, and what
+    is rolled back is told again. On PostgreSQL several may take at the same time; each gets others. What nobody takes
+    is forgotten with its delivery. Raises what `add` does for a connection.
+    """
+    return _perform(connection, lambda scripts: scripts.take_ended(count("most", most)))
 
 
 def watch_streams(connection: Connection, keys: Iterable[str]) -> dict[str, StreamStatus]:
@@ -116,8 +171,8 @@ def _status(state: str, reason: str | None, count: int, *, lost: bool) -> Stream
     return StreamStatus(StreamState(state), KillReason(reason) if reason else None, count)
 
 
-def _perform(connection: SyncConnection | AsyncConnection, begin: Begin[None]) -> Done:
-    return cast("Done", adapter_of(connection).perform(begin))
+def _perform(connection: SyncConnection | AsyncConnection, begin: Begin[T], *, only_reads: bool = False) -> Done[T]:
+    return cast("Done[T]", adapter_of(connection).perform(begin, only_reads=only_reads))
 
 
 def _sync_adapter(connection: Connection) -> SyncAdapter:

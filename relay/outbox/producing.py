@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from relay.guard.rules import ANYWHERE, Refusal
-from relay.guard.url import LIVE, PRE_RECORDED, Target, read
+from relay.outbox.checks import (
+    Place,
+    at_place,
+    check,
+    check_headers,
+    check_many,
+    check_stream,
+    is_storable,
+    place_of,
+)
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
-from relay.outbox.model import NewDelivery, Stream, StreamState
+from relay.outbox.model import DeliveryStatus, NewDelivery, State, Stream, StreamState
 from relay.outbox.queries import statement
 
 T = TypeVar("T")
@@ -25,10 +33,6 @@ Brought = tuple[int, list[Any]]
 """How many rows it changed, and the rows that came back."""
 Script = Generator[Asked, Brought, T]
 
-_LONGEST_NAME = 128
-_SCHEDULES = (None, "fixed", "exponential")
-_SOCKETS = LIVE - PRE_RECORDED
-
 _REFUSALS: Mapping[str, type[RelayError]] = {
     "invalid_delivery": InvalidDelivery,
     "duplicate_delivery": DuplicateDelivery,
@@ -37,29 +41,140 @@ _REFUSALS: Mapping[str, type[RelayError]] = {
 }
 
 
-class SqliteScripts:
+_OTHER_CONTENT = (
+    "idempotency_key: it stands for a delivery with another url, method, content_type or body: take a key of its own"
+)
+
+
+_COLUMNS = {
+    "ids": "id",
+    "urls": "url",
+    "bodies": "body",
+    "methods": "method",
+    "kinds": "kind",
+    "content_types": "content_type",
+    "headers": "headers",
+    "traceparents": "traceparent",
+    "schedules": "schedule",
+    "due_ats": "due_at",
+    "idempotency_keys": "idempotency_key",
+    "tracked": "tracked",
+}
+"""What a batch is called on PostgreSQL, array by array."""
+
+
+class _AlikeScripts:
+    """What is the same in both databases, but for its statements."""
+
+    def status(self, delivery_id: str) -> Script[DeliveryStatus | None]:
+        """Where one delivery stands."""
+        if not is_storable(delivery_id):
+            return None
+        _, rows = yield statement("delivery_status", __package__), {"id": delivery_id}
+        return status_of(rows[0]) if rows else None
+
+
+class SqliteScripts(_AlikeScripts):
     """Several statements each, which only a transaction makes one."""
 
-    def add(self, delivery: NewDelivery) -> Script[None]:
+    def add(self, delivery: NewDelivery) -> Script[str]:
         """Stream, destination, delivery and body, in this order."""
-        values = _values(delivery, time.time())
+        place = check(delivery)
+        values = _fields(delivery)
+        values |= {"origin": place.origin, "now": time.time(), "stream": None}
         if delivery.stream:
-            yield from self._join(delivery.stream, values)
+            values |= _stream_of(delivery, delivery.stream, place)
+            refusal = yield from self._join(delivery.stream, values)
+            if refusal is not None:
+                return (yield from self._first(values, refusal))
         yield statement("add_destination", __package__), values
         added, _ = yield statement("add_delivery", __package__), values
         if not added:
             if delivery.stream:
                 yield statement("leave_stream", __package__), values
-            raise DuplicateDelivery(f"delivery {delivery.id} is in the outbox already")
+            return (yield from self._first(values, _duplicate(delivery.id)))
         yield statement("add_body", __package__), values
+        if delivery.tags:
+            yield statement("add_tags", __package__), {"id": delivery.id, "tags": json.dumps([*delivery.tags])}
+        return delivery.id
+
+    def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
+        """Destinations, deliveries, bodies and tags, a statement each. Nothing is written but destinations until it is
+        known that all can be."""
+        places = check_many(deliveries)
+        if not deliveries:
+            return []
+        yield statement("add_destinations", __package__), {"origins": json.dumps([*{one.origin for one in places}])}
+        ids, fresh = yield from self._sift(deliveries)
+        batch, bodies = _batch([(deliveries[index], places[index]) for index in fresh])
+        values = {"batch": json.dumps(batch), "bodies": bodies, "now": time.time()}
+        yield statement("add_deliveries", __package__), values
+        yield statement("add_bodies", __package__), values
+        if tags := [(deliveries[index].id, tag) for index in fresh for tag in deliveries[index].tags]:
+            yield statement("tag_deliveries", __package__), {"tags": json.dumps(tags)}
+        return ids
+
+    def _sift(self, deliveries: Sequence[NewDelivery]) -> Script[tuple[list[str], list[int]]]:
+        """The ids that a batch is kept under, and the indexes of those that are to be added."""
+        keys = [one.idempotency_key for one in deliveries if one.idempotency_key is not None]
+        asked = {"ids": json.dumps([one.id for one in deliveries]), "keys": json.dumps(keys)}
+        _, rows = yield statement("taken", __package__), asked
+        taken, known = {id_ for id_, _ in rows}, {key for _, key in rows if key is not None}
+        firsts: dict[str, NewDelivery] = {}
+        ids, fresh = [], []
+        for index, one in enumerate(deliveries):
+            key = one.idempotency_key
+            with at_place(index):
+                if key is not None and key in known:
+                    ids.append((yield from self._first(_fields(one), _duplicate(one.id))))
+                elif key is not None and key in firsts:
+                    ids.append(_same(firsts[key], one))
+                elif one.id in taken:
+                    raise _duplicate(one.id)
+                else:
+                    ids.append(one.id)
+                    fresh.append(index)
+                    taken.add(one.id)
+                    firsts |= {} if key is None else {key: one}
+        return ids, fresh
+
+    def _first(self, values: Mapping[str, Any], refusal: RelayError) -> Script[str]:
+        """The id of what was added before under this key, or else the refusal."""
+        if values["idempotency_key"] is None:
+            raise refusal
+        _, found = yield statement("added_before", __package__), values
+        if not found:
+            raise refusal
+        ((id_, differs),) = found
+        if differs:
+            raise InvalidDelivery(_OTHER_CONTENT)
+        return str(id_)
 
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
         """A stream, before anything is in it."""
-        _check_texts({"url": url, **_stream_texts(stream), **_header_texts(headers)})
-        target = _target(url)
-        _check_name("stream", stream.key)
-        yield statement("add_destination", __package__), {"origin": target.origin}
-        yield from self._join(stream, _stream_values(stream, url, target, headers, count=0))
+        place = _check_stream(stream, url, headers)
+        yield statement("add_destination", __package__), {"origin": place.origin}
+        refusal = yield from self._join(stream, _stream_values(stream, url, place, headers, count=0))
+        if refusal is not None:
+            raise refusal
+
+    def cancel(self, delivery_id: str) -> Script[bool]:
+        """Whether it was pending, and is given up."""
+        if not is_storable(delivery_id):
+            return False
+        values = {"id": delivery_id, "now": time.time()}
+        cancelled, _ = yield statement("cancel", __package__), values
+        if cancelled:
+            yield statement("go_on", __package__), values
+        return bool(cancelled)
+
+    def take_ended(self, most: int) -> Script[list[DeliveryStatus]]:
+        """Those whose end nobody has taken note of."""
+        _, taken = yield statement("take_ended", __package__), {"most": most}
+        if not taken:
+            return []
+        _, rows = yield statement("ended_statuses", __package__), {"seqs": json.dumps([seq for (seq,) in taken])}
+        return [status_of(row) for row in rows]
 
     def end_stream(self, key: str) -> Script[None]:
         """Have it closed once its last message is delivered."""
@@ -76,29 +191,54 @@ class SqliteScripts:
         _, rows = yield statement("stream_statuses", __package__), values
         return rows
 
-    def _join(self, stream: Stream, values: Mapping[str, object]) -> Script[None]:
+    def _join(self, stream: Stream, values: Mapping[str, object]) -> Script[RelayError | None]:
         joined, _ = yield statement("add_stream", __package__), values
-        if not joined:
-            _, found = yield statement("stream_end", __package__), values
-            raise _why_not(found[0] if found else None, stream)
+        if joined:
+            return None
+        _, found = yield statement("stream_end", __package__), values
+        return _why_not(found[0] if found else None, stream)
 
 
-class PostgresScripts:
+class PostgresScripts(_AlikeScripts):
     """One call of a function each, which checks, and tells what it refused instead of spoiling the transaction."""
 
-    def add(self, delivery: NewDelivery) -> Script[None]:
-        _check_delivery_texts(delivery)
-        values = {
-            **_fields(delivery),
-            "headers": json.dumps(dict(delivery.headers)),
-            **_stream_fields(delivery.stream),
-        }
-        yield from self._try(statement("try_add", __package__), values)
+    def add(self, delivery: NewDelivery) -> Script[str]:
+        check(delivery)
+        values = _fields(delivery)
+        values |= {**_stream_fields(delivery.stream), "tags": [*delivery.tags] or None}
+        ((id_, refusal, message),) = (yield statement("try_add", __package__), values)[1]
+        _raise(refusal, message)
+        return str(id_)
+
+    def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
+        check_many(deliveries)
+        if not deliveries:
+            return []
+        rows = [_fields(one) for one in deliveries]
+        values: dict[str, Any] = {column: [row[field] for row in rows] for column, field in _COLUMNS.items()}
+        values["tags"] = [json.dumps([*one.tags]) if one.tags else None for one in deliveries]
+        ((ids, refusal, message, place),) = (yield statement("try_add_many", __package__), values)[1]
+        with at_place(place or 0):
+            _raise(refusal, message)
+        return list(ids)
 
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
-        _check_texts({"url": url, **_stream_texts(stream), **_header_texts(headers)})
+        _check_stream(stream, url, headers)
         values = {"url": url, "headers": json.dumps(dict(headers)), **_stream_fields(stream)}
-        yield from self._try(statement("try_begin_stream", __package__), values)
+        ((refusal, message),) = (yield statement("try_begin_stream", __package__), values)[1]
+        _raise(refusal, message)
+
+    def cancel(self, delivery_id: str) -> Script[bool]:
+        """Whether it was pending, and is given up."""
+        if not is_storable(delivery_id):
+            return False
+        _, ((cancelled,),) = yield statement("cancel", __package__), {"id": delivery_id}
+        return bool(cancelled)
+
+    def take_ended(self, most: int) -> Script[list[DeliveryStatus]]:
+        """Those whose end nobody has taken note of."""
+        _, rows = yield statement("take_ended", __package__), {"most": most}
+        return [status_of(row) for row in rows]
 
     def end_stream(self, key: str) -> Script[None]:
         if is_storable(key):
@@ -112,51 +252,52 @@ class PostgresScripts:
         _, rows = yield statement("stream_statuses", __package__), {"keys": [*filter(is_storable, keys)]}
         return rows
 
-    def _try(self, sql: str, values: Mapping[str, object]) -> Script[None]:
-        _, ((refusal, message),) = yield sql, values
-        if refusal is not None:
-            raise _REFUSALS[refusal](message)
-
 
 SQLITE = SqliteScripts()
 POSTGRES = PostgresScripts()
 Scripts = SqliteScripts | PostgresScripts
 
 
-def is_storable(text: str) -> bool:
-    """Whether both databases can keep a text: no U+0000, and no half of a surrogate pair."""
-    if "\0" in text:
-        return False
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def status_of(row: Iterable[Any]) -> DeliveryStatus:
+    """A row of `delivery_status`."""
+    id_, state, *rest = row
+    return DeliveryStatus(id_, State(state), *rest)
 
 
-def _check_delivery_texts(delivery: NewDelivery) -> None:
-    texts = {"id": delivery.id, "url": delivery.url, "content_type": delivery.content_type}
-    optional = {"traceparent": delivery.traceparent, "schedule": delivery.schedule}
-    _check_texts({**texts, **{field: text for field, text in optional.items() if text is not None}})
-    _check_texts(_header_texts(delivery.headers))
-    if delivery.stream:
-        _check_texts(_stream_texts(delivery.stream))
+def _batch(new: Iterable[tuple[NewDelivery, Place]]) -> tuple[list[dict[str, Any]], bytes]:
+    """Their rows, and their bodies in one: SQLite's JSON has no bytes. `start` counts from 1."""
+    rows, start, bodies = [], 1, []
+    for delivery, place in new:
+        row = _fields(delivery)
+        body = row.pop("body")
+        rows.append(row | {"origin": place.origin, "start": start, "bytes": len(body)})
+        bodies.append(body)
+        start += len(body)
+    return rows, b"".join(bodies)
 
 
-def _stream_texts(stream: Stream) -> dict[str, str]:
-    return {"stream": stream.key}
+def _same(first: NewDelivery, again: NewDelivery) -> str:
+    """The first one's id, where both under one key are one delivery."""
+    alike = ("url", "method", "content_type", "body")
+    if any(getattr(first, field) != getattr(again, field) for field in alike):
+        raise InvalidDelivery(_OTHER_CONTENT)
+    return first.id
 
 
-def _header_texts(headers: Mapping[str, str]) -> dict[str, str]:
-    return {"headers": "".join([*headers.keys(), *headers.values()])}
+def _raise(refusal: str | None, message: str) -> None:
+    if refusal is not None:
+        raise _REFUSALS[refusal](message)
 
 
-def _check_texts(texts: Mapping[str, str]) -> None:
-    for field, text in texts.items():
-        if not is_storable(text):
-            raise InvalidDelivery(f"{field}: U+0000 and lone surrogates cannot be kept: leave them out")
+def _duplicate(delivery_id: str) -> DuplicateDelivery:
+    return DuplicateDelivery(f"delivery {delivery_id} is in the outbox already")
+
+
+def _check_stream(stream: Stream, url: str, headers: Mapping[str, str]) -> Place:
+    place = place_of(url)
+    check_stream(stream)
+    check_headers(headers, url, traced=False)
+    return place
 
 
 def _why_not(found: Iterable[object] | None, stream: Stream) -> RelayError:
@@ -169,30 +310,20 @@ def _why_not(found: Iterable[object] | None, stream: Stream) -> RelayError:
     return StreamEnded(f"stream {stream.key} has ended: nothing can be added to it")
 
 
-def _values(delivery: NewDelivery, now: float) -> dict[str, object]:
-    _check_delivery_texts(delivery)
-    target = _target(delivery.url)
-    _check_fields(delivery, target)
-    headers = json.dumps(dict(delivery.headers))
-    return {
-        **_fields(delivery),
-        "origin": target.origin,
-        "headers": headers,
-        "now": now,
-        **_stream_of(delivery, target),
-    }
-
-
-def _fields(delivery: NewDelivery) -> dict[str, object]:
+def _fields(delivery: NewDelivery) -> dict[str, Any]:
     return {
         "id": delivery.id,
         "url": delivery.url,
         "method": delivery.method.value,
         "kind": delivery.kind.value,
         "content_type": delivery.content_type,
+        "headers": json.dumps(dict(delivery.headers)) if delivery.headers else "{}",
         "traceparent": delivery.traceparent,
         "body": delivery.body,
         "schedule": delivery.schedule,
+        "due_at": delivery.due_at,
+        "idempotency_key": delivery.idempotency_key,
+        "tracked": delivery.tracked,
     }
 
 
@@ -207,17 +338,15 @@ def _stream_fields(stream: Stream | None) -> dict[str, object]:
     }
 
 
-def _stream_of(delivery: NewDelivery, target: Target) -> dict[str, object]:
-    if delivery.stream is None:
-        return {"stream": None}
+def _stream_of(delivery: NewDelivery, stream: Stream, place: Place) -> dict[str, object]:
     traced = {"traceparent": delivery.traceparent} if delivery.traceparent else {}
-    return _stream_values(delivery.stream, delivery.url, target, {**traced, **delivery.headers}, count=1)
+    return _stream_values(stream, delivery.url, place, {**traced, **delivery.headers}, count=1)
 
 
 def _stream_values(
-    stream: Stream, url: str, target: Target, headers: Mapping[str, str], *, count: int
+    stream: Stream, url: str, place: Place, headers: Mapping[str, str], *, count: int
 ) -> dict[str, object]:
-    socket = target.scheme in _SOCKETS
+    socket = place.is_socket
     return {
         **_stream_fields(stream),
         "transport": "ws" if socket else "http",
@@ -225,34 +354,3 @@ def _stream_values(
         "handshake": json.dumps(dict(headers)) if socket else "{}",
         "count": count,
     }
-
-
-def _check_fields(delivery: NewDelivery, target: Target) -> None:
-    _check_name("id", delivery.id)
-    if delivery.stream:
-        _check_name("stream", delivery.stream.key)
-    if delivery.schedule not in _SCHEDULES:
-        raise InvalidDelivery('schedule: expected "fixed", "exponential" or None')
-    if target.scheme in _SOCKETS:
-        _check_message(delivery)
-
-
-def _check_name(field: str, text: str) -> None:
-    if not 1 <= len(text) <= _LONGEST_NAME:
-        raise InvalidDelivery(f"{field}: expected 1 to {_LONGEST_NAME} characters, got {len(text)}")
-
-
-def _check_message(delivery: NewDelivery) -> None:
-    if delivery.stream is None:
-        raise InvalidDelivery("stream: a delivery to a WebSocket is one message of a stream: name it")
-    try:
-        delivery.body.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidDelivery("body: a WebSocket's message is text: it has to be UTF-8") from error
-
-
-def _target(url: str) -> Target:
-    target = read(url, ANYWHERE, LIVE)
-    if isinstance(target, Refusal):
-        raise InvalidDelivery(f"url: {target.message}")
-    return target

@@ -1,21 +1,18 @@
-"""Results by id, for whoever may fetch one, and what became of their deliveries: read-only, and beside the relay.
+"""Results by id, for whoever may fetch one, and the attempts at their deliveries: read-only, and beside the relay.
 
-Only `withdraw` writes: on the connection of a producer who takes a result back.
+Only `erase` writes: on the connection of a producer who takes a result back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 
 _RESULT = statement("result", __package__)
 _SECRET = statement("secret", __package__)
-_DELIVERY_STATUS = statement("delivery_status", __package__)
 _ATTEMPTS = statement("attempts", __package__)
-_WITHDRAW = statement("withdraw", __package__)
 _ERASE = statement("erase", __package__)
 
 
@@ -25,20 +22,6 @@ class Result:
 
     content_type: str
     body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryStatus:
-    """Where a delivery stands. `due_at` is when it is tried next, while it is pending; `reason` why it was given up;
-    `last_status` and `last_outcome` are those of its last attempt, as far as it is kept."""
-
-    state: State
-    attempts: int
-    due_at: float | None
-    finished_at: float | None
-    reason: str | None
-    last_status: int | None
-    last_outcome: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +36,13 @@ class PastAttempt:
     detail: str
 
 
-def delivery_status(connection: Connection, delivery_id: str) -> DeliveryStatus | None:
-    """Where a delivery stands, None when it is unknown or no longer kept."""
-    row = connection.execute(_DELIVERY_STATUS, {"id": delivery_id}).fetchone()
-    return DeliveryStatus(State(row[0]), *row[1:]) if row else None
-
-
 def attempts(connection: Connection, delivery_id: str) -> tuple[PastAttempt, ...]:
     """The attempts of a delivery, as far as they are kept, from the first."""
     return tuple(PastAttempt(*row) for row in connection.execute(_ATTEMPTS, {"id": delivery_id}).fetchall())
 
 
-def withdraw(connection: Connection, delivery_id: str, now: float) -> None:
-    """Cancel a delivery that is pending, and erase its body unless it is on its way; in the caller's transaction."""
-    connection.execute(_WITHDRAW, {"id": delivery_id, "now": now})
+def erase(connection: Connection, delivery_id: str) -> None:
+    """Erase the body of a delivery that nobody will attempt any more; in the caller's transaction."""
     connection.execute(_ERASE, {"id": delivery_id})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, cast, overload
 
@@ -20,11 +20,13 @@ from relay.outbox.store import Database
 
 _ADDED = """
 SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, one.headers, one.traceparent,
-       one.schedule, stream.key, stream.on_dead, stream.producer_until, stream.producer
+       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.seq,
+       stream.key, stream.on_dead, stream.producer_until, stream.producer
 FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq
 LEFT JOIN outspoken_streams AS stream ON stream.id = one.stream_id
 ORDER BY one.seq
 """
+_TAGS = "SELECT seq, tag FROM outspoken_tags"
 
 
 @overload
@@ -37,8 +39,9 @@ def added(
     """What the outbox would hold if this connection's transaction were committed now, in the order in which it was
     added.
 
-    A delivery compares equal to the one that was given to `outbox.add`, unless its stream was changed after it. Raises
-    what `outbox.add` does for a connection; autocommit does not matter.
+    A delivery compares equal to the one that was given to `outbox.add`, unless its stream was changed after it or an
+    operator replayed it. Its `due_at` is in epoch seconds, and None where it was added to be tried at once. Raises what
+    `outbox.add` does for a connection; autocommit does not matter.
     """
     found = adapter_of(connection).perform(_read, only_reads=True)
     return cast("list[NewDelivery] | Coroutine[Any, Any, list[NewDelivery]]", found)
@@ -81,10 +84,15 @@ class Recording:
 
 def _read(_: Scripts) -> Script[list[NewDelivery]]:
     __, rows = yield _ADDED, {}
-    return [_delivery(*row) for row in rows]
+    __, tagged = yield _TAGS, {}
+    tags: dict[int, set[str]] = {}
+    for seq, tag in tagged:
+        tags.setdefault(seq, set()).add(tag)
+    return [_delivery(tags, *row) for row in rows]
 
 
 def _delivery(
+    tags: Mapping[int, set[str]],
     id_: str,
     url: str,
     body: bytes | memoryview | None,
@@ -94,6 +102,10 @@ def _delivery(
     headers: Any,
     traceparent: str | None,
     schedule: str | None,
+    due_at: float | None,
+    idempotency_key: str | None,
+    tracked: int,
+    seq: int,
     *stream: Any,
 ) -> NewDelivery:
     return NewDelivery(
@@ -107,6 +119,10 @@ def _delivery(
         traceparent,
         schedule,
         _stream(*stream),
+        due_at,
+        idempotency_key,
+        frozenset(tags.get(seq, ())),
+        bool(tracked),
     )
 
 

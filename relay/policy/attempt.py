@@ -24,12 +24,14 @@ class Failure(StrEnum):
 
     BLOCKED = "blocked"  # the guard refused the URL or an address
     DNS = "dns"
+    SHORTAGE = "shortage"  # nobody could be asked for the host's address, and nothing was sent: try again
     CONNECT = "connect"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS = "tls"
     READ_TIMEOUT = "read_timeout"  # the whole-exchange deadline passed after the connection stood
     RESET = "reset"  # the connection ended before a whole answer head came
     PROTOCOL = "protocol"  # the answer is not HTTP, or breaks a bound
+    UNSENDABLE = "unsendable"  # no request can be made of it: its headers are none, or ours
     INTERNAL = "internal"  # our own fault
 
 
@@ -45,12 +47,14 @@ class Outcome(StrEnum):
     HTTP_5XX = "http_5xx"
     BLOCKED = "blocked"
     DNS = "dns"
+    SHORTAGE = "shortage"
     CONNECT = "connect"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS = "tls"
     READ_TIMEOUT = "read_timeout"
     RESET = "reset"
     PROTOCOL = "protocol"
+    UNSENDABLE = "unsendable"
     INTERNAL = "internal"
 
 
@@ -62,6 +66,7 @@ class Reason(StrEnum):
     GONE = "gone"  # 410
     TOO_LARGE = "too_large"  # 413 with on_too_large = "dead"
     EXPIRED = "expired"  # it waited too long for a destination that was left alone
+    UNSENDABLE = "unsendable"  # no request can be made of it
     OPERATOR = "operator"
     STREAM_KILLED = "stream_killed"
 

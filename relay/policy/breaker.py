@@ -10,7 +10,8 @@ THRESHOLD = 5
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 600.0
 
-# Neither a sign of life nor of a fault: a refusal of the guard and a fault of the relay, which are ours.
+# Neither a sign of life nor of a fault: a refusal of the guard, what cannot be sent, and a shortage and a fault of the
+# relay, which are ours.
 OWN_FAULTS = frozenset(
     {
         Outcome.DNS,

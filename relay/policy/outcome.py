@@ -52,6 +52,8 @@ def judge(delivery: Delivery, answer: Answer, policy: RetryPolicy, *, now: float
             return DELIVERED
         case Outcome.BLOCKED:
             return Dead(Reason.FORBIDDEN)
+        case Outcome.UNSENDABLE:
+            return Dead(Reason.UNSENDABLE)
         case Outcome.HTTP_410:
             return Dead(Reason.GONE)
         case Outcome.HTTP_413 if policy.on_too_large is OnTooLarge.DEAD:
@@ -75,6 +77,7 @@ def _again(
 
 _SENTENCES = {
     Failure.DNS: "the host name did not resolve",
+    Failure.SHORTAGE: "the host name could not be looked up now",
     Failure.CONNECT: "the connection was refused or could not be made",
     Failure.CONNECT_TIMEOUT: "no connection within the connect timeout",
     Failure.TLS: "the TLS handshake failed",
@@ -82,6 +85,7 @@ _SENTENCES = {
     Failure.RESET: "the connection ended before an answer came",
     Failure.PROTOCOL: "the answer is not acceptable HTTP",
     Failure.BLOCKED: "the guard refused the destination",
+    Failure.UNSENDABLE: "no request can be made of it",
     Failure.INTERNAL: "the relay itself failed",
 }
 

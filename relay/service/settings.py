@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator
 
+from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.store import Database
+from relay.service.names import system_names
 
 
 class Section(BaseModel):
@@ -37,8 +40,39 @@ class GuardSettings(Section):
     )
     nat64: bool = Field(False, description="Let 64:ff9b::/96 through, judged by the IPv4 address inside.")
 
+    name_servers: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="Asked for names instead of those of /etc/resolv.conf, such as 10.0.0.2 or 10.0.0.2:5353."
+    )
+
+    @field_validator("name_servers")
+    @classmethod
+    def _are_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            if not _is_name_server(server):
+                raise ValueError("expected addresses, perhaps with a port: 10.0.0.2, 10.0.0.2:53, [2001:db8::2]:53")
+        return servers
+
     def rules(self) -> Rules:
         return Rules(ports=self.ports, networks=self.allow_networks, nat64=self.nat64)
+
+    def resolver(self) -> Resolver:
+        """What looks hosts up and judges them, for one event loop."""
+        return Resolver(self.rules(), system_names(self.name_servers))
+
+
+def _is_name_server(text: str) -> bool:
+    parts = re.fullmatch(r"\[([^]]*)\](?::([0-9]{1,5}))?|([0-9.]*)(?::([0-9]{1,5}))?", text)
+    if parts is None:
+        return "[" not in text and _is_address(text)
+    return _is_address(parts[1] or parts[3]) and int(parts[2] or parts[4] or 53) in range(1, 65536)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 class OutboxSettings(Section):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from relay.guard.resolver import Addresses, Resolver, Unresolved
+from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
 from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import Target
 from relay.transports import fault
@@ -52,7 +52,7 @@ class Dialler(Generic[P]):
         make: Callable[[Target, str], P],
     ) -> None:
         self._resolver = resolver
-        self._unguarded = Resolver(ANYWHERE)
+        self._unguarded = Resolver(ANYWHERE, resolver.names)
         self._timeout = timeout
         self._tls = tls
         self._proxy = proxy
@@ -72,6 +72,8 @@ class Dialler(Generic[P]):
                 return fault.blocked(found), dns
             case Unresolved():
                 return fault.unresolved(found), dns
+            case Unasked():
+                return fault.unasked(found), dns
 
     async def _first_of(self, target: Target, addresses: tuple[str, ...]) -> Dialled[P] | Fault:
         """The first address that answers. Each gets an equal share of the time left: a dead one starves no other."""

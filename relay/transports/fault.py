@@ -9,7 +9,7 @@ import os
 import ssl
 from dataclasses import dataclass
 
-from relay.guard.resolver import Unresolved
+from relay.guard.resolver import Unasked, Unresolved
 from relay.guard.rules import Refusal
 from relay.policy.attempt import Answer, Failure, Timing
 
@@ -40,6 +40,11 @@ def blocked(refusal: Refusal) -> Fault:
 def unresolved(unresolved: Unresolved) -> Fault:
     """The name has no address."""
     return Fault(Failure.DNS, unresolved.detail)
+
+
+def unasked(unasked: Unasked) -> Fault:
+    """Whether the name has an address could not be asked."""
+    return Fault(Failure.SHORTAGE, unasked.detail)
 
 
 def connect_timed_out(seconds: float) -> Fault:
@@ -97,8 +102,13 @@ def unanswered(seconds: float) -> Fault:
     return Fault(Failure.READ_TIMEOUT, f"The receiver answered no ping within {seconds:g} s.")
 
 
+def unsendable(reason: str) -> Fault:
+    """No request can be made of what is to be sent, now or ever; the receiver has no part in it."""
+    return Fault(Failure.UNSENDABLE, f"The request was not sent: {reason}.")
+
+
 def ours(reason: str) -> Fault:
-    """The request could not be made; the receiver has no part in it."""
+    """The request was not made; the receiver has no part in it."""
     return Fault(Failure.INTERNAL, f"The request was not sent: {reason}.")
 
 

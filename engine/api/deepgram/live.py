@@ -80,7 +80,7 @@ class DeepgramLive:
             raise Rejected(asked)
         if asked.request.callback:
             url = asked.request.callback.url
-            await judge_callback(url, self._api.resolver, LIVE)
+            await judge_callback(asked.request, self._api.resolver, LIVE)
             if wait := self._lost.wait(session_id(http), url, self._api.clock()):
                 raise Rejected(_just_lost(wait), {"Retry-After": str(wait)})
         return asked

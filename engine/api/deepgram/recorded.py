@@ -13,9 +13,9 @@ from aiohttp import web
 from engine.api.admission import Body, admitted, is_json
 from engine.api.auth import authenticate, traceparent
 from engine.api.context import ApiContext
-from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.errors import REQUEST_ID, Rejected, not_looked_up
 from engine.api.keep_alive import kept_alive
-from engine.audio.fetch import refused
+from engine.audio.fetch import TransientFailure, refused
 from engine.audio.pcm import raw_format
 from engine.audio.sink import Stored, store
 from engine.dialects.deepgram import (
@@ -30,7 +30,7 @@ from engine.dialects.deepgram import (
 from engine.errors import AudioError
 from engine.request import Failed, FailureCode, Media, RawFormat, Request
 from engine.transcript import Transcript
-from relay.guard.resolver import Resolver, Unresolved, admit
+from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
 
@@ -52,7 +52,7 @@ class DeepgramRecorded:
         limit = MAX_JSON if is_json(http) else api.limits.upload
         async with admitted(http, api.admission, request.key_id, limit, api.limits.stall) as body:
             if is_json(http):
-                request = replace(request, audio_url=await self._audio_url(body))
+                request = replace(request, audio_url=await self._audio_url(body, request.key_id))
                 if request.callback:
                     return await self._accept(request, self._media(Stored("", 0)), None)
             with api.spool.file(request.id) as path:
@@ -74,13 +74,13 @@ class DeepgramRecorded:
         if isinstance(request, BadRequest):
             raise Rejected(request)
         if request.callback:
-            await judge_callback(request.callback.url, self._api.resolver, PRE_RECORDED)
+            await judge_callback(request, self._api.resolver, PRE_RECORDED)
         return request
 
-    async def _audio_url(self, body: Body) -> str:
+    async def _audio_url(self, body: Body, key_id: str | None) -> str:
         """The URL in a JSON body. One that does not resolve may do so later, when it is fetched."""
         url = _url(await body.whole())
-        judged = await admit(url, self._api.resolver, PRE_RECORDED)
+        judged = await admit(url, self._api.resolver, PRE_RECORDED, key_id)
         if isinstance(judged, Refusal):
             raise Rejected(failure_reply(refused(judged)))
         return url
@@ -89,6 +89,8 @@ class DeepgramRecorded:
         if request.audio_url is None:
             return await self._receive(body, path)
         fetched = await self._api.fetcher.fetch(request.audio_url, path)
+        if isinstance(fetched, TransientFailure) and fetched.unknown:
+            raise not_looked_up("url", fetched.unknown)
         if isinstance(fetched, Failed):
             raise Rejected(failure_reply(fetched))
         return fetched
@@ -123,13 +125,16 @@ class DeepgramRecorded:
         return Media(stored.sha256, stored.size, self._api.clock())
 
 
-async def judge_callback(url: str, resolver: Resolver, schemes: frozenset[str]) -> None:
-    """Raises Rejected for a callback that no result may be sent to, or whose host has no address now."""
-    match await admit(url, resolver, schemes):
+async def judge_callback(request: Request, resolver: Resolver, schemes: frozenset[str]) -> None:
+    """Raises Rejected for a callback that no result may be sent to, or whose host has no address that is known."""
+    url = request.callback.url if request.callback else ""
+    match await admit(url, resolver, schemes, request.key_id):
         case Refusal(message=message):
             raise Rejected(invalid_callback(f"callback: {message}"))
-        case Unresolved(detail=detail):
+        case Unresolved(detail=detail, answered=True):
             raise Rejected(unresolved_callback(f"callback: {detail}"))
+        case Unresolved() | Unasked() as unknown:
+            raise not_looked_up("callback", unknown)
 
 
 def _url(body: bytes) -> str:

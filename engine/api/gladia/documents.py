@@ -12,11 +12,11 @@ from aiohttp import web
 
 from engine.api.admission import Body
 from engine.api.context import ApiContext
-from engine.api.errors import Rejected
+from engine.api.errors import Rejected, not_looked_up
 from engine.dialects.gladia import Listing, Problem, invalid, parse_listing
 from engine.jobs.archive import Selection
 from engine.record import Record
-from relay.guard.resolver import Resolver, Unresolved, admit
+from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
 
@@ -34,14 +34,16 @@ async def read_json(body: Body) -> Any:
         raise Rejected(_BAD_JSON) from None
 
 
-async def judge_url(resolver: Resolver, field: str, url: str, *, must_resolve: bool) -> None:
+async def judge_url(resolver: Resolver, field: str, url: str, key_id: str | None, *, must_resolve: bool) -> None:
     """Raises Rejected for a URL that the guard turns down. A host without an address may have one later, when audio is
     fetched."""
-    match await admit(url, resolver, PRE_RECORDED):
+    match await admit(url, resolver, PRE_RECORDED, key_id):
         case Refusal(message=message):
             raise Rejected(invalid(f"{field} must be a URL address that this server may call. {message}"))
-        case Unresolved(detail=detail) if must_resolve:
+        case Unresolved(detail=detail, answered=True) if must_resolve:
             raise Rejected(invalid(f"{field} must be a URL address that resolves. {detail}"))
+        case Unresolved() | Unasked() as unknown if must_resolve:
+            raise not_looked_up(field, unknown)
 
 
 def base_url(api: ApiContext, http: web.Request) -> str:

@@ -62,7 +62,7 @@ class GladiaLive:
         asked = await self._read(http)
         if asked.request.callback:
             url = asked.request.callback.url
-            await judge_url(self._api.resolver, "callback_config.url", url, must_resolve=True)
+            await judge_url(self._api.resolver, "callback_config.url", url, asked.request.key_id, must_resolve=True)
         now = self._api.clock()
         try:
             await self._sessions.check(asked)

@@ -55,7 +55,7 @@ class GladiaRecorded:
         async with admitted(http, api.admission, key_id, MAX_JSON, api.limits.stall) as body:
             request, media = await self._with_audio(http, await self._read(http, key_id, await read_json(body)))
             if request.upload_id is None and request.audio_url is not None:
-                await judge_url(api.resolver, "audio_url", request.audio_url, must_resolve=False)
+                await judge_url(api.resolver, "audio_url", request.audio_url, key_id, must_resolve=False)
             try:
                 await api.intake.accept(request, media, None)
             except FileNotFoundError:  # forgotten this very moment
@@ -105,7 +105,7 @@ class GladiaRecorded:
             raise Rejected(request)
         if request.callback:
             name = "callback_url" if body.get("callback_url") == request.callback.url else "callback_config.url"
-            await judge_url(self._api.resolver, name, request.callback.url, must_resolve=True)
+            await judge_url(self._api.resolver, name, request.callback.url, key_id, must_resolve=True)
         return request
 
     async def _with_audio(self, http: web.Request, request: Request) -> tuple[Request, Media]:

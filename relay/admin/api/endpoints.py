@@ -154,11 +154,11 @@ def _handover(new: NewKey) -> responses.Handover:
 
 
 def _verify_url(context: AdminContext, _: Actor, asked: requests.UrlRequest) -> Judgement:
-    return asyncio.run(judging.verify(asked.url, rules=context.rules, live=asked.live, offline=asked.offline))
+    return asyncio.run(judging.verify(asked.url, context.resolver(), live=asked.live, offline=asked.offline))
 
 
 def _probe(context: AdminContext, _: Actor, asked: requests.ProbeRequest) -> Probed:
-    judgement = asyncio.run(judging.verify(asked.url, rules=context.rules))
+    judgement = asyncio.run(judging.verify(asked.url, context.resolver()))
     if not judgement.allowed:
         raise Refused(f"url: {judgement.message}")
     return asyncio.run(_sent(context, asked))
@@ -176,7 +176,7 @@ def _doctor(context: AdminContext, _: Actor, asked: requests.DoctorRequest) -> r
 
 
 async def _egress(context: AdminContext) -> list[Finding]:
-    return [finding async for finding in doctor.egress(context.database, context.rules)]
+    return [finding async for finding in doctor.egress(context.database, context.resolver())]
 
 
 def _audit(context: AdminContext, _: Actor, asked: requests.AuditRequest) -> responses.Acts:

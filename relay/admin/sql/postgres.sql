@@ -10,10 +10,13 @@ SELECT 'PostgreSQL ' || current_setting('server_version')
 -- key, with a limit, a few dead letters of long ago would be sought through all that was delivered since.
 WITH looked AS MATERIALIZED (
     SELECT seq FROM outspoken_deliveries AS deliveries
-    WHERE (CAST(:state AS text) IS NULL OR state = :state) AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND (CAST(:state AS text) IS NULL OR state = :state) AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags AS tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
-    WHERE (CAST(:destination AS text) IS NULL
+    WHERE (CAST(:state AS text) IS NULL OR deliveries.state = :state)
+      AND (CAST(:destination AS text) IS NULL
            OR deliveries.origin = :destination
            OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
@@ -39,13 +42,16 @@ ORDER BY deliveries.seq DESC
 -- state, or by the key where none does. No row: it may look to the end.
 WITH known AS MATERIALIZED (
     SELECT seq FROM outspoken_deliveries
-    WHERE :state IN ('pending', 'leased', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND :state IN ('pending', 'leased', 'dead') AND state = :state
+      AND seq >= :floor AND seq < :older
+), tagged AS (
+    SELECT seq FROM outspoken_tags AS tags WHERE tag = :tag AND seq >= :floor AND seq < :older ORDER BY seq DESC LIMIT :effort
 ), others AS (
     SELECT seq FROM outspoken_deliveries
-    WHERE coalesce(CAST(:state AS text), 'delivered') IN ('delivered', 'cancelled') AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND coalesce(CAST(:state AS text), 'delivered') IN ('delivered', 'cancelled') AND seq >= :floor AND seq < :older
     ORDER BY seq DESC LIMIT :effort
 )
-SELECT seq FROM (SELECT seq FROM known UNION ALL SELECT seq FROM others) AS looked
+SELECT seq FROM (SELECT seq FROM known UNION ALL SELECT seq FROM tagged UNION ALL SELECT seq FROM others) AS looked
 ORDER BY seq DESC LIMIT 1 OFFSET CAST(:effort AS bigint) - 1
 
 -- tail_mark --
@@ -133,10 +139,13 @@ SELECT id, state FROM outspoken_destinations WHERE origin = :origin FOR NO KEY U
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. No limit is -1.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM outspoken_deliveries AS deliveries WHERE state = :state AND seq >= :floor AND seq < :older
+    SELECT seq FROM outspoken_deliveries AS deliveries
+    WHERE CAST(:tag AS text) IS NULL AND state = :state AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags AS tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
-    WHERE (CAST(:destination AS text) IS NULL
+    WHERE deliveries.state = :state AND (CAST(:destination AS text) IS NULL
            OR deliveries.origin = :destination
            OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))

@@ -45,19 +45,21 @@ WHERE attempts.started_at >= :since
 
 -- list --
 -- The newest first, between a floor and a cursor. Filters that are NULL let everything through. Only one arm of
--- `looked` is ever walked: the one of the index that knows the state.
+-- `looked` is ever walked: the one of the index that knows the tag, or else the state.
 WITH looked (seq) AS (
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due
-    WHERE :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_leased
-    WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
-    WHERE :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries
-    WHERE (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (:state IS NULL OR deliveries.state = :state)
@@ -82,19 +84,22 @@ ORDER BY deliveries.seq DESC
 
 -- reach --
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
--- state (a partial index needs the literal), or by the key where none does. No row: it may look to the end.
+-- tag or the state (a partial index needs the literal), or by the key where none does. No row: it may look to the end.
 SELECT seq FROM (
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_due
-                   WHERE :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_leased
-                   WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_dead
-                   WHERE :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries
-                   WHERE (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+                   WHERE :tag IS NULL AND (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+                   ORDER BY seq DESC LIMIT :effort)
+    UNION ALL
+    SELECT * FROM (SELECT seq FROM outspoken_tags WHERE tag = :tag AND seq >= :floor AND seq < :older
                    ORDER BY seq DESC LIMIT :effort)
 ) ORDER BY seq DESC LIMIT 1 OFFSET :effort - 1
 
@@ -104,6 +109,7 @@ SELECT deliveries.seq, deliveries.id, deliveries.state, coalesce(destinations.or
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
+       deliveries.idempotency_key, deliveries.tracked,
        streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(destinations.state, 'active') AS destination_state, destinations.open_until,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body_kept
 FROM outspoken_deliveries AS deliveries
@@ -208,15 +214,17 @@ SELECT id, state FROM outspoken_destinations WHERE origin = :origin
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. Only one arm of `looked` is walked.
 WITH looked (seq) AS (
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due WHERE :state = 'pending' AND state = 'pending'
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_due WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending'
     UNION ALL
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead WHERE :state = 'dead' AND state = 'dead'
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead WHERE :tag IS NULL AND :state = 'dead' AND state = 'dead'
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries
-    WHERE :state NOT IN ('pending', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state NOT IN ('pending', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
-    WHERE (:destination IS NULL
+    WHERE deliveries.state = :state AND (:destination IS NULL
            OR deliveries.destination_id = (SELECT id FROM outspoken_destinations AS destinations WHERE origin = :destination))
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)

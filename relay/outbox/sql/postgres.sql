@@ -3,10 +3,38 @@
 
 -- try_add --
 -- One delivery, or why not. Headers are sent as text: the caller's connection may have a codec of its own for JSON.
-SELECT refusal, message FROM outspoken_try_add_v1(
-    id => :id, url => :url, body => :body, method => :method, kind => :kind, content_type => :content_type,
+SELECT id, refusal, message FROM outspoken_try_add_v2(
+    id => :id, url => :url, body => CAST(:body AS BYTEA), method => :method, kind => :kind, content_type => :content_type,
     headers => CAST(CAST(:headers AS TEXT) AS JSON), traceparent => :traceparent, schedule => :schedule,
-    stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer)
+    stream => :stream, on_dead => :on_dead, live_until => :live_until, producer => :producer, due_at => :due_at,
+    idempotency_key => :idempotency_key, tags => CAST(:tags AS TEXT[]), tracked => :tracked)
+
+-- try_add_many --
+-- A batch, or why not, and at which place. Tags and headers are JSON each: no array has rows of unequal length.
+SELECT ids, refusal, message, place FROM outspoken_try_add_many_v1(
+    ids => CAST(:ids AS TEXT[]), urls => CAST(:urls AS TEXT[]), bodies => CAST(:bodies AS BYTEA[]),
+    methods => CAST(:methods AS TEXT[]), kinds => CAST(:kinds AS TEXT[]), content_types => CAST(:content_types AS TEXT[]),
+    headers => CAST(:headers AS TEXT[]), traceparents => CAST(:traceparents AS TEXT[]),
+    schedules => CAST(:schedules AS TEXT[]), due_ats => CAST(:due_ats AS DOUBLE PRECISION[]),
+    idempotency_keys => CAST(:idempotency_keys AS TEXT[]), tags => CAST(:tags AS TEXT[]),
+    tracked => CAST(:tracked AS BOOLEAN[]))
+
+-- cancel --
+-- Whether one was pending, and is given up.
+SELECT outspoken_cancel_v1(:id)
+
+-- delivery_status --
+-- Where one delivery stands, and how its last attempt that is still kept went.
+SELECT id, state, attempts, CAST(extract(epoch FROM due_at) AS DOUBLE PRECISION),
+       CAST(extract(epoch FROM finished_at) AS DOUBLE PRECISION), reason, last_status, last_outcome, diagnosis
+FROM outspoken_deliveries_v2 WHERE id = :id
+
+-- take_ended --
+-- How tracked deliveries ended that nobody has taken note of.
+SELECT id, state, attempts, CAST(extract(epoch FROM due_at) AS DOUBLE PRECISION),
+       CAST(extract(epoch FROM finished_at) AS DOUBLE PRECISION), reason, last_status, last_outcome, diagnosis
+FROM outspoken_take_ended_v1(:most) AS id JOIN outspoken_deliveries_v2 USING (id)
+ORDER BY finished_at, id
 
 -- try_begin_stream --
 -- A stream before anything is in it, or why not.

@@ -10,20 +10,68 @@ INSERT INTO outspoken_destinations (origin) VALUES (:origin) ON CONFLICT (origin
 -- messages of a WebSocket are never due: whoever holds the socket reads them in order.
 INSERT INTO outspoken_deliveries
     (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
-     schedule, stream_id, position)
+     scheduled_from, schedule, stream_id, position, idempotency_key, tracked)
 SELECT :id, destinations.id, :url, :method, :kind, :content_type, :headers, :traceparent, length(:body), :now,
        CASE WHEN streams.transport = 'ws'
               OR EXISTS (SELECT 1 FROM outspoken_deliveries AS before INDEXED BY outspoken_deliveries_stream
                          WHERE before.stream_id = streams.id AND before.state IN ('pending', 'leased'))
-            THEN NULL ELSE :now END,
-       :schedule, streams.id, streams.position
+            THEN NULL ELSE max(:now, coalesce(:due_at, 0.0)) END,
+       max(:now, :due_at), :schedule, streams.id, streams.position, :idempotency_key, :tracked
 FROM outspoken_destinations AS destinations LEFT JOIN outspoken_streams AS streams ON streams.key = :stream
 WHERE destinations.origin = :origin
-ON CONFLICT (id) DO NOTHING
+ON CONFLICT DO NOTHING
 
 -- add_body --
 -- The body, right after its delivery and on the same connection.
 INSERT INTO outspoken_bodies (seq, body) SELECT seq, :body FROM outspoken_deliveries WHERE id = :id
+
+-- add_tags --
+-- A JSON array of them, behind their delivery.
+INSERT INTO outspoken_tags (seq, tag)
+SELECT seq, tags.value FROM outspoken_deliveries, json_each(:tags) AS tags WHERE outspoken_deliveries.id = :id
+
+-- add_destinations --
+-- Those of a batch: a JSON array of origins.
+INSERT INTO outspoken_destinations (origin) SELECT value FROM json_each(:origins) WHERE TRUE ON CONFLICT (origin) DO NOTHING
+
+-- taken --
+-- Which of a batch's ids (a JSON array) are in the outbox, and which of its idempotency keys.
+SELECT id, NULL AS idempotency_key FROM outspoken_deliveries WHERE id IN (SELECT value FROM json_each(:ids))
+UNION ALL
+SELECT NULL, idempotency_key FROM outspoken_deliveries
+WHERE idempotency_key IS NOT NULL AND idempotency_key IN (SELECT value FROM json_each(:keys))
+
+-- add_deliveries --
+-- A batch, none of which is in a stream or in the outbox: a JSON array of objects.
+INSERT INTO outspoken_deliveries
+    (id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+     scheduled_from, schedule, idempotency_key, tracked)
+SELECT json_extract(new.value, '$.id'), destinations.id, json_extract(new.value, '$.url'), json_extract(new.value, '$.method'), json_extract(new.value, '$.kind'),
+       json_extract(new.value, '$.content_type'), json_extract(new.value, '$.headers'), json_extract(new.value, '$.traceparent'), json_extract(new.value, '$.bytes'), :now,
+       max(:now, coalesce(json_extract(new.value, '$.due_at'), 0.0)), max(:now, json_extract(new.value, '$.due_at')), json_extract(new.value, '$.schedule'),
+       json_extract(new.value, '$.idempotency_key'), json_extract(new.value, '$.tracked')
+FROM json_each(:batch) AS new
+CROSS JOIN outspoken_destinations AS destinations ON destinations.origin = json_extract(new.value, '$.origin')
+
+-- add_bodies --
+-- Those of a batch, which are one behind the other in :bodies.
+INSERT INTO outspoken_bodies (seq, body)
+SELECT deliveries.seq, substr(:bodies, json_extract(new.value, '$.start'), json_extract(new.value, '$.bytes'))
+FROM json_each(:batch) AS new CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.id = json_extract(new.value, '$.id')
+
+-- tag_deliveries --
+-- The tags of a batch: a JSON array of pairs of an id and a tag.
+INSERT INTO outspoken_tags (seq, tag)
+SELECT deliveries.seq, json_extract(new.value, '$[1]')
+FROM json_each(:tags) AS new CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.id = json_extract(new.value, '$[0]')
+
+-- added_before --
+-- What was added under an idempotency key, and whether it is another delivery than this one. Its body counts as long as it
+-- is kept, and then its size.
+SELECT deliveries.id, url <> :url OR method <> :method OR content_type <> :content_type OR body_bytes <> length(:body)
+       OR coalesce(bodies.body <> :body, FALSE) AS differs
+FROM outspoken_deliveries AS deliveries LEFT JOIN outspoken_bodies AS bodies ON bodies.seq = deliveries.seq
+WHERE idempotency_key = :idempotency_key
 
 -- add_stream --
 -- A stream appears with its first delivery, and counts what is added to it. Nothing joins one that has come to its end,
@@ -79,21 +127,46 @@ SELECT value FROM outspoken_secrets WHERE name = :name
 
 -- delivery_status --
 -- Where one delivery stands, and how its last attempt that is still kept went.
-SELECT deliveries.state, deliveries.attempts, deliveries.due_at, deliveries.finished_at, deliveries.reason,
-       last.status, last.outcome
+SELECT deliveries.id, deliveries.state, deliveries.attempts, deliveries.due_at, deliveries.finished_at, deliveries.reason,
+       last.status, last.outcome, last.detail
 FROM outspoken_deliveries AS deliveries
 LEFT JOIN outspoken_attempts AS last ON last.seq = deliveries.seq
      AND last.number = (SELECT max(number) FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq)
 WHERE deliveries.id = :id
+
+-- take_ended --
+-- The ends of tracked deliveries that nobody has taken note of: the oldest deliveries first.
+DELETE FROM outspoken_ends WHERE seq IN (SELECT seq FROM outspoken_ends ORDER BY seq LIMIT :most) RETURNING seq
+
+-- ended_statuses --
+-- How these deliveries (a JSON array of seqs) ended, in this order. One that is on its way again was replayed: it will end
+-- once more.
+SELECT deliveries.id, deliveries.state, deliveries.attempts, deliveries.due_at, deliveries.finished_at, deliveries.reason,
+       last.status, last.outcome, last.detail
+FROM outspoken_deliveries AS deliveries
+LEFT JOIN outspoken_attempts AS last ON last.seq = deliveries.seq
+     AND last.number = (SELECT max(number) FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq)
+WHERE deliveries.seq IN (SELECT value FROM json_each(:seqs)) AND deliveries.finished_at IS NOT NULL
+ORDER BY deliveries.finished_at, deliveries.seq
 
 -- attempts --
 -- What happened to one delivery, as far as it is kept.
 SELECT number, started_at, duration, outcome, status, detail
 FROM outspoken_attempts WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE id = :id) ORDER BY number
 
--- withdraw --
+-- cancel --
 -- Nobody wants this result any more. One that is on its way just now is not called back.
 UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = :now WHERE id = :id AND state = 'pending'
+
+-- go_on --
+-- The next one of its stream is due, if that goes one by one and none of it is.
+UPDATE outspoken_deliveries SET due_at = :now
+WHERE due_at IS NULL AND seq = (
+    SELECT next.seq FROM outspoken_deliveries AS gone JOIN outspoken_streams AS streams ON streams.id = gone.stream_id
+    CROSS JOIN outspoken_deliveries AS next INDEXED BY outspoken_deliveries_stream
+    WHERE gone.id = :id AND streams.transport = 'http'
+      AND next.stream_id = streams.id AND next.state IN ('pending', 'leased')
+    ORDER BY next.position LIMIT 1)
 
 -- erase --
 -- The body of a delivery that nobody will attempt any more.

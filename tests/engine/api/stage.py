@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from engine import keys
-from engine.api import deepgram, gladia, requests
+from engine.api import deepgram, gladia, openai, requests
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -37,7 +37,7 @@ from engine.jobs.store import Job, JobStore, Result, migrate
 from engine.keys import Keys
 from engine.request import Failed, Media, RawFormat, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
-from relay.guard.resolver import Resolver
+from relay.guard.resolver import Found, Names, Resolver, Unasked, Unresolved
 from relay.guard.rules import Rules
 from relay.outbox.results import Results
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -48,16 +48,21 @@ from relay.service.health import Check
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9),)),)),))
 CATALOGUE = Catalogue(
-    {"nova-3": "default", "solaria-1": "default"}, {"default": Abilities(frozenset({"en"}))}, "nova-3"
+    {"nova-3": "default", "solaria-1": "default", "whisper-1": "default", "ours": "default"},
+    {"default": Abilities(frozenset({"en"}))},
+    "nova-3",
+    frozenset({"ours"}),
 )
 
 
-async def names(host: str) -> Sequence[str]:
-    """The only names there are."""
-    known = {"hook.example": ["127.0.0.1"], "inside.example": ["127.0.0.1", "10.0.0.1"]}
+async def names(host: str) -> Found | Unresolved | Unasked:
+    """The only names there are, and one of whom nobody knows whether there is."""
+    if host == "silent.example":
+        return Unresolved("The host name does not resolve: no name server answered.")
+    known = {"hook.example": ("127.0.0.1",), "inside.example": ("127.0.0.1", "10.0.0.1")}
     if host not in known:
-        raise OSError(-2, "Name or service not known")
-    return known[host]
+        return Unresolved("The host name does not resolve: it does not exist.", answered=True)
+    return Found(known[host])
 
 
 @dataclass
@@ -160,7 +165,7 @@ async def context(
     folder.create()
     spool = Spool(folder.incoming)
     spool.open()
-    resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), lookup=names)
+    resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), Names(names))
     api = ApiContext(
         keys=Keys(database, open_without_keys=True),
         catalogue=CATALOGUE,
@@ -232,6 +237,7 @@ async def stage(
             api.metrics,
             deepgram.routes(api),
             gladia.routes(api, event_names),
+            openai.routes(api),
             requests.routes(api.keys, api.archive, results, clock),
             exposition.routes(registry, checks or {}),
         )

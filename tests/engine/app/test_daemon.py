@@ -159,6 +159,17 @@ async def test_it_is_ready_counts_and_keeps_secrets_out_of_its_log(stage: Stage,
     assert [word for word in process.words if "canary" in word] == []
 
 
+async def test_an_engine_whose_file_was_removed_says_so_and_ends(stage: Stage, start: Start) -> None:
+    process = await start()
+    stage.database.unlink()
+    async with aiohttp.ClientSession() as session, session.get(f"{stage.engine_url}/readyz") as response:
+        checks = (await response.json())["checks"]
+        assert (response.status, checks["store"]) == (503, "the database's file was replaced or removed")
+    await process.event("store.replaced")
+    assert await process.finished() == 1
+    assert any("the file was replaced or removed; start this program again" in word for word in process.words)
+
+
 async def test_beyond_this_machine_it_does_not_start_without_a_key(stage: Stage) -> None:
     stage.env["OUTSPOKEN_ENGINE__HOST"] = "0.0.0.0"
     code, said = await engine(stage, "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,7 +16,7 @@ from aiohttp import web
 from engine.audio.fetch import FetchLimits, HttpFetcher, TransientFailure
 from engine.audio.sink import Stored
 from engine.request import Failed, FailureCode
-from relay.guard.resolver import Lookup, Resolver
+from relay.guard.resolver import Found, Lookup, Names, Resolver, Unresolved
 from relay.guard.rules import Rules
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -36,13 +36,13 @@ async def remote(handler: Handler) -> AsyncIterator[int]:
         await server.cleanup()
 
 
-async def one_name(host: str) -> Sequence[str]:
-    return {"media.example": ["127.0.0.1"], "inside.example": ["10.0.0.1"]}[host]
+async def one_name(host: str) -> Found:
+    return Found({"media.example": ("127.0.0.1",), "inside.example": ("10.0.0.1",)}[host])
 
 
 def fetcher(port: int, limits: FetchLimits | None = None, lookup: Lookup = one_name) -> HttpFetcher:
     rules = Rules(ports=frozenset({80, port}), networks=(ip_network("127.0.0.0/8"),))
-    return HttpFetcher(Resolver(rules, lookup=lookup), limits)
+    return HttpFetcher(Resolver(rules, Names(lookup)), limits)
 
 
 async def sound(_: web.BaseRequest) -> web.Response:
@@ -114,10 +114,10 @@ async def test_every_hop_is_judged_anew(tmp_path: Path, location: str, message: 
 
 
 async def test_a_name_that_changes_its_answer_is_judged_by_the_answer_that_is_dialled(tmp_path: Path) -> None:
-    answers = [["127.0.0.1"], ["169.254.169.254"]]
+    answers = ["127.0.0.1", "169.254.169.254"]
 
-    async def rebinding(_: str) -> Sequence[str]:
-        return answers.pop(0)
+    async def rebinding(_: str) -> Found:
+        return Found((answers.pop(0),))
 
     async def again(_: web.BaseRequest) -> web.Response:
         return web.Response(status=302, headers={"Location": "/again"})
@@ -128,8 +128,8 @@ async def test_a_name_that_changes_its_answer_is_judged_by_the_answer_that_is_di
 
 
 async def test_a_name_without_an_address_is_undetermined(tmp_path: Path) -> None:
-    async def nowhere(_: str) -> Sequence[str]:
-        raise OSError(-2, "Name or service not known")
+    async def nowhere(_: str) -> Unresolved:
+        return Unresolved("The host name does not resolve: it does not exist.", answered=True)
 
     result = await fetcher(80, lookup=nowhere).fetch("http://media.example/", tmp_path / "a")
     assert_failed(result, "Could not determine if URL for media download is publicly routable. url: The host name")

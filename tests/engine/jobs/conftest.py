@@ -21,6 +21,7 @@ from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.writer import SqliteWriter
 from relay.outbox.store import BUSY_SECONDS, Database
+from relay.service.names import system_names
 from tests.relay.deliveries import writing
 
 LEASE_SECONDS = 60.0
@@ -114,7 +115,7 @@ async def store_on_disk(disk: SmallDisk) -> AsyncIterator[JobStore]:
 
 def unused_fetcher() -> HttpFetcher:
     """For jobs whose audio is there."""
-    return HttpFetcher(Resolver(Rules()))
+    return HttpFetcher(Resolver(Rules(), system_names()))
 
 
 def request(job_id: str = "job-1", audio_url: str | None = None) -> Request:

@@ -19,6 +19,7 @@ from engine.jobs.store import Job, JobStore
 from engine.request import Failed, FailureCode
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
+from relay.service.names import system_names
 from tests.engine.jobs.conftest import (
     MEDIA,
     TRANSCRIPT,
@@ -61,7 +62,8 @@ class Host:
 
     def fetcher(self) -> HttpFetcher:
         assert self.server.port
-        return HttpFetcher(Resolver(Rules(ports=frozenset({self.server.port}), networks=(ip_network("127.0.0.0/8"),))))
+        rules = Rules(ports=frozenset({self.server.port}), networks=(ip_network("127.0.0.0/8"),))
+        return HttpFetcher(Resolver(rules, system_names()))
 
 
 @pytest.fixture

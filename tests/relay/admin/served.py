@@ -34,6 +34,7 @@ def context(database: Database, recent: RecentAttempts | None = None) -> AdminCo
     return AdminContext(
         database=database,
         rules=GUARD.rules(),
+        resolver=GUARD.resolver,
         kept=Retention(),
         recent=recent or RecentAttempts(time.time()),
         version="1.2.3",

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from relay.admin.doctor import Finding, Level, egress, examine, fitness
+from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.postgres.vitals import Vitals
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
+from relay.service.names import system_names
 from tests.acceptance.stage import free_port
 from tests.relay.admin.past import another_schema, change
 from tests.relay.databases import on_sqlite
@@ -123,7 +125,7 @@ def test_a_proxy_in_the_environment_and_an_opened_network_are_worth_a_look(datab
 
 
 async def tried(database: Database, rules: Rules) -> list[Finding]:
-    return [finding async for finding in egress(database, rules)]
+    return [finding async for finding in egress(database, Resolver(rules, system_names()))]
 
 
 async def test_egress_connects_to_what_waits_and_sends_nothing(database: Database) -> None:
@@ -169,7 +171,7 @@ def test_a_server_that_does_not_answer_and_a_database_that_is_not_there_are_find
     assert '"nowhere" does not exist' in found["server"].message
 
 
-HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=())
+HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=(), pooled=False, hears=True)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,8 @@ HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=())
         (HEALTHY, "sessions", Level.OK, "room for 87 more sessions, of 97"),
         (HEALTHY, "durability", Level.OK, "what is committed is on the server's disk"),
         (HEALTHY, "disk", Level.OK, "the server does not tell"),
+        (replace(HEALTHY, pooled=True), "pooler", Level.OK, "notifications come through"),
+        (replace(HEALTHY, pooled=True, hears=False), "pooler", Level.WARN, "notifications do not come through"),
         (replace(HEALTHY, version=13), "server", Level.FAIL, "too old"),
         (replace(HEALTHY, standby=True), "server", Level.FAIL, "a standby: it can be read and not written"),
         (replace(HEALTHY, sessions=90), "sessions", Level.WARN, "room for 7 more"),

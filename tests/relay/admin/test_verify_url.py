@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import pytest
 
 from relay.admin.verify_url import Judgement, verify, verify_lines
-from relay.guard.resolver import Lookup
+from relay.guard.resolver import Found, Names, Resolver
 from relay.guard.rules import Rules
 
-RULES = Rules()
+
+def resolving_to(*addresses: str) -> Resolver:
+    async def lookup(host: str) -> Found:
+        return Found(addresses)
+
+    return Resolver(Rules(), Names(lookup))
 
 
-def resolving_to(*addresses: str) -> Lookup:
-    async def lookup(host: str) -> Sequence[str]:
-        return addresses
-
-    return lookup
+OFFLINE = resolving_to()
 
 
 async def judge_lines(*lines: str | bytes) -> list[Judgement]:
-    return [judgement async for judgement in verify_lines(lines, rules=RULES, offline=True)]
+    return [judgement async for judgement in verify_lines(lines, OFFLINE, offline=True)]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ async def judge_lines(*lines: str | bytes) -> list[Judgement]:
     ],
 )
 async def test_offline_a_url_is_judged_by_what_it_says(url: str, live: bool, rule: str) -> None:
-    judgement = await verify(url, rules=RULES, live=live, offline=True)
+    judgement = await verify(url, OFFLINE, live=live, offline=True)
     assert (judgement.url, judgement.rule) == (url, rule)
     assert judgement.verdict == ("allow" if rule == "ok" else "deny")
     assert judgement.allowed is (rule == "ok")
@@ -47,13 +47,13 @@ async def test_offline_a_url_is_judged_by_what_it_says(url: str, live: bool, rul
     [(["8.8.8.8"], "ok"), (["8.8.8.8", "10.0.0.1"], "forbidden_address"), ([], "unresolvable")],
 )
 async def test_online_a_url_is_judged_by_what_its_host_resolves_to(addresses: list[str], rule: str) -> None:
-    judgement = await verify("http://receiver.internal/", rules=RULES, lookup=resolving_to(*addresses))
+    judgement = await verify("http://receiver.internal/", resolving_to(*addresses))
     assert judgement.rule == rule
 
 
 async def test_every_part_of_a_url_and_every_address_of_its_host_is_told_with_its_verdict() -> None:
-    lookup = resolving_to("8.8.8.8", "10.0.0.1", "2606:4700::1111")
-    judgement = await verify("https://u:p@receiver.example:25/x?y", rules=RULES, lookup=lookup)
+    public = resolving_to("8.8.8.8", "10.0.0.1", "2606:4700::1111")
+    judgement = await verify("https://u:p@receiver.example:25/x?y", public)
     assert [(check.part, check.rule) for check in judgement.checks] == [
         ("text", "ok"),
         ("scheme", "ok"),
@@ -61,7 +61,7 @@ async def test_every_part_of_a_url_and_every_address_of_its_host_is_told_with_it
         ("userinfo", "ok"),
         ("port", "forbidden_port"),
     ]
-    judgement = await verify("https://receiver.example/", rules=RULES, lookup=lookup)
+    judgement = await verify("https://receiver.example/", public)
     assert [(check.found, check.rule) for check in judgement.checks if check.part == "address"] == [
         ("8.8.8.8", "ok"),
         ("10.0.0.1", "forbidden_address"),
@@ -85,13 +85,13 @@ async def test_every_part_of_a_url_and_every_address_of_its_host_is_told_with_it
     ],
 )
 async def test_neither_credentials_nor_queries_are_shown_to_a_terminal(url: str, shown: str) -> None:
-    text = (await verify(url, rules=RULES, offline=True)).as_text()
+    text = (await verify(url, OFFLINE, offline=True)).as_text()
     assert "SECRET" not in text
     assert json.dumps(shown) in text
 
 
 async def test_a_judgement_is_one_json_line_with_four_keys() -> None:
-    line = (await verify("http://u:p@127.0.0.1/", rules=RULES, offline=True)).as_json()
+    line = (await verify("http://u:p@127.0.0.1/", OFFLINE, offline=True)).as_json()
     assert "\n" not in line
     read_back = json.loads(line)
     assert list(read_back) == ["url", "verdict", "rule", "message"]
@@ -100,7 +100,7 @@ async def test_a_judgement_is_one_json_line_with_four_keys() -> None:
 
 
 async def test_the_url_reaches_the_terminal_quoted() -> None:
-    text = (await verify("http://\x1b[2J\n", rules=RULES, offline=True)).as_text()
+    text = (await verify("http://\x1b[2J\n", OFFLINE, offline=True)).as_text()
     assert text.isprintable()
     assert text.startswith("deny   forbidden_character")
 

@@ -162,6 +162,20 @@ def test_a_place_alone_changes_no_policy() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:s3cret@db.example/x?password=s3cret", "postgresql://***@db.example/x?password=***"),
+        ("postgresql://db.example/x", "postgresql://db.example/x"),
+        ("sqlite:///var/x.db", "sqlite:///var/x.db"),
+    ],
+)
+def test_what_is_in_force_holds_no_password(text: str, shown: str) -> None:
+    environ = {"OUTSPOKEN_OUTBOX__URL": text}
+    rows = in_force(read(None, environ), None, environ)
+    assert next(row.value for row in rows if row.setting == "outbox.url") == shown
+
+
+@pytest.mark.parametrize(
     ("url", "path"),
     [("sqlite:///var/x.db", "var/x.db"), ("sqlite:////srv/x.db", "/srv/x.db"), ("sqlite:///x.db", "x.db")],
 )

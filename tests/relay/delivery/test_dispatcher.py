@@ -16,10 +16,10 @@ from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.settler import Settler
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
-from relay.policy.attempt import Attempted, Delivery, Lease
+from relay.policy.attempt import Attempted, Delivery, Failure, Lease
 from relay.queue.deliveries import Claims, DeliveryQueue
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
+from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, states
 from tests.relay.delivery.doubles import Couriers, full_disk
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
@@ -258,6 +258,28 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
     assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 2)]
     assert set(states(database).values()) == {"leased"}
     await one.dispatcher.drain(0)
+
+
+async def test_an_attempt_for_which_nobody_could_be_asked_is_not_counted(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    answers = [answer(failure=Failure.SHORTAGE), answer()]
+
+    async def deliver(delivery: Delivery) -> Attempted:
+        return attempted(delivery, answers.pop(0))
+
+    put(database, new("d1"))
+    wake = asyncio.Event()
+    settler = Settler(outbox, ignore, wake)
+    dispatcher = Dispatcher(outbox, deliver, settler, Slots(), wake)
+    async with asyncio.timeout(PATIENCE):
+        while not settler.waiting:
+            wake.clear()
+            await dispatcher.run_once()
+            await wake.wait()
+    await settler.run_once()
+    assert states(database) == {"d1": "delivered"}
+    assert rows(database, "SELECT attempts, lapses FROM outspoken_deliveries") == [(1, 0)]
 
 
 # --- crashes, leases

@@ -23,6 +23,7 @@ from relay.outbox.store import Database
 from relay.policy import sealing
 from relay.policy.attempt import Attempted, HeldStream, Outcome
 from relay.queue.streams import LiveStreams
+from relay.service.names import system_names
 from relay.transports.socket import SocketBounds
 from relay.transports.websocket import WebSocketTransport
 from tests.acceptance.sockets import Conversation, Receiver, receiving
@@ -116,7 +117,7 @@ class LiveOutbox:
         carrier = StreamCarrier(
             Gateway(
                 store,
-                WebSocketTransport(Resolver(rules), bounds or SocketBounds(close_timeout=0.5)),
+                WebSocketTransport(Resolver(rules, system_names()), bounds or SocketBounds(close_timeout=0.5)),
                 read=partial(read, rules=rules, schemes=frozenset({"ws", "wss"})),
                 seal=seal,
             ),

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import aiosqlite
@@ -32,6 +32,8 @@ from relay.outbox.model import NewDelivery, Stream
 from relay.outbox.store import Database
 from tests.relay.deliveries import apart, routed, writing
 
+T = TypeVar("T")
+
 Work = Callable[[Any], Coroutine[Any, Any, None]]
 """What to do in a transaction on a connection; what is done at once and what has to be awaited look the same."""
 
@@ -40,10 +42,9 @@ class RolledBack(Exception):
     """What a caller's transaction ended with."""
 
 
-async def done(result: Awaitable[None] | None) -> None:
-    """Whether it was done at once, or has to be awaited."""
-    if result is not None:
-        await result
+async def done(result: Awaitable[T] | T) -> T:
+    """What was done at once, or is once it is awaited."""
+    return await result if isinstance(result, Awaitable) else result
 
 
 class Producer:
@@ -74,6 +75,16 @@ class Producer:
     def commit(self, work: Work) -> None:
         """Do `work` in a transaction, which is rolled back if it raises."""
         apart(lambda: self._transact(work))
+
+    def do(self, call: Callable[[Any], Any]) -> Any:
+        """What one call on the connection brings, in a transaction of its own."""
+        brought = []
+
+        async def work(connection: Any) -> None:
+            brought.append(await done(call(connection)))
+
+        self.commit(work)
+        return brought[0]
 
     def put(self, *deliveries: NewDelivery) -> None:
         """Add and commit."""

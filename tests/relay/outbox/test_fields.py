@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from http import HTTPMethod
@@ -23,6 +23,7 @@ from tests.relay.outbox.producers import Producer, done, every_way
 
 ID = UUID("01a1fc0a-5b5d-7384-8988-4a874b072f9e")
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+NOW = 1000.0
 Fields = dict[str, Any]
 
 
@@ -50,10 +51,16 @@ class Colour(StrEnum):
         ({"kind": "error"}, {"kind": Kind.ERROR}),
         ({"schedule": Colour.RED}, {"schedule": "red"}),
         ({"headers": OrderedDict(a=Colour.RED)}, {"headers": {"a": "red"}}),
+        ({"due_at": 17}, {"due_at": 17.0}),
+        ({"due_at": NOON}, {"due_at": NOON.timestamp()}),
+        ({"due_at": timedelta(minutes=1)}, {"due_at": NOW + 60.0}),
+        ({"idempotency_key": ID}, {"idempotency_key": str(ID)}),
+        ({"tags": ["a", Colour.RED, "a"]}, {"tags": frozenset({"a", "red"})}),
+        ({"tags": {"a"}}, {"tags": frozenset({"a"})}),
     ],
 )
 def test_what_is_plain_is_taken_for_what_it_is(given: Fields, kept: Fields) -> None:
-    taken = delivery_of(new(**({"id_": given["id"]} if "id" in given else given)))
+    taken = delivery_of(new(**({"id_": given["id"]} if "id" in given else given)), NOW)
     assert {field: getattr(taken, field) for field in kept} == kept
     assert {type(getattr(taken, field)) for field in kept} == {type(one) for one in kept.values()}
 
@@ -71,12 +78,12 @@ def test_what_is_plain_is_taken_for_what_it_is(given: Fields, kept: Fields) -> N
 def test_so_it_is_of_a_stream(given: Fields, kept: Fields) -> None:
     taken = stream_of(Stream(**{"key": "s", **given}))
     assert {field: getattr(taken, field) for field in kept} == kept
-    assert delivery_of(new(stream=Stream(**{"key": "s", **given}))).stream == taken
+    assert delivery_of(new(stream=Stream(**{"key": "s", **given})), NOW).stream == taken
 
 
 def test_what_fits_is_handed_on_as_it_is() -> None:
     given = new(headers={"a": "b"}, stream=Stream("s", live_until=1.0))
-    assert delivery_of(given) is given
+    assert delivery_of(given, NOW) is given
 
 
 REFUSED: list[tuple[str, Any, str]] = [
@@ -121,6 +128,14 @@ REFUSED: list[tuple[str, Any, str]] = [
         "live_until: expected epoch seconds or a datetime with a time zone, got one without",
     ),
     ("stream", Stream("s", producer=untyped(1)), "producer: expected str, got int"),
+    ("due_at", "noon", "due_at: expected epoch seconds, got str"),
+    ("due_at", float("inf"), "due_at: expected epoch seconds, got inf"),
+    ("due_at", datetime(2026, 1, 1), "due_at: expected epoch seconds or a datetime with a time zone, got one without"),
+    ("idempotency_key", b"k", "idempotency_key: expected str or UUID, got bytes"),
+    ("tags", "one", "tags: expected several texts, got str"),
+    ("tags", {"a": "b"}, "tags: expected several texts, got dict"),
+    ("tags", [1], "tags: expected str, got int"),
+    ("tracked", 1, "tracked: expected bool, got int"),
 ]
 
 

@@ -75,8 +75,9 @@ SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = databa
 """
 KEPT = ("deliveries", "destinations", "streams", "bodies", "attempts", "signing_keys", "audit", "secrets")
 DELIVERY = """
-seq, id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at,
-due_at, scheduled_from, schedule, stream_id, position, pointer, state, attempts, lapses, lease_token, lease_until, finished_at, reason
+seq, id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+scheduled_from, schedule, stream_id, position, pointer, state, attempts, lapses,
+lease_token, lease_until, finished_at, reason
 """
 KEPT_BY_THE_ENGINE = ("jobs", "queues", "uploads", "results", "api_keys")
 

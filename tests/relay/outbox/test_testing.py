@@ -10,12 +10,15 @@ from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.store import Database
 from relay.outbox.testing import Recording, added
 from tests.relay.deliveries import TRACE, apart, new, put
-from tests.relay.outbox.producers import Producer, RolledBack, every_kind
+from tests.relay.outbox.producers import Producer, RolledBack, done, every_kind
 
 EVERYTHING = NewDelivery(
     "all", "https://h.example/x", b"\0\xff", Method.PUT, Kind.ERROR, "text/plain", {"a": "ü"}, TRACE, "fixed",
     Stream("s", OnDead.KILL, 1e10, "me"),
 )  # fmt: skip
+
+
+LATER = new("later", due_at=9e9, idempotency_key="k", tags=frozenset({"a", "b"}), tracked=True)
 
 
 async def seen_by(connection: Any) -> list[NewDelivery]:
@@ -29,10 +32,9 @@ def test_a_transaction_sees_what_was_added_in_it_as_it_was_given(producer: Produ
     producer.put(new("before"))
 
     async def add(connection: Any) -> None:
-        for delivery in (EVERYTHING, new("plain")):
-            if (awaitable := outbox.add(connection, delivery)) is not None:
-                await awaitable
-        assert await seen_by(connection) == [new("before"), EVERYTHING, new("plain")]
+        for delivery in (EVERYTHING, LATER, new("plain")):
+            await done(outbox.add(connection, delivery))
+        assert await seen_by(connection) == [new("before"), EVERYTHING, LATER, new("plain")]
         raise RolledBack
 
     with suppress(RolledBack):

@@ -29,7 +29,12 @@ def at_once(a: sqlite3.Connection, b: psycopg.Connection[tuple[int]], c: orm.Ses
     outbox.add(d, new)
     outbox.add(e, new)
     outbox.begin_stream(c, Stream("s"), "https://h.example/x")
-    nothing: str = outbox.add(c, new)  # [assignment]
+    id_: str = outbox.add(c, new)
+    wrong: int = outbox.add(c, new)  # [assignment]
+    ids: list[str] = outbox.add_many(b, [new])
+    pending: bool = outbox.cancel(a, id_)
+    stands: outbox.DeliveryStatus | None = outbox.status(a, id_)
+    ended: list[outbox.DeliveryStatus] = outbox.take_ended(c)
 
 async def later(a: aiosqlite.Connection, b: asyncpg.Connection[asyncpg.Record], c: Lent[asyncpg.Record],
                 d: psycopg.AsyncConnection[tuple[int]], e: aio.AsyncSession, f: aio.AsyncConnection,
@@ -44,9 +49,13 @@ async def later(a: aiosqlite.Connection, b: asyncpg.Connection[asyncpg.Record], 
     outbox.begin_stream(e, Stream("s"), "https://h.example/x")  # [unused-coroutine]
     outbox.keep_streams(e, ["s"], 1.0)  # [unused-coroutine]
     outbox.end_stream(e, "s")  # [unused-coroutine]
+    outbox.add_many(d, [new])  # [unused-coroutine]
+    outbox.cancel(a, "d")  # [unused-coroutine]
+    outbox.take_ended(e)  # [unused-coroutine]
     await outbox.add(a, new)
     await outbox.add(b, new)
-    await outbox.add(e, new)
+    id_: str = await outbox.add(e, new)
+    stands: outbox.DeliveryStatus | None = await outbox.status(e, id_)
 
 outbox.add("postgresql://localhost", New("a", "b", b""))  # [call-overload]
 New("a", "b", "text")  # [arg-type]

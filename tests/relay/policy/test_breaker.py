@@ -8,7 +8,7 @@ from relay.policy.attempt import Outcome
 from relay.policy.breaker import CLOSED, FIRST_PAUSE, LONGEST_PAUSE, OWN_FAULTS, THRESHOLD, Breaker, after
 
 NOW = 1000.0
-OURS = {Outcome.BLOCKED, Outcome.INTERNAL}
+OURS = {Outcome.BLOCKED, Outcome.UNSENDABLE, Outcome.SHORTAGE, Outcome.INTERNAL}
 ANSWERED = set(Outcome) - OWN_FAULTS - OURS
 OPEN = Breaker(5, NOW + 30, 30.0)
 

@@ -55,6 +55,7 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(600), Outcome.PROTOCOL, LATER, "the receiver answered 600"),
     (answer(999), Outcome.PROTOCOL, LATER, "the receiver answered 999"),
     (answer(failure=Failure.DNS), Outcome.DNS, LATER, "the host name did not resolve"),
+    (answer(failure=Failure.SHORTAGE), Outcome.SHORTAGE, LATER, "the host name could not be looked up now"),
     (answer(failure=Failure.CONNECT), Outcome.CONNECT, LATER, "the connection was refused or could not be made"),
     (
         answer(failure=Failure.CONNECT_TIMEOUT),
@@ -66,6 +67,12 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
     (answer(failure=Failure.READ_TIMEOUT), Outcome.READ_TIMEOUT, LATER, "the exchange did not end within its deadline"),
     (answer(failure=Failure.RESET), Outcome.RESET, LATER, "the connection ended before an answer came"),
     (answer(failure=Failure.PROTOCOL), Outcome.PROTOCOL, LATER, "the answer is not acceptable HTTP"),
+    (
+        answer(failure=Failure.UNSENDABLE),
+        Outcome.UNSENDABLE,
+        Dead(Reason.UNSENDABLE),
+        "no request can be made of it",
+    ),
     (answer(failure=Failure.INTERNAL), Outcome.INTERNAL, LATER, "the relay itself failed"),
     (
         answer(failure=Failure.BLOCKED),

@@ -21,7 +21,7 @@ from relay.policy.attempt import Attempted, BodyLimits, Dead, Delivery, Failure,
 from relay.queue.deliveries import Membership
 from relay.queue.stats import Queues, Since
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import answer, attempted, many, new, put, rows, states
+from tests.relay.deliveries import TRACE, answer, attempted, many, new, put, rows, states
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, one_claimed
 
 HOG, OTHER = "http://hog.example:80", "http://b.example:80"
@@ -39,7 +39,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         kind=Kind.ERROR,
         content_type="text/plain",
         headers={"dg-token": "k"},
-        traceparent="00-a-b-01",
+        traceparent=TRACE,
         schedule="exponential",
         stream=Stream("s"),
     )
@@ -55,7 +55,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         Kind.ERROR,
         "text/plain",
         {"dg-token": "k"},
-        "00-a-b-01",
+        TRACE,
         body_bytes=5,
         created_at=delivery.created_at,
         due_at=900.0,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from relay.guard.resolver import Lookup, Resolver
+from relay.guard.resolver import Found, Lookup, Names, Resolver
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.model import Method
@@ -60,16 +60,16 @@ async def open_transport(authority: Authority, nothing_is_left: None) -> AsyncIt
     async with AsyncExitStack() as stack:
 
         def open_one(bounds: Bounds = PATIENT, lookup: Lookup = loopback) -> HttpTransport:
-            transport = HttpTransport(Resolver(LOOPBACK, lookup), bounds, authority.trusted())
+            transport = HttpTransport(Resolver(LOOPBACK, Names(lookup)), bounds, authority.trusted())
             stack.push_async_callback(transport.aclose)
             return transport
 
         yield open_one
 
 
-async def loopback(host: str) -> tuple[str, ...]:
+async def loopback(host: str) -> Found:
     """Every name is this machine."""
-    return ("127.0.0.1",)
+    return Found(("127.0.0.1",))
 
 
 def envelope(

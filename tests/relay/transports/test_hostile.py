@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 
+from relay.guard.resolver import Found, Unresolved
 from relay.policy.attempt import Failure
 from relay.transports.exchange import Bounds
 from tests.relay.transports.certificates import Authority
@@ -284,8 +284,8 @@ async def test_nobody_listening_is_a_connect_failure(open_transport: Open) -> No
 
 
 async def test_a_name_without_address_is_a_dns_failure(open_transport: Open) -> None:
-    async def knows_nothing(host: str) -> Sequence[str]:
-        raise OSError(-2, "Name or service not known")
+    async def knows_nothing(host: str) -> Unresolved:
+        return Unresolved("The host name does not resolve: it does not exist.", answered=True)
 
     answer = await open_transport(lookup=knows_nothing).send(envelope(80))
     assert answer.failure is Failure.DNS
@@ -299,8 +299,8 @@ async def test_a_forbidden_address_in_the_url_is_blocked(host: str, open_transpo
 
 
 async def test_one_forbidden_address_among_many_blocks_the_name(open_transport: Open) -> None:
-    async def half_private(host: str) -> Sequence[str]:
-        return "127.0.0.1", "192.168.1.1"
+    async def half_private(host: str) -> Found:
+        return Found(("127.0.0.1", "192.168.1.1"))
 
     async with receiving(answers(OK)) as receiver:
         answer = await open_transport(lookup=half_private).send(envelope(receiver.port))
@@ -311,8 +311,8 @@ async def test_one_forbidden_address_among_many_blocks_the_name(open_transport: 
 async def test_a_name_that_rebinds_is_blocked_at_its_next_connection(open_transport: Open) -> None:
     found = iter(["127.0.0.1", "10.0.0.1"])
 
-    async def rebinds(host: str) -> Sequence[str]:
-        return (next(found),)
+    async def rebinds(host: str) -> Found:
+        return Found((next(found),))
 
     async with receiving(answers_and_closes(OK)) as receiver:
         transport = open_transport(lookup=rebinds)
@@ -324,8 +324,8 @@ async def test_a_name_that_rebinds_is_blocked_at_its_next_connection(open_transp
 
 
 async def test_a_dead_address_is_passed_over_for_the_next(open_transport: Open) -> None:
-    async def two(host: str) -> Sequence[str]:
-        return "127.0.0.9", "127.0.0.1"
+    async def two(host: str) -> Found:
+        return Found(("127.0.0.9", "127.0.0.1"))
 
     async with receiving(answers(OK)) as receiver:
         answer = await open_transport(lookup=two).send(envelope(receiver.port))
@@ -353,7 +353,7 @@ async def test_a_header_that_would_change_the_request_never_leaves(
 ) -> None:
     async with receiving(answers(OK)) as receiver:
         answer = await open_transport().send(envelope(receiver.port, headers=(("x-good", "1"), header)))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
     assert repr(header[0]) in answer.detail
     assert receiver.connections == 0
 
@@ -361,7 +361,7 @@ async def test_a_header_that_would_change_the_request_never_leaves(
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nx: y", "/a\tb", "/\u00e9"])
 async def test_a_path_that_would_change_the_request_never_leaves(path: str, open_transport: Open) -> None:
     answer = await open_transport().send(envelope(80, path=path))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
 
 
 HOSTILE: list[Behaviour] = [

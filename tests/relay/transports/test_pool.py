@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from relay.guard.resolver import Resolver
+from relay.guard.resolver import Names, Resolver
 from relay.policy.attempt import Failure
 from relay.transports.deadline import Deadlines
 from relay.transports.exchange import Bounds
@@ -15,7 +15,7 @@ from tests.relay.transports.receivers import OK, Reader, Receiver, Writer, answe
 
 
 def transport(bounds: Bounds) -> HttpTransport:
-    return HttpTransport(Resolver(LOOPBACK, loopback), bounds)
+    return HttpTransport(Resolver(LOOPBACK, Names(loopback)), bounds)
 
 
 async def test_no_more_connections_idle_than_an_origin_may_have(nothing_is_left: None) -> None:

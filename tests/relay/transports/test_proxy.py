@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 
-from relay.guard.resolver import Lookup, Resolver
+from relay.guard.resolver import Found, Lookup, Names, Resolver, Unresolved
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
@@ -40,16 +40,16 @@ LARGE = bytes(20 * 2**20)
 Through = Callable[..., HttpTransport]
 
 
-async def public(host: str) -> Sequence[str]:
-    return ("93.184.216.34",)
+async def public(host: str) -> Found:
+    return Found(("93.184.216.34",))
 
 
-async def private(host: str) -> Sequence[str]:
-    return ("192.168.0.1",)
+async def private(host: str) -> Found:
+    return Found(("192.168.0.1",))
 
 
-async def unknown(host: str) -> Sequence[str]:
-    raise OSError(-2, "Name or service not known")
+async def unknown(host: str) -> Unresolved:
+    return Unresolved("The host name does not resolve: it does not exist.", answered=True)
 
 
 RESOLVING = pytest.mark.parametrize("lookup", [public, unknown], ids=["resolves here", "resolves at the proxy only"])
@@ -66,7 +66,7 @@ async def through(authority: Authority, nothing_is_left: None) -> AsyncIterator[
     async with AsyncExitStack() as stack:
 
         def open_one(proxy: Target, lookup: Lookup = public, bounds: Bounds = PATIENT) -> HttpTransport:
-            transport = HttpTransport(Resolver(Rules(), lookup), bounds, authority.trusted(), proxy)
+            transport = HttpTransport(Resolver(Rules(), Names(lookup)), bounds, authority.trusted(), proxy)
             stack.push_async_callback(transport.aclose)
             return transport
 
@@ -144,7 +144,7 @@ async def test_a_refusal_of_the_proxy_before_the_end_of_a_large_body_is_heard(
 async def test_a_header_that_would_change_the_request_never_reaches_the_proxy(through: Through) -> None:
     async with receiving(answers(OK)) as proxy:
         answer = await through(at(proxy.port)).send(envelope(80, headers=(("x-a", "1\r\nx-evil: 2"),)))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
     assert proxy.connections == 0
 
 
@@ -385,7 +385,7 @@ async def told(
     """What came of one message on one socket through a proxy, and the answer to its handshake."""
     confirmed = asyncio.Event()
     trusted = authority.trusted() if authority else None
-    transport = WebSocketTransport(Resolver(Rules(), lookup), SocketBounds(close_timeout=0.5), trusted, proxy)
+    transport = WebSocketTransport(Resolver(Rules(), Names(lookup)), SocketBounds(close_timeout=0.5), trusted, proxy)
     opened = await transport.open(Target(scheme, "hook.test", port, "/a?b=1"), (), confirmed.set)
     if isinstance(opened, Answer):
         return opened

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.guard.resolver import Lookup, Resolver
+from relay.guard.resolver import Lookup, Names, Resolver
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
@@ -97,7 +97,7 @@ async def open_socket(authority: Authority, nothing_is_left: None) -> AsyncItera
             headers: Any = SENT,
         ) -> Opened:
             opened = Opened()
-            transport = WebSocketTransport(Resolver(rules, lookup), bounds, authority.trusted())
+            transport = WebSocketTransport(Resolver(rules, Names(lookup)), bounds, authority.trusted())
             opened.came = await transport.open(Target(scheme, "hook.test", port, "/a?b=1"), headers, opened.news.set)
             if isinstance(opened.came, Socket):
                 stack.push_async_callback(opened.came.close, 1000)
@@ -203,7 +203,7 @@ async def test_a_port_where_nobody_listens_is_an_answer(open_socket: Open) -> No
 async def test_a_header_that_would_break_the_request_is_not_sent(open_socket: Open) -> None:
     async with receiving(polite([])) as receiver:
         opened = await open_socket(receiver.port, headers=(("x", "a\r\nb: c"),))
-        assert opened.answer.failure is Failure.INTERNAL
+        assert opened.answer.failure is Failure.UNSENDABLE
         assert receiver.connections == 0
 
 

@@ -205,6 +205,17 @@ async def test_a_callback_that_does_not_resolve_is_refused(server: Stage, client
     assert server.stored == []
 
 
+async def test_who_is_called_by_a_name_that_dns_says_nothing_of_may_come_again(
+    server: Stage, client: aiohttp.ClientSession
+) -> None:
+    answers = [await post(client, wav(), {"callback": "http://u:pa55@silent.example/?token=tok3n"})]
+    answers.append(await post(client, b'{"url": "http://silent.example/a.wav"}', content_type="application/json"))
+    for answer, field in zip(answers, ("callback", "url"), strict=True):
+        assert_refused(answer, 503, "SERVICE_UNAVAILABLE", f"{field}: The host name does not resolve: no name server")
+        assert answer[2].headers["Retry-After"] == "5"
+    assert server.stored == []
+
+
 @pytest.mark.parametrize(
     ("body", "params", "code", "message"),
     [

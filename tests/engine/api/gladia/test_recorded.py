@@ -306,6 +306,15 @@ async def test_what_is_refused_is_refused_before_anything_is_stored(
     assert (await server.store.snapshot()).queued == 0
 
 
+async def test_who_is_called_by_a_name_that_dns_says_nothing_of_may_come_again(
+    server: Stage, client: aiohttp.ClientSession
+) -> None:
+    fields = {"audio_url": URL, "callback_url": "http://silent.example/"}
+    async with client.post(JOBS, json=fields) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert (await server.store.snapshot()).queued == 0
+
+
 async def test_audio_whose_host_does_not_resolve_now_may_do_so_later(client: aiohttp.ClientSession) -> None:
     assert await create(client, audio_url="http://nowhere.example/a.wav")
 

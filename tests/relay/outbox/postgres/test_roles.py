@@ -75,7 +75,11 @@ async def test_a_producer_needs_what_the_readme_grants_and_sees_nothing_else(rol
     await connection.close()
     with psycopg.connect(roles.url("app")) as one:
         outbox.add(one, new("from psycopg"))
-    assert set(states(roles.owners)) == {"from sql", "from asyncpg", "from psycopg"}
+        outbox.add_many(one, [new("one of many", tracked=True)])
+        assert outbox.status(one, "one of many")
+        assert outbox.cancel(one, "one of many")
+        assert [ended.id for ended in outbox.take_ended(one)] == ["one of many"]
+    assert set(states(roles.owners)) == {"from sql", "from asyncpg", "from psycopg", "one of many"}
 
 
 def test_a_relay_needs_what_the_readme_grants(roles: Roles) -> None:

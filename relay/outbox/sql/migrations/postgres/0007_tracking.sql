@@ -126,11 +126,11 @@ BEGIN
         WHEN message IS NOT NULL THEN message
         WHEN outspoken.flaw_of_id(id) IS NOT NULL THEN outspoken.flaw_of_id(id)
         WHEN stream IS NOT NULL AND outspoken.flaw_of('stream', stream) IS NOT NULL THEN outspoken.flaw_of('stream', stream)
-        WHEN schedule NOT IN ('fixed', 'exponential') THEN 'schedule: expected "fixed", "exponential" or None'
+        WHEN schedule NOT IN ('fixed', 'exponential') THEN 'schedule: expected "fixed" or "exponential"'
         WHEN method NOT IN ('POST', 'PUT') THEN 'method: expected "POST" or "PUT"'
         WHEN kind NOT IN ('final', 'partial', 'error') THEN 'kind: expected "final", "partial" or "error"'
         WHEN on_dead NOT IN ('skip', 'kill') THEN 'on_dead: expected "skip" or "kill"'
-        WHEN body IS NULL THEN 'body: expected bytes'
+        WHEN body IS NULL THEN 'body: expected text, bytea, json or jsonb'
         WHEN content_type !~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+/[!#$%&''*+.^_`|~0-9A-Za-z-]+ *(;[\x09\x20-\x7e]*)?$'
         THEN 'content_type: expected a media type, such as application/json'
         WHEN traceparent !~ '^([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?)?$'
@@ -287,9 +287,10 @@ DECLARE
 BEGIN
     FOR at IN 1..coalesce(cardinality(ids), 0) LOOP
         SELECT * INTO said
-        FROM outspoken.try_add_v2(
-            ids[at], urls[at], bodies[at], methods[at], kinds[at], content_types[at], CAST(headers[at] AS JSON),
-            traceparents[at], schedules[at], due_at => due_ats[at], idempotency_key => idempotency_keys[at],
+        FROM outspoken.add(  -- as the next migration calls what is in try_add_v2
+            ids[at], urls[at], bodies[at], methods[at], kinds[at], content_types[at],
+            headers => CAST(headers[at] AS JSON), traceparent => traceparents[at], schedule => schedules[at],
+            due_at => due_ats[at], idempotency_key => idempotency_keys[at],
             tags => CASE WHEN tags[at] IS NOT NULL
                     THEN ARRAY(SELECT one FROM json_array_elements_text(CAST(tags[at] AS JSON)) AS one) END,
             tracked => tracked[at]);
