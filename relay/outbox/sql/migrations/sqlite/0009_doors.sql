@@ -110,8 +110,7 @@ CREATE TRIGGER outspoken_asked INSTEAD OF INSERT ON outspoken_asked BEGIN
             WHEN scheme NOT IN ('http', 'https', 'ws', 'wss')
             THEN RAISE(ABORT,
                 'outspoken: invalid_delivery: url: it must begin with http:// or https:// or ws:// or wss://')
-            WHEN instr(place || tail, '@') AND (userinfo IS NOT NULL OR instr(substr(tail, instr(tail, '@') + 1), '@')
-                                             OR tail GLOB '[?#]*@*')
+            WHEN instr(place, '@')
             THEN RAISE(ABORT,
                 'outspoken: invalid_delivery: url: unclear where the host begins: write %40 for another @')
             WHEN host IS NULL
