@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from relay.outbox.errors import RelayError
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.queue.deliveries import DeliveryQueue
-from tests.relay.deliveries import put, rows, states
+from tests.relay.deliveries import TRACE, put, rows, states
 from tests.relay.guard.destinations import ADDRESSES, URLS
 
 PLAIN = {"id": "d1", "url": "https://h.example/x", "body": "hello"}
@@ -117,7 +117,7 @@ EVERYTHING = [
         Kind.ERROR,
         "text/plain; charset=utf-8",
         {"dg-token": 'k"\\', "X-Name": "M\u00fcller"},
-        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        TRACE,
         "exponential",
         Stream("session-1", OnDead.KILL, 9e9, "p"),
     ),
@@ -157,7 +157,6 @@ def test_all_there_is_to_say_is_stored_as_python_stores_it(
     assert everything(database) == everything(other)
 
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 INVALID: list[tuple[dict[str, object], str]] = [
     ({"url": None}, "url: there is none"),
     ({"url": 5}, "url: expected text"),
@@ -395,24 +394,47 @@ def test_whatever_else_there_is_is_read_as_python_reads_it(
     assert_same(file, urls, strict=False)
 
 
-@FIXTURE
-@given(st.dictionaries(st.text(max_size=6), st.text(max_size=6), max_size=3), st.text(max_size=6))
-@example({"a": "\ud83d\ude00", "\u00e9": ""}, "\uffff")
-def test_headers_and_names_are_taken_as_python_takes_them(
-    database: SqliteDatabase, file: sqlite3.Connection, headers: dict[str, str], name: str
-) -> None:
-    there = None
-    with undone(file):
-        try:
-            insert(file, PLAIN | {"headers": json.dumps(headers), "stream": name} if is_text(name) else {"id": None})
-            ((kept,),) = file.execute("SELECT headers FROM outspoken_deliveries").fetchall()
-            there = json.loads(kept), *file.execute("SELECT key FROM outspoken_streams").fetchone()
-        except sqlite3.IntegrityError as error:
-            assert str(error).startswith("outspoken: invalid_delivery: ")
-    with undone(file):
-        try:
-            outbox.add(file, NewDelivery("d1", "https://h.example/x", b"", headers=headers, stream=Stream(name)))
-        except RelayError:
-            assert there is None
-        else:
-            assert there in (None, (headers, name))
+# --- and of everything else
+
+NAMES = st.text(st.sampled_from("ab-_ :\x7f\u00e9!~")) | st.sampled_from(
+    ["Authorization", "traceparent", "Host", "TE", "webhook-x", "Sec-WebSocket-Key", "content-type", "user-agent2"]
+)
+VALUES = st.text(st.sampled_from('ab \t\r\x00\x7f\x80\xa0\xff\u0100\u6771\ud800\ude00\U0001f600\uffff\\"')) | st.text()
+MEDIA_TYPES = st.lists(st.sampled_from(["a", "/", " ", ";", "b=c", "\t", "\u00e9", ",", "+"]), max_size=7).map("".join)
+TRACES = st.lists(st.sampled_from([TRACE, TRACE[:-1], "-", "x", "F", " ", "\u00e9"]), max_size=3).map("".join)
+IDS = st.text(st.sampled_from("a ~\x7f\u00e9\t"), max_size=4) | st.integers(126, 130).map(lambda length: "i" * length)
+
+
+def kept(file: sqlite3.Connection) -> object:
+    """What became of the fields that may be refused for what they hold."""
+    sql = "SELECT id, content_type, traceparent, headers FROM outspoken_deliveries"
+    ((id_, content_type, traceparent, headers),) = file.execute(sql).fetchall()
+    return id_, content_type, traceparent, json.loads(headers), file.execute(STREAMS).fetchall()
+
+
+STREAMS = "SELECT key, on_dead, transport, headers FROM outspoken_streams"
+
+
+@settings(parent=FIXTURE, max_examples=150)
+@given(
+    st.builds(
+        NewDelivery,
+        id=st.just("d1") | IDS,
+        url=st.sampled_from(["https://h.example/x", "https://u:p@h.example/", "https://h.example/x@y"]),
+        body=st.just(b""),
+        content_type=st.just("a/b") | MEDIA_TYPES,
+        traceparent=st.none() | TRACES,
+        headers=st.dictionaries(st.just("a") | NAMES, st.just("b") | VALUES, max_size=2),
+        stream=st.none() | VALUES.map(Stream),
+    )
+)
+@example(NewDelivery("d1", "https://h/", b"", headers={"a": "\ud83d\ude00"}, stream=Stream("\uffff")))
+def test_what_python_takes_is_taken_and_what_it_refuses_is_refused(file: sqlite3.Connection, one: NewDelivery) -> None:
+    taken: list[object] = []
+    with undone(file), suppress(RelayError):
+        outbox.add(file, one)
+        taken.append(kept(file))
+    with undone(file), suppress(sqlite3.IntegrityError, UnicodeEncodeError):
+        insert(file, fields_of(one))
+        taken.append(kept(file))
+    assert not taken or taken[:1] == taken[1:]
