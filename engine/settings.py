@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from engine.dialects import openai
+from engine.dialects import deepgram, openai
 from engine.dialects.catalogue import Catalogue
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
@@ -31,13 +31,12 @@ DEFAULT = "default"
 
 _BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[\w.-]+(/[\w.-]+)*))?/?")
 _ALIASES = (
-    *("general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
-    *("enhanced", "enhanced-general", "base", "base-general"),
-    *("whisper", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large"),
+    *deepgram.GENERAL,
+    *deepgram.SPECIAL,
     *("solaria-1", "solaria-3", "solaria-fusion"),
     *openai.MODELS,
 )
-"""What callers already send: Deepgram's general models, its names for Whisper, and Gladia's and OpenAI's models."""
+"""What callers already send: the names that Deepgram, Gladia and OpenAI have for their models."""
 
 
 def usable_cores() -> float:
@@ -107,6 +106,14 @@ class FetchSettings(Section):
 
 class GladiaSettings(Section):
     """[engine.gladia]: what Gladia's receivers are told."""
+class DeepgramSettings(Section):
+    """[engine.deepgram]: what Deepgram's callers are told."""
+
+    unsupported: deepgram.Unsupported = Field(
+        "warn", description="What cannot be done and does no harm when it is missing: warn of it, or refuse it."
+    )
+
+
 
     event_names: Literal["short", "namespaced"] = Field(
         "short", description="success with error codes as words, or transcription.success with numbers."
@@ -285,6 +292,7 @@ class EngineSettings(Section):
     retention: RetentionSettings = RetentionSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()
+    deepgram: DeepgramSettings = DeepgramSettings()
     traces: TraceSettings = TraceSettings()
 
     @property

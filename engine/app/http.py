@@ -24,7 +24,7 @@ from engine.jobs.store import JobStore
 from engine.keys import Keys
 from engine.live.session import SessionLimits
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.settings import LiveSettings, Settings
+from engine.settings import EngineSettings, LiveSettings, Settings
 from relay.guard.resolver import Resolver
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.results import Results
@@ -76,8 +76,8 @@ class HttpServer:
         self._gladia_live = _gladia_live(api, live, engine.live)
         self._application = server.build(
             metrics,
-            deepgram.routes(api),
-            deepgram.live_routes(_deepgram_live(api, live, engine.live)),
+            deepgram.routes(api, engine.deepgram.unsupported),
+            deepgram.live_routes(_deepgram_live(api, live, engine)),
             gladia.routes(api, engine.gladia.event_names),
             gladia.live_routes(self._gladia_live),
             openai.routes(api),
@@ -143,9 +143,16 @@ def _loaded(budget: MemoryBudget) -> dict[str, object]:
     return {"recognisers": dict(Counter(budget.loaded))}
 
 
-def _deepgram_live(api: ApiContext, speech: LiveSpeech, live: LiveSettings) -> deepgram.DeepgramLive:
-    limits = _limits(live, live.idle_seconds)
-    return deepgram.DeepgramLive(api, speech.sessions, limits, live.max_message_bytes, mirror=live.mirror)
+def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) -> deepgram.DeepgramLive:
+    live = engine.live
+    return deepgram.DeepgramLive(
+        api,
+        speech.sessions,
+        _limits(live, live.idle_seconds),
+        live.max_message_bytes,
+        mirror=live.mirror,
+        unsupported=engine.deepgram.unsupported,
+    )
 
 
 def _gladia_live(api: ApiContext, speech: LiveSpeech, live: LiveSettings) -> gladia.GladiaLive:

@@ -20,6 +20,7 @@ from engine.audio.pcm import raw_format
 from engine.audio.sink import Stored, store
 from engine.dialects.deepgram import (
     BadRequest,
+    Unsupported,
     acknowledge,
     failure_reply,
     invalid_callback,
@@ -44,8 +45,9 @@ _BAD_JSON = "Content-type was application/json, but we could not process the JSO
 class DeepgramRecorded:
     """Answers with an acknowledgement where there is a callback, else with the result itself."""
 
-    def __init__(self, api: ApiContext) -> None:
+    def __init__(self, api: ApiContext, unsupported: Unsupported = "warn") -> None:
         self._api = api
+        self._unsupported: Unsupported = unsupported
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
         api, request = self._api, await self._read(http)
@@ -70,6 +72,7 @@ class DeepgramRecorded:
             catalogue=self._api.catalogue,
             raw_format=raw_format,
             traceparent=traceparent(http),
+            unsupported=self._unsupported,
         )
         if isinstance(request, BadRequest):
             raise Rejected(request)

@@ -4,12 +4,16 @@ live its messages."""
 from engine.dialects.deepgram.errors import BadRequest, failure_reply, invalid_callback, unresolved_callback
 from engine.dialects.deepgram.live_messages import DeepgramProtocol
 from engine.dialects.deepgram.live_parameters import parse_live
-from engine.dialects.deepgram.recorded_parameters import parse
+from engine.dialects.deepgram.models import GENERAL, SPECIAL
+from engine.dialects.deepgram.recorded_parameters import Unsupported, parse
 from engine.dialects.deepgram.results import acknowledge, callback_headers, render, render_failure
 
 __all__ = [
+    "GENERAL",
+    "SPECIAL",
     "BadRequest",
     "DeepgramProtocol",
+    "Unsupported",
     "acknowledge",
     "callback_headers",
     "failure_reply",
