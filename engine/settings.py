@@ -22,7 +22,7 @@ from engine.recognisers.capabilities import abilities
 from engine.recognisers.models import files, integrity
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
-from relay.service.settings import OutboxSettings, Section
+from relay.service.settings import CaFile, OutboxSettings, Ports, Section
 
 OTHER_SECTIONS = frozenset({"relay"})
 
@@ -98,6 +98,8 @@ def _with_default(recognisers: object) -> object:
 class FetchSettings(Section):
     """[engine.fetch]: what downloading audio from a caller's URL may cost."""
 
+    ports: Ports = Field(frozenset({80, 443, 8080, 8443, 9000}), description="Ports that an audio URL may name.")
+    ca_file: CaFile = Field("", description="Certificates in PEM that are trusted too, such as a company's own.")
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds to connect.")
     total_timeout: float = Field(600.0, gt=0, le=86400, description="Seconds for a whole download.")
     redirects: int = Field(5, ge=0, le=20, description="Redirects followed; each hop is judged anew.")

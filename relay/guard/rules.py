@@ -11,7 +11,7 @@ A refusal's rule is one of these names, which stay the same between versions:
 `malformed_host`          neither a host name nor an address in brackets
 `ambiguous_address`       an address in a spelling that parsers read differently (0177.0.0.1, 127.1, 2130706433)
 `forbidden_address`       an address that no delivery may reach
-`forbidden_port`          a port that is not open to callbacks, or not written as a plain number
+`forbidden_port`          a port that is not open, or not written as a plain number
 `not_a_public_name`       judged offline only: a name that public DNS never resolves
 ========================  ==========================================================================================
 """

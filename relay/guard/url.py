@@ -256,7 +256,7 @@ def _judge_port(port: str, rules: Rules) -> Refusal | None:
     if _PORT.fullmatch(port) and int(port) in rules.ports:
         return None
     admitted = ", ".join(_spans(rules.ports))
-    return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those open to callbacks. Use one of {admitted}.")
+    return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those that are open here. Use one of {admitted}.")
 
 
 def _spans(ports: Collection[int]) -> Iterator[str]:

@@ -83,7 +83,7 @@ class DeepgramRecorded:
     async def _audio_url(self, body: Body, key_id: str | None) -> str:
         """The URL in a JSON body. One that does not resolve may do so later, when it is fetched."""
         url = _url(await body.whole())
-        judged = await admit(url, self._api.resolver, PRE_RECORDED, key_id)
+        judged = await admit(url, self._api.fetcher.resolver, PRE_RECORDED, key_id)
         if isinstance(judged, Refusal):
             raise Rejected(failure_reply(refused(judged)))
         return url

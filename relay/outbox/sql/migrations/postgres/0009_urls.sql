@@ -58,7 +58,7 @@ BEGIN
         flaw := 'The host is an address in a spelling that programs read differently. Write an IPv4 address as four decimal '
                 'numbers without leading zeros.';
     ELSIF port IS NOT NULL AND (port !~ '^[1-9][0-9]{0,4}$' OR lpad(port, 5, '0') COLLATE "C" > '65535') THEN
-        flaw := 'The port is not one of those open to callbacks. Use one of 1 to 65535.';
+        flaw := 'The port is not one of those that are open here. Use one of 1 to 65535.';
     ELSE
         origin := scheme || '://' || host || ':'
                   || coalesce(port, CASE WHEN scheme IN ('https', 'wss') THEN '443' ELSE '80' END);
