@@ -55,8 +55,9 @@ _UNSUPPORTED = {
     "dictation": "dictation",
     "language_hint": "language hints",
 }
-_KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, *_UNSUPPORTED))
-_KNOWN |= {"punctuate", "detect_language", "tier"}
+KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, *_UNSUPPORTED))
+KNOWN |= {"punctuate", "detect_language", "tier", "no_delay"}
+"""Every parameter of the query. `no_delay` is what this server does anyway."""
 
 
 class DeepgramOptions(TypedDict, total=False):
@@ -244,7 +245,7 @@ def _model_warnings(model: str, recogniser: str, catalogue: Catalogue) -> list[M
 
 def _warnings(query: Query, missing: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
     query.flag("mip_opt_out")
-    strange = [name for name in query.names if name not in _KNOWN]
+    strange = [name for name in query.names if name not in KNOWN]
     unknown = [warning(name, "unknown", "This server does not know this parameter.") for name in strange]
     without = [warning(name, "unsupported", f"This server does not offer {what}.") for name, what in missing.items()]
     half = [name for name in _PARTLY if name not in missing and query.flag(name)]
