@@ -106,8 +106,6 @@ class FetchSettings(Section):
     tries: int = Field(3, ge=1, le=10, description="Downloads tried before a job fails for want of its audio.")
 
 
-class GladiaSettings(Section):
-    """[engine.gladia]: what Gladia's receivers are told."""
 class DeepgramSettings(Section):
     """[engine.deepgram]: what Deepgram's callers are told."""
 
@@ -116,6 +114,8 @@ class DeepgramSettings(Section):
     )
 
 
+class GladiaSettings(Section):
+    """[engine.gladia]: what Gladia's receivers are told."""
 
     event_names: Literal["short", "namespaced"] = Field(
         "short", description="success with error codes as words, or transcription.success with numbers."
@@ -292,9 +292,9 @@ class EngineSettings(Section):
     queue: QueueSettings = QueueSettings()
     live: LiveSettings = LiveSettings()
     retention: RetentionSettings = RetentionSettings()
+    deepgram: DeepgramSettings = DeepgramSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()
-    deepgram: DeepgramSettings = DeepgramSettings()
     traces: TraceSettings = TraceSettings()
 
     @property

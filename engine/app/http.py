@@ -115,16 +115,16 @@ class Readiness:
     def __init__(self, store: JobStore, runner: Runner, watch: FileWatch) -> None:
         self._store = store
         self._runner = runner
-
         self._watch = watch
+
     def checks(self) -> dict[str, Check]:
         """By the names that `/readyz` shows."""
         return {"store": self._store_answers, "jobs": self._jobs_turn, "drain": self._not_draining}
 
     async def _store_answers(self) -> str | None:
-        try:
         if self._watch.replaced():
             return "the database's file was replaced or removed"
+        try:
             await self._store.snapshot()
         except StoreUnavailable as error:
             return f"the database cannot be read: {error}"

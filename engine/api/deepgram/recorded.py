@@ -92,7 +92,7 @@ class DeepgramRecorded:
         if isinstance(reference, BadRequest):
             raise Rejected(reference)
         url = reference.url
-        judged = await admit(url, self._api.resolver, PRE_RECORDED, request.key_id)
+        judged = await admit(url, self._api.fetcher.resolver, PRE_RECORDED, request.key_id)
         if isinstance(judged, Refusal):
             raise Rejected(failure_reply(refused(judged)))
         return replace(request, audio_url=url, warnings=(*request.warnings, *reference.warnings))

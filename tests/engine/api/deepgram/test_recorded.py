@@ -209,7 +209,7 @@ async def test_a_form_is_told_to_send_bytes(server: Stage) -> None:
         ("http://10.0.0.1/a.wav", "URL for media download must be publicly routable. url: The destination has"),
         ("file:///etc/passwd", "url: The URL must begin with"),
         ("http://inside.example/a.wav", "URL for media download must be publicly routable."),
-        ("http://hook.example:25/a.wav", "url: The port is not one of those open"),
+        ("http://hook.example:25/a.wav", "url: The port is not one of those that are open"),
     ],
 )
 async def test_an_audio_url_passes_the_guard_at_submission(
@@ -228,7 +228,7 @@ async def test_an_audio_url_that_does_not_resolve_is_a_remote_content_error(clie
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        ("http://hook.example:25/", "callback: The port is not one of those open to callbacks. Use one of 80, 443"),
+        ("http://hook.example:25/", "callback: The port is not one of those that are open here. Use one of 80, 443"),
         ("ftp://u:pa55@hook.example/", "callback: The URL must begin with http:// or https://"),
         ("ws://hook.example/", "callback: The URL must begin with"),
         ("http://10.1.2.3/?token=tok3n", "callback: The destination has an address inside 10.0.0.0/8"),
