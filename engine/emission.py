@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from engine.dialects import deepgram, gladia
+from engine.dialects import deepgram, gladia, openai
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
 from relay.outbox.model import Kind, Method, NewDelivery
@@ -23,7 +23,7 @@ class Dialect(Protocol):
     def callback_headers(self, request: Request) -> dict[str, str]: ...
 
 
-_DIALECTS: Mapping[str, Dialect] = {"deepgram": deepgram, "gladia": gladia, gladia.LIVE: gladia}
+_DIALECTS: Mapping[str, Dialect] = {"deepgram": deepgram, "gladia": gladia, gladia.LIVE: gladia, "openai": openai}
 
 
 def emit(request: Request, media: Media, result: Transcript | Failed) -> NewDelivery:

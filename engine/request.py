@@ -33,7 +33,8 @@ class Request:
     set where the audio is still to be fetched; like the callback it may hold credentials. `languages` are candidates
     where the language is to be detected (none: any), with `code_switching` for each window by itself, `hotwords`
     phrases to listen for, `upload_id` audio that the same key sent before, and `keeps_audio` whether the audio stays
-    after the job's end, until retention removes it.
+    after the job's end, until retention removes it. With `translate` the words are
+    English, whatever is spoken; `prompt` is text as if it had been heard before.
     """
 
     id: str
@@ -54,6 +55,8 @@ class Request:
     upload_id: str | None = None
     keeps_audio: bool = False
     code_switching: bool = False
+    translate: bool = False
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

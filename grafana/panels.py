@@ -59,6 +59,7 @@ OUTCOMES = {
     "reset": "#fa6400",
     "protocol": "#3274d9",
     "blocked": "#b877d9",
+    "unsendable": "#96d98d",
     "internal": "#ffffff",
 }
 REASONS = {
@@ -67,6 +68,7 @@ REASONS = {
     "too_large": "#fade2a",
     "gone": "#8e8e8e",
     "forbidden_destination": "#b877d9",
+    "unsendable": "#96d98d",
     "operator": "#5794f2",
     "stream_killed": "#c4162a",
 }

@@ -18,7 +18,9 @@ from tests.services.postgres import Server, running
 INSTALL = {
     "chromium": "apt-get install chromium",
     "faketime": "apt-get install faketime",
+    "go": "apt-get install golang-go golang-github-lib-pq-dev golang-github-mattn-go-sqlite3-dev",
     "nginx": "apt-get install nginx-light",
+    "pgbouncer": "apt-get install pgbouncer",
     "node": "apt-get install nodejs",
     "systemd-analyze": "apt-get install systemd",
     "npm": "apt-get install nodejs npm",
@@ -26,6 +28,7 @@ INSTALL = {
     "prometheus": "apt-get install prometheus",
     "promtool": "apt-get install prometheus",
     "prometheus-alertmanager": "apt-get install prometheus-alertmanager",
+    "sqlite3": "apt-get install sqlite3",
 }
 
 # Where Debian puts what is not for everybody's PATH.

@@ -13,6 +13,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 PRODUCERS = (ROOT / "docs" / "producers.md").read_text("utf-8")
+SQL = (ROOT / "docs" / "sql.md").read_text("utf-8")
 _LINK = re.compile(r"\]\(((?!https?:|#)[^)#]+)")
 
 
@@ -37,6 +38,6 @@ def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("link", _LINK.findall(PRODUCERS))
-def test_a_link_of_the_producers_guide_leads_somewhere(link: str) -> None:
+@pytest.mark.parametrize("link", _LINK.findall(PRODUCERS + SQL))
+def test_a_link_of_the_producers_guides_leads_somewhere(link: str) -> None:
     assert (ROOT / "docs" / link).exists()

@@ -10,6 +10,7 @@ from aiohttp import web
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.gladia import Problem
+from engine.dialects.openai import ErrorObject
 from engine.keys import Keys
 
 _SCHEMES = frozenset({"token", "bearer"})
@@ -18,6 +19,8 @@ _INVALID = BadRequest(
     "INVALID_AUTH", "Invalid credentials. Send the header Authorization: Token <key> with a key of this server.", 401
 )
 _NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <key> with a key of this server.")
+
+_NO_KEY = ErrorObject(401, "Incorrect API key. Send the header Authorization: Bearer <key> with a key of this server.")
 
 
 async def authenticate(request: web.Request, keys: Keys) -> str | None:
@@ -44,6 +47,12 @@ def session_id(request: web.Request) -> str:
 async def authenticate_gladia(request: web.Request, keys: Keys) -> str | None:
     """The same for a key that is sent as Gladia's clients do."""
     return await _known(request.headers.get("x-gladia-key", "").strip(), keys, Rejected(_NOT_FOUND))
+
+
+async def authenticate_openai(request: web.Request, keys: Keys) -> str | None:
+    """The same for a key that is sent as OpenAI's clients do."""
+    secret = _secret(request.headers.get("Authorization", ""))
+    return await _known(secret, keys, Rejected(_NO_KEY, {"WWW-Authenticate": "Bearer"}))
 
 
 def traceparent(request: web.Request) -> str | None:

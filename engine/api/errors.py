@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.gladia import Problem, render_problem
+from engine.dialects.openai import ErrorObject, render_error
 from engine.errors import StorageFull, TooLarge
 from engine.jobs.admission import QueueFull
 from relay.guard.resolver import Unasked, Unresolved
@@ -22,7 +23,9 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The id of the request being answered: time-ordered, unique, and the id of the job that it becomes."""
 
 GLADIA = "/v2/"
-"""Where Gladia's paths begin; everything else speaks as Deepgram does."""
+"""Where Gladia's paths begin; what is neither hers nor OpenAI's speaks as Deepgram does."""
+
+_OPENAI = ("/v1/audio/", "/v1/models")
 
 _STORAGE_FULL = BadRequest(
     "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored. Send the request again later.", 507
@@ -34,11 +37,13 @@ _INTERNAL = BadRequest("INTERNAL_SERVER_ERROR", "The server failed to handle the
 
 _log = structlog.get_logger()
 
+Reply = BadRequest | Problem | ErrorObject
+
 
 class Rejected(Exception):
     """A request that is answered with an error. A step that vendors share words it in either's way."""
 
-    def __init__(self, reply: BadRequest | Problem, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, reply: Reply, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reply.err_msg if isinstance(reply, BadRequest) else reply.message)
         self.reply = reply
         self.headers = headers or {}
@@ -63,7 +68,15 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 def identity(request: web.Request) -> dict[str, str]:
     """The headers with the id, for a handler that sends its answer itself."""
     request_id = request[REQUEST_ID]
+    if speaks_openai(request):
+        return {"dg-request-id": request_id, "x-request-id": request_id}
     return {"dg-request-id": request_id} | ({"x-aipi-call-id": request_id} if request.path.startswith(GLADIA) else {})
+
+
+def speaks_openai(request: web.Request) -> bool:
+    """Whether a path is one of OpenAI's. Deepgram's clients too ask for models, and send `Authorization: Token`."""
+    deepgrams = request.headers.get("Authorization", "").lower().startswith("token ")
+    return request.path.startswith(_OPENAI) and not (deepgrams and request.path.startswith("/v1/models"))
 
 
 async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -82,22 +95,34 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         return _error(request, *_own_fault(exception, request[REQUEST_ID]))
 
 
-def _error(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+def _error(request: web.Request, reply: Reply, headers: Mapping[str, str] | None = None) -> web.Response:
+    if speaks_openai(request):
+        return _as_openai(reply, headers or {})
     shape = _as_gladia if request.path.startswith(GLADIA) else _as_deepgram
     return shape(request, reply, headers or {})
 
 
-def _as_deepgram(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str]) -> web.Response:
+def _as_openai(reply: Reply, headers: Mapping[str, str]) -> web.Response:
+    if isinstance(reply, BadRequest):
+        reply = ErrorObject(reply.status, reply.err_msg)
+    elif isinstance(reply, Problem):
+        reply = ErrorObject(reply.status, reply.message)
+    return web.json_response(render_error(reply), status=reply.status, headers=headers)
+
+
+def _as_deepgram(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.Response:
     """What went wrong in the body, and in `dg-error`."""
-    if isinstance(reply, Problem):
+    if not isinstance(reply, BadRequest):
         reply = BadRequest(HTTPStatus(reply.status).name, reply.message, reply.status)
     document = {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request[REQUEST_ID]}
     return web.json_response(document, status=reply.status, headers={**headers, "dg-error": _line(reply.err_msg)})
 
 
-def _as_gladia(request: web.Request, reply: BadRequest | Problem, headers: Mapping[str, str]) -> web.Response:
+def _as_gladia(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.Response:
     if isinstance(reply, BadRequest):
         reply = Problem(reply.status, reply.err_msg)
+    elif isinstance(reply, ErrorObject):
+        reply = Problem(reply.status, reply.message)
     document = render_problem(reply, path=request.path, request_id=request[REQUEST_ID], now=time.time())
     return web.json_response(document, status=reply.status, headers=headers)
 
@@ -136,6 +161,7 @@ def _of_http(request: web.Request, exception: web.HTTPException) -> tuple[BadReq
     status = HTTPStatus(exception.status)
     if status is HTTPStatus.NOT_FOUND:
         endpoint = "/v2/pre-recorded" if request.path.startswith(GLADIA) else "/v1/listen"
+        endpoint = "/v1/audio/transcriptions" if speaks_openai(request) else endpoint
         message = f"There is nothing at this path. Send audio to POST {endpoint}."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"This path does not take this method. Use {allow}."

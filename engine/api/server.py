@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
-from engine.api import deepgram, gladia, requests
+from engine.api import deepgram, gladia, openai, requests
 from engine.api.admission import close_unread
 from engine.api.errors import identify
 from engine.api.metrics import HttpMetrics
 
-ROUTES = (deepgram.PATH, *gladia.PATHS, requests.LIST, requests.ONE, requests.RESULT, "/livez", "/readyz", "/metrics")
+ROUTES = (
+    *(deepgram.PATH, *gladia.PATHS, *openai.PATHS),
+    *(requests.LIST, requests.ONE, requests.RESULT, "/livez", "/readyz", "/metrics"),
+)
 """The paths that metrics tell apart."""
 
 MAX_LINE = 64 * 1024

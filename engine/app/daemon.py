@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -26,11 +27,14 @@ from engine.keys import Keys
 from engine.recognisers.workers.live_pool import WORKER
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.settings import EngineSettings, Settings
+from relay.guard.resolver import Resolver
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.health import measure_loop_lag
 from relay.service.systemd import ServiceManager
+from relay.service.trust import trusting
+from relay.service.watch import FileWatch
 
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
@@ -61,14 +65,18 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
     engine, rules = settings.engine, settings.outbox.guard.rules()
     database = settings.outbox.database  # one for all rooms: it knows the time since it was first asked, by `migrate`
     await _prepare(database)
+    watch = FileWatch(database)
     metrics, budget, specs = ProcessMetrics(), MemoryBudget(engine.models_memory_bytes), engine.specs()
     keys = Keys(database, open_without_keys=engine.on_loopback)
     resolver = settings.outbox.guard.resolver()
-    fetcher = HttpFetcher(resolver, _fetch_limits(engine))
+    audio = Resolver(replace(rules, ports=engine.fetch.ports), resolver.names)
+    fetcher = HttpFetcher(audio, _fetch_limits(engine), trusting(engine.fetch.ca_file))
     recorded = RecordedSpeech(engine, database, rules, specs, budget, fetcher, metrics.registry)
     live = LiveSpeech(engine, database, rules, specs, budget, metrics.registry, live_worker)
     catalogue = engine.catalogue(specs)
-    http = HttpServer(settings, database, keys, resolver, fetcher, catalogue, recorded, live, budget, metrics.registry)
+    http = HttpServer(
+        settings, database, keys, resolver, fetcher, catalogue, recorded, live, budget, watch, metrics.registry
+    )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(keys.close)
         await _require_key(engine, keys)
@@ -83,8 +91,10 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
         log.info("engine.ready", address=address)
         service_manager.ready()
         await stack.enter_async_context(_beside(service_manager.feed(lambda: recorded.runner.turns)))
+        await stack.enter_async_context(_beside(watch.until_replaced(recorded.runner.stop)))
         # While jobs drain, health and metrics are still answered, and what is submitted is kept for the next start.
         await recorded.runner.run()
+        watch.complain()
     log.info("engine.stopped")
 
 

@@ -53,12 +53,13 @@ class TransientFailure(Failed):
 
 
 class HttpFetcher:
-    """Fetches over HTTP. Every hop is judged anew, and every connection goes to an address that was judged for it."""
+    """Fetches over HTTP. Every hop is judged anew by the `resolver`, and every connection goes to an address that was
+    judged for it."""
 
     def __init__(
         self, resolver: Resolver, limits: FetchLimits | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
-        self._resolver = resolver
+        self.resolver = resolver
         self._limits = limits or FetchLimits()
         self._ssl: ssl.SSLContext | bool = ssl_context or True
 
@@ -83,7 +84,7 @@ class HttpFetcher:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
         connector = aiohttp.TCPConnector(
-            resolver=_Guarded(self._resolver), use_dns_cache=False, force_close=True, ssl=self._ssl
+            resolver=_Guarded(self.resolver), use_dns_cache=False, force_close=True, ssl=self._ssl
         )
         async with aiohttp.ClientSession(
             connector=connector,
@@ -105,7 +106,7 @@ class HttpFetcher:
         )
 
     def _judge(self, url: str) -> Target:
-        target = read(url, self._resolver.rules)
+        target = read(url, self.resolver.rules)
         if isinstance(target, Refusal):
             raise _FetchFailed(refused(target))
         return target

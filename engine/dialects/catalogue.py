@@ -17,11 +17,12 @@ ByteRate = Callable[[RawFormat | None], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What one recogniser can do: the languages that it knows, as primary codes in lower case (`en`), and whether it
-    detects by itself which of them is spoken."""
+    """What one recogniser can do: the languages that it knows, as primary codes in lower case (`en`), whether it
+    detects by itself which of them is spoken, and whether it can translate into English."""
 
     languages: frozenset[str]
     detects: bool = False
+    translates: bool = False
 
     def knows(self, code: str) -> bool:
         """Whether it hears a language, by BCP 47; `multi` is whichever is spoken."""
@@ -33,16 +34,28 @@ class Catalogue:
     """The models that callers may name.
 
     `models` maps each name to a recogniser, `recognisers` each recogniser to its abilities, and `default` is the model
-    of a request that names none.
+    of a request that names none. `own` are the names that whoever runs this server gave: the others are vendors'.
     """
 
     models: Mapping[str, str]
     recognisers: Mapping[str, Abilities]
     default: str
+    own: frozenset[str] = frozenset()
+
+    def choice(self) -> str:
+        """The names to choose from, where one is not known: those of this server, for the vendors' are many."""
+        return ", ".join(sorted(self.own or self.models))
 
     def instead(self, code: str) -> str:
         """What to do about a language that the named model does not know: a sentence for the caller."""
-        able = sorted(name for name, abilities in self.recognisers.items() if abilities.knows(code))
+        return self._others(lambda abilities: abilities.knows(code))
+
+    def instead_to_translate(self) -> str:
+        """The same about a model that cannot translate."""
+        return self._others(lambda abilities: abilities.translates)
+
+    def _others(self, fit: Callable[[Abilities], bool]) -> str:
+        able = sorted(name for name, abilities in self.recognisers.items() if fit(abilities))
         if not able:
             return "No model here does; whoever runs this server can add a multilingual one."
         return f"Models here that do: {', '.join(map(self._name, able))}."

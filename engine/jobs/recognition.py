@@ -28,7 +28,14 @@ class Recognition:
 
     async def attempt(self, request: Request, path: Path) -> Transcript | Failed:
         """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
-        options = RecognitionOptions(request.language, request.hotwords, request.languages, request.code_switching)
+        options = RecognitionOptions(
+            language=request.language,
+            hotwords=request.hotwords,
+            languages=request.languages,
+            code_switching=request.code_switching,
+            translate=request.translate,
+            prompt=request.prompt,
+        )
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
         began = time.perf_counter()
         try:

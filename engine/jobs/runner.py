@@ -125,6 +125,10 @@ class Runner:
         """When that loop last went well, on the monotonic clock."""
         return self._leasing.succeeded_at
 
+    def trouble(self) -> str | None:
+        """Why its last turns failed, or None."""
+        return self._leasing.trouble() or self._renewing.trouble()
+
     @property
     def draining(self) -> bool:
         """Whether no more jobs are taken."""
@@ -191,7 +195,7 @@ class Runner:
         try:
             await self._store.release(jobs)
         except StoreUnavailable as error:  # their leases lapse instead
-            log.error("store.error", operation="release", kind=error.kind)
+            log.error("store.error", operation="release", kind=error.kind, remedy=error.remedy)
         else:
             log.info("engine.released", jobs=len(jobs))
 

@@ -32,13 +32,15 @@ class RecognitionOptions:
     """What a caller may ask of any recogniser; one that cannot do a thing leaves it be, and says so in its Channel.
 
     `languages` are candidates where `language` is None (none: any), and with `code_switching` each window's language is
-    found out by itself.
+    found out by itself. With `translate` the words are English; `prompt` is text as if it had been heard before.
     """
 
     language: str | None = None
     hotwords: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     code_switching: bool = False
+    translate: bool = False
+    prompt: str = ""
 
 
 Progress = Callable[[float], None]

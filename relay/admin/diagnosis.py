@@ -161,6 +161,7 @@ _SENTENCES = {
     Outcome.READ_TIMEOUT: "It takes our request and does not answer in time: it should answer first and work later.",
     Outcome.RESET: "It hangs up before it answers: a crash, a restart, or a limit in front of it.",
     Outcome.PROTOCOL: "What it answers is not acceptable HTTP: perhaps another service has its port.",
+    Outcome.UNSENDABLE: "What its producers ask to be sent is no request: see the attempt for the header.",
     Outcome.INTERNAL: "The fault is ours: the log of the relay has the error.",
 }
 _STATUSES = {

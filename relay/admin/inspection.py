@@ -24,6 +24,7 @@ _RECENT = statement("recent_attempts", __package__)
 _TAIL = statement("tail", __package__)
 _TAIL_MARK = statement("tail_mark", __package__)
 _HIGH_WATER = "SELECT coalesce(max(seq), 0) FROM outspoken_deliveries"
+_TAGS = "SELECT tag FROM outspoken_tags WHERE seq = ? ORDER BY tag"
 _BODY = "SELECT body FROM outspoken_bodies JOIN outspoken_deliveries USING (seq) WHERE id = ?"
 
 _AT = "SELECT seq, created_at FROM outspoken_deliveries WHERE seq >= ? ORDER BY seq LIMIT 1"
@@ -46,8 +47,8 @@ HIDDEN = "***"
 class Filter:
     """Which deliveries. What is None lets everything through.
 
-    `outcome` is that of the last attempt, `destination` an origin; `since` and `until` are epoch seconds and about
-    when a delivery was added.
+    `outcome` is that of the last attempt, `destination` an origin, `tag` one of its tags; `since` and `until` are epoch
+    seconds and about when a delivery was added.
     """
 
     state: State | None = None
@@ -56,6 +57,7 @@ class Filter:
     id_prefix: str | None = None
     since: float | None = None
     until: float | None = None
+    tag: str | None = None
 
     def given(self) -> dict[str, Any]:
         """What was asked for, by name; empty: nothing narrows the search."""
@@ -123,6 +125,9 @@ class Details(DeliveryRecord):
     stream: str | None
     stream_reason: str | None
     position: int | None
+    idempotency_key: str | None
+    tags: tuple[str, ...]
+    tracked: bool
     body_kept: bool
     waits_for: str | None
 
@@ -212,6 +217,7 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) 
     """All of one delivery; `reveal` shows the path and query of its URL and its headers. Raises NotFound."""
     with reading(database) as connection:
         row = dict(_one(connection, id_))
+        tags = tuple(tag for (tag,) in connection.execute(_TAGS, (row["seq"],)).fetchall())
     waits_for = _waits_for(row, now)
     for name in ("destination_state", "breakers_open", "lane", "gone", "transport"):
         del row[name]
@@ -221,6 +227,8 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) 
         | {
             "state": State(row["state"]),
             "url": shown_url(row["url"], row["destination"], reveal=reveal),
+            "tags": tags,
+            "tracked": bool(row["tracked"]),
             "headers": headers if reveal else redacted(headers),
             "pointer": bool(row["pointer"]),
             "body_kept": bool(row["body_kept"]),

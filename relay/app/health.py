@@ -11,8 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from relay.admin.recent import AttemptBuffer, AttemptGroup
 from relay.app.relay import Relay
-from relay.delivery.service import Service
-from relay.delivery.settler import Settler
 from relay.service.health import Check, routes
 
 STATUS_PATH = "/status"
@@ -33,9 +31,11 @@ class WorkerStatus:
 class Readiness:
     """What readiness depends on. A failing receiver or a long backlog is no reason to be unready."""
 
-    def __init__(self, service: Service, settler: Settler) -> None:
-        self._service = service
-        self._settler = settler
+    def __init__(self, relay: Relay) -> None:
+        self._service = relay.service
+        self._settler = relay.settler
+        self._carrier = relay.carrier
+        self._watch = relay.watch
 
     def checks(self) -> dict[str, Check]:
         """By the names that `/readyz` shows."""
@@ -43,7 +43,11 @@ class Readiness:
 
     async def _store_answers(self) -> str | None:
         """By what its loops see of it, which ask all the time: a question of its own would wait with them."""
-        return "the outbox cannot be written" if self._settler.failing else self._service.trouble()
+        if self._watch.replaced():
+            return "the database's file was replaced or removed"
+        if self._settler.failing:
+            return "the outbox cannot be written"
+        return self._service.trouble() or self._carrier.trouble()
 
     async def _claims_turn(self) -> str | None:
         still = time.monotonic() - self._service.claimed_at
@@ -56,7 +60,7 @@ class Readiness:
 def health_site(relay: Relay, registry: CollectorRegistry) -> web.Application:
     """`/livez`, `/readyz` and `/metrics`."""
     site = web.Application()
-    site.add_routes(routes(registry, Readiness(relay.service, relay.settler).checks()))
+    site.add_routes(routes(registry, Readiness(relay).checks()))
     return site
 
 

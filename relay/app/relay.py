@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import lru_cache, partial
 from importlib.metadata import version
 
+import structlog
+
 from relay.app import chores
 from relay.app.settings import Configuration, RelaySettings
 from relay.delivery.courier import Courier
@@ -31,6 +33,8 @@ from relay.queue.streams import LiveStreams
 from relay.service.health import measure_loop_lag
 from relay.service.log import count_lines
 from relay.service.traces import Spans
+from relay.service.trust import trusting
+from relay.service.watch import FileWatch
 from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import CurrentGauges, Metrics
 from relay.telemetry.store import MeasuredQueue
@@ -42,7 +46,13 @@ from relay.transports.websocket import WebSocketTransport
 
 USER_AGENT = f"Outspoken/{version('outspoken')}"
 
+_UNHEARD = (
+    "outbox.url leads to a pooler that keeps notifications to itself, and what is added waits for a poll (250 ms): "
+    "name the server itself, or a pool whose mode is session"
+)
 _URLS = 4096  # the guard's readings that are kept: most callers have one callback URL
+
+log = structlog.get_logger()
 
 
 def build_transport(settings: Configuration, resolver: Resolver) -> HttpTransport:
@@ -54,7 +64,7 @@ def build_transport(settings: Configuration, resolver: Resolver) -> HttpTranspor
         idle_per_origin=options.per_destination,
         idle_in_all=2 * options.concurrency,
     )
-    return HttpTransport(resolver, bounds, proxy=options.http.forward_proxy())
+    return HttpTransport(resolver, bounds, trusting(options.http.ca_file), options.http.forward_proxy())
 
 
 class Observers:
@@ -92,6 +102,7 @@ class Relay:
     def __init__(self, settings: Configuration, database: Database, secret: bytes, observers: Observers) -> None:
         options, metrics = settings.relay, observers.metrics
         wake, wake_carrier = asyncio.Event(), asyncio.Event()
+        self.watch = FileWatch(database)
         self._queue = queue = DeliveryQueue(database, options.lease_seconds)
         self._streams = LiveStreams(database, options.streams.hold_seconds)
         self._listener = database.listener(wake, wake_carrier)
@@ -143,15 +154,21 @@ class Relay:
                 stack.push_async_callback(close)
             await self._listener.open()
             stack.push_async_callback(self._listener.close)
+            if not self._listener.hears:
+                log.warning("store.unheard", remedy=_UNHEARD)
             lag = asyncio.create_task(measure_loop_lag(self._loop_lag), name="loop lag")
             stack.callback(lag.cancel)
+            watching = asyncio.create_task(self.watch.until_replaced(self.stop), name="watch")
+            stack.callback(watching.cancel)
             yield
 
     async def run(self, drain_seconds: float) -> None:
-        """Deliver until `stop`; then let what is under way end, for `drain_seconds`."""
+        """Deliver until `stop`; then let what is under way end, for `drain_seconds`. Raises StoreUnavailable where the
+        database's file was replaced, which stops it too."""
         await asyncio.gather(self.service.run(drain_seconds), self.carrier.run(drain_seconds))
         with suppress(StoreUnavailable):  # it will be missed soon enough
             await self._queue.leave()
+        self.watch.complain()
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when what is under way has ended."""
@@ -186,7 +203,7 @@ def _carrier(
     observers: Observers,
     wake: asyncio.Event,
 ) -> StreamCarrier:
-    chosen = settings.relay.streams
+    chosen, http = settings.relay.streams, settings.relay.http
     bounds = SocketBounds(
         open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
     )
@@ -197,7 +214,7 @@ def _carrier(
 
     gateway = Gateway(
         streams,
-        WebSocketTransport(resolver, bounds, proxy=settings.relay.http.forward_proxy()),
+        WebSocketTransport(resolver, bounds, trusting(http.ca_file), http.forward_proxy()),
         read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
         seal=seal,
         clock=database.now,

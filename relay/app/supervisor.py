@@ -25,6 +25,7 @@ from relay.app.settings import Configuration
 from relay.app.workers import WorkerPool
 from relay.service.health import routes_for
 from relay.service.systemd import ServiceManager
+from relay.service.watch import FileWatch
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
     database = settings.outbox.database
     app.announce(settings)
     await app.prepare(database)
+    watch = FileWatch(database)
     await asyncio.to_thread(app.load_secret, database)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
@@ -51,7 +53,10 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
             _announce(pool, service_manager, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
         )
         stack.callback(announcing.cancel)
+        watching = asyncio.create_task(watch.until_replaced(pool.stop))
+        stack.callback(watching.cancel)
         await pool.run()
+        watch.complain()
     log.info("relay.stopped")
 
 

@@ -15,7 +15,7 @@ from relay.admin.access import Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Plan, Progress, Selection
 from relay.admin.times import size
-from relay.cli.look import IdPrefix, OutcomeOption
+from relay.cli.look import IdPrefix, OutcomeOption, Tag
 from relay.cli.terminal import (
     Config,
     Destination,
@@ -50,6 +50,7 @@ def replay(
     outcome: OutcomeOption = None,
     destination: Destination = None,
     id_prefix: IdPrefix = None,
+    tag: Tag = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -70,7 +71,7 @@ def replay(
     if state is not None and state not in operations.REPLAYABLE:
         raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
     outbox = database(config)
-    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox))
+    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag)
     selection = _selection(ids, wanted, limit, all_=all_)
     plan = operations.plan_replay(outbox, selection)
     if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
@@ -84,6 +85,7 @@ def cancel(
     outcome: OutcomeOption = None,
     destination: Destination = None,
     id_prefix: IdPrefix = None,
+    tag: Tag = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -95,7 +97,7 @@ def cancel(
 ) -> None:
     """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
     outbox = database(config)
-    wanted = Filter(None, outcome, destination, id_prefix, when(since, outbox), when(until, outbox))
+    wanted = Filter(None, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag)
     selection = _selection(ids, wanted, limit, all_=all_)
     plan = operations.plan_cancel(outbox, selection)
     if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):

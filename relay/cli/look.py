@@ -44,6 +44,7 @@ _AN_HOUR_AGO = Moment(ago=3600.0)
 StateOption = Annotated[State | None, typer.Option(help="Where it stands.")]
 OutcomeOption = Annotated[Outcome | None, typer.Option(help="What its last attempt came to.")]
 IdPrefix = Annotated[str | None, typer.Option(metavar="TEXT", help="How its id begins.")]
+Tag = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
 Reveal = Annotated[bool, typer.Option(help="Show path and query of the URL, and all header values.")]
 
 
@@ -78,6 +79,7 @@ def list_(
     outcome: OutcomeOption = None,
     destination: Destination = None,
     id_prefix: IdPrefix = None,
+    tag: Tag = None,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
@@ -89,7 +91,7 @@ def list_(
 ) -> None:
     """Deliveries, the newest first."""
     outbox = database(config)
-    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox))
+    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag)
     found = inspection.deliveries(outbox, wanted, limit=limit, older=older)
     if not found:
         raise NothingMatched("no delivery matches")
@@ -293,6 +295,9 @@ def _described(one: Details, now: float) -> dict[str, str | None]:
         "schedule": one.schedule,
         "stream": stream,
         "stream killed": one.stream_reason,
+        "tags": ", ".join(one.tags) or None,
+        "idempotency key": one.idempotency_key,
+        "its end": "is told to its producer" if one.tracked else None,
     }
 
 

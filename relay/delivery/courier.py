@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from relay.guard.rules import Refusal
 from relay.guard.url import Target
-from relay.outbox.errors import StoreUnavailable
+from relay.outbox.checks import check_headers
+from relay.outbox.errors import InvalidDelivery, StoreUnavailable
 from relay.policy import sealing
 from relay.policy.attempt import (
     NO_LIMITS_KNOWN,
@@ -78,6 +79,9 @@ class Courier:
         target = self.read(delivery.url)
         if isinstance(target, Refusal):
             return await self.judged(delivery, blocked(target), started_at, ())
+        if words := unfit(delivery):
+            answer = Answer(Timing(0.0), failure=Failure.UNSENDABLE, detail=f"The request was not sent: {words}.")
+            return await self.judged(delivery, answer, started_at, ())
         envelope = await self.seal(delivery, target, started_at)
         answer = await self.transport.send(envelope)
         return await self.judged(delivery, answer, started_at, envelope.headers)
@@ -113,6 +117,18 @@ class Courier:
             return await self.source.body_limits(*place)
         except StoreUnavailable:  # what was sent was sent, whatever can be said about its size
             return NO_LIMITS_KNOWN
+
+
+def unfit(delivery: Delivery) -> str | None:
+    """Why no request can be made of what an earlier version let into the database: headers that would go out twice,
+    break the message, or be no headers."""
+    if not delivery.headers:
+        return None
+    try:
+        check_headers(delivery.headers, "", traced=bool(delivery.traceparent))
+    except InvalidDelivery as error:
+        return str(error)
+    return None
 
 
 def blocked(refusal: Refusal) -> Answer:

@@ -395,4 +395,4 @@ class Dispatcher:
             if leases:
                 await self._source.release(leases, sent=sent)
         except StoreUnavailable as error:  # the leases expire by themselves
-            log.error("store.error", operation="release", kind=error.kind, held=len(leases))
+            log.error("store.error", operation="release", kind=error.kind, held=len(leases), remedy=error.remedy)

@@ -79,13 +79,14 @@ class Service:
         return self._claim.succeeded_at
 
     def trouble(self) -> str | None:
-        """Why the outbox cannot be used, by the last turns of the loops that use it often; None while it can."""
+        """Why the outbox cannot be used, by the last turns of the loops; None while it can."""
         asked_at = self._claim.busy_since
         if asked_at is not None and (silent := time.monotonic() - asked_at) > _SILENT_SECONDS:
             return f"the outbox has not answered for {silent:.0f} s"
-        check_in = self._chores.get("check_in")
-        kind = self._claim.refused or (check_in and check_in.refused)
-        return f"the outbox cannot be used ({kind})" if kind else None
+        if self._claim.refused == "busy":
+            return "the outbox cannot be used (busy)"
+        loops = (self._claim, self._settle, *self._chores.values())
+        return next(filter(None, (loop.trouble() for loop in loops)), None)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what is in flight has ended."""

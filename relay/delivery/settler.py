@@ -113,7 +113,7 @@ class Settler:
 
     def _complain(self, error: StoreUnavailable, held: int) -> None:
         if not self.failing:
-            log.error("store.error", operation="settle", kind=error.kind, held=held, remedy="free the disk or the lock")
+            log.error("store.error", operation="settle", kind=error.kind, held=held, remedy=error.remedy)
         self.failing = True
 
 

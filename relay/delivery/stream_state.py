@@ -43,6 +43,7 @@ DONE, GOING_AWAY = 1000, 1001
 _UNOPENED: Mapping[Failure | None, KillReason] = {
     Failure.BLOCKED: KillReason.FORBIDDEN,
     Failure.SHORTAGE: KillReason.INTERNAL,
+    Failure.UNSENDABLE: KillReason.INTERNAL,
     Failure.INTERNAL: KillReason.INTERNAL,
 }
 _LOST: Mapping[Failure | None, KillReason] = {

@@ -169,6 +169,10 @@ class StreamCarrier:
         """Streams that this relay holds."""
         return len(self._sessions)
 
+    def trouble(self) -> str | None:
+        """Why the outbox cannot be used, by the last turns of the loops; None while it can."""
+        return next(filter(None, (loop.trouble() for loop in self._loops)), None)
+
     def take_ended(self) -> Mapping[Reason, int]:
         """Messages that died without having been sent, since the last call."""
         taken, self._orphaned = self._orphaned + self._settler.take_killed(), 0
@@ -260,7 +264,7 @@ class StreamCarrier:
         try:
             await self._settler.run_once()
         except StoreUnavailable as error:  # who finds them overdue kills them
-            log.error("store.error", operation="stream_settle", kind=error.kind, held=self.held)
+            log.error("store.error", operation="stream_settle", kind=error.kind, held=self.held, remedy=error.remedy)
 
     async def _leave(self) -> None:
         for session in self._sessions.values():

@@ -34,6 +34,7 @@ from relay.outbox.producer import (
 from relay.outbox.sqlite.liveness import SqliteLiveness as Liveness
 from relay.outbox.sqlite.notifications import SqliteNotifier as Notifier
 from relay.outbox.sqlite.opening import connect, connect_async
+from relay.outbox.waiting import wait, wait_async
 
 __all__ = [
     "OUTBOX",
@@ -66,5 +67,7 @@ __all__ = [
     "keep_streams",
     "status",
     "take_ended",
+    "wait",
+    "wait_async",
     "watch_streams",
 ]

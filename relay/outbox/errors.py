@@ -29,13 +29,37 @@ class InvalidDelivery(RelayError):
     """A delivery that no relay could ever send: the message names the field."""
 
 
+REMEDIES = {
+    "busy": "find who keeps the database locked",
+    "full": "free its disk",
+    "io": "look at its disk and file system",
+    "corrupt": "stop what uses it, keep the file, and bring back a backup",
+    "replaced": "start this program again: it opens the file that is there then",
+    "unavailable": "start the database, or mend the way to it",
+    "restarting": "wait for the database, which restarts",
+    "login": "correct user and password in outbox.url, or let the role log in",
+    "missing": "make the database, or name another in outbox.url",
+    "connections": "raise max_connections, or the role's limit, or find who keeps sessions open",
+    "forbidden": "grant the role its rights: `relay doctor` says which",
+    "other": "look at the log of the database",
+}
+"""Why a database cannot be used, and what mends it. The kinds stay the same between versions."""
+
+AWAY = frozenset({"unavailable", "restarting", "login", "missing", "connections"})
+"""Those after which there is no session any more."""
+
+
 class StoreUnavailable(RelayError):
-    """The outbox cannot be used right now. `kind` is busy (locked for too long), full, io, corrupt, unavailable or
-    other."""
+    """The outbox cannot be used right now. `kind` is one of `REMEDIES`."""
 
     def __init__(self, kind: str, words: str = "") -> None:
         super().__init__(words or kind)
         self.kind = kind
+
+    @property
+    def remedy(self) -> str:
+        """What mends it."""
+        return REMEDIES[self.kind]
 
 
 class StreamKilled(RelayError):

@@ -95,6 +95,10 @@ class Liveness(Protocol):
 class Listener(Protocol):
     """The listening side, one per relay. A lost notification costs a safety poll (250 ms) and nothing else."""
 
+    @property
+    def hears(self) -> bool:
+        """Whether notifications come through, as far as was seen since it was opened."""
+
     async def open(self) -> None:
         """Listen from now on."""
 
@@ -164,6 +168,9 @@ class Database(Protocol):
 
     def files(self, connection: Connection) -> Files:
         """How many bytes it takes, and has left."""
+
+    def identity(self) -> tuple[int, int] | None:
+        """Which file stands in its place, (0, 0) where there is none. None for a server, which keeps its own."""
 
     def exposed(self) -> tuple[Path, ...]:
         """Its files that others than their owner and their group may read or write. It is for whoever starts to say so:

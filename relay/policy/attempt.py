@@ -31,6 +31,7 @@ class Failure(StrEnum):
     READ_TIMEOUT = "read_timeout"  # the whole-exchange deadline passed after the connection stood
     RESET = "reset"  # the connection ended before a whole answer head came
     PROTOCOL = "protocol"  # the answer is not HTTP, or breaks a bound
+    UNSENDABLE = "unsendable"  # no request can be made of it: its headers are none, or ours
     INTERNAL = "internal"  # our own fault
 
 
@@ -53,6 +54,7 @@ class Outcome(StrEnum):
     READ_TIMEOUT = "read_timeout"
     RESET = "reset"
     PROTOCOL = "protocol"
+    UNSENDABLE = "unsendable"
     INTERNAL = "internal"
 
 
@@ -64,6 +66,7 @@ class Reason(StrEnum):
     GONE = "gone"  # 410
     TOO_LARGE = "too_large"  # 413 with on_too_large = "dead"
     EXPIRED = "expired"  # it waited too long for a destination that was left alone
+    UNSENDABLE = "unsendable"  # no request can be made of it
     OPERATOR = "operator"
     STREAM_KILLED = "stream_killed"
 

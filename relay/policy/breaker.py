@@ -28,8 +28,9 @@ UNREACHED = frozenset({Outcome.DNS, Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Ou
 _FAULTS = frozenset({Outcome.READ_TIMEOUT, Outcome.RESET, Outcome.PROTOCOL, Outcome.HTTP_5XX})
 SILENT = UNREACHED | {Outcome.READ_TIMEOUT}
 """Outcomes of attempts that held a slot, and were not answered."""
-# A refusal of the guard, a shortage and a fault of the relay are ours: they say nothing of any destination.
-OURS = frozenset({Outcome.BLOCKED, Outcome.SHORTAGE, Outcome.INTERNAL})
+# A refusal of the guard, what cannot be sent, a shortage and a fault of the relay are ours: they say nothing of a
+# destination.
+OURS = frozenset({Outcome.BLOCKED, Outcome.UNSENDABLE, Outcome.SHORTAGE, Outcome.INTERNAL})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -73,11 +74,18 @@ def judge(delivery: Delivery, answer: Answer, policy: RetryPolicy, *, now: float
             return _again(delivery, policy, pointer=pointer, now=now, dice=dice)
 
 
+_GIVEN_UP = {
+    Outcome.BLOCKED: Reason.FORBIDDEN,
+    Outcome.UNSENDABLE: Reason.UNSENDABLE,
+    Outcome.HTTP_410: Reason.GONE,
+}
+
+
 def _why_dead(outcome: Outcome, policy: RetryPolicy) -> Reason | None:
     """For what a delivery is given up at once, if it is."""
     if outcome is Outcome.HTTP_413 and policy.on_too_large is OnTooLarge.DEAD:
         return Reason.TOO_LARGE
-    return {Outcome.BLOCKED: Reason.FORBIDDEN, Outcome.HTTP_410: Reason.GONE}.get(outcome)
+    return _GIVEN_UP.get(outcome)
 
 
 def pause_of(answer: Answer, now: float) -> float | None:
@@ -104,6 +112,7 @@ _SENTENCES = {
     Failure.RESET: "the connection ended before an answer came",
     Failure.PROTOCOL: "the answer is not acceptable HTTP",
     Failure.BLOCKED: "the guard refused the destination",
+    Failure.UNSENDABLE: "no request can be made of it",
     Failure.INTERNAL: "the relay itself failed",
 }
 
@@ -137,7 +146,19 @@ def _said(answer: Answer) -> str:
         case Outcome.HTTP_413:
             return f"the receiver calls the body too large; {remedy_for_413(answer.header('server'))}"
         case _:
-            return f"the receiver answered {answer.status}"
+            return f"the receiver answered {answer.status}{_hint(answer)}"
+
+
+# What nginx, Apache, Go and Node say to plain HTTP on a port of theirs that is for TLS.
+_MEANT_FOR_TLS = re.compile(rb"plain HTTP request|speaking plain HTTP|HTTP request to an HTTPS server", re.IGNORECASE)
+
+
+def _hint(answer: Answer) -> str:
+    if answer.status == 400 and _MEANT_FOR_TLS.search(answer.excerpt):
+        return ": its port is for TLS, and the URL says http: write https://"
+    if answer.status == 505 or (answer.status == 426 and "h2" in (answer.header("upgrade") or "").lower()):
+        return ": it takes HTTP/2 alone, and callbacks are HTTP/1.1: let it take that too"
+    return ""
 
 
 _LARGE = 64 * 1024

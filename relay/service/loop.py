@@ -48,12 +48,21 @@ class Loop:
         self.succeeded_at = time.monotonic()
         self.busy_since: float | None = None  # monotonic; None while it waits for the next turn
         self.refused: str | None = None  # how the database refused the last turn: a StoreUnavailable's kind
+        self.crashed: str | None = None  # which exception ended the last turn
         self._work = work
         self._every = every
         self._wake = wake or asyncio.Event()  # which nobody sets
         self._again = again
         self._rest = rest
         self._observer = observer
+
+    def trouble(self) -> str | None:
+        """Why its last turn failed, or None. That a lock was held for too long is no trouble yet."""
+        if self.crashed:
+            return f"{self.name} fails, see the log"
+        if self.refused in {None, "busy"}:
+            return None
+        return f"the outbox cannot be used ({self.refused})"
 
     async def run(self, until: asyncio.Event | None = None) -> None:
         """Turn until cancelled, or until the first turn that ends after `until` was set: set `wake` too."""
@@ -74,11 +83,12 @@ class Loop:
             ok = True
             self._hear(None)
         except StoreUnavailable as error:
-            self._hear(error.kind)
-        except Exception as error:
-            log.error("loop.failed", loop=self.name, exc_info=error)
+            self._hear(error)
+        except Exception as error:  # noqa: BLE001 (a loop outlives whatever its work did)
+            self._hear_crash(error)
         if ok:
             self.succeeded_at = time.monotonic()
+            self._hear_crash(None)
         if self._observer is not None:
             self._observer.turned(self.name, ok=ok)
         return ok, result
@@ -94,13 +104,21 @@ class Loop:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    def _hear(self, kind: str | None) -> None:
+    def _hear(self, error: StoreUnavailable | None) -> None:
         """The database refused a turn, or did not. It is told once, and not at every turn of an outage of hours."""
-        before, self.refused = self.refused, kind
-        if kind and kind != before:
-            log.error("store.error", operation=self.name, kind=kind)
-        if before and not kind:
+        before, self.refused = self.refused, error.kind if error else None
+        if error and error.kind != before:
+            log.error("store.error", operation=self.name, kind=error.kind, remedy=error.remedy)
+        if before and not error:
             log.info("store.recovered", operation=self.name)
+
+    def _hear_crash(self, error: Exception | None) -> None:
+        """A turn failed by a fault of ours, or went well: told once too, until it fails otherwise."""
+        before, self.crashed = self.crashed, type(error).__name__ if error else None
+        if error and self.crashed != before:
+            log.error("loop.failed", loop=self.name, exc_info=error)
+        if before and not error:
+            log.info("loop.recovered", loop=self.name)
 
 
 @asynccontextmanager

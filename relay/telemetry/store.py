@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter
 
-from relay.outbox.errors import StoreUnavailable
+from relay.outbox.errors import REMEDIES, StoreUnavailable
 from relay.policy.attempt import Attempted, Lease
 from relay.queue.claiming import Wanted
 from relay.queue.deliveries import Claims, DeliveryQueue
 from relay.service.histogram import Histogram
 
 OPERATIONS = ("claim", "settle", "renew", "release", "expire", "stats", "retention")
-KINDS = ("busy", "full", "io", "corrupt", "unavailable", "forbidden", "other")
+KINDS = tuple(REMEDIES)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 

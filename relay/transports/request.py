@@ -70,4 +70,4 @@ def _opening(method: str, path: str, scheme: str, host: str, port: int) -> str:
 
 
 def _flawed(envelope: Envelope) -> Fault:
-    return fault.ours(flaw(envelope.target, envelope.headers) or "its head cannot be encoded")
+    return fault.unsendable(flaw(envelope.target, envelope.headers) or "its head cannot be encoded")

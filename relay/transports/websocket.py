@@ -50,7 +50,7 @@ class WebSocketTransport:
         """One handshake; whatever goes wrong is an answer. A redirect is not followed: it is another answer too."""
         started, until = perf_counter(), asyncio.get_running_loop().time() + self._bounds.open_timeout
         if reason := flaw(target, headers):
-            return fault.ours(reason).answer(Timing(0.0), None, reused=False)
+            return fault.unsendable(reason).answer(Timing(0.0), None, reused=False)
         dialled, dns = await self._dial(target, until)
         if isinstance(dialled, Fault):
             return dialled.answer(Timing(perf_counter() - started, dns), None, reused=False)

@@ -9,11 +9,13 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from tests.forks import Forked, fork, forkable
 
 Line = dict[str, Any]
 
@@ -28,7 +30,7 @@ class Process:
     """One command of this project, and the JSON lines that it printed. `ended` are the deliveries that it has said to
     have come to their end, which it says once that is durable."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, news: asyncio.Condition) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process | Forked, news: asyncio.Condition) -> None:
         self.name = name
         self.lines: list[Line] = []
         self.words: list[str] = []
@@ -42,17 +44,9 @@ class Process:
         cls, *command: str, env: Mapping[str, str] | None = None, news: asyncio.Condition | None = None
     ) -> Process:
         """Run a console script of this virtual environment. Whoever waits on `news` is woken by every line."""
-        program = Path(sys.executable).with_name(command[0])
-        process = await asyncio.create_subprocess_exec(
-            str(program),
-            *command[1:],
-            env=_environment() | dict(env or {}),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=1 << 28,
-        )
-        return cls(" ".join(command[:2]), process, news or asyncio.Condition())
+        environment = _environment() | dict(env or {})
+        start = fork if forkable(command, environment) else _start_afresh
+        return cls(" ".join(command[:2]), await start(command, environment), news or asyncio.Condition())
 
     @property
     def pid(self) -> int:
@@ -133,6 +127,18 @@ class Process:
         return await self.finished()
 
 
+async def _start_afresh(command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name(command[0])),
+        *command[1:],
+        env=env,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 28,
+    )
+
+
 def _environment() -> dict[str, str]:
     """This one's, without settings that a developer may have exported."""
     return {name: value for name, value in os.environ.items() if not name.startswith("OUTSPOKEN_")}
@@ -173,6 +179,9 @@ class Stage:
             "OUTSPOKEN_CONFIG": str(ROOT / "config" / "demo.toml"),
             "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{self.database}",
             "OUTSPOKEN_OUTBOX__GUARD__PORTS": f"80, 443, 8080, 8443, {callback_port}",
+            "OUTSPOKEN_ENGINE__FETCH__PORTS": str(
+                settings.get("outbox__guard__ports", f"80, 443, 8080, 8443, {callback_port}")
+            ),
             "OUTSPOKEN_ENGINE__AUDIO_DIR": str(folder / "audio"),
             "OUTSPOKEN_ENGINE__PRELOAD": "[]",  # most engines here transcribe little or nothing
             "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),

@@ -23,6 +23,7 @@ from relay.outbox.moving import move
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Connection, Database
+from tests import forks
 from tests.relay.deliveries import many, new, put, reading, rows, writing
 from tests.services.postgres import Server
 
@@ -219,9 +220,7 @@ def test_a_database_that_is_half_there_cannot_be_used(pair: tuple[Database, Data
     killed_after(9, source, target)
     environ = os.environ | {"OUTSPOKEN_OUTBOX__URL": target.url}
     for program, *words in (("relay", "run"), ("engine", "keys", "list")):
-        done = subprocess.run(
-            [RELAY.with_name(program), *words], env=environ, capture_output=True, text=True, timeout=30, check=False
-        )
+        done = forks.run([program, *words], environ)
         assert done.returncode == 1
         assert "a move into this database was begun: run `relay migrate --from" in done.stderr
 
@@ -258,22 +257,24 @@ def test_there_and_back_again_is_the_same(
 def test_the_command_shows_on_a_terminal_how_far_it_is_and_may_be_killed(pair: tuple[Database, Database]) -> None:
     source, target = pair
     rows(source, "UPDATE outspoken_deliveries SET lease_until = 1 WHERE state = 'leased'")
-    command = [str(RELAY), "migrate", "--from", source.url, "--to", target.url]
+    command = ["relay", "migrate", "--from", source.url, "--to", target.url]
     terminal, its_end = pty.openpty()
-    with subprocess.Popen(command, stderr=its_end, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}) as process:
+    with subprocess.Popen(
+        [RELAY, *command[1:]], stderr=its_end, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    ) as process:
         os.close(its_end)
         shown = b""
         while b"copying deliveries" not in shown:
             shown += os.read(terminal, 1000)
         process.send_signal(signal.SIGKILL)
     os.close(terminal)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = forks.run(command, os.environ)
     assert (done.returncode, done.stderr) == (0, "")
     assert "compared with" in done.stdout
     assert "canary" not in done.stdout
     (moved,) = (line for line in all_rows(target)["audit"] if line["act"] == "move")
     assert source.name in moved["detail"]
-    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    again = forks.run(command, os.environ)
     assert again.returncode == 5
     assert "in it already: name an empty database" in again.stderr
 
@@ -284,8 +285,8 @@ def test_a_source_that_changed_meanwhile_is_noticed(pair: tuple[Database, Databa
     writing(
         source, lambda connection: connection.execute("UPDATE outspoken_bodies SET body = ? WHERE seq = 1", (b"x",))
     )
-    command = [str(RELAY), "migrate", "--from", source.url, "--to", target.url, "--anyway"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = ["relay", "migrate", "--from", source.url, "--to", target.url, "--anyway"]
+    done = forks.run(command, os.environ)
     assert done.returncode == 5
     assert "bodies: 1648 rows at the source, 1648 at the target, and they are not the same" in done.stderr
 

@@ -12,7 +12,7 @@ from engine.jobs.store import migrate
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from tests.relay.deliveries import writing
+from tests.relay.deliveries import session_kept, writing
 from tests.services.postgres import Server, empty
 
 
@@ -30,11 +30,12 @@ def database_path(empty_database: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_database(postgres: Server) -> Database:
+def postgres_database(postgres: Server) -> Iterator[Database]:
     """The same on PostgreSQL: emptied between tests, because making a database anew takes longer than most of them."""
     database = PostgresDatabase(postgres.url(postgres.create()))
     migrate(database)
-    return database
+    with session_kept(database):
+        yield database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgres"))])

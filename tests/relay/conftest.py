@@ -16,6 +16,7 @@ from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.service.log import LibraryLog, configure
+from tests.relay.deliveries import session_kept, writing
 from tests.relay.logged import Lines
 from tests.services.postgres import Server, empty
 
@@ -45,11 +46,12 @@ def path(folder: Path, empty_outbox: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_outbox(postgres: Server) -> Database:
+def postgres_outbox(postgres: Server) -> Iterator[Database]:
     """The same on PostgreSQL: emptied between tests, because making a database anew takes longer than most of them."""
     database = PostgresDatabase(postgres.url(postgres.create()))
     database.migrate([OUTBOX])
-    return database
+    with session_kept(database):
+        yield database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgres"))])
@@ -59,8 +61,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
         yield SqliteDatabase(request.getfixturevalue("path"))
         return
     database: Database = request.getfixturevalue("postgres_outbox")
-    with database.writing() as connection:
-        empty(connection)
+    writing(database, empty)
     yield database
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery
+from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.connection import PostgresConnection
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.postgres.sessions import Sessions
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import (
@@ -47,8 +52,49 @@ def apart(work: Callable[[], T]) -> T:
         return thread.submit(work).result()
 
 
+class Session:
+    """A session of PostgreSQL that stays open, in a thread of its own: to open one for every look takes longer than the
+    look does."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._connection = PostgresConnection(Sessions(database.url, "tests"), ServerClock(), seconds=60.0)
+        self._thread = ThreadPoolExecutor(1)
+
+    def transact(self, work: Callable[[Connection], T], kind: str = "") -> T:
+        """Do `work` in a transaction of that kind."""
+        return self._thread.submit(self._transact, work, kind).result()
+
+    def _transact(self, work: Callable[[Connection], T], kind: str) -> T:
+        with self._connection.transaction(kind):
+            return work(self._connection)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._thread.submit(self._connection.close).result()
+        self._thread.shutdown()
+
+
+_SESSIONS: dict[str, Session] = {}
+
+
+@contextmanager
+def session_kept(database: PostgresDatabase) -> Iterator[None]:
+    """For the length of a block, the helpers of this file use one session of a database that many tests share."""
+    _SESSIONS[database.url] = Session(database)
+    try:
+        yield
+    finally:
+        _SESSIONS.pop(database.url).close()
+
+
+def _session(database: Database) -> Session | None:
+    return _SESSIONS.get(database.url) if isinstance(database, PostgresDatabase) else None
+
+
 def reading(database: Database, work: Callable[[Connection], T]) -> T:
     """Do `work` on a snapshot."""
+    if session := _session(database):
+        return session.transact(work, "ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def read() -> T:
         with database.reading() as connection:
@@ -58,7 +104,15 @@ def reading(database: Database, work: Callable[[Connection], T]) -> T:
 
 
 def writing(database: Database, work: Callable[[Connection], T]) -> T:
-    """Do `work` in a transaction."""
+    """Do `work` in a transaction, after which relays are told to look."""
+
+    def notifying(connection: Connection) -> T:
+        done = work(connection)
+        connection.execute("SELECT pg_notify('outspoken', '')")
+        return done
+
+    if session := _session(database):
+        return session.transact(notifying)
 
     def write() -> T:
         with database.writing() as connection:

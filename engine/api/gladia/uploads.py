@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
@@ -11,8 +10,9 @@ from engine.api.admission import Body, admitted, is_json
 from engine.api.auth import authenticate_gladia
 from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.forms import FileForm
 from engine.api.gladia.documents import MAX_JSON, answer, base_url, read_json
-from engine.api.multipart import FormData, Malformed, Part
+from engine.api.multipart import Malformed
 from engine.audio.decode import AudioInfo
 from engine.audio.sink import Stored, store
 from engine.dialects.gladia import (
@@ -65,8 +65,11 @@ class GladiaUploads:
         return fetched
 
     async def _receive(self, http: web.Request, body: Body, path: Path) -> tuple[str, Stored]:
-        form = _AudioForm(http.headers.get("Content-Type", ""))
-        stored = await store(form.audio(body.pieces()), path, self._api.limits.upload)
+        try:
+            form = FileForm(http.headers.get("Content-Type", ""), "audio")
+            stored = await store(form.audio(body.pieces()), path, self._api.limits.upload)
+        except Malformed as malformed:
+            raise Rejected(invalid(f"audio must {malformed}")) from None
         if stored.size == 0:
             raise Rejected(invalid("audio must be a file with something in it"))
         self._api.metrics.upload_bytes.observe(stored.size)
@@ -112,48 +115,3 @@ def file_of(upload: Upload) -> UploadedFile:
         audio_duration=round(upload.duration, 6),
         number_of_channels=upload.channels,
     )
-
-
-class _AudioForm:
-    """A form with one file in the field `audio`; what else it holds is passed over."""
-
-    def __init__(self, content_type: str) -> None:
-        self.filename = ""
-        self._seen = False
-        try:
-            self._form = FormData(content_type)
-        except Malformed as malformed:
-            raise _refused(malformed) from None
-
-    async def audio(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The bytes of the file."""
-        inside = False
-        async for piece in body:
-            for event in self._events(piece):
-                if isinstance(event, Part):
-                    inside = self._enter(event)
-                elif inside:
-                    yield event
-        if not self._form.finished:
-            raise Rejected(invalid("audio must be complete: the form ended before its last boundary"))
-        if not self._seen:
-            raise Rejected(invalid("audio must be a file in the form"))
-
-    def _events(self, piece: bytes) -> list[Part | bytes]:
-        try:
-            return list(self._form.feed(piece))
-        except Malformed as malformed:
-            raise _refused(malformed) from None
-
-    def _enter(self, part: Part) -> bool:
-        if part.name != "audio":
-            return False
-        if self._seen:
-            raise Rejected(invalid("audio must be one file; send the others one by one"))
-        self._seen = True
-        self.filename = part.filename or ""
-        return True
-
-
-def _refused(malformed: Malformed) -> Rejected:
-    return Rejected(invalid(f"audio must {malformed}"))

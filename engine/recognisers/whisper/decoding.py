@@ -7,6 +7,7 @@ own `transcribe` pads every window to 30 s and takes the first text that comes; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -74,6 +75,7 @@ class Decoder:
         # CTranslate2 seeds its threads when they first sample: the text depends on nothing but the sound.
         ctranslate2.set_random_seed(_SEED)
         self._spec = spec
+        self._task, self._before = "transcribe", spec.prompt.strip()
         self._whisper = WhisperModel(
             spec.model,
             device=device,
@@ -100,6 +102,14 @@ class Decoder:
     def window_seconds(self) -> float:
         """The longest that a window may be: 30 s."""
         return float(self._whisper.feature_extractor.n_samples / SAMPLE_RATE)
+
+    def asked(self, *, translate: bool, prompt: str) -> Decoder:
+        """The same weights, which write down in English whatever is said, and have heard `prompt` before; the last 223
+        tokens of it."""
+        other = copy(self)
+        other._task = "translate" if translate else "transcribe"
+        other._before = f"{self._before} {prompt}".strip()
+        return other
 
     def alike(self, shortest: float, longest: float) -> bool:
         """Whether windows of these seconds are best decoded at once: all of a batch are padded to the longest."""
@@ -129,7 +139,7 @@ class Decoder:
         `language` is Whisper's own code; English-only models know no other. At a `temperature` texts are sampled in
         place of a beam search. A text ends where it is longer than anybody could have said it.
         """
-        tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.multilingual, task="transcribe", language=language)
+        tokenizer = Tokenizer(self._whisper.hf_tokenizer, self.multilingual, task=self._task, language=language)
         prompt = self._prompt(tokenizer, hotwords)
         tokens = len(prompt) + _TOKENS + max(encoded.frames) * _TOKENS_PER_SECOND // 100
         found = self._whisper.model.generate(
@@ -161,7 +171,7 @@ class Decoder:
         return self._whisper.feature_extractor(np.pad(window, (0, _SILENCE)))[..., :-1]
 
     def _prompt(self, tokenizer: Tokenizer, hotwords: Iterable[str]) -> list[int]:
-        before = tokenizer.encode(f" {self._spec.prompt.strip()}") if self._spec.prompt else []
+        before = tokenizer.encode(f" {self._before}") if self._before else []
         phrases = ", ".join(self._fitting(hotwords)) or None
         prompt: list[int] = self._whisper.get_prompt(tokenizer, before, without_timestamps=True, hotwords=phrases)
         return prompt

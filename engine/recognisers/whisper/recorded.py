@@ -43,7 +43,8 @@ class Whisper:
         """One Channel per channel, each by itself; a Segment per sentence or stretch between pauses. `progress` is told
         how many seconds are done."""
         assert audio.sample_rate == SAMPLE_RATE
-        channels = [_ChannelTranscription(self.decoder, options, number) for number in range(audio.channels)]
+        decoder = self.decoder.asked(translate=options.translate, prompt=options.prompt)
+        channels = [_ChannelTranscription(decoder, options, number) for number in range(audio.channels)]
 
         def tell() -> None:
             if progress:

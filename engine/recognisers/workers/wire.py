@@ -128,10 +128,8 @@ def _named(body: bytes) -> tuple[str, dict[str, Any]]:
     return kind, fields
 
 
-def _options(
-    language: str | None, hotwords: list[str], languages: list[str], code_switching: bool
-) -> RecognitionOptions:
-    return RecognitionOptions(language, tuple(hotwords), tuple(languages), code_switching)
+def _options(language: str | None, hotwords: list[str], languages: list[str], **others: Any) -> RecognitionOptions:
+    return RecognitionOptions(language, tuple(hotwords), tuple(languages), **others)
 
 
 def _transcript(model: dict[str, str], channels: list[Any], gaps: list[Any], **fields: Any) -> Transcript:

@@ -91,13 +91,14 @@ class FilterFields(RequestModel):
     outcome: Outcome | None = Field(None, description="What its last attempt came to.")
     destination: Origin | None = None
     id_prefix: str | None = Field(None, min_length=1, max_length=128, description="How its id begins.")
+    tag: str | None = Field(None, min_length=1, max_length=128, description="One of its tags.")
     since: Moment | None = None
     until: Moment | None = None
 
     def filter(self, state: State | None, clock: Callable[[], float]) -> Filter:
         """The operations' own form; how long ago something was, the clock tells."""
         since, until = (moment.by(clock) if moment else None for moment in (self.since, self.until))
-        return Filter(state, self.outcome, self.destination, self.id_prefix, since, until)
+        return Filter(state, self.outcome, self.destination, self.id_prefix, since, until, self.tag)
 
 
 class ListRequest(FilterFields):

@@ -9,21 +9,27 @@ SELECT 'PostgreSQL ' || current_setting('server_version')
 -- looked for apart: by the index that knows the state where that has less to offer than the key. In the order of the
 -- key, with a limit, a few dead letters of long ago would be sought through all that was delivered since.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
-      AND seq >= :floor AND seq < :older
-    UNION ALL
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
-      AND seq >= :floor AND seq < :older
-    UNION ALL
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
       AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries
-    WHERE (CAST(:state AS text) IS NULL OR CAST(:state AS text) <> 'pending' AND state = :state) AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND (CAST(:state AS text) IS NULL OR CAST(:state AS text) <> 'pending' AND state = :state)
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags AS tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
-    WHERE (CAST(:destination AS text) IS NULL
-           OR deliveries.origin = :destination)
+    WHERE (CAST(:state AS text) IS NULL OR deliveries.state = :state)
+      AND (CAST(:destination AS text) IS NULL OR deliveries.origin = :destination)
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
@@ -45,23 +51,29 @@ ORDER BY deliveries.seq DESC
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
 -- state, or by the key where none does. No row: it may look to the end.
 WITH known AS MATERIALIZED (
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
-      AND seq >= :floor AND seq < :older
-    UNION ALL
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
-      AND seq >= :floor AND seq < :older
-    UNION ALL
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
       AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries
-    WHERE CAST(:state AS text) IN ('leased', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) IN ('leased', 'dead') AND state = :state
+      AND seq >= :floor AND seq < :older
+), tagged AS (
+    SELECT seq FROM outspoken_tags AS tags WHERE tag = :tag AND seq >= :floor AND seq < :older ORDER BY seq DESC LIMIT :effort
 ), others AS (
     SELECT seq FROM outspoken_deliveries
-    WHERE coalesce(CAST(:state AS text), 'delivered') IN ('delivered', 'cancelled') AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND coalesce(CAST(:state AS text), 'delivered') IN ('delivered', 'cancelled') AND seq >= :floor AND seq < :older
     ORDER BY seq DESC LIMIT :effort
 )
-SELECT seq FROM (SELECT seq FROM known UNION ALL SELECT seq FROM others) AS looked
+SELECT seq FROM (SELECT seq FROM known UNION ALL SELECT seq FROM tagged UNION ALL SELECT seq FROM others) AS looked
 ORDER BY seq DESC LIMIT 1 OFFSET CAST(:effort AS bigint) - 1
 
 -- tail_mark --
@@ -170,21 +182,25 @@ WHERE EXISTS (SELECT 1 FROM outspoken_destinations WHERE origin = :origin)
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. No limit is -1.
 WITH looked AS MATERIALIZED (
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
-      AND seq >= :floor AND seq < :older
-    UNION ALL
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
-      AND seq >= :floor AND seq < :older
-    UNION ALL
-    SELECT seq FROM outspoken_deliveries WHERE CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 0
       AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries
-    WHERE CAST(:state AS text) <> 'pending' AND state = :state AND seq >= :floor AND seq < :older
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 1
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) = 'pending' AND state = 'pending' AND lane = 2
+      AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_deliveries
+    WHERE CAST(:tag AS text) IS NULL AND CAST(:state AS text) <> 'pending' AND state = :state AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags AS tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
-    WHERE (CAST(:destination AS text) IS NULL
-           OR deliveries.origin = :destination)
+    WHERE deliveries.state = :state AND (CAST(:destination AS text) IS NULL OR deliveries.origin = :destination)
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
@@ -265,3 +281,10 @@ SELECT relname, may FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnam
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS needed (may, place)
 WHERE nspname = 'outspoken' AND relkind = 'r' AND NOT has_table_privilege(pg_class.oid, may)
 ORDER BY place, relname
+
+-- may_not_migrate --
+-- Who this session's role is, and whether the schema is there, where it may neither make the schema nor change what is in
+-- it; nothing where it may.
+SELECT quote_ident(current_user) AS role, owner IS NOT NULL AS there
+FROM (SELECT) AS one LEFT JOIN (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'outspoken') AS schema ON TRUE
+WHERE NOT coalesce(pg_has_role(owner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'))

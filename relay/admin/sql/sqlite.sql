@@ -46,25 +46,27 @@ WHERE attempts.started_at >= :since
 
 -- list --
 -- The newest first, between a floor and a cursor. Filters that are NULL let everything through. Only one arm of
--- `looked` is ever walked: the one of the index that knows the state.
+-- `looked` is ever walked: the one of the index that knows the tag, or else the state.
 WITH looked (seq) AS (
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready
-    WHERE :state = 'pending' AND state = 'pending' AND lane = 0 AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 0 AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held
-    WHERE :state = 'pending' AND state = 'pending' AND lane = 1 AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 1 AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled
-    WHERE :state = 'pending' AND state = 'pending' AND lane = 2 AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 2 AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_leased
-    WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
-    WHERE :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries
-    WHERE (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (:state IS NULL OR deliveries.state = :state)
@@ -88,25 +90,28 @@ ORDER BY deliveries.seq DESC
 
 -- reach --
 -- How far back a page may look: the last of at most :effort deliveries before the cursor, by the index that knows the
--- state (a partial index needs the literal), or by the key where none does. No row: it may look to the end.
+-- tag or the state (a partial index needs the literal), or by the key where none does. No row: it may look to the end.
 SELECT seq FROM (
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready
-                   WHERE :state = 'pending' AND state = 'pending' AND lane = 0 AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 0 AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held
-                   WHERE :state = 'pending' AND state = 'pending' AND lane = 1 AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 1 AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled
-                   WHERE :state = 'pending' AND state = 'pending' AND lane = 2 AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 2 AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_leased
-                   WHERE :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'leased' AND state = 'leased' AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries INDEXED BY outspoken_deliveries_dead
-                   WHERE :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older)
+                   WHERE :tag IS NULL AND :state = 'dead' AND state = 'dead' AND seq >= :floor AND seq < :older)
     UNION ALL
     SELECT * FROM (SELECT seq FROM outspoken_deliveries
-                   WHERE (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+                   WHERE :tag IS NULL AND (:state IS NULL OR :state IN ('delivered', 'cancelled')) AND seq >= :floor AND seq < :older
+                   ORDER BY seq DESC LIMIT :effort)
+    UNION ALL
+    SELECT * FROM (SELECT seq FROM outspoken_tags WHERE tag = :tag AND seq >= :floor AND seq < :older
                    ORDER BY seq DESC LIMIT :effort)
 ) ORDER BY seq DESC LIMIT 1 OFFSET :effort - 1
 
@@ -116,6 +121,7 @@ SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS des
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
+       deliveries.idempotency_key, deliveries.tracked,
        streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state,
        coalesce(whole.open, 0) + coalesce(part.open, 0) AS breakers_open, deliveries.lane,
        EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
@@ -243,20 +249,21 @@ WHERE EXISTS (SELECT 1 FROM outspoken_destinations WHERE origin = :origin)
 -- matching --
 -- What a bulk act would touch, oldest first, with all that decides whether it may. Only one arm of `looked` is walked.
 WITH looked (seq) AS (
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready WHERE :state = 'pending' AND state = 'pending' AND lane = 0
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 0
     UNION ALL
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held WHERE :state = 'pending' AND state = 'pending' AND lane = 1
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 1
     UNION ALL
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled WHERE :state = 'pending' AND state = 'pending' AND lane = 2
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled WHERE :tag IS NULL AND :state = 'pending' AND state = 'pending' AND lane = 2
     UNION ALL
-    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead WHERE :state = 'dead' AND state = 'dead'
+    SELECT seq FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead WHERE :tag IS NULL AND :state = 'dead' AND state = 'dead'
     UNION ALL
     SELECT seq FROM outspoken_deliveries AS deliveries
-    WHERE :state NOT IN ('pending', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    WHERE :tag IS NULL AND :state NOT IN ('pending', 'dead') AND state = :state AND seq >= :floor AND seq < :older
+    UNION ALL
+    SELECT seq FROM outspoken_tags WHERE tag = :tag AND seq >= :floor AND seq < :older
 ), chosen (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
-    WHERE (:destination IS NULL
-           OR deliveries.origin = :destination)
+    WHERE deliveries.state = :state AND (:destination IS NULL OR deliveries.origin = :destination)
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)

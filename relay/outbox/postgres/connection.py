@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from relay.outbox.errors import StoreUnavailable
+from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.placeholders import numbered
-from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
+from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled, set_local
 
 T = TypeVar("T")
 
@@ -31,8 +31,12 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("58",), "io"),
     (("XX001", "XX002"), "corrupt"),
     (("55P03", "57014", "40001", "40P01"), "busy"),
+    (("53300",), "connections"),
+    (("28",), "login"),
+    (("3D",), "missing"),
+    (("57P",), "restarting"),
     # 25006: a standby, which will be the primary or will be replaced by it. 25P03: this process froze meanwhile.
-    (("08", "53", "57", "25006", "25P03", "28", "3D"), "unavailable"),
+    (("08", "53", "57", "25006", "25P03"), "unavailable"),
     (("42501",), "forbidden"),  # a role without a right that it needs
     (("XX",), "other"),
 )
@@ -72,9 +76,11 @@ class PostgresConnection:
         self._sessions = sessions
         self._clock = clock
         self._statement_seconds = seconds
+        self._settings = set_local(seconds)
         self._seconds = seconds + _GRACE_SECONDS
         self._loop = asyncio.new_event_loop()
         self._session: Session | None = None
+        self._pooled = False
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._transacting = False
 
@@ -97,20 +103,35 @@ class PostgresConnection:
             return self._loop.run_until_complete(self._script(sql))
 
     async def _run(self, text: str, arguments: Sequence[Any]) -> Rows:
-        prepared = self._prepared.get(text)
-        if prepared is None or self._session is None or self._session.is_closed():
-            session = await self._connected()
-            self._prepared[text] = prepared = await session.prepare(text, timeout=self._seconds)
-        rows = await prepared.fetch(*arguments, timeout=self._seconds)
-        return Rows(rows, prepared.get_statusmsg())
+        async with self._session_for_statements() as session:
+            prepared = self._prepared.get(text) or await self._prepare(session, text)
+            rows = await prepared.fetch(*arguments, timeout=self._seconds)
+            return Rows(rows, prepared.get_statusmsg())
+
+    async def _prepare(self, session: Session, text: str) -> PreparedStatement[asyncpg.Record]:
+        if self._pooled:
+            return await session.prepare(text, name="", timeout=self._seconds)
+        self._prepared[text] = prepared = await session.prepare(text, timeout=self._seconds)
+        return prepared
 
     async def _run_many(self, text: str, many: Sequence[Sequence[Any]]) -> None:
-        session = await self._connected()
-        await session.executemany(text, many, timeout=self._seconds)
+        async with self._session_for_statements() as session:
+            await session.executemany(text, many, timeout=self._seconds)
 
     async def _script(self, sql: str) -> str:
         session = await self._connected()
         return await session.execute(sql, timeout=self._seconds)
+
+    @asynccontextmanager
+    async def _session_for_statements(self) -> AsyncIterator[Session]:
+        """Behind a pooler both halves of a statement reach the same session of the server in a transaction only."""
+        session = await self._connected()
+        if self._transacting or not self._pooled:
+            yield session
+            return
+        async with session.transaction():
+            await session.execute(self._settings)
+            yield session
 
     async def _connected(self) -> Session:
         if self._session is None or self._session.is_closed():
@@ -119,11 +140,15 @@ class PostgresConnection:
                 raise asyncpg.ConnectionDoesNotExistError("the session was lost in the middle of a transaction")
             self._prepared.clear()
             self._session = await self._sessions.open(self._statement_seconds)
+            self._pooled = await is_pooled(self._session)
             await self._measure()
         return self._session
 
     async def _measure(self) -> None:
-        session = await self._connected()
+        async with self._session_for_statements() as session:
+            await self._ask_the_time(session)
+
+    async def _ask_the_time(self, session: Session) -> None:
         asked_at = time.monotonic()
         now: float = await session.fetchval(_NOW, timeout=self._seconds)
         self._clock.set(now, asked_at, time.monotonic())
@@ -131,7 +156,7 @@ class PostgresConnection:
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[None]:
         """Begin, and commit at the end; roll back if the block raises."""
-        self.despite_a_lost_session(lambda: self.script(f"BEGIN {kind}"))
+        self.despite_a_lost_session(lambda: self._begin(kind))
         self._transacting = True
         try:
             self._know_the_time()
@@ -142,6 +167,11 @@ class PostgresConnection:
             raise
         finally:
             self._transacting = False
+
+    def _begin(self, kind: str) -> None:
+        self.script(f"BEGIN {kind}")
+        if self._pooled:
+            self.script(self._settings)
 
     def _know_the_time(self) -> None:
         if self._clock.age() > _MEASURE_SECONDS:
@@ -159,7 +189,7 @@ class PostgresConnection:
         try:
             return work()
         except StoreUnavailable as error:
-            if not had_one or error.kind != "unavailable" or isinstance(error.__cause__, TimeoutError):
+            if not had_one or error.kind not in AWAY or isinstance(error.__cause__, TimeoutError):
                 raise
         return work()
 
@@ -192,7 +222,7 @@ class PostgresConnection:
             kind = error_kind(error.sqlstate or "") or ("unavailable" if self._session is None else None)
             if kind is None:
                 raise
-            if kind == "unavailable":
+            if kind in AWAY:
                 self.drop()
             raise StoreUnavailable(kind) from error
         except REFUSALS as error:

@@ -109,7 +109,7 @@ class PostgresDatabase:
             yield connection
         except StoreUnavailable as error:
             # The text of what the server said may name a user, never a password; what a socket said names an address.
-            remedy = f"; {_GRANTS}" if error.kind == "forbidden" else ""
+            remedy = f"; {_GRANTS if error.kind == 'forbidden' else error.remedy}"
             words = f"outbox.url: {self.name}: {error.__cause__ or error}{remedy}"
             raise StoreUnavailable(error.kind, words) from error
         finally:
@@ -145,6 +145,9 @@ class PostgresDatabase:
         """How large it is; of its log and its disk, the server does not tell."""
         size: int = connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]
         return Files(size, None, None)
+
+    def identity(self) -> None:
+        """A server keeps its files to itself."""
 
     def exposed(self) -> tuple[Path, ...]:
         """None: it keeps its files to itself."""

@@ -6,10 +6,12 @@ import asyncio
 from contextlib import suppress
 
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions
+from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled
 
 CHANNEL = "outspoken"
 _AGAIN_SECONDS = 1.0
+_UNHEARD_AGAIN_SECONDS = 60.0
+_HEARD_SECONDS = 2.0
 # One who only listens does not notice that the other side is gone.
 _STILL_THERE_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -26,12 +28,14 @@ class PostgresNotifier:
 
 
 class PostgresListener:
-    """A session that listens, in the relay's own event loop. While it is lost, the safety poll stands in."""
+    """A session that listens, in the relay's own event loop. While it is lost, the safety poll stands in; so it does
+    behind a pooler that gives each transaction to another session of the server, for as long as there is one."""
 
     def __init__(self, sessions: Sessions, *heard: asyncio.Event) -> None:
         self._sessions = sessions
         self._heard = heard
         self._listening: asyncio.Task[None] | None = None
+        self.hears = True
 
     async def open(self) -> None:
         opened = asyncio.Event()
@@ -49,7 +53,7 @@ class PostgresListener:
             with suppress(StoreUnavailable, *REFUSALS):
                 await self._listen(tried)
             tried.set()
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_AGAIN_SECONDS if self.hears else _UNHEARD_AGAIN_SECONDS)
 
     async def _listen(self, listening: asyncio.Event) -> None:
         lost = asyncio.Event()
@@ -57,16 +61,41 @@ class PostgresListener:
         try:
             session.add_termination_listener(lambda _: lost.set())
             await session.add_listener(CHANNEL, self._hear)
+            self.hears = not await is_pooled(session) or await self._is_heard(session)
             listening.set()
+            if not self.hears:
+                return
             self._hear()  # whatever was committed while nobody listened
             while not lost.is_set():
                 await _still_there(session, lost)
         finally:
             session.terminate()
 
+    async def _is_heard(self, session: Session) -> bool:
+        other = await self._sessions.open(_ANSWER_SECONDS)
+        try:
+            return await is_heard(session, other)
+        finally:
+            other.terminate()
+
     def _hear(self, *_: object) -> None:
         for event in self._heard:
             event.set()
+
+
+async def is_heard(listening: Session, other: Session) -> bool:
+    """Whether a session hears what another one notifies."""
+    heard = asyncio.Event()
+
+    def hear(*_: object) -> None:
+        heard.set()
+
+    await listening.add_listener(CHANNEL, hear)
+    await other.execute(f"NOTIFY {CHANNEL}")
+    with suppress(TimeoutError):
+        await asyncio.wait_for(heard.wait(), _HEARD_SECONDS)
+    await listening.remove_listener(CHANNEL, hear)
+    return heard.is_set()
 
 
 async def _still_there(session: Session, lost: asyncio.Event) -> None:

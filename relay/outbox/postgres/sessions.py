@@ -1,4 +1,9 @@
-"""Opens sessions, for all rooms of a process: while the server refuses them, one at a time asks, and not in a storm."""
+"""Opens sessions, for all rooms of a process: while the server refuses them, one at a time asks, and not in a storm.
+
+A session may lead to a pooler, such as pgbouncer, which takes none of our settings when it begins, and may give each
+transaction to another session of the server. There the settings are those of each transaction, and nothing is prepared
+for longer than that.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +45,8 @@ class Sessions:
 
     def __init__(self, url: str, application: str) -> None:
         self._url = url
-        self._settings = {**_SETTINGS, "application_name": application}
+        self._named = {"application_name": application}
+        self._only_named = False
         self._asking = threading.Lock()
         self._pause = 0.0  # none while sessions are opened
         self._again_at = 0.0
@@ -49,20 +55,30 @@ class Sessions:
     async def open(self, statement_seconds: float) -> Session:
         """A session that can write, whose statements the server gives up after so long. Raises StoreUnavailable, at
         once while the last refusal is fresh, and asyncpg's own errors."""
-        settings = self._settings | {"statement_timeout": f"{statement_seconds * 1000:.0f}ms"}
         with self._turn():
             try:
-                return await asyncpg.connect(
-                    self._url,
-                    timeout=_CONNECT_SECONDS,
-                    command_timeout=statement_seconds,
-                    statement_cache_size=0,
-                    server_settings=settings,
-                    # A standby will be the primary, or will be replaced by it.
-                    target_session_attrs=SessionAttribute.read_write,
-                )
+                return await self._open(statement_seconds)
             except ValueError as error:  # its words may repeat what stands in the URL
                 raise StoreUnavailable("unavailable") from ValueError(flaw(error))
+
+    async def _open(self, statement_seconds: float) -> Session:
+        if not self._only_named:
+            try:
+                return await self._connect(statement_seconds, _settings(statement_seconds) | self._named)
+            except asyncpg.ProtocolViolationError:  # a pooler that knows none of them
+                self._only_named = True
+        return await self._connect(statement_seconds, self._named)
+
+    async def _connect(self, statement_seconds: float, settings: dict[str, str]) -> Session:
+        return await asyncpg.connect(
+            self._url,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=statement_seconds,
+            statement_cache_size=0,
+            server_settings=settings,
+            # A standby will be the primary, or will be replaced by it.
+            target_session_attrs=SessionAttribute.read_write,
+        )
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -91,6 +107,22 @@ class Sessions:
             self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1.0)  # noqa: S311
             raise
         self._pause, self._refusal = 0.0, None
+
+
+async def is_pooled(session: Session) -> bool:
+    """Whether a pooler stands between, which gives out process numbers of its own."""
+    async with session.transaction():  # one session of the server, from the statement's first half to its second
+        pid: int = await session.fetchval("SELECT pg_backend_pid()")
+    return pid != session.get_server_pid()
+
+
+def set_local(statement_seconds: float) -> str:
+    """Statements by which one transaction has the settings that a session of its own would have."""
+    return "".join(f"SET LOCAL {name} = '{value}';" for name, value in _settings(statement_seconds).items())
+
+
+def _settings(statement_seconds: float) -> dict[str, str]:
+    return _SETTINGS | {"statement_timeout": f"{statement_seconds * 1000:.0f}ms"}
 
 
 def flaw(error: ValueError) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.postgres.sessions import REFUSALS, flaw
+from relay.outbox.postgres.notifications import is_heard
+from relay.outbox.postgres.sessions import REFUSALS, Session, flaw, is_pooled
 
 _LOOK = """
 SELECT CAST(current_setting('server_version_num') AS integer) / 10000 AS version,
@@ -26,32 +27,49 @@ _SECONDS = 5.0
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """`version` is the major one; a `standby` can be read and not written; `sessions` are open of those that it has
-    `room` for; the settings that are `off` are those by which it keeps what it has confirmed."""
+    `room` for; the settings that are `off` are those by which it keeps what it has confirmed. It may be reached through
+    a pooler (`pooled`), which may keep notifications from whoever listens: then nobody `hears` them."""
 
     version: int
     standby: bool
     sessions: int
     room: int
     off: tuple[str, ...]
+    pooled: bool
+    hears: bool
 
 
 def look(url: str) -> Vitals:
     """Ask the server behind a URL. Turns an event loop of its own: for threads without one. Raises StoreUnavailable,
     with the server's words or the socket's."""
     try:
-        row = asyncio.run(_look(url))
+        return asyncio.run(_look(url))
     except ValueError as error:
         raise StoreUnavailable("unavailable", flaw(error)) from error
     except REFUSALS as error:
         raise StoreUnavailable("unavailable", str(error) or f"no answer within {_SECONDS:g} s") from error
-    return Vitals(**{**row, "off": tuple(row["off"])})
 
 
-async def _look(url: str) -> asyncpg.Record:
-    session = await asyncpg.connect(url, timeout=_SECONDS, command_timeout=_SECONDS, statement_cache_size=0)
+async def _look(url: str) -> Vitals:
+    session = await _session(url)
     try:
-        row = await session.fetchrow(_LOOK)
+        async with session.transaction():
+            row = await session.fetchrow(_LOOK)
+        assert row is not None
+        pooled = await is_pooled(session)
+        hears = not pooled or await _is_heard(url, session)
+        return Vitals(**{**row, "off": tuple(row["off"])}, pooled=pooled, hears=hears)
     finally:
         session.terminate()
-    assert row is not None
-    return row
+
+
+async def _is_heard(url: str, listening: Session) -> bool:
+    other = await _session(url)
+    try:
+        return await is_heard(listening, other)
+    finally:
+        other.terminate()
+
+
+async def _session(url: str) -> Session:
+    return await asyncpg.connect(url, timeout=_SECONDS, command_timeout=_SECONDS, statement_cache_size=0)

@@ -122,6 +122,13 @@ class SqliteDatabase:
         free = shutil.disk_usage(self.path.parent).free
         return Files(self.path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
 
+    def identity(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return 0, 0
+        return found.st_dev, found.st_ino
+
     def exposed(self) -> tuple[Path, ...]:
         return exposed(self.path)
 

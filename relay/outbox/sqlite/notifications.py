@@ -81,6 +81,7 @@ class SqliteListener:
         self._path = _folder_of(database) / f"{secrets.token_hex(8)}.sock"
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.hears = True
 
     async def open(self) -> None:
         """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from engine import keys
-from engine.api import deepgram, gladia, requests
+from engine.api import deepgram, gladia, openai, requests
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -48,7 +48,10 @@ from relay.service.health import Check
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9),)),)),))
 CATALOGUE = Catalogue(
-    {"nova-3": "default", "solaria-1": "default"}, {"default": Abilities(frozenset({"en"}))}, "nova-3"
+    {"nova-3": "default", "solaria-1": "default", "whisper-1": "default", "ours": "default"},
+    {"default": Abilities(frozenset({"en"}))},
+    "nova-3",
+    frozenset({"ours"}),
 )
 
 
@@ -234,6 +237,7 @@ async def stage(
             api.metrics,
             deepgram.routes(api),
             gladia.routes(api, event_names),
+            openai.routes(api),
             requests.routes(api.keys, api.archive, results, clock),
             exposition.routes(registry, checks or {}),
         )

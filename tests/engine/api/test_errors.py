@@ -43,6 +43,16 @@ async def test_the_same_fault_is_told_in_gladias_shape(
         assert "password" not in await response.text()
 
 
+@pytest.mark.parametrize(("fault", "status", "code", "message", "retry"), FAULTS)
+async def test_and_in_openais(fault: Exception, status: int, code: str, message: str, retry: str | None) -> None:
+    async with client_of("/v1/audio/x", fault) as client, client.get("/v1/audio/x") as response:
+        error = (await response.json())["error"]
+        assert (response.status, response.headers.get("Retry-After")) == (status, retry)
+        assert error["type"] == ("requests" if status == 429 else "server_error")
+        assert message in error["message"]
+        assert "password" not in await response.text()
+
+
 def client_of(path: str, fault: Exception) -> TestClient[web.Request, web.Application]:
     """A server with one endpoint that ends with this fault."""
 

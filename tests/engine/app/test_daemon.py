@@ -7,9 +7,7 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import wave
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from functools import partial
@@ -87,16 +85,13 @@ def rows(stage: Stage, sql: str) -> list[tuple[object, ...]]:
 
 async def engine(stage: Stage, *command: str) -> tuple[int | None, str]:
     """Run a command to its end: exit code and everything it said."""
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).with_name("engine")), *command, env=os.environ | stage.env, stdout=PIPE, stderr=STDOUT
-    )
+    process = await Process.start("engine", *command, env=stage.env)
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        code = await asyncio.wait_for(process.finished(), PATIENCE)
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        await process.kill()
         raise
-    return process.returncode, said.decode().strip()
+    return code, "\n".join(process.words)
 
 
 def here(stage: Stage, *command: str) -> tuple[int, str]:
@@ -162,6 +157,17 @@ async def test_it_is_ready_counts_and_keeps_secrets_out_of_its_log(stage: Stage,
     assert not [line for line in metrics if "_created" in line]
     await process.stop()
     assert [word for word in process.words if "canary" in word] == []
+
+
+async def test_an_engine_whose_file_was_removed_says_so_and_ends(stage: Stage, start: Start) -> None:
+    process = await start()
+    stage.database.unlink()
+    async with aiohttp.ClientSession() as session, session.get(f"{stage.engine_url}/readyz") as response:
+        checks = (await response.json())["checks"]
+        assert (response.status, checks["store"]) == (503, "the database's file was replaced or removed")
+    await process.event("store.replaced")
+    assert await process.finished() == 1
+    assert any("the file was replaced or removed; start this program again" in word for word in process.words)
 
 
 async def test_beyond_this_machine_it_does_not_start_without_a_key(stage: Stage) -> None:

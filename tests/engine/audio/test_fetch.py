@@ -95,7 +95,7 @@ async def test_redirects_are_followed_and_credentials_stay_with_their_server(tmp
     [
         ("http://10.0.0.1/", "URL for media download must be publicly routable. url: The destination has an address"),
         ("http://inside.example/", "URL for media download must be publicly routable."),
-        ("http://media.example:25/", "The port is not one of those open"),
+        ("http://media.example:25/", "The port is not one of those that are open"),
         ("file:///etc/passwd", "The URL must begin with http:// or https://"),
         ("gopher://media.example/", "The URL must begin with"),
         ("", "a redirect that leads nowhere"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
-import resource
 import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from engine.cli import main
 from tests.acceptance.stage import free_port
 from tests.commands import run_here
+from tests.forks import Forked, fork, forkable
 
 PATIENCE = 60.0
 
@@ -45,16 +45,20 @@ class Engine:
         """The command in this process: whatever asks no hub, whose library reads its settings once."""
         return Said(*run_here(partial(main, prog_name="engine"), list(map(str, arguments)), self.folder, self._env))
 
-    async def start(self, *arguments: str | Path, stderr: int = PIPE, largest_file: int | None = None) -> Process:
+    async def start(
+        self, *arguments: str | Path, stderr: int = PIPE, largest_file: int | None = None
+    ) -> Process | Forked:
         """The command, under way; it can write no file of more than `largest_file` bytes, as on a disk without room."""
+        command = ["engine", *map(str, arguments)]
+        if forkable(command, self._env):
+            return await fork(command, self._env, self.folder, stderr=stderr, largest_file=largest_file)
         return await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("engine")),
-            *map(str, arguments),
+            *command[1:],
             cwd=self.folder,
             env=self._env,
             stdout=PIPE,
             stderr=stderr,
-            preexec_fn=partial(_limit_files, largest_file) if largest_file else None,
         )
 
     async def __call__(self, *arguments: str | Path, terminal: bool = False, largest_file: int | None = None) -> Said:
@@ -69,7 +73,7 @@ class Engine:
         return replace(said, err=await shown)
 
 
-async def _said(process: Process) -> Said:
+async def _said(process: Process | Forked) -> Said:
     try:
         out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     except TimeoutError:
@@ -87,7 +91,3 @@ def _shown(terminal: int) -> str:
         while data := screen.read(4096):
             shown += data
     return shown.decode()
-
-
-def _limit_files(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

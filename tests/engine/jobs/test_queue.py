@@ -208,7 +208,7 @@ def test_no_query_of_the_live_queue_reads_finished_jobs(connection: sqlite3.Conn
     assert not [step for step in plan if step.startswith("SCAN outspoken_jobs") and "INDEX" not in step]
 
 
-@pytest.mark.parametrize("name", ["delivery_status", "attempts", "cancel", "erase"])
+@pytest.mark.parametrize("name", ["delivery_status", "attempts", "cancel", "go_on", "erase", "added_before"])
 def test_asking_after_a_delivery_reads_one_row(connection: sqlite3.Connection, name: str) -> None:
     sql = statement(name, "relay.outbox")
     plan = [step[3] for step in connection.execute("EXPLAIN QUERY PLAN " + sql, values_of(sql))]

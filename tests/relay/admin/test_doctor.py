@@ -171,7 +171,7 @@ def test_a_server_that_does_not_answer_and_a_database_that_is_not_there_are_find
     assert '"nowhere" does not exist' in found["server"].message
 
 
-HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=())
+HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=(), pooled=False, hears=True)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,8 @@ HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=())
         (HEALTHY, "sessions", Level.OK, "room for 87 more sessions, of 97"),
         (HEALTHY, "durability", Level.OK, "what is committed is on the server's disk"),
         (HEALTHY, "disk", Level.OK, "the server does not tell"),
+        (replace(HEALTHY, pooled=True), "pooler", Level.OK, "notifications come through"),
+        (replace(HEALTHY, pooled=True, hears=False), "pooler", Level.WARN, "notifications do not come through"),
         (replace(HEALTHY, version=13), "server", Level.FAIL, "too old"),
         (replace(HEALTHY, standby=True), "server", Level.FAIL, "a standby: it can be read and not written"),
         (replace(HEALTHY, sessions=90), "sessions", Level.WARN, "room for 7 more"),

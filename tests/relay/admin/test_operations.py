@@ -88,13 +88,14 @@ def test_without_a_state_only_dead_letters_are_replayed(database: Database) -> N
         (Filter(outcome=Outcome.HTTP_413), {"d2"}),
         (Filter(destination="https://other.example:443"), {"d3"}),
         (Filter(id_prefix="d1"), {"d1"}),
+        (Filter(tag="t"), {"d2"}),
         (Filter(since=500.0), {"d2", "d3"}),
         (Filter(until=500.0), {"d1"}),
         (Filter(since=500.0, destination=ORIGIN), {"d2"}),
     ],
 )
 def test_filters_narrow_and_combine(database: Database, wanted: Filter, ids: set[str]) -> None:
-    put(database, new("d1"), new("d2"), new("d3", "https://other.example/"))
+    put(database, new("d1"), new("d2", tags={"t"}), new("d3", "https://other.example/"))
     change(database, "UPDATE outspoken_deliveries SET created_at = 100 WHERE id = 'd1'")
     ended(database, "d1")
     ended(database, "d2", outcome="http_413", status=413, attempts=2)

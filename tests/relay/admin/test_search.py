@@ -25,7 +25,7 @@ ADMIN = "relay.admin"
 OTHER = "https://other.example:443"
 VALUES: dict[str, object] = {
     "now": 20_000.0, "midnight": 0.0, "seen_since": 0.0, "older": 2**63 - 1, "floor": 0, "effort": 500, "limit": 50,
-    "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None,
+    "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None, "tag": None,
     "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
 }  # fmt: skip
 
@@ -41,6 +41,16 @@ def test_a_search_stops_when_enough_was_looked_at_and_says_how_far_it_came(datab
     third = inspection.search(database, wanted, older=second.older, effort=4)
     assert (second.older, [one.id for one in third.found], third.older) == (3, ["needle"], None)
     assert [one.id for one in inspection.deliveries(database, wanted)] == ["needle"]
+
+
+def test_a_tag_is_found_however_many_others_came_since(database: Database) -> None:
+    put(database, new("old", tags={"order-17", "tenant:a"}), *many(9), new("young", tags={"tenant:a"}))
+    found = inspection.search(database, Filter(tag="order-17"), effort=4)
+    assert ([one.id for one in found.found], found.older) == (["old"], None)
+    assert [one.id for one in inspection.search(database, Filter(tag="tenant:a"), effort=4).found] == ["young", "old"]
+    ended(database, "old")
+    dead = Filter(state=State.DEAD, tag="tenant:a")
+    assert [one.id for one in inspection.search(database, dead, effort=4).found] == ["old"]
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -130,6 +140,9 @@ def steps(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -
         ("list", {"outcome": Outcome.DNS, "floor": "reach"}),
         ("list", {"destination": OTHER, "floor": "reach"}),
         ("list", {"id_prefix": "x", "floor": "reach"}),
+        ("list", {"tag": "t", "floor": "reach"}),
+        ("reach", {"tag": "t"}),
+        ("matching", {"state": State.DEAD, "tag": "t"}),
         ("matching", {"state": State.DEAD}),
         ("matching", {"state": State.PENDING}),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,13 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from standardwebhooks import Webhook
 
 from relay.app.daemon import prepare
-from relay.outbox import Notifier
+from relay.outbox import OUTBOX, Notifier
 from relay.outbox.model import Method, Stream
+from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import Line, Process, Stage, free_port
 from tests.relay.deliveries import new, put, rows, states
 from tests.relay.logged import Lines
+from tests.services.postgres import Server
 
 pytestmark = pytest.mark.acceptance
 
@@ -205,13 +208,18 @@ async def test_sigterm_lets_the_attempt_under_way_finish_and_claims_no_more(
 async def test_sigterm_gives_back_unsent_what_was_claimed_ahead(folder: Path, receiver: Receiver) -> None:
     stage = Stage(folder, receiver.port, relay__concurrency=2, relay__drain_seconds=0.2)
     relay = await stage.relay()
+    submit(stage, "first")  # whoever has yet to answer gets a quarter of the slots
+    await receiver.request()
+    await relay.event("delivery.attempt.finished")
     receiver.patient = True
     submit(stage, *(f"d{number}" for number in range(6)))
     for _ in range(2):
         await receiver.request()
     assert await relay.stop() == 0
-    assert set(states(outbox_of(stage)).values()) == {"pending"}
-    assert rows(outbox_of(stage), "SELECT lapses, count(*) FROM outspoken_deliveries GROUP BY lapses") == [
+    assert Counter(states(outbox_of(stage)).values()) == {"pending": 6, "delivered": 1}
+    assert rows(
+        outbox_of(stage), "SELECT lapses, count(*) FROM outspoken_deliveries WHERE id <> 'first' GROUP BY lapses"
+    ) == [
         (0, 4),
         (1, 2),
     ]
@@ -302,3 +310,65 @@ async def test_a_relay_on_a_full_disk_leaves_when_it_is_told_to(folder: Path, re
     assert await relay.stop() == 0
     assert any(line.get("operation") == "release" for line in relay.lines)
     assert states(outbox_of(stage)) == {"answered": "leased", "under-way": "leased"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_relay_whose_file_was_replaced_says_so_and_ends_and_the_next_opens_what_is_there(
+    folder: Path, receiver: Receiver, workers: int
+) -> None:
+    stage = Stage(folder, receiver.port, relay__workers=workers)
+    relay = await stage.relay()
+    moved = SqliteDatabase(folder / "another.db")
+    moved.migrate([OUTBOX])
+    put(moved, new("d1", stage.callback_url))
+    moved.path.rename(stage.database)
+    for suffix in ("-wal", "-shm"):
+        stage.database.with_name(stage.database.name + suffix).unlink()
+    assert (await relay.event("store.replaced"))["remedy"].startswith("start this program again")
+    assert await relay.finished() == 1
+    assert f"relay: outbox.url: {stage.database}: the file was replaced or removed" in "\n".join(relay.words)
+    heir = await stage.relay()
+    assert (await receiver.request()).headers["webhook-id"] == "d1"
+    assert await heir.stop() == 0
+
+
+async def test_a_relay_whose_file_was_removed_is_not_ready(stage: Stage, relay: Process) -> None:
+    stage.database.unlink()
+    assert (await ready(stage))[1]["store"] == "the database's file was replaced or removed"
+    assert await relay.finished() == 1
+
+
+async def test_a_relay_on_a_corrupt_file_is_not_ready_and_does_not_fill_the_log(stage: Stage, relay: Process) -> None:
+    submit(stage, *(f"d{number}" for number in range(500)))
+    with stage.database.open("r+b") as file:
+        size = stage.database.stat().st_size
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    complaint = await relay.said(lambda line: line.get("kind") == "corrupt")
+    assert complaint["remedy"].startswith("stop what uses it")
+    status, checks = await ready(stage)
+    assert (status, "corrupt" in checks["store"] or "written" in checks["store"]) == (503, True)
+    assert len([line for line in relay.lines if line["event"] == "store.error"]) < 10
+    await relay.kill()
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.parametrize("limit", [2, 4])
+async def test_a_relay_one_of_whose_sessions_is_refused_is_not_ready_and_says_what_mends_it(
+    folder: Path, receiver: Receiver, postgres: Server, limit: int
+) -> None:
+    name = postgres.create()
+    postgres.sql("CREATE ROLE narrow LOGIN", f"ALTER DATABASE {name} OWNER TO narrow")
+    url = postgres.url(name).replace("postgres@", "narrow@")
+    PostgresDatabase(url).migrate([OUTBOX])
+    postgres.sql(f"ALTER ROLE narrow CONNECTION LIMIT {limit}")
+    relay = await Stage(folder, receiver.port, outbox__url=url, relay__port=(port := free_port())).relay()
+    try:
+        complaint = await relay.said(lambda line: line.get("kind") == "connections")
+        assert "max_connections" in complaint["remedy"]
+        asked = Stage(folder, receiver.port)
+        asked.relay_port = port
+        assert (await ready(asked))[0] == 503
+    finally:
+        await relay.kill()
+        postgres.sql(f"DROP DATABASE {name} WITH (FORCE)", "DROP ROLE narrow")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from relay import outbox
 from relay.app.in_process import relay_in_loop, relay_in_thread
 from relay.app.settings import Configuration
+from relay.outbox import DeliveryStatus
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import Database
 from tests.acceptance.receiver import Arrival, Reply, receiving
@@ -63,6 +65,16 @@ async def test_it_delivers_in_a_thread(database: Database, receiver: Receiver, s
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(use)
     assert states(database) == {"d1": "delivered"}
+
+
+async def test_who_asks_is_told_of_each_end(database: Database, receiver: Receiver, structlog_as_it_was: None) -> None:
+    told: asyncio.Queue[DeliveryStatus] = asyncio.Queue()
+    async with relay_in_loop(configuration(database.url, receiver.port), told.put_nowait):
+        put(database, new(url=receiver.url), new("forbidden", "http://10.0.0.1/"))
+        ends = {(await told.get()).id: None for _ in range(2)}
+        for id_ in ends:
+            assert (await outbox.wait_async(database, id_)).ended
+    assert states(database) == {"d1": "delivered", "forbidden": "dead"}
 
 
 def test_an_outbox_that_cannot_be_used_is_told_of_at_once(tmp_path: Path, structlog_as_it_was: None) -> None:

@@ -4,12 +4,13 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from tests import forks
 
 pytestmark = pytest.mark.acceptance
 
@@ -43,18 +44,8 @@ def relay(tmp_path: Path) -> Relay:
     """Runs the `relay` command as a stranger would, in an empty folder."""
 
     def run(*arguments: str, stdin: str = "", **environ: str) -> Done:
-        program = Path(sys.executable).with_name("relay")
         clean = {name: text for name, text in os.environ.items() if not name.startswith("OUTSPOKEN_")}
-        return subprocess.run(
-            [program, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=clean | environ,
-            timeout=60,
-            check=False,
-        )
+        return forks.run(["relay", *arguments], clean | environ, tmp_path, stdin.encode())
 
     return run
 

@@ -24,7 +24,7 @@ from relay.policy.schedule import FixedSchedule
 from relay.policy.signing import parse_key
 from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
-from tests.relay.deliveries import answer, new, put, rows
+from tests.relay.deliveries import TRACE, answer, new, put, rows
 from tests.relay.delivery.doubles import Network
 
 NOW = 5000.0
@@ -110,7 +110,7 @@ async def test_the_request_is_the_delivery_and_nothing_of_the_credential_stays_i
 
 async def test_a_put_to_a_presigned_url_gets_no_header_that_its_signature_does_not_know(harness: Harness) -> None:
     url = "https://bucket.example/key?X-Amz-Signature=abc"
-    await harness.deliver(new(url=url, method=Method.PUT, headers={"dg-token": "k"}, traceparent="00-a-b-01"))
+    await harness.deliver(new(url=url, method=Method.PUT, headers={"dg-token": "k"}, traceparent=TRACE))
     assert [name for name, _ in harness.network.sent[0].headers] == ["content-type", "user-agent"]
 
 
@@ -129,6 +129,27 @@ async def test_nothing_is_sent_to_a_forbidden_destination(harness: Harness, url:
     assert rows(harness.database, "SELECT state, reason FROM outspoken_deliveries") == [
         ("dead", "forbidden_destination")
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("headers", '{"Host": "other.example"}', "headers.Host: it is set by the relay"),
+        ("headers", '{"Webhook-Id": "mine"}', "headers.Webhook-Id: it is set by the relay"),
+        ("headers", '{"Content-Type": "text/plain"}', "headers.Content-Type: use content_type"),
+        ("headers", '{"x name": "v"}', "headers: a name is one or more of"),
+    ],
+)
+async def test_what_an_earlier_version_let_in_ends_with_a_reason_and_is_not_tried_again(
+    harness: Harness, column: str, value: str, words: str
+) -> None:
+    put(harness.database, new())
+    rows(harness.database, f"UPDATE outspoken_deliveries SET {column} = ?", value)
+    attempt = await harness.again()
+    assert (attempt.outcome, attempt.verdict) == (Outcome.UNSENDABLE, Dead(Reason.UNSENDABLE))
+    assert attempt.diagnosis.startswith(f"The request was not sent: {words}")
+    assert harness.network.sent == []
+    assert rows(harness.database, "SELECT state, reason FROM outspoken_deliveries") == [("dead", "unsendable")]
 
 
 @pytest.mark.parametrize("came", [answer(500), answer(301), answer(failure=Failure.RESET)])

@@ -131,6 +131,7 @@ def test_a_relay_that_stops_kills_what_has_not_ended() -> None:
     ("failure", "reason", "verdict"),
     [
         (Failure.CONNECT, KillReason.REFUSED, Dead(Reason.STREAM_KILLED)),
+        (Failure.UNSENDABLE, KillReason.INTERNAL, Dead(Reason.STREAM_KILLED)),
         (Failure.INTERNAL, KillReason.INTERNAL, Dead(Reason.STREAM_KILLED)),
         (Failure.BLOCKED, KillReason.FORBIDDEN, Dead(Reason.FORBIDDEN)),
     ],

@@ -93,8 +93,9 @@ def test_nothing_is_a_batch_too(producer: Producer) -> None:
 
 @every_way
 def test_what_is_no_batch_is_refused(producer: Producer) -> None:
+    one: Any = new()
     with pytest.raises(InvalidDelivery, match=r"^deliveries: expected several NewDelivery, got .*NewDelivery"):
-        producer.do(lambda connection: outbox.add_many(connection, new()))  # type: ignore[arg-type]
+        producer.do(adding(one))
     with pytest.raises(
         InvalidDelivery, match=r"^deliveries: their bodies have \d+ bytes: add at most 67108864 at once"
     ):

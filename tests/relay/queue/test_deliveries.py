@@ -21,10 +21,9 @@ from relay.policy.attempt import Attempted, BodyLimits, Dead, Delivery, Failure,
 from relay.queue.deliveries import Membership
 from relay.queue.stats import Queues, Since
 from tests.relay.databases import on_sqlite
-from tests.relay.deliveries import answer, attempted, many, new, put, rows, stand, states
+from tests.relay.deliveries import TRACE, answer, attempted, many, new, put, rows, stand, states
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, one_claimed, sort_out, want
 
-TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 HOG, OTHER = "http://hog.example:80", "http://b.example:80"
 
 
@@ -40,7 +39,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         kind=Kind.ERROR,
         content_type="text/plain",
         headers={"dg-token": "k"},
-        traceparent=TRACEPARENT,
+        traceparent=TRACE,
         schedule="exponential",
         stream=Stream("s"),
         owner="somebody",
@@ -57,7 +56,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         Kind.ERROR,
         "text/plain",
         {"dg-token": "k"},
-        TRACEPARENT,
+        TRACE,
         body_bytes=5,
         created_at=delivery.created_at,
         due_at=900.0,

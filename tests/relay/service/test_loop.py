@@ -54,7 +54,16 @@ async def test_a_loop_outlives_a_fault_and_whoever_reads_the_log_finds_it() -> N
     with capture_logs() as log:
         async with turning(Loop("count", work, 0.001, observer=work)):
             await work.until(3)
-    assert [(line["event"], line["loop"]) for line in log] == [("loop.failed", "count")]
+    assert [(line["event"], line["loop"]) for line in log] == [("loop.failed", "count"), ("loop.recovered", "count")]
+
+
+async def test_a_fault_that_comes_again_and_again_is_told_once_until_it_is_another() -> None:
+    work = Work([*[ZeroDivisionError()] * 3, KeyError(), 0, 0])
+    loop = Loop("count", work, 60.0)
+    with capture_logs() as log:
+        troubles = [loop.trouble() for _ in work.ways if await loop.run_once()]
+    assert [line["event"] for line in log] == ["loop.failed", "loop.failed", "loop.recovered"]
+    assert troubles == [*["count fails, see the log"] * 4, None, None]
 
 
 async def test_an_outage_is_told_once_until_it_changes_or_ends() -> None:

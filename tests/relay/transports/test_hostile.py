@@ -264,6 +264,7 @@ async def test_plain_http_where_tls_was_promised_is_a_tls_failure(open_transport
     async with receiving(speaks_plainly) as receiver:
         answer = await open_transport().send(envelope(receiver.port, scheme="https"))
     assert answer.failure is Failure.TLS
+    assert answer.detail.endswith("because what answers is no TLS: perhaps the URL should say http://.")
 
 
 async def test_hanging_up_in_the_tls_handshake_is_a_tls_failure(open_transport: Open) -> None:
@@ -353,7 +354,7 @@ async def test_a_header_that_would_change_the_request_never_leaves(
 ) -> None:
     async with receiving(answers(OK)) as receiver:
         answer = await open_transport().send(envelope(receiver.port, headers=(("x-good", "1"), header)))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
     assert repr(header[0]) in answer.detail
     assert receiver.connections == 0
 
@@ -361,7 +362,7 @@ async def test_a_header_that_would_change_the_request_never_leaves(
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nx: y", "/a\tb", "/\u00e9"])
 async def test_a_path_that_would_change_the_request_never_leaves(path: str, open_transport: Open) -> None:
     answer = await open_transport().send(envelope(80, path=path))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
 
 
 HOSTILE: list[Behaviour] = [

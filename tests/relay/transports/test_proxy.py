@@ -40,15 +40,23 @@ LARGE = bytes(20 * 2**20)
 Through = Callable[..., HttpTransport]
 
 
-async def public(host: str) -> Found:
-    return Found(("93.184.216.34",))
+HERE = Found(("127.0.0.1",))
+"""Where `localhost` is: the proxy's host is looked up as the receiver's is."""
+
+
+async def public(host: str) -> Found | Unresolved:
+    if host == "nowhere.invalid":
+        return await unknown(host)
+    return HERE if host == "localhost" else Found(("93.184.216.34",))
 
 
 async def private(host: str) -> Found:
-    return Found(("192.168.0.1",))
+    return HERE if host == "localhost" else Found(("192.168.0.1",))
 
 
-async def unknown(host: str) -> Unresolved:
+async def unknown(host: str) -> Found | Unresolved:
+    if host == "localhost":
+        return HERE
     return Unresolved("The host name does not resolve: it does not exist.", answered=True)
 
 
@@ -144,7 +152,7 @@ async def test_a_refusal_of_the_proxy_before_the_end_of_a_large_body_is_heard(
 async def test_a_header_that_would_change_the_request_never_reaches_the_proxy(through: Through) -> None:
     async with receiving(answers(OK)) as proxy:
         answer = await through(at(proxy.port)).send(envelope(80, headers=(("x-a", "1\r\nx-evil: 2"),)))
-    assert answer.failure is Failure.INTERNAL
+    assert answer.failure is Failure.UNSENDABLE
     assert proxy.connections == 0
 
 

@@ -203,7 +203,7 @@ async def test_a_port_where_nobody_listens_is_an_answer(open_socket: Open) -> No
 async def test_a_header_that_would_break_the_request_is_not_sent(open_socket: Open) -> None:
     async with receiving(polite([])) as receiver:
         opened = await open_socket(receiver.port, headers=(("x", "a\r\nb: c"),))
-        assert opened.answer.failure is Failure.INTERNAL
+        assert opened.answer.failure is Failure.UNSENDABLE
         assert receiver.connections == 0
 
 

@@ -258,6 +258,17 @@ def test_a_named_language_is_not_questioned_nor_said_to_be_detected() -> None:
     assert (channel.language, channel.language_confidence) == ("es", None)
 
 
+def test_what_is_said_in_another_language_can_be_written_down_in_english() -> None:
+    """By a small model; its German words and its English ones have little in common."""
+    german = clips("de")[0].pcm()
+    translated = only(hear(multilingual(), german, options=RecognitionOptions(translate=True)))
+    spoken = only(hear(multilingual(), german))
+    assert (translated.language, spoken.language) == ("de", "de")
+    english = {"the", "a", "and", "of", "is", "was", "to", "in", "you", "with", "we", "he", "it"}
+    assert len(english & set(texts(translated))) >= 2
+    assert len(set(texts(translated)) & set(texts(spoken))) < len(set(texts(spoken))) / 2
+
+
 def test_a_model_of_one_language_never_says_that_it_detected_it() -> None:
     assert (only(said("demo")).language, only(said("demo")).language_confidence) == ("en", None)
 

@@ -101,6 +101,19 @@ def test_all_there_is_to_say_is_stored_as_python_stores_it(database: Database, p
     assert rows(database, "SELECT key, on_dead, producer_until FROM outspoken_streams") == [("s", "kill", 9e9)]
 
 
+def test_keys_tags_times_and_ends_are_there_for_every_language(database: Database, psql: Psql) -> None:
+    add = (
+        "SELECT outspoken.add_v2(id => '{}', url => 'https://h.example/', body => 'b', due_at => 9e9, "
+        "idempotency_key => 'k', tags => '{{b,a}}', tracked => TRUE)"
+    )
+    assert psql(add.format("first"), add.format("second")).split() == ["first", "first"]
+    seen = "SELECT id, state, idempotency_key, tags, extract(epoch FROM due_at)::BIGINT FROM outspoken.deliveries_v2"
+    assert psql(seen) == "first|pending|k|{a,b}|9000000000"
+    assert psql("SELECT outspoken.cancel_v1('first'), outspoken.cancel_v1('first')") == "t|f"
+    assert psql("SELECT outspoken.take_ended_v1()", "SELECT outspoken.take_ended_v1()") == "first"
+    assert psql.refusal(add.format("third").replace("'b'", "'c'")).startswith("OS001 idempotency_key: it stands for")
+
+
 def test_it_is_there_when_the_callers_transaction_commits(database: Database, psql: Psql) -> None:
     psql("BEGIN", ADD, "ROLLBACK")
     assert states(database) == {}

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from engine.jobs.store import ROOMS
 from relay import outbox
 from relay.app.in_process import relay_in_loop
 from relay.outbox.postgres.database import PostgresDatabase
+from tests import forks
 from tests.acceptance.receiver import Arrival, Reply, receiving
 from tests.relay.app.test_in_process import configuration
 from tests.relay.deliveries import new, put, states
@@ -45,9 +45,7 @@ class Roles:
         self.server.sql(sql, name=self.name)
 
     def run(self, program: str, *arguments: str, role: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name(program)), *arguments]
-        env = os.environ | {"OUTSPOKEN_OUTBOX__URL": self.url(role)}
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+        return forks.run([program, *arguments], os.environ | {"OUTSPOKEN_OUTBOX__URL": self.url(role)})
 
 
 @pytest.fixture
@@ -77,7 +75,11 @@ async def test_a_producer_needs_what_the_readme_grants_and_sees_nothing_else(rol
     await connection.close()
     with psycopg.connect(roles.url("app")) as one:
         outbox.add(one, new("from psycopg"))
-    assert set(states(roles.owners)) == {"from sql", "from asyncpg", "from psycopg"}
+        outbox.add_many(one, [new("one of many", tracked=True)])
+        assert outbox.status(one, "one of many")
+        assert outbox.cancel(one, "one of many")
+        assert [ended.id for ended in outbox.take_ended(one)] == ["one of many"]
+    assert set(states(roles.owners)) == {"from sql", "from asyncpg", "from psycopg", "one of many"}
 
 
 def test_a_relay_needs_what_the_readme_grants(roles: Roles) -> None:
@@ -116,7 +118,7 @@ def test_a_role_without_rights_is_one_line(roles: Roles, command: tuple[str, ...
     assert "grant its role USAGE on the schema outspoken" in line
 
 
-def test_a_role_that_may_not_make_the_schema_is_one_line(roles: Roles) -> None:
+def test_a_role_that_may_not_make_the_schema_is_told_what_to_ask_for(roles: Roles) -> None:
     empty = roles.server.create()
     there = Roles(roles.server, PostgresDatabase(roles.server.url(empty)), empty)
     for command in ("run", "migrate"):
@@ -124,7 +126,19 @@ def test_a_role_that_may_not_make_the_schema_is_one_line(roles: Roles) -> None:
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert "permission denied for database" in done.stderr
+    done = there.run("relay", "doctor", role="relay")
+    (asked,) = re.findall(r"CREATE SCHEMA outspoken AUTHORIZATION relay", done.stdout)
+    there.grant(asked)
+    assert there.run("relay", "migrate", role="relay").returncode == 0
+    put(PostgresDatabase(there.url("relay")), new())
     roles.server.drop(empty)
+
+
+def test_the_doctor_says_who_brings_an_old_schema_up_to_date(roles: Roles) -> None:
+    roles.grant(RELAYS)
+    roles.grant("DELETE FROM outspoken.migrations WHERE number > 5 AND room = 'outbox'")
+    assert "under the role that owns the schema" in roles.run("relay", "doctor", role="relay").stdout
+    assert "under the role" not in roles.run("relay", "doctor", role="postgres").stdout
 
 
 def test_the_doctor_says_what_a_role_lacks(roles: Roles) -> None:

@@ -259,7 +259,7 @@ def test_a_step_of_one_stream_costs_the_same_however_many_there_are(connection: 
     fill(connection, 1, "state, stream_id, position", "'pending', 1, 1")
     connection.execute("UPDATE outspoken_deliveries SET due_at = NULL")
     values = VALUES | {"id": "new", "url": "", "method": "POST", "kind": "final", "content_type": "", "headers": "{}"}
-    added = values | {"stream": "s", "body": b"", "schedule": None}
+    added = values | {"stream": "s", "body": b"", "schedule": None, "tracked": False}
 
     def taken() -> dict[str, int]:
         return {name: steps(connection, name, added) for name in ("advance_stream", "kill_followers", "add_delivery")}

@@ -1,0 +1,142 @@
+"""`POST /v1/audio/...`: a form with a file. What is refused leaves nothing behind, what is accepted is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+
+from engine.api.admission import Body, admitted
+from engine.api.auth import authenticate_openai, traceparent
+from engine.api.context import ApiContext
+from engine.api.errors import REQUEST_ID, Rejected, not_looked_up
+from engine.api.forms import FileForm
+from engine.api.keep_alive import JSON, TEXT, Filling, kept_alive
+from engine.api.multipart import Malformed
+from engine.audio.sink import Stored, store
+from engine.dialects.openai import (
+    ErrorObject,
+    acknowledge,
+    answer,
+    event,
+    events,
+    failure_error,
+    parse,
+    plain_answer,
+    refused,
+)
+from engine.errors import AudioError
+from engine.request import Failed, Media, Request
+from engine.transcript import Transcript
+from relay.guard.resolver import Unasked, Unresolved, admit
+from relay.guard.rules import Refusal
+from relay.guard.url import PRE_RECORDED
+
+_FIELDS = 64 * 1024
+"""Bytes of all fields but the file."""
+
+_FRAMING = 1024 * 1024
+"""Bytes of a form around its file: heads, boundaries, fields."""
+
+EVENTS = Filling("text/event-stream", b":\n\n", event)
+
+
+class OpenAiSpeech:
+    """Answers with the result; with a callback, our addition, at once, and the result goes there."""
+
+    def __init__(self, api: ApiContext) -> None:
+        self._api = api
+
+    async def transcribe(self, http: web.Request) -> web.StreamResponse:
+        return await self._answer(http, translate=False)
+
+    async def translate(self, http: web.Request) -> web.StreamResponse:
+        return await self._answer(http, translate=True)
+
+    async def _answer(self, http: web.Request, *, translate: bool) -> web.StreamResponse:
+        api, key_id = self._api, await authenticate_openai(http, self._api.keys)
+        limit = api.limits.upload + _FRAMING
+        async with admitted(http, api.admission, key_id, limit, api.limits.stall) as body:
+            with api.spool.file(http[REQUEST_ID]) as path:
+                stored, fields = await self._receive(http, body, path)
+                request = self._read(http, key_id, fields, translate=translate)
+                if request.callback:
+                    await self._judge(request.callback.url, key_id)
+                await self._probe(path)
+                if not request.callback:
+                    return await self._transcribe(http, request, path)
+                await api.intake.accept(request, Media(stored.sha256, stored.size, api.clock()), path)
+                # Nothing below may fail: an error now would make the caller send the job again.
+                return web.json_response(acknowledge(request), status=202)
+
+    async def _receive(self, http: web.Request, body: Body, path: Path) -> tuple[Stored, list[tuple[str, str]]]:
+        try:
+            form = FileForm(http.headers.get("Content-Type", ""), "file", _FIELDS)
+            stored = await store(form.audio(body.pieces()), path, self._api.limits.upload)
+        except Malformed as malformed:
+            raise Rejected(refused("file", f"{malformed}.")) from None
+        if stored.size == 0:
+            raise Rejected(refused("file", "have something in it."))
+        self._api.metrics.upload_bytes.observe(stored.size)
+        return stored, form.fields
+
+    def _read(
+        self, http: web.Request, key_id: str | None, fields: list[tuple[str, str]], *, translate: bool
+    ) -> Request:
+        request = parse(
+            fields,
+            request_id=http[REQUEST_ID],
+            catalogue=self._api.catalogue,
+            translate=translate,
+            key_id=key_id,
+            traceparent=traceparent(http),
+        )
+        if isinstance(request, ErrorObject):
+            raise Rejected(request)
+        return request
+
+    async def _judge(self, url: str, key_id: str | None) -> None:
+        """Raises Rejected for a callback that no result may be sent to, or whose host has no address that is known."""
+        match await admit(url, self._api.resolver, PRE_RECORDED, key_id):
+            case Refusal(message=message):
+                raise Rejected(refused("callback", f"be a URL that this server may call. {message}"))
+            case Unresolved(detail=detail, answered=True):
+                raise Rejected(refused("callback", f"be a URL that resolves. {detail}"))
+            case Unresolved() | Unasked() as unknown:
+                raise not_looked_up("callback", unknown)
+
+    async def _probe(self, path: Path) -> None:
+        try:
+            await self._api.transcriber.probe(path, None)
+        except AudioError as error:
+            raise Rejected(refused("file", f"be audio or video that can be decoded. {error}")) from None
+
+    async def _transcribe(self, http: web.Request, request: Request, path: Path) -> web.StreamResponse:
+        async def result(_: web.Request) -> web.Response:
+            outcome = await self._api.transcriber.transcribe(request, path)
+            if isinstance(outcome, Failed):
+                raise Rejected(failure_error(outcome))
+            return await asyncio.to_thread(_rendered, request, outcome)  # hours of speech take tenths of a second
+
+        return await kept_alive(http, result, self._api.limits.keep_alive, _filling(request))
+
+
+def _filling(request: Request) -> Filling:
+    if request.options["stream"]:
+        return EVENTS
+    return JSON if request.options["format"] in {"json", "verbose_json"} else TEXT
+
+
+def _rendered(request: Request, transcript: Transcript) -> web.Response:
+    headers = {"x-warnings": json.dumps([dict(one) for one in request.warnings])} if request.warnings else {}
+    if request.options["stream"]:
+        headers |= {"Content-Type": EVENTS.content_type, "Cache-Control": "no-cache"}
+        return web.Response(body=events(request, transcript), headers=headers)
+    text = plain_answer(request, transcript)
+    if text is not None:
+        return web.Response(text=text, headers=headers, content_type="text/plain")
+    body = orjson.dumps(answer(request, transcript))
+    return web.Response(body=body, headers=headers, content_type="application/json")

@@ -1,0 +1,34 @@
+"""OpenAI's transcription API, in and out: a form's fields become a Request, a Transcript what its clients read."""
+
+from engine.dialects.openai.errors import ErrorObject, failure_error, refused, render_error
+from engine.dialects.openai.models import MODELS, model_document, model_list
+from engine.dialects.openai.parameters import parse
+from engine.dialects.openai.results import (
+    acknowledge,
+    answer,
+    callback_headers,
+    event,
+    events,
+    plain_answer,
+    render,
+    render_failure,
+)
+
+__all__ = [
+    "MODELS",
+    "ErrorObject",
+    "acknowledge",
+    "answer",
+    "callback_headers",
+    "event",
+    "events",
+    "failure_error",
+    "model_document",
+    "model_list",
+    "parse",
+    "plain_answer",
+    "refused",
+    "render",
+    "render_error",
+    "render_failure",
+]

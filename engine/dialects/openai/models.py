@@ -1,0 +1,24 @@
+"""OpenAI's names for models that transcribe, and how it lists models. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.dialects.catalogue import Catalogue
+
+MODELS = (
+    *("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
+    *("gpt-4o-mini-transcribe-2025-12-15", "gpt-4o-transcribe-diarize"),
+)
+"""What its clients send: each is answered by a recogniser of ours."""
+
+
+def model_list(catalogue: Catalogue) -> dict[str, Any]:
+    """Every model that its clients would ask for: those of this server, and the vendor's own names."""
+    offered = sorted(name for name in catalogue.models if name in catalogue.own or name in MODELS)
+    return {"object": "list", "data": [model_document(name) for name in offered]}
+
+
+def model_document(name: str) -> dict[str, Any]:
+    """One model. When it was made is not known here."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "outspoken"}

@@ -1,0 +1,25 @@
+// Reads {url, key, call, file, options} from its argument, and prints what the client was given as a line of JSON.
+import { createReadStream } from "node:fs";
+import OpenAI from "openai";
+
+const { url, key, call, file, options } = JSON.parse(process.argv[2]);
+const client = new OpenAI({ apiKey: key, baseURL: `${url}/v1`, maxRetries: 0 });
+
+async function told() {
+  if (call === "models") {
+    const found = [];
+    for await (const model of client.models.list()) found.push(model.id);
+    return found;
+  }
+  const answer = await client.audio[call].create({ file: createReadStream(file), ...options });
+  if (!options.stream) return answer;
+  const events = [];
+  for await (const event of answer) events.push(event);
+  return events;
+}
+
+try {
+  console.log(JSON.stringify({ answer: await told() }));
+} catch (error) {
+  console.log(JSON.stringify({ status: error.status, message: error.message, param: error.param, code: error.code }));
+}

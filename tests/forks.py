@@ -1,0 +1,230 @@
+"""`relay` and `engine`, forked from a process that has imported what they need: most of them take longer for that than
+for what they are started for.
+
+    python -m tests.forks DESCRIPTOR
+
+What is forked is otherwise the command that a stranger starts: a process of its own, with standard streams,
+environment, folder and signals of its own, which ends as it does. `make demo`, the benchmarks and
+tests/acceptance/test_light.py start it afresh.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import atexit
+import gc
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = ("relay", "engine")
+_IMPORTED = ("relay.cli.listen", "relay.app.daemon", "engine.app.daemon", "asyncpg", "aiosqlite", "uvloop")
+_LONGEST = 1 << 17
+# What is read before the first import: with another value of these, a process is started afresh.
+_READ_AT_ONCE = ("LD_PRELOAD", "PYTHONPATH", "PYTHONUNBUFFERED", "LANG", "LC_ALL")
+
+
+class Forked:
+    """A process that was forked; as much of asyncio.subprocess.Process as tests need."""
+
+    def __init__(
+        self, pid: int, ended: asyncio.Future[int], stdout: asyncio.StreamReader, stderr: asyncio.StreamReader | None
+    ) -> None:
+        self.pid = pid
+        self.stdout = stdout
+        self.stderr = stderr
+        self._ended = ended
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs, below zero where a signal ended it."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ended)
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """All that it writes, once it has ended."""
+        out, err = await asyncio.gather(self.stdout.read(), self.stderr.read() if self.stderr else _nothing())
+        await self.wait()
+        return out, err
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Raises ProcessLookupError where it has ended."""
+        if self.returncode is not None:
+            raise ProcessLookupError
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+async def _nothing() -> bytes:
+    return b""
+
+
+class _Report(asyncio.Protocol):
+    """Two lines that the forking process writes: the process id, and how that process ended."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid: asyncio.Future[int] = loop.create_future()
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._said = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._said += data
+        if b"\n" in self._said and not self.pid.done():
+            self.pid.set_result(int(self._said.split()[0]))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        _, returncode = self._said.split()
+        self.ended.set_result(int(returncode))
+
+
+def forkable(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether it makes no difference to this command."""
+    return command[0] in PROGRAMS and all(env.get(name) == os.environ.get(name) for name in _READ_AT_ONCE)
+
+
+async def fork(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    folder: Path | None = None,
+    stdin: bytes = b"",
+    stderr: int = subprocess.PIPE,
+    largest_file: int | None = None,
+) -> Forked:
+    """Start `relay` or `engine`. What it reads from `stdin` fits into a pipe; it can write no file of more than
+    `largest_file` bytes, as on a disk without room."""
+    request = json.dumps([[*command], {**env}, str(folder or Path.cwd()), largest_file]).encode()
+    (read, given), (heard, out), (told, telling) = os.pipe(), os.pipe(), os.pipe()
+    complaints, err = os.pipe() if stderr == subprocess.PIPE else (None, os.dup(stderr))
+    os.write(given, stdin)
+    rights = array.array("i", [read, out, err, telling])
+    _door().sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    for descriptor in (given, *rights):
+        os.close(descriptor)
+    loop = asyncio.get_running_loop()
+    _, report = await loop.connect_read_pipe(_Report, os.fdopen(told, "rb", 0))
+    said, complained = await _reader(heard), None if complaints is None else await _reader(complaints)
+    return Forked(await report.pid, report.ended, said, complained)
+
+
+def run(
+    command: Sequence[str], env: Mapping[str, str], folder: Path | None = None, stdin: bytes = b"", within: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """To its end, for a test without an event loop."""
+
+    async def running() -> subprocess.CompletedProcess[str]:
+        process = await fork(command, env, folder, stdin)
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), within)
+        except TimeoutError:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(command, await process.wait(), out.decode(), err.decode())
+
+    return asyncio.run(running())
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=1 << 28)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    return reader
+
+
+@cache
+def _door() -> socket.socket:
+    """Where requests go in: of one forking process for all of this run, which ends when this one does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        process = subprocess.Popen(
+            command, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+        )
+    atexit.register(process.wait)
+    atexit.register(ours.close)
+    return ours
+
+
+Command = tuple[list[str], dict[str, str], str, int | None]
+
+
+def serve(door: socket.socket) -> Command | None:
+    """Fork for every request until nobody can ask any more. Returns what a forked process is to do, in that process."""
+    running: dict[int, tuple[int, int]] = {}
+    with closing(selectors.DefaultSelector()) as selector, door:
+        selector.register(door, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not door:
+                    selector.unregister(key.fd)
+                    _tell_end(key.fd, *running.pop(key.fd))
+                    continue
+                request, descriptors, _, _ = socket.recv_fds(door, _LONGEST, 4)
+                if not request:
+                    return None
+                *streams, telling = descriptors
+                if not (pid := os.fork()):
+                    _take_over(streams)
+                    for descriptor in (telling, *running, *(telling for _, telling in running.values())):
+                        os.close(descriptor)
+                    command: Command = json.loads(request)
+                    return command
+                for descriptor in streams:
+                    os.close(descriptor)
+                os.write(telling, b"%d\n" % pid)
+                running[pidfd := os.pidfd_open(pid)] = pid, telling
+                selector.register(pidfd, selectors.EVENT_READ)
+
+
+def _take_over(streams: Sequence[int]) -> None:
+    for target, descriptor in enumerate(streams):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+
+
+def _tell_end(pidfd: int, pid: int, telling: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    os.write(telling, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os.close(telling)
+    os.close(pidfd)
+
+
+def _run(words: list[str], env: dict[str, str], folder: str, largest_file: int | None) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    os.chdir(folder)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    sys.argv = words
+    main: Any = import_module(f"{words[0]}.__main__").main
+    main()
+
+
+if __name__ == "__main__":
+    for module in _IMPORTED:
+        import_module(module)
+    gc.freeze()  # so that what is forked shares them
+    if found := serve(socket.socket(fileno=int(sys.argv[1]))):
+        _run(*found)
