@@ -41,6 +41,7 @@ def emit(request: Request, media: Media, result: Transcript | Failed) -> NewDeli
         kind=Kind.ERROR if isinstance(result, Failed) else Kind.FINAL,
         headers=_DIALECTS[request.dialect].callback_headers(request),
         traceparent=request.traceparent,
+        owner=request.key_id or "",
     )
 
 

@@ -56,8 +56,10 @@ class CallbackStream:
         url: str,
         headers: Mapping[str, str],
         traceparent: str | None = None,
+        owner: str = "",
     ) -> None:
         self.key = key
+        self.owner = owner
         self.url = url
         self.headers = headers
         self.traceparent = traceparent
@@ -172,15 +174,16 @@ class CallbackWriter:
         url: str,
         headers: Mapping[str, str],
         traceparent: str | None = None,
+        owner: str = "",
     ) -> CallbackStream:
-        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it.
+        """Begin a stream, durably; a WebSocket is opened as soon as the relay hears of it. `owner` is whose it is.
 
         Raises StoreUnavailable.
         """
         handshake = {**({"traceparent": traceparent} if traceparent else {}), **headers}
         await self._writer.run(lambda connection: outbox.begin_stream(connection, self._stream(key), url, handshake))
         self._notifier.notify()
-        self._streams[key] = stream = CallbackStream(self, key, url, headers, traceparent)
+        self._streams[key] = stream = CallbackStream(self, key, url, headers, traceparent, owner)
         return stream
 
     def enqueue(self, task: StreamTask) -> None:
@@ -276,6 +279,7 @@ class CallbackWriter:
             headers=put.stream.headers,
             traceparent=put.stream.traceparent,
             stream=self._stream(put.stream.key),
+            owner=put.stream.owner,
         )
 
     def _stream(self, key: str) -> Stream:

@@ -171,7 +171,8 @@ class Sessions:
         request = asked.request
         if request.callback is None:
             return None
-        return await self._callbacks.open(request.id, request.callback.url, headers, request.traceparent)
+        url, owner = request.callback.url, request.key_id or ""
+        return await self._callbacks.open(request.id, url, headers, request.traceparent, owner)
 
     async def stop(self, seconds: float) -> None:
         """Begin no more, and let those under way finish for so long; what is left then is broken off."""

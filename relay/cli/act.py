@@ -20,6 +20,7 @@ from relay.cli.terminal import (
     Config,
     Destination,
     DestinationArgument,
+    EndpointPath,
     Json,
     Since,
     Until,
@@ -105,31 +106,35 @@ def cancel(
 
 
 @commands.command()
-def pause(destination: DestinationArgument, config: Config = None) -> None:
+def pause(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
     """Call a destination no more until it is resumed; its deliveries wait and lose no attempt."""
-    changed = operations.pause(database(config), destination, operator())
-    say(f"{destination} is paused" if changed else f"{destination} was paused already")
+    place = destination + path
+    changed = operations.pause(database(config), place, operator())
+    say(f"{place} is paused" if changed else f"{place} was paused already")
 
 
 @commands.command()
-def resume(destination: DestinationArgument, config: Config = None) -> None:
+def resume(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
     """Call a paused destination again."""
-    changed = operations.resume(database(config), destination, operator())
-    say(f"{destination} is active" if changed else f"{destination} was active already")
+    place = destination + path
+    changed = operations.resume(database(config), place, operator())
+    say(f"{place} is active" if changed else f"{place} was active already")
 
 
 @commands.command()
-def disable(destination: DestinationArgument, config: Config = None) -> None:
-    """Call a destination no more until it is enabled, as after an answer of 410."""
-    changed = operations.disable(database(config), destination, operator())
-    say(f"{destination} is disabled" if changed else f"{destination} was disabled already")
+def disable(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
+    """Call a destination no more until it is enabled."""
+    place = destination + path
+    changed = operations.disable(database(config), place, operator())
+    say(f"{place} is disabled" if changed else f"{place} was disabled already")
 
 
 @commands.command()
-def enable(destination: DestinationArgument, config: Config = None) -> None:
-    """Call a destination again, whatever stood in the way: disabled, paused, or left alone after failures."""
-    changed = operations.enable(database(config), destination, operator())
-    say(f"{destination} is active, its breaker closed" if changed else f"{destination} was active already")
+def enable(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
+    """Call a destination again, whatever stood in the way: disabled, paused, left alone after failures, or gone (410)."""
+    place = destination + path
+    changed = operations.enable(database(config), place, operator())
+    say(f"{place} is active, its breaker closed" if changed else f"{place} was active already")
 
 
 def _selection(ids: list[str] | None, wanted: Filter, limit: int | None, *, all_: bool) -> Selection:

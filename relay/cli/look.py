@@ -225,6 +225,23 @@ def destinations(as_json: Json = False, config: Config = None) -> None:
         for one in found
     ]
     print_table(headings, rows)
+    troubled = [(place, one) for place in found for one in place.endpoints]
+    if troubled:
+        print_table(
+            ("ENDPOINT", "STATE", "FAILURES", "NEXT", "ACCEPTED", "REFUSED"),
+            [_endpoint(place.origin, one, outbox.now()) for place, one in troubled],
+        )
+
+
+def _endpoint(origin: str, one: overview.Endpoint, now: float) -> tuple[str, ...]:
+    return (
+        origin + one.path,
+        one.state,
+        str(one.failures),
+        "-" if one.allowed_at is None else span(max(0.0, one.allowed_at - now)),
+        "-" if one.largest_accepted is None else size(one.largest_accepted),
+        "-" if one.smallest_refused is None else size(one.smallest_refused),
+    )
 
 
 @commands.command()

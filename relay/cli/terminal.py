@@ -27,6 +27,7 @@ from relay.admin.audit import Actor
 from relay.admin.plain import plain
 from relay.admin.times import Moment
 from relay.app.settings import Configuration, read
+from relay.guard.url import LONGEST_PATH
 from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
 from relay.service.configfile import CONFIG_VARIABLE
@@ -83,6 +84,12 @@ def _destination(text: str) -> str:
         raise typer.BadParameter(str(error).removeprefix("destination: ")) from None
 
 
+def _path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise typer.BadParameter("it begins with a slash, and has no query")
+    return text.partition("?")[0][:LONGEST_PATH]
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", envvar=CONFIG_VARIABLE, help=f"The configuration file. [default: {DEFAULT_CONFIG}]"),
@@ -98,6 +105,12 @@ Destination = Annotated[
 ]
 DestinationArgument = Annotated[
     str, typer.Argument(parser=_destination, metavar="DEST", help="An origin, or a URL of that destination.")
+]
+
+
+EndpointPath = Annotated[
+    str,
+    typer.Option("--path", parser=_path, metavar="PATH", help="Of that origin this path alone, such as /hook."),
 ]
 
 

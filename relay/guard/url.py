@@ -46,7 +46,7 @@ class Target:
     @property
     def endpoint(self) -> str:
         """The path without its query, of which the first 255 characters count: what of the origin answers."""
-        return self.path.partition("?")[0][:_LONGEST_PATH]
+        return self.path.partition("?")[0][:LONGEST_PATH]
 
     @property
     def authority(self) -> str:
@@ -66,7 +66,8 @@ class Ruling:
     refusal: Refusal | None = None
 
 
-_LONGEST_PATH = 255
+LONGEST_PATH = 255
+"""Characters by which an endpoint is known."""
 _BEFORE_QUERY = re.compile(r"[^:]*://[^/?#]*(/[^?#]*)?")
 _UNSAFE = re.compile(r"[^\x21-\x7e]|\\")
 _TWO_ATS = re.compile(r"[^:]*://[^/?#@]*@[^/?#@]*@")
@@ -120,7 +121,7 @@ def read(url: str, rules: Rules, schemes: frozenset[str] = PRE_RECORDED) -> Targ
 def endpoint_of(url: str) -> str:
     """The endpoint of the target that a URL names, if it names one."""
     found = _BEFORE_QUERY.match(url)
-    return found[1][:_LONGEST_PATH] if found and found[1] else "/"
+    return found[1][:LONGEST_PATH] if found and found[1] else "/"
 
 
 def rulings(url: str, rules: Rules, schemes: frozenset[str] = PRE_RECORDED) -> tuple[Ruling, ...]:

@@ -117,7 +117,8 @@ def _changing(
     act: Callable[..., bool],
 ) -> Callable[[AdminContext, Actor, requests.DestinationRequest], responses.Changed]:
     def carry_out(context: AdminContext, actor: Actor, asked: requests.DestinationRequest) -> responses.Changed:
-        return responses.Changed(asked.destination, act(context.database, asked.destination, actor))
+        place = asked.destination + asked.path
+        return responses.Changed(place, act(context.database, place, actor))
 
     return carry_out
 

@@ -162,9 +162,10 @@ class ReplayRequest(SelectionRequest):
 
 
 class DestinationRequest(RequestModel):
-    """A destination to do something to."""
+    """A destination to do something to: an origin, or with `path` one endpoint of it."""
 
     destination: Origin
+    path: str = Field("", pattern=r"^(/[^?#]*)?$", max_length=255, description="Of that origin this path alone.")
 
 
 class KeyRequest(RequestModel):
