@@ -131,7 +131,7 @@ def disable(destination: DestinationArgument, path: EndpointPath = "", config: C
 
 @commands.command()
 def enable(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
-    """Call a destination again, whatever stood in the way: disabled, paused, left alone after failures, or gone (410)."""
+    """Call a destination again, whatever stood in the way: disabled, paused, left alone, or gone (410)."""
     place = destination + path
     changed = operations.enable(database(config), place, operator())
     say(f"{place} is active, its breaker closed" if changed else f"{place} was active already")
