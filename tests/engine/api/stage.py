@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from engine import keys
-from engine.api import deepgram, gladia, openai, requests
+from engine.api import deepgram, gladia, models, openai, requests
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -238,6 +238,7 @@ async def stage(
             deepgram.routes(api),
             gladia.routes(api, event_names),
             openai.routes(api),
+            models.routes(api),
             requests.routes(api.keys, api.archive, results, clock),
             exposition.routes(registry, checks or {}),
         )
