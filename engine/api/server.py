@@ -40,12 +40,15 @@ def build(
     return app
 
 
-def runner(app: web.Application, shutdown_seconds: float = 30.0) -> web.AppRunner:
-    """A runner for the application: signals are the caller's, access is counted and not logged (URLs hold secrets)."""
+def runner(app: web.Application, shutdown_seconds: float = 30.0, head_seconds: float = 30.0) -> web.AppRunner:
+    """A runner for the application, which waits so long for the head of a request: signals are the caller's, access is
+    counted and not logged (URLs hold secrets)."""
     return web.AppRunner(
         app,
         access_log=None,
         handle_signals=False,
+        # It ends connections on which the next request's head is not whole in time, idle ones among them.
+        keepalive_timeout=head_seconds,
         max_line_size=MAX_LINE,
         read_bufsize=READ_AHEAD,
         shutdown_timeout=shutdown_seconds,

@@ -97,7 +97,7 @@ class HttpServer:
             stack.push_async_callback(self._results.close)
             self._spool.open()
             stack.callback(self._spool.close)
-            runner = server.runner(self._application, self._engine.drain_seconds)
+            runner = server.runner(self._application, self._engine.drain_seconds, self._engine.head_seconds)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, self._engine.host, self._engine.port).start()

@@ -190,9 +190,9 @@ async def context(
 
 
 @asynccontextmanager
-async def served(application: web.Application) -> AsyncIterator[tuple[web.AppRunner, str]]:
+async def served(application: web.Application, head_seconds: float = 30.0) -> AsyncIterator[tuple[web.AppRunner, str]]:
     """An application on a free port, and its URL."""
-    app = runner(application, shutdown_seconds=1.0)
+    app = runner(application, 1.0, head_seconds)
     await app.setup()
     await web.TCPSite(app, "127.0.0.1", 0).start()
     host, port = app.addresses[0][:2]
