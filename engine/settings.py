@@ -145,6 +145,9 @@ class LiveSettings(Section):
         le=100,
         description="How much of the cores' time sessions may be promised; beyond it they are refused.",
     )
+    key_share: float = Field(
+        0.75, gt=0, le=1, description="How much of the room for sessions one API key may hold; the first always fits."
+    )
     warn_lag_seconds: float = Field(5.0, gt=0, le=600, description="How late results are when a caller is warned.")
     max_lag_seconds: float = Field(30.0, gt=0, le=600, description="How late they are when a session is ended.")
     max_seconds: float = Field(4 * 3600.0, gt=0, description="How long one session may last.")
@@ -272,6 +275,9 @@ class EngineSettings(Section):
     max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")
     max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
+    head_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Seconds for the head of a request, and without one on an idle connection."
+    )
     upload_stall_seconds: float = Field(60.0, gt=0, le=3600, description="Silence after which an upload is given up.")
     keep_alive_seconds: float = Field(
         5.0, gt=0, le=3600, description="Silence before, and between, the spaces sent to a caller who waits."

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram, gladia, openai, requests, server
+from engine.api import deepgram, gladia, models, openai, requests, server
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -81,6 +81,7 @@ class HttpServer:
             gladia.routes(api, engine.gladia.event_names),
             gladia.live_routes(self._gladia_live),
             openai.routes(api),
+            models.routes(api),
             requests.routes(keys, recorded.archive, self._results, database.now),
             health.routes(
                 registry, Readiness(recorded.store, recorded.runner, watch).checks(), lambda: _loaded(budget)
@@ -96,7 +97,7 @@ class HttpServer:
             stack.push_async_callback(self._results.close)
             self._spool.open()
             stack.callback(self._spool.close)
-            runner = server.runner(self._application, self._engine.drain_seconds)
+            runner = server.runner(self._application, self._engine.drain_seconds, self._engine.head_seconds)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, self._engine.host, self._engine.port).start()

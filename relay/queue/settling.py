@@ -15,7 +15,7 @@ from relay.outbox.store import Connection
 from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Postponed, Retry, Timing
 from relay.policy.breaker import Came, of_endpoint, of_origin
 from relay.policy.outcome import pause_of
-from relay.policy.sealing import redacted
+from relay.policy.sealing import kept
 from relay.queue.claiming import fingerprint
 from relay.queue.holding import gathered, health_of
 
@@ -163,7 +163,7 @@ def _row(attempt: Attempted) -> tuple[Any, ...]:
         attempt.diagnosis,
         _json(_steps(answer.timing), "{}"),
         _json(attempt.request_headers),
-        _json(redacted(answer.headers)),
+        _json(kept(answer.headers)),
         answer.excerpt,
     )
 

@@ -70,7 +70,7 @@ class DeepgramRecorded:
     async def _read(self, http: web.Request) -> Request:
         request = parse(
             list(http.rel_url.query.items()),
-            key_id=await authenticate(http, self._api.keys),
+            key_id=await authenticate(http, self._api.keys, granted=True),
             request_id=http[REQUEST_ID],
             catalogue=self._api.catalogue,
             raw_format=raw_format,

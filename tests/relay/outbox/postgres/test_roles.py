@@ -17,6 +17,7 @@ import pytest
 from engine.jobs.store import ROOMS
 from relay import outbox
 from relay.app.in_process import relay_in_loop
+from relay.outbox.model import Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from tests import forks
 from tests.acceptance.receiver import Arrival, Reply, receiving
@@ -79,6 +80,10 @@ async def test_a_producer_needs_what_the_readme_grants_and_sees_nothing_else(rol
         assert outbox.status(one, "one of many")
         assert outbox.cancel(one, "one of many")
         assert [ended.id for ended in outbox.take_ended(one)] == ["one of many"]
+        outbox.begin_stream(one, Stream("live", live_until=8e9), "http://h.example/")
+        outbox.keep_streams(one, ["live"], 9e9)
+        outbox.end_stream(one, "live")
+        assert one.execute("SELECT stream, state FROM outspoken.streams_v1").fetchall() == [("live", "closed")]
     assert set(states(roles.owners)) == {"from sql", "from asyncpg", "from psycopg", "one of many"}
 
 
