@@ -30,7 +30,7 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class KnownEndpoint:
     """One path of an origin, while it is in trouble, knows a limit of sizes, or was spoken of by an operator. `state`
     is what operators said, `open` while its breaker is, or `slowed` while it keeps a pace. `allowed_at`: no attempt
     goes there before."""
@@ -58,7 +58,7 @@ class Destination:
     oldest_due_age: float
     largest_accepted: int | None
     smallest_refused: int | None
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[KnownEndpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,10 @@ def _destination(origin: str, known: Sequence[Any], queues: Sequence[Any], in_fl
     )
 
 
-def _endpoint(row: Any, now: float) -> Endpoint:
+def _endpoint(row: Any, now: float) -> KnownEndpoint:
     health = _health(row)
     shown = "open" if health.open else "slowed" if health.rate is not None else "active"
-    return Endpoint(
+    return KnownEndpoint(
         path=row["path"],
         state=shown if row["state"] == "active" else row["state"],
         failures=health.failures,

@@ -233,7 +233,7 @@ def destinations(as_json: Json = False, config: Config = None) -> None:
         )
 
 
-def _endpoint(origin: str, one: overview.Endpoint, now: float) -> tuple[str, ...]:
+def _endpoint(origin: str, one: overview.KnownEndpoint, now: float) -> tuple[str, ...]:
     return (
         origin + one.path,
         one.state,

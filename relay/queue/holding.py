@@ -40,7 +40,7 @@ _ASKED = 64  # destinations that one claim asks, besides the suspects
 
 
 @dataclass(slots=True)
-class _Row:
+class _HeldDestination:
     """A held destination, as one claim sees and leaves it."""
 
     state: str
@@ -126,7 +126,10 @@ class Holder:
 
     @staticmethod
     def _free(
-        connection: Connection, well: Iterable[Place], rows: Mapping[Place, _Row], heads: Mapping[Place, Sequence[Head]]
+        connection: Connection,
+        well: Iterable[Place],
+        rows: Mapping[Place, _HeldDestination],
+        heads: Mapping[Place, Sequence[Head]],
     ) -> bool:
         """Those that are well let a slice go; returns whether any did."""
         seqs: list[int] = []
@@ -141,7 +144,7 @@ class Holder:
     @staticmethod
     def _choose(
         asked: Iterable[Place],
-        rows: Mapping[Place, _Row],
+        rows: Mapping[Place, _HeldDestination],
         heads: Mapping[Place, Sequence[Head]],
         wanted: Wanted,
         now: float,
@@ -176,7 +179,9 @@ class Holder:
         return [seq for seqs in chosen.values() for seq in seqs]
 
 
-def _allowances(asked: Iterable[Place], rows: Mapping[Place, _Row], wanted: Wanted, now: float) -> dict[Place, int]:
+def _allowances(
+    asked: Iterable[Place], rows: Mapping[Place, _HeldDestination], wanted: Wanted, now: float
+) -> dict[Place, int]:
     """What each allows, and its origin where that is held too."""
     several = dict.fromkeys([*asked, *((origin, "") for origin, _ in asked)])
     return {
@@ -186,7 +191,7 @@ def _allowances(asked: Iterable[Place], rows: Mapping[Place, _Row], wanted: Want
     }
 
 
-def _settle(rows: Mapping[Place, _Row], place: Place, waiting: int, count: int, now: float) -> None:
+def _settle(rows: Mapping[Place, _HeldDestination], place: Place, waiting: int, count: int, now: float) -> None:
     """After its turn: what went of what waits, and when it is asked again."""
     row, whole = rows[place], rows.get((place[0], ""))
     row.health = row.health.went(count, now) if count else row.health
@@ -200,29 +205,29 @@ def _settle(rows: Mapping[Place, _Row], place: Place, waiting: int, count: int, 
             row.turn_at = max(row.turn_at, _next_turn(whole, now, came_short=not count))
 
 
-def _next_turn(row: _Row, now: float, *, came_short: bool) -> float:
+def _next_turn(row: _HeldDestination, now: float, *, came_short: bool) -> float:
     asks_at = row.health.asks_at(now)
     return now + _AGAIN_SECONDS if came_short and asks_at <= now else asks_at
 
 
-def _is_stopped(rows: Mapping[Place, _Row], place: Place) -> bool:
+def _is_stopped(rows: Mapping[Place, _HeldDestination], place: Place) -> bool:
     whole = rows.get((place[0], ""))
     return rows[place].stopped or (whole is not None and whole.stopped)
 
 
-def _is_silent(rows: Mapping[Place, _Row], place: Place) -> bool:
+def _is_silent(rows: Mapping[Place, _HeldDestination], place: Place) -> bool:
     whole = rows.get((place[0], ""))
     return rows[place].health.silent or (whole is not None and whole.health.silent)
 
 
-def _rows(connection: Connection, places: Sequence[Place]) -> dict[Place, _Row]:
+def _rows(connection: Connection, places: Sequence[Place]) -> dict[Place, _HeldDestination]:
     """These destinations, and the origins that they belong to."""
     wanted = dict.fromkeys([*places, *((origin, "") for origin, _ in places)])
-    found: dict[Place, _Row] = {}
+    found: dict[Place, _HeldDestination] = {}
     for origin, path, state, held, owner, *health, in_flight in connection.execute(
         _HEALTHS, {"places": json.dumps(list(wanted))}
     ):
-        found[origin, path] = _Row(state, bool(held), owner, health_of(health), in_flight)
+        found[origin, path] = _HeldDestination(state, bool(held), owner, health_of(health), in_flight)
     return found
 
 
@@ -232,7 +237,7 @@ def health_of(row: Sequence[Any]) -> Health:
     return Health(bool(silent), failures, bool(is_open), tuple(json.loads(starts)), rate, every, slowed_at, allowed_at)
 
 
-def _leave(connection: Connection, rows: Mapping[Place, _Row]) -> None:
+def _leave(connection: Connection, rows: Mapping[Place, _HeldDestination]) -> None:
     for (origin, path), row in rows.items():
         if not row.asked:
             continue
