@@ -103,7 +103,7 @@ def _waiting() -> list[Panel]:
     return [
         bars(
             "Where most waits",
-            "The ten destinations with most that is pending, by id.",
+            "The ten destinations with most that is pending, by rank.",
             units.Short,
             Ask("sort_desc(max by (destination) (relay_destination_backlog_top{@}))", "{{destination}}"),
         ),

@@ -214,7 +214,7 @@ def _waiting() -> list[Panel]:
         ),
         bars(
             "Where most waits",
-            "The destinations with most that is pending, by id: `relay destinations` has their names.",
+            "The destinations with most that is pending, by rank: `relay destinations` has their names.",
             units.Short,
             Ask("sort_desc(max by (destination) (relay_destination_backlog_top{@}))", "{{destination}}"),
         ),

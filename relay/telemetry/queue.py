@@ -69,7 +69,7 @@ class QueueMetrics:
         self._by_state = {state: destinations.labels(state) for state in _DESTINATION_STATES}
         self._worst = Gauge(
             "relay_destination_backlog_top",
-            "Pending deliveries of the ten origins that have most.",
+            "Pending deliveries of the ten origins that have most, by their rank from 1 on.",
             ["destination"],
             registry=registry,
         )
@@ -125,8 +125,8 @@ class QueueMetrics:
         self._oldest_due[DESTINATION].set(queues.held_age)
         self._oldest.set(snapshot.oldest_undelivered_age)
         self._worst.clear()  # those that left the list must not stay at their last value
-        for origin, waiting in queues.worst.items():
-            self._worst.labels(origin).set(waiting)
+        for rank, waiting in enumerate(sorted(queues.worst.values(), reverse=True), 1):
+            self._worst.labels(str(rank)).set(waiting)
 
     def _count(self, since: Since) -> None:
         for kind, count in since.added.items():

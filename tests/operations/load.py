@@ -250,9 +250,11 @@ def _operate(database: Database) -> None:
 def _at_rest(stage: Stage, observed: Observed) -> bool:
     """All that may be attempted was, the metrics have heard of it, and the outbox was counted since."""
     still = (
-        "SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased' OR (state = 'pending' AND destination_id IN"
+        "SELECT count(*) FROM outspoken_deliveries AS it WHERE state = 'leased' OR (state = 'pending' AND NOT EXISTS"
     )
-    still += " (SELECT id FROM outspoken_destinations WHERE state = 'active' AND open_until IS NULL))"
+    still += (
+        " (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = it.origin AND d.path IN ('', it.path) AND held))"
+    )
     ((waiting,),) = rows(observed.database, still)
     ((attempts, last),) = rows(observed.database, "SELECT count(*), max(started_at + duration) FROM outspoken_attempts")
     observed.samples = read(fetch(stage.metrics_url))

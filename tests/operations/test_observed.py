@@ -102,8 +102,9 @@ def test_the_gauges_are_what_the_outbox_holds_at_rest(observed: Observed) -> Non
     assert observed.count("relay_outbox_deliveries", state="ready") == 0
     assert observed.count("relay_outbox_oldest_due_age_seconds", held_by="relay") == 0
     standing = (
-        "SELECT iif(state = 'active' AND open_until IS NOT NULL, 'open', state), count(*) "
-        "FROM outspoken_destinations GROUP BY 1"
+        "SELECT iif(state = 'active' AND EXISTS (SELECT 1 FROM outspoken_destinations AS part "
+        "WHERE part.origin = whole.origin AND part.open), 'open', state), count(*) "
+        "FROM outspoken_destinations AS whole WHERE path = '' GROUP BY 1"
     )
     for state, count in observed.of_outbox(standing):
         assert observed.count("relay_destinations", state=state) == count

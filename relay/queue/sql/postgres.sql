@@ -269,10 +269,16 @@ WHERE state = 'leased' AND seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM jso
 UPDATE outspoken_deliveries AS deliveries SET state = 'dead', reason = 'expired', finished_at = :now
 WHERE seq = ANY(ARRAY(
     SELECT seq FROM outspoken_deliveries AS late
-    WHERE late.state = 'pending' AND lane = 1 AND due_at < :before AND EXISTS (
-        SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = late.origin AND d.path IN ('', late.path)
-           AND held = 1 AND (d.state <> 'active' OR open = 1 OR every IS NOT NULL))
-    LIMIT :slice FOR UPDATE OF late SKIP LOCKED
+    WHERE seq = ANY(ARRAY(
+        SELECT late.seq FROM (
+            SELECT seq, origin, path FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 AND due_at < :before
+            UNION ALL
+            SELECT seq, origin, path FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 AND due_at < :before) AS late
+        WHERE EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = late.origin AND d.path IN ('', late.path)
+                         AND held = 1 AND (d.state <> 'active' OR open = 1 OR every IS NOT NULL))
+        LIMIT :slice))
+      AND state = 'pending'
+    FOR UPDATE SKIP LOCKED
 ))
 RETURNING stream_id
 

@@ -321,10 +321,14 @@ WHERE seq = :seq AND state = 'leased' AND lease_token = :token
 -- deliveries may go they are late because no relay ran, and each gets its attempts.
 UPDATE outspoken_deliveries AS deliveries SET state = 'dead', reason = 'expired', finished_at = :now
 WHERE seq IN (
-    SELECT seq FROM outspoken_deliveries AS late INDEXED BY outspoken_deliveries_waiting
-    WHERE late.state = 'pending' AND lane = 1 AND due_at < :before AND EXISTS (
-        SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = late.origin AND d.path IN ('', late.path)
-           AND held = 1 AND (d.state <> 'active' OR open = 1 OR every IS NOT NULL))
+    SELECT seq FROM (
+        SELECT seq, origin, path FROM outspoken_deliveries AS late INDEXED BY outspoken_deliveries_waiting
+        WHERE late.state = 'pending' AND lane = 1 AND due_at < :before
+        UNION ALL
+        SELECT seq, origin, path FROM outspoken_deliveries AS late INDEXED BY outspoken_deliveries_scheduled
+        WHERE late.state = 'pending' AND lane = 2 AND due_at < :before) AS late
+    WHERE EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = late.origin AND d.path IN ('', late.path)
+                     AND held = 1 AND (d.state <> 'active' OR open = 1 OR every IS NOT NULL))
     LIMIT :slice
 )
 RETURNING stream_id

@@ -192,12 +192,13 @@ def test_what_happened_between_two_counts_adds_up() -> None:
     assert value(metrics, "relay_destination_breaker_transitions_total", to="closed") == 0
 
 
-def test_a_destination_that_left_the_list_of_the_worst_has_no_series() -> None:
+def test_the_worst_destinations_are_told_by_their_rank_alone() -> None:
     metrics = Metrics(16)
-    metrics.snapshot(snapshot())
-    assert value(metrics, "relay_destination_backlog_top", destination="http://a:80") == 12
+    metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={"http://c:80": 3, "http://a:80": 12})))
+    assert value(metrics, "relay_destination_backlog_top", destination="2") == 3
+    assert value(metrics, "relay_destination_backlog_top", destination="1") == 12
     metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={"http://b:80": 3})))
-    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("http://b:80",)}
+    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("1",)}
 
 
 def started(delivery: Delivery, at: float) -> Attempted:
