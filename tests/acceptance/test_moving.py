@@ -47,8 +47,8 @@ VALUES (?, '{"dialect": "deepgram", "tag": ["\u00e9"]}', '{"size": 3}', 1, 1.5, 
 """
 # More than are copied at a time.
 MULTITUDE = (
-    "INSERT INTO outspoken_deliveries (id, destination_id, url, body_bytes, created_at, due_at) "
-    "SELECT one.id || '.' || two.id, one.destination_id, one.url, one.body_bytes, 1.25, one.seq + 0.1 "
+    "INSERT INTO outspoken_deliveries (id, owner, origin, path, url, body_bytes, created_at, due_at) "
+    "SELECT one.id || '.' || two.id, 'ada', one.origin, one.path, one.url, one.body_bytes, 1.25, one.seq + 0.1 "
     "FROM outspoken_deliveries AS one CROSS JOIN outspoken_deliveries AS two WHERE one.seq <= 40 AND two.seq <= 40",
     "INSERT INTO outspoken_bodies SELECT seq, (SELECT body FROM outspoken_bodies WHERE seq = 1) "
     "FROM outspoken_deliveries WHERE id LIKE '%.%'",
@@ -59,12 +59,14 @@ PAST = (
     "UPDATE outspoken_deliveries "
     "SET state = 'dead', attempts = 11, reason = 'exhausted', finished_at = 2e9 WHERE id LIKE 'd2%'",
     "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 't', lease_until = 3 WHERE id LIKE 'd3%'",
-    "UPDATE outspoken_destinations SET state = 'paused', failures = 3, open_until = 1e9, largest_accepted = 5000000000",
+    "INSERT INTO outspoken_destinations (origin, path, state, failures, turn_at, largest_accepted) "
+    "SELECT DISTINCT origin, path, 'paused', 3, 1e9, 5000000000 FROM outspoken_deliveries",
+    "INSERT INTO outspoken_gone_urls SELECT DISTINCT origin, origin, path, 1.5 FROM outspoken_deliveries",
     "INSERT INTO outspoken_attempts (seq, number, started_at, lag, duration, outcome, status, excerpt) "
     "SELECT seq, attempts, 0.1, 0.2, 0.3, 'success', 200, body "
     "FROM outspoken_deliveries JOIN outspoken_bodies USING (seq) WHERE attempts > 0",
-    "INSERT INTO outspoken_signing_keys (destination_id, key, created_at) "
-    "VALUES (1, 'whsec_canary', 1), (NULL, 'whsk_x', 2)",
+    "INSERT INTO outspoken_signing_keys (origin, key, created_at) "
+    "VALUES ('https://receiver.example:443', 'whsec_canary', 1), (NULL, 'whsk_x', 2)",
     "INSERT INTO outspoken_audit (at, actor, source, act, detail) "
     "VALUES (1.5, 'ada', 'cli', 'pause', '{\"a\": [1, null]}')",
     "INSERT INTO outspoken_relays (holder, seen_at) VALUES ('long gone', 1)",

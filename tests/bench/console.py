@@ -25,10 +25,10 @@ _TOKEN = "the-token-of-the-benchmark"
 _TROUBLES = """
 UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted' WHERE seq % 50 = 0;
 UPDATE outspoken_attempts SET outcome = 'http_5xx', status = 503 WHERE seq % 50 = 0;
-UPDATE outspoken_deliveries SET state = 'pending', finished_at = NULL, reason = NULL, due_at = due_at + 86400
+UPDATE outspoken_deliveries SET state = 'pending', finished_at = NULL, reason = NULL, due_at = due_at + 86400, lane = 2
 WHERE seq > (SELECT max(seq) * 0.98 FROM outspoken_deliveries);
-UPDATE outspoken_destinations SET state = 'paused' WHERE id % 20 = 1;
-UPDATE outspoken_destinations SET failures = 9 WHERE id % 20 = 2;
+UPDATE outspoken_destinations SET state = 'paused', held = 1 WHERE origin LIKE '%1:8080';
+UPDATE outspoken_destinations SET failures = 9, open = 1, held = 1 WHERE origin LIKE '%2:8080';
 """
 
 
@@ -47,7 +47,7 @@ def console(scale: Scale) -> Result:
 def _pages(path: Path) -> Iterator[str]:
     with closing(sqlite3.connect(path)) as connection:
         (id_,) = connection.execute("SELECT id FROM outspoken_deliveries WHERE state = 'dead' LIMIT 1").fetchone()
-        (origin,) = connection.execute("SELECT origin FROM outspoken_destinations WHERE id = 1").fetchone()
+        (origin,) = connection.execute("SELECT origin FROM outspoken_destinations LIMIT 1").fetchone()
     yield from ("/", "/destinations", "/audit", f"/deliveries/{id_}", f"/destination?origin={quote(origin)}")
     for query in ("", "state=dead", "state=pending", "state=delivered", "state=cancelled", "outcome=dns", "since=1h"):
         yield f"/deliveries?{query}"

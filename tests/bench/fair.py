@@ -18,9 +18,9 @@ def fair(scale: Scale) -> Result:
 
 
 def _rate(port: int, scale: Scale, behind: int) -> float:
-    """Of the healthy ones only: the hanging destination was added first, so it has the lowest id."""
+    """Of the healthy ones only."""
     load = Load(scale.deliveries, destinations=100)
     with stand.new_outbox() as path:
         stand.fill(path, [f"http://{HANGING}:{port}/callback"], Load(behind))
         stand.fill(path, addresses(port, load.destinations), load)
-        return stand.drain(path, port, load.count, beyond=1 if behind else 0).rate
+        return stand.drain(path, port, load.count, but=f"http://{HANGING}:{port}").rate

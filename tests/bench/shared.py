@@ -33,19 +33,21 @@ _KEY = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
 _POLL_SECONDS = 0.02
 _FILL = """
 WITH place AS (
-    INSERT INTO outspoken.destinations (origin, state) VALUES ($1, 'paused') RETURNING id
+    INSERT INTO outspoken.destinations (origin, state, held) VALUES ($1, 'paused', 1) RETURNING origin
 ), queued AS (
-    INSERT INTO outspoken.deliveries (id, destination_id, url, body_bytes, created_at, due_at)
-    SELECT CAST(gen_random_uuid() AS text), place.id, $2, length(CAST($3 AS bytea)), at, at
+    INSERT INTO outspoken.deliveries (id, origin, path, url, body_bytes, created_at, due_at)
+    SELECT CAST(gen_random_uuid() AS text), place.origin, '/callback', $2, length(CAST($3 AS bytea)), at, at
     FROM place, extract(epoch FROM clock_timestamp()) AS at, generate_series(1, CAST($4 AS integer))
     RETURNING seq
 )
 INSERT INTO outspoken.bodies (seq, body) SELECT seq, CAST($3 AS bytea) FROM queued
 """
-_OPEN = "UPDATE outspoken.destinations SET state = 'active'"
+_OPEN = "UPDATE outspoken.destinations SET state = 'active', held = 0, turn_at = 0"
 # By what an index knows: this is asked while it counts.
 _LEFT = """
-SELECT (SELECT min(due_at) FROM outspoken.deliveries WHERE state = 'pending') IS NOT NULL
+SELECT (SELECT min(owner) FROM outspoken.deliveries WHERE state = 'pending' AND lane = 0) IS NOT NULL
+    OR (SELECT min(due_at) FROM outspoken.deliveries WHERE state = 'pending' AND lane = 1) IS NOT NULL
+    OR (SELECT min(due_at) FROM outspoken.deliveries WHERE state = 'pending' AND lane = 2) IS NOT NULL
     OR (SELECT min(lease_until) FROM outspoken.deliveries WHERE state = 'leased') IS NOT NULL
 """
 _BEGAN = "SELECT min(started_at) FROM outspoken.attempts"
@@ -97,9 +99,7 @@ def filled(server: postgres.Server, port: int, load: Load) -> Iterator[str]:
 
 async def _fill(url: str, callback: str, load: Load) -> None:
     connection = await asyncpg.connect(url)
-    await connection.execute(
-        "INSERT INTO outspoken.signing_keys (destination_id, key, created_at) VALUES (NULL, $1, 0)", _KEY
-    )
+    await connection.execute("INSERT INTO outspoken.signing_keys (key, created_at) VALUES ($1, 0)", _KEY)
     await connection.execute(_FILL, callback.removesuffix("/callback"), callback, os.urandom(load.size), load.count)
     await connection.execute("VACUUM ANALYZE")
     await connection.execute("CHECKPOINT")

@@ -99,9 +99,7 @@ def new_outbox(copy_of: Path | None = None, *, signed: bool = True) -> Iterator[
         SqliteDatabase(path).migrate([outbox.OUTBOX])
         if signed:
             with closing(outbox.connect(path)) as connection:
-                connection.execute(
-                    "INSERT INTO outspoken_signing_keys (destination_id, key, created_at) VALUES (NULL, ?, 0)", (_KEY,)
-                )
+                connection.execute("INSERT INTO outspoken_signing_keys (key, created_at) VALUES (?, 0)", (_KEY,))
         yield path
 
 
@@ -120,11 +118,12 @@ _DESTINATION = "INSERT INTO outspoken_destinations (origin) VALUES (?)"
 _DELIVERIES = """
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
 INSERT INTO outspoken_deliveries
-    (id, destination_id, url, body_bytes, created_at, due_at, state, attempts, finished_at)
-SELECT printf('%036d', n), outspoken_destinations.id, outspoken_destinations.origin || '/callback', 100, :then, :then,
-:state,
+    (id, origin, path, url, body_bytes, created_at, due_at, state, attempts, finished_at)
+SELECT printf('%036d', n), place.origin, '/callback', place.origin || '/callback', 100, :then, :then, :state,
        :state = 'delivered', CASE WHEN :state = 'delivered' THEN :then END
-FROM numbers JOIN outspoken_destinations ON outspoken_destinations.id = 1 + n % :destinations
+FROM numbers
+JOIN (SELECT origin, row_number() OVER (ORDER BY origin) AS id FROM outspoken_destinations) AS place
+     ON place.id = 1 + n % :destinations
 """
 _BODIES = "INSERT INTO outspoken_bodies (seq, body) SELECT seq, randomblob(100) FROM outspoken_deliveries"
 _ATTEMPTS = """
@@ -203,12 +202,12 @@ def wait_until_ready(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def wait_until_drained(path: Path, process: subprocess.Popen[bytes], beyond: int = 0) -> float:
-    """The time at which nothing was pending or leased any more, for destinations with an id above `beyond`. A relay
-    that ends before that fails the measurement."""
+def wait_until_drained(path: Path, process: subprocess.Popen[bytes], but: str = "") -> float:
+    """The time at which nothing was pending or leased any more, `but` for one origin. A relay that ends before that
+    fails the measurement."""
     question = " OR ".join(
-        f"EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = '{state}' AND destination_id > {beyond})"
-        for state in ("pending", "leased")
+        f"EXISTS (SELECT 1 FROM outspoken_deliveries WHERE {where} AND origin <> '{but}')"
+        for where in (*(f"state = 'pending' AND lane = {lane}" for lane in range(3)), "state = 'leased'")
     )
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         while connection.execute(f"SELECT {question}").fetchone()[0]:
@@ -243,20 +242,20 @@ class Drained:
 WHY = {"wall_us": "", "cpu_us": "", "idle": "<= 0.1", "switches": ""}
 
 
-def drain(path: Path, port: int, count: int, *, beyond: int = 0, **settings: object) -> Drained:
+def drain(path: Path, port: int, count: int, *, but: str = "", **settings: object) -> Drained:
     """Have a real relay empty it: from the first attempt's start to the last settlement's commit."""
     began = time.time()
     with relay(path, port, **settings) as process:
         wait_until_ready(path, process)
         worked, gave_up = burnt(process.pid), switches(process.pid)
-        ended = wait_until_drained(path, process, beyond)
+        ended = wait_until_drained(path, process, but)
         worked, gave_up = burnt(process.pid) - worked, switches(process.pid) - gave_up
     first = (
         "SELECT min(started_at) FROM outspoken_attempts JOIN outspoken_deliveries USING (seq) "
-        "WHERE started_at > ? AND destination_id > ?"
+        "WHERE started_at > ? AND origin <> ?"
     )
     with closing(sqlite3.connect(path)) as connection:
-        started: float = connection.execute(first, (began, beyond)).fetchone()[0]
+        started: float = connection.execute(first, (began, but)).fetchone()[0]
     took = ended - started
     return Drained(count / took, 1e6 * took / count, 1e6 * worked / count, gave_up / count)
 
