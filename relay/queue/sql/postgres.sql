@@ -419,3 +419,9 @@ WHERE id > :after AND act IN ('delivery.replay', 'delivery.cancel')
 DELETE FROM outspoken_bodies WHERE seq = (
     SELECT seq FROM outspoken_deliveries WHERE seq = :seq AND state IN ('delivered', 'dead', 'cancelled') FOR UPDATE
 )
+
+-- forget_endpoints --
+-- Endpoints that failed long ago, for which nothing waits, and of which nothing else is known.
+DELETE FROM outspoken_destinations
+WHERE path <> '' AND state = 'active' AND smallest_refused IS NULL AND turn_at IS NULL AND slowed_at < :before
+  AND allowed_at < :before AND coalesce(CAST(CAST(starts AS json) ->> -1 AS double precision), 0) < :before

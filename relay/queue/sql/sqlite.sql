@@ -571,3 +571,10 @@ DELETE FROM outspoken_audit WHERE id IN (SELECT id FROM outspoken_audit WHERE at
 -- forget_keys --
 -- A key that signs nothing any more is a secret kept for no purpose.
 DELETE FROM outspoken_signing_keys WHERE retires_at <= :now
+
+-- forget_endpoints --
+-- Endpoints that failed long ago, for which nothing waits, and of which nothing else is known: a path that was called once
+-- leaves no row.
+DELETE FROM outspoken_destinations
+WHERE path <> '' AND state = 'active' AND smallest_refused IS NULL AND turn_at IS NULL AND slowed_at < :before
+  AND allowed_at < :before AND coalesce(json_extract(starts, '$[#-1]'), 0) < :before

@@ -206,3 +206,18 @@ async def test_a_retired_key_is_a_secret_no_longer_kept(database: Database) -> N
     assert (await asyncio.to_thread(survey, database, KEPT, now)).keys == 1
     assert (await prune(database, KEPT, now)).keys == 1
     assert rows(database, "SELECT key FROM outspoken_signing_keys ORDER BY id") == [("whsec_b",), ("whsec_c",)]
+
+
+async def test_an_endpoint_that_failed_long_ago_is_forgotten_unless_there_is_more_to_know(database: Database) -> None:
+    now = time.time()
+    for path, starts, refused in (("/old", now - 2 * DAY, None), ("/young", now - 60, None), ("/small", 1.0, 4096)):
+        rows(
+            database,
+            "INSERT INTO outspoken_destinations (origin, path, failures, starts, smallest_refused) "
+            "VALUES ('http://h.example:80', ?, 3, ?, ?)",
+            path,
+            f"[{starts}]",
+            refused,
+        )
+    await prune(database, KEPT, now)
+    assert set(rows(database, "SELECT path FROM outspoken_destinations")) == {("/young",), ("/small",)}
