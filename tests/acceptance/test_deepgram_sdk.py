@@ -28,6 +28,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
+from tests.schemas import hold
 from tests.services import clients, whisper
 
 DEMO = ROOT / "tests" / "clips" / "demo.flac"
@@ -70,7 +71,9 @@ class World:
 
     async def called_back(self, request_id: str | None) -> Line:
         """The callback of a request."""
-        return await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        line = await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        hold("deepgram", line["body"])
+        return line
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
