@@ -111,8 +111,13 @@ def dump(place: Neighbours, tables: tuple[str, ...], prefix: str) -> dict[str, l
     return {table: sorted(rows(place, f"SELECT {_columns(table)} FROM {prefix}{table}"), key=repr) for table in tables}
 
 
+def as_before(now: dict[str, list[Any]], before: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The columns that were there before: later ones have been added behind them."""
+    return {table: [row[: len(before[table][0])] for row in found] for table, found in now.items()}
+
+
 def _columns(table: str) -> str:
-    """Those that were there before the move: later ones have been added to deliveries."""
+    """Those that were there before the move, and still are."""
     return {"deliveries": DELIVERY, "signing_keys": "id, key, created_at, retires_at"}.get(table, "*")
 
 
@@ -155,7 +160,7 @@ def test_an_old_database_is_moved_with_everything_in_it(place: Neighbours) -> No
     tables = KEPT + KEPT_BY_THE_ENGINE
     before = dump(place, tables, "")
     assert {one.name for one in place.migrate(ROOMS)} >= {"schema"}
-    assert dump(place, tables, "outspoken_") == before
+    assert as_before(dump(place, tables, "outspoken_"), before) == before
     assert len(before["deliveries"]) == 5
     assert rows(place, "SELECT origin, path, state, held FROM outspoken_destinations") == [
         ("http://h:80", "", "paused", 1)
@@ -186,7 +191,7 @@ def test_the_relay_moves_what_is_its_own_and_the_engine_the_rest(place: Neighbou
     assert {one.room for one in place.migrate([OUTBOX])} == {"outbox"}
     assert dump(place, KEPT_BY_THE_ENGINE, "") == before
     assert {one.room for one in place.migrate(ROOMS)} == {"jobs"}
-    assert dump(place, KEPT_BY_THE_ENGINE, "outspoken_") == before
+    assert as_before(dump(place, KEPT_BY_THE_ENGINE, "outspoken_"), before) == before
     assert place.migrate([JOBS]) == ()
 
 
