@@ -24,7 +24,7 @@ class RecogniserUnavailable(Exception):
 class Busy(Exception):
     """No more live sessions now. `reason` says what there is too little of; another try later can succeed."""
 
-    def __init__(self, message: str, reason: Literal["capacity", "limit", "memory", "stopping"]) -> None:
+    def __init__(self, message: str, reason: Literal["capacity", "key", "limit", "memory", "stopping"]) -> None:
         super().__init__(message)
         self.reason = reason
 

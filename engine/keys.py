@@ -1,6 +1,8 @@
 """API keys: who may call. A key is shown once, when it is made; only its SHA-256 is kept, beside a public id.
 
-A key is `osk_<id>_<secret>`: the id finds the row, the secret is 256 random bits, so a plain hash is enough.
+A key is `osk_<id>_<secret>`: the id finds the row, the secret is 256 random bits, so a plain hash is enough. A token
+that a key grants for a while is `osg_<id>_<expiry>_<signature>`: signed with that hash, it is good on every engine of
+the database, until the key is removed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from engine.errors import EngineError
 from relay.outbox.store import Database
 
 _KEY = re.compile(r"osk_(?P<id>[0-9a-f]{16})_[0-9a-f]{64}")
+_GRANT = re.compile(r"osg_(?P<id>[0-9a-f]{16})_(?P<expires>[0-9]{1,12})_[0-9a-f]{64}")
 _NAME = re.compile(r"[\w.@:+-][\w.@:+ -]{0,63}")
 
 _ANY = "SELECT EXISTS (SELECT 1 FROM outspoken_api_keys)"
@@ -79,6 +82,7 @@ class Keys:
     def __init__(self, database: Database, *, open_without_keys: bool) -> None:
         """`open_without_keys`: whether everybody may call while there are no keys; only ever true on loopback."""
         self._reader = database.reader()
+        self._now = database.now
         self._open_without_keys = open_without_keys
 
     async def required(self) -> bool:
@@ -97,6 +101,21 @@ class Keys:
         row = await self._row(_FIND, match["id"])
         return match["id"] if row and hmac.compare_digest(row[0], _hash(secret)) else None
 
+    async def grant(self, key_id: str | None, seconds: int) -> str:
+        """A token for the key that is good for so long. Where no key is required none is looked at, so anything will
+        do. Raises StoreUnavailable."""
+        row = await self._row(_FIND, key_id) if key_id else None
+        return _grant(key_id or "", int(self._now()) + seconds, row[0] if row else secrets.token_bytes(32))
+
+    async def granted(self, token: str) -> str | None:
+        """The public id of the key that granted a token; None for one that has expired, or is none."""
+        match = _GRANT.fullmatch(token)
+        if match is None or self._now() >= int(match["expires"]):
+            return None
+        row = await self._row(_FIND, match["id"])
+        true = row and hmac.compare_digest(_grant(match["id"], int(match["expires"]), row[0]), token)
+        return match["id"] if true else None
+
     async def _row(self, sql: str, *values: str) -> Any:
         return await self._reader.run(lambda connection: connection.execute(sql, values).fetchone())
 
@@ -106,3 +125,8 @@ class Keys:
 
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
+
+
+def _grant(key_id: str, expires: int, sha256: bytes) -> str:
+    signed = hmac.new(sha256, f"grant.{key_id}.{expires}".encode(), hashlib.sha256).hexdigest()
+    return f"osg_{key_id}_{expires}_{signed}"

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from engine.dialects import openai
+from engine.dialects import deepgram, openai
 from engine.dialects.catalogue import Catalogue
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
@@ -22,7 +22,7 @@ from engine.recognisers.capabilities import abilities
 from engine.recognisers.models import files, integrity
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
-from relay.service.settings import OutboxSettings, Section
+from relay.service.settings import CaFile, OutboxSettings, Ports, Section
 
 OTHER_SECTIONS = frozenset({"relay"})
 
@@ -31,13 +31,12 @@ DEFAULT = "default"
 
 _BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>[\w.-]+(/[\w.-]+)*))?/?")
 _ALIASES = (
-    *("general", "nova-3", "nova-3-general", "nova-2", "nova-2-general", "nova", "nova-general"),
-    *("enhanced", "enhanced-general", "base", "base-general"),
-    *("whisper", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large"),
+    *deepgram.GENERAL,
+    *deepgram.SPECIAL,
     *("solaria-1", "solaria-3", "solaria-fusion"),
     *openai.MODELS,
 )
-"""What callers already send: Deepgram's general models, its names for Whisper, and Gladia's and OpenAI's models."""
+"""What callers already send: the names that Deepgram, Gladia and OpenAI have for their models."""
 
 
 def usable_cores() -> float:
@@ -99,10 +98,20 @@ def _with_default(recognisers: object) -> object:
 class FetchSettings(Section):
     """[engine.fetch]: what downloading audio from a caller's URL may cost."""
 
+    ports: Ports = Field(frozenset({80, 443, 8080, 8443, 9000}), description="Ports that an audio URL may name.")
+    ca_file: CaFile = Field("", description="Certificates in PEM that are trusted too, such as a company's own.")
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds to connect.")
     total_timeout: float = Field(600.0, gt=0, le=86400, description="Seconds for a whole download.")
     redirects: int = Field(5, ge=0, le=20, description="Redirects followed; each hop is judged anew.")
     tries: int = Field(3, ge=1, le=10, description="Downloads tried before a job fails for want of its audio.")
+
+
+class DeepgramSettings(Section):
+    """[engine.deepgram]: what Deepgram's callers are told."""
+
+    unsupported: deepgram.Unsupported = Field(
+        "warn", description="What cannot be done and does no harm when it is missing: warn of it, or refuse it."
+    )
 
 
 class GladiaSettings(Section):
@@ -135,6 +144,9 @@ class LiveSettings(Section):
         gt=0,
         le=100,
         description="How much of the cores' time sessions may be promised; beyond it they are refused.",
+    )
+    key_share: float = Field(
+        0.75, gt=0, le=1, description="How much of the room for sessions one API key may hold; the first always fits."
     )
     warn_lag_seconds: float = Field(5.0, gt=0, le=600, description="How late results are when a caller is warned.")
     max_lag_seconds: float = Field(30.0, gt=0, le=600, description="How late they are when a session is ended.")
@@ -263,6 +275,9 @@ class EngineSettings(Section):
     max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")
     max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
+    head_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Seconds for the head of a request, and without one on an idle connection."
+    )
     upload_stall_seconds: float = Field(60.0, gt=0, le=3600, description="Silence after which an upload is given up.")
     keep_alive_seconds: float = Field(
         5.0, gt=0, le=3600, description="Silence before, and between, the spaces sent to a caller who waits."
@@ -283,6 +298,7 @@ class EngineSettings(Section):
     queue: QueueSettings = QueueSettings()
     live: LiveSettings = LiveSettings()
     retention: RetentionSettings = RetentionSettings()
+    deepgram: DeepgramSettings = DeepgramSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()
     traces: TraceSettings = TraceSettings()

@@ -60,6 +60,11 @@ class Body:
                 await self._place.arrived(len(chunk))
             yield chunk
 
+    async def weigh(self, fetched: int) -> None:
+        """Count bytes that were fetched in the request's name. Raises QueueFull where there is no room for them."""
+        if self._place:
+            await self._place.arrived(fetched)
+
     async def whole(self) -> bytes:
         """All of it, where the limit is low enough for that. Raises as `pieces` does."""
         return b"".join([piece async for piece in self.pieces()])

@@ -23,19 +23,20 @@ _NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <
 _NO_KEY = ErrorObject(401, "Incorrect API key. Send the header Authorization: Bearer <key> with a key of this server.")
 
 
-async def authenticate(request: web.Request, keys: Keys) -> str | None:
+async def authenticate(request: web.Request, keys: Keys, *, granted: bool = False) -> str | None:
     """The id of the caller's key, sent as Deepgram's clients do; None where no key is required and none that is valid
-    was sent. Raises Rejected, and StoreUnavailable."""
+    was sent. `granted`: whether a token that was granted for a while will do. Raises Rejected, and StoreUnavailable."""
     secret = _secret(request.headers.get("Authorization", ""))
-    return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}))
+    return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}), granted=granted)
 
 
 async def authenticate_socket(request: web.Request, keys: Keys) -> str | None:
-    """The same for a WebSocket: a browser cannot send the header, and names scheme and key as subprotocols."""
+    """The same for a WebSocket, which takes granted tokens: a browser cannot send the header, and names scheme and key
+    as subprotocols."""
     if "Authorization" in request.headers:
-        return await authenticate(request, keys)
+        return await authenticate(request, keys, granted=True)
     secret = _secret(" ".join(_subprotocols(request)[:2]))
-    return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}))
+    return await _known(secret, keys, Rejected(_INVALID, {"WWW-Authenticate": "Token"}), granted=True)
 
 
 def session_id(request: web.Request) -> str:
@@ -61,8 +62,10 @@ def traceparent(request: web.Request) -> str | None:
     return value if _TRACEPARENT.fullmatch(value) else None
 
 
-async def _known(secret: str, keys: Keys, otherwise: Rejected) -> str | None:
+async def _known(secret: str, keys: Keys, otherwise: Rejected, *, granted: bool = False) -> str | None:
     key_id = await keys.key_id(secret) if secret else None
+    if key_id is None and granted:
+        key_id = await keys.granted(secret)
     if key_id is None and await keys.required():
         raise otherwise
     return key_id

@@ -23,7 +23,10 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """The id of the request being answered: time-ordered, unique, and the id of the job that it becomes."""
 
 GLADIA = "/v2/"
-"""Where Gladia's paths begin; what is neither hers nor OpenAI's speaks as Deepgram does."""
+"""Where Gladia's paths begin, but for one; what is neither Gladia's nor OpenAI's speaks as Deepgram does."""
+
+FLUX = "/v2/listen"
+"""The one path of Deepgram's among them."""
 
 _OPENAI = ("/v1/audio/", "/v1/models")
 
@@ -70,7 +73,12 @@ def identity(request: web.Request) -> dict[str, str]:
     request_id = request[REQUEST_ID]
     if speaks_openai(request):
         return {"dg-request-id": request_id, "x-request-id": request_id}
-    return {"dg-request-id": request_id} | ({"x-aipi-call-id": request_id} if request.path.startswith(GLADIA) else {})
+    return {"dg-request-id": request_id} | ({"x-aipi-call-id": request_id} if speaks_gladia(request) else {})
+
+
+def speaks_gladia(request: web.Request) -> bool:
+    """Whether a path is one of Gladia's."""
+    return request.path.startswith(GLADIA) and request.path != FLUX
 
 
 def speaks_openai(request: web.Request) -> bool:
@@ -98,7 +106,7 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
 def _error(request: web.Request, reply: Reply, headers: Mapping[str, str] | None = None) -> web.Response:
     if speaks_openai(request):
         return _as_openai(reply, headers or {})
-    shape = _as_gladia if request.path.startswith(GLADIA) else _as_deepgram
+    shape = _as_gladia if speaks_gladia(request) else _as_deepgram
     return shape(request, reply, headers or {})
 
 
@@ -160,7 +168,7 @@ def _of_http(request: web.Request, exception: web.HTTPException) -> tuple[BadReq
     allow = exception.headers.get("Allow")
     status = HTTPStatus(exception.status)
     if status is HTTPStatus.NOT_FOUND:
-        endpoint = "/v2/pre-recorded" if request.path.startswith(GLADIA) else "/v1/listen"
+        endpoint = "/v2/pre-recorded" if speaks_gladia(request) else "/v1/listen"
         endpoint = "/v1/audio/transcriptions" if speaks_openai(request) else endpoint
         message = f"There is nothing at this path. Send audio to POST {endpoint}."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
-from engine.api import deepgram, gladia, openai, requests
+from engine.api import deepgram, gladia, models, openai, requests
 from engine.api.admission import close_unread
 from engine.api.errors import identify
 from engine.api.metrics import HttpMetrics
 
 ROUTES = (
-    *(deepgram.PATH, *gladia.PATHS, *openai.PATHS),
+    *(*deepgram.PATHS, *gladia.PATHS, *openai.PATHS, *models.PATHS),
     *(requests.LIST, requests.ONE, requests.RESULT, "/livez", "/readyz", "/metrics"),
 )
 """The paths that metrics tell apart."""
@@ -40,12 +40,15 @@ def build(
     return app
 
 
-def runner(app: web.Application, shutdown_seconds: float = 30.0) -> web.AppRunner:
-    """A runner for the application: signals are the caller's, access is counted and not logged (URLs hold secrets)."""
+def runner(app: web.Application, shutdown_seconds: float = 30.0, head_seconds: float = 30.0) -> web.AppRunner:
+    """A runner for the application, which waits so long for the head of a request: signals are the caller's, access is
+    counted and not logged (URLs hold secrets)."""
     return web.AppRunner(
         app,
         access_log=None,
         handle_signals=False,
+        # It ends connections on which the next request's head is not whole in time, idle ones among them.
+        keepalive_timeout=head_seconds,
         max_line_size=MAX_LINE,
         read_bufsize=READ_AHEAD,
         shutdown_timeout=shutdown_seconds,

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -26,11 +27,13 @@ from engine.keys import Keys
 from engine.recognisers.workers.live_pool import WORKER
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.settings import EngineSettings, Settings
+from relay.guard.resolver import Resolver
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.health import measure_loop_lag
 from relay.service.systemd import ServiceManager
+from relay.service.trust import trusting
 from relay.service.watch import FileWatch
 
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -66,7 +69,8 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
     metrics, budget, specs = ProcessMetrics(), MemoryBudget(engine.models_memory_bytes), engine.specs()
     keys = Keys(database, open_without_keys=engine.on_loopback)
     resolver = settings.outbox.guard.resolver()
-    fetcher = HttpFetcher(resolver, _fetch_limits(engine))
+    audio = Resolver(replace(rules, ports=engine.fetch.ports), resolver.names)
+    fetcher = HttpFetcher(audio, _fetch_limits(engine), trusting(engine.fetch.ca_file))
     recorded = RecordedSpeech(engine, database, rules, specs, budget, fetcher, metrics.registry)
     live = LiveSpeech(engine, database, rules, specs, budget, metrics.registry, live_worker)
     catalogue = engine.catalogue(specs)

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram, gladia, openai, requests, server
+from engine.api import deepgram, gladia, models, openai, requests, server
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -24,7 +24,7 @@ from engine.jobs.store import JobStore
 from engine.keys import Keys
 from engine.live.session import SessionLimits
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.settings import LiveSettings, Settings
+from engine.settings import EngineSettings, LiveSettings, Settings
 from relay.guard.resolver import Resolver
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.results import Results
@@ -76,11 +76,12 @@ class HttpServer:
         self._gladia_live = _gladia_live(api, live, engine.live)
         self._application = server.build(
             metrics,
-            deepgram.routes(api),
-            deepgram.live_routes(_deepgram_live(api, live, engine.live)),
+            deepgram.routes(api, engine.deepgram.unsupported),
+            deepgram.live_routes(_deepgram_live(api, live, engine)),
             gladia.routes(api, engine.gladia.event_names),
             gladia.live_routes(self._gladia_live),
             openai.routes(api),
+            models.routes(api),
             requests.routes(keys, recorded.archive, self._results, database.now),
             health.routes(
                 registry, Readiness(recorded.store, recorded.runner, watch).checks(), lambda: _loaded(budget)
@@ -96,7 +97,7 @@ class HttpServer:
             stack.push_async_callback(self._results.close)
             self._spool.open()
             stack.callback(self._spool.close)
-            runner = server.runner(self._application, self._engine.drain_seconds)
+            runner = server.runner(self._application, self._engine.drain_seconds, self._engine.head_seconds)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, self._engine.host, self._engine.port).start()
@@ -115,16 +116,16 @@ class Readiness:
     def __init__(self, store: JobStore, runner: Runner, watch: FileWatch) -> None:
         self._store = store
         self._runner = runner
-
         self._watch = watch
+
     def checks(self) -> dict[str, Check]:
         """By the names that `/readyz` shows."""
         return {"store": self._store_answers, "jobs": self._jobs_turn, "drain": self._not_draining}
 
     async def _store_answers(self) -> str | None:
-        try:
         if self._watch.replaced():
             return "the database's file was replaced or removed"
+        try:
             await self._store.snapshot()
         except StoreUnavailable as error:
             return f"the database cannot be read: {error}"
@@ -143,9 +144,16 @@ def _loaded(budget: MemoryBudget) -> dict[str, object]:
     return {"recognisers": dict(Counter(budget.loaded))}
 
 
-def _deepgram_live(api: ApiContext, speech: LiveSpeech, live: LiveSettings) -> deepgram.DeepgramLive:
-    limits = _limits(live, live.idle_seconds)
-    return deepgram.DeepgramLive(api, speech.sessions, limits, live.max_message_bytes, mirror=live.mirror)
+def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) -> deepgram.DeepgramLive:
+    live = engine.live
+    return deepgram.DeepgramLive(
+        api,
+        speech.sessions,
+        _limits(live, live.idle_seconds),
+        live.max_message_bytes,
+        mirror=live.mirror,
+        unsupported=engine.deepgram.unsupported,
+    )
 
 
 def _gladia_live(api: ApiContext, speech: LiveSpeech, live: LiveSettings) -> gladia.GladiaLive:

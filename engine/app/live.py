@@ -38,7 +38,7 @@ class LiveSpeech:
         cores = usable_cores()
         passes = max(1, int(cores) // (live.workers * threads[DEFAULT]))
         busy = min(cores, live.workers * passes * threads[DEFAULT])
-        capacity = Capacity(busy, live.capacity_share, threads, live.sessions or None)
+        capacity = Capacity(busy, live.capacity_share, threads, live.sessions or None, live.key_share)
 
         def passed(made: PassMade) -> None:
             metrics.passed(made)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What a client error says about the moment, and not about the request: any other would be the same next time.
 _TRANSIENT = frozenset({408, 425, 429})
 _CHUNK = 64 * 1024
+_INFLATED_CHUNK = 256 * 1024
+# gzip makes a third less of speech, and a thousandth of silence.
+_MOST_INFLATED, _INFLATED_AT_ALL = 50, 16 * 1024**2
+_BOMB = f"The remote server hosting the media sent it packed more than {_MOST_INFLATED} times: send it as it is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +58,13 @@ class TransientFailure(Failed):
 
 
 class HttpFetcher:
-    """Fetches over HTTP. Every hop is judged anew, and every connection goes to an address that was judged for it."""
+    """Fetches over HTTP. Every hop is judged anew by the `resolver`, and every connection goes to an address that was
+    judged for it."""
 
     def __init__(
         self, resolver: Resolver, limits: FetchLimits | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
-        self._resolver = resolver
+        self.resolver = resolver
         self._limits = limits or FetchLimits()
         self._ssl: ssl.SSLContext | bool = ssl_context or True
 
@@ -83,13 +89,14 @@ class HttpFetcher:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
         connector = aiohttp.TCPConnector(
-            resolver=_Guarded(self._resolver), use_dns_cache=False, force_close=True, ssl=self._ssl
+            resolver=_Guarded(self.resolver), use_dns_cache=False, force_close=True, ssl=self._ssl
         )
         async with aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(sock_connect=self._limits.connect),
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "outspoken-engine"},
+            auto_decompress=False,
         ) as session:
             yield session
 
@@ -105,7 +112,7 @@ class HttpFetcher:
         )
 
     def _judge(self, url: str) -> Target:
-        target = read(url, self._resolver.rules)
+        target = read(url, self.resolver.rules)
         if isinstance(target, Refusal):
             raise _FetchFailed(refused(target))
         return target
@@ -123,11 +130,47 @@ class HttpFetcher:
             raise _FetchFailed(_no_media(response.status, response.headers))
         if (response.content_length or 0) > self._limits.size:
             raise TooLarge(self._limits.size)
-        stored = await store(response.content.iter_chunked(_CHUNK), path, self._limits.size)
+        stored = await store(_decoded(response), path, self._limits.size)
         if stored.size == 0:
             await asyncio.to_thread(path.unlink)
             raise _FetchFailed(_failed("The remote server hosting the media returned no content."))
         return stored
+
+
+def _decoded(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The media as it is, though it was asked for without a coding."""
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    received = response.content.iter_chunked(_CHUNK)
+    match coding:
+        case "identity" | "":
+            return aiter(received)
+        case "gzip" | "x-gzip":
+            return _inflated(received, zlib.decompressobj(16 + zlib.MAX_WBITS))
+        case "deflate":
+            return _inflated(received, zlib.decompressobj())
+        case _:
+            raise _FetchFailed(
+                _failed("The remote server hosting the media sent it in a coding that was not asked for.")
+            )
+
+
+async def _inflated(received: AsyncIterable[bytes], inflating: zlib._Decompress) -> AsyncIterator[bytes]:
+    """In small pieces, and at most so many times what was received: more is no audio, but a disk filled cheaply."""
+    came = made = 0
+    async for chunk in received:
+        came += len(chunk)
+        while chunk:
+            try:
+                piece = inflating.decompress(chunk, _INFLATED_CHUNK)
+            except zlib.error:
+                raise _FetchFailed(_failed("The remote server hosting the media sent it broken: no gzip.")) from None
+            chunk = inflating.unconsumed_tail
+            made += len(piece)
+            if made > _INFLATED_AT_ALL + _MOST_INFLATED * came:
+                raise _FetchFailed(_failed(_BOMB))
+            yield piece
+    if not inflating.eof:
+        raise _FetchFailed(_transient("The remote server hosting the media did not send all of it."))
 
 
 def refused(refusal: Refusal) -> Failed:

@@ -108,6 +108,17 @@ def has_header(head: bytes) -> bool:
     return riff or aiff or head[4:8] == b"ftyp" or head.startswith(_MAGIC)
 
 
+def has_index_last(head: bytes) -> bool:
+    """Whether the first bytes are those of an MP4 whose samples come before its index."""
+    place, kind = 0, head[4:8]
+    while (
+        kind in (b"ftyp", b"free", b"skip", b"wide") and (size := int.from_bytes(head[place : place + 4], "big")) >= 8
+    ):
+        place += size
+        kind = head[place + 4 : place + 8]
+    return place > 0 and kind == b"mdat"
+
+
 def _rate(name: str, entry: Headerless, sample_rate: int | None) -> int:
     if entry.fixed_rate and entry.default_rate:
         return entry.default_rate

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from queue import Queue, SimpleQueue
 
@@ -36,6 +37,15 @@ looks for S/PDIF in there."""
 _TRAILING = 64 * 1024
 """Bytes after the end that a container itself has declared, such as tags."""
 
+_TELLING = 256
+"""Bytes at the beginning that tell what audio is that could not be decoded."""
+
+_INDEX_LAST = (
+    "the index of this MP4 comes after its audio, which cannot be decoded while it is still coming; write it with its "
+    "index in front (ffmpeg -movflags +faststart), or send Ogg, WebM, FLAC or ADTS"
+)
+_NO_CONTAINER = "or, for audio without a container, encoding and sample_rate, such as linear16 and 16000"
+
 
 class AudioStream:
     """Push bytes, get blocks of PCM at 16 kHz; `finish` gives the last. One channel per source channel if `split`, else
@@ -50,6 +60,7 @@ class AudioStream:
         self._split = split
         self._max_seconds = max_seconds
         self._head: bytes | None = b""
+        self._beginning = b""
         self._decoder: _Samples | _Container | None = None
 
     @property
@@ -62,6 +73,7 @@ class AudioStream:
 
     def push(self, data: bytes) -> Iterator[Block]:
         """Iterate to the end before the next push."""
+        self._beginning += data[: _TELLING - len(self._beginning)]
         if self._head is not None:
             self._head, data = self._head + data, b""
             if len(self._head) < _SNIFFED:
@@ -69,21 +81,36 @@ class AudioStream:
             data, self._head = self._head, None
             self._decoder = self._chosen(data)
         assert self._decoder
-        yield from self._decoder.push(data)
+        with self._explained():
+            yield from self._decoder.push(data)
 
     def finish(self) -> Iterator[Block]:
         """No more bytes come. Without any there is no audio, and no error."""
         if self._head:
             data, self._head = self._head, None
             self._decoder = self._chosen(data)
-            yield from self._decoder.push(data)
+            with self._explained():
+                yield from self._decoder.push(data)
         if self._decoder:
-            yield from self._decoder.finish()
+            with self._explained():
+                yield from self._decoder.finish()
 
     def close(self) -> None:
         """Let go of it, wherever it is."""
         if self._decoder:
             self._decoder.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Where nothing of an audio that should describe itself could be decoded, its beginning says why."""
+        try:
+            yield
+        except AudioError as error:
+            if self._raw is None and self.duration == 0 and not pcm.has_header(self._beginning):
+                raise AudioError(f"{error}; {_NO_CONTAINER}") from error
+            if self.duration == 0 and pcm.has_index_last(self._beginning):
+                raise AudioError(_INDEX_LAST) from error
+            raise
 
     def _chosen(self, head: bytes) -> _Samples | _Container:
         headerless = None if self._raw is None or pcm.has_header(head) else self._raw

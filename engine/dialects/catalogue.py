@@ -42,6 +42,10 @@ class Catalogue:
     default: str
     own: frozenset[str] = frozenset()
 
+    def choice(self) -> str:
+        """The names to choose from, where one is not known: those of this server, for the vendors' are many."""
+        return ", ".join(sorted(self.own or self.models))
+
     def instead(self, code: str) -> str:
         """What to do about a language that the named model does not know: a sentence for the caller."""
         return self._others(lambda abilities: abilities.knows(code))

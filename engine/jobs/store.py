@@ -25,6 +25,7 @@ from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 
 _ACCEPT = statement("accept", __package__)
+_NAME_UPLOAD = statement("name_upload", __package__)
 _WAITING = statement("waiting", __package__)
 _SWEEP = statement("sweep", __package__)
 _SUSPECTS = statement("suspects", __package__)
@@ -127,7 +128,13 @@ class JobStore:
             "bytes": media.size,
             "audio_kept": request.keeps_audio,
         }
-        await self._writer.run(lambda connection: connection.execute(_ACCEPT, values))
+
+        def accept(connection: Connection) -> None:
+            if request.upload_id is not None:
+                connection.execute(_NAME_UPLOAD, {"id": request.upload_id})
+            connection.execute(_ACCEPT, values)
+
+        await self._writer.run(accept)
 
     async def lease(self, room: int) -> tuple[Job, ...]:
         """At most `room` due jobs, of the keys in turn and of each the oldest; those of engines that went quiet among

@@ -6,7 +6,7 @@ time, whatever the others say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.events import LiveOptions
@@ -43,6 +43,13 @@ class Limited:
 
 
 @dataclass(frozen=True, slots=True)
+class Hogged:
+    """One key holds as much of the room as one may: a `share` of it."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Impossible:
     """Not even one such session could be kept: it takes more than there is at all."""
 
@@ -50,18 +57,25 @@ class Impossible:
     left: float
 
 
-Decision = Admitted | Full | Limited | Impossible
+Decision = Admitted | Full | Limited | Hogged | Impossible
 
 
 class Capacity:
     """What recognisers cost here, and what may be spent on them: a `share` of so many `cores`. `threads` tells how many
-    of these a pass of a recogniser keeps busy, where that is more than one; `most` bounds the sessions in any case."""
+    of these a pass of a recogniser keeps busy, where that is more than one; `most` bounds the sessions in any case, and
+    `key_share` is how much of all that one API key may hold."""
 
     def __init__(
-        self, cores: float, share: float, threads: Mapping[str, int] | None = None, most: int | None = None
+        self,
+        cores: float,
+        share: float,
+        threads: Mapping[str, int] | None = None,
+        most: int | None = None,
+        key_share: float = 1.0,
     ) -> None:
         self._budget = cores * share
         self._most = most
+        self._key_share = key_share
         self._threads = dict(threads or {})
         self._costs: dict[str, Costs] = {}
 
@@ -77,15 +91,23 @@ class Capacity:
         if recogniser in self._costs:
             self._costs[recogniser] = self._costs[recogniser].learn(record)
 
-    def decide(self, wanted: Speech, admitted: Iterable[Speech]) -> Decision:
-        """Whether it can be transcribed in real time beside what was admitted."""
+    def decide(self, wanted: Speech, admitted: Iterable[Speech], own: Sequence[Speech] = ()) -> Decision:
+        """Whether it can be transcribed in real time beside what was admitted. `own` of that is of the same key."""
         taken = [self._needed(speech) for speech in admitted]
         needed, left = self._needed(wanted), max(0.0, self._budget - sum(taken))
         if needed > self._budget:
             return Impossible(needed, self._budget)
         if self._most is not None and len(taken) >= self._most:
             return Limited(self._most)
+        if own and self._is_hogged([*own, wanted]):
+            return Hogged(self._key_share)
         return Admitted() if needed <= left else Full(needed, left)
+
+    def _is_hogged(self, of_key: Sequence[Speech]) -> bool:
+        """Whether all this is more than the share of one key."""
+        if self._most is not None and len(of_key) > self._most * self._key_share:
+            return True
+        return sum(map(self._needed, of_key)) > self._budget * self._key_share
 
     def sessions(self, recogniser: str) -> int:
         """How many sessions of one channel, with interim results, can be kept in all; 0 before it was measured."""

@@ -164,7 +164,8 @@ class Session:
             case FinalizeRequest(channel=channel):
                 return (Flush(channel),)
             case KeepAlive():
-                return self._keep_alive(now)
+                self._sign_of_life = max(self._sign_of_life, now)
+                return ()
             case Answered(answers=answers, flawed=flawed):
                 return (*map(Tell, answers), *(self._endure(now) if flawed else ()))
 
@@ -238,12 +239,6 @@ class Session:
         self._pushing += 1
         self._bytes += len(audio)
         return (Push(audio),)
-
-    def _keep_alive(self, now: float) -> tuple[Action, ...]:
-        """Counts from the first audio on: before that, nothing is kept alive."""
-        if self._bytes:
-            self._sign_of_life = max(self._sign_of_life, now)
-        return ()
 
     def _endure(self, now: float) -> tuple[Action, ...]:
         self._flaws += 1

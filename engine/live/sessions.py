@@ -14,7 +14,7 @@ from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.events import LiveOptions
 from engine.live.calibration import Calibration
 from engine.live.callbacks import CallbackStream, CallbackWriter
-from engine.live.capacity import Capacity, Full, Impossible, Limited, Speech, speech
+from engine.live.capacity import Capacity, Full, Hogged, Impossible, Limited, Speech, speech
 from engine.live.conversation import Conversation, Lateness, LiveRecognition, SessionEnded
 from engine.live.session import Session, SessionLimits, VendorProtocol
 from engine.recognisers.whisper.passes import Costs
@@ -34,7 +34,7 @@ class LiveRecogniser(Protocol):
         """What the recogniser costs here. Raises as `open` does."""
 
 
-Reason = Literal["capacity", "limit", "memory", "stopping", "unavailable"]
+Reason = Literal["capacity", "key", "limit", "memory", "stopping", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class Sessions:
         self._calibration = Calibration(recogniser.measure, capacity)
         self._observers = observers
         self._clock = clock
-        self._admitted: dict[str, Speech] = {}  # by the request's id, like those that are under way
+        # By the request's id, like those that are under way: of which key, and what it takes.
+        self._admitted: dict[str, tuple[str | None, Speech]] = {}
         self._under_way: dict[str, Conversation] = {}
         self._stopping = False
 
@@ -133,7 +134,7 @@ class Sessions:
 
     async def _recognition(self, asked: LiveRequest) -> LiveRecognition:
         try:
-            self._admitted[asked.request.id] = await self._admit(asked)
+            self._admitted[asked.request.id] = asked.request.key_id, await self._admit(asked)
             return await self._recogniser.open(asked.request.recogniser, asked.options)
         except BaseException as error:
             self._admitted.pop(asked.request.id, None)
@@ -148,7 +149,9 @@ class Sessions:
         recogniser = asked.request.recogniser
         await self._calibration.ensure(recogniser)
         wanted = speech(recogniser, asked.options)
-        decision = self._capacity.decide(wanted, self._admitted.values())
+        key_id = asked.request.key_id
+        own = [taken for key, taken in self._admitted.values() if key == key_id] if key_id else []
+        decision = self._capacity.decide(wanted, [taken for _, taken in self._admitted.values()], own)
         if isinstance(decision, Full | Impossible) and not self._admitted:
             self._calibration.doubt(recogniser)
         match decision:
@@ -156,6 +159,8 @@ class Sessions:
                 raise Busy(f"it needs {needed:.2f} cores, and {left:.2f} are left", "capacity")
             case Limited(most):
                 raise Busy(f"{most} live sessions are under way, as many as may be", "limit")
+            case Hogged(share):
+                raise Busy(f"its key has {len(own)} live sessions, and may have {share:.0%} of the room", "key")
             case Impossible(needed, left):
                 raise TooSlow(f"it needs {needed:.2f} cores, and there are {left:.2f}")
         return wanted

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from relay.admin import stored
 from relay.admin.access import reading
 from relay.outbox.store import Connection, Database
 
@@ -56,4 +57,4 @@ def acts(database: Database, *, act: str | None = None, limit: int = 50, older: 
     values = {"act": act, "limit": limit, "older": _FIRST_PAGE if older is None else older}
     with reading(database) as connection:
         rows = connection.execute(_NEWEST, values).fetchall()
-    return tuple(Act(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows)
+    return tuple(Act(**{**dict(row), "detail": stored.mapping(row["detail"])}) for row in rows)

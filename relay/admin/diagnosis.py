@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relay.admin import stored
 from relay.admin.access import reading
 from relay.admin.overview import Destination, destinations
 from relay.admin.times import size
@@ -118,7 +118,7 @@ def _trouble(connection: Connection, place: Destination, now: float) -> Trouble:
 
 
 def _read(row: Any) -> Evidence:
-    headers = {str(name).lower(): value for name, value in json.loads(row["answer_headers"])}
+    headers = {name.lower(): value for name, value in stored.pairs(row["answer_headers"])}
     return Evidence(
         row["id"],
         row["started_at"],

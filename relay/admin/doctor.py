@@ -29,13 +29,14 @@ from relay.outbox.migrations import OUTBOX
 from relay.outbox.queries import statement
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.permissions import exposed, remedy
-from relay.outbox.store import Database
+from relay.outbox.store import Connection, Database
 
 if TYPE_CHECKING:
     from relay.outbox.postgres.vitals import Vitals
 
 _VERSION = statement("version", __package__)
 _RIGHTS = statement("rights", __package__)
+_MAY_NOT_MIGRATE = statement("may_not_migrate", __package__)
 
 _MIB = 1 << 20
 _LARGE_WAL = 64 * _MIB
@@ -120,8 +121,10 @@ def _server(database: Database) -> Iterator[Finding]:
         return
     yield from fitness(found)
     if not found.standby:
-        yield _schema(database)
-        yield _rights(database)
+        schema = _schema(database)
+        yield schema
+        if schema.level is Level.OK:
+            yield _rights(database)
         yield from _contents(database)
 
 
@@ -176,14 +179,25 @@ def _schema(database: Database) -> Finding:
         with database.reading() as connection:
             found, known = database.schema(connection, OUTBOX)
             product = connection.execute(_VERSION).fetchone()[0]
+            remedy = _migration(database, connection) if found < known else "install a newer Outspoken"
     except StoreUnavailable as error:
         why = str(error).removeprefix(f"outbox.url: {database.name}: ")
         remedy = _GRANT if error.kind == "forbidden" else "name the right database in outbox.url"
         return Finding("schema", Level.FAIL, f"{database.name} cannot be read: {why.partition('; ')[0]}", remedy)
     if found == known:
         return Finding("schema", Level.OK, f"version {found}, {product}")
-    remedy = "run `relay migrate`" if found < known else "install a newer Outspoken"
     return Finding("schema", Level.FAIL, f"version {found}, this program needs {known}", remedy)
+
+
+def _migration(database: Database, connection: Connection) -> str:
+    """How a database is brought up to date, and by whom."""
+    barred = None if isinstance(database, SqliteDatabase) else connection.execute(_MAY_NOT_MIGRATE).fetchone()
+    if barred is None:
+        return "run `relay migrate`"
+    if barred["there"]:
+        return "run `relay migrate` under the role that owns the schema outspoken"
+    make = f"CREATE SCHEMA outspoken AUTHORIZATION {barred['role']}"
+    return f"have whoever may create in the database run `relay migrate`, or {make}"
 
 
 def _rights(database: Database) -> Finding:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from relay.admin import stored
 from relay.admin.access import NotFound, reading
 from relay.outbox.model import State
 from relay.outbox.queries import statement
@@ -219,7 +219,7 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) 
         tags = tuple(tag for (tag,) in connection.execute(_TAGS, (row["seq"],)).fetchall())
     waits_for = _waits_for(row, now)
     del row["destination_state"], row["open_until"], row["transport"]
-    headers = json.loads(row["headers"])
+    headers = stored.texts(row["headers"])
     return Details(
         **row
         | {
@@ -358,9 +358,9 @@ def _attempt(row: Any) -> AttemptRecord:
     return AttemptRecord(
         **dict(row)
         | {
-            "timing": json.loads(row["timing"]) or {},  # an empty list is what was written before, for no step at all
-            "request_headers": tuple((name, value) for name, value in json.loads(row["request_headers"])),
-            "answer_headers": tuple((name, value) for name, value in json.loads(row["answer_headers"])),
+            "timing": stored.numbers(row["timing"]),
+            "request_headers": stored.pairs(row["request_headers"]),
+            "answer_headers": stored.pairs(row["answer_headers"]),
         }
     )
 

@@ -30,6 +30,7 @@ from relay.outbox.store import Database
 from relay.service.systemd import ServiceManager
 
 _SHUTDOWN_SECONDS = 1.0
+_HEAD_SECONDS = 30.0  # for the head of a request, and for an idle connection
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE_BLOCK = 8 * 1024 * 1024
 _COLLECT_AFTER = 20_000  # objects that a cycle could hide
@@ -147,7 +148,9 @@ async def listen(stack: AsyncExitStack, site: web.Application, host: str, port: 
 
 async def _set_up(stack: AsyncExitStack, site: web.Application) -> web.AppRunner:
     # A stream of attempts has no end of its own: it is not waited for.
-    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    runner = web.AppRunner(
+        site, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, keepalive_timeout=_HEAD_SECONDS
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner

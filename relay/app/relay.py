@@ -33,6 +33,7 @@ from relay.queue.streams import LiveStreams
 from relay.service.health import measure_loop_lag
 from relay.service.log import count_lines
 from relay.service.traces import Spans
+from relay.service.trust import trusting
 from relay.service.watch import FileWatch
 from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import CurrentGauges, Metrics
@@ -63,7 +64,7 @@ def build_transport(settings: Configuration, resolver: Resolver) -> HttpTranspor
         idle_per_origin=options.per_destination,
         idle_in_all=2 * options.concurrency,
     )
-    return HttpTransport(resolver, bounds, proxy=options.http.forward_proxy())
+    return HttpTransport(resolver, bounds, trusting(options.http.ca_file), options.http.forward_proxy())
 
 
 class Observers:
@@ -202,7 +203,7 @@ def _carrier(
     observers: Observers,
     wake: asyncio.Event,
 ) -> StreamCarrier:
-    chosen = settings.relay.streams
+    chosen, http = settings.relay.streams, settings.relay.http
     bounds = SocketBounds(
         open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
     )
@@ -213,7 +214,7 @@ def _carrier(
 
     gateway = Gateway(
         streams,
-        WebSocketTransport(resolver, bounds, proxy=settings.relay.http.forward_proxy()),
+        WebSocketTransport(resolver, bounds, trusting(http.ca_file), http.forward_proxy()),
         read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
         seal=seal,
         clock=database.now,

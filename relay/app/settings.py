@@ -17,7 +17,7 @@ from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.queue.retention import Retention
 from relay.service.configfile import load, origins
-from relay.service.settings import OutboxSettings, Section
+from relay.service.settings import CaFile, OutboxSettings, Section
 
 OTHER_SECTIONS = frozenset({"engine"})
 
@@ -72,6 +72,7 @@ class HttpSettings(Section):
 
     connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds for name, connection and TLS handshake.")
     exchange_timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for a whole exchange, answer included.")
+    ca_file: CaFile = Field("", description="Certificates in PEM that are trusted too, such as a company's own.")
     proxy: str = Field("", repr=False, description="http(s)://user:password@host:port of a forward proxy; or empty.")
 
     @field_validator("proxy")

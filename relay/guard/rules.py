@@ -5,13 +5,13 @@ A refusal's rule is one of these names, which stay the same between versions:
 ========================  ==========================================================================================
 `url_too_long`            more than `Rules.max_url_bytes`
 `forbidden_character`     a control character, a space, a backslash or non-ASCII anywhere in the URL
-`ambiguous_authority`     more than one `@`, or an `@` after a `?` or `#` that ends the authority: parsers disagree
+`ambiguous_authority`     more than one `@` before the first `/`, `?` or `#`: parsers disagree where the host begins
 `forbidden_scheme`        not one of the admitted schemes followed by `://`
 `malformed_userinfo`      credentials that Basic authentication cannot carry
 `malformed_host`          neither a host name nor an address in brackets
 `ambiguous_address`       an address in a spelling that parsers read differently (0177.0.0.1, 127.1, 2130706433)
 `forbidden_address`       an address that no delivery may reach
-`forbidden_port`          a port that is not open to callbacks, or not written as a plain number
+`forbidden_port`          a port that is not open, or not written as a plain number
 `not_a_public_name`       judged offline only: a name that public DNS never resolves
 ========================  ==========================================================================================
 """

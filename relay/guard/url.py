@@ -62,7 +62,10 @@ class Ruling:
 
 
 _UNSAFE = re.compile(r"[^\x21-\x7e]|\\")
-_STRAY_AT = re.compile(r"[^/?#]*//[^/?#]*[?#].*@")
+_TWO_ATS = re.compile(r"[^:]*://[^/?#@]*@[^/?#@]*@")
+_INTERNATIONAL = re.compile(
+    r"[A-Za-z]+://(?:[^/?#@]*@|(?!.*@))(?P<host>[^][:/?#@\\\s]+)(?::[0-9]*)?(?:[/?#].*)?", re.DOTALL
+)
 _PARTS = re.compile(
     r"(?P<scheme>[^:]*)://"
     r"(?:(?P<userinfo>[^/?#@]*)@)?"
@@ -165,14 +168,29 @@ def _judge_text(url: str, rules: Rules) -> Refusal | None:
         return Refusal(
             Rule.FORBIDDEN_CHARACTER,
             f"Character {unsafe.start() + 1} of the URL is a control character, a space, a backslash or not ASCII. "
-            "Percent-encode it; write an international host name in its xn-- form.",
+            "Percent-encode it; write an international host name in its xn-- form." + _converted(url),
         )
-    if url.count("@") > 1 or _STRAY_AT.match(url):
+    if _TWO_ATS.match(url):
         return Refusal(
-            Rule.AMBIGUOUS_AUTHORITY,
-            "It is unclear where the host begins. Write every @ that does not end the credentials as %40.",
+            Rule.AMBIGUOUS_AUTHORITY, "It is unclear where the host begins. Write each @ in the credentials as %40."
         )
     return None
+
+
+def _converted(url: str) -> str:
+    """How a host that is not ASCII has to be written (IDNA 2008), as another sentence; nothing where it is not the
+    host, or no name. Nor where an @ further on makes it look like half of a password."""
+    parts = _INTERNATIONAL.fullmatch(url)
+    if parts is None or parts["host"].isascii():
+        return ""
+    try:
+        import idna  # it comes with the extras, and a producer's program may lack it
+    except ImportError:
+        return ""
+    try:
+        return f" So written the host is {idna.encode(parts['host'].rstrip('.'), uts46=True).decode()}."
+    except UnicodeError:
+        return ""
 
 
 def _forbidden_scheme(schemes: frozenset[str]) -> Refusal:
@@ -238,7 +256,7 @@ def _judge_port(port: str, rules: Rules) -> Refusal | None:
     if _PORT.fullmatch(port) and int(port) in rules.ports:
         return None
     admitted = ", ".join(_spans(rules.ports))
-    return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those open to callbacks. Use one of {admitted}.")
+    return Refusal(Rule.FORBIDDEN_PORT, f"The port is not one of those that are open here. Use one of {admitted}.")
 
 
 def _spans(ports: Collection[int]) -> Iterator[str]:

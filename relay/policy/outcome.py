@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -119,7 +120,19 @@ def _said(answer: Answer) -> str:
         case Outcome.HTTP_413:
             return f"the receiver calls the body too large; {remedy_for_413(answer.header('server'))}"
         case _:
-            return f"the receiver answered {answer.status}"
+            return f"the receiver answered {answer.status}{_hint(answer)}"
+
+
+# What nginx, Apache, Go and Node say to plain HTTP on a port of theirs that is for TLS.
+_MEANT_FOR_TLS = re.compile(rb"plain HTTP request|speaking plain HTTP|HTTP request to an HTTPS server", re.IGNORECASE)
+
+
+def _hint(answer: Answer) -> str:
+    if answer.status == 400 and _MEANT_FOR_TLS.search(answer.excerpt):
+        return ": its port is for TLS, and the URL says http: write https://"
+    if answer.status == 505 or (answer.status == 426 and "h2" in (answer.header("upgrade") or "").lower()):
+        return ": it takes HTTP/2 alone, and callbacks are HTTP/1.1: let it take that too"
+    return ""
 
 
 _LARGE = 64 * 1024

@@ -15,6 +15,7 @@ Headers = tuple[tuple[str, str], ...]
 
 # The query parameters by which S3, Azure and Google Cloud Storage recognise a presigned URL.
 _PRESIGNED = frozenset({"x-amz-signature", "sig", "x-goog-signature"})
+_KEPT_BYTES, _KEPT_VALUE = 4096, 512
 _SECRET = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "webhook-signature", "www-authenticate"}
 )
@@ -68,6 +69,19 @@ def is_presigned(target: Target) -> bool:
 def redacted(headers: Headers) -> Headers:
     """The same headers, fit to be kept: credentials, cookies and signatures by name only."""
     return tuple((name, "[redacted]" if name.lower() in _SECRET else without_secrets(value)) for name, value in headers)
+
+
+def kept(headers: Headers) -> Headers:
+    """What is kept of the headers that a receiver chose: redacted, each cut short, and as many as fit in 4 KiB."""
+    room = _KEPT_BYTES
+    fitting: list[tuple[str, str]] = []
+    for name, value in redacted(headers):
+        cut = name[:_KEPT_VALUE], value if len(value) <= _KEPT_VALUE else value[:_KEPT_VALUE] + "..."
+        room -= len(cut[0]) + len(cut[1])
+        if room < 0:
+            return (*fitting, ("...", f"{len(headers) - len(fitting)} more"))
+        fitting.append(cut)
+    return tuple(fitting)
 
 
 def _add_ours(sent: list[tuple[str, str]], delivery: Delivery) -> None:

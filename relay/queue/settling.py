@@ -14,7 +14,7 @@ from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Retry, Timing
 from relay.policy.breaker import CLOSED, Breaker, after
-from relay.policy.sealing import redacted
+from relay.policy.sealing import kept
 
 _DELIVER = statement("deliver", __package__)
 _SETTLE = statement("settle", __package__)
@@ -151,7 +151,7 @@ def _record(attempt: Attempted) -> tuple[Any, ...]:
         attempt.diagnosis,
         _json(_steps(answer.timing), "{}"),
         _json(attempt.request_headers),
-        _json(redacted(answer.headers)),
+        _json(kept(answer.headers)),
         answer.excerpt,
     )
 

@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator
 
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
@@ -14,6 +14,7 @@ from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.store import Database
 from relay.service.names import system_names
+from relay.service.trust import is_trusted
 
 
 class Section(BaseModel):
@@ -29,12 +30,14 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
+Ports = Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_listed)]
+CaFile = Annotated[str, AfterValidator(is_trusted)]
+
+
 class GuardSettings(Section):
     """[outbox.guard]: where callbacks may go, and from where audio may be fetched."""
 
-    ports: Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_listed)] = Field(
-        frozenset({80, 443, 8080, 8443}), description="Ports that a callback URL may name."
-    )
+    ports: Ports = Field(frozenset({80, 443, 8080, 8443}), description="Ports that a callback URL may name.")
     allow_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
         (), description="Networks opened although the address rule denies them, such as 10.1.0.0/16."
     )

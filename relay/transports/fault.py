@@ -32,6 +32,13 @@ CLOSED_BY_PROXY = Fault(Failure.CONNECT, "The proxy closed the connection before
 MISSPOKEN_BY_PROXY = Fault(Failure.CONNECT, "The proxy answered the request for a tunnel with no acceptable HTTP.")
 
 
+_NO_TLS = ", because what answers is no TLS: perhaps the URL should say http://"
+_TLS_HINTS = {
+    **dict.fromkeys(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"), _NO_TLS),
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": ", it takes HTTP/2 alone, and callbacks are HTTP/1.1: let it take that too",
+}
+
+
 def blocked(refusal: Refusal) -> Fault:
     """The guard said no to the address."""
     return Fault(Failure.BLOCKED, refusal.message)
@@ -62,7 +69,8 @@ def not_connected(error: OSError) -> Fault:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Fault(Failure.TLS, f"The receiver's certificate is not valid: {error.verify_message.rstrip('.')}.")
     if isinstance(error, ssl.SSLError):
-        return Fault(Failure.TLS, f"The TLS handshake failed: {error.reason or 'the connection ended'}.")
+        reason = error.reason or "the connection ended"
+        return Fault(Failure.TLS, f"The TLS handshake failed: {reason}{_TLS_HINTS.get(reason, '')}.")
     if isinstance(error, ConnectionResetError | ConnectionAbortedError):
         # Without TLS nothing is said before the connection stands, so nothing can break it.
         return Fault(Failure.TLS, "The receiver ended the connection in the TLS handshake.")

@@ -26,8 +26,11 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SPOKEN = (
     (re.compile(rb"SSH-"), "it is SSH"),
-    (re.compile(rb"[\x15\x16]\x03"), "it is TLS, and the URL says http"),
-    (re.compile(rb"\x00\x00.[\x04\x07]\x00", re.DOTALL), "it is HTTP/2, and HTTP/1.1 was asked for"),
+    (re.compile(rb"[\x15\x16]\x03"), "it is TLS, and the URL says http: write https://"),
+    (
+        re.compile(rb"\x00\x00.[\x04\x07]\x00", re.DOTALL),
+        "it is HTTP/2, and callbacks are HTTP/1.1: let it take that too",
+    ),
     (re.compile(rb"220[ -]"), "it is a mail or FTP server's greeting"),
     (re.compile(rb"\+OK|-ERR"), "it is POP3 or Redis"),
     (re.compile(rb"\s*[<{\[]"), "it has no head (HTTP/0.9)"),

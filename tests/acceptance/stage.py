@@ -179,6 +179,9 @@ class Stage:
             "OUTSPOKEN_CONFIG": str(ROOT / "config" / "demo.toml"),
             "OUTSPOKEN_OUTBOX__URL": f"sqlite:///{self.database}",
             "OUTSPOKEN_OUTBOX__GUARD__PORTS": f"80, 443, 8080, 8443, {callback_port}",
+            "OUTSPOKEN_ENGINE__FETCH__PORTS": str(
+                settings.get("outbox__guard__ports", f"80, 443, 8080, 8443, {callback_port}")
+            ),
             "OUTSPOKEN_ENGINE__AUDIO_DIR": str(folder / "audio"),
             "OUTSPOKEN_ENGINE__PRELOAD": "[]",  # most engines here transcribe little or nothing
             "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),

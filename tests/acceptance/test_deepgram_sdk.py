@@ -327,7 +327,7 @@ async def test_audio_that_never_came_calls_back_with_the_vendors_code_and_the_ec
         ),
         (b"words, not sound " * 99, {}, "Bad Request", "failed to process audio: corrupt or unsupported data."),
         (SPEECH, {"model": "nova-99"}, "Bad Request", "No such model/language/tier combination found. model:"),
-        (SPEECH, {"diarize": True}, "INVALID_QUERY_PARAMETER", "diarize: this server does not offer"),
+        (SPEECH, {"redact": "pii"}, "INVALID_QUERY_PARAMETER", "redact: this server does not offer"),
         (SPEECH, {"redact": ["pci", "ssn"]}, "INVALID_QUERY_PARAMETER", "redact: this server does not offer redaction"),
         (SPEECH, {"summarize": "v2"}, "INVALID_QUERY_PARAMETER", "summarize: this server does not offer"),
         (SPEECH, {"encoding": "g726"}, "INVALID_QUERY_PARAMETER", "encoding: 'g726' is not supported; use one of"),

@@ -31,6 +31,25 @@ async def test_a_key_opens_the_door_until_it_is_removed(database: Database, door
     assert await door.key_id(key) is None
 
 
+async def test_a_token_is_good_for_a_while_and_as_long_as_its_key(database: Database, door: Keys) -> None:
+    key_id = apart(lambda: keys.add(database, "alice")).split("_")[1]
+    token = await door.grant(key_id, 60)
+    assert await door.granted(token) == key_id
+    assert await door.key_id(token) is None  # it grants nothing itself
+    head, expires, signed = token.rsplit("_", 2)
+    for forged in (
+        f"{head}_{int(expires) + 1}_{signed}",
+        f"osg_{'0' * 16}_{expires}_{signed}",
+        f"{head}_{expires}_{'0' * 64}",
+        await door.grant(key_id, -1),
+        await door.grant(None, 60),
+        await door.grant("0" * 16, 60),
+    ):
+        assert await door.granted(forged) is None
+    apart(lambda: keys.remove(database, "alice"))
+    assert await door.granted(token) is None
+
+
 def test_the_id_is_public_and_the_secret_is_not(database: Database) -> None:
     key = apart(lambda: keys.add(database, "alice"))
     (listed,) = apart(lambda: keys.all_keys(database))

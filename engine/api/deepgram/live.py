@@ -12,7 +12,7 @@ from engine.api.deepgram.recorded import judge_callback
 from engine.api.errors import REQUEST_ID, Rejected
 from engine.api.socket import REFUSALS, Socket, refusal
 from engine.audio.pcm import bytes_per_second, raw_format
-from engine.dialects.deepgram import BadRequest, DeepgramProtocol, callback_headers, parse_live
+from engine.dialects.deepgram import BadRequest, DeepgramProtocol, Unsupported, callback_headers, parse_live
 from engine.dialects.live import Ending, LiveRequest
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.session import SessionLimits
@@ -46,14 +46,23 @@ class DeepgramLive:
     """Each request is one session, which ends with its socket: nobody comes back to it."""
 
     def __init__(
-        self, api: ApiContext, sessions: Sessions, limits: SessionLimits, max_message: int, *, mirror: bool = False
+        self,
+        api: ApiContext,
+        sessions: Sessions,
+        limits: SessionLimits,
+        max_message: int,
+        *,
+        mirror: bool = False,
+        unsupported: Unsupported = "warn",
     ) -> None:
-        """`max_message` is in bytes; `mirror`: whether callers see what goes to their callbacks."""
+        """`max_message` is in bytes; `mirror`: whether callers see what goes to their callbacks; `unsupported` is what
+        becomes of parameters that cannot be honoured and do no harm when they are missing."""
         self._api = api
         self._sessions = sessions
         self._limits = limits
         self._max_message = max_message
         self._mirror = mirror
+        self._unsupported: Unsupported = unsupported
         self._lost = LostCallbacks()
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
@@ -75,6 +84,7 @@ class DeepgramLive:
             raw_format=raw_format,
             byte_rate=bytes_per_second,
             traceparent=traceparent(http),
+            unsupported=self._unsupported,
         )
         if isinstance(asked, BadRequest):
             raise Rejected(asked)

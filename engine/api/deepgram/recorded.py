@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,45 +18,51 @@ from engine.audio.fetch import TransientFailure, refused
 from engine.audio.pcm import raw_format
 from engine.audio.sink import Stored, store
 from engine.dialects.deepgram import (
+    MAX_JSON,
     BadRequest,
+    Unsupported,
     acknowledge,
     failure_reply,
+    instead_of_audio,
     invalid_callback,
     parse,
+    parse_body,
     render,
+    too_much_json,
     unresolved_callback,
 )
-from engine.errors import AudioError
+from engine.errors import AudioError, TooLarge
 from engine.request import Failed, FailureCode, Media, RawFormat, Request
 from engine.transcript import Transcript
 from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
 
-MAX_JSON = 64 * 1024
-"""Bytes of a JSON body, which holds one URL."""
-
 _EMPTY = "The body is empty; send the audio's bytes, or JSON with a url."
-_BAD_JSON = "Content-type was application/json, but we could not process the JSON payload."
+_BEGINNING = 64
+"""Bytes of a body that tell what it is."""
 
 
 class DeepgramRecorded:
     """Answers with an acknowledgement where there is a callback, else with the result itself."""
 
-    def __init__(self, api: ApiContext) -> None:
+    def __init__(self, api: ApiContext, unsupported: Unsupported = "warn") -> None:
         self._api = api
+        self._unsupported: Unsupported = unsupported
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
         api, request = self._api, await self._read(http)
+        if is_json(http) and (http.content_length or 0) > MAX_JSON:
+            raise Rejected(too_much_json(http.content_length))
         limit = MAX_JSON if is_json(http) else api.limits.upload
         async with admitted(http, api.admission, request.key_id, limit, api.limits.stall) as body:
             if is_json(http):
-                request = replace(request, audio_url=await self._audio_url(body, request.key_id))
+                request = await self._with_url(request, body)
                 if request.callback:
                     return await self._accept(request, self._media(Stored("", 0)), None)
             with api.spool.file(request.id) as path:
                 media = self._media(await self._obtain(body, request, path))
-                await self._probe(path, request.raw)
+                await self._probe(http, path, request.raw)
                 if request.callback:
                     return await self._accept(request, media, path)
                 return await self._transcribe(http, request, media, path)
@@ -65,11 +70,12 @@ class DeepgramRecorded:
     async def _read(self, http: web.Request) -> Request:
         request = parse(
             list(http.rel_url.query.items()),
-            key_id=await authenticate(http, self._api.keys),
+            key_id=await authenticate(http, self._api.keys, granted=True),
             request_id=http[REQUEST_ID],
             catalogue=self._api.catalogue,
             raw_format=raw_format,
             traceparent=traceparent(http),
+            unsupported=self._unsupported,
         )
         if isinstance(request, BadRequest):
             raise Rejected(request)
@@ -77,13 +83,19 @@ class DeepgramRecorded:
             await judge_callback(request, self._api.resolver, PRE_RECORDED)
         return request
 
-    async def _audio_url(self, body: Body, key_id: str | None) -> str:
-        """The URL in a JSON body. One that does not resolve may do so later, when it is fetched."""
-        url = _url(await body.whole())
-        judged = await admit(url, self._api.resolver, PRE_RECORDED, key_id)
+    async def _with_url(self, request: Request, body: Body) -> Request:
+        """The request with the URL in a JSON body. One that does not resolve may do so later, when it is fetched."""
+        try:
+            reference = parse_body(await body.whole())
+        except TooLarge:
+            raise Rejected(too_much_json(None)) from None
+        if isinstance(reference, BadRequest):
+            raise Rejected(reference)
+        url = reference.url
+        judged = await admit(url, self._api.fetcher.resolver, PRE_RECORDED, request.key_id)
         if isinstance(judged, Refusal):
             raise Rejected(failure_reply(refused(judged)))
-        return url
+        return replace(request, audio_url=url, warnings=(*request.warnings, *reference.warnings))
 
     async def _obtain(self, body: Body, request: Request, path: Path) -> Stored:
         if request.audio_url is None:
@@ -103,11 +115,13 @@ class DeepgramRecorded:
         self._api.metrics.upload_bytes.observe(stored.size)
         return stored
 
-    async def _probe(self, path: Path, raw: RawFormat | None) -> None:
+    async def _probe(self, http: web.Request, path: Path, raw: RawFormat | None) -> None:
         try:
             await self._api.transcriber.probe(path, raw)
         except AudioError as error:
-            raise Rejected(_bad_audio(str(error))) from None
+            beginning = await asyncio.to_thread(_beginning, path)
+            instead = instead_of_audio(beginning, http.headers.get("Content-Type", ""))
+            raise Rejected(_bad_audio(instead or str(error))) from None
 
     async def _accept(self, request: Request, media: Media, path: Path | None) -> web.Response:
         await self._api.intake.accept(request, media, path)
@@ -137,21 +151,9 @@ async def judge_callback(request: Request, resolver: Resolver, schemes: frozense
             raise not_looked_up("callback", unknown)
 
 
-def _url(body: bytes) -> str:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Rejected(_bad_json("The body is not JSON")) from None
-    if not isinstance(document, dict) or "url" not in document:
-        raise Rejected(_bad_json("url: the field is missing"))
-    url = document["url"]
-    if not isinstance(url, str) or not url:
-        raise Rejected(_bad_json("url: the value is not a string with a URL in it"))
-    return url
-
-
-def _bad_json(flaw: str) -> BadRequest:
-    return BadRequest("Bad Request", f'{_BAD_JSON} {flaw}; send {{"url": "https://..."}}.')
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_BEGINNING)
 
 
 def _bad_audio(detail: str) -> BadRequest:

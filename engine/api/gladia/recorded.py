@@ -55,7 +55,7 @@ class GladiaRecorded:
         async with admitted(http, api.admission, key_id, MAX_JSON, api.limits.stall) as body:
             request, media = await self._with_audio(http, await self._read(http, key_id, await read_json(body)))
             if request.upload_id is None and request.audio_url is not None:
-                await judge_url(api.resolver, "audio_url", request.audio_url, key_id, must_resolve=False)
+                await judge_url(api.fetcher.resolver, "audio_url", request.audio_url, key_id, must_resolve=False)
             try:
                 await api.intake.accept(request, media, None)
             except FileNotFoundError:  # forgotten this very moment

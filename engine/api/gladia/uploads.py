@@ -48,6 +48,7 @@ class GladiaUploads:
                 if is_json(http):
                     source = _audio_url(await read_json(body))
                     filename, stored = filename_of(source), await self._fetch(source, path)
+                    await body.weigh(stored.size)
                 else:
                     source = None
                     filename, stored = await self._receive(http, body, path)

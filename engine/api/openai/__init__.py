@@ -1,4 +1,4 @@
-"""OpenAI's API: `/v1/audio/transcriptions`, `/v1/audio/translations`, and the list of models."""
+"""OpenAI's API: `/v1/audio/transcriptions` and `/v1/audio/translations`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from aiohttp import web
 
 from engine.api.admission import defer_continue
 from engine.api.context import ApiContext
-from engine.api.openai.models import OpenAiModels
 from engine.api.openai.speech import OpenAiSpeech
 
 __all__ = ["PATHS", "routes"]
 
 _TRANSCRIPTIONS = "/v1/audio/transcriptions"
 _TRANSLATIONS = "/v1/audio/translations"
-_MODELS = "/v1/models"
 
-PATHS = (_TRANSCRIPTIONS, _TRANSLATIONS, _MODELS, f"{_MODELS}/{{id}}")
+PATHS = (_TRANSCRIPTIONS, _TRANSLATIONS)
 """The paths that metrics tell apart."""
 
 
 def routes(api: ApiContext) -> list[web.RouteDef]:
     """The endpoints, ready to be added to an application."""
-    speech, models = OpenAiSpeech(api), OpenAiModels(api)
+    speech = OpenAiSpeech(api)
     return [
         web.post(_TRANSCRIPTIONS, speech.transcribe, expect_handler=defer_continue),
         web.post(_TRANSLATIONS, speech.translate, expect_handler=defer_continue),
-        web.get(_MODELS, models.index),
-        web.get(f"{_MODELS}/{{id:.+}}", models.get),
     ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.deepgram.recorded_parameters import parse
+from engine.dialects.deepgram.recorded_parameters import Unsupported, parse
 from engine.dialects.live import LiveRequest
 from engine.dialects.warnings import warning
 from engine.events import LiveOptions
@@ -35,6 +35,7 @@ def parse_live(
     byte_rate: ByteRate,
     key_id: str | None = None,
     traceparent: str | None = None,
+    unsupported: Unsupported = "warn",
 ) -> LiveRequest | BadRequest:
     """The session that a decoded query string asks for, or why there is none. The callback's URL is not judged here."""
     shared = [(name, value) for name, value in pairs if name not in _OWN and name not in _RECORDED_ONLY]
@@ -45,12 +46,14 @@ def parse_live(
         raw_format=raw_format,
         key_id=key_id,
         traceparent=traceparent,
+        unsupported=unsupported,
     )
     if isinstance(request, BadRequest):
         return request
     try:
         query = Query(pairs)
-        warned = replace(request, warnings=(*request.warnings, *_warnings(query)))
+        options = {**request.options, "paragraphs": False}  # smart formatting makes them of recordings alone
+        warned = replace(request, options=options, warnings=(*request.warnings, *_warnings(query)))
         return LiveRequest(warned, _options(query, request), byte_rate(request.raw))
     except Refused as refused:
         return refused.reply

@@ -1,23 +1,26 @@
 """Every query parameter of Deepgram's pre-recorded API, and what this engine does with it.
 
 A parameter is honoured, or accepted with a warning in `metadata.warnings`, or refused by name; none is ignored in
-silence. Refused are those whose absence would mislead or leak: text that was to be redacted, speakers, summaries.
-Warned about are those that the recogniser cannot do (`unsupported_parameter`), those that are done in part
-(`partly_supported_parameter`), and those that nobody knows (`unknown_parameter`).
+silence. Refused is what protects somebody: text that was to be redacted. Warned about are those that cannot be done and
+do no harm when they are missing, which an operator can have refused as well (`unsupported_parameter`), those that are
+done in part (`partly_supported_parameter`), and those that nobody knows (`unknown_parameter`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from engine.dialects.catalogue import Abilities, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest, invalid_callback, no_such_model
+from engine.dialects.deepgram.models import SPECIAL
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
 from engine.dialects.warnings import warning
 from engine.errors import AudioError
 from engine.request import Callback, RawFormat, Request
+
+Unsupported = Literal["warn", "refuse"]
 
 UTT_SPLIT = 0.8
 """Seconds of silence that end an utterance, unless `utt_split` says otherwise."""
@@ -34,11 +37,11 @@ _PARTLY = {
     "profanity_filter": "English words of a short list are masked.",
 }
 _BOOST = re.compile(r"(.*):\s*[+-]?\d*\.?\d+\s*", re.DOTALL)
-_REFUSED = {
+_REFUSED = {"redact": "redaction"}
+_UNSUPPORTED = {
     "diarize": "telling speakers apart",
     "diarize_model": "telling speakers apart",
     "diarize_version": "telling speakers apart",
-    "redact": "redaction",
     "detect_entities": "entity detection",
     "sentiment": "sentiment analysis",
     "summarize": "summarisation",
@@ -52,7 +55,9 @@ _REFUSED = {
     "dictation": "dictation",
     "language_hint": "language hints",
 }
-_KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, "punctuate", "detect_language"))
+KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, *_UNSUPPORTED))
+KNOWN |= {"punctuate", "detect_language", "tier", "no_delay"}
+"""Every parameter of the query. `no_delay` is what this server does anyway."""
 
 
 class DeepgramOptions(TypedDict, total=False):
@@ -80,12 +85,17 @@ def parse(
     raw_format: RawReader,
     key_id: str | None = None,
     traceparent: str | None = None,
+    unsupported: Unsupported = "warn",
 ) -> Request | BadRequest:
-    """The request that a decoded query string makes, or why there is none. The callback's URL is not judged here."""
+    """The request that a decoded query string makes, or why there is none. The callback's URL is not judged here.
+
+    `unsupported` is what becomes of parameters that cannot be honoured and do no harm when they are missing.
+    """
     try:
         query = Query(pairs)
-        _refuse(query)
         model, recogniser = _model(query, catalogue)
+        missing = _missing(query)
+        _refuse(query, missing if unsupported == "refuse" else {})
         return Request(
             id=request_id,
             dialect="deepgram",
@@ -101,24 +111,36 @@ def parse(
             key_id=key_id,
             traceparent=traceparent,
             options=dict(_options(query)),
-            warnings=_warnings(query),
+            warnings=(*_model_warnings(model, recogniser, catalogue), *_warnings(query, missing)),
         )
     except Refused as refused:
         return refused.reply
 
 
-def _refuse(query: Query) -> None:
+def _missing(query: Query) -> dict[str, str]:
+    """What was asked for, cannot be done, and does no harm when it is missing: by parameter, in words."""
+    found = {name: _UNSUPPORTED[name] for name in query.names if name in _UNSUPPORTED and _is_on(query, name)}
+    language = (query.one("language") or "en").lower().partition("-")[0]
+    if query.flag("numerals") and language not in {"en", "multi"}:
+        found["numerals"] = f"numerals in {shown(language)}"
+    return found
+
+
+def _is_on(query: Query, name: str) -> bool:
+    return any(value != "false" for value in query.all(name))
+
+
+def _refuse(query: Query, missing: dict[str, str]) -> None:
     for name in query.names:
-        if name in _REFUSED and any(value != "false" for value in query.all(name)):
-            raise invalid(f"{name}: this server does not offer {_REFUSED[name]}, leave `{name}` out")
+        if name in missing or (name in _REFUSED and _is_on(query, name)):
+            raise invalid(f"{name}: this server does not offer {(_REFUSED | missing)[name]}, leave `{name}` out")
 
 
 def _model(query: Query, catalogue: Catalogue) -> tuple[str, str]:
     model = query.one("model")
     name = catalogue.default if model is None else model
     if name not in catalogue.models:
-        known = ", ".join(sorted(catalogue.models))
-        raise Refused(no_such_model(f"model: {shown(name)} is not known here, use one of {known}."))
+        raise Refused(no_such_model(f"model: {shown(name)} is not known here, use one of {catalogue.choice()}."))
     if (version := query.one("version")) not in {None, "latest"}:
         raise Refused(no_such_model(f"version: {shown(version or '')} is not known here, use latest or leave it out."))
     return name, catalogue.models[name]
@@ -201,9 +223,9 @@ def _options(query: Query) -> DeepgramOptions:
         options["search"] = search
     if replace := query.pairs("replace", "find:replacement"):
         options["replace"] = [list(pair) for pair in replace]
-    options["paragraphs"] = query.flag("paragraphs")
-    # Deepgram: paragraphs and smart formatting imply punctuation, smart formatting numerals too.
-    options["punctuate"] = query.flag("punctuate") or query.flag("smart_format") or options["paragraphs"]
+    # Deepgram: paragraphs and smart formatting imply punctuation, smart formatting paragraphs and numerals too.
+    options["paragraphs"] = query.flag("paragraphs") or query.flag("smart_format")
+    options["punctuate"] = query.flag("punctuate") or options["paragraphs"]
     options["numerals"] = query.flag("numerals") or query.flag("smart_format")
     options["profanity_filter"] = query.flag("profanity_filter")
     options["filler_words"] = query.flag("filler_words")
@@ -213,12 +235,22 @@ def _options(query: Query) -> DeepgramOptions:
     return options
 
 
-def _warnings(query: Query) -> tuple[Mapping[str, str], ...]:
+def _model_warnings(model: str, recogniser: str, catalogue: Catalogue) -> list[Mapping[str, str]]:
+    """A model for one kind of speech is none of ours, unless whoever runs this server has given it the name."""
+    if model not in SPECIAL or model in catalogue.own:
+        return []
+    instead = f"There is no {model} here: the recogniser {recogniser} was used instead, which model_info tells of."
+    return [warning("model", "unsupported", instead)]
+
+
+def _warnings(query: Query, missing: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
     query.flag("mip_opt_out")
-    strange = [name for name in query.names if name not in _KNOWN]
+    strange = [name for name in query.names if name not in KNOWN]
     unknown = [warning(name, "unknown", "This server does not know this parameter.") for name in strange]
-    partly = [warning(name, "partly_supported", does) for name, does in _PARTLY.items() if query.flag(name)]
-    return (*partly, *_unread(query), *unknown)
+    without = [warning(name, "unsupported", f"This server does not offer {what}.") for name, what in missing.items()]
+    half = [name for name in _PARTLY if name not in missing and query.flag(name)]
+    partly = [warning(name, "partly_supported", _PARTLY[name]) for name in half]
+    return (*partly, *without, *_unread(query), *unknown)
 
 
 def _unread(query: Query) -> list[dict[str, str]]:
@@ -226,6 +258,8 @@ def _unread(query: Query) -> list[dict[str, str]]:
     warnings = []
     if any(_boosted(keyword)[1] for keyword in query.all("keywords")):
         warnings.append(warning("keywords", "partly_supported", "The words are listened for, their boosts not read."))
+    if "tier" in query.names:
+        warnings.append(warning("tier", "unused", "The model is chosen by `model` alone."))
     if _detects(query) and "language" in query.names:
         warnings.append(warning("language", "unsupported", "Not read together with detect_language."))
     for name in ("sample_rate", "channels"):

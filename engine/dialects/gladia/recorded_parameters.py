@@ -224,7 +224,7 @@ class _RecordedReader(GladiaReader):
 def _model(fields: Fields, catalogue: Catalogue) -> tuple[str, str]:
     name = fields.text("model") or catalogue.default
     if name not in catalogue.models:
-        fields.flaw("model", f"be one of {', '.join(sorted(catalogue.models))}")
+        fields.flaw("model", f"be one of {catalogue.choice()}")
         name = catalogue.default
     return name, catalogue.models[name]
 

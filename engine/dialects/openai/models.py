@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.dialects.catalogue import Catalogue
+from engine.dialects.openai.errors import ErrorObject
 
 MODELS = (
     *("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
@@ -22,3 +23,9 @@ def model_list(catalogue: Catalogue) -> dict[str, Any]:
 def model_document(name: str) -> dict[str, Any]:
     """One model. When it was made is not known here."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "outspoken"}
+
+
+def no_such_model(name: str) -> ErrorObject:
+    """The answer to whoever asks for a name that is none."""
+    message = f"The model {name[:64]!r} does not exist here. GET /v1/models lists those that do."
+    return ErrorObject(404, message, "model", "model_not_found")

@@ -73,8 +73,7 @@ def parse(
 def _model(form: FormFields, catalogue: Catalogue, *, translate: bool) -> tuple[str, str]:
     name = form.text("model") or catalogue.default
     if name not in catalogue.models:
-        known = ", ".join(sorted(catalogue.models))
-        message = f"The model {name[:64]!r} does not exist here. Use one of {known}."
+        message = f"The model {name[:64]!r} does not exist here. Use one of {catalogue.choice()}."
         raise FieldRefused(ErrorObject(404, message, "model", "model_not_found"))
     if translate and not catalogue.recognisers[catalogue.models[name]].translates:
         raise refuse("model", f"be one that translates; {name} does not. {catalogue.instead_to_translate()}")

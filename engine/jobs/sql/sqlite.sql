@@ -6,6 +6,10 @@
 INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at, key_id, dialect, bytes, audio_kept)
 VALUES (:id, :request, :media, :has_audio, :now, :now, :key_id, :dialect, :bytes, :audio_kept)
 
+-- name_upload --
+-- A job names an upload, whose bytes are counted as the job's from now on.
+UPDATE outspoken_uploads SET waits = 0 WHERE id = :id AND waits = 1
+
 -- backlog --
 -- What a bound goes by: jobs that wait and bytes of audio in all, and jobs that wait of one key with its own bound.
 SELECT coalesce(sum(queued), 0), coalesce(sum(bytes), 0),

@@ -83,9 +83,9 @@ def actor_of(request: web.Request) -> Actor:
 
 
 def _route(endpoint: Endpoint, handler: Handler) -> web.RouteDef:
-    if endpoint.method == "GET":
-        return web.get(PREFIX + endpoint.path, handler)
-    return web.post(PREFIX + endpoint.path, handler)
+    # Spelt out: by itself aiohttp takes no braces for a part of a path.
+    path = PREFIX + re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", endpoint.path)
+    return web.get(path, handler) if endpoint.method == "GET" else web.post(path, handler)
 
 
 def _serve(context: AdminContext, endpoint: Endpoint) -> Handler:

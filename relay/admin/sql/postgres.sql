@@ -226,3 +226,10 @@ SELECT relname, may FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnam
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS needed (may, place)
 WHERE nspname = 'outspoken' AND relkind = 'r' AND NOT has_table_privilege(pg_class.oid, may)
 ORDER BY place, relname
+
+-- may_not_migrate --
+-- Who this session's role is, and whether the schema is there, where it may neither make the schema nor change what is in
+-- it; nothing where it may.
+SELECT quote_ident(current_user) AS role, owner IS NOT NULL AS there
+FROM (SELECT) AS one LEFT JOIN (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'outspoken') AS schema ON TRUE
+WHERE NOT coalesce(pg_has_role(owner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'))

@@ -15,6 +15,7 @@ IN_A_SAVEPOINT_ALONE = (
     " stay if the session is rolled back; have SQLAlchemy begin transactions itself, as its documentation of the driver"
     " shows"
 )
+UNAWAITED = "connection: a call on this session was not awaited, and would be missing from what is committed: await it"
 _NO_OUTBOX = (
     "connection: its database has no outbox, or an older one than this library's; pass a connection to the outbox's"
     " database, or bring it up to date with `relay migrate`"

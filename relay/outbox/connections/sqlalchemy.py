@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relay.outbox.connections.adapter import Adapter, Begin, SyncAdapter, Transaction, scripts_for
-from relay.outbox.connections.refusals import FAILED, IN_A_SAVEPOINT_ALONE
+from relay.outbox.connections.refusals import FAILED, IN_A_SAVEPOINT_ALONE, UNAWAITED
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import numbered, pyformat
 from relay.outbox.producing import SQLITE, Brought, Scripts
 from relay.outbox.sqlite.notifications import notify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NOTIFIES = "outspoken.notifies"
+_NOTIFIES, _UNAWAITED = "outspoken.notifies", "outspoken.unawaited"
 _LEGACY = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, which is all there was before Python 3.12
 
 
@@ -99,6 +99,29 @@ class SqlalchemySession(Sqlalchemy):
         event.listen(session, "after_commit", lambda _: notify(file))
 
 
+class _Awaited:
+    """Whether a call on an async session was awaited, which its commit asks for."""
+
+    def __init__(self, session: Session) -> None:
+        from sqlalchemy import event
+
+        if _UNAWAITED not in session.info:
+            session.info[_UNAWAITED] = set()
+            event.listen(session, "before_commit", _require_awaited)
+            event.listen(session, "after_soft_rollback", lambda one, _: one.info[_UNAWAITED].clear())
+        self._calls: set[_Awaited] = session.info[_UNAWAITED]
+        self._calls.add(self)
+
+    def begin(self) -> None:
+        """It is awaited."""
+        self._calls.discard(self)
+
+
+def _require_awaited(session: Session) -> None:
+    if session.info[_UNAWAITED]:
+        raise InvalidDelivery(UNAWAITED)
+
+
 class SqlalchemyAsync:
     """AsyncSession or AsyncConnection: what is done on the sync one inside, which `of` tells the kind of."""
 
@@ -106,6 +129,14 @@ class SqlalchemyAsync:
         self._given = given
         self._of = of
 
-    async def perform(self, begin: Begin[T], *, only_reads: bool = False) -> T:
-        """Go through a script to its end, as `SyncAdapter.perform` does."""
+    def perform(self, begin: Begin[T], *, only_reads: bool = False) -> Coroutine[Any, Any, T]:
+        """Go through a script to its end, as `SyncAdapter.perform` does. As long as one that writes was not awaited the
+        commit of its session fails: what it was to add would be missing."""
+        inside = getattr(self._given, "sync_session", None)
+        awaited = _Awaited(inside) if inside is not None and not only_reads else None
+        return self._perform(begin, awaited, only_reads=only_reads)
+
+    async def _perform(self, begin: Begin[T], awaited: _Awaited | None, *, only_reads: bool) -> T:
+        if awaited:
+            awaited.begin()
         return await self._given.run_sync(lambda inside: self._of(inside).perform(begin, only_reads=only_reads))

@@ -23,6 +23,7 @@ WHERE pg_class.oid = to_regclass('migrations') AND 5 = (
     WHERE attrelid = pg_class.oid AND attname IN ('room', 'number', 'name', 'sha256', 'applied_at'))
 """
 _ROWS_BEFORE = f"SELECT room, number, sha256 FROM {TABLE_BEFORE}"  # noqa: S608
+_HAS_SCHEMA = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"  # noqa: S608
 _MAKE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};"
 _MAKE_TABLE = f"""
 CREATE TABLE {in_schema(TABLE)} (
@@ -63,9 +64,10 @@ def _has_table(connection: PostgresConnection) -> bool:
 
 
 def _begin(connection: PostgresConnection, sets: Sequence[tuple[Migration, ...]]) -> None:
-    """Make the schema, and the table of migrations, or take over that of an older version."""
+    """Make the schema if need be, and the table of migrations, or take over that of an older version."""
     place = _place_before(connection, sets)
-    connection.script(_MAKE_SCHEMA)
+    if not connection.execute(_HAS_SCHEMA).fetchone()[0]:  # made for a role that may not, it is not even asked for
+        connection.script(_MAKE_SCHEMA)
     if place is None:
         connection.script(_MAKE_TABLE)
         return

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from engine import keys
-from engine.api import deepgram, gladia, openai, requests
+from engine.api import deepgram, gladia, models, openai, requests
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -190,9 +190,9 @@ async def context(
 
 
 @asynccontextmanager
-async def served(application: web.Application) -> AsyncIterator[tuple[web.AppRunner, str]]:
+async def served(application: web.Application, head_seconds: float = 30.0) -> AsyncIterator[tuple[web.AppRunner, str]]:
     """An application on a free port, and its URL."""
-    app = runner(application, shutdown_seconds=1.0)
+    app = runner(application, 1.0, head_seconds)
     await app.setup()
     await web.TCPSite(app, "127.0.0.1", 0).start()
     host, port = app.addresses[0][:2]
@@ -238,6 +238,7 @@ async def stage(
             deepgram.routes(api),
             gladia.routes(api, event_names),
             openai.routes(api),
+            models.routes(api),
             requests.routes(api.keys, api.archive, results, clock),
             exposition.routes(registry, checks or {}),
         )

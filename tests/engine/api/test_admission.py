@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
 from engine.jobs.admission import Bounds
 
 from .conftest import wav
-from .stage import Stage, client_of, stage
+from .stage import Stage, client_of, served, stage
 
 PATIENCE = 20.0
 CALLBACK = {"callback": "http://127.0.0.1:8080/hook"}
@@ -160,3 +162,22 @@ async def test_a_body_that_announces_nothing_is_weighed_as_it_comes(tmp_path: Pa
         assert server.stored == []
         async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
             assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "half",
+    [b"", b"POST /v1/listen HTTP/1.1\r\nHost: x\r\nAuthorization: To", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET"],
+)
+async def test_a_head_that_does_not_come_to_its_end_holds_no_connection(half: bytes) -> None:
+    application = web.Application()
+    application.router.add_get("/livez", _live)
+    async with served(application, head_seconds=0.2) as (_, url):
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(half)
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()  # until it is closed
+        writer.close()
+
+
+async def _live(_: web.Request) -> web.Response:
+    return web.Response()

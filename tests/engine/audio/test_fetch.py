@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -95,7 +97,7 @@ async def test_redirects_are_followed_and_credentials_stay_with_their_server(tmp
     [
         ("http://10.0.0.1/", "URL for media download must be publicly routable. url: The destination has an address"),
         ("http://inside.example/", "URL for media download must be publicly routable."),
-        ("http://media.example:25/", "The port is not one of those open"),
+        ("http://media.example:25/", "The port is not one of those that are open"),
         ("file:///etc/passwd", "The URL must begin with http:// or https://"),
         ("gopher://media.example/", "The URL must begin with"),
         ("", "a redirect that leads nowhere"),
@@ -226,3 +228,37 @@ async def test_a_closed_port_is_a_failed_connection_and_names_no_host(tmp_path: 
     assert_failed(result, "could not be read: the connection failed.")
     assert isinstance(result, TransientFailure)
     assert not any(part in result.message for part in ("media.example", "secret", "token"))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_media_that_comes_packed_though_nobody_asked_is_unpacked(tmp_path: Path, coding: str) -> None:
+    packed = gzip.compress(SOUND) if coding == "gzip" else zlib.compress(SOUND)
+    async with remote(packed_as(coding, packed)) as port:
+        result = await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
+    assert isinstance(result, Stored)
+    assert (tmp_path / "a").read_bytes() == SOUND
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed", "message"),
+    [
+        ("gzip", gzip.compress(bytes(64 * 1024**2)), "packed more than 50 times"),
+        ("gzip", gzip.compress(SOUND)[:-20], "did not send all of it"),
+        ("gzip", b"no gzip at all", "sent it broken"),
+        ("br", SOUND, "in a coding that was not asked for"),
+    ],
+)
+async def test_media_that_is_packed_badly_or_too_well_is_not_kept(
+    tmp_path: Path, coding: str, packed: bytes, message: str
+) -> None:
+    async with remote(packed_as(coding, packed)) as port:
+        result = await fetcher(port).fetch(f"http://127.0.0.1:{port}/", tmp_path / "a")
+    assert_failed(result, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def packed_as(coding: str, packed: bytes) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=packed, headers={"Content-Encoding": coding})
+
+    return answer

@@ -124,6 +124,20 @@ def test_what_is_no_audio_is_refused(junk: bytes) -> None:
         in_pieces(AudioStream(None, split=False), junk, 100)
 
 
+def test_samples_of_which_nothing_was_said_are_told_what_to_say(tmp_path: Path) -> None:
+    data = encode(tmp_path / "raw", "pcm_s16le", rate=16000, container="s16le").read_bytes()
+    with pytest.raises(AudioError, match="or, for audio without a container, encoding and sample_rate, such as lin"):
+        in_pieces(AudioStream(None, split=False), data, 3200)
+
+
+def test_an_mp4_whose_index_comes_last_is_told_to_bring_it_first(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", "aac", rate=48000)
+    with pytest.raises(AudioError, match=r"the index of this MP4 comes after its audio.*-movflags \+faststart"):
+        in_pieces(AudioStream(None, split=False), path.read_bytes(), 3200)
+    heard = in_one(path)
+    assert heard[0]  # a file can be read from its end
+
+
 def test_a_film_without_sound_is_refused(tmp_path: Path) -> None:
     data = video_only(tmp_path / "a.mkv").read_bytes()
     with pytest.raises(AudioError, match="no audio track"):

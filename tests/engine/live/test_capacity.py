@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import LiveOptions
-from engine.live.capacity import Admitted, Capacity, Full, Impossible, Limited, Speech, speech
+from engine.live.capacity import Admitted, Capacity, Full, Hogged, Impossible, Limited, Speech, speech
 from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.request import RawFormat
 
@@ -48,6 +48,19 @@ def test_a_bound_holds_whatever_the_machine_could_do() -> None:
     bounded = capacity(cores=100, most=2)
     assert bounded.decide(SPOKEN, [SPOKEN]) == Admitted()
     assert bounded.decide(SPOKEN, [SPOKEN] * 2) == Limited(2)
+
+
+def test_one_key_holds_no_more_than_its_share_but_for_its_first_session() -> None:
+    shared = Capacity(1.0, 1.0, most=4, key_share=0.5)
+    others = [Speech("other")] * 2
+    assert shared.decide(SPOKEN, [SPOKEN, *others], [SPOKEN]) == Admitted()
+    assert shared.decide(SPOKEN, [SPOKEN] * 2, [SPOKEN] * 2) == Hogged(0.5)
+    assert shared.decide(SPOKEN, [SPOKEN] * 2) == Admitted(), "whoever has no key is nobody in particular"
+    shared = Capacity(1.0, 1.0, key_share=0.5)
+    shared.measured("tiny", COSTS)
+    assert shared.decide(SPOKEN, [SPOKEN], [SPOKEN]) == Admitted()
+    assert shared.decide(SPOKEN, [SPOKEN] * 2, [SPOKEN] * 2) == Hogged(0.5)
+    assert shared.decide(Speech("tiny", channels=3), [], []) == Admitted()
 
 
 def test_a_pass_that_keeps_two_cores_busy_costs_twice_as_much() -> None:

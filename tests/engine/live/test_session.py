@@ -126,10 +126,12 @@ def test_a_session_without_audio_or_keep_alive_is_idle() -> None:
     assert finished(live) == ended(Ending.IDLE)
 
 
-def test_before_any_audio_nothing_is_kept_alive() -> None:
+def test_a_sign_of_life_keeps_a_session_before_any_audio_too() -> None:
     live = session()
-    live.receive("keep", 5.0)
-    assert said(live.tick(10.0)) == [Conclude()]
+    live.receive("keep", 4.0)
+    live.receive("keep", 8.0)
+    assert live.tick(17.9) == ()
+    assert said(live.tick(18.0)) == [Conclude()]
 
 
 def test_a_caller_is_not_idle_while_the_recogniser_is_behind() -> None:

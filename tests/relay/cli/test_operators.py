@@ -156,6 +156,15 @@ def test_without_a_database_that_is_said_in_one_line(relay: Operator, folder: Pa
     assert (done.code, done.err.count("\n"), "no database there" in done.err) == (1, 1, True)
 
 
+def test_one_broken_row_takes_no_command_down(relay: Operator, database: Database) -> None:
+    put(database, new("d{1}/%"), new("d2"))
+    ended(database, "d{1}/%", attempts=2, outcome="http_413", status=413)
+    change(database, "UPDATE outspoken_attempts SET timing = '[]', request_headers = '{}', answer_headers = '[1]'")
+    for words in (["show", "d{1}/%", "--attempts"], ["show", "d{1}/%", "--attempts", "--json"], ["list"], ["status"]):
+        done = relay(*words)
+        assert (done.code, done.err) == (0, ""), words
+
+
 def test_show_explains_a_delivery_and_never_its_credentials(relay: Operator, database: Database) -> None:
     put(database, new("d1", "https://user:hunter2@receiver.example/t0ken?sig=s3cret", body=b'{"text":"a\x1b[2J\nb"}'))
     ended(database, "d1", attempts=2, detail="the receiver answered 500")

@@ -190,3 +190,42 @@ def _what_the_system_reads(host: str) -> list[str]:
 @pytest.mark.parametrize("host", ["0x7f.1", "2130706433", "0177.0.0.1", "127.1"])
 def test_the_oracle_of_the_property_above_knows_the_odd_spellings(host: str) -> None:
     assert _what_the_system_reads(host) == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "converted"),
+    [
+        ("https://b\u00fccher.example/cb", "xn--bcher-kva.example"),
+        ("https://u:p@B\u00dcCHER.example.:8443?x", "xn--bcher-kva.example"),
+        ("https://fa\u00df.example#x", "xn--fa-hia.example"),
+        (
+            "https://\u043f\u0440\u0438\u043c\u0435\u0440.\u0438\u0441\u043f\u044b\u0442\u0430\u043d\u0438\u0435/",
+            "xn--e1afmkfd.xn--80akhbyknj4f",
+        ),
+    ],
+)
+def test_a_host_in_unicode_is_refused_with_the_form_that_is_meant(url: str, converted: str) -> None:
+    refused = read(url, RULES)
+    assert isinstance(refused, Refusal)
+    assert refused.rule == Rule.FORBIDDEN_CHARACTER
+    assert refused.message.endswith(f" So written the host is {converted}.")
+    assert isinstance(read(f"https://{converted}/", RULES), Target)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://p\u00e4/ss@host.example/",
+        "https://u:p\u00e4@host.example/",
+        "https://host.example/\u00e4",
+        "https://\u2603.example/",
+        "https://\u00e4 b.example/",
+        "https://\u00e4\x00.example/",
+        "b\u00fccher.example",
+    ],
+)
+def test_what_is_no_international_host_is_not_converted(url: str) -> None:
+    refused = read(url, RULES)
+    assert isinstance(refused, Refusal)
+    assert "xn--" in refused.message
+    assert "So written" not in refused.message

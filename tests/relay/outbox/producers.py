@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from relay import outbox
 from relay.outbox.model import NewDelivery, Stream
 from relay.outbox.store import Database
-from tests.relay.deliveries import apart, routed, writing
+from tests.relay.deliveries import apart, routed
 
 T = TypeVar("T")
 
@@ -120,7 +120,8 @@ class Producer:
         self.commit(lambda connection: done(outbox.keep_streams(connection, keys, until)))
 
     def _on_the_stores_own(self, work: Work) -> None:
-        writing(self.database, lambda connection: _at_once(work(connection)))
+        with self.database.writing() as connection:
+            _at_once(work(connection))
 
     def _on_sqlite3(self, work: Work) -> None:
         with closing(sqlite3.connect(self.database.name)) as connection, connection:

@@ -372,3 +372,28 @@ def test_anything_else_is_told_what_is_taken() -> None:
         TypeError, match=r"^connection: expected .*psycopg.*SQLAlchemy.*Django's connection; got builtins\.str$"
     ):
         outbox.add("postgresql://localhost", new())  # type: ignore[call-overload]
+
+
+@on_sqlite
+async def test_a_call_that_was_not_awaited_fails_the_commit_of_its_session(database: Database) -> None:
+    engine = create_async_engine(sqlalchemy_url(database, "aiosqlite"))
+    async with AsyncSession(engine) as session:
+        late, never = outbox.add(session, new("late")), outbox.add(session, new("never"))
+        await outbox.add(session, new("at once"))
+        with pytest.raises(InvalidDelivery, match=r"^connection: a call on this session was not awaited"):
+            await session.commit()
+        never.close()
+        await session.rollback()  # what was rolled back is no longer waited for
+        await outbox.add(session, new("after"))
+        await session.commit()
+        with pytest.raises(InvalidDelivery, match=r"^connection: a call on this session was not awaited"):
+            other = outbox.cancel(session, "after")
+            await session.commit()
+        assert await other
+        await late
+        await session.commit()
+    await engine.dispose()
+    assert rows(database, "SELECT id, state FROM outspoken_deliveries ORDER BY seq") == [
+        ("after", "cancelled"),
+        ("late", "pending"),
+    ]

@@ -113,3 +113,13 @@ def test_a_handshake_is_signed_over_the_key_of_its_stream_and_no_body() -> None:
         "webhook-timestamp": "1000",
         "webhook-signature": signature((KEY,), "session", 1000, b""),
     }
+
+
+def test_of_what_a_receiver_chose_a_little_is_kept() -> None:
+    few = (("Server", "nginx"), ("Set-Cookie", "s3cret"), ("Location", "https://u:p@h.example/?s3cret"))
+    assert sealing.kept(few) == (("Server", "nginx"), ("Set-Cookie", "[redacted]"), ("Location", "https://h.example/"))
+    many = tuple((f"X-{number}", "x" * 7000) for number in range(8))
+    kept = sealing.kept(many)
+    assert sum(len(name) + len(value) for name, value in kept) < 5000
+    assert kept[0] == ("X-0", "x" * 512 + "...")
+    assert kept[-1] == ("...", "1 more")

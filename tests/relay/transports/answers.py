@@ -159,8 +159,12 @@ _SAYS = "The answer is not acceptable HTTP: "
 
 NO_ANSWERS = (
     ("SSH", b"SSH-2.0-OpenSSH_9.6\r\n", _SAYS + "it is SSH."),
-    ("TLS", b"\x15\x03\x01\x00\x02\x02\x28", _SAYS + "it is TLS, and the URL says http."),
-    ("HTTP/2", b"\x00\x00\x06\x04\x00" + bytes(10), _SAYS + "it is HTTP/2, and HTTP/1.1 was asked for."),
+    ("TLS", b"\x15\x03\x01\x00\x02\x02\x28", _SAYS + "it is TLS, and the URL says http: write https://."),
+    (
+        "HTTP/2",
+        b"\x00\x00\x06\x04\x00" + bytes(10),
+        _SAYS + "it is HTTP/2, and callbacks are HTTP/1.1: let it take that too.",
+    ),
     ("SMTP", b"220 mail ESMTP\r\n", _SAYS + "it is a mail or FTP server's greeting."),
     ("HTTP/0.9", b"<html>ok</html>", _SAYS + "it has no head (HTTP/0.9)."),
     ("no status", b"HTTP/1.1 two hundred\r\n\r\n", _SAYS + "it cannot be parsed."),

@@ -30,6 +30,12 @@ class Authority:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
+    def file(self) -> Path:
+        """Its own certificate, as operators name it."""
+        path = self._folder / "authority.pem"
+        path.write_bytes(self._pem(self._certificate))
+        return path
+
     def server(self, host: str, *, expired: bool = False) -> ssl.SSLContext:
         """A server's context, with a certificate for one host."""
         key = ec.generate_private_key(ec.SECP256R1())

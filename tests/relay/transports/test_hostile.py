@@ -264,6 +264,7 @@ async def test_plain_http_where_tls_was_promised_is_a_tls_failure(open_transport
     async with receiving(speaks_plainly) as receiver:
         answer = await open_transport().send(envelope(receiver.port, scheme="https"))
     assert answer.failure is Failure.TLS
+    assert answer.detail.endswith("because what answers is no TLS: perhaps the URL should say http://.")
 
 
 async def test_hanging_up_in_the_tls_handshake_is_a_tls_failure(open_transport: Open) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from deepgram.types.listen_v1response import ListenV1Response
 
 from engine.api.admission import RequestLimits
+from engine.dialects.deepgram import MAX_JSON
 from engine.request import Callback, Failed, FailureCode
 from tests.engine.api.conftest import wav
 from tests.engine.api.stage import Stage, client_of, key_id_of, remote, stage
@@ -156,13 +157,59 @@ async def test_json_that_names_no_url_is_refused(
     assert (server.stored, await server.jobs()) == ([], [])
 
 
+@pytest.mark.parametrize("name", ["model", "callback", "diarize", "redact", "language"])
+async def test_a_parameter_in_the_body_belongs_in_the_query(
+    server: Stage, client: aiohttp.ClientSession, name: str
+) -> None:
+    body = json.dumps({"url": "http://hook.example/a.wav", name: "x"}).encode()
+    answer = await post(client, body, CALLBACK, Content_Type="application/json")
+    assert_refused(answer, 400, "Bad Request", f"{name}: belongs in the query; send POST /v1/listen?{name}=...")
+    assert await server.jobs() == []
+
+
+async def test_what_nobody_knows_of_the_body_is_warned_of(server: Stage, client: aiohttp.ClientSession) -> None:
+    body = json.dumps({"url": "http://hook.example/a.wav", "colour": "blue"}).encode()
+    assert (await post(client, body, CALLBACK, Content_Type="application/json"))[0] == 200
+    (warning,) = (await server.take()).request.warnings
+    assert (warning["parameter"], warning["type"]) == ("colour", "unknown_parameter")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("seconds", [1.0, 4.0])
+async def test_audio_that_is_sent_as_json_is_told_so(
+    server: Stage, client: aiohttp.ClientSession, seconds: float, chunked: bool
+) -> None:
+    """Whether it would fit in what JSON may take, or not."""
+    audio = wav(seconds)
+    assert (len(audio) > MAX_JSON) is (seconds > 2)
+    body = io.BytesIO(audio) if chunked else audio
+    answer = await post(client, body, CALLBACK, Content_Type="application/json")
+    assert_refused(answer, 400, "Bad Request", "audio is sent with its own type, such as Content-Type: audio/wav")
+    assert server.stored == []
+
+
+async def test_json_without_its_type_is_told_to_have_one(server: Stage, client: aiohttp.ClientSession) -> None:
+    for headers in ({}, {"Content_Type": "application/x-www-form-urlencoded"}):
+        answer = await post(client, b' {"url": "http://hook.example/a.wav"}', CALLBACK, **headers)
+        assert_refused(answer, 400, "Bad Request", "looks like JSON; send it with Content-Type: application/json.")
+
+
+async def test_a_form_is_told_to_send_bytes(server: Stage) -> None:
+    form = aiohttp.FormData()
+    form.add_field("file", wav(), filename="a.wav")
+    async with client_of(server) as client, client.post("/v1/listen", data=form) as response:
+        body = await response.json()
+    assert (response.status, server.stored) == (400, [])
+    assert "The body is a form; send the bytes of the file alone, as curl does with --data-binary" in body["err_msg"]
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         ("http://10.0.0.1/a.wav", "URL for media download must be publicly routable. url: The destination has"),
         ("file:///etc/passwd", "url: The URL must begin with"),
         ("http://inside.example/a.wav", "URL for media download must be publicly routable."),
-        ("http://hook.example:25/a.wav", "url: The port is not one of those open"),
+        ("http://hook.example:25/a.wav", "url: The port is not one of those that are open"),
     ],
 )
 async def test_an_audio_url_passes_the_guard_at_submission(
@@ -181,7 +228,7 @@ async def test_an_audio_url_that_does_not_resolve_is_a_remote_content_error(clie
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        ("http://hook.example:25/", "callback: The port is not one of those open to callbacks. Use one of 80, 443"),
+        ("http://hook.example:25/", "callback: The port is not one of those that are open here. Use one of 80, 443"),
         ("ftp://u:pa55@hook.example/", "callback: The URL must begin with http:// or https://"),
         ("ws://hook.example/", "callback: The URL must begin with"),
         ("http://10.1.2.3/?token=tok3n", "callback: The destination has an address inside 10.0.0.0/8"),

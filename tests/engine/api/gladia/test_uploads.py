@@ -15,6 +15,7 @@ from aiohttp import web
 from gladiaio_sdk import PreRecordedV2AudioUploadResponse
 
 from engine.api.admission import RequestLimits
+from engine.jobs.admission import Bounds
 from relay.outbox.store import Database
 from tests.engine.api.conftest import wav
 from tests.engine.api.deepgram.test_upload import until
@@ -224,3 +225,27 @@ async def test_an_upload_survives_the_server_and_stays_its_own(tmp_path: Path, d
         async with client.post("/v2/pre-recorded", json={"audio_url": body["audio_url"]}) as response:
             assert response.status == 201, await response.text()
         assert (await again.take()).has_audio
+
+
+async def test_uploads_that_no_job_has_named_are_counted_among_what_waits(tmp_path: Path, database: Database) -> None:
+    content = wav()
+    async with stage(tmp_path, database, bounds=Bounds(bytes=3 * len(content))) as server, client_of(server) as client:
+        sent = [await send(client, data=form(content)) for _ in range(3)]
+        assert [status for status, _ in sent] == [200, 200, 429]
+        assert (await server.store.backlog("")).bytes == 2 * len(content)
+        async with client.post("/v2/pre-recorded", json={"audio_url": sent[0][1]["audio_url"]}) as response:
+            assert response.status == 201
+        assert (await server.store.backlog("")).bytes == 2 * len(content), "now they are the job's"
+        job = await server.store.lease(1)
+        assert len(job) == 1
+
+
+async def test_what_is_fetched_into_an_upload_is_counted_too(tmp_path: Path, database: Database) -> None:
+    async def sound(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=wav())
+
+    async with remote(sound) as port:
+        bounds = Bounds(bytes=len(wav()) - 1)
+        async with stage(tmp_path, database, bounds=bounds, ports={port}) as server, client_of(server) as client:
+            status, _ = await send(client, json={"audio_url": f"http://127.0.0.1:{port}/a.wav"})
+            assert (status, server.files) == (429, [])

@@ -129,7 +129,6 @@ def test_endpointing_is_milliseconds_or_off(catalogue: Catalogue, value: str, en
         ([("detect_language", "true")], "detect_language"),
         ([("callback_method", "BREW")], "callback_method"),
         ([("encoding", "linear16")], "sample_rate"),
-        ([("diarize", "true")], "diarize"),
         ([("redact", "pii")], "redact"),
         ([("model", "nova-9")], "nova-9"),
         ([("vad_events", "true"), ("vad_events", "true")], "vad_events"),
@@ -140,6 +139,17 @@ def test_what_cannot_be_is_refused_by_name(catalogue: Catalogue, pairs: list[tup
     assert isinstance(refused, BadRequest)
     assert refused.status == 400
     assert named in refused.err_msg
+
+
+def test_what_does_no_harm_when_it_is_missing_is_warned_of_once_it_is_over(catalogue: Catalogue) -> None:
+    speaker = DeepgramProtocol(asked(catalogue, ("diarize", "true"), ("smart_format", "true")), MODEL, 0.0)
+    (result,) = speaker.tell(Final(0, 0.0, 1.5, WORDS), 1, 0.0)
+    assert result.to_caller
+    assert "warnings" not in result.to_caller["metadata"]
+    assert "paragraphs" not in result.to_caller["channel"]["alternatives"][0]
+    (last,) = speaker.tell(Finished(1.5, 1, "ab" * 32), 1, 0.0)
+    assert last.to_caller
+    assert [warning["parameter"] for warning in last.to_caller["warnings"]] == ["smart_format", "diarize"]
 
 
 def test_what_is_for_recordings_only_is_accepted_with_a_warning(catalogue: Catalogue) -> None:

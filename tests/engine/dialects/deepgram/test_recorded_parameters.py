@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
+from deepgram.listen.v1.media.types.media_transcribe_request_model import MediaTranscribeRequestModel
+from deepgram.types.listen_v1model import ListenV1Model
 
 from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.deepgram import BadRequest, parse
+from engine.dialects.deepgram import GENERAL, SPECIAL, BadRequest, Unsupported, parse
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, RawFormat, Request
 from tests.engine.dialects.conftest import REQUEST_ID
@@ -138,15 +143,15 @@ REFUSED: list[tuple[Pairs, str, str]] = [
         for value in ("", "1", "True", "yes")
     ),
     *(
-        ([(name, value)], "INVALID_QUERY_PARAMETER", f"{name}: this server does not offer")
-        for name, value in (
-            *(("diarize", "true"), ("diarize_model", "latest"), ("redact", "pci"), ("detect_entities", "true")),
-            *(("sentiment", "true"), ("summarize", "v2"), ("topics", "true"), ("custom_topic", "rain")),
-            *(("custom_topic_mode", "strict"), ("intents", "true"), ("custom_intent", "leave")),
-            *(("custom_intent_mode", "extended"), ("measurements", "true"), ("dictation", "true")),
-            *(("language_hint", "es"), ("redact", "true"), ("diarize_version", "2021-07-14.0")),
-        )
+        ([("redact", kind)], "INVALID_QUERY_PARAMETER", "redact: this server does not offer redaction, leave")
+        for kind in ("pci", "true", "numbers")
     ),
+]
+HARMLESS = [
+    *(("diarize", "true"), ("diarize_model", "latest"), ("diarize_version", "2021-07-14.0"), ("sentiment", "true")),
+    *(("detect_entities", "true"), ("summarize", "v2"), ("topics", "true"), ("custom_topic", "rain")),
+    *(("custom_topic_mode", "strict"), ("intents", "true"), ("custom_intent", "leave")),
+    *(("custom_intent_mode", "extended"), ("measurements", "true"), ("dictation", "true"), ("language_hint", "es")),
 ]
 
 
@@ -157,6 +162,63 @@ def test_a_bad_parameter_is_refused_with_its_name_and_the_remedy(
     reply = refused(catalogue, *pairs)
     assert (reply.err_code, reply.status) == (code, 400)
     assert message in reply.err_msg
+
+
+@pytest.mark.parametrize("pair", HARMLESS)
+def test_what_cannot_be_done_and_does_no_harm_is_warned_of_or_refused(
+    catalogue: Catalogue, pair: tuple[str, str]
+) -> None:
+    (warning,) = accepted(catalogue, pair, pair).warnings
+    assert (warning["parameter"], warning["type"]) == (pair[0], "unsupported_parameter")
+    assert warning["message"].startswith("This server does not offer ")
+    reply = parse([pair], request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported="refuse")
+    assert isinstance(reply, BadRequest)
+    assert f"{pair[0]}: this server does not offer" in reply.err_msg
+
+
+def test_what_protects_somebody_is_refused_always(catalogue: Catalogue) -> None:
+    for unsupported in get_args(Unsupported):
+        pairs = [("redact", "pii")]
+        reply = parse(pairs, request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported=unsupported)
+        assert isinstance(reply, BadRequest)
+
+
+def test_numerals_of_other_languages_stay_words(catalogue: Catalogue) -> None:
+    pairs = [("model", "large"), ("language", "de"), ("numerals", "true")]
+    (warning,) = accepted(catalogue, *pairs).warnings
+    assert (warning["parameter"], warning["type"]) == ("numerals", "unsupported_parameter")
+    reply = parse(pairs, request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported="refuse")
+    assert isinstance(reply, BadRequest)
+    assert "numerals: this server does not offer numerals in 'de'" in reply.err_msg
+
+
+@pytest.mark.parametrize("documented", [ListenV1Model, MediaTranscribeRequestModel])
+def test_every_model_that_the_client_documents_is_answered_to(documented: object) -> None:
+    """A new release of the client shows here what is missing."""
+    named = get_args(next(part for part in get_args(documented) if get_args(part)))
+    assert len(named) > 25
+    assert set(named) <= {*GENERAL, *SPECIAL}
+
+
+@pytest.mark.parametrize("model", ["nova-meeting", "nova-2-phonecall", "nova-2-atc", "base-general", "whisper-large"])
+def test_models_that_frameworks_spell_are_answered_to(model: str) -> None:
+    assert model in {*GENERAL, *SPECIAL}
+
+
+def test_a_model_for_one_kind_of_speech_says_what_was_used(catalogue: Catalogue) -> None:
+    models = {"nova-3-medical": "default", "nova-3": "default", "nova-2-finance": "whisper"}
+    theirs = replace(catalogue, models=models, own=frozenset({"nova-2-finance"}))
+    (warning,) = accepted(theirs, ("model", "nova-3-medical")).warnings
+    assert (warning["parameter"], warning["type"]) == ("model", "unsupported_parameter")
+    assert warning["message"].startswith("There is no nova-3-medical here: the recogniser default was used instead")
+    assert accepted(theirs, ("model", "nova-3")).warnings == ()
+    assert accepted(theirs, ("model", "nova-2-finance")).warnings == ()
+
+
+def test_the_tier_of_old_clients_is_not_ignored_in_silence(catalogue: Catalogue) -> None:
+    assert "2-general" in GENERAL
+    (warning,) = accepted(catalogue, ("tier", "nova")).warnings
+    assert (warning["parameter"], warning["type"]) == ("tier", "unused_parameter")
 
 
 @pytest.mark.parametrize("name", ["diarize", "redact", "sentiment", "summarize", "topics", "dictation"])

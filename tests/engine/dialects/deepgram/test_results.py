@@ -172,6 +172,25 @@ def test_smart_formatting_writes_numbers_in_digits_and_search_still_hears_the_wo
     assert [hit["snippet"] for hit in channel["search"][0]["hits"]] == ["twenty five"]
 
 
+def test_smart_formatting_makes_paragraphs(catalogue: Catalogue, media: Media, conversation: Transcript) -> None:
+    document = render(asked(catalogue, ("smart_format", "true")), media, conversation)
+    alternatives = ListenV1Response.model_validate(document).results.channels[0].alternatives
+    assert alternatives
+    found = alternatives[0].paragraphs
+    assert found
+    assert found.transcript == "\nHello, doctor. Are you in?\n\nHello!"
+    assert found.paragraphs
+    first, second = found.paragraphs
+    assert (first.num_words, first.start, first.end, second.num_words) == (5, 0.0, 2.0, 1)
+    assert first.sentences
+    assert [(one.text, one.start, one.end) for one in first.sentences] == [
+        ("Hello, doctor.", 0.0, 1.0),
+        ("Are you in?", 1.5, 2.0),
+    ]
+    shown = document["results"]["channels"][0]["alternatives"][0]["paragraphs"]["paragraphs"]
+    assert all("speaker" not in paragraph for paragraph in shown)
+
+
 def test_the_acknowledgement_is_the_request_id_alone(plain: Request) -> None:
     assert acknowledge(plain) == {"request_id": REQUEST_ID}
 

@@ -145,7 +145,7 @@ def test_a_field_is_sent_once() -> None:
 def test_a_model_that_is_not_here_is_not_found() -> None:
     error = refusal(model="gpt-9")
     assert (error.status, error.param, error.code) == (404, "model", "model_not_found")
-    assert "'gpt-9' does not exist here. Use one of default, gpt-4o-" in error.message
+    assert "'gpt-9' does not exist here. Use one of default, large." in error.message
 
 
 def test_only_a_model_that_translates_translates() -> None:

@@ -20,7 +20,7 @@ from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import TOKEN, context
-from tests.relay.deliveries import attempted, claimed, many, new, put, states
+from tests.relay.deliveries import attempted, claimed, many, new, put, rows, states
 
 ORIGIN = "https://receiver.example:443"
 HERE = {"Sec-Fetch-Site": "same-origin"}
@@ -307,3 +307,40 @@ async def test_a_database_that_is_gone_is_a_page(visitor: Visitor, path: Path) -
 async def test_a_link_cannot_put_words_into_the_relay_s_mouth(visitor: Visitor, note: str) -> None:
     page = (await visitor.see("/deliveries?note=" + note)).partition("<main")[2]
     assert note not in html.unescape(page).replace("value", "")
+
+
+IDS = ["a{b", "a}b", "{}", "{id}", "100%", "%2F", "a%2Fb", "a/b", "/", "a?b", "a#b", "a b", "a+b", "a;b", "~'<&>"]
+
+
+@pytest.mark.parametrize("id_", IDS)
+async def test_a_delivery_opens_whatever_its_id(visitor: Visitor, database: Database, id_: str) -> None:
+    put(database, new(id_))
+    ended(database, id_, attempts=1)
+    (link,) = set(re.findall(r'href="(/deliveries/[^"?]+)"', await visitor.see("/deliveries")))
+    page = await visitor.see(html.unescape(link))
+    assert id_ in html.unescape(page)
+    (act,) = set(re.findall(r'action="(/deliveries/[^"]+/reveal)"', page))
+    assert id_ in html.unescape(await visitor.send(html.unescape(act), status=200))
+
+
+BROKEN = [
+    "UPDATE outspoken_attempts SET timing = '[]'",
+    'UPDATE outspoken_attempts SET timing = \'{"dns": "soon"}\'',
+    "UPDATE outspoken_attempts SET timing = 'no JSON'",
+    "UPDATE outspoken_attempts SET request_headers = '{}'",
+    "UPDATE outspoken_attempts SET request_headers = 'no JSON'",
+    'UPDATE outspoken_attempts SET answer_headers = \'[1, ["a"], ["a", 2]]\'',
+    'UPDATE outspoken_attempts SET answer_headers = \'{"server": "x"}\'',
+    "UPDATE outspoken_attempts SET answer_headers = 'null'",
+    "UPDATE outspoken_deliveries SET headers = '{\"x\": 1}'",
+    "UPDATE outspoken_deliveries SET url = 'no url'",
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_one_broken_row_takes_no_page_down(visitor: Visitor, database: Database, broken: str) -> None:
+    put(database, new("d1"), new("d2"))
+    ended(database, "d1", attempts=3, outcome="http_413", status=413)
+    rows(database, broken)
+    for path in (*PAGES, "/deliveries/d1", "/deliveries/d2"):
+        await visitor.see(path)

@@ -17,6 +17,7 @@ import pytest
 from engine.jobs.store import ROOMS
 from relay import outbox
 from relay.app.in_process import relay_in_loop
+from relay.outbox.model import Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from tests import forks
 from tests.acceptance.receiver import Arrival, Reply, receiving
@@ -79,6 +80,10 @@ async def test_a_producer_needs_what_the_readme_grants_and_sees_nothing_else(rol
         assert outbox.status(one, "one of many")
         assert outbox.cancel(one, "one of many")
         assert [ended.id for ended in outbox.take_ended(one)] == ["one of many"]
+        outbox.begin_stream(one, Stream("live", live_until=8e9), "http://h.example/")
+        outbox.keep_streams(one, ["live"], 9e9)
+        outbox.end_stream(one, "live")
+        assert one.execute("SELECT stream, state FROM outspoken.streams_v1").fetchall() == [("live", "closed")]
     assert set(states(roles.owners)) == {"from sql", "from asyncpg", "from psycopg", "one of many"}
 
 
@@ -118,7 +123,7 @@ def test_a_role_without_rights_is_one_line(roles: Roles, command: tuple[str, ...
     assert "grant its role USAGE on the schema outspoken" in line
 
 
-def test_a_role_that_may_not_make_the_schema_is_one_line(roles: Roles) -> None:
+def test_a_role_that_may_not_make_the_schema_is_told_what_to_ask_for(roles: Roles) -> None:
     empty = roles.server.create()
     there = Roles(roles.server, PostgresDatabase(roles.server.url(empty)), empty)
     for command in ("run", "migrate"):
@@ -126,7 +131,19 @@ def test_a_role_that_may_not_make_the_schema_is_one_line(roles: Roles) -> None:
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert "permission denied for database" in done.stderr
+    done = there.run("relay", "doctor", role="relay")
+    (asked,) = re.findall(r"CREATE SCHEMA outspoken AUTHORIZATION relay", done.stdout)
+    there.grant(asked)
+    assert there.run("relay", "migrate", role="relay").returncode == 0
+    put(PostgresDatabase(there.url("relay")), new())
     roles.server.drop(empty)
+
+
+def test_the_doctor_says_who_brings_an_old_schema_up_to_date(roles: Roles) -> None:
+    roles.grant(RELAYS)
+    roles.grant("DELETE FROM outspoken.migrations WHERE number > 5 AND room = 'outbox'")
+    assert "under the role that owns the schema" in roles.run("relay", "doctor", role="relay").stdout
+    assert "under the role" not in roles.run("relay", "doctor", role="postgres").stdout
 
 
 def test_the_doctor_says_what_a_role_lacks(roles: Roles) -> None:

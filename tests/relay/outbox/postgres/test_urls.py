@@ -24,7 +24,9 @@ FROM unnest(CAST(? AS TEXT[])) WITH ORDINALITY AS urls (url, place), outspoken_r
 
 def here(url: str) -> tuple[str | None, str | None]:
     judged = read(url, ANYWHERE, LIVE)
-    return (None, judged.message) if isinstance(judged, Refusal) else (judged.origin, None)
+    if not isinstance(judged, Refusal):
+        return judged.origin, None
+    return None, judged.message.partition(" So written the host is ")[0]  # which a server cannot convert
 
 
 def there(database: Database, urls: Iterable[str]) -> list[tuple[str | None, str | None]]:

@@ -6,8 +6,11 @@ import json
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from relay.outbox.errors import RelayError
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.queue.deliveries import DeliveryQueue
-from tests.relay.deliveries import put, rows, states
+from tests.relay.deliveries import TRACE, put, rows, states
 from tests.relay.guard.destinations import ADDRESSES, URLS
 
 PLAIN = {"id": "d1", "url": "https://h.example/x", "body": "hello"}
@@ -117,7 +120,7 @@ EVERYTHING = [
         Kind.ERROR,
         "text/plain; charset=utf-8",
         {"dg-token": 'k"\\', "X-Name": "M\u00fcller"},
-        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        TRACE,
         "exponential",
         Stream("session-1", OnDead.KILL, 9e9, "p"),
     ),
@@ -157,7 +160,6 @@ def test_all_there_is_to_say_is_stored_as_python_stores_it(
     assert everything(database) == everything(other)
 
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 INVALID: list[tuple[dict[str, object], str]] = [
     ({"url": None}, "url: there is none"),
     ({"url": 5}, "url: expected text"),
@@ -395,24 +397,66 @@ def test_whatever_else_there_is_is_read_as_python_reads_it(
     assert_same(file, urls, strict=False)
 
 
-@FIXTURE
-@given(st.dictionaries(st.text(max_size=6), st.text(max_size=6), max_size=3), st.text(max_size=6))
-@example({"a": "\ud83d\ude00", "\u00e9": ""}, "\uffff")
-def test_headers_and_names_are_taken_as_python_takes_them(
-    database: SqliteDatabase, file: sqlite3.Connection, headers: dict[str, str], name: str
-) -> None:
-    there = None
-    with undone(file):
-        try:
-            insert(file, PLAIN | {"headers": json.dumps(headers), "stream": name} if is_text(name) else {"id": None})
-            ((kept,),) = file.execute("SELECT headers FROM outspoken_deliveries").fetchall()
-            there = json.loads(kept), *file.execute("SELECT key FROM outspoken_streams").fetchone()
-        except sqlite3.IntegrityError as error:
-            assert str(error).startswith("outspoken: invalid_delivery: ")
-    with undone(file):
-        try:
-            outbox.add(file, NewDelivery("d1", "https://h.example/x", b"", headers=headers, stream=Stream(name)))
-        except RelayError:
-            assert there is None
-        else:
-            assert there in (None, (headers, name))
+# --- and of everything else
+
+CHARACTERS = (
+    "\t\n\x00\x1f !\"#%'(),-./09:;=?@AZ[\\]^_`az{|}~\x7f\x80\x9f\xa0\xff"
+    "\u0100\u6771\ud800\ude00\ufffd\ufffe\uffff\U0001f600"
+)
+HEADERS = (
+    "Host Content-Length Transfer-Encoding Connection keep-alive proxy-connection expect Upgrade TE trailer User-Agent "
+    "Webhook- webhook-id webhook sec-websocket-key sec-websocket content-type Traceparent Authorization hosts te2"
+)
+WORDS_OF: dict[str, list[str]] = {
+    "id": ["i" * 128, "i" * 129, "a b"],
+    "content_type": ["".join(parts) for most in range(5) for parts in product("a/; ", repeat=most)] + ["a/b;\t=\u00e9"],
+    "traceparent": [TRACE, TRACE[:-1], f"{TRACE}-", f"{TRACE}-x", f"{TRACE}-x y", f"{TRACE}x", TRACE.replace("-", "x")],
+}
+
+
+def each_unusual() -> Iterator[NewDelivery]:
+    """With something in one field that may be refused."""
+    for url in ("https://h.example/x", "https://u:p@h.example/"):
+        plain = NewDelivery("d1", url, b"")
+        for name in HEADERS.split():
+            yield replace(plain, headers={name: "x"})
+    for text in ("", *CHARACTERS, *(f"a{character}b" for character in CHARACTERS)):
+        yield replace(plain, headers={text: "x"})
+        yield replace(plain, headers={"x": text})
+        yield replace(plain, stream=Stream(text))
+        yield replace(plain, stream=Stream("s", producer=text))
+        yield replace(plain, id=text)
+        yield replace(plain, content_type=f"{text}/b")
+        yield replace(plain, content_type=f"a/b; {text}")
+        yield replace(plain, traceparent=text)
+        yield replace(plain, traceparent=f"{TRACE[:-1]}{text}")
+    for field, texts in WORDS_OF.items():
+        unusual: list[dict[str, Any]] = [{field: text} for text in texts]
+        yield from (replace(plain, **fields) for fields in unusual)
+    for length in (128, 129):
+        yield replace(plain, stream=Stream("s" * length))
+
+
+def kept(file: sqlite3.Connection) -> object:
+    """What became of the fields that may be refused for what they hold."""
+    sql = "SELECT id, content_type, traceparent, headers FROM outspoken_deliveries"
+    ((id_, content_type, traceparent, headers),) = file.execute(sql).fetchall()
+    return id_, content_type, traceparent, json.loads(headers), file.execute(STREAMS).fetchall()
+
+
+STREAMS = "SELECT key, on_dead, transport, headers FROM outspoken_streams"
+
+
+def test_what_python_takes_is_taken_and_what_it_refuses_is_refused(file: sqlite3.Connection) -> None:
+    both: Counter[bool] = Counter()
+    for one in each_unusual():
+        taken: list[object] = []
+        with undone(file), suppress(RelayError):
+            outbox.add(file, one)
+            taken.append(kept(file))
+        with undone(file), suppress(sqlite3.IntegrityError, UnicodeEncodeError):
+            insert(file, fields_of(one))
+            taken.append(kept(file))
+        assert not taken or taken[:1] == taken[1:], one
+        both[bool(taken)] += 1
+    assert min(both[True], both[False]) > 300

@@ -110,8 +110,7 @@ CREATE TRIGGER outspoken_asked INSTEAD OF INSERT ON outspoken_asked BEGIN
             WHEN scheme NOT IN ('http', 'https', 'ws', 'wss')
             THEN RAISE(ABORT,
                 'outspoken: invalid_delivery: url: it must begin with http:// or https:// or ws:// or wss://')
-            WHEN instr(place || tail, '@') AND (userinfo IS NOT NULL OR instr(substr(tail, instr(tail, '@') + 1), '@')
-                                             OR tail GLOB '[?#]*@*')
+            WHEN instr(place, '@')
             THEN RAISE(ABORT,
                 'outspoken: invalid_delivery: url: unclear where the host begins: write %40 for another @')
             WHEN host IS NULL
@@ -137,7 +136,7 @@ CREATE TRIGGER outspoken_asked INSTEAD OF INSERT ON outspoken_asked BEGIN
         END,
         NEW.act, NEW.id, NEW.url, NEW.body, NEW.method, NEW.kind, NEW.content_type, NEW.headers, NEW.traceparent,
         NEW.schedule, NEW.stream, NEW.on_dead, NEW.live_until, NEW.producer
-    FROM (SELECT scheme, tail, userinfo, place, port, CASE
+    FROM (SELECT scheme, userinfo, place, port, CASE
             -- One spelling of an address: no leading zeros, and :: for the longest run of zeros, the first of several.
             WHEN words IS NOT NULL THEN '[' || CASE
                 WHEN run IS NOT NULL THEN trim(substr(words, 1, instr(words, run)), ':') || '::'
@@ -186,8 +185,7 @@ CREATE TRIGGER outspoken_asked INSTEAD OF INSERT ON outspoken_asked BEGIN
                  END AS port
     FROM (SELECT *, substr(place || ':', 1, instr(place || ':', ':') - 1) AS ending
     FROM (SELECT *, iif(instr(authority, '@'), substr(authority, 1, instr(authority, '@') - 1), NULL) AS userinfo,
-                 lower(substr(authority, instr(authority, '@') + 1)) AS place,
-                 substr(rest, length(authority) + 1) AS tail
+                 lower(substr(authority, instr(authority, '@') + 1)) AS place
     FROM (SELECT *, substr(rest, 1, min(instr(rest || '/', '/'), instr(rest || '?', '?'), instr(rest || '#', '#')) - 1)
                  AS authority
     FROM (SELECT lower(substr(NEW.url, 1, instr(NEW.url, '://') - 1)) AS scheme,

@@ -1,0 +1,24 @@
+"""Whose certificates are trusted: the system's authorities, and one of the operator's own."""
+
+from __future__ import annotations
+
+import ssl
+
+
+def trusting(ca_file: str = "") -> ssl.SSLContext:
+    """For connections that are dialled. Raises ValueError for a file that holds no certificates."""
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except ssl.SSLError:
+            raise ValueError(f"{ca_file}: there is no certificate in PEM in it") from None
+        except OSError as error:
+            raise ValueError(f"{ca_file}: {error.strerror}") from None
+    return context
+
+
+def is_trusted(ca_file: str) -> str:
+    """The same file, for a setting: what is wrong with it is said at the start."""
+    trusting(ca_file)
+    return ca_file
