@@ -74,11 +74,6 @@ SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = databa
                WHERE NOT granted AND datname = current_database())
 """
 KEPT = ("deliveries", "destinations", "streams", "bodies", "attempts", "signing_keys", "audit", "secrets")
-DELIVERY = """
-seq, id, destination_id, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
-scheduled_from, schedule, stream_id, position, pointer, state, attempts, lapses,
-lease_token, lease_until, finished_at, reason
-"""
 KEPT_BY_THE_ENGINE = ("jobs", "queues", "uploads", "results", "api_keys")
 
 
@@ -108,12 +103,12 @@ def _plain(sql: str) -> str:
 
 
 def dump(place: Neighbours, tables: tuple[str, ...], prefix: str) -> dict[str, list[Any]]:
-    return {table: sorted(rows(place, f"SELECT {_columns(table)} FROM {prefix}{table}"), key=repr) for table in tables}
+    return {table: sorted(rows(place, f"SELECT * FROM {prefix}{table}"), key=repr) for table in tables}
 
 
-def _columns(table: str) -> str:
-    """Those that were there before the move: later ones have been added to deliveries."""
-    return DELIVERY if table == "deliveries" else "*"
+def as_before(now: dict[str, list[Any]], before: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The columns that were there before: later ones have been added behind them."""
+    return {table: [row[: len(before[table][0])] for row in found] for table, found in now.items()}
 
 
 def make_old(place: Neighbours) -> None:
@@ -155,7 +150,7 @@ def test_an_old_database_is_moved_with_everything_in_it(place: Neighbours) -> No
     tables = KEPT + KEPT_BY_THE_ENGINE
     before = dump(place, tables, "")
     assert {one.name for one in place.migrate(ROOMS)} >= {"schema"}
-    assert dump(place, tables, "outspoken_") == before
+    assert as_before(dump(place, tables, "outspoken_"), before) == before
     assert len(before["deliveries"]) == 5
     assert place.migrate(ROOMS) == ()
     put(place, new("after", "http://h/"))
@@ -182,7 +177,7 @@ def test_the_relay_moves_what_is_its_own_and_the_engine_the_rest(place: Neighbou
     assert {one.room for one in place.migrate([OUTBOX])} == {"outbox"}
     assert dump(place, KEPT_BY_THE_ENGINE, "") == before
     assert {one.room for one in place.migrate(ROOMS)} == {"jobs"}
-    assert dump(place, KEPT_BY_THE_ENGINE, "outspoken_") == before
+    assert as_before(dump(place, KEPT_BY_THE_ENGINE, "outspoken_"), before) == before
     assert place.migrate([JOBS]) == ()
 
 
@@ -235,7 +230,7 @@ def test_a_move_that_is_cut_short_leaves_the_old_database(place: PostgresDatabas
     assert dump(place, KEPT, "") == before
     rows(place, "DROP TABLE outspoken.api_keys")
     place.migrate(ROOMS)
-    assert dump(place, KEPT, "outspoken_") == before
+    assert as_before(dump(place, KEPT, "outspoken_"), before) == before
 
 
 @pytest.mark.acceptance
@@ -255,7 +250,7 @@ async def test_a_move_that_is_killed_in_the_middle_leaves_the_old_database_too(p
     await reader.close()
     assert await asyncio.to_thread(dump, place, KEPT, "") == before
     place.migrate(ROOMS)
-    assert await asyncio.to_thread(dump, place, KEPT, "outspoken_") == before
+    assert as_before(await asyncio.to_thread(dump, place, KEPT, "outspoken_"), before) == before
 
 
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
