@@ -7,6 +7,7 @@ refuses. The file's name is kept from FFmpeg, so that contents alone decide what
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,30 @@ class AudioInfo:
     container: str
 
 
+class WorkBound:
+    """Processor time that decoding may take: so many `seconds`, and a `share` of what was decoded, by default a hundred
+    times what music takes. A file of tiny frames, or of nothing that can be decoded, holds a processor no longer."""
+
+    def __init__(self, seconds: float = 20.0, share: float = 0.25) -> None:
+        self._seconds = seconds
+        self._share = share
+        self._spent = self._began = 0.0
+
+    def resume(self) -> None:
+        """Work goes on, in the thread that says so."""
+        self._began = time.thread_time()
+
+    def pause(self) -> None:
+        """Somebody else is at work until it resumes."""
+        self._spent += time.thread_time() - self._began
+
+    def check(self, decoded: Fraction) -> None:
+        """Raises AudioError where it took too long for so many seconds of audio."""
+        spent = self._spent + time.thread_time() - self._began
+        if spent > self._seconds and spent > self._seconds + self._share * float(decoded):
+            raise AudioError("the audio takes too long to decode; send it in another format, such as WAV or Opus")
+
+
 class ByteSource(Protocol):
     """Bytes as FFmpeg reads them: it seeks where there is a `seek`, too."""
 
@@ -92,6 +117,7 @@ class Decoding:
         max_seconds: float,
         block_seconds: float | None = BLOCK_SECONDS,
         cut_off: bool = False,
+        work: WorkBound | None = None,
     ) -> None:
         """Find the audio and decode its first frame: what cannot be decoded fails here, before anything is promised.
 
@@ -100,6 +126,9 @@ class Decoding:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise AudioError("the file has no audio track; send one that has")
+        self._seconds = Fraction(0)
+        self._work = work or WorkBound()
+        self._work.resume()
         self._lost = 0  # packets that could not be decoded
         self._lost_the_last = False
         self._frames = self._decoded(container, stream)
@@ -116,11 +145,11 @@ class Decoding:
         self._block_seconds = block_seconds
         self._cut_off = cut_off
         self._announced = _announced(container, stream)
-        self._seconds = Fraction(0)
         self.sample_rate = sample_rate
         self.info = _info(container, stream, self._first)
         self.source_channels = self.info.channels
         self.channels = self.source_channels if split else 1
+        self._work.pause()
 
     @property
     def duration(self) -> float:
@@ -142,6 +171,13 @@ class Decoding:
         return "Some of the audio is damaged and was left out." if self._lost > 1 or self._lost_the_last else ""
 
     def __iter__(self) -> Iterator[tuple[bytes, ...]]:
+        self._work.resume()
+        for block in self._blocks():
+            self._work.pause()
+            yield block
+            self._work.resume()
+
+    def _blocks(self) -> Iterator[tuple[bytes, ...]]:
         resampler: Resampler | None = None
         for frame in self._checked():
             if resampler is None or not resampler.fits(frame):
@@ -155,6 +191,7 @@ class Decoding:
         frame, self._first = self._first, None
         while frame is not None:
             check(frame)
+            self._work.check(self._seconds)
             if self._split and frame.layout.nb_channels != self.source_channels:
                 raise AudioError(
                     "multichannel: the audio changes its channel count on the way; send it without multichannel"
@@ -172,6 +209,7 @@ class Decoding:
                 frames = packet.decode()
             except FFmpegError:
                 self._lost, self._lost_the_last = self._lost + 1, True
+                self._work.check(self._seconds)
                 continue
             for frame in frames:
                 if frame.samples:
@@ -193,6 +231,7 @@ def decode(
     split: bool,
     sample_rate: int = pcm.SAMPLE_RATE,
     max_seconds: float = MAX_SECONDS,
+    work: WorkBound | None = None,
 ) -> Iterator[Decoding]:
     """Open a file for decoding: one output channel per source channel if `split`, else their average.
 
@@ -206,7 +245,9 @@ def decode(
         file.seek(0)
         headerless = None if raw is None or pcm.has_header(head) else raw
         with opened(_Nameless(file), headerless) as container:
-            yield Decoding(container, split=split, sample_rate=sample_rate, max_seconds=max_seconds, cut_off=cut_off)
+            yield Decoding(
+                container, split=split, sample_rate=sample_rate, max_seconds=max_seconds, cut_off=cut_off, work=work
+            )
 
 
 def probe(path: str | Path, raw: RawFormat | None = None, max_seconds: float = MAX_SECONDS) -> AudioInfo:

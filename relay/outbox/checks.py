@@ -82,6 +82,8 @@ def check(delivery: NewDelivery) -> Place:
         check_stream(delivery.stream)
     if place.is_socket:
         _check_message(delivery)
+        if delivery.stream is not None:
+            check_socket(delivery.stream)
     return place
 
 
@@ -125,6 +127,13 @@ def check_stream(stream: Stream) -> None:
     _require_storable("stream", stream.key)
     _check_length("stream", stream.key)
     _require_storable("producer", stream.producer or "")
+
+
+def check_socket(stream: Stream) -> None:
+    """The handshake of a stream to ws or wss sends its key."""
+    if not _PRINTABLE.fullmatch(stream.key):
+        words = "expected printable ASCII, without spaces around it: the handshake of a WebSocket sends it"
+        raise InvalidDelivery(f"stream: {words}")
 
 
 def check_headers(headers: Mapping[str, str], url: str, *, traced: bool) -> None:

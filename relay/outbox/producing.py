@@ -17,6 +17,7 @@ from relay.outbox.checks import (
     check,
     check_headers,
     check_many,
+    check_socket,
     check_stream,
     is_storable,
     place_of,
@@ -297,6 +298,8 @@ def _check_stream(stream: Stream, url: str, headers: Mapping[str, str]) -> Place
     place = place_of(url)
     check_stream(stream)
     check_headers(headers, url, traced=False)
+    if place.is_socket:
+        check_socket(stream)
     return place
 
 

@@ -5,7 +5,6 @@ Who delivers tells nobody but the database; it is asked at once, then ever more 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 
@@ -34,6 +33,8 @@ def wait(database: Database, delivery_id: str, timeout: float = 60.0) -> Deliver
 
 async def wait_async(database: Database, delivery_id: str, timeout: float = 60.0) -> DeliveryStatus:  # noqa: ASYNC109
     """The same in an event loop."""
+    import asyncio  # for which others need not wait
+
     stands: DeliveryStatus | None = None
     reader = database.reader()
     try:

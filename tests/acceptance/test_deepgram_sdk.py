@@ -28,7 +28,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
-from tests.services import whisper
+from tests.services import clients, whisper
 
 DEMO = ROOT / "tests" / "clips" / "demo.flac"
 STEREO = ROOT / "tests" / "clips" / "stereo.flac"
@@ -329,7 +329,7 @@ async def test_audio_that_never_came_calls_back_with_the_vendors_code_and_the_ec
         (SPEECH, {"model": "nova-99"}, "Bad Request", "No such model/language/tier combination found. model:"),
         (SPEECH, {"redact": "pii"}, "INVALID_QUERY_PARAMETER", "redact: this server does not offer"),
         (SPEECH, {"redact": ["pci", "ssn"]}, "INVALID_QUERY_PARAMETER", "redact: this server does not offer redaction"),
-        (SPEECH, {"summarize": "v2"}, "INVALID_QUERY_PARAMETER", "summarize: this server does not offer"),
+        (SPEECH, {"utt_split": 0}, "INVALID_QUERY_PARAMETER", "utt_split: '0' is not a positive number"),
         (SPEECH, {"encoding": "g726"}, "INVALID_QUERY_PARAMETER", "encoding: 'g726' is not supported; use one of"),
         (SPEECH, {"callback": "http://127.0.0.1:25/"}, "INVALID_QUERY_PARAMETER", "Invalid callback url. callback:"),
         (SPEECH, {"callback": "example.com/hook"}, "INVALID_QUERY_PARAMETER", "Invalid callback url. callback:"),
@@ -384,3 +384,49 @@ async def test_the_request_id_is_in_the_headers_of_a_success_too(world: World) -
         raw = await client.listen.v1.media.with_raw_response.transcribe_file(request=SPEECH)
         assert isinstance(raw.data, ListenV1Response)
         assert raw.headers["dg-request-id"] == raw.data.metadata.request_id
+
+
+QUICKSTART = """
+import sys
+from deepgram import DeepgramClient, DeepgramClientOptions, PrerecordedOptions
+
+url, key, file = sys.argv[1:]
+with open(file, "rb") as audio:
+    source = {"buffer": audio.read()}
+options = PrerecordedOptions(model="nova-2-meeting", smart_format=True, diarize=True)
+client = DeepgramClient(key, DeepgramClientOptions(url=url))
+answer = client.listen.rest.v("1").transcribe_file(source, options)
+print(answer.results.channels[0].alternatives[0].paragraphs.transcript)
+"""
+
+
+@pytest.mark.parametrize("version", ["3.11.0", "4.8.1"])
+async def test_the_quickstart_of_older_clients_prints_paragraphs(world: World, version: str) -> None:
+    programs = await asyncio.to_thread(clients.installed, f"deepgram-sdk=={version}")
+    said = await output(programs / "python", "-c", QUICKSTART, world.stage.engine_url, world.key, str(DEMO))
+    assert said.startswith("\nGood morning and thank you for calling.")
+
+
+async def test_the_vendors_command_line_works(world: World) -> None:
+    """`dg`, for projects, models and speech, with an option that nobody can honour here."""
+    programs = await asyncio.to_thread(clients.installed, "deepctl==0.4.0")
+
+    async def dg(*arguments: str) -> Any:
+        given = ("--non-interactive", "--base-url", world.stage.engine_url, "--api-key", world.key, "-o", "json")
+        home = str(world.stage.folder)
+        return json.loads(await output(programs / "dg", *given, *arguments, DEEPCTL_TELEMETRY_DISABLED="1", HOME=home))
+
+    assert [project["name"] for project in (await dg("projects", "--list"))["projects"]] == ["Outspoken"]
+    assert "multilingual" in [model["name"] for model in (await dg("models"))["models"]]
+    heard = await dg("listen", str(DEMO), "--diarize")
+    assert "Good morning" in json.dumps(heard)
+
+
+async def output(program: Path, *arguments: str, **environ: str) -> str:
+    """What a program prints."""
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, env=os.environ | environ, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 0, told.decode()
+    return told.decode()

@@ -111,6 +111,27 @@ def _forget_length(flac: Path) -> None:
     flac.write_bytes(data)
 
 
+def tiny_frames(target: Path, frames: int, rate: int = 655_350, channels: int = 8) -> Path:
+    """FLAC whose frames hold 16 samples each, all of them silent: a processor works longer at it than it sounds."""
+    samples = (rate << 44 | channels - 1 << 41 | 15 << 36 | 16 * frames).to_bytes(8, "big")
+    data = bytearray(b"fLaC\x80\0\0\x22" + b"\0\x10" * 2 + bytes(6) + samples + bytes(16))
+    for number in range(frames):
+        head = bytes([0xFF, 0xF8, 0x60, channels - 1 << 4 | 8]) + chr(number).encode("utf-8", "surrogatepass") + b"\x0f"
+        frame = head + bytes([_crc(head, 8, 0x07)]) + bytes(3 * channels)
+        data += frame + _crc(frame, 16, 0x8005).to_bytes(2, "big")
+    target.write_bytes(data)
+    return target
+
+
+def _crc(data: bytes, bits: int, polynomial: int) -> int:
+    found, top = 0, 1 << bits - 1
+    for byte in data:
+        found ^= byte << bits - 8
+        for _ in range(8):
+            found = (found << 1 ^ polynomial if found & top else found << 1) & (1 << bits) - 1
+    return found
+
+
 def referring(target: Path, elsewhere: Path) -> Path:
     """A film whose sound lies in another file, as QuickTime allows: its data reference is an alias with a path."""
     data = encode(target, "pcm_s16le", container="mov").read_bytes()

@@ -15,11 +15,11 @@ from pathlib import Path
 import av
 import pytest
 
-from engine.audio.decode import AudioInfo, decode, probe
+from engine.audio.decode import AudioInfo, WorkBound, decode, probe
 from engine.audio.pcm import raw_format
 from engine.errors import AudioError
 from engine.request import RawFormat
-from tests.engine.audio.encoding import DEMO, STEREO, encode, endless_silence, film, referring, video_only
+from tests.engine.audio.encoding import DEMO, STEREO, encode, endless_silence, film, referring, tiny_frames, video_only
 
 DEMO_SECONDS = 11.12
 STEREO_SECONDS = 3.145
@@ -244,6 +244,17 @@ def test_hours_that_are_not_announced_are_refused_when_the_limit_is_reached(tmp_
     ):
         list(audio)
     assert 1800 < audio.duration < 1900
+
+
+def test_audio_that_takes_longer_to_decode_than_to_hear_is_given_up(tmp_path: Path) -> None:
+    path = tiny_frames(tmp_path / "slow.flac", frames=6000)
+    assert seconds(path) == pytest.approx(6000 * 16 / 655_350)
+    with (
+        pytest.raises(AudioError, match="takes too long to decode"),
+        decode(path, split=False, work=WorkBound(0.01, 0.01)) as audio,
+    ):
+        list(audio)
+    assert audio.duration < 6000 * 16 / 655_350
 
 
 @pytest.mark.parametrize("bytes_kept", [0.5, 0.9])

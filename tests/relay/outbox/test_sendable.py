@@ -30,6 +30,8 @@ TRACEPARENT = "traceparent: expected what W3C Trace Context says, 00-TRACE-PAREN
 KEY = "idempotency_key: expected 1 to 256 characters, none of them a control character"
 TAGS = "tags: expected 1 to 128 characters each, none of them a control character"
 
+SOCKET = "stream: expected printable ASCII, without spaces around it: the handshake of a WebSocket sends it"
+
 UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"id_": "é" * 10}, ID),
     ({"id_": "a\nb"}, ID),
@@ -78,6 +80,9 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     (
         {"due_at": 1.0, "stream": Stream("s")},
         "due_at: a delivery of a stream is due when the one before it has ended: leave one of the two out",
+    ),
+    *(
+        ({"url": "wss://h.example/", "stream": Stream(key)}, SOCKET) for key in ("s\r\nx: y", "sé", "s ", "\u2028")
     ),
 ]  # fmt: skip
 FIT: list[dict[str, Any]] = [

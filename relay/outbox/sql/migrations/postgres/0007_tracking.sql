@@ -74,6 +74,47 @@ CREATE FUNCTION outspoken.flaw_of_id(id TEXT) RETURNS TEXT LANGUAGE sql IMMUTABL
                 ELSE outspoken.flaw_of('id', id) END
 $$;
 
+-- A stream appears with its first delivery, and counts what is added to it. Nothing joins one that has come to its end,
+-- and one socket leads to one place.
+CREATE OR REPLACE FUNCTION outspoken.join_stream(
+    stream TEXT, scheme TEXT, stream_url TEXT, handshake JSON, dead TEXT, live_until DOUBLE PRECISION, process TEXT,
+    more INTEGER, OUT refusal TEXT, OUT message TEXT
+) LANGUAGE plpgsql AS $$
+DECLARE
+    socket CONSTANT BOOLEAN := scheme IN ('ws', 'wss');
+    lead   CONSTANT TEXT := CASE WHEN socket THEN stream_url END;
+    one    RECORD;
+BEGIN
+    IF socket AND (stream !~ '^[ -~]*$' COLLATE "C" OR stream ~ '^ | $') THEN
+        refusal := 'invalid_delivery';
+        message := 'stream: expected printable ASCII, without spaces around it: the handshake of a WebSocket sends it';
+        RETURN;
+    END IF;
+    INSERT INTO outspoken.streams AS it (key, on_dead, transport, url, headers, producer_until, producer, position)
+    VALUES (stream, dead, CASE WHEN socket THEN 'ws' ELSE 'http' END, lead,
+            CASE WHEN socket THEN handshake ELSE '{}' END, live_until, process, more)
+    ON CONFLICT (key) DO UPDATE
+    SET position = it.position + more, producer_until = greatest(it.producer_until, live_until),
+        producer = coalesce(process, it.producer)
+    WHERE it.state = 'open' AND (it.transport = 'ws') = socket AND it.url IS NOT DISTINCT FROM lead;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    SELECT it.state, (it.transport = 'ws') = socket AND it.url IS NOT DISTINCT FROM lead AS same INTO one
+    FROM outspoken.streams AS it WHERE it.key = stream;
+    IF NOT one.same THEN
+        refusal := 'invalid_delivery';
+        message := format('stream: %s leads to another URL: one socket, one place', stream);
+    ELSIF coalesce(one.state, 'killed') = 'killed' THEN
+        refusal := 'stream_killed';
+        message := format('stream %s was killed: nothing can be added to it', stream);
+    ELSE
+        refusal := 'stream_ended';
+        message := format('stream %s has ended: nothing can be added to it', stream);
+    END IF;
+END
+$$;
+
 -- What is wrong with tags, NULL if nothing is.
 CREATE FUNCTION outspoken.flaw_of(tags TEXT[]) RETURNS TEXT LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE

@@ -1,0 +1,70 @@
+"""A hundred hosts whose name servers do not answer cost the others nothing that they would notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from statistics import quantiles
+
+import pytest
+
+from relay.outbox import Notifier
+from relay.outbox.sqlite.database import SqliteDatabase
+from tests.acceptance.receiver import Arrival, Reply, receiving
+from tests.acceptance.stage import Process, Stage
+from tests.nameserver import NXDOMAIN, NameServer, Says, name_server
+from tests.relay.deliveries import new, put
+
+pytestmark = pytest.mark.acceptance
+
+SLOW, HEALTHY = 100, 200
+
+
+def zone(name: str) -> Says:
+    if name.startswith("slow"):
+        return Says(silent=True)
+    return Says(("127.0.0.1",)) if name.startswith("healthy") else Says(code=NXDOMAIN)
+
+
+@pytest.fixture
+async def names() -> AsyncIterator[NameServer]:
+    async with name_server(zone) as server:
+        yield server
+
+
+async def lags(relay: Process, wave: str) -> list[float]:
+    """How long after its commit each healthy delivery of a wave was durable."""
+    ids = {f"{wave}-{number}" for number in range(HEALTHY)}
+    await relay.until(lambda: ids <= relay.ended)
+    finished = {line["delivery.id"]: line for line in relay.lines if line.get("delivery.id") in ids}
+    assert all(line["outcome"] == "success" for line in finished.values())
+    return [line["queue_lag_s"] + line["duration_s"] for line in finished.values()]
+
+
+async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: NameServer) -> None:
+    def accept(_: Arrival, reply: Reply) -> None:
+        reply(200)
+
+    async with receiving(accept) as port:
+        stage = Stage(tmp_path, port, outbox__guard__name_servers=names.address)
+        relay = await stage.relay()
+        database, notifier = SqliteDatabase(stage.database), Notifier(stage.database)
+
+        def send(prefix: str, hosts: str, count: int) -> None:
+            put(database, *(new(f"{prefix}-{n}", f"http://{hosts}-{prefix}-{n}.example:{port}/") for n in range(count)))
+            notifier.notify()
+
+        send("warm", "healthy", HEALTHY)
+        await lags(relay, "warm")
+        send("alone", "healthy", HEALTHY)
+        undisturbed = await lags(relay, "alone")
+        send("lost", "slow", SLOW)
+        async with asyncio.timeout(30):
+            while sum(name.startswith("slow") for name in names.asked) < SLOW:
+                await asyncio.sleep(0.01)
+        send("beside", "healthy", HEALTHY)
+        beside = await lags(relay, "beside")
+        assert quantiles(beside, n=20)[-1] < 2 * quantiles(undisturbed, n=20)[-1]
+        notifier.close()
+        await relay.kill()
