@@ -186,7 +186,11 @@ def utterance_document(utterance: GladiaUtterance) -> Document:
 
 def _word(word: Word) -> Document:
     """With the space before it, as the vendor writes it: words joined are text."""
-    return {"word": " " * word.spaced + written(word, punctuate=True), **_span((word,)), "confidence": round(word.confidence, 6)}
+    return {
+        "word": " " * word.spaced + written(word, punctuate=True),
+        **_span((word,)),
+        "confidence": round(word.confidence, 6),
+    }
 
 
 def _span(words: Sequence[Word]) -> Document:
