@@ -28,6 +28,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
+from tests.schemas import hold
 from tests.services import clients, whisper
 
 DEMO = ROOT / "tests" / "clips" / "demo.flac"
@@ -70,7 +71,9 @@ class World:
 
     async def called_back(self, request_id: str | None) -> Line:
         """The callback of a request."""
-        return await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        line = await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        hold("deepgram", line["body"])
+        return line
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -384,6 +387,12 @@ async def test_the_request_id_is_in_the_headers_of_a_success_too(world: World) -
         raw = await client.listen.v1.media.with_raw_response.transcribe_file(request=SPEECH)
         assert isinstance(raw.data, ListenV1Response)
         assert raw.headers["dg-request-id"] == raw.data.metadata.request_id
+
+
+async def test_a_callback_tells_that_its_audio_is_none(world: World, media: Media) -> None:
+    answer = await media.file(b"words, not sound " * 99, callback=world.stage.callback_url)
+    failure = json.loads((await world.called_back(answer.request_id))["body"])
+    assert failure["err_msg"].startswith("Bad Request: failed to process audio: corrupt or unsupported data.")
 
 
 QUICKSTART = """

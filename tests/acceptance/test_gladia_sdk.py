@@ -34,6 +34,7 @@ from gladiaio_sdk.v2.prerecorded.generated_types import PreRecordedV2Transcripti
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
 from tests.acceptance.test_deepgram_sdk import a_key, hosting
+from tests.schemas import hold
 
 STEREO = ROOT / "tests" / "clips" / "stereo.flac"
 SPEECH = first_seconds(1.5)
@@ -52,7 +53,9 @@ class World:
 
     async def called_back(self, job_id: str) -> Line:
         """The callback of a job."""
-        return await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == job_id)
+        line = await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == job_id)
+        hold("gladia", line["body"])
+        return line
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -131,7 +134,7 @@ def text_of(result: PreRecordedV2TranscriptionResult) -> str:
     assert text == " ".join(utterance.text for utterance in utterances)
     assert [utterance.start for utterance in utterances] == sorted(utterance.start for utterance in utterances)
     for utterance in utterances:
-        assert utterance.text == " ".join(word.word for word in utterance.words)
+        assert utterance.text == "".join(word.word for word in utterance.words).lstrip()
         assert (utterance.start, utterance.end) == (utterance.words[0].start, utterance.words[-1].end)
     return text
 

@@ -31,6 +31,7 @@ from tests.acceptance.sockets import Conversation, receiving
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Line, Process, Stage, free_callback_port, free_port
 from tests.acceptance.test_deepgram_sdk import a_key
+from tests.schemas import hold
 
 HEADER = 44
 SPEECH = first_seconds(3.2)
@@ -68,7 +69,10 @@ class World:
     async def posted(self, request_id: str, count: int) -> list[Line]:
         """So many callbacks of a session by POST, in the order in which they came."""
         await self.receiver.said(lambda line: _is(line, f"{request_id}-{count}"))
-        return [line for line in self.receiver.lines if _is(line, request_id)]
+        lines = [line for line in self.receiver.lines if _is(line, request_id)]
+        for line in lines:
+            hold("gladia" if "event" in json.loads(line["body"]) else "deepgram", line["body"])
+        return lines
 
 
 def _is(line: Line, beginning: str) -> bool:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from openai.types.audio import TranscriptionVerbose
 from tests.acceptance.speech import first_seconds, silence
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port
 from tests.acceptance.test_deepgram_sdk import a_key
+from tests.schemas import hold
 from tests.services import whisper
 
 SPEECH = first_seconds(1.5)
@@ -56,7 +57,9 @@ class World:
 
     async def called_back(self, request_id: str) -> Line:
         """The callback of a request."""
-        return await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        line = await self.receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
+        hold("openai", line["body"])
+        return line
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -267,6 +270,10 @@ async def test_the_client_for_javascript(world: World, tmp_path: Path) -> None:
     )
     line = await world.called_back(accepted["answer"]["id"])
     assert (line["method"], json.loads(line["body"])["status"]) == ("PUT", "completed")
+    signer = replace(world, key=world.signing_key)
+    verified = await in_javascript(signer, "verify", body=line["body"], headers=line["headers"])
+    assert verified["answer"] == json.loads(line["body"])
+    assert "message" in await in_javascript(signer, "verify", body=line["body"] + " ", headers=line["headers"])
     assert "whisper-1" in (await in_javascript(world, "models"))["answer"]
     wrong = await in_javascript(world, "transcriptions", short, model="whisper-9")
     assert (wrong["status"], wrong["param"], wrong["code"]) == (404, "model", "model_not_found")

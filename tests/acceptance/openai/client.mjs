@@ -1,11 +1,13 @@
 // Reads {url, key, call, file, options} from its argument, and prints what the client was given as a line of JSON.
 import { createReadStream } from "node:fs";
 import OpenAI from "openai";
+import { Webhook } from "standardwebhooks";
 
 const { url, key, call, file, options } = JSON.parse(process.argv[2]);
 const client = new OpenAI({ apiKey: key, baseURL: `${url}/v1`, maxRetries: 0 });
 
 async function told() {
+  if (call === "verify") return new Webhook(key).verify(options.body, options.headers);
   if (call === "models") {
     const found = [];
     for await (const model of client.models.list()) found.push(model.id);

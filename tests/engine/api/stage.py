@@ -44,6 +44,7 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.service import health as exposition
 from relay.service.health import Check
+from tests.schemas import hold
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 HELLO = Transcript(MODEL, 1.0, 1, (Channel((Segment((Word("hello", 0.1, 0.6, 0.9),)),)),))
@@ -139,6 +140,8 @@ class Stage:
         job = await self.take()
         media = job.media if job.has_audio else Media("ab" * 32, 1000, job.media.created)
         delivery = emit(job.request, media, outcome) if job.request.callback else None
+        if delivery:
+            hold(job.request.dialect, delivery.body)
         assert await self.store.finish(job, Result(media, outcome), delivery)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from relay.outbox import DeliveryStatus
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import Database
 from tests.acceptance.receiver import Arrival, Reply, receiving
-from tests.relay.deliveries import new, put, states
+from tests.relay.deliveries import new, put, rows, states
 
 
 class Receiver:
@@ -65,6 +66,18 @@ async def test_it_delivers_in_a_thread(database: Database, receiver: Receiver, s
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(use)
     assert states(database) == {"d1": "delivered"}
+
+
+async def test_what_is_due_later_is_not_tried_before(
+    database: Database, receiver: Receiver, structlog_as_it_was: None
+) -> None:
+    async with relay_in_loop(configuration(database.url, receiver.port)):
+        put(database, new(url=receiver.url))  # the relay is at work when the other one is added
+        await outbox.wait_async(database, "d1")
+        put(database, new("later", receiver.url, due_at=timedelta(seconds=0.2)))
+        assert (await outbox.wait_async(database, "later")).attempts == 1
+    early = "SELECT started_at < due_at FROM outspoken_attempts JOIN outspoken_deliveries USING (seq)"
+    assert [bool(is_early) for (is_early,) in rows(database, early)] == [False, False]
 
 
 async def test_who_asks_is_told_of_each_end(database: Database, receiver: Receiver, structlog_as_it_was: None) -> None:

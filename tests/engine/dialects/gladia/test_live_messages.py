@@ -28,6 +28,7 @@ from engine.record import Record, State
 from engine.request import Callback, Failed, FailureCode, RawFormat
 from engine.transcript import Model, Word
 from tests.engine.dialects.conftest import REQUEST_ID
+from tests.schemas import hold
 
 MODEL = Model("5f3c1a52-9d3b-5d4e-8f6a-0c2b7e1d9a10", "tiny.en", "1.2.1", "whisper")
 WORDS = (Word("hello", 1.0, 1.5, 0.5, "Hello,"), Word("doctor", 1.5, 2.0, 1.0, "doctor."))
@@ -71,7 +72,7 @@ def shown(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def called_back(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """What the callback gets, likewise."""
-    found = [json.loads(json.dumps(message.to_callback)) for message in messages if message.to_callback]
+    found = [hold("gladia", json.dumps(message.to_callback)) for message in messages if message.to_callback]
     for document in found:
         create_live_v2_callback_message_from_dict(document)
     return found
@@ -257,8 +258,8 @@ def test_a_transcript_keeps_its_id_until_it_is_final(catalogue: Catalogue) -> No
         "text": "Hello, doctor.",
         "language": "en",
         "words": [
-            {"word": "Hello,", "start": 1.0, "end": 1.5, "confidence": 0.5},
-            {"word": "doctor.", "start": 1.5, "end": 2.0, "confidence": 1.0},
+            {"word": " Hello,", "start": 1.0, "end": 1.5, "confidence": 0.5},
+            {"word": " doctor.", "start": 1.5, "end": 2.0, "confidence": 1.0},
         ],
     }
 

@@ -17,19 +17,20 @@ from engine.dialects.gladia import (
     UploadedFile,
     job,
     parse,
-    render,
-    render_failure,
     render_problem,
     result,
     started,
     upload_url,
     uploaded,
 )
+from engine.dialects.gladia import render as rendered
+from engine.dialects.gladia import render_failure as failure
 from engine.dialects.gladia.errors import invalid
 from engine.record import Record, State
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
 from tests.engine.dialects.conftest import REQUEST_ID
+from tests.schemas import hold
 
 GOLDEN = Path(__file__).parent / "golden"
 CATALOGUE = Catalogue(
@@ -56,6 +57,18 @@ def asked(event_names: str = "short", **fields: Any) -> Request:
     request = parse({"audio_url": URL, **fields}, request_id=REQUEST_ID, catalogue=CATALOGUE, event_names=event_names)
     assert isinstance(request, Request), request
     return request
+
+
+def render(request: Request, media: Media, transcript: Transcript) -> Any:
+    """A success, held against its schema."""
+    hold("gladia", orjson.dumps(document := rendered(request, media, transcript)))
+    return document
+
+
+def render_failure(request: Request, failed: Failed) -> Any:
+    """A failure, held against its schema."""
+    hold("gladia", orjson.dumps(document := failure(request, failed)))
+    return document
 
 
 def golden(name: str) -> Any:
@@ -199,7 +212,7 @@ def test_an_error_has_the_vendors_shape() -> None:
         "path": "/v2/upload",
         "request_id": "G-00000001",
         "statusCode": 422,
-        "message": "Invalid parameter(s)",
+        "message": "Invalid parameter(s): a must b",
         "validation_errors": ["a must b"],
     }
 

@@ -9,12 +9,15 @@ import pytest
 from openai.types.audio import Transcription, TranscriptionVerbose, TranslationVerbose
 
 from engine.dialects.catalogue import Abilities, Catalogue
-from engine.dialects.openai import acknowledge, answer, events, parse, plain_answer, render, render_failure
+from engine.dialects.openai import acknowledge, answer, events, parse, plain_answer
+from engine.dialects.openai import render as rendered
+from engine.dialects.openai import render_failure as failure
 from engine.dialects.openai.languages import language_name
 from engine.recognisers.languages import CODES, public_code
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
 from tests.engine.dialects.conftest import REQUEST_ID
+from tests.schemas import hold
 
 CATALOGUE = Catalogue(
     {"whisper-1": "default"}, {"default": Abilities(frozenset({"en", "de"}), True, True)}, "whisper-1"
@@ -31,6 +34,16 @@ def asked(*pairs: tuple[str, str], translate: bool = False, **fields: str) -> Re
     request = parse(given, request_id=REQUEST_ID, catalogue=CATALOGUE, translate=translate)
     assert isinstance(request, Request), request
     return request
+
+
+def render(request: Request, media: Media, transcript: Transcript) -> Any:
+    """A callback's document, held against its schema."""
+    return hold("openai", json.dumps(rendered(request, media, transcript)))
+
+
+def render_failure(request: Request, failed: Failed) -> Any:
+    """The same of a failure."""
+    return hold("openai", json.dumps(failure(request, failed)))
 
 
 def test_the_plain_json_answer(monologue: Transcript) -> None:

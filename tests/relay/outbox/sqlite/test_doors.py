@@ -109,7 +109,7 @@ async def test_a_relay_claims_what_was_inserted(database: SqliteDatabase, file: 
     assert body == b'{"text": "caf\xc3\xa9 \\n"}'
 
 
-SOCKET = Stream("\u6771 talk", OnDead.KILL, 9e9, "p")
+SOCKET = Stream("~ talk", OnDead.KILL, 9e9, "p")
 EVERYTHING = [
     NewDelivery("plain", "http://h.example", b""),
     NewDelivery(
@@ -209,6 +209,8 @@ INVALID: list[tuple[dict[str, object], str]] = [
     ({"headers": '{"traceparent": "a"}'}, "headers.traceparent: use traceparent"),
     ({"headers": '{"authorization": "a"}', "url": "http://u:p@h/"}, "headers.authorization: the URL brings"),
     ({"url": "ws://h/"}, "stream: a delivery to a WebSocket"),
+    ({"url": "ws://h/", "stream": "\u6771"}, "stream: expected printable ASCII"),
+    ({"url": "ws://h/", "stream": "s "}, "stream: expected printable ASCII"),
     ({"url": "ws://h/", "stream": "s", "body": b"\x00\xff"}, "body: a WebSocket's message is text"),
     ({"url": "ws://h/", "stream": "s", "body": b"\xc3\x5c\xa9"}, "body: a WebSocket's message is text"),
     ({"url": "ws://h/", "stream": "s", "body": b"x" * 1000 + b"\xed\xa0\x80"}, "body: a WebSocket's message is text"),

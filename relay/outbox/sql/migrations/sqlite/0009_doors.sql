@@ -218,6 +218,9 @@ CREATE TRIGGER outspoken_placed INSTEAD OF INSERT ON outspoken_placed BEGIN
         WHEN NEW.act = 'add' AND NEW.scheme IN ('ws', 'wss') AND NEW.stream IS NULL
         THEN RAISE(ABORT,
             'outspoken: invalid_delivery: stream: a delivery to a WebSocket is one message of a stream: name it')
+        WHEN NEW.scheme IN ('ws', 'wss') AND (NEW.stream GLOB '*[^ -~]*' OR NEW.stream <> trim(NEW.stream))
+        THEN RAISE(ABORT,
+            'outspoken: invalid_delivery: stream: expected printable ASCII, without spaces around it: a handshake has it')
         WHEN NEW.traceparent <> '' AND NOT (
             substr(NEW.traceparent, 3, 1) || substr(NEW.traceparent, 36, 1) || substr(NEW.traceparent, 53, 1) = '---'
             AND substr(NEW.traceparent, 1, 2) || substr(NEW.traceparent, 4, 32) || substr(NEW.traceparent, 37, 16)
