@@ -148,9 +148,7 @@ async def listen(stack: AsyncExitStack, site: web.Application, host: str, port: 
 
 async def _set_up(stack: AsyncExitStack, site: web.Application) -> web.AppRunner:
     # A stream of attempts has no end of its own: it is not waited for.
-    runner = web.AppRunner(
-        site, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, keepalive_timeout=_HEAD_SECONDS
-    )
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, keepalive_timeout=_HEAD_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
