@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,22 +45,38 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What `make check` leaves out.
+SLOW = {"acceptance", "needs", "recognition"}
+
+_under_way: list[pytest.Item] = []
+
+
 def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
-    if event in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
+    if event not in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
+        return
+    if _under_way and not SLOW & {mark.name for mark in _under_way[0].iter_markers()}:
         raise AssertionError(f"{arguments[:2]} is started: mark the test with pytest.mark.acceptance")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that `make check` runs fails if it starts a process, in whatever run it is."""
+    _under_way[:] = [item]
+    try:
+        return (yield)
+    finally:
+        _under_way.clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What asks for a server starts processes too. Files with such tests take longest, and come first: of several
-    workers none is left alone with one at the end. Where they are left out (`make check`), a test that starts a process
-    all the same fails."""
+    workers none is left alone with one at the end."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("acceptance")
     long = {item.path for item in items if any(item.iter_markers("acceptance"))}
     items.sort(key=lambda item: item.path not in long)
-    if "not acceptance" in config.option.markexpr:
-        sys.addaudithook(_refuse_processes)
+    sys.addaudithook(_refuse_processes)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -389,6 +389,12 @@ async def test_the_request_id_is_in_the_headers_of_a_success_too(world: World) -
         assert raw.headers["dg-request-id"] == raw.data.metadata.request_id
 
 
+async def test_a_callback_tells_that_its_audio_is_none(world: World, media: Media) -> None:
+    answer = await media.file(b"words, not sound " * 99, callback=world.stage.callback_url)
+    failure = json.loads((await world.called_back(answer.request_id))["body"])
+    assert failure["err_msg"].startswith("Bad Request: failed to process audio: corrupt or unsupported data.")
+
+
 QUICKSTART = """
 import sys
 from deepgram import DeepgramClient, DeepgramClientOptions, PrerecordedOptions

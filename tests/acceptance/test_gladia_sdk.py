@@ -134,7 +134,7 @@ def text_of(result: PreRecordedV2TranscriptionResult) -> str:
     assert text == " ".join(utterance.text for utterance in utterances)
     assert [utterance.start for utterance in utterances] == sorted(utterance.start for utterance in utterances)
     for utterance in utterances:
-        assert utterance.text == " ".join(word.word for word in utterance.words)
+        assert utterance.text == "".join(word.word for word in utterance.words).lstrip()
         assert (utterance.start, utterance.end) == (utterance.words[0].start, utterance.words[-1].end)
     return text
 

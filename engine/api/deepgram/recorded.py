@@ -32,7 +32,7 @@ from engine.dialects.deepgram import (
     unresolved_callback,
 )
 from engine.errors import AudioError, TooLarge
-from engine.request import Failed, FailureCode, Media, RawFormat, Request
+from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Transcript
 from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
 from relay.guard.rules import Refusal
@@ -62,7 +62,7 @@ class DeepgramRecorded:
                     return await self._accept(request, self._media(Stored("", 0)), None)
             with api.spool.file(request.id) as path:
                 media = self._media(await self._obtain(body, request, path))
-                await self._probe(http, path, request.raw)
+                await self._probe(http, path, request)
                 if request.callback:
                     return await self._accept(request, media, path)
                 return await self._transcribe(http, request, media, path)
@@ -115,13 +115,16 @@ class DeepgramRecorded:
         self._api.metrics.upload_bytes.observe(stored.size)
         return stored
 
-    async def _probe(self, http: web.Request, path: Path, raw: RawFormat | None) -> None:
+    async def _probe(self, http: web.Request, path: Path, request: Request) -> None:
+        """Raises Rejected for what is no audio. With a callback the vendor tells that there, under the request's id;
+        but not of a body that was meant to be something else."""
         try:
-            await self._api.transcriber.probe(path, raw)
+            await self._api.transcriber.probe(path, request.raw)
         except AudioError as error:
             beginning = await asyncio.to_thread(_beginning, path)
             instead = instead_of_audio(beginning, http.headers.get("Content-Type", ""))
-            raise Rejected(_bad_audio(instead or str(error))) from None
+            if instead or not request.callback:
+                raise Rejected(_bad_audio(instead or str(error))) from None
 
     async def _accept(self, request: Request, media: Media, path: Path | None) -> web.Response:
         await self._api.intake.accept(request, media, path)

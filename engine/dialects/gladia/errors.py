@@ -23,9 +23,9 @@ class Problem:
 
 
 def invalid(*validation_errors: str) -> Problem:
-    """A request whose fields cannot be read or honoured. Of very many flaws the first are named: an answer does not
-    grow with the nonsense that it answers."""
-    return Problem(422, "Invalid parameter(s)", validation_errors[:_MOST_ERRORS])
+    """A request whose fields cannot be read or honoured; the message, which some clients show alone, holds the first
+    flaw. Of very many the first are named: an answer does not grow with the nonsense that it answers."""
+    return Problem(422, f"Invalid parameter(s): {validation_errors[0]}", validation_errors[:_MOST_ERRORS])
 
 
 def render_problem(problem: Problem, *, path: str, request_id: str, now: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ _KNOWN = (
     *("audio_url", "custom_metadata", "language_config", "model", "sentences", "punctuation_enhanced"),
     # What these fields were called before; word times always come.
     *("callback_url", "language", "detect_language", "enable_code_switching", "code_switching_config"),
-    "accurate_words_timestamps",
+    *("accurate_words_timestamps", "words_accurate_timestamps"),
     *_SWITCHED,
     *(f"{name}_config" for name in _SWITCHED),
 )

@@ -185,7 +185,12 @@ def utterance_document(utterance: GladiaUtterance) -> Document:
 
 
 def _word(word: Word) -> Document:
-    return {"word": written(word, punctuate=True), **_span((word,)), "confidence": round(word.confidence, 6)}
+    """With the space before it, as the vendor writes it: words joined are text."""
+    return {
+        "word": " " * word.spaced + written(word, punctuate=True),
+        **_span((word,)),
+        "confidence": round(word.confidence, 6),
+    }
 
 
 def _span(words: Sequence[Word]) -> Document:

@@ -268,9 +268,9 @@ async def test_who_is_called_by_a_name_that_dns_says_nothing_of_may_come_again(
     [
         (b"", CALLBACK, "Bad Request", BAD_AUDIO + "The body is empty; send the audio's bytes, or JSON with a url."),
         (b"", {}, "Bad Request", BAD_AUDIO),
-        (b"this is a text file named .wav" * 99, CALLBACK, "Bad Request", BAD_AUDIO),
-        (wav()[:40], CALLBACK, "Bad Request", BAD_AUDIO),
-        (wav(0), CALLBACK, "Bad Request", BAD_AUDIO),
+        (b"this is a text file named .wav" * 99, {}, "Bad Request", BAD_AUDIO),
+        (wav()[:40], {}, "Bad Request", BAD_AUDIO),
+        (wav(0), {}, "Bad Request", BAD_AUDIO),
         (
             wav(),
             {**CALLBACK, "model": "nova-99"},
@@ -297,6 +297,13 @@ async def test_what_cannot_be_transcribed_is_refused_before_anything_is_stored(
 ) -> None:
     assert_refused(await post(client, body, params), 400, code, message)
     assert (server.stored, await server.jobs()) == ([], [])
+
+
+async def test_with_a_callback_the_id_comes_first_and_what_is_wrong_with_the_audio_there(
+    server: Stage, client: aiohttp.ClientSession
+) -> None:
+    status, body, _ = await post(client, b"this is a text file named .wav" * 99, CALLBACK)
+    assert (status, body) == (200, {"request_id": (await server.take()).id})
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -258,8 +258,8 @@ def test_a_transcript_keeps_its_id_until_it_is_final(catalogue: Catalogue) -> No
         "text": "Hello, doctor.",
         "language": "en",
         "words": [
-            {"word": "Hello,", "start": 1.0, "end": 1.5, "confidence": 0.5},
-            {"word": "doctor.", "start": 1.5, "end": 2.0, "confidence": 1.0},
+            {"word": " Hello,", "start": 1.0, "end": 1.5, "confidence": 0.5},
+            {"word": " doctor.", "start": 1.5, "end": 2.0, "confidence": 1.0},
         ],
     }
 

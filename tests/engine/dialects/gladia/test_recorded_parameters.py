@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -113,6 +114,18 @@ def test_fields_that_nobody_knows_are_refused_unless_switched_off() -> None:
         f"{('a' + chr(10)) * 32!r} must be left out: this server does not know the field"
     ]
     assert asked(zoom=False, other=None).warnings == ()
+
+
+def test_no_field_that_the_client_documents_is_unknown() -> None:
+    """Each alone: taken, warned of, or refused for what it is."""
+    documented = {field.name for field in fields(PreRecordedV2InitTranscriptionRequest)} - {"_unknown_fields"}
+    assert len(documented) > 20
+    for name in (*documented, "words_accurate_timestamps"):
+        values: tuple[object, ...] = (True, "x", {})
+        for value in values:
+            found = answer({"audio_url": URL, name: value})
+            flawed = found.validation_errors if isinstance(found, Problem) else ()
+            assert not [flaw for flaw in flawed if "does not know the field" in flaw], name
 
 
 def test_of_very_many_flaws_the_first_are_named() -> None:

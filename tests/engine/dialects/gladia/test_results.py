@@ -212,7 +212,7 @@ def test_an_error_has_the_vendors_shape() -> None:
         "path": "/v2/upload",
         "request_id": "G-00000001",
         "statusCode": 422,
-        "message": "Invalid parameter(s)",
+        "message": "Invalid parameter(s): a must b",
         "validation_errors": ["a must b"],
     }
 
