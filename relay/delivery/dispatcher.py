@@ -105,6 +105,11 @@ class _DestinationQueue:
         """Claimed, and not at an end."""
         return self.ahead + self.busy
 
+    def busy_with(self, doubtful: int) -> int:
+        """What of its share is held: an endpoint that has yet to answer counts for no more than it can take."""
+        endpoints = self.endpoints.values()
+        return sum(one.held if one.answered else min(one.held, doubtful) for one in endpoints)
+
     def append(self, delivery: Delivery, *, answered: bool | None) -> None:
         """One more that was claimed."""
         endpoint = self.endpoints.get(delivery.path)
@@ -257,7 +262,7 @@ class Dispatcher:
         suspects = self._suspects_cap
         for origin, queue in self._queues.items():
             most = few if queue.suspect else min(cap + 2 * queue.finished, _MOST_AHEAD)
-            origins[origin] = most - queue.held
+            origins[origin] = most - queue.busy_with(doubtful)
             suspects -= queue.held if queue.suspect else 0
             queue.finished = 0
             for path, endpoint in list(queue.endpoints.items()):
@@ -268,7 +273,7 @@ class Dispatcher:
                 endpoints[origin, path] = min(most + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
                 suspects -= endpoint.held if endpoint.suspect and not queue.suspect else 0
                 endpoint.finished = 0
-        return Wanted(room, cap, doubtful, max(0, suspects), few, origins, endpoints)
+        return Wanted(room, cap, cap, max(0, suspects), few, origins, endpoints)
 
     def _start_all(self) -> None:
         while len(self._running) < self._slots.in_all and (queue := self._next_queue()):
