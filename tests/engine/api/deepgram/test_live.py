@@ -14,6 +14,7 @@ import pytest
 
 from engine.dialects.live import Ending
 from engine.events import Broken, Final, LiveOptions, Partial
+from engine.keys import Keys
 from engine.live.conversation import Lateness
 from engine.live.session import SessionLimits
 from engine.recognisers.whisper.passes import Costs
@@ -114,6 +115,18 @@ async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_b
         await socket.send_str(CLOSE)
         await messages(socket)
     assert server.ended[0].asked.request.key_id == key_id_of(key)
+
+
+async def test_a_token_that_was_granted_opens_a_session_as_its_key(server: Stage) -> None:
+    key = server.add_key()
+    keys = Keys(server.database, open_without_keys=False)
+    token, expired = await keys.grant(key_id_of(key), 60), await keys.grant(key_id_of(key), -1)
+    await keys.close()
+    for options in ({"protocols": ("bearer", token)}, {"headers": {"Authorization": f"Bearer {token}"}}):
+        async with server.connect(RAW, **options) as socket:
+            await finished(socket)
+    assert [session.asked.request.key_id for session in server.ended] == [key_id_of(key)] * 2
+    assert (await refused(server, RAW, headers={"Authorization": f"Bearer {expired}"})).status == 401
 
 
 @pytest.mark.parametrize(
