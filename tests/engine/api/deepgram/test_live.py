@@ -342,7 +342,8 @@ async def test_a_slow_recogniser_slows_the_caller_down_and_not_what_is_heard(ser
 
 async def test_a_caller_faster_than_speech_is_held_back_and_no_other(tmp_path: Path, database: Database) -> None:
     limits = SessionLimits(burst=1.0, speed=0.001, idle=60.0)
-    async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW) as hasty:
+    leaving = aiohttp.ClientWSTimeout(ws_close=0.1)  # nobody hears it leave, so that it would wait for ten seconds
+    async with stage(tmp_path, database, limits=limits) as server, server.connect(RAW, timeout=leaving) as hasty:
         held_back = await server.recognition()
         for _ in range(4):
             await hasty.send_bytes(bytes(16000))
