@@ -16,16 +16,10 @@ from typing import Any, Self, cast, overload
 from relay.outbox.connections.known import AsyncConnection, SyncConnection, adapter_of
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.producing import Script, Scripts
+from relay.outbox.queries import statement
 from relay.outbox.store import Database
 
-_ADDED = """
-SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, one.headers, one.traceparent,
-       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.seq,
-       stream.key, stream.on_dead, stream.producer_until, stream.producer
-FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq
-LEFT JOIN outspoken_streams AS stream ON stream.id = one.stream_id
-ORDER BY one.seq
-"""
+_ADDED = statement("added", __package__)
 _TAGS = "SELECT seq, tag FROM outspoken_tags"
 
 

@@ -35,7 +35,7 @@ RELAY = Path(sys.executable).with_name("relay")
 LARGE = os.urandom(9_000_000)
 EVERY_BYTE = bytes(range(256)) * 50
 # Nothing is written down about these: who is at work, what was applied, and how far a move has come.
-OF_THE_DATABASE = {"outspoken_migrations", "outspoken_relays", "outspoken_moving"}
+OF_THE_DATABASE = {"outspoken_migrations", "outspoken_relays", "outspoken_moving", "outspoken_joining"}
 TABLES = {
     SqliteDatabase: "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'outspoken_%'",
     PostgresDatabase: "SELECT 'outspoken_' || relname FROM pg_class WHERE relkind = 'r' "

@@ -54,3 +54,14 @@ SELECT outspoken_keep_streams_v1(:keys, :until)
 -- stream_statuses --
 -- How some streams stand, an array of keys. There are no holders to be asked after: an overdue one was taken into account.
 SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams_v1 WHERE stream = ANY(:keys)
+
+-- added --
+-- All there is, in the order in which it was added, as the transaction that asks would commit it.
+SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, one.headers, one.traceparent,
+       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.seq,
+       coalesce(stream.key, joining.stream), coalesce(stream.on_dead, joining.on_dead),
+       coalesce(stream.producer_until, joining.live_until), coalesce(stream.producer, joining.producer)
+FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq
+LEFT JOIN outspoken_streams AS stream ON stream.id = one.stream_id
+LEFT JOIN outspoken_joining AS joining ON joining.seq = one.seq AND transaction = pg_current_xact_id_if_assigned()
+ORDER BY one.seq
