@@ -87,7 +87,9 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         engine__fetch__tries=1,
         engine__recognisers__multilingual__model=whisper.base(),
         engine__keep_alive_seconds=KEEP_ALIVE_SECONDS,
-        engine__preload='["default"]',  # or a process that nobody stopped may be started for a request
+        # One, and from the start: or another that nobody stopped may be started for a request.
+        engine__workers=1,
+        engine__preload='["default"]',
     )
     async with AsyncExitStack() as stack:
         await hosting(stack, audio_port)

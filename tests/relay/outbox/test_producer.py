@@ -80,7 +80,7 @@ def test_a_delivery_belongs_to_scheme_host_and_effective_port(producer: Producer
 
 
 @pytest.mark.parametrize(
-    ("url", "path"),
+    ("url", "endpoint"),
     [
         ("https://h.example", "/"),
         ("https://u:p@h.example?x=/no", "/"),
@@ -91,10 +91,10 @@ def test_a_delivery_belongs_to_scheme_host_and_effective_port(producer: Producer
     ],
     ids=["none", "query", "fragment", "path", "both", "long"],
 )
-def test_it_belongs_to_the_endpoint_of_its_path(producer: Producer, url: str, path: str) -> None:
+def test_it_belongs_to_the_endpoint_of_its_path(producer: Producer, url: str, endpoint: str) -> None:
     producer.put(new(url=url, owner="somebody", priority=7))
     found = rows(producer.database, "SELECT path, owner, priority FROM outspoken_deliveries")
-    assert found == [(path, "somebody", 7)]
+    assert found == [(endpoint, "somebody", 7)]
     assert rows(producer.database, "SELECT origin FROM outspoken_destinations") == []
 
 
