@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from relay.admin import times
+from relay.admin.operations import apart
 
 _VISIBLE_SECONDS = 0.0005  # what would be written as 0 ms is left out
 _SHOWN_OF_PATH = 40
@@ -53,9 +54,10 @@ def text(value: bytes, most: int = 65536) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in shown)
 
 
-def shortened(path: str) -> str:
-    """A path that is short, and of a long one, which may be a secret, its beginning and its end."""
-    return path if len(path) <= _SHOWN_OF_PATH else f"{path[:20]}…{path[-4:]}"
+def shortened(place: str) -> str:
+    """A destination, or a path alone: of a long path, which may be a secret, its beginning and its end."""
+    origin, path = ("", place) if place.startswith("/") else apart(place)
+    return origin + (path if len(path) <= _SHOWN_OF_PATH else f"{path[:20]}…{path[-4:]}")
 
 
 def query(values: Mapping[str, object], **changed: object) -> str:

@@ -318,7 +318,8 @@ async def test_of_a_long_path_only_its_ends_are_shown(visitor: Visitor, database
         text = await visitor.text(page)
         assert "/services/T0123456/B…wxyz" in text
         assert "s3cr3t" not in text
-    assert await visitor.send("/destination/resume", origin=ORIGIN, path=path)
+    await visitor.send("/destination/resume", origin=ORIGIN, path=path)
+    assert f"destination {ORIGIN}/services/T0123456/B…wxyz" in await visitor.text("/audit")
 
 
 async def test_no_more_paths_are_listed_than_can_be_looked_at(visitor: Visitor, database: Database) -> None:
