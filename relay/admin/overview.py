@@ -18,6 +18,7 @@ from relay.queue.holding import health_of
 _STATUS = statement("status", __package__)
 _DELIVERED_SINCE = statement("delivered_since", __package__)
 _DESTINATIONS = statement("destinations", __package__)
+_GONE_URLS = statement("gone_urls", __package__)
 _UNDER_WAY = statement("under_way", __package__)
 _QUEUES = statement("queues", "relay.queue")
 _ATTEMPTS_SINCE = statement("attempts_since", __package__)
@@ -33,7 +34,7 @@ _DAY = 86400.0
 class KnownEndpoint:
     """One path of an origin, while it is in trouble, knows a limit of sizes, or was spoken of by an operator. `state`
     is what operators said, `open` while its breaker is, or `slowed` while it keeps a pace. `allowed_at`: no attempt
-    goes there before."""
+    goes there before. `gone` counts its URLs that answered 410 and are called no more."""
 
     path: str
     state: str
@@ -41,15 +42,18 @@ class KnownEndpoint:
     allowed_at: float | None
     largest_accepted: int | None
     smallest_refused: int | None
+    gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """One origin. `state` is what operators said, or `open` while the breaker of the origin, or of an endpoint of it,
-    is: then no attempt goes there before `open_until`. Ages are seconds."""
+    is: then no attempt goes there before `open_until`. `itself` is the same without a look at the endpoints. Ages are
+    seconds."""
 
     origin: str
     state: str
+    itself: str
     failures: int
     open_until: float | None
     waiting: int
@@ -145,27 +149,34 @@ def _destinations(connection: Connection, now: float) -> tuple[Destination, ...]
     known: dict[str, list[Any]] = defaultdict(list)
     for row in connection.execute(_DESTINATIONS):
         known[row["origin"]].append(row)
+    gone: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(_GONE_URLS):
+        gone[row["origin"]][row["path"]] = row["gone"]
     queues: dict[str, list[Any]] = defaultdict(list)
     for row in connection.execute(_QUEUES, {"now": now}):
         queues[row["origin"]].append(row)
     under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY)}
-    origins = dict.fromkeys([*known, *queues, *under_way])
-    places = [_destination(one, known[one], queues[one], under_way.get(one, 0), now) for one in origins]
+    origins = dict.fromkeys([*known, *gone, *queues, *under_way])
+    places = [_destination(one, known[one], gone[one], queues[one], under_way.get(one, 0), now) for one in origins]
     return tuple(sorted(places, key=lambda place: (-place.ready, place.origin)))
 
 
-def _destination(origin: str, known: Sequence[Any], queues: Sequence[Any], in_flight: int, now: float) -> Destination:
+def _destination(
+    origin: str, known: Sequence[Any], gone: Mapping[str, int], queues: Sequence[Any], in_flight: int, now: float
+) -> Destination:
     rows = {row["path"]: row for row in known}
     whole = rows.pop("", None)
     healths = [_health(row) for row in known]
     stops = [health.asks_at(now) for health in healths if health.open]
     state = whole["state"] if whole else "active"
+    is_open = whole is not None and _health(whole).open
     oldest = min((row["oldest_due_at"] for row in queues if row["oldest_due_at"] is not None), default=None)
     accepted = [row["largest_accepted"] for row in known if row["largest_accepted"] is not None]
     refused = [row["smallest_refused"] for row in known if row["smallest_refused"] is not None]
     return Destination(
         origin=origin,
         state="open" if state == "active" and stops else state,
+        itself="open" if state == "active" and is_open else state,
         failures=max((health.failures for health in healths), default=0),
         open_until=min(stops, default=None),
         waiting=sum(row["waiting"] for row in queues),
@@ -174,20 +185,24 @@ def _destination(origin: str, known: Sequence[Any], queues: Sequence[Any], in_fl
         oldest_due_age=0.0 if oldest is None else max(0.0, now - oldest),
         largest_accepted=max(accepted, default=None),
         smallest_refused=min(refused, default=None),
-        endpoints=tuple(_endpoint(row, now) for row in rows.values()),
+        endpoints=tuple(_endpoint(path, rows.get(path), gone.get(path, 0), now) for path in sorted({*rows, *gone})),
     )
 
 
-def _endpoint(row: Any, now: float) -> KnownEndpoint:
+def _endpoint(path: str, row: Any, gone: int, now: float) -> KnownEndpoint:
+    """An endpoint all of whose trouble are answers of 410 has no row."""
+    if row is None:
+        return KnownEndpoint(path, "active", 0, None, None, None, gone)
     health = _health(row)
     shown = "open" if health.open else "slowed" if health.rate is not None else "active"
     return KnownEndpoint(
-        path=row["path"],
+        path=path,
         state=shown if row["state"] == "active" else row["state"],
         failures=health.failures,
         allowed_at=health.asks_at(now) if health.held else None,
         largest_accepted=row["largest_accepted"],
         smallest_refused=row["smallest_refused"],
+        gone=gone,
     )
 
 

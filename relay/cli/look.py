@@ -228,7 +228,7 @@ def destinations(as_json: Json = False, config: Config = None) -> None:
     troubled = [(place, one) for place in found for one in place.endpoints]
     if troubled:
         print_table(
-            ("ENDPOINT", "STATE", "FAILURES", "NEXT", "ACCEPTED", "REFUSED"),
+            ("ENDPOINT", "STATE", "FAILURES", "NEXT", "ACCEPTED", "REFUSED", "GONE"),
             [_endpoint(place.origin, one, outbox.now()) for place, one in troubled],
         )
 
@@ -241,6 +241,7 @@ def _endpoint(origin: str, one: overview.KnownEndpoint, now: float) -> tuple[str
         "-" if one.allowed_at is None else span(max(0.0, one.allowed_at - now)),
         "-" if one.largest_accepted is None else size(one.largest_accepted),
         "-" if one.smallest_refused is None else size(one.smallest_refused),
+        str(one.gone),
     )
 
 

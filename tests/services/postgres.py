@@ -22,7 +22,8 @@ _TABLES = """
 SELECT name, pg_get_serial_sequence(name, (SELECT attname FROM pg_attribute
                                            WHERE attrelid = to_regclass(name) AND attidentity <> '')) AS sequence
 FROM unnest(ARRAY['results', 'jobs', 'queues', 'uploads', 'api_keys',
-                  'attempts', 'bodies', 'deliveries', 'streams', 'signing_keys', 'destinations', 'gone_urls', 'relays', 'audit'])
+                  'attempts', 'bodies', 'deliveries', 'streams', 'signing_keys', 'destinations', 'gone_urls', 'relays',
+                  'audit'])
      WITH ORDINALITY AS tables (bare, place), LATERAL (SELECT 'outspoken.' || bare AS name) AS named
 WHERE to_regclass(name) IS NOT NULL
 ORDER BY place

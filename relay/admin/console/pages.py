@@ -11,6 +11,7 @@ from relay.admin.api.requests import AuditRequest, ListRequest, ReplayRequest
 from relay.admin.console.rendering import Bar
 from relay.admin.context import AdminContext
 from relay.admin.inspection import Filter
+from relay.admin.overview import Destination, KnownEndpoint
 from relay.admin.recent import MINUTE, DestinationHistory
 from relay.outbox.model import State
 from relay.policy.attempt import Outcome
@@ -18,7 +19,9 @@ from relay.policy.attempt import Outcome
 Facts = dict[str, Any]
 
 DESTINATIONS_PER_PAGE = 100
+ENDPOINTS_IN_LIST, ENDPOINTS_ON_PAGE = 20, 200
 MOST_REPLAYED = 5000
+_WORST_FIRST = ("disabled", "paused", "open", "slowed", "active")
 _RECENT_MINUTES = 5
 _LEAST_MINUTES, _MOST_MINUTES = 15, 60
 
@@ -78,26 +81,34 @@ def delivery(context: AdminContext, id_: str, *, reveal: bool = False, body: byt
 
 
 def destinations(context: AdminContext, wanted: str, state: str, start: int) -> Facts:
-    """Destinations: those whose origin contains a text, those with most that is due first."""
+    """Destinations: those whose origin contains a text, those with most that is due first. One stands as wanted if it,
+    or an endpoint of it, does."""
     at = context.database.now()
     fit = [
         place
         for place in overview.destinations(context.database, at)
-        if wanted.lower() in place.origin and state in ("", place.state)
+        if wanted.lower() in place.origin
+        and state in ("", place.state, place.itself, *(endpoint.state for endpoint in place.endpoints))
     ]
     shown = fit[start : start + DESTINATIONS_PER_PAGE]
     sentences = {one.destination.origin: one.sentence for one in diagnosis.troubled(context.database, at, limit=20)}
     return {
         "at": at,
         "places": [
-            (place, context.recent.destination(place.origin, at), sentences.get(place.origin)) for place in shown
+            (
+                place,
+                worst(place, ENDPOINTS_IN_LIST),
+                context.recent.destination(place.origin, at),
+                sentences.get(place.origin),
+            )
+            for place in shown
         ],
         "count": len(fit),
         "start": start,
         "following": start + DESTINATIONS_PER_PAGE if start + DESTINATIONS_PER_PAGE < len(fit) else None,
         "since": context.recent.since,
         "given": {"text": wanted, "state": state},
-        "states": ("active", "open", "paused", "disabled"),
+        "states": tuple(reversed(_WORST_FIRST)),
         "spark_of": chart_of,
     }
 
@@ -113,6 +124,7 @@ def destination(context: AdminContext, origin: str) -> Facts:
     return {
         "at": at,
         "place": place,
+        "endpoints": worst(place, ENDPOINTS_ON_PAGE),
         "trouble": diagnosis.trouble(context.database, place, at),
         "history": history,
         "chart": chart_of(history),
@@ -121,6 +133,11 @@ def destination(context: AdminContext, origin: str) -> Facts:
         "keys": own or [key for key in keys.keys(context.database) if key.destination is None],
         "own": bool(own),
     }
+
+
+def worst(place: Destination, most: int) -> Sequence[KnownEndpoint]:
+    """What is known of its endpoints, what is held first."""
+    return sorted(place.endpoints, key=lambda one: (_WORST_FIRST.index(one.state), not one.gone, one.path))[:most]
 
 
 def chart_of(history: DestinationHistory) -> tuple[Bar, ...]:

@@ -10,8 +10,10 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from relay.admin import times
+from relay.admin.operations import apart
 
 _VISIBLE_SECONDS = 0.0005  # what would be written as 0 ms is left out
+_SHOWN_OF_PATH = 40
 
 Bar = tuple[float, int, int]
 """When it begins, how many were delivered, how many failed."""
@@ -34,6 +36,7 @@ def environment() -> Environment:
         "number": number,
         "text": text,
         "query": query,
+        "shortened": shortened,
         "words": lambda name: str(name).replace("_", " "),
     }
     environment.globals |= {"relative": times.relative, "bars": bars, "series": series, "peak": peak, "steps": steps}
@@ -49,6 +52,12 @@ def text(value: bytes, most: int = 65536) -> str:
     """Bytes to be looked at, control characters written out."""
     shown = value[:most].decode(errors="replace")
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in shown)
+
+
+def shortened(place: str) -> str:
+    """A destination, or a path alone: of a long path, which may be a secret, its beginning and its end."""
+    origin, path = ("", place) if place.startswith("/") else apart(place)
+    return origin + (path if len(path) <= _SHOWN_OF_PATH else f"{path[:20]}…{path[-4:]}")
 
 
 def query(values: Mapping[str, object], **changed: object) -> str:

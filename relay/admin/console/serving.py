@@ -222,9 +222,11 @@ class Console:
         if name not in _ACTS:
             raise NotFound(f"there is no act called {name!r}")
         form = await request.post()
-        origin = DestinationRequest.model_validate({"destination": form.get("origin", "")}).destination
-        await asyncio.to_thread(_ACTS[name], self._context.database, origin, self._actor(request))
-        raise web.HTTPSeeOther("/destination?" + urlencode({"origin": origin, "note": name}))
+        asked = DestinationRequest.model_validate({"destination": form.get("origin", ""), "path": form.get("path", "")})
+        place = asked.destination + asked.path
+        await asyncio.to_thread(_ACTS[name], self._context.database, place, self._actor(request))
+        note = f"{name}-path" if asked.path else name
+        raise web.HTTPSeeOther("/destination?" + urlencode({"origin": asked.destination, "note": note}))
 
     async def rotate(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -290,13 +292,16 @@ def _note(request: web.Request) -> str | None:
     """What was just done, from a closed set: a link could say anything else."""
     name, _, count = request.query.get("note", "").partition("-")
     number = f"{int(count)}" if count.isdecimal() and len(count) < 10 else "0"
+    place = "path" if count == "path" else "destination"
     return {
         "replayed": f"{number} deliveries go out again." if count else "It goes out again.",
         "cancelled": "It was given up. Sending it again brings it back.",
-        "pause": "The destination is paused.",
-        "resume": "The destination is called again.",
-        "disable": "The destination is disabled.",
-        "enable": "The destination is called again, its breaker closed.",
+        "pause": f"The {place} is paused.",
+        "resume": f"The {place} is called again.",
+        "disable": f"The {place} is disabled.",
+        "enable": "The path is called again."
+        if place == "path"
+        else "The destination is called again, and all its paths.",
     }.get(name)
 
 

@@ -33,6 +33,10 @@ SELECT origin, path, state, held, silent, failures, open, starts, rate, every, s
        smallest_refused
 FROM outspoken_destinations ORDER BY origin, path
 
+-- gone_urls --
+-- How many URLs of each endpoint answered 410.
+SELECT origin, path, count(*) AS gone FROM outspoken_gone_urls GROUP BY origin, path
+
 -- under_way --
 -- How many attempts are under way to each origin.
 SELECT origin, count(*) AS in_flight FROM outspoken_deliveries WHERE state = 'leased' GROUP BY origin

@@ -13,7 +13,7 @@ from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import ill, many, new, put
 
 ORIGIN = "https://receiver.example:443"
-PLACE = Destination(ORIGIN, "open", 5, 2000.0, 9, 3, 0, 12.0, None, None)
+PLACE = Destination(ORIGIN, "open", "open", 5, 2000.0, 9, 3, 0, 12.0, None, None)
 FAILED = Evidence("d1", 1000.0, "http_5xx", 500, "the receiver answered 500", None, 2048)
 
 

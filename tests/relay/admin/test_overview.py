@@ -103,3 +103,18 @@ def test_attempts_are_counted_by_what_was_asked_for(database: Database) -> None:
         (ORIGIN, "200"),
         ("https://other.example:443", "200"),
     }
+
+
+def test_an_origin_stands_as_it_does_itself_beside_its_endpoints_and_their_gone_urls(database: Database) -> None:
+    put(database, new())
+    ill(database)
+    for sha256, path in (("00", "/hook"), ("01", "/moved"), ("02", "/moved")):
+        change(database, "INSERT INTO outspoken_gone_urls VALUES (?, ?, ?, 1)", sha256, ORIGIN, path)
+    (place,) = destinations(database, time.time())
+    assert (place.state, place.itself) == ("open", "active")
+    assert [(one.path, one.state, one.gone) for one in place.endpoints] == [
+        ("/hook", "open", 1),
+        ("/moved", "active", 2),
+    ]
+    change(database, "INSERT INTO outspoken_destinations (origin, failures, open, held) VALUES (?, 5, 1, 1)", ORIGIN)
+    assert destinations(database, time.time())[0].itself == "open"

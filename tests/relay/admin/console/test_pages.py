@@ -43,9 +43,9 @@ class Visitor:
         page = (await self.see(path)).partition("<main")[2]
         return " ".join(html.unescape(re.sub(r"<script.*?</script>|<[^>]*>", " ", page, flags=re.S)).split())
 
-    async def send(self, path: str, status: int = 303, headers: dict[str, str] | None = None, **form: Any) -> str:
+    async def send(self, to: str, /, status: int = 303, headers: dict[str, str] | None = None, **form: Any) -> str:
         """Where the answer leads, or the page."""
-        sent = self.client.post(path, data=form, headers=HERE if headers is None else headers, allow_redirects=False)
+        sent = self.client.post(to, data=form, headers=HERE if headers is None else headers, allow_redirects=False)
         async with sent as answer:
             assert answer.status == status, await answer.text()
             return answer.headers.get("Location", "") or str(await answer.text())
@@ -254,6 +254,84 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(visitor: Vis
     assert trail(database)[0].act == "destination.enable"
     await visitor.send("/destination/erase", status=404, origin=ORIGIN)
     await visitor.send("/destination/pause", status=400, origin="nonsense")
+
+
+def troubled_paths(database: Database) -> None:
+    """One path in trouble, one that was paused, one with a limit of sizes, and two URLs of one that answered 410."""
+    put(database, new())
+    ill(database, failures=6, until=time.time() + 25)
+    stand(database, "paused", path="/held")
+    change(
+        database,
+        "INSERT INTO outspoken_destinations (origin, path, largest_accepted, smallest_refused) "
+        "VALUES (?, '/small', 2048, 4096)",
+        ORIGIN,
+    )
+    for sha256 in ("00", "01"):
+        change(database, "INSERT INTO outspoken_gone_urls VALUES (?, ?, '/moved', 1)", sha256, ORIGIN)
+
+
+@pytest.mark.parametrize("page", ["/destinations", f"/destination?origin={ORIGIN}"])
+async def test_a_destination_opens_into_its_paths_and_what_holds_them(
+    visitor: Visitor, database: Database, page: str
+) -> None:
+    troubled_paths(database)
+    text = await visitor.text(page)
+    assert text.index("active") < text.index("/held paused An operator paused it: nothing goes there until")
+    assert re.search(r"/hook open It failed 6 times in a row: a few attempts .*, the next in \d+ s", text)
+    assert "/small active Nothing holds it. It refused a body of 4.0 KiB as too large and took one of 2.0 KiB" in text
+    assert "/moved active 2 gone 2 URLs of it answered 410 Gone and are called no more" in text
+
+
+async def test_the_list_counts_what_is_to_look_at_and_finds_an_origin_by_its_paths(
+    visitor: Visitor, database: Database
+) -> None:
+    troubled_paths(database)
+    put(database, new("well", "https://well.example/"))
+    text = await visitor.text("/destinations")
+    assert "Try again now" not in await visitor.text("/")
+    assert f"4 paths to look at, 1 paused, 1 open, 2 URLs gone of {ORIGIN}" in text
+    assert "of https://well.example:443" not in text
+    assert "Destinations 1 " in await visitor.text("/destinations?state=paused")
+
+
+async def test_a_path_is_paused_resumed_and_enabled_alone(visitor: Visitor, database: Database) -> None:
+    troubled_paths(database)
+    standing = "SELECT path, state FROM outspoken_destinations WHERE state <> 'active' ORDER BY path"
+    page = await visitor.send("/destination/pause", origin=ORIGIN, path="/fine")
+    assert "The path is paused." in await visitor.text(page)
+    assert rows(database, standing) == [("/fine", "paused"), ("/held", "paused")]
+    for act, path in (("resume", "/fine"), ("enable", "/held"), ("enable", "/moved")):
+        assert "The path is called again" in await visitor.text(
+            await visitor.send(f"/destination/{act}", origin=ORIGIN, path=path)
+        )
+    assert rows(database, standing) == rows(database, "SELECT sha256 FROM outspoken_gone_urls") == []
+    assert rows(database, "SELECT open FROM outspoken_destinations WHERE path = '/hook'") == [(1,)]
+    assert trail(database)[0].detail["destination"] == f"{ORIGIN}/moved"
+    await visitor.send("/destination/pause", status=400, origin=ORIGIN, path="fine")
+
+
+async def test_of_a_long_path_only_its_ends_are_shown(visitor: Visitor, database: Database) -> None:
+    put(database, new())
+    stand(database, "paused", path=(path := "/services/T0123456/B01/s3cr3t-s3cr3t-s3cr3t-wxyz"))
+    for page in ("/destinations", f"/destination?origin={ORIGIN}"):
+        text = await visitor.text(page)
+        assert "/services/T0123456/B…wxyz" in text
+        assert "s3cr3t" not in text
+    await visitor.send("/destination/resume", origin=ORIGIN, path=path)
+    assert f"destination {ORIGIN}/services/T0123456/B…wxyz" in await visitor.text("/audit")
+
+
+async def test_no_more_paths_are_listed_than_can_be_looked_at(visitor: Visitor, database: Database) -> None:
+    put(database, new())
+    change(
+        database,
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 203) "
+        "INSERT INTO outspoken_destinations (origin, path, largest_accepted) SELECT ?, '/p' || i, 1 FROM n",
+        ORIGIN,
+    )
+    assert "and 183 more" in await visitor.text("/destinations")
+    assert "3 more are not shown" in await visitor.text(f"/destination?origin={ORIGIN}")
 
 
 async def test_destinations_are_filtered_and_come_in_pages(
