@@ -40,7 +40,6 @@ _SMALL = 8 * 1024
 _SLICE = 500  # deliveries that change their lane with one claim
 _MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
 _GROUPS = 250  # that are set aside with one claim
-_CROWD = 250  # groups that were never tried: more of them are set aside, as a claim looks at all it meets
 _REMEMBERED = 10_000
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
@@ -152,7 +151,7 @@ class Claimer:
             crowd = {
                 group: (group[1], "") for group in untried if group not in picked and group[1] not in wanted.origins
             }
-            if len(crowd) > _CROWD:  # fewer hide nobody, and to move them there and back is work too
+            if 2 * len(crowd) > wanted.room:  # fewer hide nobody, and to move them there and back is work too
                 taken.more |= _set_aside(connection, crowd, now, never_tried=True)
 
     @staticmethod

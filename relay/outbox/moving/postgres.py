@@ -16,7 +16,8 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 _COLUMNS = """
 SELECT pg_class.relname, attname, format_type(atttypid, NULL)
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken')
+WHERE relkind = 'r' AND relpersistence = 'p'
+  AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken')
 ORDER BY relname, attnum
 """
 _KEYS = """

@@ -53,8 +53,8 @@ def test_a_date_is_a_moment_whatever_its_zone(value: str, wait: float) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "", " ", "1e17", "inf", "-inf", "Infinity", "nan", "-5", "+5", "1.5.0", "1_000", "0x10", "٣", "²", "5 s", "5, 10",
-        "9" * 21, "9" * 4096, "soon", "Sun, 06 Nov 1994", "Sun, 99 Nov 1994 08:51:37 GMT", "\x00", "\udcff",
+        "", " ", "1e17", "inf", "-inf", "Infinity", "nan", "-5", "+5", "1.5.", "1_000", "0x10", "٣", "²", "5 s",
+        "5, 10", "9" * 21, "9" * 4096, "soon", "Sun, 06 Nov 1994", "Sun, 99 Nov 1994 08:51:37 GMT", "\x00", "\udcff",
         "Sun, 06 Nov 1994 08:51:37 +9999", "Fri, 31 Dec 99999 23:59:59 GMT",
         "Sun, 06 Nov 1994 08:51:37 GMT" + " x" * 40, "Sun, 06 Nov " + "9" * 40 + " 08:51:37 GMT",
     ],

@@ -38,6 +38,11 @@ DECLARE
     wanted RECORD;
     one    RECORD;
 BEGIN
+    IF scheme IN ('ws', 'wss') AND (stream !~ '^[ -~]*$' COLLATE "C" OR stream ~ '^ | $') THEN
+        refusal := 'invalid_delivery';
+        message := 'stream: expected printable ASCII, without spaces around it: the handshake of a WebSocket sends it';
+        RETURN;
+    END IF;
     SELECT * INTO wanted FROM outspoken.target(scheme, stream_url);
     SELECT it.state, it.transport = wanted.transport AND it.url IS NOT DISTINCT FROM wanted.url AS same INTO one
     FROM (SELECT each.state, each.transport, each.url FROM outspoken.streams AS each WHERE each.key = stream
@@ -56,9 +61,10 @@ BEGIN
 END
 $$;
 
--- Give what this transaction has added its places. Streams that are new are numbered as they appeared, made in the
--- order of their keys, and all are locked in the order in which everybody locks them. What was killed meanwhile, or whose socket is closed, or leads
--- elsewhere, takes nothing more: what was to go there is dead. One of requests that was ended meanwhile goes on.
+-- Give what this transaction has added its places. Streams that are new are numbered as they appeared, made in the order of
+-- their keys, and all are locked in the order in which everybody locks them. What was killed meanwhile, or whose socket is
+-- closed, or leads elsewhere, takes nothing more: what was to go there is dead. One of requests that was ended meanwhile
+-- goes on.
 CREATE FUNCTION outspoken.place() RETURNS void LANGUAGE plpgsql
 -- By indexes alone: nothing is known of a table that is always empty, and what is guessed of deliveries may be old.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
