@@ -22,13 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench import drain, engine, live, live_lag, speed, wer
+from tests.bench import drain, engine, isolation, live, live_lag, speed, wer
 from tests.bench.big import big, unsigned
 from tests.bench.console import console
 from tests.bench.fair import fair
 from tests.bench.growth import growth
 from tests.bench.intake import intake
-from tests.bench.isolation import isolation
 from tests.bench.latency import latency
 from tests.bench.restart import restart
 from tests.bench.shared import postgres_drain
@@ -71,7 +70,15 @@ BENCHES = (
     ),
     Bench(latency, {"relay.latency.p50_ms": "< 2", "relay.latency.p99_ms": "< 10"}),
     Bench(growth, {"relay.growth.ratio": ">= 0.95"}),
-    Bench(isolation, {"relay.isolation.ratio": "<= 1.5"}),
+    Bench(isolation.isolation, {"relay.isolation.ratio": "<= 1.5"}),
+    Bench(isolation.hanging, {"relay.isolation.hanging": "<= 1.5"}),
+    Bench(isolation.dead_hosts, {"relay.isolation.dead_hosts": "<= 2"}),
+    Bench(isolation.owner, {"relay.isolation.owner_ms": "< 1000"}),
+    Bench(
+        isolation.rate_limited,
+        {"relay.isolation.rate_limited": "< 60", "relay.isolation.rate_limited.delivered": ">= 40"},
+        once=True,
+    ),
     Bench(big, {"relay.big.ratio": ">= 0.6", "relay.big.mb_per_s": ""}),
     Bench(unsigned, {"relay.big.unsigned.ratio": "", "relay.big.unsigned.mb_per_s": ""}),
     Bench(fair, {"relay.fair.ratio": ">= 0.6"}),

@@ -2,8 +2,9 @@
 
     python -m tests.bench.sink PORT [HANG_ADDRESS ...]
 
-It listens on all of 127.0.0.0/8, so that every loopback address is a destination of its own. To a request that comes
-in by way of a HANG_ADDRESS it never answers. A line on standard output says that it is ready.
+It listens on all of 127.0.0.0/8, so that every loopback address is a destination of its own. It never answers a
+request that comes in by way of a HANG_ADDRESS, or for the path /hanging. A line on standard output says that it is
+ready.
 
 It stays on the last processor: left to itself, the scheduler often has sender and receiver share one of two, and the
 same code is half as fast in one run as in the next.
@@ -19,6 +20,9 @@ from typing import cast
 
 import uvloop
 
+HANGING_PATH = "/hanging"
+
+_HANGS = f"POST {HANGING_PATH} ".encode()
 _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -45,6 +49,7 @@ class Sink(asyncio.Protocol):
         if not end:
             return b""
         self._head = b""
+        self._answers &= not head.startswith(_HANGS)
         length = _LENGTH.search(head)
         self._left = int(length[1]) if length else 0
         if not self._left:

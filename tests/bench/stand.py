@@ -57,6 +57,9 @@ class Scale:
     callers: int = 20
     live_seconds: float = 45.0
     relays: int = 4
+    dead_hosts: int = 64
+    limited: int = 40
+    limited_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ TINY = Scale(
     callers=2,
     live_seconds=2.5,
     relays=1,
+    dead_hosts=4,
+    limited=2,
+    limited_seconds=0.1,
 )
 
 pytestmark = pytest.mark.acceptance
@@ -36,6 +39,7 @@ pytestmark = pytest.mark.acceptance
 SIBLINGS = {
     "relay.drain.hundred.ratio",
     "relay.big.unsigned.ratio",
+    "relay.isolation.hanging",
     "engine.overhead.ratio",
     "engine.time.twenty.sequential.ratio",
     "engine.wer.short.over",

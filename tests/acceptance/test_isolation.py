@@ -1,0 +1,233 @@
+"""Promise 5, one fault at a time: a bad URL, path, host or caller hurts only itself. What comes in which order decides
+here, over real sockets and with a real relay; how fast it comes is measured by the benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from relay.outbox import Notifier
+from relay.outbox.model import NewDelivery
+from relay.outbox.sqlite.database import SqliteDatabase
+from tests.acceptance.stage import Process, Stage
+from tests.relay.deliveries import new, put
+
+Answers = Callable[[web.Request], Awaitable[web.Response]]
+
+NEVER = 1000.0  # seconds: longer than any test waits
+WITHIN = 60.0  # seconds in which everything here has long come to its end
+NEIGHBOURS = 9
+
+pytestmark = pytest.mark.acceptance
+
+
+async def takes(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def fails(_: web.Request) -> web.Response:
+    return web.Response(status=503)
+
+
+async def hangs(_: web.Request) -> web.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class Receiver:
+    """Each path answers in its own way, and takes everything unless told otherwise. `came` are the deliveries that
+    arrived, in order and as often as they did; `taken` those that were answered with a 200."""
+
+    def __init__(self, answers: Mapping[str, Answers]) -> None:
+        self.port = 0
+        self.came: list[str] = []
+        self.taken: list[str] = []
+        self._answers = answers
+        self._news = asyncio.Condition()
+
+    async def receive(self, request: web.Request) -> web.Response:
+        id_ = request.headers["webhook-id"]
+        self.came.append(id_)
+        await self._tell()
+        response = await self._answers.get(request.path, takes)(request)
+        if response.status == 200:
+            self.taken.append(id_)
+            await self._tell()
+        return response
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Ask this whenever something arrives or is taken, until it is so."""
+        async with asyncio.timeout(WITHIN), self._news:
+            await self._news.wait_for(done)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+
+class Play:
+    """A receiver, a relay, and a producer for it."""
+
+    def __init__(self, stage: Stage, receiver: Receiver, relay: Process) -> None:
+        self.receiver = receiver
+        self.relay = relay
+        self._path = stage.database
+        self._database = SqliteDatabase(stage.database)
+
+    async def send(self, *deliveries: NewDelivery) -> None:
+        """In one transaction."""
+        await asyncio.to_thread(put, self._database, *deliveries)
+        with closing(Notifier(self._path)) as notifier:
+            notifier.notify()
+
+    async def taken(self, ids: Iterable[str]) -> None:
+        """Until the receiver has taken all of these."""
+        wanted = set(ids)
+        await self.receiver.until(lambda: wanted <= set(self.receiver.taken))
+
+    async def ended(self, ids: Iterable[str]) -> None:
+        """Until all of these have come to their end."""
+        wanted = set(ids)
+        await self.relay.until(lambda: wanted <= self.relay.ended, WITHIN)
+
+    def ends(self, pattern: str) -> set[tuple[Any, ...]]:
+        """State, attempts and reason of those whose ids fit."""
+        sql = "SELECT state, attempts, reason FROM outspoken_deliveries WHERE id GLOB ?"
+        with closing(sqlite3.connect(self._path)) as connection:
+            return set(connection.execute(sql, (pattern,)))
+
+
+@asynccontextmanager
+async def play(folder: Path, **answers: Answers) -> AsyncIterator[Play]:
+    """The paths /NAME answer like this. Nothing times out, and nothing that failed is tried again meanwhile."""
+    receiver = Receiver({f"/{name}": answer for name, answer in answers.items()})
+    app = web.Application()
+    app.router.add_post("/{path:.*}", receiver.receive)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "0.0.0.0", 0)
+    await site.start()
+    receiver.port = runner.addresses[0][1]
+    stage = Stage(folder, receiver.port, relay__http__exchange_timeout=NEVER, relay__retry__delay=NEVER)
+    relay = await stage.relay()
+    try:
+        yield Play(stage, receiver, relay)
+    finally:
+        await relay.kill()
+        await runner.cleanup()
+
+
+def several(name: str, url: str, count: int, **fields: Any) -> list[NewDelivery]:
+    return [new(f"{name} {number}", url, **fields) for number in range(count)]
+
+
+def ids(deliveries: Iterable[NewDelivery]) -> list[str]:
+    return [delivery.id for delivery in deliveries]
+
+
+async def test_a_url_that_is_gone_takes_none_of_its_neighbours_along(tmp_path: Path) -> None:
+    async def goes(request: web.Request) -> web.Response:
+        return web.Response(status=410 if request.query_string == "user=1" else 200)
+
+    async with play(tmp_path, hook=goes) as a:
+        gone = a.receiver.url("/hook?user=1")
+        await a.send(new("gone", gone))
+        await a.ended(["gone"])
+        neighbours = several("other user", a.receiver.url("/hook?user=2"), 15)
+        neighbours += several("no user", a.receiver.url("/hook"), 15) + several("path", a.receiver.url("/other"), 15)
+        await a.send(new("gone too", gone), *neighbours)
+        await a.ended(["gone too", *ids(neighbours)])
+        assert a.ends("gone*") == {("dead", 1, "gone")}
+        assert sorted(a.receiver.taken) == sorted(ids(neighbours))
+        assert "gone too" not in a.receiver.came
+        assert a.ends("other user*") | a.ends("no user*") | a.ends("path*") == {("delivered", 1, None)}
+
+
+async def test_a_path_that_fails_keeps_no_other_path_of_its_host_waiting(tmp_path: Path) -> None:
+    async with play(tmp_path, bad=fails) as a:
+        bad = several("bad", a.receiver.url("/bad"), 40)
+        await a.send(*bad)
+        await a.receiver.until(lambda: len(a.receiver.came) >= 5)  # so many in a row, and it is left alone
+        good = several("good", a.receiver.url("/good"), 150)
+        await a.send(*good)
+        await a.ended(ids(good))
+        assert a.ends("good*") == {("delivered", 1, None)}
+        assert {state for state, _, _ in a.ends("bad*")} == {"pending"}
+
+
+async def test_a_path_that_hangs_keeps_no_other_path_of_its_host_waiting(tmp_path: Path) -> None:
+    async with play(tmp_path, hanging=hangs) as a:
+        hanging = several("hanging", a.receiver.url("/hanging"), 40)
+        await a.send(*hanging)
+        await a.receiver.until(lambda: bool(a.receiver.came))
+        healthy = [
+            delivery
+            for number in range(NEIGHBOURS)
+            for delivery in several(f"healthy {number}", a.receiver.url(f"/healthy/{number}"), 20)
+        ]
+        await a.send(*healthy)
+        await a.taken(ids(healthy))
+        # All of them beside those that hold their slots to this moment.
+        assert not a.relay.ended & set(ids(hanging))
+
+
+async def test_hosts_that_hang_keep_no_other_host_waiting(tmp_path: Path) -> None:
+    async with play(tmp_path, hanging=hangs) as a:
+        known = several("known", a.receiver.url("/", "127.0.2.1"), 1)
+        await a.send(*known)
+        await a.taken(ids(known))
+        hosts = range(1, 65)
+        for number in hosts:
+            await a.send(*several(f"hanging {number}", a.receiver.url("/hanging", f"127.0.1.{number}"), 8))
+        await a.receiver.until(lambda: len(a.receiver.came) > len(hosts) // 2)
+        healthy = several("healthy", a.receiver.url("/", "127.0.2.1"), 200)
+        await a.send(*healthy)
+        await a.taken(ids(healthy))
+        assert not a.relay.ended & {id_ for id_ in a.receiver.came if id_.startswith("hanging")}
+
+
+async def test_a_receiver_that_takes_one_at_a_time_gets_all_at_its_pace(tmp_path: Path) -> None:
+    unit, count = 0.2, 20
+    clock = asyncio.get_running_loop().time
+    free_at = clock()
+    refused = 0
+
+    async def limits(_: web.Request) -> web.Response:
+        nonlocal free_at, refused
+        if clock() < free_at:
+            refused += 1
+            return web.Response(status=429, headers={"Retry-After": str(unit)})
+        free_at = clock() + unit
+        return web.Response()
+
+    async with play(tmp_path, limited=limits) as a:
+        limited = several("limited", a.receiver.url("/limited"), count)
+        await a.send(*limited)
+        await a.taken(ids(limited))
+        assert len(a.receiver.taken) == count
+        assert refused < 1.5 * count
+        # Until the last one's end is durable, and none was charged for being early.
+        await a.relay.until(lambda: a.ends("limited*") == {("delivered", 1, None)})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"], ids=["same URL", "another host"])
+async def test_what_one_owner_adds_comes_before_no_other_owners_one(tmp_path: Path, host: str) -> None:
+    async with play(tmp_path) as a:
+        flood = several("flood", a.receiver.url("/hook"), 4000, owner="many")
+        await a.send(*flood)
+        await a.receiver.until(lambda: len(a.receiver.came) > 100)
+        before = len(a.receiver.came)
+        await a.send(new("one", a.receiver.url("/hook", host), owner="few"))
+        await a.receiver.until(lambda: "one" in a.receiver.came)
+        print(f"{before} came before it was added, {a.receiver.came.index('one') - before} between that and itself")
+        assert a.receiver.came.index("one") < len(flood) // 2
