@@ -167,9 +167,12 @@ async def test_a_path_that_fails_keeps_no_other_path_of_its_host_waiting(tmp_pat
 
 async def test_a_path_that_hangs_keeps_no_other_path_of_its_host_waiting(tmp_path: Path) -> None:
     async with play(tmp_path, hanging=hangs) as a:
+        known = several("known", a.receiver.url("/known"), 1)
+        await a.send(*known)
+        await a.ended(ids(known))
         hanging = several("hanging", a.receiver.url("/hanging"), 40)
         await a.send(*hanging)
-        await a.receiver.until(lambda: bool(a.receiver.came))
+        await a.receiver.until(lambda: len(a.receiver.came) > len(known))
         healthy = [
             delivery
             for number in range(NEIGHBOURS)
