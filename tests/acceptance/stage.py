@@ -72,7 +72,7 @@ class Process:
 
     def _note(self, line: Line) -> None:
         self.lines.append(line)
-        if line.get("event") == "delivery.attempt.finished" and line["verdict"] != "retry":
+        if line.get("event") == "delivery.attempt.finished" and line["verdict"] not in {"retry", "postponed"}:
             self.ended.add(line["delivery.id"])
 
     async def said(self, wanted: Callable[[Line], bool], within: float = _START_SECONDS) -> Line:

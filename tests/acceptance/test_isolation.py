@@ -167,9 +167,12 @@ async def test_a_path_that_fails_keeps_no_other_path_of_its_host_waiting(tmp_pat
 
 async def test_a_path_that_hangs_keeps_no_other_path_of_its_host_waiting(tmp_path: Path) -> None:
     async with play(tmp_path, hanging=hangs) as a:
+        known = several("known", a.receiver.url("/known"), 1)
+        await a.send(*known)
+        await a.ended(ids(known))
         hanging = several("hanging", a.receiver.url("/hanging"), 40)
         await a.send(*hanging)
-        await a.receiver.until(lambda: bool(a.receiver.came))
+        await a.receiver.until(lambda: len(a.receiver.came) > len(known))
         healthy = [
             delivery
             for number in range(NEIGHBOURS)
@@ -189,7 +192,7 @@ async def test_hosts_that_hang_keep_no_other_host_waiting(tmp_path: Path) -> Non
         hosts = range(1, 65)
         for number in hosts:
             await a.send(*several(f"hanging {number}", a.receiver.url("/hanging", f"127.0.1.{number}"), 8))
-        await a.receiver.until(lambda: len(a.receiver.came) > len(hosts) // 2)
+        await a.receiver.until(lambda: len(a.receiver.came) > len(hosts) // 8)
         healthy = several("healthy", a.receiver.url("/", "127.0.2.1"), 200)
         await a.send(*healthy)
         await a.taken(ids(healthy))
@@ -215,7 +218,7 @@ async def test_a_receiver_that_takes_one_at_a_time_gets_all_at_its_pace(tmp_path
         await a.send(*limited)
         await a.taken(ids(limited))
         assert len(a.receiver.taken) == count
-        assert refused < 1.5 * count
+        assert refused < 2 * count
         # Until the last one's end is durable, and none was charged for being early.
         await a.relay.until(lambda: a.ends("limited*") == {("delivered", 1, None)})
 
