@@ -122,8 +122,7 @@ class _DestinationQueue:
 
     def next_endpoint(self, cap: int, slots: Slots) -> _Endpoint | None:
         """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
-        cap = min(cap, slots.few) if self.suspect else cap
-        if not self.ahead or self.busy >= cap:
+        if not self.ahead or self.busy >= (min(cap, slots.few) if self.suspect else cap):
             return None
         doubtful = slots.doubtful_of(cap)
         for _ in range(len(self.turns)):
@@ -257,13 +256,12 @@ class Dispatcher:
         """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
         one ramps up, and one that hangs holds a handful."""
         self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
-        few = min(cap, self._slots.few)
+        few, doubtful = min(cap, self._slots.few), self._slots.doubtful_of(cap)
         origins: dict[str, int] = {}
         endpoints: dict[Place, int] = {}
         suspects = self._suspects_cap
         for origin, queue in self._queues.items():
             most = few if queue.suspect else min(cap + 2 * queue.finished, _MOST_AHEAD)
-            doubtful = self._slots.doubtful_of(few if queue.suspect else cap)
             origins[origin] = most - queue.busy_with(doubtful)
             suspects -= queue.held if queue.suspect else 0
             queue.finished = 0
