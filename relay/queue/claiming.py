@@ -151,8 +151,7 @@ class Claimer:
             crowd = {
                 group: (group[1], "") for group in untried if group not in picked and group[1] not in wanted.origins
             }
-            if 2 * len(crowd) > wanted.room:  # fewer hide nobody, and to move them there and back is work too
-                taken.more |= _set_aside(connection, crowd, now, never_tried=True)
+            taken.more |= _set_aside(connection, crowd, now, never_tried=True)
 
     @staticmethod
     def _pick(

@@ -148,7 +148,7 @@ def pending(count: int, port: int, destinations: int) -> Path:
 
 
 def _built(count: int, state: str, urls: Sequence[str]) -> Path:
-    path = _workshop() / f"{state}-{count}.db"
+    path = _workshop() / f"{state}-{uuid.uuid4()}.db"
     SqliteDatabase(path).migrate([outbox.OUTBOX])
     values = {"count": count, "state": state, "then": time.time() - 60, "destinations": len(urls)}
     with closing(outbox.connect(path)) as connection:
