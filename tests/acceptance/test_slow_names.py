@@ -1,4 +1,4 @@
-"""A hundred hosts whose name servers do not answer cost the others nothing that they would notice."""
+"""A hundred hosts whose name servers do not answer cost those that are known nothing that they would notice."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: N
         relay = await stage.relay()
         database, notifier = SqliteDatabase(stage.database), Notifier(stage.database)
 
-        def send(prefix: str, hosts: str, count: int) -> None:
-            put(database, *(new(f"{prefix}-{n}", f"http://{hosts}-{prefix}-{n}.example:{port}/") for n in range(count)))
+        def send(wave: str, hosts: str, count: int) -> None:
+            put(database, *(new(f"{wave}-{n}", f"http://{hosts}-{n}.example:{port}/") for n in range(count)))
             notifier.notify()
 
-        send("warm", "healthy", HEALTHY)
+        send("warm", "healthy", HEALTHY)  # from here on these are known
         await lags(relay, "warm")
         send("alone", "healthy", HEALTHY)
         undisturbed = await lags(relay, "alone")
