@@ -72,10 +72,14 @@ async def listened(recognition: PooledRecognition, data: bytes, size: int = 3200
 
 
 def workers() -> set[int]:
-    """The processes that listen for this one."""
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    pids = {int(pid) for task in tasks for pid in _read(task / "children").split()}
-    return {pid for pid in pids if MODULE.encode() in _read(Path(f"/proc/{pid}/cmdline"))}
+    """The processes that listen for this one, by their parent: a list of children leaves some out while others end."""
+    pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    mine = {
+        pid
+        for pid in pids
+        if _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[1:2] == [str(os.getpid()).encode()]
+    }
+    return {pid for pid in mine if MODULE.encode() in _read(Path(f"/proc/{pid}/cmdline"))}
 
 
 def _read(entry: Path) -> bytes:
