@@ -5,9 +5,8 @@ What is pending stands in one of three lanes. *Scheduled* it is not due; *ready*
 waits for its destination to be asked what it allows (`relay.queue.holding`). Whoever walks past something in the wrong
 lane puts it into the right one, a slice at a time: so nothing that may not go stands for long before what may.
 
-The transaction runs in the writer's thread beside a busy event loop. Each row that a statement returns there costs a
-turn at the interpreter lock, so statements gather what they find into one JSON value; what was claimed is read row by
-row afterwards, in the loop.
+Statements gather what they find into one JSON value, which costs less than a row for each of it. What was claimed is
+read row by row once that is committed.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from statistics import quantiles
 
@@ -46,10 +47,13 @@ async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: N
     def accept(_: Arrival, reply: Reply) -> None:
         reply(200)
 
-    async with receiving(accept) as port:
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(receiving(accept))
         stage = Stage(tmp_path, port, outbox__guard__name_servers=names.address)
         relay = await stage.relay()
-        database, notifier = SqliteDatabase(stage.database), Notifier(stage.database)
+        stack.push_async_callback(relay.kill)
+        database = SqliteDatabase(stage.database)
+        notifier = stack.enter_context(closing(Notifier(stage.database)))
 
         def send(wave: str, hosts: str, count: int) -> None:
             put(database, *(new(f"{wave}-{n}", f"http://{hosts}-{n}.example:{port}/") for n in range(count)))
@@ -66,5 +70,3 @@ async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: N
         send("beside", "healthy", HEALTHY)
         beside = await lags(relay, "beside")
         assert quantiles(beside, n=20)[-1] < 2 * quantiles(undisturbed, n=20)[-1]
-        notifier.close()
-        await relay.kill()
