@@ -1,8 +1,9 @@
-"""The drawing of the rooms under test: what it names is there, and every room stands in it."""
+"""The pages under test: what they name and link to is there, and every room stands in the drawing of the rooms."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,8 @@ _PATH = re.compile(r"`((?:relay|engine|config|docs|grafana|tests)/[\w./-]*)`")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
-PRODUCERS = (ROOT / "docs" / "producers.md").read_text("utf-8")
-SQL = (ROOT / "docs" / "sql.md").read_text("utf-8")
-_LINK = re.compile(r"\]\(((?!https?:|#)[^)#]+)")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
+_LINK = re.compile(r"\]\(((?!https?:)[^)]+)")
 
 
 @pytest.mark.parametrize("path", sorted(set(_PATH.findall(ARCHITECTURE + GLOSSARY))))
@@ -33,11 +33,24 @@ def test_the_glossary_is_short() -> None:
     assert len(re.findall(r"^- \*\*", GLOSSARY, re.MULTILINE)) <= 12
 
 
-@pytest.mark.parametrize("link", _LINK.findall(README))
-def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in _LINK.findall(page.read_text("utf-8")):
+        path, _, heading = link.partition("#")
+        aim = page.parent / path if path else page
+        if not aim.exists() or (heading and heading not in anchors(aim.read_text("utf-8"))):
+            broken.append(link)
+    assert broken == []
 
 
-@pytest.mark.parametrize("link", _LINK.findall(PRODUCERS + SQL))
-def test_a_link_of_the_producers_guides_leads_somewhere(link: str) -> None:
-    assert (ROOT / "docs" / link).exists()
+def anchors(text: str) -> set[str]:
+    """The names by which a page's headings are linked to."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    reached = {(ROOT / link).resolve() for link in _LINK.findall(README)}
+    assert {page for page in PAGES if page.parent == ROOT / "docs"} <= reached
+    assert README.count("\n") <= 125, "what is longer has a page of its own"

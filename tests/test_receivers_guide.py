@@ -26,7 +26,7 @@ Verify = Callable[[str, dict[str, str], bytes], bool]
 
 def program(language: str) -> str:
     """The guide's own lines."""
-    found = re.search(rf"```{language}\n(.*?)```", (ROOT / "RECEIVERS.md").read_text("utf-8"), re.DOTALL)
+    found = re.search(rf"```{language}\n(.*?)```", (ROOT / "docs" / "receivers.md").read_text("utf-8"), re.DOTALL)
     assert found
     return found[1]
 

@@ -17,7 +17,7 @@ GOLDEN = ROOT / "tests" / "engine" / "dialects" / "deepgram" / "golden"
 @pytest.mark.parametrize("file", sorted(SCHEMAS.glob("*.json")), ids=lambda file: file.stem)
 def test_a_schema_is_one_and_the_guide_names_it(file: Path) -> None:
     Draft202012Validator.check_schema(json.loads(file.read_text("utf-8")))
-    assert f"](docs/schemas/{file.name})" in (ROOT / "RECEIVERS.md").read_text("utf-8")
+    assert f"](schemas/{file.name})" in (ROOT / "docs" / "receivers.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["everything", "failure", "plain", "silence"])

@@ -30,7 +30,7 @@ from tests.services.postgres import Server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "deployment.md"
 RELAY = Path(sys.executable).with_name("relay")
 LARGE = os.urandom(9_000_000)
 EVERY_BYTE = bytes(range(256)) * 50
@@ -296,12 +296,12 @@ def test_a_source_that_changed_meanwhile_is_noticed(pair: tuple[Database, Databa
     assert "bodies: 1649 rows at the source, 1649 at the target, and they are not the same" in done.stderr
 
 
-def test_the_readmes_commands_move_an_installation(
+def test_the_guides_commands_move_an_installation(
     sqlite_place: SqliteDatabase, postgres: Server, tmp_path: Path
 ) -> None:
     put(sqlite_place, *many(3))
     target = PostgresDatabase(postgres.url(postgres.create()))
-    (script,) = re.findall(r"\*\*Moving to PostgreSQL.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    (script,) = re.findall(r"## Moving to PostgreSQL.*?```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     script = script.replace("sqlite:///var/outspoken.db", sqlite_place.url)
     script = script.replace("postgresql://app@db.example/outspoken", target.url)
     environ = {"PATH": f"{RELAY.parent}:{os.environ['PATH']}", "OUTSPOKEN_OUTBOX__URL": sqlite_place.url}

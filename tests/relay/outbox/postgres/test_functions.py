@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.parametrize("database", ["postgres"], indirect=True),
 ]
 
-README = Path(__file__).parents[4] / "README.md"
+GUIDE = Path(__file__).parents[4] / "docs" / "sql.md"
 ARGUMENTS = "SELECT array_to_string(proargnames, ',') FROM pg_proc WHERE proname = '{}'"
 ADD = (
     "SELECT outspoken.add_v1(id => 'from psql', url => 'https://u:p@h.example/x?k=v', body => '{\"text\": \"hello\"}')"
@@ -314,15 +314,10 @@ async def test_a_connection_with_codecs_of_its_own_will_do(database: Database) -
     assert [json.loads(text) for (text,) in rows(database, "SELECT headers FROM outspoken_deliveries")] == [{"a": "b"}]
 
 
-def test_the_readme_says_it_as_it_is(database: Database, psql: Psql) -> None:
-    section = README.read_text().partition("## Producers in other languages")[2].partition("\n## ")[0]
-    program, *grants = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
-    assert psql(*program.split("\n")[:-1]) == "pending|0|"
-    assert rows(database, "SELECT body FROM outspoken_bodies") == [(b'{"text": "hello"}',)]
-    assert len(grants) == 2, "of a producer and of a relay: tested with roles that have nothing else, in test_roles.py"
+def test_the_guide_says_what_the_functions_take(psql: Psql) -> None:
     told = {
         name: set(re.findall(r"`(\w+)`", text))
-        for name, text in re.findall(r"\| `outspoken\.(\w+_v1)` \| (.*) \|", section)
+        for name, text in re.findall(r"\| `outspoken\.(\w+_v1)` \| (.*) \|", GUIDE.read_text())
     }
     assert told == {name: set(re.findall(r"\w+", psql(ARGUMENTS.format(name)))) - {"producer"} for name in told}
     assert len(told) == 4

@@ -1,4 +1,4 @@
-"""Roles that own nothing: the README's grants are enough, and without them there is one line that says so."""
+"""Roles that own nothing: the guide's grants are enough, and without them there is one line that says so."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.relay.app.test_in_process import configuration
 from tests.relay.deliveries import new, put, states
 from tests.services.postgres import Server
 
-README = Path(__file__).parents[4] / "README.md"
-PRODUCERS, RELAYS = re.findall(r"```sql\n(GRANT.*?)```", README.read_text(), re.DOTALL)
+GUIDE = Path(__file__).parents[4] / "docs" / "deployment.md"
+PRODUCERS, RELAYS = re.findall(r"```sql\n(GRANT.*?)```", GUIDE.read_text(), re.DOTALL)
 
 pytestmark = pytest.mark.needs("postgres")
 
