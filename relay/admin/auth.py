@@ -2,12 +2,12 @@
 
 The token is made at the first start, into a file that only its owner may read, or stands in the configuration. In
 memory there is its hash alone. A session is a signed cookie, so that it outlives a restart and ends with the token.
+Whoever can read the token can also hand out a ticket: a link that opens one session, once.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -15,11 +15,13 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 from relay.outbox.errors import ConfigError
 
 LEAST_TOKEN = 16
 SESSION_SECONDS = 12 * 3600.0
+TICKET_SECONDS = 900.0
 _NAME_LENGTH = 64
 
 
@@ -29,6 +31,8 @@ class Gate:
     def __init__(self, token: str) -> None:
         self._digest = _digest(token)
         self._key = hmac.digest(self._digest, b"relay console session", "sha256")
+        self._ticket_key = hmac.digest(self._digest, b"relay console ticket", "sha256")
+        self._spent: dict[str, float] = {}
 
     def admits(self, token: str) -> bool:
         """Compared in constant time, so that it cannot be found out letter by letter."""
@@ -36,22 +40,41 @@ class Gate:
 
     def session(self, name: str, now: float) -> str:
         """A cookie's value, for somebody who showed the token and goes by this name; good for 12 hours."""
-        said = f"{int(now + SESSION_SECONDS)}.{base64.urlsafe_b64encode(name.encode()).decode()}"
-        return f"{said}.{self._sign(said)}"
+        return _signed(self._key, name, now + SESSION_SECONDS)
 
     def visitor(self, session: str, now: float) -> str | None:
         """The name that the session was opened for; None for a forged, foreign or expired one."""
-        said, _, signature = session.rpartition(".")
-        if not hmac.compare_digest(signature.encode(errors="replace"), self._sign(said).encode()):
-            return None
-        until, _, name = said.partition(".")
-        with suppress(ValueError, binascii.Error):
-            if float(until) > now:
-                return base64.urlsafe_b64decode(name).decode()
-        return None
+        return _name_in(self._key, session, now)
 
-    def _sign(self, said: str) -> str:
-        return hmac.new(self._key, said.encode(errors="replace"), hashlib.sha256).hexdigest()
+    def ticket(self, name: str, now: float) -> str:
+        """What opens a session for somebody of this name without the token: once, within a quarter of an hour."""
+        return _signed(self._ticket_key, name, now + TICKET_SECONDS, secrets.token_urlsafe(9))
+
+    def redeem(self, ticket: str, now: float) -> str | None:
+        """The name that a ticket was made for; None for a forged, expired or spent one. It is spent by that."""
+        name = _name_in(self._ticket_key, ticket, now)
+        self._spent = {spent: until for spent, until in self._spent.items() if until > now}
+        if name is None or ticket in self._spent:
+            return None
+        self._spent[ticket] = now + TICKET_SECONDS
+        return name
+
+
+def _signed(key: bytes, name: str, until: float, *more: str) -> str:
+    said = ".".join((str(int(until)), base64.urlsafe_b64encode(name.encode()).decode(), *more))
+    return f"{said}.{_signature(key, said)}"
+
+
+def _name_in(key: bytes, text: str, now: float) -> str | None:
+    said, _, signature = text.rpartition(".")
+    if not hmac.compare_digest(signature.encode(errors="replace"), _signature(key, said).encode()):
+        return None
+    until, name = said.split(".")[:2]
+    return base64.urlsafe_b64decode(name).decode() if float(until) > now else None
+
+
+def _signature(key: bytes, said: str) -> str:
+    return hmac.new(key, said.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def proper_name(text: str, otherwise: str) -> str:
@@ -106,3 +129,10 @@ def _long_enough(token: str, where: str) -> str:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="replace")).digest()
+
+
+def way_in(host: str, port: int, ticket: str) -> str:
+    """The link by which the ticket lets a browser on this machine into the console that is served there."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (where everybody is listened to)
+    authority = f"[{here}]" if ":" in here else here
+    return f"http://{authority}:{port}/login?{urlencode({'ticket': ticket})}"

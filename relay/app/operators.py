@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -41,8 +40,7 @@ def operators_site(
 ) -> web.Application:
     """The admin API and the console, of one relay or of all the workers of one."""
     admin = settings.relay.admin
-    file = Path(admin.token_file or database.beside(".admin-token"))
-    gate = Gate(token_of(admin.token.get_secret_value(), file))
+    gate = Gate(token_of(admin.token.get_secret_value(), settings.token_file))
     context = AdminContext(
         database=database,
         rules=settings.outbox.guard.rules(),
@@ -57,7 +55,7 @@ def operators_site(
         settings=in_force,
     )
     if not admin.token.get_secret_value():
-        log.info("admin.token", file=str(file))
+        log.info("admin.token", file=str(settings.token_file))
     return application(context, gate)
 
 

@@ -159,6 +159,11 @@ class Configuration(Section):
             )
         return self
 
+    @property
+    def token_file(self) -> Path:
+        """Where the admin token lies, unless it is configured."""
+        return Path(self.relay.admin.token_file or self.outbox.database.beside(".admin-token"))
+
 
 def read(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     """The settings from file and environment. Raises ConfigError, which names the key and the remedy."""

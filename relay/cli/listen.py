@@ -1,4 +1,5 @@
-"""`relay listen`: a receiver to try things with. It prints what arrives, and can fail, delay and refuse on demand."""
+"""`relay listen`: a receiver to try things with. It prints what arrives, shows it to a browser, and can fail, delay and
+refuse on demand."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +20,14 @@ from aiohttp import web
 from relay.admin.signatures import Verifier, verify
 
 Report = dict[str, Any]
+_MOST_SHOWN = 20
+_LONGEST_SHOWN = 4000
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>What arrived</title>
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<meta http-equiv="refresh" content="2">
+<style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid; padding: .5rem }}</style>
+<h1>What arrived</h1>{arrivals}</html>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class Behaviour:
 
 class Receiver:
     """Answers every path and method, and reports each request as a value: method, path, headers, body, status;
-    with keys, `signature` is `valid` or `invalid: ` and why."""
+    with keys, `signature` is `valid` or `invalid: ` and why. To a browser, `GET /` is a page of the latest of them."""
 
     def __init__(self, behaviour: Behaviour, tell: Callable[[Report], None]) -> None:
         self._behaviour = behaviour
@@ -47,11 +58,16 @@ class Receiver:
         # Which answers fail is no secret, and has to be the same in every run.
         self._dice = random.Random(behaviour.seed)  # noqa: S311
         self._seen: dict[str, int] = {}
+        self._latest: deque[Report] = deque(maxlen=_MOST_SHOWN)
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=self._behaviour.max_body)
+        application.router.add_get("/", self._page)
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=as_page(self._latest), content_type="text/html")
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
@@ -74,16 +90,16 @@ class Receiver:
         return 500 if fails else self._behaviour.status
 
     def _reply(self, request: web.Request, body: bytes, status: int, signature: dict[str, str]) -> web.Response:
-        self._tell(
-            {
-                "method": request.method,
-                "path": request.raw_path,
-                "headers": {name.lower(): value for name, value in request.headers.items()},
-                "body": body.decode("utf-8", "replace"),
-                "status": status,
-                **signature,
-            }
-        )
+        report = {
+            "method": request.method,
+            "path": request.raw_path,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "body": body.decode("utf-8", "replace"),
+            "status": status,
+            **signature,
+        }
+        self._latest.appendleft(report)
+        self._tell(report)
         return web.Response(status=status)
 
 
@@ -113,3 +129,9 @@ def as_text(report: Report) -> str:
     headers = "\n".join(f"{name}: {value}" for name, value in report["headers"].items())
     signature = f"signature {report['signature']}\n" if "signature" in report else ""
     return f"{report['method']} {report['path']} -> {report['status']}\n{signature}{headers}\n\n{report['body']}\n"
+
+
+def as_page(latest: Collection[Report]) -> str:
+    """Requests for a browser, which asks again every other second. What senders chose is text there, and nothing else."""
+    shown = "".join(f"<pre>{escape(as_text(report)[:_LONGEST_SHOWN])}</pre>" for report in latest)
+    return _PAGE.format(arrivals=shown or "<p>Nothing yet.</p>")

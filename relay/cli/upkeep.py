@@ -1,4 +1,4 @@
-"""Commands that run the relay and keep its outbox well: run, migrate, backup, retention, doctor.
+"""Commands that run the relay and keep its outbox well: run, login, migrate, backup, retention, doctor.
 
 The daemon is imported by the command that runs it: the others should not wait for it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from rich.progress import Progress as Bars
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
 from relay.admin.access import Refused, acting
+from relay.admin.auth import Gate, token_of, way_in
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
@@ -73,6 +75,17 @@ def run(
     except (RelayError, OSError) as error:
         complain(str(error))
         raise typer.Exit(Exit.FAILED) from None
+
+
+@commands.command()
+def login(config: Config = None) -> None:
+    """Print a link that opens the console without the token: once, within a quarter of an hour."""
+    chosen = settings(config)
+    admin = chosen.relay.admin
+    if not admin.port:
+        raise ConfigError("relay.admin.port: 0 takes any port, which the relay's log names: set one")
+    gate = Gate(token_of(admin.token.get_secret_value(), chosen.token_file))
+    say(way_in(admin.host, admin.port, gate.ticket(operator().name, time.time())))
 
 
 @commands.command()

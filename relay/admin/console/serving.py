@@ -241,7 +241,12 @@ class Console:
         return await self.page(request, "key.html", facts)
 
     async def login_page(self, request: web.Request) -> web.Response:
-        facts = {"next": _inside(request.query.get("next", "/")), "wrong": False, "name": ""}
+        wanted, ticket = _inside(request.query.get("next", "/")), request.query.get("ticket", "")
+        # Whatever only looks at what a link leads to (HEAD) leaves the ticket to whoever follows it.
+        name = self._gate.redeem(ticket, time.time()) if request.method == "GET" else None
+        if name is not None:
+            raise self._signed_in(request, name, wanted)
+        facts = {"next": wanted, "wrong": False, "spent": bool(ticket), "name": ""}
         return await self.page(request, "login.html", facts)
 
     async def login(self, request: web.Request) -> web.Response:
@@ -250,8 +255,11 @@ class Console:
         wanted = _inside(str(form.get("next", "/")))
         if not self._gate.admits(token):
             log.warning("admin.login.refused", peer=request.remote)
-            facts = {"next": wanted, "wrong": True, "name": name}
+            facts = {"next": wanted, "wrong": True, "spent": False, "name": name}
             return await self.page(request, "login.html", facts, status=403)
+        raise self._signed_in(request, name, wanted)
+
+    def _signed_in(self, request: web.Request, name: str, wanted: str) -> web.HTTPSeeOther:
         answer = web.HTTPSeeOther(wanted)
         session = self._gate.session(proper_name(name, "operator"), time.time())
         answer.set_cookie(
@@ -262,7 +270,7 @@ class Console:
             samesite="Strict",
             secure=request.scheme == _SECURE,
         )
-        raise answer
+        return answer
 
     async def logout(self, _: web.Request) -> web.Response:
         answer = web.HTTPSeeOther("/login")

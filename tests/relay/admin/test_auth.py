@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.admin.auth import SESSION_SECONDS, Gate, proper_name, token_of
+from relay.admin.auth import SESSION_SECONDS, TICKET_SECONDS, Gate, proper_name, token_of
 from relay.outbox.errors import ConfigError
 
 
@@ -81,3 +81,16 @@ def test_a_forged_session_opens_nothing(change: str) -> None:
 @pytest.mark.parametrize(("said", "known_as"), [("Ada", "Ada"), ("", "api"), ("a\x1b[2J", "api"), ("x" * 65, "api")])
 def test_a_name_is_printable_or_not_taken(said: str, known_as: str) -> None:
     assert proper_name(said, "api") == known_as
+
+
+def test_a_ticket_opens_one_session_in_a_quarter_of_an_hour() -> None:
+    gate, other = Gate("the-token-itself-and-nothing-else"), Gate("another-token-altogether")
+    ticket = gate.ticket("ada", now=100.0)
+    assert gate.visitor(ticket, 101.0) is None, "a ticket is no session"
+    assert gate.redeem(gate.session("ada", 100.0), 101.0) is None, "and a session no ticket"
+    assert other.redeem(ticket, 101.0) is None
+    assert gate.redeem(ticket + "0", 101.0) is None
+    assert gate.redeem(ticket, 101.0) == "ada"
+    assert gate.redeem(ticket, 102.0) is None
+    late = gate.ticket("ada", now=100.0)
+    assert gate.redeem(late, 100.0 + TICKET_SECONDS) is None

@@ -51,6 +51,24 @@ async def test_a_relay_makes_its_token_serves_api_and_console_and_never_logs_it(
     assert not any(secret in word for word in relay.words for secret in (token, "wr0ng", "t0ken"))
 
 
+async def test_a_link_that_is_printed_opens_the_console_once(stage: Stage) -> None:
+    stage.env["OUTSPOKEN_RELAY__ADMIN__PORT"] = str(free_port())
+    relay = await stage.relay()
+    printer = await Process.start("relay", "login", env=stage.env)
+    assert await printer.finished() == 0
+    (link,) = printer.words
+    seen = []
+    for _ in range(2):
+        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as browser:
+            async with browser.head(link, allow_redirects=False) as answer:
+                assert answer.status == 200
+            async with browser.get(link) as answer:
+                seen.append((answer.url.path, "opened a session already" in await answer.text()))
+    assert seen == [("/", False), ("/login", True)]
+    assert await relay.stop() == 0
+    assert not any("ticket" in word for word in relay.words)
+
+
 async def test_a_token_of_the_configuration_is_masked_and_makes_no_file(stage: Stage) -> None:
     stage.env["OUTSPOKEN_RELAY__ADMIN__TOKEN"] = "s3cret-and-long-enough"
     relay = await stage.relay()

@@ -68,3 +68,14 @@ async def test_a_report_is_one_json_line_or_a_text_for_a_person() -> None:
     assert json.loads(as_json(reports[0])) == reports[0]
     assert "\n" not in as_json(reports[0])
     assert as_text(reports[0]).startswith("POST /a/b?x=1 -> 200\n")
+
+
+async def test_a_browser_sees_what_arrived_as_text() -> None:
+    async with TestServer(Receiver(Behaviour(), lambda _: None).application()) as server, ClientSession() as session:
+        async with session.post(server.make_url("/"), data=b"<script>x</script>", headers={"Webhook-Id": "d1"}) as sent:
+            assert sent.status == 200
+        async with session.get(server.make_url("/")) as answer:
+            page = await answer.text()
+    assert "webhook-id: d1" in page
+    assert "&lt;script&gt;x" in page
+    assert "<script" not in page
