@@ -132,6 +132,6 @@ def as_text(report: Report) -> str:
 
 
 def as_page(latest: Collection[Report]) -> str:
-    """Requests for a browser, which asks again every other second. What senders chose is text there, and nothing else."""
+    """Requests for a browser, which asks again every other second. What senders chose is text there, no more."""
     shown = "".join(f"<pre>{escape(as_text(report)[:_LONGEST_SHOWN])}</pre>" for report in latest)
     return _PAGE.format(arrivals=shown or "<p>Nothing yet.</p>")
