@@ -1,4 +1,5 @@
-"""What the schemas of callbacks say of a document. They leave room for more keys; here there is none."""
+"""What the schemas of callbacks say of a document, and what an error tells. The schemas leave room for more keys; here
+there is none."""
 
 from __future__ import annotations
 
@@ -45,3 +46,9 @@ def _closed(schema: Any) -> Any:
         return schema
     closed = {name: _closed(one) for name, one in schema.items()}
     return {"additionalProperties": False} | closed if "properties" in schema else closed
+
+
+def told(error: dict[str, str]) -> str:
+    """All that an error in Deepgram's shape says, in one line: its sentence, and the details where there are any."""
+    details = error.get("details")
+    return f"{error['err_msg'].removesuffix('.')}. {details}" if details else error["err_msg"]

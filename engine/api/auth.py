@@ -16,7 +16,10 @@ from engine.keys import Keys
 _SCHEMES = frozenset({"token", "bearer"})
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _INVALID = BadRequest(
-    "INVALID_AUTH", "Invalid credentials. Send the header Authorization: Token <key> with a key of this server.", 401
+    "INVALID_AUTH",
+    "Invalid credentials.",
+    401,
+    "Send the header Authorization: Token <key> with a key of this server.",
 )
 _NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <key> with a key of this server.")
 

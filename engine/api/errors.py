@@ -11,7 +11,7 @@ import uuid_utils
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from engine.dialects.deepgram import BadRequest
+from engine.dialects.deepgram import BadRequest, render_refusal
 from engine.dialects.gladia import Problem, render_problem
 from engine.dialects.openai import ErrorObject, render_error
 from engine.errors import StorageFull, TooLarge
@@ -30,6 +30,9 @@ FLUX = "/v2/listen"
 
 _OPENAI = ("/v1/audio/", "/v1/models")
 
+TOO_MANY = "Too many requests. Please try again later."
+"""The vendor's words for 429, which say nothing of why."""
+
 _STORAGE_FULL = BadRequest(
     "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored. Send the request again later.", 507
 )
@@ -47,7 +50,7 @@ class Rejected(Exception):
     """A request that is answered with an error. A step that vendors share words it in either's way."""
 
     def __init__(self, reply: Reply, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(reply.err_msg if isinstance(reply, BadRequest) else reply.message)
+        super().__init__(reply.line if isinstance(reply, BadRequest) else reply.message)
         self.reply = reply
         self.headers = headers or {}
 
@@ -112,7 +115,7 @@ def _error(request: web.Request, reply: Reply, headers: Mapping[str, str] | None
 
 def _as_openai(reply: Reply, headers: Mapping[str, str]) -> web.Response:
     if isinstance(reply, BadRequest):
-        reply = ErrorObject(reply.status, reply.err_msg)
+        reply = ErrorObject(reply.status, reply.line)
     elif isinstance(reply, Problem):
         reply = ErrorObject(reply.status, reply.message)
     return web.json_response(render_error(reply), status=reply.status, headers=headers)
@@ -122,13 +125,13 @@ def _as_deepgram(request: web.Request, reply: Reply, headers: Mapping[str, str])
     """What went wrong in the body, and in `dg-error`."""
     if not isinstance(reply, BadRequest):
         reply = BadRequest(HTTPStatus(reply.status).name, reply.message, reply.status)
-    document = {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request[REQUEST_ID]}
-    return web.json_response(document, status=reply.status, headers={**headers, "dg-error": _line(reply.err_msg)})
+    document = render_refusal(reply, request[REQUEST_ID])
+    return web.json_response(document, status=reply.status, headers={**headers, "dg-error": _line(reply.line)})
 
 
 def _as_gladia(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.Response:
     if isinstance(reply, BadRequest):
-        reply = Problem(reply.status, reply.err_msg)
+        reply = Problem(reply.status, reply.line)
     elif isinstance(reply, ErrorObject):
         reply = Problem(reply.status, reply.message)
     document = render_problem(reply, path=request.path, request_id=request[REQUEST_ID], now=time.time())
@@ -159,8 +162,8 @@ def _too_large(limit: int) -> BadRequest:
 
 
 def _queue_full(full: QueueFull) -> tuple[BadRequest, Mapping[str, str]]:
-    message = f"Too many requests. Please try again later. {full} Retry in {full.wait} s."
-    return BadRequest("TOO_MANY_REQUESTS", message, 429), {"Retry-After": str(full.wait)}
+    reply = BadRequest("TOO_MANY_REQUESTS", TOO_MANY, 429, f"{full} Retry in {full.wait} s.")
+    return reply, {"Retry-After": str(full.wait)}
 
 
 def _of_http(request: web.Request, exception: web.HTTPException) -> tuple[BadRequest, Mapping[str, str]]:

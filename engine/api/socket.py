@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
-from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.live import Ending, Goodbye
 from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
@@ -25,14 +25,8 @@ REFUSALS = (Busy, TooSlow, RecogniserUnavailable, WorkerDied)
 _NO_UPGRADE = BadRequest(
     "UPGRADE_REQUIRED", "Live audio is sent over a WebSocket: connect with a ws:// or wss:// client.", 426
 )
-_NO_ROOM = BadRequest(
-    "TOO_MANY_REQUESTS", "Too many requests. Please try again later. No more live sessions fit in now.", 429
-)
-_NO_CAPACITY = BadRequest(
-    "TOO_MANY_REQUESTS",
-    "Too many requests. Please try again later. No more live sessions can be kept in real time now.",
-    429,
-)
+_NO_ROOM = BadRequest("TOO_MANY_REQUESTS", TOO_MANY, 429, "No more live sessions fit in now.")
+_NO_CAPACITY = BadRequest("TOO_MANY_REQUESTS", TOO_MANY, 429, "No more live sessions can be kept in real time now.")
 _TOO_SLOW = "The recogniser of this model is too slow for live sessions on this server. Use another model."
 _NO_RECOGNISER = BadRequest(
     "SERVICE_UNAVAILABLE", "The recogniser of this model cannot be used now. The server's log says why.", 503

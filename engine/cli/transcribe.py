@@ -175,7 +175,7 @@ def _request(catalogue: Catalogue, model: str | None, language: str | None, mult
     pairs = [(name, value) for name, value in wishes.items() if value is not None]
     parsed = parse(pairs, request_id=str(uuid4()), catalogue=catalogue, raw_format=lambda *_: None)
     if isinstance(parsed, BadRequest):
-        raise EngineError(parsed.err_msg)
+        raise EngineError(parsed.line)
     return parsed
 
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Process, Stage, free_port
 from tests.engine.audio.encoding import encode, endless_silence, referring, video_only
+from tests.schemas import told
 
 SECRET = b"what nobody may read" * 100
 REFUSAL = "Bad Request: failed to process audio: corrupt or unsupported data. "
@@ -201,7 +202,7 @@ async def test_a_playlist_leads_nowhere_sent_or_fetched(world: World, playlist: 
         await world.listen_to(f"{world.host.url}/a.wav"),
     ):
         assert (status, body["err_code"]) == (400, "Bad Request")
-        assert body["err_msg"].startswith(REFUSAL)
+        assert told(body).startswith(REFUSAL)
     assert world.host.asked == ["/a.wav"], "the named URL, once, and nothing beside it"
     world.canary.assert_alive()
 
@@ -209,7 +210,7 @@ async def test_a_playlist_leads_nowhere_sent_or_fetched(world: World, playlist: 
 async def test_a_film_that_keeps_its_sound_elsewhere_has_none(world: World, tmp_path: Path) -> None:
     film = referring(tmp_path / "film.mov", world.canary.path)
     status, body = await world.listen(film.read_bytes())
-    assert (status, body["err_msg"].startswith(REFUSAL)) == (400, True)
+    assert (status, told(body).startswith(REFUSAL)) == (400, True)
     world.canary.assert_alive()
 
 
@@ -245,7 +246,7 @@ async def test_what_is_no_audio_is_refused_before_a_job_is_made(
     disposition = {"Content-Disposition": 'attachment; filename="speech.wav"', "Content-Type": "audio/wav"}
     status, body = await world.listen(audio, **disposition)
     assert (status, body["err_code"]) == (400, "Bad Request")
-    assert body["err_msg"].startswith(REFUSAL + message)
+    assert told(body).startswith(REFUSAL + message)
     with closing(sqlite3.connect(world.stage.database)) as connection:
         assert connection.execute("SELECT count(*) FROM outspoken_jobs").fetchone() == (0,)
     assert [path for path in (world.stage.folder / "audio").rglob("*") if path.is_file()] == []
@@ -283,9 +284,9 @@ async def test_hours_that_nobody_announced_cost_no_more_than_the_longest_audio_a
     assert (await world.listen(allowed))[0] == 200
     paid = world.worked()
     status, body = await world.listen(bomb)
-    assert (status, body["err_msg"]) == (400, f"{REFUSAL}the audio is longer than 120 seconds; send it in parts")
+    assert (status, told(body)) == (400, f"{REFUSAL}the audio is longer than 120 seconds; send it in parts")
     assert world.worked() - paid < 10 * (paid - began), "decoding all of it would take 300 times as much"
-    assert (await as_a_job(world, bomb))["err_msg"] == body["err_msg"]
+    assert told(await as_a_job(world, bomb)) == told(body)
     after = world.workers()
     assert after.keys() == before.keys(), "no worker died of it"
     assert max(after[pid] - before[pid] for pid in after) < 64 * MIB, "all of it would be a thousand"

@@ -9,7 +9,7 @@ from aiohttp import web
 from engine.api.auth import authenticate_socket, session_id, traceparent
 from engine.api.context import ApiContext
 from engine.api.deepgram.recorded import judge_callback
-from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
 from engine.api.socket import REFUSALS, Socket, refusal
 from engine.audio.pcm import bytes_per_second, raw_format
 from engine.dialects.deepgram import BadRequest, DeepgramProtocol, Unsupported, callback_headers, parse_live
@@ -112,4 +112,4 @@ class DeepgramLive:
 
 def _just_lost(wait: int) -> BadRequest:
     message = f"callback: the one before was lost a moment ago; mend the receiver, or try again in {wait} s."
-    return BadRequest("TOO_MANY_REQUESTS", f"Too many requests. Please try again later. {message}", 429)
+    return BadRequest("TOO_MANY_REQUESTS", TOO_MANY, 429, message)

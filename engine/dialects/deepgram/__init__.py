@@ -2,7 +2,13 @@
 live its messages."""
 
 from engine.dialects.deepgram.body import MAX_JSON, instead_of_audio, parse_body, too_much_json
-from engine.dialects.deepgram.errors import BadRequest, failure_reply, invalid_callback, unresolved_callback
+from engine.dialects.deepgram.errors import (
+    BadRequest,
+    failure_reply,
+    invalid_callback,
+    render_refusal,
+    unresolved_callback,
+)
 from engine.dialects.deepgram.live_messages import DeepgramProtocol
 from engine.dialects.deepgram.live_parameters import parse_live
 from engine.dialects.deepgram.management import find_model, model_list, parse_grant, project, project_list
@@ -32,6 +38,7 @@ __all__ = [
     "project_list",
     "render",
     "render_failure",
+    "render_refusal",
     "too_much_json",
     "unresolved_callback",
 ]

@@ -65,4 +65,4 @@ def instead_of_audio(beginning: bytes, content_type: str) -> str:
 
 
 def _bad_json(flaw: str) -> BadRequest:
-    return BadRequest("Bad Request", f"{_BAD_JSON} {flaw}")
+    return BadRequest("Bad Request", _BAD_JSON, details=flaw)

@@ -17,7 +17,7 @@ class Refused(Exception):
     """A parameter cannot be honoured. Never leaves the dialect: `parse` turns it into its `reply`."""
 
     def __init__(self, reply: BadRequest) -> None:
-        super().__init__(reply.err_msg)
+        super().__init__(reply.line)
         self.reply = reply
 
 

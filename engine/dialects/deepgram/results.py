@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from engine.dialects.deepgram.errors import failure_reply
+from engine.dialects.deepgram.errors import failure_reply, render_refusal
 from engine.dialects.deepgram.recorded_parameters import UTT_SPLIT, DeepgramOptions
 from engine.dialects.deepgram.wording import worded
 from engine.dialects.warnings import warnings
@@ -44,9 +44,8 @@ def render(request: Request, media: Media, transcript: Transcript) -> Document:
 
 def render_failure(request: Request, failed: Failed) -> Document:
     """The body of a failure callback, which has no `results`: a superset that old and new consumers can tell apart."""
-    reply = failure_reply(failed)
-    known = {"request_id": request.id, **echo(request)}
-    return {"err_code": reply.err_code, "err_msg": reply.err_msg, "request_id": request.id, "metadata": known}
+    told = render_refusal(failure_reply(failed), request.id)
+    return told | {"metadata": {"request_id": request.id, **echo(request)}}
 
 
 def acknowledge(request: Request) -> Document:

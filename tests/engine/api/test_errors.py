@@ -10,6 +10,7 @@ from engine.api.errors import identify
 from engine.errors import StorageFull
 from engine.jobs.admission import QueueFull
 from relay.outbox.errors import StoreUnavailable
+from tests.schemas import told
 
 FAULTS = [
     (StorageFull(), 507, "INSUFFICIENT_STORAGE", "The server's disk is full: nothing was stored.", None),
@@ -26,9 +27,9 @@ async def test_a_fault_is_told_in_deepgrams_shape(
     async with client_of("/v1/x", fault) as client, client.get("/v1/x") as response:
         body = await response.json()
         assert (response.status, body["err_code"], response.headers.get("Retry-After")) == (status, code, retry)
-        assert message in body["err_msg"]
+        assert message in told(body)
         assert "password" not in await response.text()
-        assert response.headers["dg-error"] == body["err_msg"]
+        assert response.headers["dg-error"] == told(body)
         assert response.headers["dg-request-id"] == body["request_id"]
 
 

@@ -120,7 +120,7 @@ async def test_a_failure_is_told_as_the_callback_tells_it(place: Place) -> None:
     await place.finish(asked("job-1"), Failed(FailureCode.AUDIO, "no audio in it"))
     _, told = await place.get("/v1/requests/job-1")
     assert (told["state"], told["result"]) == ("failed", None)
-    assert "no audio in it" in told["error"]["err_msg"]
+    assert "no audio in it" in told["error"]["details"]
 
 
 async def test_every_attempt_is_told_and_no_secret_with_it(place: Place) -> None:

@@ -23,6 +23,7 @@ from relay.outbox.store import Database
 from tests.engine.api.live_stage import Stage, messages, next_message, stage
 from tests.engine.api.stage import key_id_of
 from tests.engine.live.recogniser import HELLO
+from tests.schemas import told
 
 RAW = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
 RAW_INTERIM = f"{RAW}&interim_results=true"
@@ -163,7 +164,7 @@ async def test_a_stranger_is_refused_before_the_upgrade(server: Stage, headers: 
 async def test_a_bad_request_is_refused_before_the_upgrade(server: Stage, query: str, named: str) -> None:
     answer = await refused(server, RAW + query)
     assert answer.status == 400
-    assert named in (await answer.json())["err_msg"]
+    assert named in told(await answer.json())
     assert server.recogniser.opened.empty()
     assert states(server.database) == []
 
@@ -188,7 +189,7 @@ async def test_a_session_that_the_machine_could_not_keep_in_real_time_is_refused
         async with server.connect(RAW_INTERIM) as first:
             answer = await refused(server, RAW_INTERIM)
             assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
-            assert "real time" in (await answer.json())["err_msg"]
+            assert "real time" in told(await answer.json())
             async with server.connect(RAW) as second:  # without interim results it takes less
                 await finished(second)
             await finished(first)
@@ -202,7 +203,7 @@ async def test_a_model_too_slow_for_one_session_is_refused_for_good(tmp_path: Pa
         answer = await refused(server, RAW)
     assert answer.status == 503
     assert "Retry-After" not in answer.headers
-    assert "too slow" in (await answer.json())["err_msg"]
+    assert "too slow" in told(await answer.json())
     assert server.refused == ["capacity"]
 
 

@@ -142,7 +142,7 @@ def test_what_cannot_be_is_refused_by_name(catalogue: Catalogue, pairs: list[tup
     refused = read(catalogue, *pairs)
     assert isinstance(refused, BadRequest)
     assert refused.status == 400
-    assert named in refused.err_msg
+    assert named in refused.line
 
 
 @pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # of names that the client imports

@@ -163,7 +163,7 @@ def test_a_bad_parameter_is_refused_with_its_name_and_the_remedy(
 ) -> None:
     reply = refused(catalogue, *pairs)
     assert (reply.err_code, reply.status) == (code, 400)
-    assert message in reply.err_msg
+    assert message in reply.line
 
 
 @pytest.mark.parametrize("pair", HARMLESS)
@@ -175,7 +175,7 @@ def test_what_cannot_be_done_and_does_no_harm_is_warned_of_or_refused(
     assert warning["message"].startswith("This server does not offer ")
     reply = parse([pair], request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported="refuse")
     assert isinstance(reply, BadRequest)
-    assert f"{pair[0]}: this server does not offer" in reply.err_msg
+    assert f"{pair[0]}: this server does not offer" in reply.line
 
 
 def test_what_protects_somebody_is_refused_always(catalogue: Catalogue) -> None:
@@ -191,7 +191,7 @@ def test_numerals_of_other_languages_stay_words(catalogue: Catalogue) -> None:
     assert (warning["parameter"], warning["type"]) == ("numerals", "unsupported_parameter")
     reply = parse(pairs, request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported="refuse")
     assert isinstance(reply, BadRequest)
-    assert "numerals: this server does not offer numerals in 'de'" in reply.err_msg
+    assert "numerals: this server does not offer numerals in 'de'" in reply.line
 
 
 @pytest.mark.parametrize("documented", [ListenV1Model, MediaTranscribeRequestModel])

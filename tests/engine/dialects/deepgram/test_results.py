@@ -219,7 +219,7 @@ def test_a_failure_without_tags_echoes_none(plain: Request) -> None:
 def test_every_failure_has_a_status_and_a_code_of_the_vendor(code: FailureCode, status: int, err_code: str) -> None:
     reply = failure_reply(Failed(code, "Why."))
     assert (reply.status, reply.err_code) == (status, err_code)
-    assert reply.err_msg.endswith("Why.")
+    assert reply.line.endswith("Why.")
 
 
 def test_audio_that_is_incomplete_is_a_warning_after_those_of_the_request(
