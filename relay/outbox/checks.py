@@ -23,7 +23,7 @@ LATEST = 253402300799.0
 MOST_BYTES = 64 * 1024 * 1024
 """How large the bodies of one batch may be, together."""
 
-_LONGEST_NAME, _LONGEST_KEY, _MOST_TAGS = 128, 256, 20
+_LONGEST_NAME, _LONGEST_ID, _LONGEST_KEY, _MOST_TAGS = 128, 256, 256, 20
 _HIGHEST_PRIORITY = 100
 _SCHEDULES = (None, "fixed", "exponential")
 _SOCKETS = LIVE - PRE_RECORDED
@@ -33,7 +33,7 @@ _PLAIN_URL = re.compile(r"([A-Za-z]+://[^/?#@\\]*)(?:[/?#][!-?A-\[\]-~]*)?")
 _LONGEST_PLAIN_URL = 4096
 _CREDENTIALS = re.compile(r"[^/]*//[^/?#]*@")
 
-_ID = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
+_ID = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 _PRINTABLE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (as HTTP calls it)
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN} *(?:;[\t -~]*)?")
@@ -122,13 +122,13 @@ def check_id(text: str) -> None:
     if text and not _PRINTABLE.fullmatch(text):
         words = "expected printable ASCII, without spaces around it: receivers get it as a header"
         raise _unfit("id", text, words)
-    _check_length("id", text)
+    _check_length("id", text, _LONGEST_ID)
 
 
 def check_stream(stream: Stream) -> None:
     """It can be kept."""
     _require_storable("stream", stream.key)
-    _check_length("stream", stream.key)
+    _check_length("stream", stream.key, _LONGEST_NAME)
     _require_storable("producer", stream.producer or "")
 
 
@@ -244,9 +244,9 @@ def _check_message(delivery: NewDelivery) -> None:
         raise InvalidDelivery("body: a WebSocket's message is text: it has to be UTF-8") from error
 
 
-def _check_length(field: str, text: str) -> None:
-    if not 1 <= len(text) <= _LONGEST_NAME:
-        raise InvalidDelivery(f"{field}: expected 1 to {_LONGEST_NAME} characters, got {len(text)}")
+def _check_length(field: str, text: str, most: int) -> None:
+    if not 1 <= len(text) <= most:
+        raise InvalidDelivery(f"{field}: expected 1 to {most} characters, got {len(text)}")
 
 
 def _require_storable(field: str, text: str) -> None:

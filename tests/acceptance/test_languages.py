@@ -106,6 +106,26 @@ def test_the_shell_of_sqlite(place: Place) -> None:
     works_once(place, 24, lambda: run("sqlite3", "-bail", place.path, text=place.program("sqlite3")))
 
 
+@pytest.mark.needs("sqlite3")
+@pytest.mark.parametrize(("number", "name"), [(27, "psql, with more to say"), (28, "sqlite3, with more to say")])
+def test_all_there_is_to_say(place: Place, number: int, name: str) -> None:
+    psql = (binaries() or Path()) / "psql"
+    shell = [psql, "-qXAt", "-v", "ON_ERROR_STOP=1", place.url] if number == 27 else ["sqlite3", "-bail", place.path]
+    first, again = (run(*shell, text=place.program(name)) for _ in range(2))
+    assert (first.stderr, again.stderr) == ("", "")
+    assert f"order-{number}|cancelled" in first.stdout
+    assert f"order-{number}\n" in again.stdout  # it is there already, and its end was told
+    assert "cancelled" not in again.stdout
+    assert place.orders() == [number] * 2
+    told = (
+        "SELECT due_at - created_at, idempotency_key, owner, priority, tag "
+        "FROM outspoken_deliveries JOIN outspoken_tags USING (seq) ORDER BY tag"
+    )
+    found = [row for database in place.databases for row in rows(database, told)]
+    assert [row[1:] for row in found] == [(f"shipped-{number}", "shop-3", 10, tag) for tag in ("customer:7", "spring")]
+    assert all(3598 < row[0] <= 3600 for row in found)
+
+
 @pytest.fixture(scope="module")
 def node() -> None:
     """The drivers, installed into build/ once. One is compiled where none that fits can be fetched: without haste."""
@@ -144,6 +164,7 @@ def test_go(place: Place, tmp_path: Path, name: str, number: int) -> None:
 
 
 def test_every_program_of_the_guide_is_run() -> None:
-    run_here = {"psql", "sqlite3", "Node, pg", "Node, better-sqlite3", "Go, lib/pq", "Go, mattn/go-sqlite3"}
+    run_here = {"psql, with more to say", "sqlite3, with more to say"}
+    run_here |= {"psql", "sqlite3", "Node, pg", "Node, better-sqlite3", "Go, lib/pq", "Go, mattn/go-sqlite3"}
     assert set(PROGRAMS) == run_here
     assert len(re.findall(r"```\w+", GUIDE)) == len(run_here)

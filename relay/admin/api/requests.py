@@ -70,7 +70,7 @@ Groups = Annotated[
     ),
 ]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Id = Annotated[str, Field(min_length=1, max_length=128, description="A delivery's id.")]
+Id = Annotated[str, Field(min_length=1, max_length=256, description="A delivery's id.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many.")]
 Seq = Annotated[int, Field(ge=1, lt=2**63, description="A cursor: `older` of the page before.")]
 
@@ -90,7 +90,7 @@ class FilterFields(RequestModel):
 
     outcome: Outcome | None = Field(None, description="What its last attempt came to.")
     destination: Origin | None = None
-    id_prefix: str | None = Field(None, min_length=1, max_length=128, description="How its id begins.")
+    id_prefix: str | None = Field(None, min_length=1, max_length=256, description="How its id begins.")
     tag: str | None = Field(None, min_length=1, max_length=128, description="One of its tags.")
     since: Moment | None = None
     until: Moment | None = None

@@ -126,7 +126,7 @@ def test_it_is_there_when_the_callers_transaction_commits(database: Database, ps
     [
         ("'d', 'ftp://u:canary@h.example/', 'b'", "url: The URL must begin with http://"),
         ("'d', NULL, 'b'", "url: There is none"),
-        ("NULL, 'http://h.example/', 'b'", "id: expected 1 to 128 characters, got 0"),
+        ("NULL, 'http://h.example/', 'b'", "id: expected 1 to 256 characters, got 0"),
         ("'d', 'http://h.example/', 5", "body: expected text, bytea, json or jsonb"),
         ("'d', 'http://h.example/', 'b', headers => '{'", "headers: expected a JSON object"),
         ("'d', 'http://h.example/', 'b', headers => '[]'::jsonb", "headers: expected a JSON object"),

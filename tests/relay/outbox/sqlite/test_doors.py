@@ -30,7 +30,7 @@ from tests.relay.deliveries import TRACE, put, rows, states
 from tests.relay.guard.destinations import ADDRESSES, URLS
 
 PLAIN = {"id": "d1", "url": "https://h.example/x", "body": "hello"}
-ADD = "INSERT INTO outspoken_add_v1 ({}) VALUES ({})"
+INSERT = "INSERT INTO outspoken_{} ({}) VALUES ({})"
 FIXTURE = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -41,12 +41,12 @@ def file(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def insert(file: sqlite3.Connection, fields: Mapping[str, object], view: str = "add", verb: str = "INSERT") -> None:
-    sql = ADD.format(", ".join(fields), ", ".join("?" * len(fields))).replace("add_v1", f"{view}_v1")
+def insert(file: sqlite3.Connection, fields: Mapping[str, object], view: str = "add_v1", verb: str = "INSERT") -> None:
+    sql = INSERT.format(view, ", ".join(fields), ", ".join("?" * len(fields)))
     file.execute(sql.replace("INSERT", verb, 1), tuple(fields.values()))
 
 
-def refusal(file: sqlite3.Connection, fields: Mapping[str, object], view: str = "add", verb: str = "INSERT") -> str:
+def refusal(file: sqlite3.Connection, fields: Mapping[str, object], view: str = "add_v1", verb: str = "INSERT") -> str:
     """What the statement's error says after our name."""
     with pytest.raises(sqlite3.IntegrityError) as refused:
         insert(file, fields, view, verb)
@@ -68,7 +68,10 @@ def everything(database: SqliteDatabase) -> list[list[Any]]:
     """What was added, without the moments at which it was."""
     deliveries = (
         "SELECT one.id, one.origin, one.path, lane, one.url, method, kind, content_type, one.headers, traceparent, "
-        "body_bytes, due_at IS NULL, schedule, key, one.position, body, typeof(body) FROM outspoken_deliveries AS one "
+        "body_bytes, due_at IS NULL, schedule, key, one.position, body, typeof(body), scheduled_from, idempotency_key, "
+        "tracked, owner, priority, iif(due_at = scheduled_from, due_at, NULL), "
+        "(SELECT json_group_array(tag) FROM outspoken_tags AS tags WHERE tags.seq = one.seq) "
+        "FROM outspoken_deliveries AS one "
         "LEFT JOIN outspoken_streams AS stream ON stream.id = stream_id "
         "JOIN outspoken_bodies AS content ON content.seq = one.seq ORDER BY one.id"
     )
@@ -127,10 +130,13 @@ EVERYTHING = [
     NewDelivery("next", "http://h.example/x", b"2", stream=Stream("session-1")),
     NewDelivery("a", "wss://h.example/", b"one", headers={"a": "b"}, traceparent="", stream=SOCKET),
     NewDelivery("b", "wss://h.example/", "\u6771\U0001f600\uffff".encode(), stream=SOCKET),
+    NewDelivery("later", "http://h.example/x", b"", due_at=9e9, tracked=True, owner="\u6771", priority=-100),
+    NewDelivery("keyed", "http://h.example/x", b"", idempotency_key="k", tags={"a", "\u6771"}, owner="o", priority=7),
+    NewDelivery("tracked", "http://h.example/x", b"", tracked=True, stream=Stream("session-2")),
 ]
 
 
-def fields_of(one: NewDelivery) -> dict[str, object]:
+def fields_of(one: NewDelivery, view: str) -> dict[str, object]:
     stream = one.stream
     told: dict[str, object] = {
         "id": one.id,
@@ -143,20 +149,24 @@ def fields_of(one: NewDelivery) -> dict[str, object]:
         "traceparent": one.traceparent,
         "schedule": one.schedule,
     }
+    if view == "add_v2":
+        told |= {"due_at": one.due_at, "idempotency_key": one.idempotency_key, "tags": json.dumps([*one.tags])}
+        told |= {"tracked": one.tracked, "owner": one.owner, "priority": one.priority}
     if stream:
         told |= {"stream": stream.key, "on_dead": stream.on_dead, "live_until": stream.live_until}
         told |= {"producer": stream.producer}
     return told
 
 
+@pytest.mark.parametrize(("view", "given"), [("add_v1", EVERYTHING[:5]), ("add_v2", EVERYTHING)])
 def test_all_there_is_to_say_is_stored_as_python_stores_it(
-    database: SqliteDatabase, file: sqlite3.Connection, folder: Path
+    database: SqliteDatabase, file: sqlite3.Connection, folder: Path, view: str, given: list[NewDelivery]
 ) -> None:
     other = SqliteDatabase(folder / "other.db")
     other.migrate([outbox.OUTBOX])
-    put(other, *EVERYTHING)
-    for one in EVERYTHING:
-        insert(file, fields_of(one))
+    put(other, *given)
+    for one in given:
+        insert(file, fields_of(one, view), view)
     assert everything(database) == everything(other)
 
 
@@ -164,9 +174,9 @@ INVALID: list[tuple[dict[str, object], str]] = [
     ({"url": None}, "url: there is none"),
     ({"url": 5}, "url: expected text"),
     ({"url": "ftp://u:canary@h.example/"}, "url: it must begin with http://"),
-    ({"id": None}, "id: expected 1 to 128 characters"),
-    ({"id": ""}, "id: expected 1 to 128 characters"),
-    ({"id": "x" * 129}, "id: expected 1 to 128 characters"),
+    ({"id": None}, "id: expected 1 to 256 characters"),
+    ({"id": ""}, "id: expected 1 to 256 characters"),
+    ({"id": "x" * 257}, "id: expected 1 to 256 characters"),
     ({"id": 5}, "id: expected text"),
     ({"id": b"d1"}, "id: expected text"),
     ({"id": "\u00e9"}, "id: expected printable ASCII"),
@@ -227,15 +237,91 @@ def test_what_cannot_be_kept_is_an_error_that_names_the_field(
     assert everything(database) == [[], []]
 
 
-@pytest.mark.parametrize("field", ["url", "id", "content_type", "traceparent", "headers", "stream", "producer"])
+@pytest.mark.parametrize(
+    ("view", "field"),
+    [
+        *product(["add_v1"], ["url", "id", "content_type", "traceparent", "headers", "stream", "producer"]),
+        *product(["add_v2"], ["url", "owner", "idempotency_key", "tags"]),
+    ],
+)
 @pytest.mark.parametrize("unfit", ["ff", "80", "e282", "c0af", "eda080", "f4908080", "6100"])
 def test_bytes_that_no_program_could_read_back_as_text_are_refused(
-    file: sqlite3.Connection, field: str, unfit: str
+    file: sqlite3.Connection, view: str, field: str, unfit: str
 ) -> None:
     fields = {"url": "'https://h.example/x'", "id": "'d1'", "body": "'b'", "stream": "'s'"}
     fields |= {field: f"CAST(x'{unfit}' AS TEXT)"}
     with pytest.raises(sqlite3.IntegrityError, match=f"outspoken: invalid_delivery: {field}: "):
-        file.execute(ADD.format(", ".join(fields), ", ".join(fields.values())))
+        file.execute(INSERT.format(view, ", ".join(fields), ", ".join(fields.values())))
+
+
+OTHER_CONTENT = "invalid_delivery: idempotency_key: it stands for another url, method, content_type or body"
+MORE_INVALID: list[tuple[dict[str, object], str]] = [
+    ({"due_at": "soon"}, "due_at: expected a time from 1970 to 9999"),
+    ({"due_at": 1, "stream": "s"}, "due_at: one of a stream is due when the one before it has ended"),
+    ({"tracked": 2}, "tracked: expected 0 or 1"),
+    ({"tracked": "1"}, "tracked: expected 0 or 1"),
+    ({"priority": 1.0}, "priority: expected -100 to 100"),
+    ({"idempotency_key": 5}, "idempotency_key: expected text"),
+    ({"owner": 5}, "owner: expected text"),
+    ({"tags": "a"}, "tags: expected a JSON array"),
+    ({"tags": '{"a": "b"}'}, "tags: expected a JSON array"),
+    ({"tags": "[1]"}, "tags: expected a JSON array of strings"),
+    ({"tags": r'["\u0000"]'}, "tags: U+0000"),
+    ({"tags": r'["\ud800"]'}, "tags: expected text"),
+    ({"idempotency_key": "k", "body": "another"}, OTHER_CONTENT.partition(": ")[2]),
+    # Whatever is known under a key, what is asked for again has to be right.
+    ({"idempotency_key": "k", "headers": "[]"}, "headers: expected a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), MORE_INVALID)
+def test_so_is_what_the_second_version_takes(
+    database: SqliteDatabase, file: sqlite3.Connection, fields: dict[str, object], words: str
+) -> None:
+    insert(file, PLAIN | {"idempotency_key": "k"}, "add_v2")
+    before = everything(database)
+    assert refusal(file, PLAIN | {"id": "d2"} | fields, "add_v2").startswith(f"invalid_delivery: {words}")
+    assert everything(database) == before
+
+
+@pytest.mark.parametrize("verb", ["INSERT", "INSERT OR REPLACE", "INSERT OR IGNORE", "REPLACE"])
+def test_under_a_key_there_is_one_delivery(database: SqliteDatabase, file: sqlite3.Connection, verb: str) -> None:
+    keyed = PLAIN | {"idempotency_key": "k", "tags": '["a", "a"]'}
+    insert(file, keyed, "add_v2")
+    before = everything(database)
+    insert(file, keyed, "add_v2", verb)
+    insert(file, keyed | {"id": "d2", "stream": "s", "owner": "o", "tags": '["b"]'}, "add_v2", verb)
+    assert refusal(file, PLAIN | {"tags": "[]"}, "add_v2", verb).startswith("duplicate_delivery: ")
+    assert refusal(file, keyed | {"method": "PUT"}, "add_v2", verb) == OTHER_CONTENT
+    assert everything(database) == before
+    kept = "SELECT id, tags, owner, priority FROM outspoken_deliveries_v2 WHERE idempotency_key = 'k'"
+    assert rows(database, kept) == [("d1", '["a"]', "", 0)]
+
+
+def test_one_is_cancelled_and_its_end_is_taken_note_of(database: SqliteDatabase, file: sqlite3.Connection) -> None:
+    for id_ in ("d1", "d2"):
+        insert(file, PLAIN | {"id": id_, "stream": "s", "tracked": 1}, "add_v2")
+    with undone(file):
+        insert(file, {"id": "d1"}, "cancel_v1")
+    assert states(database) == {"d1": "pending", "d2": "pending"}
+    for id_ in ("d1", "d1", "d3"):
+        insert(file, {"id": id_}, "cancel_v1")
+    assert states(database) == {"d1": "cancelled", "d2": "pending"}
+    assert rows(database, "SELECT id FROM outspoken_deliveries WHERE due_at IS NULL") == []
+    ended = "SELECT id, state, reason FROM outspoken_ended_v1"
+    with undone(file):
+        file.execute("DELETE FROM outspoken_ended_v1")
+        assert file.execute(ended).fetchall() == []
+    assert rows(database, ended) == [("d1", "cancelled", None)]
+    file.execute("DELETE FROM outspoken_ended_v1 WHERE id = 'd1'")
+    assert rows(database, ended) == []
+
+
+def test_one_that_is_being_attempted_is_left_to_its_attempt(database: SqliteDatabase, file: sqlite3.Connection) -> None:
+    insert(file, PLAIN)
+    file.execute("UPDATE outspoken_deliveries SET state = 'leased', lease_token = 't', lease_until = 9e9")
+    insert(file, {"id": "d1"}, "cancel_v1")
+    assert states(database) == {"d1": "leased"}
 
 
 @pytest.mark.parametrize("verb", ["INSERT", "INSERT OR REPLACE", "INSERT OR IGNORE", "REPLACE"])
@@ -265,31 +351,31 @@ def test_a_refusal_leaves_the_transaction_to_its_owner(database: SqliteDatabase,
 
 
 def test_nothing_joins_a_stream_that_has_come_to_its_end(file: sqlite3.Connection) -> None:
-    insert(file, {"stream": "ended", "url": "http://h/"}, "begin_stream")
-    insert(file, {"stream": "dead", "url": "http://h/"}, "begin_stream")
-    insert(file, {"stream": "ended"}, "end_stream")
+    insert(file, {"stream": "ended", "url": "http://h/"}, "begin_stream_v1")
+    insert(file, {"stream": "dead", "url": "http://h/"}, "begin_stream_v1")
+    insert(file, {"stream": "ended"}, "end_stream_v1")
     file.execute(
         "UPDATE outspoken_streams SET state = 'killed', reason = 'internal', finished_at = 1 WHERE key = 'dead'"
     )
     assert refusal(file, PLAIN | {"stream": "ended"}).startswith("stream_ended: ")
     assert refusal(file, PLAIN | {"stream": "dead"}).startswith("stream_killed: ")
-    assert refusal(file, {"stream": "dead", "url": "http://h/"}, "begin_stream").startswith("stream_killed: ")
-    insert(file, {"stream": "live", "url": "wss://h/"}, "begin_stream")
+    assert refusal(file, {"stream": "dead", "url": "http://h/"}, "begin_stream_v1").startswith("stream_killed: ")
+    insert(file, {"stream": "live", "url": "wss://h/"}, "begin_stream_v1")
     elsewhere = refusal(file, PLAIN | {"url": "wss://h/2", "stream": "live"})
     assert elsewhere.startswith("invalid_delivery: stream: it leads to another URL")
 
 
 def test_a_live_stream_from_its_beginning_to_its_end(database: SqliteDatabase, file: sqlite3.Connection) -> None:
     begin = {"stream": "live", "url": "wss://h.example/", "headers": '{"a": "b"}', "live_until": 1e9}
-    insert(file, begin, "begin_stream")
+    insert(file, begin, "begin_stream_v1")
     insert(file, {"id": "m1", "url": "wss://h.example/", "body": "one", "stream": "live"})
     for stream in ("live", "nobody"):
-        insert(file, {"stream": stream, "until": 9e9}, "keep_stream")
+        insert(file, {"stream": stream, "until": 9e9}, "keep_stream_v1")
     assert rows(database, "SELECT headers, producer_until FROM outspoken_streams") == [('{"a":"b"}', 9e9)]
-    assert refusal(file, {"stream": "live", "until": "x"}, "keep_stream").startswith("invalid_delivery: until: ")
+    assert refusal(file, {"stream": "live", "until": "x"}, "keep_stream_v1").startswith("invalid_delivery: until: ")
     view = "SELECT * FROM outspoken_streams_v1"
     assert rows(database, view) == [("live", "open", None, 1)]
-    insert(file, {"stream": "live"}, "end_stream")
+    insert(file, {"stream": "live"}, "end_stream_v1")
     assert rows(database, view) == [("live", "ended", None, 1)]
     file.execute("UPDATE outspoken_streams SET holder = 'h', holder_until = 1")
     assert rows(database, view) == [("live", "killed", "relay_gone", 1)]
@@ -299,7 +385,7 @@ def test_a_live_stream_from_its_beginning_to_its_end(database: SqliteDatabase, f
     "fields", [{"stream": ""}, {"stream": None}, {"url": "no"}, {"headers": "[]"}, {"on_dead": "x"}]
 )
 def test_a_stream_that_cannot_be_kept_is_an_error(file: sqlite3.Connection, fields: dict[str, object]) -> None:
-    refused = refusal(file, {"stream": "s", "url": "http://h/"} | fields, "begin_stream")
+    refused = refusal(file, {"stream": "s", "url": "http://h/"} | fields, "begin_stream_v1")
     assert refused.startswith(f"invalid_delivery: {next(iter(fields))}: ")
 
 
@@ -410,10 +496,20 @@ HEADERS = (
     "Webhook- webhook-id webhook sec-websocket-key sec-websocket content-type Traceparent Authorization hosts te2"
 )
 WORDS_OF: dict[str, list[str]] = {
-    "id": ["i" * 128, "i" * 129, "a b"],
+    "id": ["i" * 256, "i" * 257, "a b"],
     "content_type": ["".join(parts) for most in range(5) for parts in product("a/; ", repeat=most)] + ["a/b;\t=\u00e9"],
     "traceparent": [TRACE, TRACE[:-1], f"{TRACE}-", f"{TRACE}-x", f"{TRACE}-x y", f"{TRACE}x", TRACE.replace("-", "x")],
 }
+
+MORE: list[dict[str, Any]] = [
+    *({"due_at": moment} for moment in (-1.0, 0.0, 1.0, 253402300799.0, 253402300800.0)),
+    {"due_at": 9e9, "stream": Stream("s")},
+    *({"idempotency_key": "\u6771" * length} for length in (0, 256, 257)),
+    *({"owner": "\u6771" * length} for length in (0, 128, 129)),
+    *({"priority": number} for number in (-101, -100, 100, 101)),
+    *({"tags": {"\u6771" * length}} for length in (0, 128, 129)),
+    *({"tags": {str(number) for number in range(count)}} for count in (0, 20, 21)),
+]
 
 
 def each_unusual() -> Iterator[NewDelivery]:
@@ -422,11 +518,16 @@ def each_unusual() -> Iterator[NewDelivery]:
         plain = NewDelivery("d1", url, b"")
         for name in HEADERS.split():
             yield replace(plain, headers={name: "x"})
+    for fields in MORE:
+        yield replace(plain, **fields)
     for text in ("", *CHARACTERS, *(f"a{character}b" for character in CHARACTERS)):
         yield replace(plain, headers={text: "x"})
         yield replace(plain, headers={"x": text})
         yield replace(plain, stream=Stream(text))
         yield replace(plain, stream=Stream("s", producer=text))
+        yield replace(plain, owner=text)
+        yield replace(plain, idempotency_key=text)
+        yield replace(plain, tags={"a", text})
         yield replace(plain, id=text)
         yield replace(plain, content_type=f"{text}/b")
         yield replace(plain, content_type=f"a/b; {text}")
@@ -441,9 +542,12 @@ def each_unusual() -> Iterator[NewDelivery]:
 
 def kept(file: sqlite3.Connection) -> object:
     """What became of the fields that may be refused for what they hold."""
-    sql = "SELECT id, content_type, traceparent, headers FROM outspoken_deliveries"
-    ((id_, content_type, traceparent, headers),) = file.execute(sql).fetchall()
-    return id_, content_type, traceparent, json.loads(headers), file.execute(STREAMS).fetchall()
+    sql = "SELECT headers, id, content_type, traceparent, owner, idempotency_key, priority FROM outspoken_deliveries"
+    ((headers, *others),) = file.execute(sql).fetchall()
+    return json.loads(headers), others, file.execute(TAGS).fetchall(), file.execute(STREAMS).fetchall()
+
+
+TAGS = "SELECT tag FROM outspoken_tags ORDER BY tag"
 
 
 STREAMS = "SELECT key, on_dead, transport, headers FROM outspoken_streams"
@@ -457,7 +561,7 @@ def test_what_python_takes_is_taken_and_what_it_refuses_is_refused(file: sqlite3
             outbox.add(file, one)
             taken.append(kept(file))
         with undone(file), suppress(sqlite3.IntegrityError, UnicodeEncodeError):
-            insert(file, fields_of(one))
+            insert(file, fields_of(one, "add_v2"), "add_v2")
             taken.append(kept(file))
         assert not taken or taken[:1] == taken[1:], one
         both[bool(taken)] += 1

@@ -198,3 +198,22 @@ def test_a_new_database_and_one_that_was_brought_up_to_date_are_the_same(
     make_sqlite(path, FIRST_RELEASE)
     migrate(path, [OUTBOX.migrations("sqlite")])
     assert schema_of(path) == schema_of(database.path)
+
+
+def test_who_has_the_file_open_finds_what_was_changed_where_it_stands(folder: Path) -> None:
+    path = folder / "old.db"
+    make_sqlite(path, FIRST_RELEASE)
+    with closing(outbox.connect(path)) as open_before:
+        open_before.execute("SELECT count(*) FROM deliveries")
+        migrate(path, [OUTBOX.migrations("sqlite")])
+        open_before.execute("BEGIN IMMEDIATE")
+        outbox.add(open_before, new("x" * 256))
+        open_before.execute("COMMIT")
+        assert open_before.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with pytest.raises(sqlite3.IntegrityError):
+        rows(SqliteDatabase(path), "UPDATE outspoken_deliveries SET id = id || 'x'")
+
+
+def test_what_a_new_file_is_made_with_needs_no_right_to_write_its_schema(database: SqliteDatabase) -> None:
+    """Shells of SQLite refuse that, and they are what such a script is for."""
+    assert "sqlite_schema" not in database.migration_script([OUTBOX])
