@@ -1,5 +1,5 @@
 # make demo   see real speech become a delivered callback, once
-# make up     the same, and it keeps running
+# make up     engine, relay, receiver and console to stay in, until Ctrl-C; all of it is kept in var
 # make check  lint, types, import contracts, and every test that starts no process and loads no model: for each change
 # make test   all tests too: real processes, databases, models
 # make bench  measure speed and memory, as ratios
@@ -20,7 +20,7 @@ demo: $(READY)
 	@$(BIN)/python -m tests.demo
 
 up: $(READY)
-	@$(BIN)/python -m tests.demo --stay
+	@$(BIN)/outspoken up var
 
 check: $(TESTED)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick

@@ -1,10 +1,9 @@
-"""`make demo`: real speech in, a delivered callback out, between real processes. `--stay` keeps them running."""
+"""`make demo`: real speech in, a delivered callback out, between real processes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import tempfile
 import textwrap
@@ -20,25 +19,16 @@ CLIP = ROOT / "tests" / "clips" / "demo.flac"
 SPOKEN = CLIP.with_suffix(".txt")
 
 
-async def demo(stay: bool) -> None:
+async def demo() -> None:
     """Start everything, send the clip, wait for its callback, tell what happened, and stop everything."""
     async with AsyncExitStack() as stack:
-        stage = Stage(_folder(stack, stay), free_callback_port(), engine__preload='["default"]')
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outspoken-demo-")))
+        stage = Stage(folder, free_callback_port(), engine__preload='["default"]')
         receiver, _, relay = await _start(stack, stage)
         request_id = await _submit(stage)
         callback = await receiver.said(lambda line: line.get("headers", {}).get("webhook-id") == request_id)
         _show_callback(callback)
         await _show_attempt(stage, relay, request_id)
-        if stay:
-            await _stay(stage)
-
-
-def _folder(stack: AsyncExitStack, stay: bool) -> Path:
-    if stay:
-        folder = ROOT / "var"
-        folder.mkdir(exist_ok=True)
-        return folder
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outspoken-demo-")))
 
 
 async def _start(stack: AsyncExitStack, stage: Stage) -> tuple[Process, Process, Process]:
@@ -96,16 +86,6 @@ async def _show_attempt(stage: Stage, relay: Process, request_id: str) -> None:
         print(*(row for row in (await response.text()).splitlines() if row.startswith(wanted)), sep="\n")
 
 
-async def _stay(stage: Stage) -> None:
-    _title("Running until Ctrl-C. Try:")
-    url = f"{stage.engine_url}/v1/listen?punctuate=true&callback={stage.callback_url}"
-    print(f"curl '{url}' --data-binary @{CLIP.relative_to(ROOT)}")
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
 def _title(text: str) -> None:
     print(f"\n{text}", flush=True)
 
@@ -113,11 +93,11 @@ def _title(text: str) -> None:
 def main() -> int:
     """0 when the callback arrived, 1 with the reason when anything failed."""
     try:
-        asyncio.run(demo(stay="--stay" in sys.argv[1:]))
+        asyncio.run(demo())
     except (AssertionError, aiohttp.ClientError, OSError, KeyError, ValueError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
-    print("\nThe callback arrived.")
+    print("\nThe callback arrived. `make up` runs the same to stay in, with a console.")
     return 0
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.stage import ROOT
 
-_PATH = re.compile(r"`((?:relay|engine|config|docs|grafana|tests)/[\w./-]*)`")
+_PATH = re.compile(r"`((?:relay|engine|outspoken|config|docs|grafana|tests)/[\w./-]*)`")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")

@@ -87,7 +87,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _source(target: Path) -> Path:
     """A copy without what was built before: setuptools would pack that too."""
-    for package in ("relay", "engine"):
+    for package in ("relay", "engine", "outspoken"):
         shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, target)
@@ -127,8 +127,8 @@ def test_hardly_anything_else_is_installed(environment: Path) -> None:
     assert set(installed.split()) <= {"outspoken", "aiosqlite", "typing_extensions"}
 
 
-@pytest.mark.parametrize("program", ["relay", "engine"])
-def test_a_program_without_its_extra_says_which_to_install(environment: Path, program: str) -> None:
+@pytest.mark.parametrize(("program", "extra"), [("relay",) * 2, ("engine",) * 2, ("outspoken", "relay,engine")])
+def test_a_program_without_its_extra_says_which_to_install(environment: Path, program: str, extra: str) -> None:
     done = subprocess.run([environment / "bin" / program, "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (78, "")
-    assert done.stderr == f"{program}: typer is not installed: pip install 'outspoken[{program}]'\n"
+    assert done.stderr == f"{program}: typer is not installed: pip install 'outspoken[{extra}]'\n"
