@@ -63,12 +63,13 @@ def _standing() -> list[Panel]:
                 description,
                 units.Short,
                 Ask(f'max(relay_destinations{{@,state="{state}"}})', state),
-                steps=[] if state == "active" else [(1, YELLOW)],
+                steps=[] if state == "delivering" else [(1, YELLOW)],
                 width=3,
             )
             for state, title, description in (
-                ("active", "Active", "Destinations that are called as deliveries are due."),
-                ("open", "Left alone", "Their breaker is open: five failures in a row, and no sign of life since."),
+                ("delivering", "Delivering", "Origins that are called as deliveries are due, with all their paths."),
+                ("trickling", "Trickling", "A path of theirs failed five times in a row: few attempts go there."),
+                ("unreachable", "Unreachable", "Nothing could be reached there five times in a row."),
                 ("paused", "Paused", "By an operator: `relay resume`."),
                 ("disabled", "Disabled", "By a 410 or an operator: `relay enable`."),
             )
@@ -79,13 +80,15 @@ def _standing() -> list[Panel]:
             units.Seconds,
             Ask('max(relay_outbox_oldest_due_age_seconds{@,held_by="destination"})', "held"),
             steps=[(3600, YELLOW), (86400, ORANGE)],
+            width=3,
         ),
         number(
             "Too large, 24 h",
-            "Attempts that a receiver answered with 413. The log has the line that mends it.",
+            "Results that a receiver called too large, each once. The log has the line that mends it.",
             units.Short,
-            Ask('sum(increase(relay_delivery_attempts_total{@,outcome="http_413"}[24h]))', "413"),
+            Ask("sum(increase(relay_deliveries_too_large_total{@}[24h]))", "413"),
             steps=[(1, YELLOW)],
+            width=3,
             decimals=0,
         ),
         number(
@@ -94,6 +97,7 @@ def _standing() -> list[Panel]:
             units.Short,
             Ask('sum(increase(relay_delivery_attempts_total{@,outcome="blocked"}[24h]))', "blocked"),
             steps=[(1, ORANGE)],
+            width=3,
             decimals=0,
         ),
     ]
@@ -103,17 +107,30 @@ def _waiting() -> list[Panel]:
     return [
         bars(
             "Where most waits",
-            "The ten destinations with most that is pending, by rank.",
+            "The ten origins with most that is pending, by the id that the console and `relay destinations` show.",
             units.Short,
             Ask("sort_desc(max by (destination) (relay_destination_backlog_top{@}))", "{{destination}}"),
         ),
         graph(
             "Destinations that are not called",
-            "Left alone for their failures, paused, or disabled.",
+            "Held back for their failures, at their own wish, or by an operator.",
             units.Short,
-            Ask('max by (state) (relay_destinations{@,state!="active"})', "{{state}}"),
+            Ask('max by (state) (relay_destinations{@,state!="delivering"})', "{{state}}"),
             stacked=True,
-            colours={"open": ORANGE, "paused": PURPLE, "disabled": GREY},
+            colours={"unreachable": RED, "trickling": ORANGE, "slowed": YELLOW, "paused": PURPLE, "disabled": GREY},
+        ),
+        graph(
+            "Endpoints that need attention",
+            "By the cause, as the console's first page and `relay status` count them.",
+            units.Short,
+            Ask("max by (cause) (relay_destinations_in_trouble{@})", "{{cause}}"),
+            stacked=True,
+        ),
+        bars(
+            "What is affected at the worst",
+            "Deliveries that wait or were given up in 24 hours; find the id in the console's list.",
+            units.Short,
+            Ask("sort_desc(max by (destination, cause) (relay_destination_trouble{@}))", "{{destination}} {{cause}}"),
         ),
         graph(
             "Breakers that opened and closed",

@@ -17,7 +17,8 @@ from relay.telemetry.metrics import CurrentGauges, WorkerMetrics
 from relay.telemetry.metrics import Metrics as RelayMetrics
 
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",), "gauge": ("",)}
-_WORST = "relay_destination_backlog_top"
+# Their labels' values are found at run time: they have no series yet.
+_UNTOLD = {"relay_destination_backlog_top": {"destination"}, "relay_destination_trouble": {"destination", "cause"}}
 _OPEN = frozenset({"le", "version", "revision", "route", "destination"})
 
 
@@ -58,8 +59,7 @@ def _read(registry: CollectorRegistry) -> Iterable[Exposed]:
 
 def _one(metric: Metric) -> Exposed:
     names = {name for sample in metric.samples for name in sample.labels}
-    if metric.name == _WORST:  # its label's values are found at run time: it has no series yet
-        names = {"destination"}
+    names |= _UNTOLD.get(metric.name, set())
     labels = {name: () if name in _OPEN else _values(metric, name) for name in sorted(names - {"le"})}
     return Exposed(metric.name, metric.type, labels)
 

@@ -69,12 +69,22 @@ def _promise() -> list[Panel]:
                 "to drain",
             ),
             steps=[(60, YELLOW), (600, RED)],
+            width=3,
         ),
     ]
 
 
 def _losses() -> list[Panel]:
     return [
+        number(
+            "Condition",
+            "0 well, 1 attention, 2 broken: what the console's first page and `relay status` say in a sentence.",
+            units.Short,
+            Ask("max(relay_condition_severity{@})", "condition"),
+            steps=[(1, YELLOW), (2, RED)],
+            width=3,
+            decimals=0,
+        ),
         number(
             "Attempts that succeed",
             "Of all attempts. Low is as often the receivers' fault as ours: the outcomes below tell which.",
@@ -93,6 +103,7 @@ def _losses() -> list[Panel]:
             units.Short,
             Ask('sum(increase(relay_deliveries_finished_total{@,result="dead"}[1h]))', "given up"),
             steps=[(1, ORANGE)],
+            width=3,
             decimals=0,
         ),
         number(
@@ -101,6 +112,7 @@ def _losses() -> list[Panel]:
             units.PercentUnit,
             Ask("1 - max(job:relay_pickup_lag:error_ratio_rate30d{%}) / 0.005", "left"),
             steps=[(0, ORANGE), (0.25, GREEN)],
+            width=3,
             base=RED,
         ),
     ]

@@ -1,6 +1,6 @@
-"""One sentence for each destination that fails: what is the matter, whose it is, and what to do.
+"""One sentence for each endpoint that needs attention: what is the matter, whose it is, and what to do.
 
-`diagnose` is arithmetic on evidence; `troubled` gathers the evidence, at a cost that does not grow with the outbox.
+`diagnose` is arithmetic on evidence; `explained` gathers the evidence, at a cost that does not grow with the outbox.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 
 from relay.admin import stored
 from relay.admin.access import reading
-from relay.admin.overview import Destination, destinations
+from relay.admin.condition import Attention
+from relay.admin.destinations import Destination
 from relay.admin.times import size
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Outcome
+from relay.policy.breaker import Cause
 from relay.policy.outcome import remedy_for_413
 
 _EVIDENCE = statement("evidence", __package__)
-_RETRIED = statement("retried", __package__)
 
 _LOOKED_AT = 20  # the last attempts say what is the matter now
 _EFFORT = 500
 _FRESH_SECONDS = 3600.0
-_OFTEN = 3  # a failure or two are nobody's business: the schedule is there for them
 _LARGE = 64 * 1024
 
 
@@ -44,70 +44,49 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A destination that needs attention, and why, in a sentence. `failing_since` is the oldest failure looked at,
+    """An endpoint that needs attention, and why, in a sentence. `failing_since` is the oldest failure looked at,
     `last_error` the newest one's own words; `example` is a delivery to look at."""
 
-    destination: Destination
+    endpoint: Attention
     sentence: str
     failing_since: float | None
     last_error: str
     example: str | None
 
 
-def troubled(database: Database, now: float, limit: int = 5) -> tuple[Trouble, ...]:
-    """The destinations that need attention, the worst first."""
-    places = destinations(database, now)
+def explained(connection: Connection, attention: Sequence[Attention], now: float) -> tuple[Trouble, ...]:
+    """What is the matter with each of these endpoints."""
+    return tuple(_trouble(connection, one, now) for one in attention)
+
+
+def troubles_of(database: Database, place: Destination, now: float, most: int) -> tuple[Trouble, ...]:
+    """What is the matter with one origin and its endpoints, if anything."""
     with reading(database) as connection:
-        retried = dict(map(tuple, connection.execute(_RETRIED, {"effort": 4 * _EFFORT})))
-        suspects = [place for place in places if _is_suspect(place, retried.get(place.origin, 0))]
-        suspects.sort(key=_badness, reverse=True)
-        return tuple(_trouble(connection, place, now) for place in suspects[:limit])
+        return explained(connection, place.attention[:most], now)
 
 
-def trouble(database: Database, place: Destination, now: float) -> Trouble | None:
-    """What is the matter with one destination, if anything."""
-    with reading(database) as connection:
-        found = _trouble(connection, place, now)
-    recent = found.failing_since is not None
-    return found if _is_suspect(place, 0) or recent else None
-
-
-def diagnose(place: Destination, evidence: Sequence[Evidence]) -> str:
+def diagnose(one: Attention, evidence: Sequence[Evidence]) -> str:
     """The sentence. `evidence` are its last failures, the newest first."""
-    held = {
-        "paused": "An operator paused it: nothing goes out until somebody resumes it.",
-        "disabled": "It is disabled: nothing goes out until somebody enables it.",
-    }.get(place.state)
-    if held:
-        return held
+    if one.cause in _HELD_SENTENCES:
+        return _HELD_SENTENCES[one.cause]
     if not evidence:
         return "It fails, and no attempt of it is kept: send one again to see why."
-    limit = _size_limit(place, evidence)
+    limit = _size_limit(one, evidence)
     if limit:
         return limit
-    outcome, _ = Counter(one.outcome for one in evidence).most_common(1)[0]
-    return _sentence(Outcome(outcome), next(one for one in evidence if one.outcome == outcome))
+    outcome, _ = Counter(failure.outcome for failure in evidence).most_common(1)[0]
+    return _sentence(Outcome(outcome), next(failure for failure in evidence if failure.outcome == outcome))
 
 
-def _is_suspect(place: Destination, retried: int) -> bool:
-    """A destination that fails for some bodies only has a breaker that stays closed: its retries tell."""
-    held = place.state != "active" and place.waiting > 0
-    return held or place.open_until is not None or max(place.failures, retried) >= _OFTEN
-
-
-def _badness(place: Destination) -> tuple[bool, int, int]:
-    return place.state != "active", place.ready, place.failures
-
-
-def _trouble(connection: Connection, place: Destination, now: float) -> Trouble:
-    values = {"origin": place.origin, "effort": _EFFORT, "limit": _LOOKED_AT}
+def _trouble(connection: Connection, one: Attention, now: float) -> Trouble:
+    values = {"origin": one.origin, "path": one.path, "effort": _EFFORT, "limit": _LOOKED_AT}
     rows = connection.execute(_EVIDENCE, values).fetchall()
-    evidence = [one for one in map(_read, rows) if one.outcome != Outcome.SUCCESS]
-    fresh = [one for one in evidence if one.started_at > now - _FRESH_SECONDS]
+    evidence = [found for found in map(_read, rows) if found.outcome != Outcome.SUCCESS]
+    fresh = [found for found in evidence if found.started_at > now - _FRESH_SECONDS]
     newest = evidence[0] if evidence else None
     return Trouble(
-        destination=place,
-        sentence=diagnose(place, evidence),
+        endpoint=one,
+        sentence=diagnose(one, evidence),
         failing_since=fresh[-1].started_at if fresh else None,
         last_error=newest.detail if newest else "",
         example=newest.id if newest else None,
@@ -127,17 +106,17 @@ def _read(row: Any) -> Evidence:
     )
 
 
-def _size_limit(place: Destination, evidence: Sequence[Evidence]) -> str | None:
+def _size_limit(one: Attention, evidence: Sequence[Evidence]) -> str | None:
     """413 says so itself. A proxy that stops reading says 502, or nothing at all: then only what large bodies have in
     common gives it away."""
-    plain = [one for one in evidence if one.outcome == Outcome.HTTP_413]
+    plain = [failure for failure in evidence if failure.outcome == Outcome.HTTP_413]
     if plain:
-        least = min(one.body_bytes for one in plain)
+        least = min(failure.body_bytes for failure in plain)
         return f"It refuses bodies from {size(least)} on as too large; {remedy_for_413(plain[0].server)}."
-    accepted = place.largest_accepted
-    if accepted is None or not all(_may_hide_a_limit(one, accepted) for one in evidence):
+    accepted = one.largest_accepted
+    if accepted is None or not all(_may_hide_a_limit(failure, accepted) for failure in evidence):
         return None
-    least = min(one.body_bytes for one in evidence)
+    least = min(failure.body_bytes for failure in evidence)
     return (
         f"Bodies from {size(least)} on fail and those up to {size(accepted)} arrive: probably a size limit; "
         f"{remedy_for_413(evidence[0].server)}."
@@ -148,6 +127,11 @@ def _may_hide_a_limit(one: Evidence, accepted: int) -> bool:
     return (one.status == 502 or one.outcome == Outcome.RESET) and one.body_bytes > max(accepted, _LARGE)
 
 
+_HELD_SENTENCES = {
+    Cause.PAUSED: "An operator paused it: nothing goes out until somebody resumes it.",
+    Cause.DISABLED: "It is disabled: nothing goes out until somebody enables it.",
+    Cause.BEHIND: "It takes less than comes for it: it is slow, or asked for a slow pace.",
+}
 _SENTENCES = {
     Outcome.HTTP_410: "It answered 410 Gone, and that URL is called no more: ask whether it moved, then enable it.",
     Outcome.HTTP_3XX: "It answers with a redirect, which is never followed: callers should name the final URL.",

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from relay.admin.access import is_missing, reading
 from relay.admin.backup import last_backup_at
+from relay.admin.destinations import destinations
 from relay.admin.keys import keys
-from relay.admin.overview import RELAY_SILENT_SECONDS, destinations
+from relay.admin.overview import RELAY_SILENT_SECONDS
 from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
 from relay.guard.rules import Refusal, Rules
 from relay.guard.url import LIVE, read

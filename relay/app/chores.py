@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import asdict
 
 import structlog
 
+from relay.admin import overview
+from relay.admin.condition import Severity
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier
@@ -17,6 +20,7 @@ from relay.telemetry.metrics import Metrics
 from relay.telemetry.store import StoreMetrics
 
 STATS_SECONDS = 5.0
+JUDGE_SECONDS = 15.0
 EXPIRE_SECONDS = 60.0
 RETENTION_SECONDS = 3600.0
 
@@ -39,6 +43,13 @@ async def report_stats(
     )
     with metrics.store.watch("stats"):
         metrics.snapshot(await queue.snapshot(slots))
+
+
+async def judge(metrics: Metrics, database: Database) -> None:
+    """Have the metrics take over the judgement of relay and receivers that pages say in words."""
+    condition = await asyncio.to_thread(overview.condition, database, database.now())
+    severity = list(Severity).index(condition.severity)
+    metrics.judged(severity, [(one.id, one.cause, one.waiting + one.dead) for one in condition.attention])
 
 
 async def expire(metrics: StoreMetrics, queue: DeliveryQueue, patience: float) -> None:

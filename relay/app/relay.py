@@ -142,6 +142,7 @@ class Relay:
         retention = partial(chores.forget, metrics, database, options.retention.kept())
         return [
             ("stats", chores.STATS_SECONDS, stats),
+            ("judge", chores.JUDGE_SECONDS, partial(chores.judge, metrics, database)),
             ("expire", chores.EXPIRE_SECONDS, expire),
             ("retention", chores.RETENTION_SECONDS, retention),
         ]

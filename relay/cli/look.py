@@ -6,13 +6,18 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from relay.admin import audit as trail
+from relay.admin import destinations as places
 from relay.admin import inspection, overview
 from relay.admin.access import NothingMatched
+from relay.admin.condition import Severity, shortened
+from relay.admin.destinations import KnownEndpoint
+from relay.admin.diagnosis import Trouble
 from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail, as_curl
 from relay.admin.overview import Group
 from relay.admin.times import Moment, relative, size, span, spoken
@@ -28,10 +33,12 @@ from relay.cli.terminal import (
     print_json,
     print_pairs,
     print_table,
+    print_wrapped,
     safe,
     say,
     when,
 )
+from relay.outbox.errors import RelayError
 from relay.outbox.model import State
 from relay.policy.attempt import Outcome
 
@@ -49,28 +56,71 @@ Reveal = Annotated[bool, typer.Option(help="Show path and query of the URL, and 
 
 
 @commands.command()
-def status(as_json: Json = False, config: Config = None) -> None:
-    """How the queue stands, and what is wrong, if anything."""
+def status(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="One line for a monitor. Exit code 0 when all is well, 1 attention, 2 broken."),
+    ] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """How the queue stands, and what is wrong, if anything: whose fault it is, and what to do."""
+    if check:
+        raise typer.Exit(_check(config, as_json=as_json))
     outbox = database(config)
     seen = overview.overview(outbox, outbox.now())
     if as_json:
         print_json(seen)
         return
+    say(safe(seen.condition.headline))
+    for sentence in seen.condition.ours[1:]:
+        say(safe(sentence))
+    say("")
+    print_pairs(_counts(seen))
+    for trouble in seen.troubles:
+        say("")
+        _print_trouble(trouble)
+    if more := len(seen.condition.attention) - len(seen.troubles):
+        say(f"\nand {more} more: `relay destinations`")
+
+
+def _check(config: Path | None, *, as_json: bool) -> int:
+    """Whatever keeps it from being known is broken too."""
+    try:
+        outbox = database(config)
+        condition = overview.overview(outbox, outbox.now(), history=False, most=1).condition
+        told = {"severity": condition.severity, "headline": condition.headline, "attention": len(condition.attention)}
+    except RelayError as error:
+        told = {"severity": Severity.BROKEN, "headline": str(error), "attention": None}
+    if as_json:
+        print_json(told)
+    else:
+        say(f"{told['severity']}: {safe(str(told['headline']))}")
+    return list(Severity).index(Severity(str(told["severity"])))
+
+
+def _counts(seen: overview.Overview) -> dict[str, str | None]:
     late = f"{seen.ready}, the oldest for {span(seen.oldest_due_age)}" if seen.ready else "0"
     places = ", ".join(f"{count} {state}" for state, count in sorted(seen.destinations.items())) or "none"
-    print_pairs(
-        {
-            "due now": late,
-            "due later": str(seen.scheduled),
-            "in line in a stream": str(seen.in_line),
-            "in flight": str(seen.in_flight),
-            "dead": f"{seen.dead}, {seen.dead_today} of them today",
-            "delivered today": str(seen.delivered_today),
-            "destinations": places,
-            "relays at work": str(seen.relays),
-        }
-    )
-    say(f"\n{safe(seen.trouble) if seen.trouble else 'Nothing is wrong.'}")
+    return {
+        "due now": late,
+        "due later": str(seen.scheduled),
+        "in line in a stream": str(seen.in_line),
+        "in flight": str(seen.in_flight),
+        "given up": f"{seen.dead}, {seen.dead_of_late} of them in 24 hours",
+        "delivered today": str(seen.delivered_today),
+        "destinations": places,
+        "relays at work": str(seen.relays),
+    }
+
+
+def _print_trouble(trouble: Trouble) -> None:
+    one = trouble.endpoint
+    waiting = f"{one.waiting} waiting" if one.waiting else "nothing waits"
+    dead = f", {one.dead} given up in 24 hours" if one.dead else ""
+    say(safe(f"{one.id}  {shortened(one.place)}"))
+    print_wrapped(f"{one.cause.replace('_', ' ')}: {trouble.sentence}")
+    print_wrapped(f"{waiting}{dead}" + (f"; see {trouble.example}" if trouble.example else ""))
 
 
 @commands.command("list")
@@ -204,17 +254,18 @@ def stats(
 def destinations(as_json: Json = False, config: Config = None) -> None:
     """Where deliveries go: what waits there, who is left alone, and how large a body may be."""
     outbox = database(config)
-    found = overview.destinations(outbox, outbox.now())
+    found = places.destinations(outbox, outbox.now())
     if not found:
         raise NothingMatched("no destination yet")
     if as_json:
         print_json(*found)
         return
-    headings = ("DESTINATION", "STATE", "DUE", "LATER", "IN FLIGHT", "OLDEST DUE", "ACCEPTED", "REFUSED")
+    headings = ("ID", "STATE", "DESTINATION", "DUE", "LATER", "IN FLIGHT", "OLDEST DUE", "ACCEPTED", "REFUSED")
     rows = [
         (
+            one.id,
+            one.shown,
             one.origin,
-            one.state,
             str(one.ready),
             str(one.waiting - one.ready),
             str(one.in_flight),
@@ -225,20 +276,23 @@ def destinations(as_json: Json = False, config: Config = None) -> None:
         for one in found
     ]
     print_table(headings, rows)
-    troubled = [(place, one) for place in found for one in place.endpoints]
-    if troubled:
+    parts = [(place, one) for place in found for one in place.endpoints]
+    if parts:
+        say("")
         print_table(
-            ("ENDPOINT", "STATE", "FAILURES", "NEXT", "ACCEPTED", "REFUSED", "GONE"),
-            [_endpoint(place.origin, one, outbox.now()) for place, one in troubled],
+            ("ID", "STATE", "ENDPOINT", "FAILURES", "NEXT", "GIVEN UP", "ACCEPTED", "REFUSED", "GONE"),
+            [_endpoint(place.origin, one, outbox.now()) for place, one in parts],
         )
 
 
-def _endpoint(origin: str, one: overview.KnownEndpoint, now: float) -> tuple[str, ...]:
+def _endpoint(origin: str, one: KnownEndpoint, now: float) -> tuple[str, ...]:
     return (
+        one.id,
+        one.shown,
         origin + one.path,
-        one.state,
         str(one.failures),
         "-" if one.allowed_at is None else span(max(0.0, one.allowed_at - now)),
+        str(one.dead),
         "-" if one.largest_accepted is None else size(one.largest_accepted),
         "-" if one.smallest_refused is None else size(one.smallest_refused),
         str(one.gone),

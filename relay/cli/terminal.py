@@ -9,17 +9,16 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from relay.admin import times
 from relay.admin.access import NotFound, NothingMatched, Refused, origin_of
@@ -32,12 +31,17 @@ from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
 from relay.service.configfile import CONFIG_VARIABLE
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 DEFAULT_CONFIG = Path("config/outspoken.toml")
 _STYLES = {
-    **dict.fromkeys(("dead", "fail", "disabled", "killed"), "red"),
-    **dict.fromkeys(("warn", "paused", "open", "leased"), "yellow"),
-    **dict.fromkeys(("delivered", "ok", "success", "active"), "green"),
+    **dict.fromkeys(("dead", "fail", "disabled", "killed", "unreachable", "failing", "gone", "given_up"), "red"),
+    **dict.fromkeys(("warn", "paused", "trickling", "slowed", "behind", "leased"), "yellow"),
+    **dict.fromkeys(("delivered", "ok", "success", "delivering"), "green"),
 }
+_CODES = {"red": "31", "yellow": "33", "green": "32", "bold": "1"}
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 class Exit(IntEnum):
@@ -136,6 +140,8 @@ def operator() -> Actor:
 
 def console(*, stderr: bool = False) -> Console:
     """A terminal with colours; with NO_COLOR, without."""
+    from rich.console import Console
+
     plain = "NO_COLOR" in os.environ
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
 
@@ -157,21 +163,58 @@ def print_json(*records: object) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns that line up. A terminal gets colours; for a pipe nothing is cut or wrapped."""
-    lines = [headings, *([safe(cell) for cell in row] for row in rows)]
-    if sys.stdout.isatty():
-        _print_coloured(lines)
-        return
+    """Columns that line up. A terminal gets colours, and what does not fit into its width stands below, under its
+    heading: nothing is cut. In a pipe each row is a line."""
+    lines = [list(headings), *([safe(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _print_coloured(lines: Sequence[Sequence[str]]) -> None:
-    table = Table(*lines[0], box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    room = terminal_width() if sys.stdout.isatty() else sum(widths) + 2 * len(widths)
+    fitting = _fitting(widths, room)
+    print(_painted("  ".join(map(str.ljust, headings[:fitting], widths)).rstrip(), "bold"))
     for line in lines[1:]:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in line))
-    console().print(table)
+        cells = [_painted(cell.ljust(width), cell) for cell, width in zip(line[:fitting], widths, strict=False)]
+        print("  ".join(cells).rstrip())
+        below = zip(headings[fitting:], line[fitting:], strict=True)
+        for packed in _packed([f"{name.lower()} {cell}" for name, cell in below if cell != "-"], room - 4):
+            print(f"    {packed}")
+
+
+def _fitting(widths: Sequence[int], room: int) -> int:
+    """How many columns stand beside each other; the first always does."""
+    taken = accumulate(width + 2 for width in widths)
+    return max(1, sum(end - 2 <= room for end in taken))
+
+
+def _packed(parts: Sequence[str], room: int) -> Iterator[str]:
+    """As many in a line as fit."""
+    line = ""
+    for part in parts:
+        if line and len(line) + 2 + len(part) > room:
+            yield line
+            line = ""
+        line = f"{line}, {part}" if line else part
+    if line:
+        yield line
+
+
+def print_wrapped(text: str) -> None:
+    """A sentence below something, broken between words where a terminal ends."""
+    text = safe(text)
+    if not sys.stdout.isatty():
+        print(f"    {text}")
+        return
+    indent = "    "
+    for line in textwrap.wrap(text, terminal_width(), initial_indent=indent, subsequent_indent=indent, **_WHOLE_WORDS):
+        print(line)
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _painted(text: str, style: str) -> str:
+    code = _CODES.get(_STYLES.get(style, style))
+    plain = code is None or not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{code}m{text.rstrip()}\x1b[0m{' ' * (len(text) - len(text.rstrip()))}"
 
 
 def print_pairs(pairs: Mapping[str, str | None]) -> None:

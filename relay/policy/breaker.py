@@ -10,6 +10,8 @@ attempts up, and so many that a lone delivery keeps its schedule to the second. 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from hashlib import sha256
 
 from relay.policy.attempt import Outcome
 
@@ -95,6 +97,48 @@ class Health:
         # A window without an answer of 429 lets one more through in the next.
         faster = replace(self, rate=self.rate + 1, allowed_at=now + self.every)
         return faster if self.rate < _AT_WILL else WELL
+
+
+class DestinationState(StrEnum):
+    """How a destination is called, in the words of pages, commands, the admin API and metrics."""
+
+    DELIVERING = "delivering"
+    SLOWED = "slowed"  # at a pace that it asked for, or that grows after its recovery
+    TRICKLING = "trickling"  # the breaker of an endpoint is open
+    UNREACHABLE = "unreachable"  # the breaker of an origin is
+    PAUSED = "paused"  # operators said so
+    DISABLED = "disabled"
+
+
+class Cause(StrEnum):
+    """Why a destination needs attention. The faults of receivers come before what operators said on purpose."""
+
+    UNREACHABLE = "unreachable"
+    FAILING = "failing"
+    GONE = "gone"
+    GIVEN_UP = "given_up"
+    BEHIND = "behind"
+    DISABLED = "disabled"
+    PAUSED = "paused"
+
+
+SAID = frozenset({DestinationState.PAUSED, DestinationState.DISABLED})
+"""What operators said, and not what came of attempts."""
+
+
+def state_of(said: str, health: Health, *, whole: bool) -> DestinationState:
+    """How a destination is called: an origin as a `whole`, or an endpoint. `said` is what operators said of it."""
+    if said in SAID:
+        return DestinationState(said)
+    if health.open:
+        return DestinationState.UNREACHABLE if whole else DestinationState.TRICKLING
+    return DestinationState.DELIVERING if health.rate is None else DestinationState.SLOWED
+
+
+def destination_id(origin: str, path: str = "") -> str:
+    """Eight digits that stand for an origin, or for a path of it, in lists, commands, links and metrics: of the path,
+    which may be a secret, they tell nothing."""
+    return sha256(f"{origin}{path}".encode()).hexdigest()[:8]
 
 
 WELL = Health()

@@ -35,6 +35,7 @@ _HEARTBEAT = statement("heartbeat", __package__)
 _FORGET_RELAYS = statement("forget_relays", __package__)
 _RELAYS = statement("relays", __package__)
 _LEAVE = statement("leave", __package__)
+_NOTE_STOP = statement("note_stop", __package__)
 
 GONE_SECONDS = 15.0
 """A relay that has not checked in for so long is at work no more."""
@@ -202,8 +203,13 @@ class DeliveryQueue:
         return Membership(before, relays)
 
     async def leave(self) -> None:
-        """Say that this relay is at work no more."""
-        await self._writer.run(lambda connection: connection.execute(_LEAVE, {"holder": self._holder}))
+        """Say that this relay is at work no more, and if it was the last one, that none is."""
+        await self._writer.run(self._leave)
+
+    def _leave(self, connection: Connection) -> None:
+        now = self._clock()
+        connection.execute(_LEAVE, {"holder": self._holder})
+        connection.execute(_NOTE_STOP, {"now": now, "since": now - GONE_SECONDS})
 
     async def body(self, delivery: Delivery) -> bytes:
         """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""

@@ -22,7 +22,7 @@ from relay.queue.retention import Pruned
 from relay.queue.stats import Snapshot
 from relay.service.histogram import Histogram
 from relay.service.log import Lines
-from relay.telemetry.queue import DESTINATION, HELD_BY, RELAY, QueueMetrics
+from relay.telemetry.queue import DESTINATION, HELD_BY, RELAY, ConditionMetrics, QueueMetrics
 from relay.telemetry.store import StoreMetrics
 
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
@@ -33,7 +33,7 @@ _BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 _LOOPS = (
-    *("claim", "renew", "stats", "expire", "settle", "retention", "check_in"),
+    *("claim", "renew", "stats", "expire", "settle", "retention", "check_in", "judge"),
     *("stream_news", "stream_hold", "stream_settle"),
 )
 _TABLES = tuple(field.name for field in fields(Pruned) if field.name != "body_bytes")
@@ -58,6 +58,7 @@ class Metrics:
         self.store = StoreMetrics(registry)
         self.streams = StreamMetrics(registry)
         self._queue = QueueMetrics(registry)
+        self.judged = ConditionMetrics(registry)
         self._held_up: dict[str, float] = {}
         limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)
         limit.set(concurrency)
@@ -97,6 +98,11 @@ class Metrics:
             registry,
             "result",
             ("delivered", "dead"),
+        )
+        self._too_large = Counter(
+            "relay_deliveries_too_large",
+            "Results whose first attempt was answered with 413: each counts once, however often it is tried.",
+            registry=registry,
         )
         self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", _BODY, registry)
 
@@ -160,6 +166,8 @@ class Metrics:
         result = "http_error" if attempt.answer.failure is None else "transport_error"
         self._outcomes[attempt.outcome].inc()
         self._duration[result].observe([attempt.answer.timing.total])
+        if attempt.outcome is Outcome.HTTP_413 and not attempt.delivery.attempts:
+            self._too_large.inc()
         if isinstance(attempt.verdict, Dead):
             self._finished["dead", attempt.verdict.reason.value].inc()
             self._tries["dead"].observe([attempt.delivery.attempts + 1])

@@ -5,7 +5,8 @@ Of one outbox all relays count the same, so that a question takes the largest of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter as Counts
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -13,6 +14,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from relay.outbox.model import Kind
+from relay.policy.breaker import Cause, DestinationState, destination_id
 from relay.queue.stats import Queues, Since, Snapshot
 
 RELAY: Final = "relay"
@@ -20,8 +22,9 @@ DESTINATION: Final = "destination"
 HELD_BY = (RELAY, DESTINATION)
 """Whose lateness it is: the relay's own, or of a destination that is left alone or has all its slots taken."""
 
+MOST_TOLD_APART = 20
 _STATES = ("ready", "held", "scheduled", "in_flight", "dead")
-_DESTINATION_STATES = ("active", "paused", "disabled", "open")
+_DESTINATION_STATES = tuple(map(str, DestinationState))
 _SOURCES = ("cli", "api", "console")
 
 
@@ -64,12 +67,15 @@ class QueueMetrics:
 
     def _destinations(self, registry: CollectorRegistry) -> None:
         destinations = Gauge(
-            "relay_destinations", "Destinations by state; open is the breaker.", ["state"], registry=registry
+            "relay_destinations",
+            "Origins by the worst state of theirs and their endpoints'.",
+            ["state"],
+            registry=registry,
         )
         self._by_state = {state: destinations.labels(state) for state in _DESTINATION_STATES}
         self._worst = Gauge(
             "relay_destination_backlog_top",
-            "Pending deliveries of the ten origins that have most, by their rank from 1 on.",
+            "Pending deliveries of the ten origins that have most, by the id that lists and pages have.",
             ["destination"],
             registry=registry,
         )
@@ -125,8 +131,8 @@ class QueueMetrics:
         self._oldest_due[DESTINATION].set(queues.held_age)
         self._oldest.set(snapshot.oldest_undelivered_age)
         self._worst.clear()  # those that left the list must not stay at their last value
-        for rank, waiting in enumerate(sorted(queues.worst.values(), reverse=True), 1):
-            self._worst.labels(str(rank)).set(waiting)
+        for origin, waiting in queues.worst.items():
+            self._worst.labels(destination_id(origin)).set(waiting)
 
     def _count(self, since: Since) -> None:
         for kind, count in since.added.items():
@@ -136,3 +142,35 @@ class QueueMetrics:
                 self._replays[source].inc(count)
         self._opened.inc(since.opened)
         self._closed.inc(since.closed)
+
+
+class ConditionMetrics:
+    """The judgement that pages and `relay status` say in words."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._severity = Gauge(
+            "relay_condition_severity", "How things stand: 0 well, 1 attention, 2 broken.", registry=registry
+        )
+        causes = Gauge(
+            "relay_destinations_in_trouble",
+            "Endpoints, or whole origins, that need attention, by the cause.",
+            ["cause"],
+            registry=registry,
+        )
+        self._causes = {cause: causes.labels(cause.value) for cause in Cause}
+        self._worst = Gauge(
+            "relay_destination_trouble",
+            "Deliveries that wait or were given up in 24 hours at the twenty destinations that need attention most.",
+            ["destination", "cause"],
+            registry=registry,
+        )
+
+    def __call__(self, severity: int, troubles: Sequence[tuple[str, Cause, int]]) -> None:
+        """`troubles` are destinations by id, the worst first, each with the deliveries that it is about."""
+        self._severity.set(severity)
+        counts = Counts(cause for _, cause, _ in troubles)
+        for cause, gauge in self._causes.items():
+            gauge.set(counts[cause])
+        self._worst.clear()
+        for id_, cause, count in troubles[:MOST_TOLD_APART]:
+            self._worst.labels(id_, cause.value).set(count)

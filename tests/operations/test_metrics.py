@@ -25,4 +25,5 @@ def test_a_metric_is_named_as_prometheus_expects(metric: Exposed) -> None:
 
 
 def test_only_the_worst_destinations_are_told_apart() -> None:
-    assert [metric.name for metric in exposed() if "destination" in metric.labels] == ["relay_destination_backlog_top"]
+    apart = [metric.name for metric in exposed() if "destination" in metric.labels]
+    assert apart == ["relay_destination_backlog_top", "relay_destination_trouble"]

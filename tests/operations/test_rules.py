@@ -11,6 +11,7 @@ import pytest
 import typer
 import yaml
 
+from relay.admin.console.rendering import runbooks
 from relay.cli import application
 from tests.acceptance.stage import ROOT
 from tests.operations.questions import PROMETHEUS, RULES, faults, rules
@@ -68,10 +69,35 @@ def test_an_alert_is_proved_by_a_case_of_its_own() -> None:
 def test_an_alert_says_how_bad_it_is_what_is_the_matter_and_where_to_look() -> None:
     for alert in ALERTS:
         assert alert["labels"]["severity"] in {"page", "ticket", "none"}, name(alert)
-        assert set(alert["annotations"]) == {"summary", "runbook"}, name(alert)
-        for sentence in alert["annotations"].values():
+        assert {"summary", "runbook"} < set(alert["annotations"]) <= {"summary", "runbook", "runbook_url", "console"}
+        for sentence in (alert["annotations"]["summary"], alert["annotations"]["runbook"]):
             assert sentence.endswith("."), name(alert)
             assert len(sentence) > 20, name(alert)
+
+
+def test_an_alert_leads_to_its_runbook_and_where_there_is_one_to_a_page() -> None:
+    told = {runbook.alert for runbook in runbooks()}
+    assert told == {alert["alert"] for alert in ALERTS}
+    labels = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))["global"]["external_labels"]
+    for alert in ALERTS:
+        links = alert["annotations"]
+        assert links["runbook_url"] == "{{ $externalLabels.runbooks }}#" + alert["alert"].lower()
+        assert links.get("console", "{{ $externalLabels.console }}/").startswith("{{ $externalLabels.console }}/")
+    assert set(labels) == {"console", "runbooks"}
+
+
+def test_an_alert_names_units_as_they_are_installed_and_counts_in_whole_numbers() -> None:
+    units = {unit.stem for unit in (ROOT / "config" / "systemd").glob("*.service")}
+    for alert in ALERTS:
+        text = " ".join(alert["annotations"].values())
+        assert set(re.findall(r"(?:systemctl status|journalctl -u) (\S+?)[;,. ]", text + " ")) <= units, name(alert)
+        assert "humanize }}" not in text, name(alert)
+
+
+def test_what_a_receiver_does_wrong_is_a_ticket() -> None:
+    text = (PROMETHEUS / "relay.alerts.yml").read_text("utf-8")
+    receivers = next(group for group in yaml.safe_load(text)["groups"] if group["name"] == "relay-receivers")
+    assert {rule["labels"]["severity"] for rule in receivers["rules"]} == {"ticket"}
 
 
 def test_a_rule_asks_for_nothing_that_the_daemons_do_not_serve() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.admin import audit, backup, diagnosis, doctor, inspection, keys, operations, overview
+from relay.admin import audit, backup, destinations, doctor, inspection, keys, operations, overview
 from relay.admin import verify_url as judging
 from relay.admin.access import Refused, acting
 from relay.admin.api import requests, responses
@@ -108,9 +108,8 @@ def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> responses.
 
 def _destinations(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Destinations:
     now = context.database.now()
-    return responses.Destinations(
-        overview.destinations(context.database, now), diagnosis.troubled(context.database, now, limit=_TROUBLES)
-    )
+    seen = overview.overview(context.database, now, history=False, most=_TROUBLES)
+    return responses.Destinations(destinations.destinations(context.database, now), seen.troubles)
 
 
 def _changing(

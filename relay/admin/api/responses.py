@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from relay.admin.audit import Act
 from relay.admin.context import Setting
+from relay.admin.destinations import Destination
 from relay.admin.diagnosis import Trouble
 from relay.admin.doctor import Finding
 from relay.admin.inspection import AttemptRecord, Details, Happened
 from relay.admin.keys import KeyInfo
-from relay.admin.overview import Destination, Tally
+from relay.admin.overview import Tally
 from relay.queue.retention import Pruned
 
 

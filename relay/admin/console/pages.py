@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.admin import audit, diagnosis, inspection, keys, operations, overview
+from relay.admin import destinations as places
 from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.api.requests import AuditRequest, ListRequest, ReplayRequest
 from relay.admin.console.rendering import Bar
 from relay.admin.context import AdminContext
+from relay.admin.destinations import Destination, KnownEndpoint
 from relay.admin.inspection import Filter
-from relay.admin.overview import Destination, KnownEndpoint
 from relay.admin.recent import MINUTE, DestinationHistory
 from relay.outbox.model import State
 from relay.policy.attempt import Outcome
+from relay.policy.breaker import Cause, DestinationState
 
 Facts = dict[str, Any]
 
 DESTINATIONS_PER_PAGE = 100
-ENDPOINTS_IN_LIST, ENDPOINTS_ON_PAGE = 20, 200
+ENDPOINTS_IN_LIST, ENDPOINTS_ON_PAGE, EXPLAINED_IN_LIST = 20, 200, 20
 MOST_REPLAYED = 5000
-_WORST_FIRST = ("disabled", "paused", "open", "slowed", "active")
+TROUBLES_ON_PAGE = 10
 _RECENT_MINUTES = 5
 _LEAST_MINUTES, _MOST_MINUTES = 15, 60
 
@@ -32,13 +34,13 @@ def now(context: AdminContext) -> Facts:
     minutes = context.recent.minutes(at, count=_shown_minutes(context.recent.since, at))
     recent = minutes[-_RECENT_MINUTES:]
     delivered, failed = sum(m.delivered for m in recent), sum(m.failed for m in recent)
-    seen = overview.overview(context.database, at, history=False)
+    seen = overview.overview(context.database, at, history=False, most=TROUBLES_ON_PAGE)
     return {
         "at": at,
         "seen": seen,
         "in_flight": context.in_flight(),
         "limit": context.concurrency,
-        "troubles": diagnosis.troubled(context.database, at),
+        "more": len(seen.condition.attention) - len(seen.troubles),
         "dead": inspection.search(context.database, Filter(state=State.DEAD), limit=5).found if seen.dead else (),
         "chart": tuple((minute.at, minute.delivered, minute.failed) for minute in minutes),
         "attempts": delivered + failed,
@@ -86,12 +88,12 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
     at = context.database.now()
     fit = [
         place
-        for place in overview.destinations(context.database, at)
-        if wanted.lower() in place.origin
-        and state in ("", place.state, place.itself, *(endpoint.state for endpoint in place.endpoints))
+        for place in places.destinations(context.database, at)
+        if (wanted.lower() in place.origin or _has_id(place, wanted.lower())) and state in _stands(place)
     ]
     shown = fit[start : start + DESTINATIONS_PER_PAGE]
-    sentences = {one.destination.origin: one.sentence for one in diagnosis.troubled(context.database, at, limit=20)}
+    seen = overview.overview(context.database, at, history=False, most=EXPLAINED_IN_LIST)
+    sentences = {one.endpoint.id: one.sentence for one in seen.troubles}
     return {
         "at": at,
         "places": [
@@ -99,7 +101,7 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
                 place,
                 worst(place, ENDPOINTS_IN_LIST),
                 context.recent.destination(place.origin, at),
-                sentences.get(place.origin),
+                _said_of(place, sentences),
             )
             for place in shown
         ],
@@ -108,15 +110,31 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
         "following": start + DESTINATIONS_PER_PAGE if start + DESTINATIONS_PER_PAGE < len(fit) else None,
         "since": context.recent.since,
         "given": {"text": wanted, "state": state},
-        "states": tuple(reversed(_WORST_FIRST)),
+        "states": list(dict.fromkeys(map(str, (*DestinationState, *Cause)))),
         "spark_of": chart_of,
     }
+
+
+def _stands(place: Destination) -> set[str]:
+    """The words by which it is found: of its own, and of its endpoints."""
+    words = {"", place.state, place.itself, place.shown, *(one.shown for one in place.endpoints)}
+    return {str(word) for word in (*words, *(one.cause for one in place.attention))}
+
+
+def _has_id(place: Destination, begin: str) -> bool:
+    return bool(begin) and any(id_.startswith(begin) for id_ in (place.id, *(one.id for one in place.endpoints)))
+
+
+def _said_of(place: Destination, sentences: Mapping[str, str]) -> str | None:
+    """About the whole, or about the only one of its paths that needs attention."""
+    needy = place.attention
+    return sentences.get(needy[0].id) if needy and (len(needy) == 1 or not needy[0].path) else None
 
 
 def destination(context: AdminContext, origin: str) -> Facts:
     """Destination: how one stands, what was sent there of late, and the keys that sign for it."""
     at = context.database.now()
-    place = next((one for one in overview.destinations(context.database, at) if one.origin == origin), None)
+    place = next((one for one in places.destinations(context.database, at) if one.origin == origin), None)
     if place is None:
         raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
     history = context.recent.destination(place.origin, at)
@@ -125,7 +143,8 @@ def destination(context: AdminContext, origin: str) -> Facts:
         "at": at,
         "place": place,
         "endpoints": worst(place, ENDPOINTS_ON_PAGE),
-        "trouble": diagnosis.trouble(context.database, place, at),
+        "troubles": diagnosis.troubles_of(context.database, place, at, TROUBLES_ON_PAGE),
+        "attention": len(place.attention),
         "history": history,
         "chart": chart_of(history),
         "since": context.recent.since,
@@ -137,7 +156,10 @@ def destination(context: AdminContext, origin: str) -> Facts:
 
 def worst(place: Destination, most: int) -> Sequence[KnownEndpoint]:
     """What is known of its endpoints, what is held first."""
-    return sorted(place.endpoints, key=lambda one: (_WORST_FIRST.index(one.state), not one.gone, one.path))[:most]
+    order = list(DestinationState)
+    return sorted(
+        place.endpoints, key=lambda one: (one.cause is None, -order.index(one.state), not one.gone, one.path)
+    )[:most]
 
 
 def chart_of(history: DestinationHistory) -> tuple[Bar, ...]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from relay.admin import times
-from relay.admin.operations import apart
+from relay.admin.condition import shortened
 
 _VISIBLE_SECONDS = 0.0005  # what would be written as 0 ms is left out
-_SHOWN_OF_PATH = 40
 
 Bar = tuple[float, int, int]
 """When it begins, how many were delivered, how many failed."""
@@ -43,6 +45,23 @@ def environment() -> Environment:
     return environment
 
 
+@dataclass(frozen=True, slots=True)
+class Runbook:
+    """What to do about an alert: its name, and a text in which every other part is code."""
+
+    alert: str
+    parts: tuple[str, ...]
+
+
+def runbooks() -> tuple[Runbook, ...]:
+    """Those of docs/operations.md, which is a link beside this file."""
+    text = Path(__file__).with_name("operations.md").read_text("utf-8").partition("\n## Runbooks\n")[2]
+    found = re.split(r"^### (\w+)\n", text, flags=re.MULTILINE)[1:]
+    return tuple(
+        Runbook(alert, tuple(said.strip().split("`"))) for alert, said in zip(found[::2], found[1::2], strict=True)
+    )
+
+
 def number(value: int) -> str:
     """`12 345`: a thin space, which no locale takes for a decimal point."""
     return f"{value:,}".replace(",", "\N{THIN SPACE}")
@@ -52,12 +71,6 @@ def text(value: bytes, most: int = 65536) -> str:
     """Bytes to be looked at, control characters written out."""
     shown = value[:most].decode(errors="replace")
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in shown)
-
-
-def shortened(place: str) -> str:
-    """A destination, or a path alone: of a long path, which may be a secret, its beginning and its end."""
-    origin, path = ("", place) if place.startswith("/") else apart(place)
-    return origin + (path if len(path) <= _SHOWN_OF_PATH else f"{path[:20]}…{path[-4:]}")
 
 
 def query(values: Mapping[str, object], **changed: object) -> str:

@@ -22,6 +22,7 @@ from relay.admin.auth import SESSION_SECONDS, Gate, proper_name
 from relay.admin.console import pages, rendering
 from relay.admin.console.pages import Facts
 from relay.admin.context import AdminContext
+from relay.admin.destinations import named
 from relay.admin.keys import NewKey
 from relay.admin.operations import Selection
 from relay.outbox.errors import RelayError
@@ -30,7 +31,7 @@ from relay.outbox.store import Database
 COOKIE = "relay_session"
 PAGE: web.AppKey[Callable[..., Awaitable[web.Response]]] = web.AppKey("page")
 _STATIC = Path(__file__).with_name("static")
-_OPEN = ("/login", "/static/")
+_OPEN = ("/login", "/runbooks", "/static/")
 _SECURE = "https"
 _ACTS: dict[str, Callable[[Database, str, Actor], bool]] = {
     "pause": operations.pause,
@@ -45,7 +46,7 @@ log = structlog.get_logger()
 
 def is_open(path: str) -> bool:
     """Whether a page is shown to whoever asks."""
-    return path == _OPEN[0] or path.startswith(_OPEN[1])
+    return path in _OPEN or path.startswith(_OPEN[-1])
 
 
 def visitor(request: web.Request, gate: Gate) -> str | None:
@@ -71,6 +72,7 @@ def furnish(site: web.Application, context: AdminContext, gate: Gate) -> None:
             web.get("/destinations", console.destinations),
             web.get("/destination", console.destination),
             web.get("/audit", console.trail),
+            web.get("/runbooks", console.runbooks),
             web.get("/login", console.login_page),
             web.post("/login", console.login),
             web.post("/logout", console.logout),
@@ -164,13 +166,22 @@ class Console:
         )
 
     async def destination(self, request: web.Request) -> web.Response:
+        if id_ := request.query.get("id"):
+            origin, _ = await asyncio.to_thread(self._named, id_)
+            raise web.HTTPSeeOther("/destination?" + urlencode({"origin": origin}) + f"#{id_}")
         origin = DestinationRequest.model_validate({"destination": request.query.get("origin", "")}).destination
         return await self.page(request, "destination.html", lambda: pages.destination(self._context, origin))
+
+    def _named(self, id_: str) -> tuple[str, str]:
+        return named(self._context.database, id_, self._context.database.now())
 
     async def trail(self, request: web.Request) -> web.Response:
         given = _given(request.query)
         asked = AuditRequest.model_validate(given)
         return await self.page(request, "audit.html", lambda: pages.trail(self._context, asked, given))
+
+    async def runbooks(self, request: web.Request) -> web.Response:
+        return await self.page(request, "runbooks.html", lambda: {"runbooks": rendering.runbooks()})
 
     async def preview(self, request: web.Request) -> web.Response:
         asked, fields = _replay_asked(list(request.query.items()))

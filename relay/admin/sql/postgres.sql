@@ -130,28 +130,33 @@ WHERE (CAST(:outcome AS text) IS NULL OR attempts.outcome = :outcome)
 ORDER BY attempts.started_at
 
 -- evidence --
--- What the last attempts at one origin came to: of what waits (retries are due last) and of what was given up of
--- late. Bounded, however much waits: each arm looks at :effort index entries.
+-- What the last attempts at one endpoint came to, or at a whole origin (path ''): of what waits (retries are due last) and
+-- of what was given up of late. Bounded, however much waits: each arm looks at :effort index entries.
 WITH tried (seq, number) AS (
     SELECT seq, attempts + lapses FROM (
         SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries
-        WHERE state = 'pending' AND lane = 1 AND origin = :origin LIMIT :effort) AS held
+        WHERE state = 'pending' AND lane = 1 AND origin = :origin AND CAST(:path AS text) = '' LIMIT :effort) AS held
     WHERE attempts + lapses > 0
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
+        SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries
+        WHERE state = 'pending' AND lane = 1 AND origin = :origin AND CAST(:path AS text) <> '' AND path = :path LIMIT :effort) AS held_there
+    WHERE attempts + lapses > 0
+    UNION ALL
+    SELECT seq, attempts + lapses FROM (
+        SELECT seq, attempts, lapses, origin, path FROM outspoken_deliveries AS deliveries
         WHERE state = 'pending' AND lane = 0 LIMIT :effort) AS ready
-    WHERE origin = :origin AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0 AND (CAST(:path AS text) = '' OR path = :path)
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
+        SELECT seq, attempts, lapses, origin, path FROM outspoken_deliveries AS deliveries
         WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
-    WHERE origin = :origin AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0 AND (CAST(:path AS text) = '' OR path = :path)
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries
+        SELECT seq, attempts, lapses, origin, path FROM outspoken_deliveries AS deliveries
         WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort) AS given_up
-    WHERE origin = :origin AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0 AND (CAST(:path AS text) = '' OR path = :path)
 )
 SELECT last.started_at, last.outcome, last.status, last.detail, last.answer_headers,
        deliveries.id, deliveries.body_bytes
@@ -163,15 +168,27 @@ CROSS JOIN LATERAL (
 ORDER BY last.started_at DESC LIMIT :limit
 
 -- retried --
--- How many of what waits was tried before, by origin. Retries are due last: the last :effort of what is scheduled, and as
--- many of what is held, will do.
-SELECT origin, count(*) AS retried
-FROM (SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries
+-- How many of what waits was tried before, by endpoint. Retries are due last: the last :effort of what is scheduled, and
+-- as many of what is held, will do.
+SELECT origin, path, count(*) AS retried
+FROM (SELECT * FROM (SELECT origin, path, attempts FROM outspoken_deliveries
                      WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS scheduled
       UNION ALL
-      SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries
+      SELECT * FROM (SELECT origin, path, attempts FROM outspoken_deliveries
                      WHERE state = 'pending' AND lane = 1 ORDER BY due_at DESC LIMIT :effort) AS held) AS waiting
-WHERE attempts > 0 GROUP BY origin
+WHERE attempts > 0 GROUP BY origin, path
+
+-- held_back --
+-- What waits for each endpoint, because it, or its origin, is held.
+SELECT origin, path, count(*) AS waiting, min(due_at) AS oldest_due_at
+FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 GROUP BY origin, path
+
+-- given_up --
+-- What was given up since then, by endpoint: of the last :effort.
+SELECT origin, path, count(*) AS dead
+FROM (SELECT origin, path FROM outspoken_deliveries
+      WHERE state = 'dead' AND finished_at >= :since ORDER BY finished_at DESC LIMIT :effort) AS latest
+GROUP BY origin, path
 
 -- destination --
 -- How a destination stands that is about to be changed: a relay that writes of it, or another operator, waits until it is.

@@ -20,8 +20,10 @@ SELECT
                               UNION ALL SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2) AS lanes)
         AS oldest_due_at,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead' AND finished_at >= :midnight) AS dead_today,
+    (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead' AND finished_at >= :since) AS dead_of_late,
     (SELECT count(*) FROM outspoken_relays WHERE seen_at >= :seen_since) AS relays,
-    (SELECT max(seen_at) FROM outspoken_relays) AS relay_seen_at
+    (SELECT max(seen_at) FROM outspoken_relays) AS relay_seen_at,
+    (SELECT max(at) FROM outspoken_audit WHERE act = 'relay.stop') AS relay_stopped_at
 
 -- delivered_since --
 -- No index knows when a delivery ended, so this reads all that is kept: for whoever can wait.
@@ -201,28 +203,33 @@ WHERE (:outcome IS NULL OR attempts.outcome = :outcome)
 ORDER BY attempts.started_at
 
 -- evidence --
--- What the last attempts at one origin came to: of what waits (retries are due last) and of what was given up of
--- late. Bounded, however much waits: each arm looks at :effort index entries.
+-- What the last attempts at one endpoint came to, or at a whole origin (path ''): of what waits (retries are due last) and
+-- of what was given up of late. Bounded, however much waits: each arm looks at :effort index entries.
 WITH tried (seq, number) AS (
     SELECT seq, attempts + lapses FROM (
         SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held
-        WHERE state = 'pending' AND lane = 1 AND origin = :origin LIMIT :effort) AS held
+        WHERE state = 'pending' AND lane = 1 AND origin = :origin AND :path = '' LIMIT :effort) AS held
     WHERE attempts + lapses > 0
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready
+        SELECT seq, attempts, lapses FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_held
+        WHERE state = 'pending' AND lane = 1 AND origin = :origin AND :path <> '' AND path = :path LIMIT :effort) AS held_there
+    WHERE attempts + lapses > 0
+    UNION ALL
+    SELECT seq, attempts + lapses FROM (
+        SELECT seq, attempts, lapses, origin, path FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_ready
         WHERE state = 'pending' AND lane = 0 LIMIT :effort) AS ready
-    WHERE origin = :origin AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0 AND (:path = '' OR path = :path)
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled
+        SELECT seq, attempts, lapses, origin, path FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_scheduled
         WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS waiting
-    WHERE origin = :origin AND attempts + lapses > 0
+    WHERE origin = :origin AND attempts + lapses > 0 AND (:path = '' OR path = :path)
     UNION ALL
     SELECT seq, attempts + lapses FROM (
-        SELECT seq, attempts, lapses, origin FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
-        WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort)
-    WHERE origin = :origin AND attempts + lapses > 0
+        SELECT seq, attempts, lapses, origin, path FROM outspoken_deliveries AS deliveries INDEXED BY outspoken_deliveries_dead
+        WHERE state = 'dead' ORDER BY finished_at DESC LIMIT :effort) AS given_up
+    WHERE origin = :origin AND attempts + lapses > 0 AND (:path = '' OR path = :path)
 )
 SELECT attempts.started_at, attempts.outcome, attempts.status, attempts.detail, attempts.answer_headers,
        deliveries.id, deliveries.body_bytes
@@ -233,15 +240,27 @@ JOIN outspoken_attempts AS attempts ON attempts.seq = tried.seq
 ORDER BY attempts.started_at DESC LIMIT :limit
 
 -- retried --
--- How many of what waits was tried before, by origin. Retries are due last: the last :effort of what is scheduled, and as
--- many of what is held, will do.
-SELECT origin, count(*) AS retried
-FROM (SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled
+-- How many of what waits was tried before, by endpoint. Retries are due last: the last :effort of what is scheduled, and
+-- as many of what is held, will do.
+SELECT origin, path, count(*) AS retried
+FROM (SELECT * FROM (SELECT origin, path, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled
                      WHERE state = 'pending' AND lane = 2 AND due_at IS NOT NULL ORDER BY due_at DESC LIMIT :effort) AS scheduled
       UNION ALL
-      SELECT * FROM (SELECT origin, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_waiting
+      SELECT * FROM (SELECT origin, path, attempts FROM outspoken_deliveries INDEXED BY outspoken_deliveries_waiting
                      WHERE state = 'pending' AND lane = 1 ORDER BY due_at DESC LIMIT :effort) AS held) AS waiting
-WHERE attempts > 0 GROUP BY origin
+WHERE attempts > 0 GROUP BY origin, path
+
+-- held_back --
+-- What waits for each endpoint, because it, or its origin, is held.
+SELECT origin, path, count(*) AS waiting, min(due_at) AS oldest_due_at
+FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held WHERE state = 'pending' AND lane = 1 GROUP BY origin, path
+
+-- given_up --
+-- What was given up since then, by endpoint: of the last :effort.
+SELECT origin, path, count(*) AS dead
+FROM (SELECT origin, path FROM outspoken_deliveries INDEXED BY outspoken_deliveries_dead
+      WHERE state = 'dead' AND finished_at >= :since ORDER BY finished_at DESC LIMIT :effort) AS latest
+GROUP BY origin, path
 
 -- destination --
 -- How a destination stands that is about to be changed; no row for an origin of which nothing is known. SQLite has one

@@ -196,11 +196,19 @@ SET held = CASE WHEN it.state = 'active' THEN excluded.held ELSE 1 END, silent =
     smallest_refused = excluded.smallest_refused
 
 -- destination_states --
--- How many origins stand how: active, paused, disabled, or open, where they or an endpoint of theirs have yet to prove
--- themselves.
-SELECT CASE WHEN state = 'active' AND EXISTS (
-                SELECT 1 FROM outspoken_destinations AS part
-                WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'open' ELSE state END AS shown_state,
+-- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
+-- endpoints'.
+SELECT CASE WHEN state <> 'active' THEN state
+            WHEN open = 1 THEN 'unreachable'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'disabled') THEN 'disabled'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'paused') THEN 'paused'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'trickling'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
+            ELSE 'delivering' END AS shown_state,
        count(*)
 FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
 

@@ -379,6 +379,12 @@ DELETE FROM outspoken_relays WHERE seen_at < :before
 -- A relay that leaves: the others need not wait until it has been silent.
 DELETE FROM outspoken_relays WHERE holder = :holder
 
+-- note_stop --
+-- The last one has left: operators are told so, and not that it was lost.
+INSERT INTO outspoken_audit (at, actor, source, act, detail)
+SELECT :now, 'relay', 'relay', 'relay.stop', '{}'
+WHERE NOT EXISTS (SELECT 1 FROM outspoken_relays WHERE seen_at > :since)
+
 -- streams_to_tend --
 -- Whether some stream waits for a holder, and whether some other has come to an end that nobody has written down: its
 -- producer or its holder is overdue, or the last of its requests was answered.
@@ -500,11 +506,19 @@ SELECT origin, 2, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
 FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled WHERE state = 'pending' AND lane = 2 GROUP BY origin
 
 -- destination_states --
--- How many origins stand how: active, paused, disabled, or open, where they or an endpoint of theirs have yet to prove
--- themselves.
-SELECT CASE WHEN state = 'active' AND EXISTS (
-                SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
-                WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'open' ELSE state END AS shown_state,
+-- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
+-- endpoints'.
+SELECT CASE WHEN state <> 'active' THEN state
+            WHEN open = 1 THEN 'unreachable'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'disabled') THEN 'disabled'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'paused') THEN 'paused'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'trickling'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
+            ELSE 'delivering' END AS shown_state,
        count(*)
 FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
 

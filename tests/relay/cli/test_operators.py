@@ -107,10 +107,26 @@ def test_status_says_how_things_stand_and_what_is_wrong(relay: Operator, databas
     text = relay("status")
     assert text.code == 0
     assert re.search(r"^due now +2, the oldest for ", text.out, re.M)
-    assert text.out.splitlines()[-1].startswith("2 deliveries are due and no relay has ever worked on this database")
+    verdict = "No relay has worked on this database yet, and 2 deliveries are due: start `relay run`."
+    assert text.out.splitlines()[0] == verdict
     (told,) = relay("status", "--json").json
-    assert (told["ready"], told["destinations"]) == (2, {"active": 1})
+    assert (told["ready"], told["destinations"]) == (2, {"delivering": 1})
+    assert told["condition"]["ours"] == [verdict]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["taken_at"])
+
+
+def test_a_monitor_gets_one_line_and_an_exit_code(relay: Operator, database: Database) -> None:
+    assert relay("status", "--check") == (0, "well: Nothing is late, and nothing is wrong.\n", "")
+    put(database, new())
+    ended(database, "d1", at=time.time())
+    attention = relay("status", "--check")
+    assert (attention.code, attention.out.count("\n")) == (1, 1)
+    assert attention.out.startswith(f"attention: 1 endpoint needs attention: {ORIGIN}/hook. It answers 500")
+    change(database, "INSERT INTO outspoken_relays (holder, seen_at) VALUES ('one', ?)", time.time() - 90)
+    broken = relay("status", "--check", "--json")
+    assert (broken.code, broken.json[0]["severity"], broken.json[0]["attention"]) == (2, "broken", 1)
+    nowhere = relay("status", "--check", OUTSPOKEN_OUTBOX__URL=f"sqlite:///{relay.folder}/none.db")
+    assert (nowhere.code, nowhere.out.startswith("broken: "), nowhere.err) == (2, True, "")
 
 
 @pytest.mark.acceptance

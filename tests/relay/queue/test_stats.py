@@ -85,13 +85,13 @@ async def test_a_breaker_is_seen_to_open_and_to_close(database: Database, relays
         await end(relay, delivery, answer(500))
     await sort_out(relay)
     opened = await relay.snapshot(16)
-    assert (opened.destination_states, opened.since.opened, opened.since.closed) == ({"open": 1}, 1, 0)
+    assert (opened.destination_states, opened.since.opened, opened.since.closed) == ({"trickling": 1}, 1, 0)
     assert opened.queues.ready == 0
     clock.now = START + 100
     probe, *_ = await claim(relay)
     await end(relay, probe, at=START + 100)
     closed = await relay.snapshot(16)
-    assert (closed.destination_states, closed.since.opened, closed.since.closed) == ({"active": 1}, 0, 1)
+    assert (closed.destination_states, closed.since.opened, closed.since.closed) == ({"slowed": 1}, 0, 1)
 
 
 def test_what_operators_did_is_counted_as_it_goes_on(database: Database) -> None:

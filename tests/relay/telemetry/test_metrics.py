@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay.outbox.model import KillReason, Kind
 from relay.outbox.store import Files
 from relay.policy.attempt import Attempted, Dead, Delivery, Failure, Outcome, Reason, Retry, Timing
+from relay.policy.breaker import Cause, destination_id
 from relay.queue.stats import Queues, Since, Snapshot
 from relay.service.log import Lines
 from relay.telemetry.metrics import CurrentGauges, Metrics
@@ -44,7 +45,7 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
     states = {("ready",), ("held",), ("scheduled",), ("in_flight",), ("dead",)}
     assert labels_of(metrics, "relay_outbox_deliveries", "state") == states
     loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",), ("check_in",)}
-    loops |= {("stream_news",), ("stream_hold",), ("stream_settle",)}
+    loops |= {("stream_news",), ("stream_hold",), ("stream_settle",), ("judge",)}
     for name in ("iterations_total", "errors_total", "last_success_timestamp_seconds"):
         assert labels_of(metrics, f"relay_loop_{name}", "loop") == loops
     assert labels_of(metrics, "relay_delivery_connections_total", "reused") == {("true",), ("false",)}
@@ -136,7 +137,7 @@ def snapshot(**fields: Any) -> Snapshot:
         in_flight=2,
         dead=1,
         oldest_undelivered_age=99.0,
-        destination_states={"active": 8, "open": 1},
+        destination_states={"delivering": 8, "trickling": 1},
         held_up=frozenset(),
         files=Files(database=4096, log=8192, free=10**9),
         since=since,
@@ -173,10 +174,22 @@ def test_what_a_server_does_not_tell_of_its_disk_is_left_out_and_not_0() -> None
 
 def test_destinations_are_counted_by_how_they_stand() -> None:
     metrics = Metrics(16)
-    metrics.snapshot(snapshot(destination_states={"active": 8, "open": 1}))
-    metrics.snapshot(snapshot(destination_states={"active": 7, "disabled": 2}))
-    destination_states = ("active", "paused", "disabled", "open")
+    metrics.snapshot(snapshot(destination_states={"delivering": 8, "trickling": 1}))
+    metrics.snapshot(snapshot(destination_states={"delivering": 7, "disabled": 2}))
+    destination_states = ("delivering", "paused", "disabled", "trickling")
     assert [value(metrics, "relay_destinations", state=standing) for standing in destination_states] == [7, 0, 2, 0]
+
+
+def test_of_the_judgement_the_worst_are_told_apart_and_all_are_counted() -> None:
+    metrics = Metrics(16)
+    metrics.judged(2, [("0badcafe", Cause.PAUSED, 4)])
+    metrics.judged(1, [(f"{number:08x}", Cause.FAILING, number) for number in range(25)])
+    assert value(metrics, "relay_condition_severity") == 1
+    assert value(metrics, "relay_destinations_in_trouble", cause="failing") == 25
+    assert value(metrics, "relay_destinations_in_trouble", cause="paused") == 0
+    assert value(metrics, "relay_destination_trouble", destination="00000013", cause="failing") == 19
+    (family,) = (one for one in metrics.registry.collect() if one.name == "relay_destination_trouble")
+    assert len(family.samples) == 20
 
 
 def test_what_happened_between_two_counts_adds_up() -> None:
@@ -192,13 +205,13 @@ def test_what_happened_between_two_counts_adds_up() -> None:
     assert value(metrics, "relay_destination_breaker_transitions_total", to="closed") == 0
 
 
-def test_the_worst_destinations_are_told_by_their_rank_alone() -> None:
+def test_the_worst_destinations_are_told_by_their_ids() -> None:
     metrics = Metrics(16)
     metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={"http://c:80": 3, "http://a:80": 12})))
-    assert value(metrics, "relay_destination_backlog_top", destination="2") == 3
-    assert value(metrics, "relay_destination_backlog_top", destination="1") == 12
+    assert value(metrics, "relay_destination_backlog_top", destination=destination_id("http://c:80")) == 3
+    assert value(metrics, "relay_destination_backlog_top", destination=destination_id("http://a:80")) == 12
     metrics.snapshot(snapshot(queues=replace(snapshot().queues, worst={"http://b:80": 3})))
-    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {("1",)}
+    assert labels_of(metrics, "relay_destination_backlog_top", "destination") == {(destination_id("http://b:80"),)}
 
 
 def started(delivery: Delivery, at: float) -> Attempted:

@@ -76,7 +76,8 @@ async def test_it_tells_how_things_stand(api: Api, database: Database) -> None:
     told = await api.get("/status")
     assert (told["ready"], told["delivered_today"]) == (2, 0)
     assert told["taken_at"].endswith("Z")
-    assert "no relay has ever worked" in told["trouble"]
+    assert told["condition"]["severity"] == "broken"
+    assert "No relay has worked on this database yet" in told["condition"]["headline"]
 
 
 async def test_deliveries_come_in_pages_and_filtered(api: Api, database: Database) -> None:
@@ -151,7 +152,12 @@ async def test_a_bulk_act_says_what_it_is_about(api: Api, database: Database) ->
 
 async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, database: Database) -> None:
     put(database, new())
-    for act, state in (("pause", "paused"), ("resume", "active"), ("disable", "disabled"), ("enable", "active")):
+    for act, state in (
+        ("pause", "paused"),
+        ("resume", "delivering"),
+        ("disable", "disabled"),
+        ("enable", "delivering"),
+    ):
         assert await api.post(f"/destinations/{act}", destination=ORIGIN) == {"destination": ORIGIN, "changed": True}
         (place,) = (await api.get("/destinations"))["destinations"]
         assert place["state"] == state

@@ -193,7 +193,7 @@ def test_a_chart_tells_what_is_under_the_pointer(chromium: Browser, address: str
 def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, database: Database) -> None:
     put(database, new())
     with signed_in(chromium, alone) as page:
-        expect(page.get_by_role("heading", level=1)).to_contain_text("1 deliveries are due")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("1 delivery is due")
         change(database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1")
         expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is late, and nothing is wrong.")
         expect(page.locator(".plot canvas")).to_be_visible()

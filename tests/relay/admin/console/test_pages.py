@@ -18,6 +18,7 @@ from relay.admin.recent import RecentAttempts
 from relay.admin.site import application
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
+from relay.policy.breaker import destination_id
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import TOKEN, context
 from tests.relay.deliveries import attempted, claimed, ill, many, new, put, rows, stand, states
@@ -152,16 +153,17 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
     ended(database, "gone", at=now)
     change(database, "INSERT INTO outspoken_relays VALUES ('h', ?)", now)
     ill(database, failures=6, until=now + 45)
+    change(database, "UPDATE outspoken_deliveries SET lane = 1 WHERE id <> 'gone'")
     change(database, "UPDATE outspoken_deliveries SET attempts = 1 WHERE id = 'd1'")
     tried(database, "d1", 1, now - 5, "connect_timeout", detail="no connection within the connect timeout")
     recent([attempted(claimed(destination=ORIGIN))])
     text = await visitor.text("/")
-    assert f"{ORIGIN} keeps failing, and 3 deliveries wait until it answers again" in text
+    assert f"2 endpoints need attention; worst: {ORIGIN}/hook. No answer to our connections" in text
     assert "Oldest overdue 5 min" in text
     assert "In flight 3 of 256" in text
-    assert "Given up today 1" in text
+    assert "Given up, 24 h 1" in text
     assert "No answer to our connections: the machine is off, or a firewall drops them." in text
-    assert re.search(r"3 waiting, the oldest due for 5 min · 6 failures in a row · next probe in 4\d s", text)
+    assert re.search(r"3 waiting, the oldest due for 5 min · 6 failures in a row · next attempt in 4\d s", text)
     assert "Try again now" in text
 
 
@@ -277,10 +279,12 @@ async def test_a_destination_opens_into_its_paths_and_what_holds_them(
 ) -> None:
     troubled_paths(database)
     text = await visitor.text(page)
-    assert text.index("active") < text.index("/held paused An operator paused it: nothing goes there until")
-    assert re.search(r"/hook open It failed 6 times in a row: a few attempts .*, the next in \d+ s", text)
-    assert "/small active Nothing holds it. It refused a body of 4.0 KiB as too large and took one of 2.0 KiB" in text
-    assert "/moved active 2 gone 2 URLs of it answered 410 Gone and are called no more" in text
+    id_ = destination_id(ORIGIN, "/held")
+    assert f"/held paused {id_} An operator paused it: nothing goes there until" in text
+    assert re.search(r"/hook trickling \w{8} .*It failed 6 times in a row: a few attempts .*, the next in \d+ s", text)
+    assert re.search(r"/small delivering \w{8} Nothing holds it. It refused a body of 4.0 KiB as too large", text)
+    assert re.search(r"/moved delivering 2 gone \w{8} 2 URLs of it answered 410 Gone and are called no more", text)
+    assert "Destinations 1 " in await visitor.text(f"/destinations?text={id_[:6]}")
 
 
 async def test_the_list_counts_what_is_to_look_at_and_finds_an_origin_by_its_paths(
@@ -289,8 +293,7 @@ async def test_the_list_counts_what_is_to_look_at_and_finds_an_origin_by_its_pat
     troubled_paths(database)
     put(database, new("well", "https://well.example/"))
     text = await visitor.text("/destinations")
-    assert "Try again now" not in await visitor.text("/")
-    assert f"4 paths to look at, 1 paused, 1 open, 2 URLs gone of {ORIGIN}" in text
+    assert f"4 paths to look at, 1 paused, 1 trickling, 2 URLs gone of {ORIGIN}" in text
     assert "of https://well.example:443" not in text
     assert "Destinations 1 " in await visitor.text("/destinations?state=paused")
 
@@ -344,7 +347,7 @@ async def test_destinations_are_filtered_and_come_in_pages(
     assert "100.0 %" in text
     assert "r99" not in text
     assert "r99" in await visitor.text("/destinations?from=100")
-    assert "Destinations 1 " in await visitor.text("/destinations?text=R55&state=active")
+    assert "Destinations 1 " in await visitor.text("/destinations?text=R55&state=delivering")
     assert "No destination matches." in await visitor.text("/destinations?state=paused")
 
 

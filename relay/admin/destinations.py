@@ -1,0 +1,297 @@
+"""Where deliveries go: every origin that is known, each with such paths of it as there is something to say of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.admin.access import NotFound, reading
+from relay.admin.condition import Attention, cause_of
+from relay.outbox.queries import statement
+from relay.outbox.store import Connection, Database
+from relay.policy.breaker import SAID, WELL, Cause, DestinationState, Health, destination_id, state_of
+from relay.queue.holding import HELD, health_of
+
+_DESTINATIONS = statement("destinations", __package__)
+_GONE_URLS = statement("gone_urls", __package__)
+_UNDER_WAY = statement("under_way", __package__)
+_HELD_BACK = statement("held_back", __package__)
+_RETRIED = statement("retried", __package__)
+_GIVEN_UP = statement("given_up", __package__)
+_QUEUES = statement("queues", "relay.queue")
+
+_HEALTH = ("silent", "failures", "open", "starts", "rate", "every", "slowed_at", "allowed_at")
+_EFFORT = 2000  # retries and dead letters that are looked at
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEndpoint:
+    """One path of an origin, while it is in trouble, knows a limit of sizes, or was spoken of by an operator.
+
+    No attempt goes there before `allowed_at`. `waiting` counts what is held back for it, `retried` what was tried
+    before and is to be again, `dead` what was given up in 24 hours; `gone` counts its URLs that answered 410 and are
+    called no more. `cause` says why it needs attention, if it does.
+    """
+
+    path: str
+    id: str
+    state: DestinationState
+    cause: Cause | None
+    failures: int
+    allowed_at: float | None
+    largest_accepted: int | None
+    smallest_refused: int | None
+    waiting: int
+    oldest_due_age: float
+    retried: int
+    dead: int
+    gone: int = 0
+
+    @property
+    def shown(self) -> str:
+        """The word for it: what is the matter, or else how it is called."""
+        return _word(self.state, self.cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One origin. `state` is the worst of its own, `itself`, and of its endpoints'; the next attempt may go at
+    `allowed_at` where it is held back. `cause` says why it needs attention as a whole, if it does. Of what is `ready`,
+    `unheld` waits for nothing but a relay. `dead` counts what was given up in 24 hours. Ages are seconds."""
+
+    origin: str
+    id: str
+    state: DestinationState
+    itself: DestinationState
+    cause: Cause | None
+    failures: int
+    allowed_at: float | None
+    waiting: int
+    ready: int
+    in_flight: int
+    oldest_due_age: float
+    largest_accepted: int | None
+    smallest_refused: int | None
+    dead: int = 0
+    unheld: int = 0
+    unheld_age: float = 0.0
+    endpoints: tuple[KnownEndpoint, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The word for it: what is the matter with it or one of its endpoints, or else how it is called."""
+        causes = [one.cause for one in self.attention]
+        return _word(self.state, min(causes, key=list(Cause).index, default=None))
+
+    @property
+    def attention(self) -> tuple[Attention, ...]:
+        """What of it needs attention: the whole, or else each endpoint that does."""
+        found = [self._whole(self.cause)] if self.cause else []
+        covered = self.cause in (Cause.UNREACHABLE, Cause.FAILING)
+        for one in self.endpoints:
+            apart = one.state is not DestinationState.DELIVERING or one.cause is Cause.GONE
+            if one.cause and (apart or not covered):
+                found.append(self._part(one, one.cause))
+        return tuple(found)
+
+    def _whole(self, cause: Cause) -> Attention:
+        return Attention(
+            id=self.id,
+            origin=self.origin,
+            path="",
+            state=self.itself,
+            cause=cause,
+            waiting=self.waiting,
+            oldest_due_age=self.oldest_due_age,
+            dead=self.dead,
+            gone=0,
+            failures=self.failures,
+            next_at=self.allowed_at,
+            largest_accepted=self.largest_accepted,
+        )
+
+    def _part(self, one: KnownEndpoint, cause: Cause) -> Attention:
+        return Attention(
+            id=one.id,
+            origin=self.origin,
+            path=one.path,
+            state=one.state,
+            cause=cause,
+            waiting=max(one.waiting, one.retried),
+            oldest_due_age=one.oldest_due_age,
+            dead=one.dead,
+            gone=one.gone,
+            failures=one.failures,
+            next_at=one.allowed_at,
+            largest_accepted=one.largest_accepted,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What was counted of one endpoint."""
+
+    waiting: int = 0
+    oldest_due_at: float | None = None
+    retried: int = 0
+    dead: int = 0
+    gone: int = 0
+
+
+def destinations(database: Database, now: float) -> tuple[Destination, ...]:
+    """All destinations, those with most that is due first."""
+    with reading(database) as connection:
+        return gathered(connection, now)
+
+
+def named(database: Database, id_: str, now: float) -> tuple[str, str]:
+    """Origin and path of a destination by its id, or by the beginning of one, if no other has it. Raises NotFound."""
+    places = {
+        one_id: place
+        for origin in destinations(database, now)
+        for one_id, place in (
+            (origin.id, (origin.origin, "")),
+            *((one.id, (origin.origin, one.path)) for one in origin.endpoints),
+        )
+        if one_id.startswith(id_)
+    }
+    if len(places) == 1:
+        return next(iter(places.values()))
+    raise NotFound(f"{len(places) or 'no'} destinations have an id that begins with {id_}")
+
+
+def gathered(connection: Connection, now: float) -> tuple[Destination, ...]:
+    """Every origin of which something is known, or for which something waits, those with most that is due first."""
+    known: dict[str, dict[str, Any]] = defaultdict(dict)
+    for row in connection.execute(_DESTINATIONS):
+        known[row["origin"]][row["path"]] = row
+    counts: dict[str, dict[str, _Counts]] = defaultdict(dict)
+    for origin, path, counted in _counts(connection, now):
+        counts[origin][path] = counted
+    queues: dict[str, list[Any]] = defaultdict(list)
+    for row in connection.execute(_QUEUES, {"now": now}):
+        queues[row["origin"]].append(row)
+    under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY)}
+    origins = dict.fromkeys([*known, *counts, *queues, *under_way])
+    places = [_destination(one, known[one], counts[one], queues[one], under_way.get(one, 0), now) for one in origins]
+    return tuple(sorted(places, key=lambda place: (-place.ready, place.origin)))
+
+
+def _counts(connection: Connection, now: float) -> Iterator[tuple[str, str, _Counts]]:
+    values: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    bounds = {"effort": _EFFORT, "since": now - DAY}
+    for sql in (_HELD_BACK, _RETRIED, _GIVEN_UP, _GONE_URLS):
+        for row in connection.execute(sql, bounds):
+            told = dict(row)
+            values[told.pop("origin"), told.pop("path")] |= told
+    for (origin, path), told in values.items():
+        yield origin, path, _Counts(**told)
+
+
+def _destination(
+    origin: str,
+    rows: Mapping[str, Any],
+    counts: Mapping[str, _Counts],
+    queues: Sequence[Any],
+    in_flight: int,
+    now: float,
+) -> Destination:
+    endpoints = tuple(
+        _endpoint(origin, path, rows.get(path), counts.get(path, _Counts()), now)
+        for path in sorted({*rows, *counts} - {""})
+        if path in rows or _worth_telling(counts[path])
+    )
+    whole = rows.get("")
+    health = _health(whole) if whole else WELL
+    itself = state_of(whole["state"] if whole else "active", health, whole=True)
+    stops = [
+        one.allowed_at for one in endpoints if one.state is DestinationState.TRICKLING and one.allowed_at is not None
+    ]
+    if health.open:
+        stops.append(health.asks_at(now))
+    oldest = min((row["oldest_due_at"] for row in queues if row["oldest_due_at"] is not None), default=None)
+    age = 0.0 if oldest is None else max(0.0, now - oldest)
+    free = [] if itself in SAID else [row for row in queues if row["lane"] != HELD and row["ready"]]
+    unheld_age = max((now - row["oldest_due_at"] for row in free), default=0.0)
+    waiting, dead = sum(row["waiting"] for row in queues), sum(one.dead for one in counts.values())
+    alone = itself is not DestinationState.DELIVERING  # what was given up at one path is that path's matter
+    return Destination(
+        origin=origin,
+        id=destination_id(origin),
+        state=max([itself, *(one.state for one in endpoints)], key=list(DestinationState).index)
+        if itself is DestinationState.DELIVERING
+        else itself,
+        itself=itself,
+        cause=cause_of(
+            itself,
+            failures=health.failures,
+            retried=0,
+            waiting=waiting,
+            oldest_due_age=unheld_age if in_flight else 0.0,
+            dead=dead if alone else 0,
+            gone=0,
+        ),
+        failures=max([health.failures, *(one.failures for one in endpoints)]),
+        allowed_at=min(stops, default=None),
+        waiting=waiting,
+        ready=sum(row["ready"] for row in queues),
+        in_flight=in_flight,
+        oldest_due_age=age,
+        largest_accepted=max(
+            (r["largest_accepted"] for r in rows.values() if r["largest_accepted"] is not None), default=None
+        ),
+        smallest_refused=min(
+            (r["smallest_refused"] for r in rows.values() if r["smallest_refused"] is not None), default=None
+        ),
+        dead=dead,
+        unheld=sum(row["ready"] for row in free),
+        unheld_age=unheld_age,
+        endpoints=endpoints,
+    )
+
+
+def _worth_telling(counts: _Counts) -> bool:
+    """Of a path without a row. That something waits for it is its origin's doing."""
+    return bool(counts.dead or counts.gone or counts.retried)
+
+
+def _endpoint(origin: str, path: str, row: Any, counts: _Counts, now: float) -> KnownEndpoint:
+    """An endpoint all of whose trouble are answers of 410 has no row."""
+    health = _health(row) if row else WELL
+    state = state_of(row["state"] if row else "active", health, whole=False)
+    age = 0.0 if counts.oldest_due_at is None else max(0.0, now - counts.oldest_due_at)
+    return KnownEndpoint(
+        path=path,
+        id=destination_id(origin, path),
+        state=state,
+        cause=cause_of(
+            state,
+            failures=health.failures,
+            retried=counts.retried,
+            waiting=counts.waiting,
+            oldest_due_age=age,
+            dead=counts.dead,
+            gone=counts.gone,
+        ),
+        failures=health.failures,
+        allowed_at=health.asks_at(now) if health.held else None,
+        largest_accepted=row["largest_accepted"] if row else None,
+        smallest_refused=row["smallest_refused"] if row else None,
+        waiting=counts.waiting,
+        oldest_due_age=age,
+        retried=counts.retried,
+        dead=counts.dead,
+        gone=counts.gone,
+    )
+
+
+def _health(row: Any) -> Health:
+    return health_of([row[name] for name in _HEALTH])
+
+
+def _word(state: DestinationState, cause: Cause | None) -> str:
+    """A state that holds it back says more than the cause does."""
+    return str(cause) if cause and state in (DestinationState.DELIVERING, DestinationState.SLOWED) else str(state)
