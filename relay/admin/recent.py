@@ -1,7 +1,7 @@
 """What the attempts of the last day came to, minute by minute and destination by destination, as this relay heard it.
 
-An observer, kept in memory: an index on the time of attempts would be paid for by every one of them. It begins anew
-with the process; Prometheus remembers longer.
+An observer, kept in memory: an index on the time of attempts would be paid for by every one of them. What came before
+the process is read once from the outbox, as far as a bounded look goes; Prometheus remembers longer.
 """
 
 from __future__ import annotations
@@ -10,8 +10,15 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from relay.admin.access import reading
+from relay.outbox.queries import statement
+from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Outcome
 
+_LAST_ATTEMPTS = statement("last_attempts", __package__)
+_KNOWN_SINCE = statement("known_since", __package__)
+
+_EFFORT = 20_000  # deliveries: a tenth of a second
 MINUTE = 60.0
 HOUR = 3600.0
 _MINUTES = 24 * 60
@@ -122,7 +129,8 @@ class _DestinationLog:
 
 
 class RecentAttempts:
-    """Hears batches of attempts in one thread, and may be asked in any: each look is one step of the interpreter."""
+    """Hears batches of attempts in one thread, and may be asked in any: each look is one step of the interpreter. What
+    it knows is whole `since` then, in epoch seconds."""
 
     def __init__(self, now: float) -> None:
         self.since = now
@@ -188,3 +196,18 @@ class RecentAttempts:
 def _p95(durations: Sequence[float]) -> float | None:
     ordered = sorted(durations)
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else None
+
+
+def recalled(database: Database) -> RecentAttempts:
+    """What the outbox has kept of the last day: of its latest deliveries, so that a restart costs no history. Raises
+    StoreUnavailable or SchemaError."""
+    now = database.now()
+    with reading(database) as connection:
+        rows = connection.execute(_LAST_ATTEMPTS, {"effort": _EFFORT, "since": now - _HOURS * HOUR}).fetchall()
+        before = connection.execute(_KNOWN_SINCE, {"effort": _EFFORT}).fetchone()[0]
+    first = rows[0]["ended_at"] if rows else now
+    recent = RecentAttempts(max(first, before or 0.0))
+    recent.add(
+        AttemptGroup(row["ended_at"], row["origin"], Outcome(row["outcome"]), (row["duration"],)) for row in rows
+    )
+    return recent

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from relay.admin import keys
 from relay.admin.context import Setting
-from relay.admin.recent import AttemptBuffer, RecentAttempts
+from relay.admin.recent import AttemptBuffer, recalled
 from relay.app.health import health_site, worker_site
 from relay.app.operators import operators_site
 from relay.app.relay import Observers, Relay
@@ -46,7 +46,7 @@ async def run(settings: Configuration, in_force: Sequence[Setting] = ()) -> None
     await prepare(database)
     secret = await asyncio.to_thread(load_secret, database)
     async with AsyncExitStack() as stack:
-        recent = RecentAttempts(database.now())
+        recent = await asyncio.to_thread(recalled, database)
         observers = Observers(options, recent)
         stack.push_async_callback(observers.close)
         relay = Relay(settings, database, secret, observers)

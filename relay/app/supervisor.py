@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from relay.admin.context import Setting
-from relay.admin.recent import RecentAttempts
+from relay.admin.recent import recalled
 from relay.app import daemon as app
 from relay.app.operators import operators_site
 from relay.app.settings import Configuration
@@ -40,7 +40,7 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
     await asyncio.to_thread(app.load_secret, database)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))
-        pool = WorkerPool(settings, count, folder, RecentAttempts(database.now()))
+        pool = WorkerPool(settings, count, folder, await asyncio.to_thread(recalled, database))
         service_manager = ServiceManager(os.environ)
         _obey_signals(pool, service_manager)
         metrics = await _serve(stack, settings, pool)

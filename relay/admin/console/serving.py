@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -31,7 +32,9 @@ from relay.outbox.store import Database
 COOKIE = "relay_session"
 PAGE: web.AppKey[Callable[..., Awaitable[web.Response]]] = web.AppKey("page")
 _STATIC = Path(__file__).with_name("static")
-_OPEN = ("/login", "/runbooks", "/static/")
+_BEAT_SECONDS = 2.0
+_BEAT, _STOPPED = b"event: beat\ndata:\n\n", b"event: stopped\ndata:\n\n"
+_OPEN = ("/login", "/runbooks", "/alive", "/static/")
 _SECURE = "https"
 _ACTS: dict[str, Callable[[Database, str, Actor], bool]] = {
     "pause": operations.pause,
@@ -73,6 +76,7 @@ def furnish(site: web.Application, context: AdminContext, gate: Gate) -> None:
             web.get("/destination", console.destination),
             web.get("/audit", console.trail),
             web.get("/runbooks", console.runbooks),
+            web.get("/alive", console.alive),
             web.get("/login", console.login_page),
             web.post("/login", console.login),
             web.post("/logout", console.logout),
@@ -85,6 +89,7 @@ def furnish(site: web.Application, context: AdminContext, gate: Gate) -> None:
         ]
     )
     site[PAGE] = console.page
+    site.on_shutdown.append(console.stop)
 
 
 @web.middleware
@@ -124,18 +129,36 @@ class Console:
         self._context = context
         self._gate = gate
         self._templates = rendering.environment()
+        self._stopping = asyncio.Event()
 
     async def page(
         self, request: web.Request, template: str, facts: Facts | Callable[[], Facts], status: int = 200
     ) -> web.Response:
         """A page, gathered and rendered in a thread: neither may hold up a delivery."""
-        around = {"path": request.path, "visitor": visitor(request, self._gate), "note": _note(request)}
+        here = str(request.rel_url.without_query_params("note"))
+        around = {"path": request.path, "here": here, "visitor": visitor(request, self._gate), "note": _note(request)}
 
         def render() -> str:
             gathered = facts() if callable(facts) else facts
             return self._templates.get_template(template).render(around | gathered)
 
         return web.Response(text=await asyncio.to_thread(render), content_type="text/html", status=status)
+
+    async def alive(self, request: web.Request) -> web.StreamResponse:
+        """A sign of life every other second, for pages that are open, and a word when the relay stops in order."""
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        with suppress(ConnectionResetError):  # whoever listened has left
+            while not self._stopping.is_set():
+                await answer.write(_BEAT)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _BEAT_SECONDS)
+            await answer.write(_STOPPED)
+        return answer
+
+    async def stop(self, _: web.Application) -> None:
+        """Tell whoever has a page open."""
+        self._stopping.set()
 
     async def now(self, request: web.Request) -> web.Response:
         return await self.page(request, "now.html", lambda: pages.now(self._context))

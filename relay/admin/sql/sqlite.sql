@@ -50,6 +50,20 @@ FROM outspoken_attempts AS attempts
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
 WHERE attempts.started_at >= :since
 
+-- last_attempts --
+-- What the attempts at the last :effort deliveries came to, of those that ended since a moment. By the key: an index on
+-- their time would be paid for by every attempt.
+SELECT deliveries.origin, attempts.outcome, attempts.duration, attempts.started_at + attempts.duration AS ended_at
+FROM outspoken_attempts AS attempts JOIN outspoken_deliveries AS deliveries ON deliveries.seq = attempts.seq
+WHERE attempts.seq > (SELECT coalesce(max(seq), 0) - :effort FROM outspoken_deliveries)
+  AND attempts.started_at + attempts.duration >= :since
+ORDER BY ended_at
+
+-- known_since --
+-- When the first of the last :effort deliveries was added, of those that are kept; NULL where there are no more.
+SELECT (SELECT created_at FROM outspoken_deliveries
+        WHERE seq <= (SELECT max(seq) - :effort FROM outspoken_deliveries) ORDER BY seq DESC LIMIT 1) AS at
+
 -- list --
 -- The newest first, between a floor and a cursor. Filters that are NULL let everything through. Only one arm of
 -- `looked` is ever walked: the one of the index that knows the tag, or else the state.

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import time
+
+import pytest
 from msgspec.structs import replace
 
-from relay.admin.recent import HOUR, MINUTE, NO_HISTORY, AttemptBuffer, RecentAttempts
+from relay.admin.recent import HOUR, MINUTE, NO_HISTORY, AttemptBuffer, RecentAttempts, recalled
+from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Attempted, Outcome, Timing
-from tests.relay.deliveries import answer, attempted, claimed
+from tests.relay.admin.past import ended
+from tests.relay.deliveries import answer, attempted, claimed, many, new, put
 
 NOW = 1_000_000 * MINUTE
 HERE = "https://receiver.example:443"
@@ -61,3 +66,17 @@ def test_what_another_process_heard_counts_as_if_it_had_been_heard_here_and_once
     recent.add(buffer.take())
     assert recent.minutes(NOW + 5) == own.minutes(NOW + 5)
     assert recent.destination(HERE, NOW + 5) == own.destination(HERE, NOW + 5)
+
+
+def test_what_the_outbox_kept_is_recalled_after_a_restart(database: Database) -> None:
+    now = time.time()
+    put(database, *many(3), new("elsewhere", "https://other.example/"))
+    ended(database, "d1", "delivered", at=now - 3 * MINUTE, outcome="success", status=200)
+    ended(database, "d2", at=now - MINUTE)
+    ended(database, "d3", at=now - 2 * 24 * HOUR)
+    recent = recalled(database)
+    told = recent.minutes(now, count=5)
+    assert (sum(one.delivered for one in told), sum(one.failed for one in told)) == (1, 1)
+    assert recent.destination(HERE, now).delivered == 1
+    assert recent.destination("https://other.example:443", now) is NO_HISTORY
+    assert recent.since == pytest.approx(now - 3 * MINUTE, abs=2)

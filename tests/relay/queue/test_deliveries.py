@@ -593,7 +593,12 @@ async def test_relays_that_check_in_are_counted_until_they_have_been_silent_or_s
     third = relays()
     assert await third.check_in() == Membership(0, 1)
     await third.leave()
-    assert await relays().check_in() == Membership(0, 1)
+    (last,) = rows(database, "SELECT at, source, act FROM outspoken_audit")
+    assert last == (clock.now, "relay", "relay.stop")
+    fourth = relays()
+    assert await fourth.check_in() == Membership(0, 1)
+    await relays().leave()  # and is not the last one
+    assert rows(database, "SELECT count(*) FROM outspoken_audit") == [(1,)]
 
 
 async def test_a_secret_is_shared_by_whoever_opens_the_database(database: Database) -> None:

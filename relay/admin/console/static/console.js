@@ -81,7 +81,60 @@
     all.setAttribute("aria-label", "Select all on this page");
     all.addEventListener("change", () => boxes().forEach((box) => (box.checked = all.checked)));
     cell.replaceChildren(all);
+    cell.setAttribute("hx-morph-skip", "");
   }
+
+  // A page that is open says when the relay does not answer any more, and since when. Hidden ones do not listen: a browser
+  // has few connections for one address.
+  function watch(banner) {
+    const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: "UTC" });
+    let source = null;
+    let heard = Date.now();
+    let lost = false;
+    const lose = (stopped) => {
+      if (lost) return;
+      lost = true;
+      const at = `${clock.format(heard)} UTC`;
+      const what = stopped === true ? `The relay was stopped at ${at}.` : `The relay has not answered since ${at}.`;
+      banner.textContent = `${what} This page shows how things stood then, and goes on by itself when the relay is back.`;
+      banner.hidden = false;
+      document.body.classList.add("stale");
+    };
+    const hear = () => {
+      heard = Date.now();
+      if (!lost) return;
+      lost = false;
+      banner.hidden = true;
+      document.body.classList.remove("stale");
+    };
+    const listen = () => {
+      source?.close();
+      source = document.hidden ? null : new EventSource("/alive");
+      source?.addEventListener("beat", hear);
+      source?.addEventListener("stopped", () => {
+        heard = Date.now();
+        lose(true);
+      });
+      source?.addEventListener("error", lose);
+    };
+    const look = () => {
+      if (document.hidden) return;
+      if (Date.now() - heard > 4500) lose();
+      if (lost) listen();
+    };
+    document.addEventListener("visibilitychange", () => {
+      heard = lost ? heard : Date.now();
+      listen();
+    });
+    document.addEventListener("htmx:before:request", (asked) => lost && asked.preventDefault());
+    setInterval(look, 1500);
+    listen();
+  }
+
+  // Whoever reads stays where they are: htmx focuses anew what had the focus, and that scrolls.
+  let scrolled = 0;
+  document.addEventListener("htmx:before:swap", () => (scrolled = scrollY));
+  document.addEventListener("htmx:after:swap", () => scrollTo({ top: scrolled, behavior: "instant" }));
 
   function enhance() {
     document.querySelectorAll(".plot:has(> svg)").forEach(take);
@@ -90,6 +143,8 @@
   }
 
   document.fonts.load("12px Inter").then(enhance, enhance);
+  const banner = document.getElementById("lost");
+  if (banner) watch(banner);
   document.addEventListener("htmx:after:swap", enhance);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     document.querySelectorAll(".plot:not(:has(> svg))").forEach(draw);

@@ -4,9 +4,12 @@ deaf to what payloads would have it do."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +26,7 @@ from relay.admin.recent import RecentAttempts
 from relay.outbox import OUTBOX
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from tests.acceptance.stage import ROOT
+from tests.acceptance.stage import ROOT, free_port
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import TOKEN, context, served
 from tests.relay.deliveries import answer, attempted, claimed, ill, many, new, put, stand, states
@@ -37,11 +40,12 @@ PAGES = {
     "Destinations": "/destinations",
     "Destination": f"/destination?origin={ORIGIN}",
     "Audit": "/audit",
+    "Runbooks": "/runbooks",
     "Send again": "/replay?state=dead",
     "Nothing": "/deliveries?outcome=blocked",
     "Problem": "/deliveries/nobody",
 }
-ALIKE = {"Send again", "Nothing", "Problem"}  # in colours
+ALIKE = {"Runbooks", "Send again", "Nothing", "Problem"}  # in colours
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -197,6 +201,80 @@ def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, da
         change(database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1")
         expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is late, and nothing is wrong.")
         expect(page.locator(".plot canvas")).to_be_visible()
+
+
+@contextmanager
+def a_relay(database: Database, ports: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay in a process of its own, ready."""
+    assert isinstance(database, SqliteDatabase)
+    environ = os.environ | {
+        "OUTSPOKEN_OUTBOX__URL": database.url,
+        "OUTSPOKEN_RELAY__PORT": str(ports[0]),
+        "OUTSPOKEN_RELAY__ADMIN__PORT": str(ports[1]),
+        "OUTSPOKEN_RELAY__ADMIN__TOKEN": TOKEN,
+    }
+    program = Path(sys.executable).with_name("relay")
+    with subprocess.Popen([program, "run"], stdout=subprocess.PIPE, env=environ, cwd=database.path.parent) as process:
+        assert process.stdout
+        try:
+            assert any(b"relay.ready" in line for line in process.stdout)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_an_open_page_says_when_the_relay_is_gone_and_goes_on_when_it_is_back(
+    chromium: Browser, database: Database
+) -> None:
+    """Killed it has not answered since; stopped it was stopped. What it knew of attempts it knows after a restart."""
+    ports, now = (free_port(), free_port()), time.time()
+    put(database, new())
+    ended(database, "d1", "delivered", at=now - 90, outcome="success", status=200)
+    visit = chromium.new_context()
+    session = Gate(TOKEN).session("Ada", now)
+    address = f"http://127.0.0.1:{ports[1]}"
+    visit.add_cookies([{"name": COOKIE, "value": session, "url": address, "sameSite": "Strict"}])
+    page = visit.new_page()
+    with a_relay(database, ports):
+        page.goto(address)
+        expect(page.locator(".lost")).to_be_hidden()
+        expect(page.locator(".chart")).to_contain_text("at most 1 in one")
+    expect(page.get_by_role("alert")).to_contain_text("The relay has not answered since", timeout=5_000)
+    with a_relay(database, ports) as process:
+        expect(page.get_by_role("alert")).to_be_hidden()
+        put(database, new("d2"))
+        ended(database, "d2", at=now)
+        expect(page.get_by_role("heading", level=1)).to_contain_text("1 endpoint needs attention")
+        process.send_signal(signal.SIGSTOP)
+        expect(page.get_by_role("alert")).to_contain_text("The relay has not answered since")
+        process.send_signal(signal.SIGCONT)
+        expect(page.get_by_role("alert")).to_be_hidden()
+        process.terminate()
+        expect(page.get_by_role("alert")).to_contain_text("The relay was stopped at")
+        assert process.wait(20) == 0
+    visit.close()
+
+
+def test_a_list_renews_itself_and_keeps_what_was_chosen_and_opened(
+    chromium: Browser, alone: str, database: Database
+) -> None:
+    put(database, *many(60))
+    with signed_in(chromium, alone, viewport={"width": 1280, "height": 500}) as page:
+        page.goto(f"{alone}/deliveries")
+        page.get_by_label("Select d40").check()
+        page.mouse.wheel(0, 600)
+        page.wait_for_function("() => scrollY > 300")
+        scrolled = page.evaluate("scrollY")
+        put(database, new("fresh"))
+        expect(page.get_by_text("fresh", exact=True)).to_be_attached()
+        expect(page.get_by_label("Select d40")).to_be_checked()
+        assert abs(page.evaluate("scrollY") - scrolled) < 60  # a row was added above
+        ill(database)
+        page.goto(f"{alone}/destinations")
+        page.get_by_text("to look at").click()
+        put(database, new("more", "https://more.example/"))
+        expect(page.get_by_text("https://more.example:443")).to_be_visible()
+        expect(page.get_by_text("It failed 5 times in a row")).to_be_visible()
 
 
 def test_a_filter_changes_the_list_and_the_url_without_another_page(chromium: Browser, address: str) -> None:
