@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from engine.dialects import deepgram, openai
 from engine.dialects.catalogue import Catalogue
+from engine.dialects.warnings import Unsupported
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.folder import AudioFolder
 from engine.jobs.retention import DAY
@@ -109,7 +110,7 @@ class FetchSettings(Section):
 class DeepgramSettings(Section):
     """[engine.deepgram]: what Deepgram's callers are told."""
 
-    unsupported: deepgram.Unsupported = Field(
+    unsupported: Unsupported = Field(
         "warn", description="What cannot be done and does no harm when it is missing: warn of it, or refuse it."
     )
 
@@ -119,6 +120,12 @@ class GladiaSettings(Section):
 
     event_names: Literal["short", "namespaced"] = Field(
         "short", description="success with error codes as words, or transcription.success with numbers."
+    )
+    unsupported: Unsupported = Field(
+        "warn", description="What cannot be done and does no harm when it is missing: warn of it, or refuse it."
+    )
+    keep_live_audio: bool = Field(
+        True, description="Keep what live sessions hear, for GET /v2/live/{id}/file, as long as retention.audio says."
     )
 
 

@@ -31,10 +31,14 @@ class Spool:
             os.close(self._lock)
             self._lock = None
 
+    def path(self, name: str) -> Path:
+        """Of a file whose writer takes it away himself."""
+        return self._folder / name
+
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
         """The path of a file yet to be written; afterwards nothing is there."""
-        path = self._folder / name
+        path = self.path(name)
         try:
             yield path
         finally:

@@ -73,12 +73,12 @@ class HttpServer:
             clock=database.now,
             public_url=settings.outbox.public_url,
         )
-        self._gladia_live = _gladia_live(api, live, engine.live)
+        self._gladia_live = _gladia_live(api, live, engine)
         self._application = server.build(
             metrics,
             deepgram.routes(api, engine.deepgram.unsupported),
             deepgram.live_routes(_deepgram_live(api, live, engine)),
-            gladia.routes(api, engine.gladia.event_names),
+            gladia.routes(api, engine.gladia.event_names, engine.gladia.unsupported),
             gladia.live_routes(self._gladia_live),
             openai.routes(api),
             models.routes(api),
@@ -156,8 +156,16 @@ def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) 
     )
 
 
-def _gladia_live(api: ApiContext, speech: LiveSpeech, live: LiveSettings) -> gladia.GladiaLive:
-    return gladia.GladiaLive(api, speech.sessions, _limits(live, live.resume_seconds), live.max_message_bytes)
+def _gladia_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) -> gladia.GladiaLive:
+    live = engine.live
+    return gladia.GladiaLive(
+        api,
+        speech.sessions,
+        _limits(live, live.resume_seconds),
+        live.max_message_bytes,
+        unsupported=engine.gladia.unsupported,
+        keeps_audio=engine.gladia.keep_live_audio,
+    )
 
 
 def _limits(live: LiveSettings, idle: float) -> SessionLimits:

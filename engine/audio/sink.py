@@ -35,8 +35,8 @@ async def store(chunks: AsyncIterable[bytes], path: Path, limit: int) -> Stored:
     Raises TooLarge beyond `limit` bytes, StorageFull when the disk is, and whatever the chunks raise; then no file is
     left.
     """
-    with full_disk_named(), FileIO(path, "x", opener=_private) as file, _gone_on_failure(path):
-        sink = _Sink(file.fileno(), limit)
+    with full_disk_named(), FileIO(path, "x", opener=private) as file, _gone_on_failure(path):
+        sink = Sink(file.fileno(), limit)
         async for chunk in chunks:
             await sink.write(chunk)
         return await sink.finish()
@@ -62,7 +62,8 @@ def full_disk_named() -> Iterator[None]:
         raise
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """Open a file as its owner's alone."""
     return os.open(path, flags, 0o600)
 
 
@@ -77,7 +78,7 @@ async def _in_thread(work: Callable[[], None]) -> None:
         raise
 
 
-class _Sink:
+class Sink:
     """Gathers chunks into batches; one thread at a time works on them."""
 
     def __init__(self, descriptor: int, limit: int) -> None:

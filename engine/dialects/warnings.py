@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from engine.request import Request
 from engine.transcript import Gap, GapReason, Transcript
+
+Unsupported = Literal["warn", "refuse"]
+"""What becomes of what cannot be done and does no harm when it is missing."""
 
 _REASONS = {
     GapReason.UNHEARD: "Somebody seems to speak, but no words could be made out",

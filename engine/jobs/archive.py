@@ -180,16 +180,24 @@ class Archive:
             await self._audio.discard(job_id)
         return forgotten
 
-    async def add_session(self, record: Record) -> None:
-        """Keep a live session that has ended: a job that was never queued, and whose audio is not kept. Durable on
-        return."""
-        values = _session(record)
+    async def add_session(self, record: Record, audio: Path | None = None) -> None:
+        """Keep a live session that has ended: a job that was never queued. Its audio is moved away from `audio`, where
+        it is to be kept. Durable on return.
+
+        Raises StorageFull or StoreUnavailable, with nothing kept.
+        """
+        values = _session(record) | {"audio_kept": audio is not None}
 
         def add(connection: Connection) -> None:
             (seq,) = connection.execute(_ADD_SESSION, values).fetchone()
             connection.execute(_KEEP_RESULT, values | {"seq": seq})
 
-        await self._writer.run(add)
+        if audio is None:
+            await self._writer.run(add)
+            return
+        await self._audio.keep(audio, record.request.id)
+        async with self._audio.unkept_without_its_row(record.request.id):
+            await self._writer.run(add)
 
     async def add_upload(self, upload: Upload, received: Path) -> None:
         """Keep the file at `received`, which is moved away. Durable on return.

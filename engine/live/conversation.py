@@ -46,6 +46,12 @@ class LiveRecognition(Protocol):
     def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
 
 
+class Recorder(Protocol):
+    """Who keeps the audio of a session, as it came."""
+
+    async def add(self, data: bytes) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
     """The record of one session, the same for every observer. Times are in epoch seconds, `audio` in seconds."""
@@ -82,15 +88,17 @@ class Conversation:
         observe: Callable[[SessionEnded | Lateness], None],
         *,
         resumable: bool = False,
+        recorder: Recorder | None = None,
     ) -> None:
         """`clock` is in epoch seconds and never goes back. `observe` is told when the session falls behind, is in
-        time again, and ends."""
+        time again, and ends; `recorder` is handed the audio."""
         self._asked = asked
         self._session = session
         self._recognition = recognition
         self._callback = stream
         self._clock = clock
         self._observe = observe
+        self._recorder = recorder
         self._messages = CallerMessages(resumable=resumable)
         self._turn = asyncio.Lock()  # of those who ask the recogniser
         self._over = asyncio.Event()
@@ -192,6 +200,8 @@ class Conversation:
         async with self._turn:
             match action:
                 case Push(data=data):
+                    if self._recorder:
+                        await self._recorder.add(data)
                     await self._recognition.push(data)
                     self._session.taken(self._recognition.duration, self._clock())
                 case Flush(channel=channel):

@@ -15,7 +15,7 @@ from engine.events import LiveOptions
 from engine.live.calibration import Calibration
 from engine.live.callbacks import CallbackStream, CallbackWriter
 from engine.live.capacity import Capacity, Full, Hogged, Impossible, Limited, Speech, speech
-from engine.live.conversation import Conversation, Lateness, LiveRecognition, SessionEnded
+from engine.live.conversation import Conversation, Lateness, LiveRecognition, Recorder, SessionEnded
 from engine.live.session import Session, SessionLimits, VendorProtocol
 from engine.recognisers.whisper.passes import Costs
 from engine.transcript import Model
@@ -105,8 +105,10 @@ class Sessions:
         ended: Callable[[SessionEnded], None] = lambda _: None,
         *,
         resumable: bool = False,
+        recorder: Recorder | None = None,
     ) -> Conversation:
-        """Begin a session. `headers` go with each message to its callback; `ended` is told of its end.
+        """Begin a session. `headers` go with each message to its callback; `ended` is told of its end, and `recorder`
+        is handed the audio.
 
         Raises Busy where there is no room for it, TooSlow, RecogniserUnavailable, WorkerDied, StoreUnavailable.
         """
@@ -120,7 +122,9 @@ class Sessions:
         clock = _steady(self._clock)
         session = Session(make_protocol(recognition.model, clock()), limits, clock(), asked.byte_rate)
         observe = partial(self._observe, ended)
-        conversation = Conversation(asked, session, recognition, stream, clock, observe, resumable=resumable)
+        conversation = Conversation(
+            asked, session, recognition, stream, clock, observe, resumable=resumable, recorder=recorder
+        )
         self._under_way[asked.request.id] = conversation
         conversation.start()
         return conversation

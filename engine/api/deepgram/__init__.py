@@ -10,7 +10,7 @@ from engine.api.deepgram.live import DeepgramLive
 from engine.api.deepgram.management import PATHS as MANAGEMENT
 from engine.api.deepgram.management import DeepgramManagement
 from engine.api.deepgram.recorded import DeepgramRecorded
-from engine.dialects.deepgram import Unsupported
+from engine.dialects.warnings import Unsupported
 
 __all__ = ["PATHS", "DeepgramLive", "live_routes", "routes"]
 

@@ -12,8 +12,9 @@ from engine.api.deepgram.recorded import judge_callback
 from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
 from engine.api.socket import REFUSALS, Socket, refusal
 from engine.audio.pcm import bytes_per_second, raw_format
-from engine.dialects.deepgram import BadRequest, DeepgramProtocol, Unsupported, callback_headers, parse_live
+from engine.dialects.deepgram import BadRequest, DeepgramProtocol, callback_headers, parse_live
 from engine.dialects.live import Ending, LiveRequest
+from engine.dialects.warnings import Unsupported
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.session import SessionLimits
 from engine.live.sessions import Sessions

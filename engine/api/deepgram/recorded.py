@@ -20,7 +20,6 @@ from engine.audio.sink import Stored, store
 from engine.dialects.deepgram import (
     MAX_JSON,
     BadRequest,
-    Unsupported,
     acknowledge,
     failure_reply,
     instead_of_audio,
@@ -31,6 +30,7 @@ from engine.dialects.deepgram import (
     too_much_json,
     unresolved_callback,
 )
+from engine.dialects.warnings import Unsupported
 from engine.errors import AudioError, TooLarge
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Transcript

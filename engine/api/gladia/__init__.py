@@ -9,6 +9,7 @@ from engine.api.context import ApiContext
 from engine.api.gladia.live import GladiaLive
 from engine.api.gladia.recorded import GladiaRecorded
 from engine.api.gladia.uploads import GladiaUploads
+from engine.dialects.warnings import Unsupported
 
 __all__ = ["PATHS", "GladiaLive", "live_routes", "routes"]
 
@@ -20,10 +21,11 @@ PATHS = (_UPLOAD, *(f"{path}{tail}" for path in (*_RECORDED, _LIVE) for tail in 
 """The paths that metrics tell apart."""
 
 
-def routes(api: ApiContext, event_names: str = "short") -> list[web.RouteDef]:
+def routes(api: ApiContext, event_names: str = "short", unsupported: Unsupported = "warn") -> list[web.RouteDef]:
     """The endpoints for recordings and uploads, ready to be added to an application. `event_names` is how callback
-    events are named, `short` or `namespaced`."""
-    jobs = GladiaRecorded(api, event_names)
+    events are named, `short` or `namespaced`; `unsupported` is what becomes of fields that cannot be honoured and do no
+    harm when they are missing."""
+    jobs = GladiaRecorded(api, event_names, unsupported)
     found = [web.post(_UPLOAD, GladiaUploads(api).answer, expect_handler=defer_continue)]
     for path in _RECORDED:
         found += [web.post(path, jobs.create, expect_handler=defer_continue), web.get(path, jobs.index)]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from engine.api.admission import Body
 from engine.api.context import ApiContext
-from engine.api.errors import Rejected, not_looked_up
+from engine.api.errors import Rejected, identity, not_looked_up
 from engine.dialects.gladia import Listing, Problem, invalid, parse_listing
 from engine.jobs.archive import Selection
 from engine.record import Record
@@ -68,6 +69,34 @@ async def find(api: ApiContext, http: web.Request, key_id: str | None, dialect: 
     if record is None or record.request.dialect != dialect:
         raise Rejected(missing)
     return record
+
+
+class FileOnce(web.FileResponse):
+    """A file that is sent by the first `prepare` and may be gone after it: aiohttp prepares what a handler returns once
+    more, would not find the file, and would end the connection."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
+
+
+async def download(
+    api: ApiContext, http: web.Request, job_id: str, key_id: str | None, filename: str, missing: Problem
+) -> web.StreamResponse:
+    """The audio of a job, byte for byte. Raises Rejected where it is not here, or not the caller's."""
+    async with api.archive.audio(job_id, key_id) as path:
+        if path is None:
+            raise Rejected(missing)
+        response = FileOnce(path, headers=identity(http) | _as_a_file(filename))
+        await response.prepare(http)  # which sends it all, as long as it is there
+        return response
+
+
+def _as_a_file(name: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/octet-stream",  # whatever it holds: no browser is to play or run it from here
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 async def page(

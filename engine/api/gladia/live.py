@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -11,21 +13,35 @@ from engine.api.admission import Body
 from engine.api.auth import authenticate_gladia, traceparent
 from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected
-from engine.api.gladia.documents import MAX_JSON, answer, base_url, find, judge_url, page, read_json, rendered
+from engine.api.gladia.documents import (
+    MAX_JSON,
+    answer,
+    base_url,
+    download,
+    find,
+    judge_url,
+    page,
+    read_json,
+    rendered,
+)
 from engine.api.gladia.pending import PendingSession, PendingSessions
 from engine.api.socket import REFUSALS, Socket, refusal
 from engine.audio.pcm import bytes_per_second, integers, raw_format
+from engine.audio.recording import Recording
 from engine.dialects.gladia import (
     LIVE,
     GladiaProtocol,
     Problem,
     callback_headers,
+    live_filename,
     live_job,
     live_started,
     parse_live,
     running_job,
 )
 from engine.dialects.live import Ending, Goodbye, LiveRequest
+from engine.dialects.warnings import Unsupported
+from engine.errors import StorageFull
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.session import SessionLimits
 from engine.live.sessions import Sessions
@@ -35,7 +51,7 @@ from engine.transcript import Model
 from relay.outbox.errors import StoreUnavailable
 
 _NO_SESSION = Problem(404, "There is no such session: it was deleted, or is no longer kept, or another key made it.")
-_NO_FILE = Problem(404, "The audio of live sessions is not kept.")
+_NO_FILE = Problem(404, "The audio of this session is not here: it was not kept, or is no longer.")
 _UNDER_WAY = Problem(409, "The session is under way. Send stop_recording on its WebSocket first.")
 _NO_TOKEN = Problem(401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes.")
 _OVER = Goodbye(4403, "The session has ended. Start another.")
@@ -48,12 +64,24 @@ log = structlog.get_logger()
 class GladiaLive:
     """A session outlives its sockets: whoever has its token may come back, until it is over."""
 
-    def __init__(self, api: ApiContext, sessions: Sessions, limits: SessionLimits, max_message: int) -> None:
-        """`max_message` is in bytes."""
+    def __init__(
+        self,
+        api: ApiContext,
+        sessions: Sessions,
+        limits: SessionLimits,
+        max_message: int,
+        *,
+        unsupported: Unsupported = "warn",
+        keeps_audio: bool = True,
+    ) -> None:
+        """`max_message` is in bytes; `unsupported` is what becomes of fields that cannot be honoured and do no harm
+        when they are missing; `keeps_audio` says whether audio can be fetched when its session is over."""
         self._api = api
         self._sessions = sessions
         self._limits = limits
         self._max_message = max_message
+        self._unsupported: Unsupported = unsupported
+        self._keeps_audio = keeps_audio
         self._pending = PendingSessions()
         self._savings: set[asyncio.Task[None]] = set()
 
@@ -111,10 +139,13 @@ class GladiaLive:
             raise Rejected(_NO_SESSION)  # somebody else was faster
         return web.Response(status=202)
 
-    async def file(self, http: web.Request) -> web.Response:
-        """There is none."""
-        await self._find(http, await authenticate_gladia(http, self._api.keys))
-        raise Rejected(_NO_FILE)
+    async def file(self, http: web.Request) -> web.StreamResponse:
+        """The audio of a session that is over, as it came; samples without a container are in a WAV."""
+        key_id = await authenticate_gladia(http, self._api.keys)
+        if await self._under_way(http, key_id):
+            raise Rejected(_UNDER_WAY)
+        record = await self._find(http, key_id)
+        return await download(self._api, http, record.request.id, key_id, live_filename(record.request), _NO_FILE)
 
     async def close(self) -> None:
         """Wait until every session that is over has been written down."""
@@ -136,6 +167,8 @@ class GladiaLive:
             byte_rate=bytes_per_second,
             key_id=key_id,
             traceparent=traceparent(http),
+            unsupported=self._unsupported,
+            keeps_audio=self._keeps_audio,
         )
         if isinstance(asked, Problem):
             raise Rejected(asked)
@@ -151,24 +184,68 @@ class GladiaLive:
             self._savings.add(saving)
             saving.add_done_callback(self._savings.discard)
 
-        headers = callback_headers(pending.asked.request)
+        asked = pending.asked
+        pending.recording = self._recording(asked)
         try:
             pending.conversation = await self._sessions.open(
-                pending.asked, self._limits, protocol, headers, ended, resumable=True
+                asked,
+                self._limits,
+                protocol,
+                callback_headers(asked.request),
+                ended,
+                resumable=True,
+                recorder=pending.recording,
             )
-        except REFUSALS as error:
-            raise refusal(error, _TOO_SLOW) from None
+        except BaseException as error:
+            await self._forget_recording(pending)
+            if isinstance(error, REFUSALS):
+                raise refusal(error, _TOO_SLOW) from None
+            raise
         return pending.conversation
 
-    async def _save(self, pending: PendingSession, ended: SessionEnded) -> None:
-        assert pending.protocol
+    def _recording(self, asked: LiveRequest) -> Recording | None:
+        if not asked.request.keeps_audio:
+            return None
+        path = self._api.spool.path(asked.request.id)
         try:
-            await self._api.archive.add_session(_record(pending, pending.protocol, ended))
+            return Recording(path, asked.request.raw, self._api.limits.upload)
+        except OSError as error:
+            log.error("live.recording.failed", request_id=asked.request.id, detail=error.strerror)
+            return None
+
+    async def _forget_recording(self, pending: PendingSession) -> None:
+        if pending.recording:
+            await pending.recording.close()
+            pending.recording = None
+        self._api.spool.path(pending.asked.request.id).unlink(missing_ok=True)
+
+    async def _save(self, pending: PendingSession, ended: SessionEnded) -> None:
+        """A store that is full of audio still has room for what was said."""
+        assert pending.protocol
+        record = _record(pending, pending.protocol, ended)
+        try:
+            audio = await self._recorded(pending)
+            try:
+                await self._api.archive.add_session(_with_audio(record, kept=audio is not None), audio)
+            except StorageFull:
+                await self._api.archive.add_session(_with_audio(record, kept=False))
         except StoreUnavailable as error:
             log.error("store.error", operation="live.keep", kind=error.kind)
         finally:
+            await self._forget_recording(pending)
             pending.ended_at = ended.ended_at
             pending.saved.set()
+
+    async def _recorded(self, pending: PendingSession) -> Path | None:
+        """The file with the session's audio, where there is one and it is whole."""
+        recording, request = pending.recording, pending.asked.request
+        if recording is None:
+            return None
+        if await recording.close():
+            return self._api.spool.path(request.id)
+        if recording.flaw:
+            log.warning("live.recording.dropped", request_id=request.id, reason=recording.flaw)
+        return None
 
     async def _under_way(self, http: web.Request, key_id: str | None) -> PendingSession | None:
         """The session, unless it is over: then it has been written down once this returns."""
@@ -180,6 +257,10 @@ class GladiaLive:
 
     async def _find(self, http: web.Request, key_id: str | None) -> Record:
         return await find(self._api, http, key_id, LIVE, _NO_SESSION)
+
+
+def _with_audio(record: Record, *, kept: bool) -> Record:
+    return replace(record, request=replace(record.request, keeps_audio=kept))
 
 
 def _record(pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnded) -> Record:

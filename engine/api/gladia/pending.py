@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 
+from engine.audio.recording import Recording
 from engine.dialects.gladia import GladiaProtocol
 from engine.dialects.live import LiveRequest
 from engine.errors import Busy
@@ -22,11 +23,13 @@ _MOST = 10_000
 @dataclass(slots=True)
 class PendingSession:
     """One session: before its socket, with it, and for a while after its end. `protocol` and `conversation` are there
-    once it has begun, for which `turn` is held; `saved` is set once what became of it is written down."""
+    once it has begun, for which `turn` is held, `recording` where its audio is kept; `saved` is set once what became of
+    it is written down."""
 
     asked: LiveRequest
     created_at: float
     protocol: GladiaProtocol | None = None
+    recording: Recording | None = None
     conversation: Conversation | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     saved: asyncio.Event = field(default_factory=asyncio.Event)

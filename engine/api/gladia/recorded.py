@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from engine.api.admission import admitted
 from engine.api.auth import authenticate_gladia, traceparent
 from engine.api.context import ApiContext
-from engine.api.errors import REQUEST_ID, Rejected, identity
-from engine.api.gladia.documents import MAX_JSON, answer, base_url, find, judge_url, page, read_json, rendered
+from engine.api.errors import REQUEST_ID, Rejected
+from engine.api.gladia.documents import MAX_JSON, answer, base_url, download, find, judge_url, page, read_json, rendered
 from engine.api.gladia.uploads import file_of
 from engine.dialects.gladia import (
     RECORDED,
@@ -26,6 +24,7 @@ from engine.dialects.gladia import (
     upload_id_of,
     upload_url,
 )
+from engine.dialects.warnings import Unsupported
 from engine.record import Record
 from engine.request import Media, Request
 
@@ -34,20 +33,14 @@ _NO_FILE = Problem(404, "The audio of this job is not here: it is yet to be fetc
 _FORGOTTEN = invalid("audio_url must name an upload that is still kept and that this key made. Upload the audio again.")
 
 
-class FileOnce(web.FileResponse):
-    """A file that is sent by the first `prepare` and may be gone after it: aiohttp prepares what a handler returns once
-    more, would not find the file, and would end the connection."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None if self.prepared else await super().prepare(request)
-
-
 class GladiaRecorded:
-    """The endpoints, one method each. `event_names` is how callback events are named, `short` or `namespaced`."""
+    """The endpoints, one method each. `event_names` is how callback events are named, `short` or `namespaced`;
+    `unsupported` is what becomes of fields that cannot be honoured and do no harm when they are missing."""
 
-    def __init__(self, api: ApiContext, event_names: str) -> None:
+    def __init__(self, api: ApiContext, event_names: str, unsupported: Unsupported) -> None:
         self._api = api
         self._event_names = event_names
+        self._unsupported: Unsupported = unsupported
 
     async def create(self, http: web.Request) -> web.Response:
         """Accept a job. What is refused is refused before anything is stored, what is accepted is on disk."""
@@ -81,16 +74,11 @@ class GladiaRecorded:
         # Not JSON: JavaScript clients look for the status, which they are shown of other types only.
         return web.Response(status=202)
 
-    async def file(self, http: web.Request) -> web.FileResponse:
+    async def file(self, http: web.Request) -> web.StreamResponse:
         """The audio, byte for byte."""
         key_id = await authenticate_gladia(http, self._api.keys)
         record = await self._find(http, key_id)
-        async with self._api.archive.audio(record.request.id, key_id) as path:
-            if path is None:
-                raise Rejected(_NO_FILE)
-            response = FileOnce(path, headers=identity(http) | _download(record))
-            await response.prepare(http)  # which sends it all, as long as it is there
-            return response
+        return await download(self._api, http, record.request.id, key_id, _filename(record), _NO_FILE)
 
     async def _read(self, http: web.Request, key_id: str | None, body: Any) -> Request:
         request = parse(
@@ -100,6 +88,7 @@ class GladiaRecorded:
             key_id=key_id,
             traceparent=traceparent(http),
             event_names=self._event_names,
+            unsupported=self._unsupported,
         )
         if isinstance(request, Problem):
             raise Rejected(request)
@@ -123,14 +112,6 @@ class GladiaRecorded:
 
     async def _find(self, http: web.Request, key_id: str | None) -> Record:
         return await find(self._api, http, key_id, RECORDED, _NO_JOB)
-
-
-def _download(record: Record) -> dict[str, str]:
-    return {
-        "Content-Type": "application/octet-stream",  # whatever it holds: no browser is to play or run it from here
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(_filename(record), safe='')}",
-        "X-Content-Type-Options": "nosniff",
-    }
 
 
 def _filename(record: Record) -> str:

@@ -13,7 +13,7 @@ from engine.dialects.deepgram.live_messages import DeepgramProtocol
 from engine.dialects.deepgram.live_parameters import parse_live
 from engine.dialects.deepgram.management import find_model, model_list, parse_grant, project, project_list
 from engine.dialects.deepgram.models import GENERAL, SPECIAL
-from engine.dialects.deepgram.recorded_parameters import Unsupported, parse
+from engine.dialects.deepgram.recorded_parameters import parse
 from engine.dialects.deepgram.results import acknowledge, callback_headers, render, render_failure
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "SPECIAL",
     "BadRequest",
     "DeepgramProtocol",
-    "Unsupported",
     "acknowledge",
     "callback_headers",
     "failure_reply",

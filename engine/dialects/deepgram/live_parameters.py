@@ -8,9 +8,9 @@ from dataclasses import replace
 from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.deepgram.recorded_parameters import Unsupported, parse
+from engine.dialects.deepgram.recorded_parameters import parse
 from engine.dialects.live import LiveRequest
-from engine.dialects.warnings import warning
+from engine.dialects.warnings import Unsupported, warning
 from engine.events import LiveOptions
 from engine.request import Request
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from engine.dialects.catalogue import Abilities, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest, invalid_callback, no_such_model
 from engine.dialects.deepgram.models import SPECIAL
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.warnings import warning
+from engine.dialects.warnings import Unsupported, warning
 from engine.errors import AudioError
 from engine.request import Callback, RawFormat, Request
-
-Unsupported = Literal["warn", "refuse"]
 
 UTT_SPLIT = 0.8
 """Seconds of silence that end an utterance, unless `utt_split` says otherwise."""
@@ -258,6 +256,9 @@ def _unread(query: Query) -> list[dict[str, str]]:
     warnings = []
     if any(_boosted(keyword)[1] for keyword in query.all("keywords")):
         warnings.append(warning("keywords", "partly_supported", "The words are listened for, their boosts not read."))
+    for name, company in (("callback_method", "callback"), ("utt_split", "utterances")):
+        if name in query.names and query.one(company) in {None, "false"}:
+            warnings.append(warning(name, "unused", f"Only read together with {company}."))
     if "tier" in query.names:
         warnings.append(warning("tier", "unused", "The model is chosen by `model` alone."))
     if _detects(query) and "language" in query.names:

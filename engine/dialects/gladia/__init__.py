@@ -4,7 +4,7 @@ its messages."""
 from engine.dialects.gladia.errors import Problem, invalid, render_problem
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.listing import Listing, parse_listing
-from engine.dialects.gladia.live_messages import GladiaProtocol, live_job, live_started, running_job
+from engine.dialects.gladia.live_messages import GladiaProtocol, live_filename, live_job, live_started, running_job
 from engine.dialects.gladia.live_parameters import LIVE, parse_live
 from engine.dialects.gladia.recorded_parameters import RECORDED, parse
 from engine.dialects.gladia.results import callback_headers, job, render, render_failure, result, started
@@ -32,6 +32,7 @@ __all__ = [
     "filename_of",
     "invalid",
     "job",
+    "live_filename",
     "live_job",
     "live_started",
     "parse",

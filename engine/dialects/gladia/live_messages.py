@@ -213,8 +213,15 @@ class GladiaProtocol:
 
 
 def live_job(record: Record) -> Document:
-    """A session that is over as `GET` and the list show it. Its audio is not kept."""
-    return job(record) | {"kind": "live", "file": None, "request_params": _params(record.request)}
+    """A session that is over as `GET` and the list show it. There is a file where its audio was kept."""
+    known = job(record)
+    file = {**known["file"], "filename": live_filename(record.request)} if record.request.keeps_audio else None
+    return known | {"kind": "live", "file": file, "request_params": _params(record.request)}
+
+
+def live_filename(request: Request) -> str:
+    """What the audio of a session is called."""
+    return f"{request.id}.wav"
 
 
 def running_job(request: Request, created_at: float, *, has_begun: bool) -> Document:
@@ -222,7 +229,7 @@ def running_job(request: Request, created_at: float, *, has_begun: bool) -> Docu
     status = "processing" if has_begun else "queued"
     empty = {"completed_at": None, "error_code": None, "result": None}
     known = live_job(Record(request, Media("", 0, created_at), State.QUEUED, created_at))
-    return known | empty | {"status": status}
+    return known | empty | {"status": status, "file": None}
 
 
 def live_started(request: Request, created_at: float, url: str) -> Document:

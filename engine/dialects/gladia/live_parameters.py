@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
 from engine.dialects.gladia.errors import Problem, invalid
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases
-from engine.dialects.gladia.recorded_parameters import MAX_URL, REFUSED, GladiaOptions, GladiaReader, custom_metadata
+from engine.dialects.gladia.recorded_parameters import (
+    MAX_URL,
+    REFUSED,
+    UNSUPPORTED,
+    GladiaOptions,
+    GladiaReader,
+    custom_metadata,
+)
 from engine.dialects.live import LiveRequest
+from engine.dialects.warnings import Unsupported
 from engine.events import LiveOptions
 from engine.request import Callback, RawFormat, Request
 
@@ -71,14 +80,19 @@ def parse_live(
     byte_rate: ByteRate,
     key_id: str | None = None,
     traceparent: str | None = None,
+    unsupported: Unsupported = "warn",
+    keeps_audio: bool = False,
 ) -> LiveRequest | Problem:
-    """The session that a decoded JSON body asks for, or everything that is wrong with it. URLs are not judged here."""
+    """The session that a decoded JSON body asks for, or everything that is wrong with it. URLs are not judged here.
+
+    `unsupported` is as for recordings; `keeps_audio` says whether the audio stays when the session is over.
+    """
     if not isinstance(body, dict):
         return Problem(400, 'The body is not a JSON object. Send {"encoding": "wav/pcm", "sample_rate": 16000}.')
     fields = Fields(body)
-    reader = _LiveReader(fields, catalogue)
+    reader = _LiveReader(fields, catalogue, unsupported)
     raw = reader.raw(raw_format, integers)
-    request = reader.request(request_id, key_id, traceparent, raw)
+    request = replace(reader.request(request_id, key_id, traceparent, raw), keeps_audio=keeps_audio)
     options = LiveOptions(
         language=request.language,
         languages=request.languages,
@@ -95,8 +109,8 @@ def parse_live(
 class _LiveReader(GladiaReader):
     """Reads one body."""
 
-    def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
-        super().__init__(fields, catalogue)
+    def __init__(self, fields: Fields, catalogue: Catalogue, unsupported: Unsupported) -> None:
+        super().__init__(fields, catalogue, unsupported)
         self._callback = _callback(fields)
         self._messages = _wishes(fields.inner("messages_config"), MESSAGES)
         self._callback_messages = _wishes(fields.inner("callback_config"), CALLBACK_MESSAGES, "url")
@@ -146,24 +160,25 @@ class _LiveReader(GladiaReader):
         """What is done to the audio, to the words as they are heard, and to all of them."""
         fields = self._fields
         fields.only(*_KNOWN)
+        self._unread(fields, "callback")
         before, meanwhile, after = (fields.inner(f"{name}_processing") for name in ("pre", "realtime", "post"))
         before.only("audio_enhancer", "speech_threshold")
         self._unsupported("audio_enhancer", before.flag("audio_enhancer"))
         self._unsupported("speech_threshold", before.number("speech_threshold", 0, 1) is not None)
         longest = fields.number("maximum_duration_without_endpointing", 0.1)
         self._unsupported("maximum_duration_without_endpointing", longest is not None)
-        self._refuse(meanwhile)
-        meanwhile.only(
-            *("custom_vocabulary", "custom_vocabulary_config", "custom_spelling", "custom_spelling_config"),
-            *("translation_config", *REFUSED),
-        )
-        after.flag("chapterization")  # the vendor ignores it too
-        if after.flag("summarization"):
-            after.flaw("summarization", "be left out: this server does not summarise")
-        after.only("summarization", "summarization_config", "chapterization")
+        self._switches(meanwhile, "custom_vocabulary", "custom_spelling", *REFUSED, *UNSUPPORTED)
+        self._switches(after, "summarization", "chapterization")
         spoken = self._phrases(meanwhile)
-        self._params["realtime_processing"] = spoken.params
+        self._params["realtime_processing"] = spoken.params | _asked_in_vain(meanwhile)
+        if vain := _asked_in_vain(after):
+            self._params["post_processing"] = vain
         return spoken
+
+    def _switches(self, processing: Fields, *switches: str) -> None:
+        self._refuse(processing)
+        self._unread(processing, *switches)
+        processing.only(*switches, *(f"{name}_config" for name in switches))
 
     def _options(self, replace: list[list[str]]) -> GladiaLiveOptions:
         params: dict[str, Any] = self._params | {
@@ -179,7 +194,13 @@ class _LiveReader(GladiaReader):
             options["custom_metadata"] = metadata
         if replace:
             options["replace"] = replace
+        if self._missing:
+            options["missing"] = self._missing
         return options
+
+
+def _asked_in_vain(fields: Fields) -> dict[str, bool]:
+    return {name: True for name in UNSUPPORTED if fields.raw(name) is True}
 
 
 def _callback(fields: Fields) -> Callback | None:

@@ -1,7 +1,9 @@
 """Every field of the body that asks for a transcription, and what this engine does with it.
 
 A field is honoured, or accepted with a warning in the result's `metadata.warnings`, or refused by name; none is ignored
-in silence. Refused are those whose absence would mislead or leak: speakers, translations, text that was to be redacted.
+in silence. Refused is what protects somebody, or would be missed: text that was to be redacted, speakers. Whatever else
+cannot be done is a warning, and in its place of the result stands the vendor's own error of an add-on, unless an
+operator has it refused.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases, phrases
 from engine.dialects.gladia.uploads import UploadedFile
 from engine.dialects.subtitles import DEFAULT
-from engine.dialects.warnings import warning
+from engine.dialects.warnings import Unsupported, warning
 from engine.request import Callback, Request
 
 RECORDED = "gladia"
@@ -32,28 +34,31 @@ MAX_URL = 64 * 1024
 
 REFUSED = {
     "diarization": "tell speakers apart",
+    "pii_redaction": "redact personal data",
+    "moderation": "moderate",
+}
+"""What nobody gets, and how a refusal says so."""
+
+UNSUPPORTED = {
     "translation": "translate",
     "summarization": "summarise",
     "named_entity_recognition": "recognise named entities",
     "sentiment_analysis": "analyse sentiments",
     "audio_to_llm": "put prompts to a language model",
-    "pii_redaction": "redact personal data",
-    "moderation": "moderate",
     "chapterization": "find chapters",
     "name_consistency": "make names consistent",
     "structured_data_extraction": "extract structured data",
     "display_mode": "reorder utterances",
-    "context_prompt": "take a context; send custom_vocabulary instead",
 }
-"""What nobody gets, and how a refusal says so."""
+"""What cannot be done and does no harm when it is missing: add-ons, each with a place of its own in a result."""
 
 _OFF: tuple[object, ...] = (None, False, "", [], {})
-_SWITCHED = ("callback", "subtitles", "custom_vocabulary", "custom_spelling", *REFUSED)
+_SWITCHED = ("callback", "subtitles", "custom_vocabulary", "custom_spelling", *REFUSED, *UNSUPPORTED)
 _KNOWN = (
     *("audio_url", "custom_metadata", "language_config", "model", "sentences", "punctuation_enhanced"),
     # What these fields were called before; word times always come.
     *("callback_url", "language", "detect_language", "enable_code_switching", "code_switching_config"),
-    *("accurate_words_timestamps", "words_accurate_timestamps"),
+    *("accurate_words_timestamps", "words_accurate_timestamps", "context_prompt"),
     *_SWITCHED,
     *(f"{name}_config" for name in _SWITCHED),
 )
@@ -73,14 +78,16 @@ class Subtitles(TypedDict):
 class GladiaOptions(TypedDict, total=False):
     """What rendering needs to know, as the JSON object in `Request.options`; a key is there only when asked for.
 
-    `params` is what the caller asked for, to be shown again; URLs, which may hold secrets, stay in the request. `file`
-    and `audio_url` are there where the audio is an earlier upload.
+    `params` is what the caller asked for, to be shown again; URLs, which may hold secrets, stay in the request.
+    `missing` are add-ons that were asked for in vain. `file` and `audio_url` are there where the audio is an earlier
+    upload.
     """
 
     params: dict[str, Any]
     custom_metadata: dict[str, Any]
     event_names: str
     replace: list[list[str]]
+    missing: list[str]
     sentences: bool
     subtitles: Subtitles
     file: UploadedFile
@@ -95,29 +102,33 @@ def parse(
     key_id: str | None = None,
     traceparent: str | None = None,
     event_names: str = "short",
+    unsupported: Unsupported = "warn",
 ) -> Request | Problem:
     """The request that a decoded JSON body makes, or everything that is wrong with it. URLs are not judged here.
 
     `event_names` is how callback events are named: `short` is `success`, with error codes as words; `namespaced` is
-    `transcription.success`, with numbers.
+    `transcription.success`, with numbers. `unsupported` is what becomes of fields that cannot be honoured and do no
+    harm when they are missing.
     """
     if not isinstance(body, dict):
         return Problem(400, 'The body is not a JSON object. Send {"audio_url": "https://..."}.')
     fields = Fields(body)
-    request = _RecordedReader(fields, catalogue).request(request_id, key_id, traceparent, event_names)
+    request = _RecordedReader(fields, catalogue, unsupported).request(request_id, key_id, traceparent, event_names)
     return invalid(*fields.flaws) if fields.flaws else request
 
 
 class GladiaReader:
     """Reads what every body has. Flaws are noted on the way; with any of them, what it makes is worth nothing."""
 
-    def __init__(self, fields: Fields, catalogue: Catalogue) -> None:
+    def __init__(self, fields: Fields, catalogue: Catalogue, unsupported: Unsupported) -> None:
         self._fields = fields
         self._catalogue = catalogue
+        self._policy = unsupported
         self._model, self._recogniser = _model(fields, catalogue)
         self._abilities: Abilities = catalogue.recognisers[self._recogniser]
         self._switching = False
         self._params: dict[str, Any] = {}
+        self._missing: list[str] = []
         self._warnings: list[Mapping[str, str]] = []
 
     def _languages(self) -> tuple[str, ...]:
@@ -148,6 +159,20 @@ class GladiaReader:
         for name, ability in REFUSED.items():
             if fields.raw(name) not in _OFF:
                 fields.flaw(name, f"be left out: this server does not {ability}")
+        for name, ability in UNSUPPORTED.items():
+            if fields.raw(name) in _OFF:
+                continue
+            if self._policy == "refuse":
+                fields.flaw(name, f"be left out: this server does not {ability}")
+            self._missing.append(name)
+            self._warnings.append(warning(name, "unsupported", f"This server does not {ability}."))
+
+    def _unread(self, fields: Fields, *switches: str) -> None:
+        """What configures something that is not switched on; a switch that is set to false says enough."""
+        for name in switches:
+            if f"{name}_config" in fields and name not in fields:
+                why = f"Not read, because {name} is not true."
+                self._warnings.append(warning(f"{name}_config", "unused", why))
 
     def _unsupported(self, name: str, asked: bool) -> None:
         if asked:
@@ -174,6 +199,7 @@ class _RecordedReader(GladiaReader):
             # Gladia transcribes every channel that says something of its own.
             multichannel=True,
             hotwords=spoken.listen,
+            prompt=self._fields.text("context_prompt") or "",
             callback=_callback(self._fields),
             key_id=key_id,
             traceparent=traceparent,
@@ -186,11 +212,13 @@ class _RecordedReader(GladiaReader):
     def _judge(self) -> None:
         fields = self._fields
         self._refuse(fields)
-        for name in _SWITCHED:
-            if f"{name}_config" in fields and name not in fields:
-                why = f"Not read, because {name} is not true."
-                self._warnings.append(warning(f"{name}_config", "unused", why))
+        self._unread(fields, *_SWITCHED)
         fields.only(*_KNOWN)
+        if fields.flag("punctuation_enhanced"):
+            why = "The recogniser punctuates as it does; nothing more is done to that."
+            self._warnings.append(warning("punctuation_enhanced", "partly_supported", why))
+        for name in ("accurate_words_timestamps", "words_accurate_timestamps"):
+            fields.flag(name)
 
     def _options(self, event_names: str, replace: list[list[str]]) -> GladiaOptions:
         fields = self._fields
@@ -199,6 +227,9 @@ class _RecordedReader(GladiaReader):
             options["custom_metadata"] = metadata
         if replace:
             options["replace"] = replace
+        if self._missing:
+            options["missing"] = self._missing
+            self._params |= dict.fromkeys(self._missing, True)
         if fields.flag("sentences"):
             options["sentences"] = self._params["sentences"] = True
         if fields.flag("subtitles"):

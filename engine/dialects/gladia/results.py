@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import UUID, uuid5
 
 from engine.dialects.gladia.errors import debug_id, status_of
-from engine.dialects.gladia.recorded_parameters import GladiaOptions, Subtitles
+from engine.dialects.gladia.recorded_parameters import UNSUPPORTED, GladiaOptions, Subtitles
 from engine.dialects.gladia.uploads import filename_of
 from engine.dialects.subtitles import Layout, srt, vtt
 from engine.dialects.warnings import warnings
@@ -66,7 +66,7 @@ def result(request: Request, media: Media, transcript: Transcript) -> Document: 
     document: Document = {"metadata": _metadata(request, transcript, len(spoken)), "transcription": transcription}
     if "sentences" in transcription:
         document["sentences"] = transcription["sentences"][0]  # where it stood before, and where old clients look
-    return document
+    return document | {name: _impossible(name) for name in options.get("missing", [])}
 
 
 def job(record: Record) -> Document:
@@ -199,6 +199,13 @@ def _span(words: Sequence[Word]) -> Document:
 
 def _addon(results: list[str]) -> Document:
     return {"success": True, "is_empty": not results, "exec_time": 0.0, "error": None, "results": results}
+
+
+def _impossible(name: str) -> Document:
+    """The place of an add-on that was asked for in vain."""
+    message = f"This server does not {UNSUPPORTED[name]}."
+    error = {"status_code": 501, "exception": "NotImplemented", "message": message}
+    return {"success": False, "is_empty": True, "exec_time": 0.0, "error": error, "results": None}
 
 
 def _sentences(channels: Sequence[Channel]) -> list[str]:

@@ -183,11 +183,11 @@ SELECT id, key_id, filename, extension, size, sha256, duration, channels, create
 FROM outspoken_uploads WHERE id = :id AND key_id = coalesce(:key_id, key_id)
 
 -- add_session --
--- A live session that has ended, as history: it was heard while it lasted, and no file was ever made of its audio.
+-- A live session that has ended, as history: it was heard while it lasted. Its audio is kept, or no file was made of it.
 INSERT INTO outspoken_jobs (id, request, media, has_audio, created_at, due_at, state, started_at, finished_at, error_code, key_id,
-                  dialect, bytes, duration)
+                  dialect, bytes, duration, audio_kept)
 VALUES (:id, :request, :media, 1, :created_at, :created_at, :state, :started_at, :now, :error_code, :key_id,
-        :dialect, :bytes, :duration)
+        :dialect, :bytes, :duration, :audio_kept)
 RETURNING seq
 
 -- forget_results --

@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 
 from engine import keys
 from engine.api import deepgram, gladia
+from engine.api.admission import RequestLimits
 from engine.api.server import build
 from engine.jobs.archive import Archive
 from engine.jobs.store import JobStore
@@ -42,6 +43,7 @@ class Stage:
     archive: Archive
     records: list[LiveRecord]
     http: aiohttp.ClientSession
+    folder: Path
 
     @property
     def ended(self) -> list[SessionEnded]:
@@ -85,6 +87,8 @@ async def stage(
     costs: Costs = COSTS,
     cores: float = 100.0,
     most: int | None = None,
+    keeps_audio: bool = True,
+    max_upload: int = 2 * 1024**3,
 ) -> AsyncIterator[Stage]:
     """Start the server on a free port, and stop it."""
     recogniser, records = FakeRecogniser(places, stuck, costs), list[LiveRecord]()
@@ -92,13 +96,14 @@ async def stage(
     await callbacks.start()
     sessions = Sessions(recogniser, callbacks, Capacity(cores, 1.0, most=most), records.append)
     limits = limits or SessionLimits()
-    async with context(root, database, store) as api, aiohttp.ClientSession() as http:
-        live = gladia.GladiaLive(api, sessions, limits, max_message)
+    around = context(root, database, store, limits=RequestLimits(upload=max_upload))
+    async with around as api, aiohttp.ClientSession() as http:
+        live = gladia.GladiaLive(api, sessions, limits, max_message, keeps_audio=keeps_audio)
         spoken = deepgram.DeepgramLive(api, sessions, limits, max_message, mirror=mirror)
         application = build(api.metrics, deepgram.live_routes(spoken), gladia.live_routes(live))
         application.on_shutdown.append(partial(_stop, sessions, live))
         async with served(application) as (app, url):
-            yield Stage(url, app, database, recogniser, sessions, api.archive, records, http)
+            yield Stage(url, app, database, recogniser, sessions, api.archive, records, http, root / "audio")
         await callbacks.stop()
     await store.close()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import wave
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +103,50 @@ async def test_a_session_that_is_over_is_listed_once_and_deleted_for_good(server
     assert [item["id"] for item in page["items"]] == [session_id]
     assert page["next"] is None
     status, problem = await asked(server, "GET", f"/v2/live/{session_id}/file")
-    assert (status, problem["message"]) == (404, "The audio of live sessions is not kept.")
+    assert (status, problem["message"].partition(":")[0]) == (404, "The audio of this session is not here")
     assert (await asked(server, "DELETE", f"/v2/live/{session_id}"))[0] == 202
     assert (await asked(server, "GET", f"/v2/live/{session_id}"))[0] == 404
     assert (await asked(server, "GET", "/v2/live"))[1]["items"] == []
+
+
+async def test_what_a_session_heard_is_fetched_by_its_own_key_and_gone_with_it(server: Stage) -> None:
+    mine, other = ({"x-gladia-key": server.add_key(name)} for name in ("mine", "other"))
+    body = {"bit_depth": 24, "sample_rate": 8000, "channels": 2}
+    _, session = await asked(server, "POST", "/v2/live", json=body, headers=mine)
+    path, heard = f"/v2/live/{session['id']}", bytes(range(240)) * 100
+    async with connect(server, path_of(session)) as socket:
+        for start in range(0, len(heard), 4800):
+            await acknowledged(socket, heard[start : start + 4800])
+        assert (await asked(server, "GET", f"{path}/file", headers=mine))[0] == 409
+        await socket.send_str(STOP)
+        await ended(socket)
+    file = (await over(server, session["id"], headers=mine))["file"]
+    assert (file["filename"], file["source"]) == (f"{session['id']}.wav", None)
+    assert (await asked(server, "GET", f"{path}/file", headers=other))[0] == 404
+    async with server.http.get(f"{server.url}{path}/file", headers=mine) as answer:
+        audio = await answer.read()
+    with wave.open(BytesIO(audio)) as wav:
+        assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (2, 3, 8000)
+        assert wav.readframes(wav.getnframes()) == heard
+    assert (await asked(server, "DELETE", path, headers=mine))[0] == 202
+    assert (await asked(server, "GET", f"{path}/file", headers=mine))[0] == 404
+    assert [file for file in server.folder.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize("options", [{"keeps_audio": False}, {"max_upload": 4800}])
+async def test_a_session_that_is_not_kept_or_too_long_has_no_file(
+    tmp_path: Path, database: Database, options: dict[str, Any]
+) -> None:
+    async with stage(tmp_path, database, **options) as server:
+        session_id, path = await begun(server)
+        async with connect(server, path) as socket:
+            for _ in range(2):
+                await acknowledged(socket, bytes(4800))
+            await socket.send_str(STOP)
+            await ended(socket)
+        assert (await over(server, session_id))["file"] is None
+        assert (await asked(server, "GET", f"/v2/live/{session_id}/file"))[0] == 404
+        assert [file for file in server.folder.rglob("*") if file.is_file()] == []
 
 
 async def over(server: Stage, session_id: str, **options: Any) -> dict[str, Any]:

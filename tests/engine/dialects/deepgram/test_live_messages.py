@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from inspect import signature
 from typing import Any
 
 import pytest
@@ -143,19 +142,6 @@ def test_what_cannot_be_is_refused_by_name(catalogue: Catalogue, pairs: list[tup
     assert isinstance(refused, BadRequest)
     assert refused.status == 400
     assert named in refused.line
-
-
-@pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # of names that the client imports
-def test_no_parameter_that_the_client_documents_is_unknown(catalogue: Catalogue) -> None:
-    from deepgram.listen.v1.client import V1Client
-
-    documented = set(signature(V1Client.connect).parameters) - {"self", "authorization", "request_options"}
-    assert {"interim_results", "vad_events", "no_delay"} - documented == {"no_delay"}
-    for name in (*documented, "no_delay"):
-        for value in ("true", "1", "en:x"):
-            found = read(catalogue, (name, value))
-            kinds = [one["type"] for one in found.request.warnings] if isinstance(found, LiveRequest) else []
-            assert "unknown_parameter" not in kinds, name
 
 
 def test_what_does_no_harm_when_it_is_missing_is_warned_of_once_it_is_over(catalogue: Catalogue) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from inspect import signature
 from typing import get_args
 
 import pytest
-from deepgram.listen.v1.media.client import MediaClient
 from deepgram.listen.v1.media.types.media_transcribe_request_model import MediaTranscribeRequestModel
 from deepgram.types.listen_v1model import ListenV1Model
 
 from engine.audio.pcm import raw_format
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.deepgram import GENERAL, SPECIAL, BadRequest, Unsupported, parse
+from engine.dialects.deepgram import GENERAL, SPECIAL, BadRequest, parse
+from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, RawFormat, Request
 from tests.engine.dialects.conftest import REQUEST_ID
@@ -200,17 +199,6 @@ def test_every_model_that_the_client_documents_is_answered_to(documented: object
     named = get_args(next(part for part in get_args(documented) if get_args(part)))
     assert len(named) > 25
     assert set(named) <= {*GENERAL, *SPECIAL}
-
-
-def test_no_parameter_that_the_client_documents_is_unknown(catalogue: Catalogue) -> None:
-    """Each alone: a result, a warning or a refusal, and neither silence nor a shrug."""
-    documented = set(signature(MediaClient.transcribe_file).parameters) - {"self", "request", "request_options"}
-    assert len(documented) > 30
-    for name in documented:
-        for value in ("true", "1", "en:x"):
-            found = read(catalogue, (name, value))
-            kinds = [one["type"] for one in found.warnings] if isinstance(found, Request) else []
-            assert "unknown_parameter" not in kinds, name
 
 
 @pytest.mark.parametrize("model", ["nova-meeting", "nova-2-phonecall", "nova-2-atc", "base-general", "whisper-large"])

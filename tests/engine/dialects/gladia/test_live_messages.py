@@ -22,11 +22,13 @@ from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.gladia import GladiaProtocol, Problem, live_job, live_started, parse_live, running_job
 from engine.dialects.gladia.receipts import REMEMBERED, Receipts
+from engine.dialects.gladia.results import result
 from engine.dialects.live import Answered, AudioChunk, Ending, EndOfStream, LiveRequest, Message
+from engine.dialects.warnings import Unsupported
 from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
 from engine.record import Record, State
-from engine.request import Callback, Failed, FailureCode, RawFormat
-from engine.transcript import Model, Word
+from engine.request import Callback, Failed, FailureCode, Media, RawFormat
+from engine.transcript import Model, Transcript, Word
 from tests.engine.dialects.conftest import REQUEST_ID
 from tests.schemas import hold
 
@@ -36,7 +38,7 @@ NOW = 1763672314.1234
 CALLBACK = {"callback": True, "callback_config": {"url": "https://user:pass@example.com/hook"}}
 
 
-def read(catalogue: Catalogue, body: object) -> LiveRequest | Problem:
+def read(catalogue: Catalogue, body: object, unsupported: Unsupported = "refuse") -> LiveRequest | Problem:
     return parse_live(
         body,
         request_id=REQUEST_ID,
@@ -45,6 +47,7 @@ def read(catalogue: Catalogue, body: object) -> LiveRequest | Problem:
         integers=integers,
         byte_rate=bytes_per_second,
         key_id="key-1",
+        unsupported=unsupported,
     )
 
 
@@ -122,7 +125,7 @@ def test_the_body_an_sdk_sends_is_read_whole(catalogue: Catalogue) -> None:
                 "translation": False,
                 "named_entity_recognition": None,
             },
-            "post_processing": {"summarization": False, "chapterization": True},
+            "post_processing": {"summarization": False, "chapterization": False},
             "messages_config": {"receive_partial_transcripts": True, "receive_acknowledgments": True},
             **CALLBACK,
         },
@@ -185,6 +188,24 @@ def test_what_cannot_be_is_refused_by_name_and_once(catalogue: Catalogue, body: 
     assert isinstance(problem, Problem)
     assert problem.status == 422
     assert [error.partition(" must ")[0] for error in problem.validation_errors] == [named]
+
+
+def test_what_is_missing_and_does_no_harm_is_a_warning_and_has_its_place_in_the_result(catalogue: Catalogue) -> None:
+    body = {"realtime_processing": {"translation": True}, "post_processing": {"chapterization": True}}
+    request = read(catalogue, body, "warn")
+    assert isinstance(request, LiveRequest)
+    assert [one["parameter"] for one in request.request.warnings] == ["translation", "chapterization"]
+    document = result(request.request, Media("", 0, 0.0), Transcript(MODEL, 0.0, 1, ()))
+    assert {document[name]["error"]["status_code"] for name in ("translation", "chapterization")} == {501}
+
+
+def test_what_configures_nothing_is_warned_about(catalogue: Catalogue) -> None:
+    body = {
+        "callback_config": {"url": "https://example.com/hook"},
+        "realtime_processing": {"translation_config": {"target_languages": ["fr"]}},
+    }
+    told = [(one["parameter"], one["type"]) for one in asked(catalogue, body).request.warnings]
+    assert told == [("callback_config", "unused_parameter"), ("translation_config", "unused_parameter")]
 
 
 def test_what_the_recogniser_cannot_do_is_accepted_with_a_warning(catalogue: Catalogue) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.gladia import Problem, parse
+from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, Request
 from tests.engine.dialects.conftest import REQUEST_ID
@@ -34,8 +34,15 @@ CATALOGUE = Catalogue(
 )
 
 
-def answer(body: object) -> Request | Problem:
-    return parse(body, request_id=REQUEST_ID, catalogue=CATALOGUE, key_id="key-1", traceparent="00-a-b-00")
+def answer(body: object, unsupported: Unsupported = "warn") -> Request | Problem:
+    return parse(
+        body,
+        request_id=REQUEST_ID,
+        catalogue=CATALOGUE,
+        key_id="key-1",
+        traceparent="00-a-b-00",
+        unsupported=unsupported,
+    )
 
 
 def asked(**fields: Any) -> Request:
@@ -87,12 +94,20 @@ def test_every_flaw_is_named_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["diarization", "translation", "summarization", "named_entity_recognition", "sentiment_analysis", "audio_to_llm"]
-    + ["pii_redaction", "moderation", "chapterization", "name_consistency", "structured_data_extraction"],
-)
-def test_what_cannot_be_done_is_refused_by_name_and_harmless_when_switched_off(name: str) -> None:
+@pytest.mark.parametrize("name", ["translation", "summarization", "audio_to_llm", "chapterization", "display_mode"])
+def test_what_cannot_be_done_and_does_no_harm_is_a_warning_or_refused(name: str) -> None:
+    request = asked(**{name: True})
+    assert warned(request) == [name]
+    assert request.options["missing"] == [name]
+    assert request.options["params"][name] is True  # type: ignore[index]
+    refused = answer({"audio_url": URL, name: True}, "refuse")
+    assert isinstance(refused, Problem)
+    assert refused.validation_errors[0].startswith(f"{name} must be left out: this server does not ")
+    assert asked(**{name: False}).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["diarization", "pii_redaction", "moderation"])
+def test_what_protects_is_refused_by_name_and_harmless_when_switched_off(name: str) -> None:
     (flaw,) = flaws(**{name: True})
     assert flaw.startswith(f"{name} must be left out: this server does not ")
     assert asked(**{name: False, f"{name}_config": {"anything": 1}}).warnings == ()
@@ -114,18 +129,6 @@ def test_fields_that_nobody_knows_are_refused_unless_switched_off() -> None:
         f"{('a' + chr(10)) * 32!r} must be left out: this server does not know the field"
     ]
     assert asked(zoom=False, other=None).warnings == ()
-
-
-def test_no_field_that_the_client_documents_is_unknown() -> None:
-    """Each alone: taken, warned of, or refused for what it is."""
-    documented = {field.name for field in fields(PreRecordedV2InitTranscriptionRequest)} - {"_unknown_fields"}
-    assert len(documented) > 20
-    for name in (*documented, "words_accurate_timestamps"):
-        values: tuple[object, ...] = (True, "x", {})
-        for value in values:
-            found = answer({"audio_url": URL, name: value})
-            flawed = found.validation_errors if isinstance(found, Problem) else ()
-            assert not [flaw for flaw in flawed if "does not know the field" in flaw], name
 
 
 def test_of_very_many_flaws_the_first_are_named() -> None:
@@ -351,7 +354,7 @@ def test_what_the_typed_client_sends_is_read_as_meant() -> None:
     assert sent["custom_vocabulary_config"]["vocabulary"][0]["pronunciations"] is None
     request = asked(model="large", **{name: value for name, value in sent.items() if name != "audio_url"})
     assert (request.hotwords, request.callback) == (("Stark", "Westeros"), Callback(URL))
-    assert request.warnings == ()
+    assert warned(request) == ["punctuation_enhanced"]
 
 
 _NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
