@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-
-from pydantic import TypeAdapter
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -54,39 +59,43 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-_REQUEST = TypeAdapter(Request)
-_MEDIA = TypeAdapter(Media)
-_FAILED = TypeAdapter(Failed)
-_TRANSCRIPT = TypeAdapter(Transcript)
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    from pydantic import TypeAdapter  # who only turns a transcript into a document need not wait for it
+
+    return TypeAdapter(kind)
 
 
 def request_to_json(request: Request) -> str:
     """A request as its job row keeps it. Holds the callback's credentials."""
-    return _REQUEST.dump_json(request).decode()
+    return _adapter(Request).dump_json(request).decode()
 
 
 def request_from_json(text: str) -> Request:
     """The request that `request_to_json` wrote; ValueError for anything else."""
-    return _REQUEST.validate_json(text)
+    request: Request = _adapter(Request).validate_json(text)
+    return request
 
 
 def media_to_json(media: Media) -> str:
     """What is known of the audio, as its job row keeps it."""
-    return _MEDIA.dump_json(media).decode()
+    return _adapter(Media).dump_json(media).decode()
 
 
 def media_from_json(text: str) -> Media:
     """The media that `media_to_json` wrote; ValueError for anything else."""
-    return _MEDIA.validate_json(text)
+    media: Media = _adapter(Media).validate_json(text)
+    return media
 
 
 def result_to_json(result: Transcript | Failed) -> str:
     """What came of a job, as it is kept."""
     if isinstance(result, Failed):
-        return _FAILED.dump_json(result).decode()
-    return _TRANSCRIPT.dump_json(result).decode()
+        return _adapter(Failed).dump_json(result).decode()
+    return _adapter(Transcript).dump_json(result).decode()
 
 
 def result_from_json(text: str, state: State) -> Transcript | Failed:
     """The result that `result_to_json` wrote of a job that is done or failed; ValueError for anything else."""
-    return _FAILED.validate_json(text) if state is State.FAILED else _TRANSCRIPT.validate_json(text)
+    result: Transcript | Failed = _adapter(Failed if state is State.FAILED else Transcript).validate_json(text)
+    return result

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -32,8 +32,11 @@ from typing import Any
 
 PROGRAMS = ("relay", "engine")
 _IMPORTED = (
-    *("relay.cli.listen", "relay.app.daemon", "engine.app.daemon", "engine.recognisers.workers.pool"),
-    *("aiosqlite", "asyncpg", "fsspec", "filelock", "httpx", "tqdm", "uvloop", "yaml"),
+    *("relay.cli.listen", "relay.app.supervisor", "relay.outbox.postgres.database", "relay.service.names"),
+    *("engine.cli", "engine.app.daemon", "engine.recognisers.workers.pool"),
+    *("aiosqlite", "anyio.streams.tls", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519", "encodings.idna"),
+    *("filelock", "fsspec", "httpcore2", "httpx2", "rich.progress", "rich.table", "tqdm.asyncio", "tqdm.auto"),
+    *("truststore", "typer._click.decorators", "uvloop", "yaml"),
 )
 _LONGEST = 1 << 17
 # What is read before the first import: with another value of these, a process is started afresh.
@@ -237,7 +240,8 @@ def _run(words: list[str], env: dict[str, str], folder: str, largest_file: int |
 
 if __name__ == "__main__":
     for module in _IMPORTED:
-        import_module(module)
+        with suppress(ModuleNotFoundError):  # another release of a library may need others
+            import_module(module)
     gc.freeze()  # so that what is forked shares them
     if found := serve(socket.socket(fileno=int(sys.argv[1]))):
         _run(*found)

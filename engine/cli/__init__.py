@@ -8,7 +8,7 @@ import typer
 
 from engine.cli import keys, models, run, transcribe
 
-main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for group in (run, transcribe):
     main.registered_commands += group.commands.registered_commands
 main.add_typer(keys.commands, name="keys")

@@ -10,7 +10,6 @@ import typer
 
 from engine import keys
 from engine.cli.terminal import Config, complaints, settings
-from engine.jobs.store import migrate
 from relay.outbox.store import Database
 
 commands = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -47,6 +46,8 @@ def remove(name: Name, config: Config = None) -> None:
 
 
 def _database(config: Path | None) -> Database:
+    from engine.jobs.store import migrate
+
     database = settings(config).outbox.database
     migrate(database)
     return database

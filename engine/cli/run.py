@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.terminal import Config, complain, complaints, settings
-from engine.jobs import store
 from relay.outbox.sqlite.permissions import remedy
-from relay.service.log import configure
 
 commands = typer.Typer()
 
@@ -21,6 +19,7 @@ def run(config: Config = None) -> None:
     import uvloop
 
     from engine.app import daemon
+    from relay.service.log import configure
 
     with complaints():
         chosen = settings(config)
@@ -34,6 +33,8 @@ def migrate(
     config: Config = None,
 ) -> None:
     """Make the database, or bring it up to date: the engine's tables and the outbox's. `engine run` does it too."""
+    from engine.jobs import store
+
     with complaints():
         database = settings(config).outbox.database
         if sql:

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from engine.errors import EngineError
-from engine.settings import Settings, read
 from relay.outbox.errors import ConfigError, RelayError
 from relay.service.configfile import CONFIG_VARIABLE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.settings import Settings
 
 DEFAULT_CONFIG = Path("config/outspoken.toml")
 
@@ -38,6 +41,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 def settings(config: Path | None) -> Settings:
     """The settings by which the engine would run. Raises ConfigError."""
+    from engine.settings import read
+
     return read(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None), os.environ)
 
 
@@ -61,5 +66,7 @@ def complain(text: str) -> None:
 
 def console(*, stderr: bool = False) -> Console:
     """A terminal with colours; with NO_COLOR, without."""
+    from rich.console import Console
+
     plain = "NO_COLOR" in os.environ
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")

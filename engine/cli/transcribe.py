@@ -31,13 +31,13 @@ from engine.dialects.words import prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import RecognitionOptions
 from engine.request import Media, Request
-from engine.settings import EngineSettings
 from engine.transcript import Channel, Transcript
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from engine.recognisers.workers.pool import Pool
+    from engine.settings import EngineSettings
 
 commands = typer.Typer()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from relay.admin.probe import Probed
-from relay.admin.recent import RecentAttempts
-from relay.guard.resolver import Resolver
-from relay.guard.rules import Rules
-from relay.outbox.model import Method
-from relay.outbox.store import Database
-from relay.queue.retention import Retention
+if TYPE_CHECKING:
+    from relay.admin.probe import Probed
+    from relay.admin.recent import RecentAttempts
+    from relay.guard.resolver import Resolver
+    from relay.guard.rules import Rules
+    from relay.outbox.model import Method
+    from relay.outbox.store import Database
+    from relay.queue.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)

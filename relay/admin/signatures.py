@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from relay.policy.signing import PrivateKey, SigningKey, SymmetricKey, parse_key, signature
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TOLERANCE_SECONDS = 300.0
 
@@ -63,6 +64,8 @@ def read_verifier(text: str) -> Verifier:
     """A key in its written form: whsec_, whsk_ or whpk_. Raises ValueError, which does not repeat it."""
     if not text.startswith(_PUBLIC_PREFIX):
         return verifier(parse_key(text))
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         public = Ed25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(_PUBLIC_PREFIX), validate=True))
     except (ValueError, binascii.Error):
@@ -172,6 +175,8 @@ def _symmetric(key: SymmetricKey) -> Verifier:
 
 
 def _asymmetric(key: Ed25519PublicKey) -> Verifier:
+    from cryptography.exceptions import InvalidSignature
+
     def fits(content: bytes, sig: bytes) -> bool:
         try:
             key.verify(sig, content)

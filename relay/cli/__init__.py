@@ -13,7 +13,7 @@ from relay.cli.terminal import Exit, complain, exit_of
 from relay.outbox.errors import RelayError
 
 application = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 for group in (look, act, upkeep, receivers, urls):
     application.registered_commands += group.commands.registered_commands

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from relay.app.settings import in_force
 from relay.cli.terminal import Config, Json, config_file, print_json, print_table, say, settings
 
 commands = typer.Typer(no_args_is_help=True, help="The settings, and where they come from.")
@@ -28,6 +27,8 @@ def show(
     config: Config = None,
 ) -> None:
     """Every setting with the value that is in force. Credentials are not shown."""
+    from relay.app.settings import in_force
+
     rows = in_force(settings(config), config_file(config), os.environ)
     if as_json:
         print_json(*rows)

@@ -1,7 +1,7 @@
 """What every command shares: exit codes, options, and how things are written to a terminal or a pipe.
 
 JSON has one object a line, as `relay.admin.plain` writes it. What receivers and callers chose is never written as it
-came: a terminal obeys.
+came: a terminal obeys. What takes long to import (the settings' library, the one that colours) waits for whom needs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from relay.admin.access import NotFound, NothingMatched, Refused, origin_of
 from relay.admin.audit import Actor
 from relay.admin.plain import plain
 from relay.admin.times import Moment
-from relay.app.settings import Configuration, read
 from relay.guard.url import LONGEST_PATH
 from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
@@ -33,6 +32,8 @@ from relay.service.configfile import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from relay.app.settings import Configuration
 
 DEFAULT_CONFIG = Path("config/outspoken.toml")
 _STYLES = {
@@ -120,6 +121,8 @@ EndpointPath = Annotated[
 
 def settings(config: Path | None) -> Configuration:
     """The settings by which the relay would run. Raises ConfigError."""
+    from relay.app.settings import read
+
     return read(config_file(config), os.environ)
 
 

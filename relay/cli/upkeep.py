@@ -13,11 +13,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
@@ -45,6 +43,9 @@ from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import MoveProgress, move
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 commands = typer.Typer()
 
@@ -213,6 +214,9 @@ async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
 @contextmanager
 def _moving_bar() -> Iterator[Callable[[MoveProgress], None]]:
     """How far a move has come, for whoever waits for it: one bar a table on a terminal, nothing for a pipe."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         tasks: dict[tuple[str, str], TaskID] = {}

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +15,11 @@ from relay.admin import probe as probing
 from relay.admin.probe import Probed
 from relay.admin.times import size, span
 from relay.admin.verify_url import Judgement, verify, verify_lines
-from relay.app.settings import Configuration
 from relay.cli.terminal import Config, Exit, Json, safe, settings
 from relay.outbox.model import Method
+
+if TYPE_CHECKING:
+    from relay.app.settings import Configuration
 
 commands = typer.Typer()
 

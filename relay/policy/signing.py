@@ -10,8 +10,10 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105
 _PRIVATE_PREFIX = "whsk_"
@@ -87,4 +89,6 @@ def _symmetric(secret: bytes) -> SymmetricKey:
 def _private(seed: bytes) -> PrivateKey:
     if len(seed) not in (32, 64):
         raise ValueError(f"an ed25519 key has 32 bytes (or 64 with its public half), this one {len(seed)}")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # who has no such key need not wait
+
     return PrivateKey(Ed25519PrivateKey.from_private_bytes(seed[:32]))

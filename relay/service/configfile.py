@@ -9,16 +9,17 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from relay.outbox.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 PREFIX = "OUTSPOKEN_"
 CONFIG_VARIABLE = "OUTSPOKEN_CONFIG"
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound="BaseModel")
 Tree = dict[str, Any]
 
 
@@ -27,6 +28,8 @@ def load(model: type[Model], path: Path | None, environ: Mapping[str, str], othe
 
     Raises ConfigError for a missing or unreadable file, a misspelt key in file or environment, or a bad value.
     """
+    from pydantic import ValidationError  # a command that shows its help need not wait for it
+
     known = set(model.model_fields)
     tree = _merge(_from_file(path, known | others), _from_environment(environ, known | others))
     try:

@@ -13,7 +13,6 @@ from relay.guard.rules import Rules
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.store import Database
-from relay.service.names import system_names
 from relay.service.trust import is_trusted
 
 
@@ -60,6 +59,8 @@ class GuardSettings(Section):
 
     def resolver(self) -> Resolver:
         """What looks hosts up and judges them, for one event loop."""
+        from relay.service.names import system_names  # it loads c-ares, for which a command need not wait
+
         return Resolver(self.rules(), system_names(self.name_servers))
 
 
