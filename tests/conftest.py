@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.services import s3 as buckets
 from tests.services import whisper
@@ -34,6 +35,12 @@ INSTALL = {
 # Where Debian puts what is not for everybody's PATH.
 PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin")))
 
+
+# A rule that does not hold breaks within a few examples, or else in another run: they are others each time. How long
+# one takes depends on what else the machine does.
+settings.register_profile("quick", max_examples=30, deadline=None)
+settings.register_profile("full", max_examples=300, deadline=None)
+settings.load_profile("full" if os.environ.get("TESTS_FULL") else "quick")
 
 # Fixtures that start a server.
 SERVERS = {"postgres", "s3"}

@@ -34,8 +34,8 @@ PROGRAMS = ("relay", "engine")
 _IMPORTED = (
     *("relay.cli.listen", "relay.app.supervisor", "relay.outbox.postgres.database", "relay.service.names"),
     *("engine.cli", "engine.app.daemon", "engine.recognisers.workers.pool"),
-    *("aiosqlite", "anyio.streams.tls", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519", "encodings.idna"),
-    *("filelock", "fsspec", "httpcore2", "httpx2", "rich.progress", "rich.table", "tqdm.asyncio", "tqdm.auto"),
+    *("aiosqlite", "anyio.streams.tls", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519", "filelock"),
+    *("encodings.idna", "fsspec", "httpcore2", "httpx2", "rich.progress", "rich.table", "tqdm.asyncio", "tqdm.auto"),
     *("truststore", "typer._click.decorators", "uvloop", "yaml"),
 )
 _LONGEST = 1 << 17

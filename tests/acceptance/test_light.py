@@ -132,3 +132,13 @@ def test_a_program_without_its_extra_says_which_to_install(environment: Path, pr
     done = subprocess.run([environment / "bin" / program, "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == f"{program}: typer is not installed: pip install 'outspoken[{extra}]'\n"
+
+
+@pytest.mark.parametrize("program", ["outspoken", "relay", "engine"])
+def test_a_command_that_shows_its_help_waits_for_no_large_library(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", program, "--help"], capture_output=True, text=True, check=True
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & {"aiohttp", "av", "cryptography", "numpy", "pycares", "pydantic", "rich.console", "structlog"}

@@ -184,7 +184,7 @@ def sendable(delivery: NewDelivery) -> bool:
 
 
 @pytest.mark.needs("postgres")
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.one_of(WORDS, st.just("id")), TYPES, HEADERS, TRACES, URLS), min_size=20, max_size=60))
 @example([("id", "a/b", {"x": "\t"}, "", "https://h.example/x")])
 def test_whatever_else_there_is_python_and_sql_agree_and_what_they_take_can_be_sent(

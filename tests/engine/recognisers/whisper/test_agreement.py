@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.recognisers.whisper.agreement import LocalAgreement
@@ -82,7 +82,6 @@ words = st.builds(Word, st.sampled_from("abc"), st.floats(0, 30), st.floats(0, 3
 guesses = st.lists(st.lists(words, max_size=8).map(lambda some: sorted(some, key=lambda one: one.start)), max_size=8)
 
 
-@settings(deadline=None)
 @given(guesses, guesses, st.floats(0, 40))
 def test_nothing_that_comes_changes_a_settled_word(
     before: list[list[Word]], after: list[list[Word]], until: float
@@ -96,7 +95,6 @@ def test_nothing_that_comes_changes_a_settled_word(
         assert agreement.words[: len(settled)] == settled
 
 
-@settings(deadline=None)
 @given(guesses, st.floats(0, 40))
 def test_words_come_in_order_and_none_before_what_was_told(passes: list[list[Word]], until: float) -> None:
     agreement, told = LocalAgreement(), 0.0
@@ -109,7 +107,6 @@ def test_words_come_in_order_and_none_before_what_was_told(passes: list[list[Wor
             agreement = agreement.release()
 
 
-@settings(deadline=None)
 @given(st.lists(words, max_size=8))
 def test_the_same_pass_twice_settles_all_of_it(guess: list[Word]) -> None:
     once = LocalAgreement().update(guess, NEVER_TOO_LATE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
@@ -267,7 +267,6 @@ def test_a_stretch_that_is_over_before_its_interim_pass_is_told_once_as_final() 
 spoken = st.lists(st.tuples(st.sampled_from([LOUD, QUIET]), st.floats(0.03, 4)), max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
 @given(spoken, st.booleans(), st.booleans(), st.sampled_from([None, 0.01, 0.8]))
 def test_finals_never_overlap_and_nothing_comes_after_the_audio(
     parts: list[tuple[bytes, float]], settles: bool, in_time: bool, endpointing: float | None
@@ -279,7 +278,6 @@ def test_finals_never_overlap_and_nothing_comes_after_the_audio(
     assert all(edge <= len(pcm) / SECOND + 0.002 for edge in edges)
 
 
-@settings(max_examples=40, deadline=None)
 @given(spoken, st.sampled_from([None, 0.01, 0.8]))
 def test_who_is_late_is_told_the_same_as_who_is_in_time(
     parts: list[tuple[bytes, float]], endpointing: float | None

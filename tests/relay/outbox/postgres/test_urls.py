@@ -70,7 +70,7 @@ PIECES = st.sampled_from(WORDS.split())
 GROUPS = st.lists(st.sampled_from(["", "0", "00", "0000", "1", "ab", "ABCD", "12345", "g", "1.2.3.4"]), max_size=9)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(PIECES, max_size=8).map("".join), min_size=20, max_size=60),
     st.lists(st.builds("{}{}".format, st.sampled_from(["https://h@", "http://", "ws://u:p@"]), st.text(max_size=20))),

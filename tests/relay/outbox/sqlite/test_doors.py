@@ -31,7 +31,7 @@ from tests.relay.guard.destinations import ADDRESSES, URLS
 
 PLAIN = {"id": "d1", "url": "https://h.example/x", "body": "hello"}
 INSERT = "INSERT INTO outspoken_{} ({}) VALUES ({})"
-FIXTURE = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FIXTURE = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
