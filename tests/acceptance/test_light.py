@@ -134,7 +134,7 @@ def test_a_program_without_its_extra_says_which_to_install(environment: Path, pr
     assert done.stderr == f"{program}: typer is not installed: pip install 'outspoken[{extra}]'\n"
 
 
-@pytest.mark.parametrize("program", ["outspoken", "relay", "engine"])
+@pytest.mark.parametrize("program", ["relay", "engine"])
 def test_a_command_that_shows_its_help_waits_for_no_large_library(program: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", program, "--help"], capture_output=True, text=True, check=True
