@@ -196,8 +196,8 @@ def _migration(database: Database, connection: Connection) -> str:
     if barred is None:
         return "run `relay migrate`"
     if barred["there"]:
-        return "run `relay migrate` under the role that owns the schema outspoken"
-    make = f"CREATE SCHEMA outspoken AUTHORIZATION {barred['role']}"
+        return f"run `relay migrate` under the role that owns the schema {barred['schema']}"
+    make = f"CREATE SCHEMA {barred['schema']} AUTHORIZATION {barred['role']}"
     return f"have whoever may create in the database run `relay migrate`, or {make}"
 
 

@@ -114,7 +114,8 @@ def migrate(
     elif source is None or target is None:
         raise typer.BadParameter("--from and --to go together")
     else:
-        _move(_named("--from", source), _named("--to", target), anyway=anyway)
+        schema = settings(config).outbox.postgres_schema
+        _move(_named("--from", source, schema), _named("--to", target, schema), anyway=anyway)
 
 
 def _migrate(known: Database) -> None:
@@ -175,9 +176,9 @@ def examine(
     raise typer.Exit(Exit.FAILED if any(finding.level is Level.FAIL for finding in findings) else Exit.OK)
 
 
-def _named(option: str, url: str) -> Database:
+def _named(option: str, url: str, schema: str) -> Database:
     try:
-        return database_at(url)
+        return database_at(url, schema)
     except ConfigError as error:
         raise typer.BadParameter(f"{option}: {str(error).removeprefix('outbox.url: ')}") from None
 

@@ -21,6 +21,7 @@ from relay.outbox.model import (
     StreamStatus,
 )
 from relay.outbox.producer import (
+    Outbox,
     add,
     add_many,
     begin_stream,
@@ -48,6 +49,7 @@ __all__ = [
     "NewDelivery",
     "Notifier",
     "OnDead",
+    "Outbox",
     "RelayError",
     "Room",
     "State",

@@ -31,24 +31,25 @@ _OPTIONS = frozenset(
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
-def database_at(url: str) -> Database:
-    """The database behind a URL. Raises ConfigError for one that names none, or needs an extra that is missing."""
+def database_at(url: str, schema: str = "outspoken") -> Database:
+    """The database behind a URL; on PostgreSQL its outbox is in the schema of that name. Raises ConfigError for a URL
+    that names none, or needs an extra that is missing, and for what no outbox's schema is called."""
     if url.startswith("sqlite:"):
         from relay.outbox.sqlite.database import SqliteDatabase  # it loads asyncio, for which others need not wait
 
         return SqliteDatabase(sqlite_path(url))
     if re.match(r"postgres(ql)?://", url):
         _check_server(url)
-        return _postgres(url)
+        return _postgres(url, schema)
     raise ConfigError(_EXPECTED)
 
 
-def _postgres(url: str) -> Database:
+def _postgres(url: str, schema: str) -> Database:
     try:
         from relay.outbox.postgres.database import PostgresDatabase
     except ImportError as error:
         raise ConfigError("outbox.url: PostgreSQL needs an extra: pip install 'outspoken[postgres]'") from error
-    return PostgresDatabase(url)
+    return PostgresDatabase(url, schema_name=schema)
 
 
 def _check_server(url: str) -> None:

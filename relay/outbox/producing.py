@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from relay.guard.url import endpoint_of
@@ -25,7 +26,8 @@ from relay.outbox.checks import (
 )
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.outbox.model import DeliveryStatus, NewDelivery, State, Stream, StreamState
-from relay.outbox.queries import statement
+from relay.outbox.postgres.placeholders import statement_in
+from relay.outbox.queries import Statement, statement
 
 T = TypeVar("T")
 
@@ -70,16 +72,28 @@ _COLUMNS = {
 class _AlikeScripts:
     """What is the same in both databases, but for its statements."""
 
+    def placed(self, sql: Statement) -> Statement:
+        """A statement, whose names are those of one outbox."""
+        return sql
+
     def status(self, delivery_id: str) -> Script[DeliveryStatus | None]:
         """Where one delivery stands."""
         if not is_storable(delivery_id):
             return None
-        _, rows = yield statement("delivery_status", __package__), {"id": delivery_id}
+        _, rows = yield self._statement("delivery_status"), {"id": delivery_id}
         return status_of(rows[0]) if rows else None
+
+    def _statement(self, name: str) -> Statement:
+        return self.placed(statement(name, __package__))
 
 
 class SqliteScripts(_AlikeScripts):
     """Several statements each, which only a transaction makes one."""
+
+    def in_schema(self, schema: str) -> SqliteScripts:
+        """A file has one outbox."""
+        del schema
+        return self
 
     def add(self, delivery: NewDelivery) -> Script[str]:
         """Stream, delivery and body, in this order."""
@@ -200,13 +214,24 @@ class SqliteScripts(_AlikeScripts):
 
 
 class PostgresScripts(_AlikeScripts):
-    """One call of a function each, which checks, and tells what it refused instead of spoiling the transaction."""
+    """One call of a function each, which checks, and tells what it refused instead of spoiling the transaction.
+    `schema`: that of the outbox, or None for the one that the connection knows of."""
+
+    def __init__(self, schema: str | None = None) -> None:
+        self._schema = schema
+
+    def in_schema(self, schema: str) -> PostgresScripts:
+        """The same in another outbox of the database."""
+        return _in_schema(schema)
+
+    def placed(self, sql: Statement) -> Statement:
+        return statement_in(sql, self._schema) if self._schema else sql
 
     def add(self, delivery: NewDelivery) -> Script[str]:
         check(delivery)
         values = _fields(delivery)
         values |= {**_stream_fields(delivery.stream), "tags": [*delivery.tags] or None}
-        ((id_, refusal, message),) = (yield statement("try_add", __package__), values)[1]
+        ((id_, refusal, message),) = (yield self._statement("try_add"), values)[1]
         _raise(refusal, message)
         return str(id_)
 
@@ -217,7 +242,7 @@ class PostgresScripts(_AlikeScripts):
         rows = [_fields(one) for one in deliveries]
         values: dict[str, Any] = {column: [row[field] for row in rows] for column, field in _COLUMNS.items()}
         values["tags"] = [json.dumps([*one.tags]) if one.tags else None for one in deliveries]
-        ((ids, refusal, message, place),) = (yield statement("try_add_many", __package__), values)[1]
+        ((ids, refusal, message, place),) = (yield self._statement("try_add_many"), values)[1]
         with at_place(place or 0):
             _raise(refusal, message)
         return list(ids)
@@ -225,37 +250,39 @@ class PostgresScripts(_AlikeScripts):
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
         _check_stream(stream, url, headers)
         values = {"url": url, "headers": json.dumps(dict(headers)), **_stream_fields(stream)}
-        ((refusal, message),) = (yield statement("try_begin_stream", __package__), values)[1]
+        ((refusal, message),) = (yield self._statement("try_begin_stream"), values)[1]
         _raise(refusal, message)
 
     def cancel(self, delivery_id: str) -> Script[bool]:
         """Whether it was pending, and is given up."""
         if not is_storable(delivery_id):
             return False
-        _, ((cancelled,),) = yield statement("cancel", __package__), {"id": delivery_id}
+        _, ((cancelled,),) = yield self._statement("cancel"), {"id": delivery_id}
         return bool(cancelled)
 
     def take_ended(self, most: int) -> Script[list[DeliveryStatus]]:
         """Those whose end nobody has taken note of."""
-        _, rows = yield statement("take_ended", __package__), {"most": most}
+        _, rows = yield self._statement("take_ended"), {"most": most}
         return [status_of(row) for row in rows]
 
     def end_stream(self, key: str) -> Script[None]:
         if is_storable(key):
-            yield statement("end_stream", __package__), {"key": key}
+            yield self._statement("end_stream"), {"key": key}
 
     def keep_streams(self, keys: Iterable[str], until: float) -> Script[None]:
-        yield statement("keep_streams", __package__), {"keys": [*filter(is_storable, keys)], "until": until}
+        yield self._statement("keep_streams"), {"keys": [*filter(is_storable, keys)], "until": until}
 
     def watch_streams(self, keys: Iterable[str]) -> Script[list[Any]]:
         """Key, state, reason, undelivered and no holder of each: an overdue one was taken into account."""
-        _, rows = yield statement("stream_statuses", __package__), {"keys": [*filter(is_storable, keys)]}
+        _, rows = yield self._statement("stream_statuses"), {"keys": [*filter(is_storable, keys)]}
         return rows
 
 
 SQLITE = SqliteScripts()
 POSTGRES = PostgresScripts()
 Scripts = SqliteScripts | PostgresScripts
+
+_in_schema = lru_cache(maxsize=64)(PostgresScripts)
 
 
 def status_of(row: Iterable[Any]) -> DeliveryStatus:

@@ -15,29 +15,28 @@ from typing import Any, Self, cast, overload
 
 from relay.outbox.connections.known import AsyncConnection, SyncConnection, adapter_of
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
+from relay.outbox.postgres.placeholders import SCHEMA
 from relay.outbox.producing import Script, Scripts
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
 
-_ADDED = statement("added", __package__)
-_TAGS = "SELECT seq, tag FROM outspoken_tags"
-
 
 @overload
-def added(connection: SyncConnection) -> list[NewDelivery]: ...
+def added(connection: SyncConnection, schema: str = ...) -> list[NewDelivery]: ...
 @overload
-def added(connection: AsyncConnection) -> Coroutine[Any, Any, list[NewDelivery]]: ...
+def added(connection: AsyncConnection, schema: str = ...) -> Coroutine[Any, Any, list[NewDelivery]]: ...
 def added(
-    connection: SyncConnection | AsyncConnection,
+    connection: SyncConnection | AsyncConnection, schema: str = SCHEMA
 ) -> list[NewDelivery] | Coroutine[Any, Any, list[NewDelivery]]:
     """What the outbox would hold if this connection's transaction were committed now, in the order in which it was
     added.
 
     A delivery compares equal to the one that was given to `outbox.add`, unless its stream was changed after it or an
     operator replayed it. Its `due_at` is in epoch seconds, and None where it was added to be tried at once. Raises what
-    `outbox.add` does for a connection; autocommit does not matter.
+    `outbox.add` does for a connection; autocommit does not matter. On PostgreSQL it is the outbox in that `schema`.
     """
-    found = adapter_of(connection).perform(_read, only_reads=True)
+    begin = _read if schema == SCHEMA else lambda scripts: _read(scripts.in_schema(schema))
+    found = adapter_of(connection).perform(begin, only_reads=True)
     return cast("list[NewDelivery] | Coroutine[Any, Any, list[NewDelivery]]", found)
 
 
@@ -76,9 +75,9 @@ class Recording:
             return added(connection)
 
 
-def _read(_: Scripts) -> Script[list[NewDelivery]]:
-    __, rows = yield _ADDED, {}
-    __, tagged = yield _TAGS, {}
+def _read(scripts: Scripts) -> Script[list[NewDelivery]]:
+    _, rows = yield scripts.placed(statement("added", __package__)), {}
+    _, tagged = yield scripts.placed(statement("added_tags", __package__)), {}
     tags: dict[int, set[str]] = {}
     for seq, tag in tagged:
         tags.setdefault(seq, set()).add(tag)

@@ -12,6 +12,7 @@ from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
+from relay.outbox.postgres.placeholders import check_schema
 from relay.outbox.store import Database
 from relay.service.trust import is_trusted
 
@@ -83,6 +84,7 @@ class OutboxSettings(Section):
     """[outbox]: the database that engine and relay share."""
 
     url: str = Field("sqlite:///var/outspoken.db", description="Where jobs and deliveries live.")
+    postgres_schema: str = Field("outspoken", description="Where url names a PostgreSQL database: its schema there.")
     public_url: str = Field("", description="Where receivers reach the engine, for links to results; empty: nowhere.")
     guard: GuardSettings = GuardSettings()
 
@@ -95,6 +97,15 @@ class OutboxSettings(Section):
             raise ValueError(str(error).removeprefix("outbox.url: ")) from None
         return url
 
+    @field_validator("postgres_schema")
+    @classmethod
+    def _is_a_schema(cls, schema: str) -> str:
+        try:
+            check_schema(schema)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("outbox.postgres_schema: ")) from None
+        return schema
+
     @field_validator("public_url")
     @classmethod
     def _is_a_place(cls, url: str) -> str:
@@ -105,4 +116,4 @@ class OutboxSettings(Section):
     @property
     def database(self) -> Database:
         """What `url` names."""
-        return database_at(self.url)
+        return database_at(self.url, self.postgres_schema)

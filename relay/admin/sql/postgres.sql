@@ -300,8 +300,8 @@ WHERE nspname = 'outspoken' AND relkind = 'r' AND NOT has_table_privilege(pg_cla
 ORDER BY place, relname
 
 -- may_not_migrate --
--- Who this session's role is, and whether the schema is there, where it may neither make the schema nor change what is in
+-- Who this session's role is, what the schema is called, and whether it is there, where it may neither make the schema nor change what is in
 -- it; nothing where it may.
-SELECT quote_ident(current_user) AS role, owner IS NOT NULL AS there
-FROM (SELECT) AS one LEFT JOIN (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'outspoken') AS schema ON TRUE
+SELECT quote_ident(current_user) AS role, 'outspoken' AS schema, owner IS NOT NULL AS there
+FROM (SELECT) AS one LEFT JOIN (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'outspoken') AS place ON TRUE
 WHERE NOT coalesce(pg_has_role(owner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'))

@@ -34,7 +34,7 @@ FROM pg_constraint JOIN pg_class AS one ON one.oid = conrelid JOIN pg_class AS o
 WHERE contype = 'f' AND one.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken')
 """
 _SEQUENCES = """
-SELECT relname, attname, pg_get_serial_sequence(format('outspoken.%I', relname), attname)
+SELECT relname, attname, pg_get_serial_sequence(format('%I.%I', 'outspoken', relname), attname)
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attidentity <> ''
 WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'outspoken') ORDER BY relname
 """

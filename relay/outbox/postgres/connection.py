@@ -16,7 +16,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
-from relay.outbox.postgres.placeholders import numbered
+from relay.outbox.postgres.placeholders import SCHEMA, numbered
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled, set_local
 
 T = TypeVar("T")
@@ -72,7 +72,8 @@ class Rows:
 class PostgresConnection:
     """One session. It connects when it is first used, and again after it was lost."""
 
-    def __init__(self, sessions: Sessions, clock: ServerClock, seconds: float = 10.0) -> None:
+    def __init__(self, sessions: Sessions, clock: ServerClock, seconds: float = 10.0, schema: str = SCHEMA) -> None:
+        self.schema = schema
         self._sessions = sessions
         self._clock = clock
         self._statement_seconds = seconds
@@ -86,12 +87,12 @@ class PostgresConnection:
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = (), /) -> Rows:
         """Run one statement. Raises StoreUnavailable, and asyncpg's own errors for what the statement did."""
-        found = numbered(sql)
+        found = numbered(sql, self.schema)
         with self._store_errors():
             return self._loop.run_until_complete(self._run(found.text, found.arguments(values)))
 
     def executemany(self, sql: str, values: Iterable[Any], /) -> Rows:
-        found = numbered(sql)
+        found = numbered(sql, self.schema)
         with self._store_errors():
             many = [found.arguments(one) for one in values]
             self._loop.run_until_complete(self._run_many(found.text, many))

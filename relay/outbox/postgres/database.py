@@ -17,6 +17,7 @@ from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
 from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
+from relay.outbox.postgres.placeholders import SCHEMA, check_schema
 from relay.outbox.postgres.sessions import Sessions
 from relay.outbox.postgres.writer import PostgresReader, PostgresWriter
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
@@ -25,7 +26,7 @@ _APPLICATION = "outspoken"
 _NOTIFY = "SELECT pg_notify('outspoken', '')"
 _NEWEST = "SELECT coalesce(max(number), 0) FROM outspoken_migrations WHERE room = ?"
 _GRANTS = (
-    "grant its role USAGE on the schema outspoken, SELECT, INSERT, UPDATE and DELETE on its tables, and EXECUTE on its "
+    "grant its role USAGE on the schema {}, SELECT, INSERT, UPDATE and DELETE on its tables, and EXECUTE on its "
     "functions; only who owns it, or may create it, can migrate it"
 )
 # An operator's list of a million rows may take its time; a relay's batch may not.
@@ -50,22 +51,26 @@ class PostgresLiveness:
 class PostgresDatabase:
     """The database behind `postgresql://user:password@host:5432/name`, which is kept as it is, secrets and all.
 
-    Its time is the server's, unless there is a `clock`.
+    Its time is the server's, unless there is a `clock`. The outbox is in its `schema`.
     """
 
     url: str = field(repr=False)
     clock: Callable[[], float] | None = None
+    schema_name: str = SCHEMA
     _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
     _sessions: Sessions = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_sessions", Sessions(self.url, _APPLICATION))
+        check_schema(self.schema_name)
+        application = _APPLICATION if self.schema_name == SCHEMA else f"{_APPLICATION} {self.schema_name}"
+        object.__setattr__(self, "_sessions", Sessions(self.url, application))
 
     @property
     def name(self) -> str:
-        """The URL without user, password and options."""
+        """The URL without user, password and options, and the schema, where it is not the usual one."""
         parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        schema = "" if self.schema_name == SCHEMA else f", schema {self.schema_name}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{schema}"
 
     def beside(self, suffix: str) -> Path:
         """A file in the folder where SQLite's would be."""
@@ -82,7 +87,7 @@ class PostgresDatabase:
             return migrate(connection, [room.migrations("postgres") for room in rooms])
 
     def migration_script(self, rooms: Sequence[Room]) -> str:
-        return migration_script([room.migrations("postgres") for room in rooms])
+        return migration_script([room.migrations("postgres") for room in rooms], self.schema_name)
 
     def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
         there = connection.execute(HAS_TABLE).fetchone()[0]
@@ -109,14 +114,14 @@ class PostgresDatabase:
             yield connection
         except StoreUnavailable as error:
             # The text of what the server said may name a user, never a password; what a socket said names an address.
-            remedy = f"; {_GRANTS if error.kind == 'forbidden' else error.remedy}"
+            remedy = f"; {_GRANTS.format(self.schema_name) if error.kind == 'forbidden' else error.remedy}"
             words = f"outbox.url: {self.name}: {error.__cause__ or error}{remedy}"
             raise StoreUnavailable(error.kind, words) from error
         finally:
             connection.close()
 
     def _connection(self, seconds: float) -> PostgresConnection:
-        return PostgresConnection(self._sessions, self._server, seconds)
+        return PostgresConnection(self._sessions, self._server, seconds, self.schema_name)
 
     def reader(self) -> PostgresReader:
         return PostgresReader(self._connection(2 * BUSY_SECONDS))
@@ -131,7 +136,7 @@ class PostgresDatabase:
         return PostgresLiveness()
 
     def listener(self, *heard: asyncio.Event) -> PostgresListener:
-        return PostgresListener(self._sessions, *heard)
+        return PostgresListener(self._sessions, self.schema_name, *heard)
 
     def now(self) -> float:
         if self.clock is not None:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled
 
-CHANNEL = "outspoken"
 _AGAIN_SECONDS = 1.0
 _UNHEARD_AGAIN_SECONDS = 60.0
 _HEARD_SECONDS = 2.0
@@ -31,8 +30,9 @@ class PostgresListener:
     """A session that listens, in the relay's own event loop. While it is lost, the safety poll stands in; so it does
     behind a pooler that gives each transaction to another session of the server, for as long as there is one."""
 
-    def __init__(self, sessions: Sessions, *heard: asyncio.Event) -> None:
+    def __init__(self, sessions: Sessions, channel: str, *heard: asyncio.Event) -> None:
         self._sessions = sessions
+        self._channel = channel  # the name of the schema
         self._heard = heard
         self._listening: asyncio.Task[None] | None = None
         self.hears = True
@@ -60,7 +60,7 @@ class PostgresListener:
         session = await self._sessions.open(_ANSWER_SECONDS)
         try:
             session.add_termination_listener(lambda _: lost.set())
-            await session.add_listener(CHANNEL, self._hear)
+            await session.add_listener(self._channel, self._hear)
             self.hears = not await is_pooled(session) or await self._is_heard(session)
             listening.set()
             if not self.hears:
@@ -74,7 +74,7 @@ class PostgresListener:
     async def _is_heard(self, session: Session) -> bool:
         other = await self._sessions.open(_ANSWER_SECONDS)
         try:
-            return await is_heard(session, other)
+            return await is_heard(session, other, self._channel)
         finally:
             other.terminate()
 
@@ -83,18 +83,18 @@ class PostgresListener:
             event.set()
 
 
-async def is_heard(listening: Session, other: Session) -> bool:
+async def is_heard(listening: Session, other: Session, channel: str) -> bool:
     """Whether a session hears what another one notifies."""
     heard = asyncio.Event()
 
     def hear(*_: object) -> None:
         heard.set()
 
-    await listening.add_listener(CHANNEL, hear)
-    await other.execute(f"NOTIFY {CHANNEL}")
+    await listening.add_listener(channel, hear)
+    await other.execute(f'NOTIFY "{channel}"')
     with suppress(TimeoutError):
         await asyncio.wait_for(heard.wait(), _HEARD_SECONDS)
-    await listening.remove_listener(CHANNEL, hear)
+    await listening.remove_listener(channel, hear)
     return heard.is_set()
 
 

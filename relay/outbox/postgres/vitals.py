@@ -9,6 +9,7 @@ import asyncpg
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.notifications import is_heard
+from relay.outbox.postgres.placeholders import SCHEMA
 from relay.outbox.postgres.sessions import REFUSALS, Session, flaw, is_pooled
 
 _LOOK = """
@@ -66,7 +67,7 @@ async def _look(url: str) -> Vitals:
 async def _is_heard(url: str, listening: Session) -> bool:
     other = await _session(url)
     try:
-        return await is_heard(listening, other)
+        return await is_heard(listening, other, SCHEMA)
     finally:
         other.terminate()
 

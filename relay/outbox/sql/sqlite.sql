@@ -176,3 +176,7 @@ SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, on
 FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq
 LEFT JOIN outspoken_streams AS stream ON stream.id = one.stream_id
 ORDER BY one.seq
+
+-- added_tags --
+-- All tags there are.
+SELECT seq, tag FROM outspoken_tags

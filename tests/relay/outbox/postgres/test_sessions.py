@@ -161,7 +161,7 @@ def test_a_clock_that_was_asked_of_a_server_that_stood_still_is_not_believed() -
 async def test_what_time_it_is_needs_no_server_once_it_was_measured_however_badly() -> None:
     clock, now = ServerClock(), time.monotonic()
     clock.set(1000.0, now - 10, now)
-    nobody = PostgresDatabase("postgresql://127.0.0.1:1/nowhere", None, clock)
+    nobody = PostgresDatabase("postgresql://127.0.0.1:1/nowhere", _server=clock)
     assert is_later(nobody.now(), 1000, now)
 
 
