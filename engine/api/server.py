@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
-from engine.api import deepgram, gladia, models, openai, requests
+from engine.api import deepgram, gladia, models, openai, requests, status
 from engine.api.admission import close_unread
 from engine.api.errors import identify
 from engine.api.metrics import HttpMetrics
 
 ROUTES = (
     *(*deepgram.PATHS, *gladia.PATHS, *openai.PATHS, *models.PATHS),
-    *(requests.LIST, requests.ONE, requests.RESULT, "/livez", "/readyz", "/metrics"),
+    *(requests.LIST, requests.ONE, requests.RESULT, status.STATUS, "/livez", "/readyz", "/metrics"),
 )
 """The paths that metrics tell apart."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from engine.api import deepgram, gladia, models, openai, requests, server
+from engine.api import deepgram, gladia, models, openai, requests, server, status
 from engine.api.admission import RequestLimits
 from engine.api.context import ApiContext
 from engine.api.metrics import HttpMetrics
@@ -19,9 +20,11 @@ from engine.app.live import LiveSpeech
 from engine.app.recorded import RecordedSpeech
 from engine.audio.fetch import HttpFetcher
 from engine.dialects.catalogue import Catalogue
+from engine.jobs.retention import DAY
 from engine.jobs.runner import Runner
 from engine.jobs.store import JobStore
 from engine.keys import Keys
+from engine.live.conversation import Conversation
 from engine.live.session import SessionLimits
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.settings import EngineSettings, LiveSettings, Settings
@@ -83,6 +86,7 @@ class HttpServer:
             openai.routes(api),
             models.routes(api),
             requests.routes(keys, recorded.archive, self._results, database.now),
+            status.routes(StatusReport(recorded, live, budget, engine, database.now)),
             health.routes(
                 registry, Readiness(recorded.store, recorded.runner, watch).checks(), lambda: _loaded(budget)
             ),
@@ -108,6 +112,52 @@ class HttpServer:
         """Before the server waits for its handlers, which wait for their sessions."""
         await self._sessions.stop(self._engine.drain_seconds)
         await self._gladia_live.close()
+
+
+class StatusReport:
+    """What `/status` tells, asked anew each time."""
+
+    def __init__(
+        self,
+        recorded: RecordedSpeech,
+        live: LiveSpeech,
+        budget: MemoryBudget,
+        engine: EngineSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._recorded = recorded
+        self._live = live
+        self._budget = budget
+        self._models = {name: recogniser.model for name, recogniser in engine.recognisers.items()}
+        self._clock = clock
+        self._started_at = clock()
+
+    async def __call__(self) -> status.Status:
+        store, now = self._recorded.store, self._clock()
+        jobs = await store.snapshot()
+        return status.Status(
+            version=version("outspoken"),
+            uptime=round(now - self._started_at, 3),
+            draining=self._recorded.runner.draining,
+            queued=jobs.queued,
+            running=jobs.leased,
+            failed=await store.failed(DAY),
+            bytes=jobs.bytes,
+            oldest=round(jobs.oldest_due_age, 3),
+            speed=self._recorded.recognition.speed,
+            live_capacity=self._live.capacity(),
+            live=[_live_state(one, now) for one in self._live.sessions.under_way],
+            models=[
+                status.LoadedModel(name, self._models.get(name, name), processes, memory)
+                for name, (processes, memory) in sorted(self._budget.by_recogniser.items())
+            ],
+        )
+
+
+def _live_state(session: Conversation, now: float) -> status.LiveState:
+    request = session.asked.request
+    seconds = (round(value, 3) for value in (now - session.began_at, session.audio, session.lag))
+    return status.LiveState(request.dialect, request.recogniser, *seconds)
 
 
 class Readiness:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
@@ -21,7 +21,8 @@ from relay.outbox.store import Database
 
 
 class LiveSpeech:
-    """What the HTTP server needs of live speech: its `sessions`, which may begin inside of `running`."""
+    """What the HTTP server needs of live speech: its `sessions`, which may begin inside of `running`, and for how many
+    there is the `capacity`."""
 
     def __init__(
         self,
@@ -60,10 +61,11 @@ class LiveSpeech:
         self.sessions = sessions = Sessions(
             self._pool, self._callbacks, capacity, LiveLog(rules), metrics, clock=database.now
         )
+        self.capacity: Callable[[], int] = lambda: capacity.sessions(DEFAULT)
         LiveGauges(
             registry,
             sessions=lambda: len(sessions),
-            capacity=lambda: capacity.sessions(DEFAULT),
+            capacity=self.capacity,
             lag=lambda: sessions.lag,
         )
 

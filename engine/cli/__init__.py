@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import keys, models, run, transcribe
+from engine.cli import jobs, keys, models, run, status, transcribe
 
 main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-for group in (run, transcribe):
+for group in (run, status, transcribe):
     main.registered_commands += group.commands.registered_commands
+main.add_typer(jobs.commands, name="jobs")
 main.add_typer(keys.commands, name="keys")
 main.add_typer(models.commands, name="models")
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from engine.cli.terminal import Config, Json, complaints, console, settings
+from engine.cli.running import ask
+from engine.cli.terminal import Config, Json, complaints, console, print_table, settings
 from engine.errors import EngineError
 from engine.recognisers.models import files
 from engine.recognisers.models.files import ModelDamaged, ModelFiles
@@ -40,10 +41,6 @@ As = Annotated[str | None, typer.Option("--name", help="What to call it: a direc
 Update = Annotated[bool, typer.Option("--update", help="Take what is newest, and not what was pulled before.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What `engine models list` calls it, or its short name.")]
 Force = Annotated[bool, typer.Option("--force", help="Remove it although a recogniser is configured to use it.")]
-
-_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where everybody is listened to)
-_ANSWER_SECONDS = 2.0
-_MOST = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +141,8 @@ def _lines(engine: EngineSettings) -> Iterator[Line]:
 
 def _loaded(engine: EngineSettings) -> dict[str, int] | None:
     """How many processes of the running engine hold each recogniser, as its readiness says; None where none answers."""
-    from urllib.error import HTTPError
-    from urllib.request import ProxyHandler, build_opener
-
-    host = _HERE.get(engine.host, engine.host)
-    url = f"http://[{host}]:{engine.port}/readyz" if ":" in host else f"http://{host}:{engine.port}/readyz"
     try:
-        with build_opener(ProxyHandler({})).open(url, timeout=_ANSWER_SECONDS) as answer:
-            body = answer.read(_MOST)
-    except HTTPError as error:
-        body = error.read(_MOST)  # not ready, and says so
-    except OSError:
-        return None
-    try:
-        return {str(name): int(count) for name, count in json.loads(body)["recognisers"].items()}
+        return {str(name): int(count) for name, count in (ask(engine, "/readyz") or {})["recognisers"].items()}
     except (ValueError, LookupError, TypeError, AttributeError):
         return None  # it is no engine of ours
 
@@ -180,16 +165,14 @@ def _line(model: ModelFiles, users: list[str]) -> Line:
 
 
 def _print_table(lines: list[Line]) -> None:
-    rows = [("MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH")]
+    rows = []
     for line in lines:
         languages = {None: "-", 1: "en"}.get(line.languages, str(line.languages))
         size = decimal(line.bytes) if line.bytes else "-"
         loaded = "-" if line.loaded is None else str(line.loaded)
         users = ", ".join(line.recognisers) or "-"
         rows.append((line.model, languages, size, line.state, loaded, users, line.path or "-"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(("MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH"), rows)
     for line in lines:
         if line.problem:
             print(f"{line.model}: {line.problem}")

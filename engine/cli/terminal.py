@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -44,6 +45,31 @@ def settings(config: Path | None) -> Settings:
     from engine.settings import read
 
     return read(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None), os.environ)
+
+
+def print_json(told: object) -> None:
+    """One line. What a terminal would obey is escaped: callers chose some of it."""
+    print(json.dumps(told))
+
+
+def safe(value: object) -> str:
+    """As it may be written to a terminal, which obeys some characters and turns the order of others."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in str(value))
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what stands in them."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def span(seconds: float) -> str:
+    """A stretch of time in its largest unit."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @contextmanager

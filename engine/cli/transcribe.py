@@ -150,13 +150,19 @@ class FileTranscription:
 
         file.open("rb").close()  # what is not there, or may not be read, is no matter of audio
         info = await pool.probe(str(file))
-        task = bar.add_task(file.name, total=info.duration)
+        task = bar.add_task(file.name, total=info.duration, speed="")
+        began = time.monotonic()
+
+        def done(seconds: float) -> None:
+            bar.update(task, completed=seconds, speed=f"{seconds / max(time.monotonic() - began, 1e-3):.1f}x")
+
         request = self._request
         options = RecognitionOptions(request.language, code_switching=request.code_switching)
         work = Transcribe(str(file), request.recogniser, request.multichannel, options=options)
         try:
-            transcript = await pool.transcribe(work, lambda seconds: bar.update(task, completed=seconds))
-            bar.update(task, total=transcript.duration, completed=transcript.duration)
+            transcript = await pool.transcribe(work, done)
+            bar.update(task, total=transcript.duration)
+            done(transcript.duration)
             return transcript
         finally:
             bar.stop_task(task)
@@ -208,12 +214,13 @@ def _media(file: Path) -> Media:
 
 
 def _bar() -> Progress:
-    """Seconds of audio done, on standard error, for a person only."""
+    """Audio done, how many times faster than it was spoken, and the time left: on standard error, for a person only."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    seconds = TextColumn("{task.completed:.0f} s")
+    seconds = TextColumn("{task.completed:.0f} of {task.total:.0f} s")
+    speed = TextColumn("{task.fields[speed]}")
     return Progress(
-        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), seconds, TimeRemainingColumn()),
+        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), seconds, speed, TimeRemainingColumn()),
         console=console(stderr=True),
         disable=not sys.stderr.isatty(),
         redirect_stdout=sys.stdout.isatty(),  # results that go into a pipe must not end on the screen

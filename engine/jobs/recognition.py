@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from engine.request import Failed, FailureCode, RawFormat, Request
 from engine.transcript import Transcript
 
 _PROBES = 2
+_RECENT = 50
+"""Recognitions that the speed is measured by."""
 
 
 class Recognition:
@@ -25,6 +28,13 @@ class Recognition:
         self._pool = pool
         self._metrics = metrics
         self._max_seconds = max_seconds
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
+
+    @property
+    def speed(self) -> float | None:
+        """Seconds of audio for each second of work, its turn in the queue of processes included; None before any."""
+        took = sum(seconds for _, seconds in self._recent)
+        return sum(audio for audio, _ in self._recent) / took if took else None
 
     async def attempt(self, request: Request, path: Path) -> Transcript | Failed:
         """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
@@ -51,7 +61,9 @@ class Recognition:
             self._metrics.worker_died()
             raise
         self._metrics.transcribed(transcript.duration)
-        return replace(transcript, took=round(time.perf_counter() - began, 3))
+        took = time.perf_counter() - began
+        self._recent.append((transcript.duration, took))
+        return replace(transcript, took=round(took, 3))
 
     async def transcribe(self, request: Request, path: Path) -> Transcript | Failed:
         """The same for a caller who waits, and who is told of a death at once: to try again is the caller's choice."""

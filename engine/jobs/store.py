@@ -43,6 +43,9 @@ _RELEASE = statement("release", __package__)
 _SNAPSHOT = statement("snapshot", __package__)
 _STATES = statement("states", __package__)
 _BACKLOG = statement("backlog", __package__)
+_TAKE_OVER = statement("take_over", __package__)
+_IDS = statement("ids", __package__)
+_FAILED = statement("failed", __package__)
 
 JOBS = outbox.Room("engine.jobs", "jobs")
 ROOMS = (outbox.OUTBOX, JOBS)
@@ -195,6 +198,23 @@ class JobStore:
         if stood and delivery:
             self._notifier.notify()
         return stood
+
+    async def take_over(self, job_id: str) -> Job | None:
+        """Lease this very job, whoever works on it: that one finds its lease lost. None where it is finished."""
+        self._leases += 1
+        token = f"{self._holder}.{self._leases}"
+        now = self._clock()
+        values = {"id": job_id, "token": token, "until": now + self._lease_seconds, "now": now}
+        rows = await self._writer.run(lambda connection: connection.execute(_TAKE_OVER, values).fetchall())
+        return _job(rows[0], token) if rows else None
+
+    async def ids(self, beginning: str, limit: int) -> list[str]:
+        """Some of the ids that begin so, in order."""
+        return [id_ for (id_,) in await self._read(_IDS, {"beginning": beginning, "limit": limit})]
+
+    async def failed(self, seconds: float) -> int:
+        """How many jobs failed in the last `seconds`."""
+        return int((await self._read(_FAILED, {"since": self._clock() - seconds}))[0][0])
 
     async def retry(self, job: Job, pause: float) -> bool:
         """Count a crash and queue the job again, due in `pause` seconds. False when the lease is stale."""

@@ -117,6 +117,20 @@ class Conversation:
         return self._over.is_set()
 
     @property
+    def asked(self) -> LiveRequest:
+        return self._asked
+
+    @property
+    def began_at(self) -> float:
+        """In epoch seconds."""
+        return self._session.began_at
+
+    @property
+    def audio(self) -> float:
+        """Seconds of it that were decoded."""
+        return self._recognition.duration
+
+    @property
     def lag(self) -> float:
         """Seconds for which audio that is over has waited to be transcribed."""
         return 0.0 if self.is_over else self._recognition.lag

@@ -80,6 +80,11 @@ class Sessions:
         return len(self._under_way)
 
     @property
+    def under_way(self) -> tuple[Conversation, ...]:
+        """Those that are not over."""
+        return tuple(self._under_way.values())
+
+    @property
     def lag(self) -> float:
         """Seconds for which audio has waited to be transcribed, in the session where it has waited longest."""
         return max((conversation.lag for conversation in self._under_way.values()), default=0.0)

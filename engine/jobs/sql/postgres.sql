@@ -25,6 +25,10 @@ WHERE state = 'queued' AND lapses >= 2 AND due_at <= :now
   AND NOT EXISTS (SELECT 1 FROM outspoken_jobs WHERE state = 'leased' AND lapses >= 2)
 ORDER BY lapses, due_at, seq LIMIT 1 FOR UPDATE SKIP LOCKED
 
+-- ids --
+-- The ids that begin so, :limit at the most.
+SELECT id FROM outspoken_jobs WHERE starts_with(id, :beginning) ORDER BY id LIMIT :limit
+
 -- turns --
 -- The keys whose turn it is, :room at the most, the one served longest ago first, each with the number of jobs that it
 -- may start now (NULL: any). Their rows, and those of the suspects' keys, are held until the lease is committed, and

@@ -72,6 +72,20 @@ UPDATE outspoken_jobs SET state = 'leased', lease_token = :token, lease_until = 
 WHERE state = 'queued' AND seq IN (SELECT value FROM json_each(:seqs))
 RETURNING seq, request, media, has_audio, crashes, lapses, created_at
 
+-- take_over --
+-- Claim one job that is not finished, whoever works on it: that one's token changes nothing any more.
+UPDATE outspoken_jobs SET state = 'leased', lease_token = :token, lease_until = :until, started_at = coalesce(started_at, :now)
+WHERE id = :id AND state IN ('queued', 'leased')
+RETURNING seq, request, media, has_audio, crashes, lapses, created_at
+
+-- ids --
+-- The ids that begin so, :limit at the most.
+SELECT id FROM outspoken_jobs WHERE substr(id, 1, length(:beginning)) = :beginning ORDER BY id LIMIT :limit
+
+-- failed --
+-- Jobs that ended in failure since then.
+SELECT count(*) FROM outspoken_jobs WHERE finished_at >= :since AND state = 'failed'
+
 -- renew --
 -- The work is still going on: a JSON array of [seq, token] pairs. Those that come back are still held.
 UPDATE outspoken_jobs SET lease_until = :until

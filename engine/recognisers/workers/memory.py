@@ -49,6 +49,15 @@ class MemoryBudget:
         return tuple(holding.recogniser for holding in self._holdings)
 
     @property
+    def by_recogniser(self) -> dict[str, tuple[int, int]]:
+        """Of each recogniser that is loaded, how many processes hold it, and the bytes that they take together."""
+        held: dict[str, tuple[int, int]] = {}
+        for holding in self._holdings:
+            processes, memory = held.get(holding.recogniser, (0, 0))
+            held[holding.recogniser] = processes + 1, memory + holding.memory
+        return held
+
+    @property
     def used(self) -> int:
         return sum(holding.memory for holding in self._holdings)
 

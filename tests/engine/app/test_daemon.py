@@ -149,8 +149,13 @@ async def test_it_is_ready_counts_and_keeps_secrets_out_of_its_log(stage: Stage,
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{stage.engine_url}/readyz") as response:
             assert (response.status, (await response.json())["status"]) == (200, "ready")
+        async with session.get(f"{stage.engine_url}/status") as response:
+            told = await response.json()
         async with session.get(f"{stage.engine_url}/metrics") as response:
             metrics = (await response.text()).splitlines()
+    assert (told["queued"], told["running"], told["failed"], told["live"], told["draining"]) == (0, 0, 0, [], False)
+    assert [(one["recogniser"], one["memory"] > 0) for one in told["models"]] == [("default", True)]
+    assert told["speed"] > 0
     assert 'engine_jobs_total{result="done"} 1.0' in metrics
     assert 'engine_jobs_total{result="internal"} 0.0' in metrics
     assert "engine_audio_seconds_total 0.5" in metrics

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.jobs.store import JobStore
-from engine.request import Media, Request
+from engine.jobs.store import JobStore, Result
+from engine.request import Failed, FailureCode, Media, Request
 from relay import outbox
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
@@ -87,6 +87,20 @@ async def test_a_suspect_is_worked_on_alone_among_suspects(store: JobStore, cloc
     assert sorted((job.id, job.lapses) for job in first) == [("a0", 2), ("a2", 0)]
     await store.finish(first[0], HEARD, None)
     assert [job.id for job in await store.lease(5)] == ["a1"]
+
+
+async def test_a_job_is_found_by_the_beginning_of_its_id_and_taken_from_whoever_has_it(store: JobStore) -> None:
+    await queue(store, BUSY, 2)
+    assert await store.ids("a", 9) == ["a0", "a1"]
+    assert await store.ids("a1", 9) == ["a1"]
+    assert await store.ids("%", 9) == []
+    (job,) = await store.lease(1)
+    taken = await store.take_over(job.id)
+    assert taken
+    assert not await store.finish(job, HEARD, None)
+    assert await store.finish(taken, Result(taken.media, Failed(FailureCode.INTERNAL, "enough")), None)
+    assert await store.take_over(job.id) is None
+    assert (await store.failed(60.0), await store.failed(-60.0)) == (1, 0)
 
 
 async def test_the_least_suspicious_goes_first(store: JobStore, clock: Clock, rows: Rows) -> None:
