@@ -1,8 +1,10 @@
 """Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot.
 
-A slot that is taken by a receiver which does not answer is taken for long. So those share what they can take: origins
-whose latest attempt was not answered, or that never were tried, a quarter of all slots and a few each; and within an
-origin, its endpoints whose latest attempt was not answered a quarter of its slots.
+A slot that is taken by a receiver which does not answer is taken for long. So half of all slots are for origins whose
+latest attempt was answered. Of the others, one that never was tried has one for its first attempt, and a few while many
+are free. Those whose latest attempt was not answered have a few each, but no more of them start while a quarter of all
+slots is taken by such, or by what has waited long for its first answer: so what is new finds room beside what hangs.
+Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from msgspec.structs import replace
 from relay.delivery.settler import Settler
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
-from relay.policy.breaker import OURS, SILENT
+from relay.policy.breaker import OURS, SILENT, Standing
 from relay.queue.claiming import Place, Wanted
 from relay.queue.deliveries import Claims
 
@@ -29,6 +31,7 @@ Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 # Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one.
 _MOST_AHEAD = 512
 _REMEMBERED = 10_000
+_PATIENCE = 1.0  # seconds: a first attempt that was not answered by then is one that hangs, for all that is known
 
 log = structlog.get_logger()
 
@@ -48,8 +51,8 @@ class ClaimSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Attempts in flight: in all, and to one origin. Of both, what may not answer takes the part `doubtful`, and one
-    such origin at most a `few`."""
+    """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
+    with what never was tried, twice that; and one such origin at most a `few`."""
 
     in_all: int = 256
     per_destination: int = 16
@@ -57,17 +60,22 @@ class Slots:
     few: int = 4
 
     def doubtful_of(self, slots: int) -> int:
-        """How many of some slots what may not answer can take; one at least."""
+        """How many of some slots what did not answer can take; one at least."""
         return max(1, int(slots * self.doubtful))
+
+    @property
+    def unproven(self) -> int:
+        """How many can be taken by what did not answer, or never was tried; one at least."""
+        return max(1, min(self.in_all, int(2 * self.in_all * self.doubtful)))
 
 
 class _Endpoint:
     """Deliveries to one endpoint: claimed and waiting, how many are under way, how many it took since last asked.
 
-    `answered` says whether its latest attempt was; None before the first. `suspect` came with the claim.
+    `answered` says whether its latest attempt was; None before the first.
     """
 
-    __slots__ = ("ahead", "answered", "busy", "finished", "path", "suspect")
+    __slots__ = ("ahead", "answered", "busy", "finished", "path")
 
     def __init__(self, path: str, *, answered: bool | None) -> None:
         self.path = path
@@ -75,7 +83,6 @@ class _Endpoint:
         self.busy = 0
         self.finished = 0
         self.answered = answered
-        self.suspect = False
 
     @property
     def held(self) -> int:
@@ -86,18 +93,18 @@ class _Endpoint:
 class _DestinationQueue:
     """An origin with those of its endpoints for which something is held."""
 
-    __slots__ = ("ahead", "answered_at", "busy", "endpoints", "finished", "low", "origin", "suspect", "turns", "waits")
+    __slots__ = ("ahead", "answered_at", "busy", "endpoints", "finished", "low", "origin", "standing", "turns", "waits")
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, standing: Standing) -> None:
         self.origin = origin
+        self.standing = standing
         self.endpoints: dict[str, _Endpoint] = {}
         self.turns: deque[_Endpoint] = deque()  # with something ahead, the next one first
         self.ahead = 0
         self.busy = 0
         self.finished = 0
         self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
-        self.waits = False  # for a slot, in the queue of those whose turn comes
-        self.suspect = False
+        self.waits = False  # for a slot, in the line of those that stand like it
         self.answered_at = 0.0  # on the monotonic clock
 
     @property
@@ -105,10 +112,18 @@ class _DestinationQueue:
         """Claimed, and not at an end."""
         return self.ahead + self.busy
 
-    def busy_with(self, doubtful: int) -> int:
+    def busy_with(self, most: int, slots: Slots) -> int:
         """What of its share is held: an endpoint that has yet to answer counts for no more than it can take."""
-        endpoints = self.endpoints.values()
-        return sum(one.held if one.answered else min(one.held, doubtful) for one in endpoints)
+        return sum(min(one.held, self.share_of(one, most, slots)) for one in self.endpoints.values())
+
+    def share_of(self, endpoint: _Endpoint, most: int, slots: Slots) -> int:
+        """How many of so many slots an endpoint can take: one that never was tried of an origin that may not answer
+        takes one, so that no path that hangs hides one that answers."""
+        if endpoint.answered:
+            return _MOST_AHEAD
+        if self.standing is Standing.ANSWERS:
+            return slots.doubtful_of(most)
+        return 1 if endpoint.answered is None else max(1, most - 1)
 
     def append(self, delivery: Delivery, *, answered: bool | None) -> None:
         """One more that was claimed."""
@@ -120,17 +135,16 @@ class _DestinationQueue:
         endpoint.ahead.append(delivery)
         self.ahead += 1
 
-    def next_endpoint(self, cap: int, slots: Slots) -> _Endpoint | None:
+    def next_endpoint(self, most: int, slots: Slots) -> _Endpoint | None:
         """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
-        if not self.ahead or self.busy >= (min(cap, slots.few) if self.suspect else cap):
+        if not self.ahead or self.busy >= most:
             return None
-        doubtful = slots.doubtful_of(cap)
         for _ in range(len(self.turns)):
             endpoint = self.turns[0]
             if endpoint.answered:
                 return endpoint
             silent = endpoint.busy if endpoint.answered is None else self._silent()
-            if silent < doubtful:
+            if silent < self.share_of(endpoint, most, slots):
                 return endpoint
             self.turns.rotate(-1)
         return None
@@ -181,9 +195,11 @@ class Dispatcher:
         self._slots = slots
         self._wake = wake
         self._queues: dict[str, _DestinationQueue] = {}
-        self._turns: deque[_DestinationQueue] = deque()  # with something to start and a slot of their own free
-        self._parked: list[_DestinationQueue] = []  # the same, but suspect, and all slots of the suspects are taken
-        self._suspects = 0  # slots that these take
+        # With something to start and a slot of their own free. The first of the lines has the next slot.
+        self._lines = deque((standing, deque[_DestinationQueue]()) for standing in Standing)
+        self._line_of = dict(self._lines)
+        self._unproven: set[int] = set()  # what is under way to those that may not answer
+        self._first: dict[int, float] = {}  # and of this, to what never was tried: since when, until that is long ago
         self._unanswered: dict[Place, None] = {}
         self._running: dict[asyncio.Task[None], Delivery] = {}
         # Nothing was sent: the outbox would not give the body, or no name server the address.
@@ -194,10 +210,6 @@ class Dispatcher:
     @property
     def _cap(self) -> int:
         return self._share()
-
-    @property
-    def _suspects_cap(self) -> int:
-        return self._slots.doubtful_of(self._slots.in_all)
 
     @property
     def in_flight(self) -> int:
@@ -237,16 +249,24 @@ class Dispatcher:
     def _append(self, delivery: Delivery, claims: Claims) -> None:
         queue = self._queues.get(delivery.destination)
         if queue is None:
-            queue = self._queues[delivery.destination] = _DestinationQueue(delivery.destination)
-        queue.append(delivery, answered=False if delivery.place in self._unanswered else None)
-        queue.suspect |= (delivery.destination, "") in claims.suspects
-        queue.endpoints[delivery.path].suspect = delivery.place in claims.suspects
+            standing = claims.standing.get((delivery.destination, ""), Standing.ANSWERS)
+            queue = self._queues[delivery.destination] = _DestinationQueue(delivery.destination, standing)
+        silent = delivery.place in self._unanswered or claims.standing.get(delivery.place) is Standing.SILENT
+        queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
     def _take_turn(self, queue: _DestinationQueue) -> None:
-        if not queue.waits and queue.next_endpoint(self._cap, self._slots):
+        if not queue.waits and queue.next_endpoint(self._most(queue), self._slots):
             queue.waits = True
-            self._turns.append(queue)
+            self._line_of[queue.standing].append(queue)
+
+    def _most(self, queue: _DestinationQueue) -> int:
+        """How many slots an origin may take."""
+        if queue.standing is Standing.ANSWERS:
+            return self._cap
+        is_crowded = len(self._unproven) >= self._slots.doubtful_of(self._slots.in_all)
+        few = 1 if is_crowded and queue.standing is Standing.UNTRIED else self._slots.few
+        return min(self._cap, few)
 
     def _room(self) -> int:
         held = sum(queue.held for queue in self._queues.values()) + len(self._settler.waiting)
@@ -256,24 +276,26 @@ class Dispatcher:
         """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
         one ramps up, and one that hangs holds a handful."""
         self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
-        few, doubtful = min(cap, self._slots.few), self._slots.doubtful_of(cap)
+        few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
         endpoints: dict[Place, int] = {}
-        suspects = self._suspects_cap
+        untried, silent = self._slots.unproven, self._slots.doubtful_of(self._slots.in_all)
         for origin, queue in self._queues.items():
-            most = few if queue.suspect else min(cap + 2 * queue.finished, _MOST_AHEAD)
-            origins[origin] = most - queue.busy_with(doubtful)
-            suspects -= queue.held if queue.suspect else 0
+            most = cap if queue.standing is Standing.ANSWERS else few
+            origins[origin] = min(most + 2 * queue.finished, _MOST_AHEAD) - queue.busy_with(most, self._slots)
+            untried -= queue.standing is Standing.UNTRIED
+            silent -= queue.held if queue.standing is Standing.SILENT else 0
             queue.finished = 0
             for path, endpoint in list(queue.endpoints.items()):
                 if not endpoint.held:
                     del queue.endpoints[path]
                     continue
-                most = cap if endpoint.answered else doubtful
-                endpoints[origin, path] = min(most + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
-                suspects -= endpoint.held if endpoint.suspect and not queue.suspect else 0
+                share = min(cap, queue.share_of(endpoint, most, self._slots))
+                endpoints[origin, path] = min(share + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
+                silent -= endpoint.held if endpoint.answered is False and queue.standing is Standing.ANSWERS else 0
                 endpoint.finished = 0
-        return Wanted(room, cap, cap, max(0, suspects), few, origins, endpoints)
+        untried = min(untried, self._slots.unproven - len(self._unproven))
+        return Wanted(room, cap, cap, max(0, silent), max(0, untried), few, origins, endpoints)
 
     def _start_all(self) -> None:
         while len(self._running) < self._slots.in_all and (queue := self._next_queue()):
@@ -284,19 +306,39 @@ class Dispatcher:
 
     def _next_queue(self) -> _DestinationQueue | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
-        while self._turns:
-            queue = self._turns.popleft()
-            if queue.suspect and self._suspects >= self._suspects_cap:
-                self._parked.append(queue)
-                continue
-            queue.waits = False
-            if queue.next_endpoint(self._cap, self._slots):  # the cap may have shrunk since
-                return queue
+        for _ in Standing:
+            standing, line = self._lines[0]
+            self._lines.rotate(-1)
+            while line and self._may_start(standing):
+                queue = line.popleft()
+                queue.waits = False
+                if queue.standing is not standing:
+                    self._take_turn(queue)
+                elif queue.next_endpoint(self._most(queue), self._slots):  # the cap may have shrunk since
+                    return queue
         return None
 
+    def _may_start(self, standing: Standing) -> bool:
+        if standing is Standing.ANSWERS:
+            return True
+        if len(self._unproven) >= self._slots.unproven:
+            return False
+        return standing is Standing.UNTRIED or self._hanging() < self._slots.doubtful_of(self._slots.in_all)
+
+    def _hanging(self) -> int:
+        """Slots of those that did not answer, or have waited long for the first time that they do."""
+        since = time.monotonic() - _PATIENCE
+        while self._first and next(iter(self._first.values())) < since:
+            del self._first[next(iter(self._first))]
+        return len(self._unproven) - len(self._first)
+
     def _take(self, queue: _DestinationQueue) -> Delivery:
-        endpoint = cast("_Endpoint", queue.next_endpoint(self._cap, self._slots))
+        endpoint = cast("_Endpoint", queue.next_endpoint(self._most(queue), self._slots))
         delivery = queue.take(endpoint)
+        if queue.standing is not Standing.ANSWERS:
+            self._unproven.add(delivery.lease.seq)
+        if queue.standing is Standing.UNTRIED:
+            self._first[delivery.lease.seq] = time.monotonic()
         self._take_turn(queue)
         return delivery
 
@@ -307,8 +349,7 @@ class Dispatcher:
         while following is not None:
             queue, endpoint = following, following.endpoints[delivery.path]
             self._running[task] = delivery
-            suspect, began = queue.suspect, time.monotonic()
-            self._suspects += suspect
+            began = time.monotonic()
             try:
                 attempt = await self._deliver(delivery)
                 if attempt.outcome is Outcome.SHORTAGE:  # nothing was sent, and nobody but us is at fault
@@ -321,10 +362,11 @@ class Dispatcher:
                 # The lease stays and expires: the delivery is tried again, and whoever reads the log finds the fault.
                 log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
             finally:
-                self._suspects -= suspect
-                self._leave(queue, endpoint)
+                self._leave(queue, endpoint, delivery)
             if following := self._next_queue():
                 delivery = self._take(following)
+                if self._line_of[Standing.UNTRIED] or self._line_of[Standing.SILENT]:  # this one may have left room
+                    self._start_all()
         self._stopped(task)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
@@ -340,10 +382,10 @@ class Dispatcher:
         endpoint.answered = not silent
         if silent:
             self._unanswered[attempt.delivery.place] = None
-            queue.suspect |= attempt.alone
+            queue.standing = Standing.SILENT if attempt.alone else queue.standing
         else:
             queue.answered_at = time.monotonic()
-            queue.suspect = endpoint.suspect = False
+            queue.standing = Standing.ANSWERS
             self._unanswered.pop(attempt.delivery.place, None)
         if len(self._unanswered) > _REMEMBERED:
             del self._unanswered[next(iter(self._unanswered))]
@@ -351,13 +393,12 @@ class Dispatcher:
             queue.finished += 1
             endpoint.finished += 1
 
-    def _leave(self, queue: _DestinationQueue, endpoint: _Endpoint) -> None:
+    def _leave(self, queue: _DestinationQueue, endpoint: _Endpoint, delivery: Delivery) -> None:
+        self._unproven.discard(delivery.lease.seq)
+        self._first.pop(delivery.lease.seq, None)
         queue.busy -= 1
         endpoint.busy -= 1
         self._take_turn(queue)
-        if self._parked and self._suspects < self._suspects_cap:
-            self._turns.extend(self._parked)
-            self._parked.clear()
         if queue.ahead <= max(queue.busy, queue.low):
             self._wake.set()
 

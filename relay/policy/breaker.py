@@ -35,6 +35,14 @@ SILENT = UNREACHED | {Outcome.READ_TIMEOUT}
 OURS = frozenset({Outcome.BLOCKED, Outcome.UNSENDABLE, Outcome.SHORTAGE, Outcome.INTERNAL})
 
 
+class Standing(StrEnum):
+    """What is to be expected of a destination, by its latest attempt."""
+
+    ANSWERS = "answers"
+    SILENT = "silent"
+    UNTRIED = "untried"
+
+
 @dataclass(frozen=True, slots=True)
 class Came:
     """What of an attempt counts here. `pause` is for how many seconds the receiver asked to be left alone; `alone` is

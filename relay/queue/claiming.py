@@ -16,16 +16,19 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.attempt import Delivery, Lease
+from relay.policy.breaker import Standing
 from relay.policy.fairness import in_turn
 from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
 
 _FALLEN_DUE = statement("fallen_due", __package__)
+_ALL_GROUPS = statement("groups", __package__)
 _OWNERS = statement("owners", __package__)
 _ORIGINS = statement("origins", __package__)
 _ENDPOINTS = statement("endpoints", __package__)
@@ -39,6 +42,8 @@ _SMALL = 8 * 1024
 _SLICE = 500  # deliveries that change their lane with one claim
 _MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
 _GROUPS = 250  # that are set aside with one claim
+_FEW = 256  # groups: so many are looked at all at once
+_CROWD = 128  # groups that were never tried and have no room: more of them are set aside, as each claim meets them all
 _REMEMBERED = 10_000
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
@@ -57,14 +62,15 @@ class Wanted:
     """What a relay has room for: in all, of one origin and of one endpoint, where `origins` and `endpoints` do not say
     how much more of those that it holds some of.
 
-    `suspects` is the room for origins whose latest attempt was not answered, or that never were tried, `few` how much
-    of it one of them may take.
+    `silent` is the room for deliveries to those whose latest attempt was not answered, `untried` for how many more
+    origins that never were tried; `few` is how much of either one origin may take.
     """
 
     room: int
     of_origin: int = 16
     of_endpoint: int = 16
-    suspects: int = 64
+    silent: int = 64
+    untried: int = 128
     few: int = 4
     origins: Mapping[str, int] = field(default_factory=dict)
     endpoints: Mapping[Place, int] = field(default_factory=dict)
@@ -81,11 +87,11 @@ class ToDo:
 
 @dataclass(slots=True)
 class Taken:
-    """What one claim took: the seqs, the destinations among theirs whose latest attempt was not answered, or that never
-    were tried, and whether there is more to see to at once, as something changed its lane."""
+    """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is
+    more to see to at once, as something changed its lane."""
 
     seqs: list[int] = field(default_factory=list)
-    suspects: set[Place] = field(default_factory=set)
+    standing: dict[Place, Standing] = field(default_factory=dict)
     more: bool = False
 
 
@@ -98,6 +104,7 @@ class Claimer:
         self._owner = ""
         self._origin: dict[str, str] = {}
         self._path: dict[tuple[str, str], str] = {}
+        self._many = False
 
     def lease(self, connection: Connection, wanted: Wanted, todo: ToDo, token: str, now: float) -> Taken:
         """Choose, and claim what was chosen under a token."""
@@ -106,7 +113,7 @@ class Claimer:
             taken.more |= self._promote(connection, now)
         freed = False
         if todo.held or todo.due:
-            freed = self._holder.ask(connection, wanted, taken.seqs, taken.suspects, now)
+            freed = self._holder.ask(connection, wanted, taken, now)
             taken.more |= freed
         if todo.ready or todo.due or freed:
             self._choose(connection, wanted, taken, now)
@@ -134,32 +141,27 @@ class Claimer:
             group = (owner, origin, path)
             if whole or part:
                 held[group] = (origin, path if part else "")
-            elif known:
+            elif known or origin in wanted.origins:
                 free.append(group)
             else:
                 untried[group] = None
-        room, suspects = wanted.room - len(taken.seqs), (wanted.suspects + 1) // 2
-        tried = self._pick([*free, *untried], connection, wanted, room, suspects, untried)
-        picked = {group for group, _ in tried}
-        taken.seqs += [seq for _, seq in tried]
-        taken.suspects |= {(origin, "") for _, origin, _ in picked & untried.keys()}
-        reached_all = room > len(tried)
-        self._remember(groups, picked, reached_all=reached_all)
-        taken.more |= _set_aside(connection, held, now, never_tried=False)
-        if reached_all and sum(group in untried for group, _ in tried) >= suspects:
-            crowd = {
-                group: (group[1], "") for group in untried if group not in picked and group[1] not in wanted.origins
-            }
-            taken.more |= _set_aside(connection, crowd, now, never_tried=True)
+        room, asked = wanted.room - len(taken.seqs), [*taken.standing.values()].count(Standing.UNTRIED)
+        newcomers = wanted.untried - min(asked, wanted.untried // 2)
+        begun = set(list(dict.fromkeys(origin for _, origin, _ in _one_each(untried)))[:newcomers])
+        going = {group: None for group in untried if group[1] in begun}
+        chosen = self._pick([*free, *going], connection, wanted, room, going)
+        picked = {group for group, _ in chosen}
+        taken.seqs += [seq for _, seq in chosen]
+        taken.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
+        self._remember(groups, picked, reached_all=room > len(chosen))
+        taken.more |= _set_aside(connection, held, now)
+        crowd = {group: (group[1], "") for group in untried if group not in going}
+        if len(crowd) > _CROWD:
+            taken.more |= _set_aside(connection, crowd, now, tried=False)
 
     @staticmethod
     def _pick(
-        groups: Sequence[Group],
-        connection: Connection,
-        wanted: Wanted,
-        room: int,
-        suspects: int,
-        untried: Mapping[Group, None],
+        groups: Sequence[Group], connection: Connection, wanted: Wanted, room: int, untried: Mapping[Group, None]
     ) -> list[tuple[Group, int]]:
         """One each in turn: of owners, of each the origins, of each of these the endpoints."""
         of_origin: dict[str, int] = {}
@@ -169,27 +171,40 @@ class Claimer:
             most = wanted.of_origin if group not in untried else min(wanted.of_origin, wanted.few)
             of_origin[origin] = wanted.origins.get(origin, most)
             quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), wanted.of_endpoint), room)
-        turn = [group for group in groups if quota[group] > 0]
+        turn = list(islice(_one_each(group for group in groups if quota[group] > 0), room + _MORE))
         if not turn or room <= 0:
             return []
         # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
-        going = len([group for group in turn if group not in untried]) or min(len(turn), suspects) or 1
-        deepest = 2 * -(-room // going)
+        deepest = 2 * -(-room // (len([group for group in turn if group not in untried]) or len(turn)))
         heads = _heads(connection, {group: min(quota[group], deepest) for group in turn})
         picked: list[tuple[Group, int]] = []
         for group, seq in _by_turns(heads):
-            if of_origin[group[1]] <= 0 or (group in untried and suspects <= 0):
+            if of_origin[group[1]] <= 0:
                 continue
             of_origin[group[1]] -= 1
-            suspects -= group in untried
             picked.append((group, seq))
             if len(picked) == room:
                 break
         return picked
 
     def _groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
-        """Groups with something ready, round robin after those that had their turn: as many as could fill the room,
-        and as many more as may be full."""
+        """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
+        many as could fill the room, and as many more as may be full."""
+        if not self._many:
+            found: list[Any] = gathered(connection, _ALL_GROUPS, most=_FEW)
+            if len(found) < _FEW:
+                return sorted(found, key=self._turn_of)
+        found = self._several_groups(connection, wanted)
+        self._many = len(found) >= _FEW // 2
+        return found
+
+    def _turn_of(self, group: Sequence[Any]) -> tuple[bool, str, bool, str, bool, str]:
+        """In each of the three rings those come first that are behind the one that had the last turn."""
+        owner, origin, path, *_ = group
+        last, latest = self._origin.get(owner, ""), self._path.get((owner, origin), "")
+        return owner <= self._owner, owner, origin <= last, origin, path <= latest, path
+
+    def _several_groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
         room = wanted.room + len(wanted.endpoints) + _MORE
         owners = self._owners(connection, room)
         origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
@@ -254,13 +269,13 @@ class Claimer:
         return frozenset(found), frozenset(place for place, stopped in found.items() if stopped)
 
 
-def _set_aside(connection: Connection, groups: Mapping[Group, Place], now: float, *, never_tried: bool) -> bool:
+def _set_aside(connection: Connection, groups: Mapping[Group, Place], now: float, *, tried: bool = True) -> bool:
     """Into the lane of the held, a slice of each, a thousand in all; returns whether any was moved."""
     several = list(groups)[:_GROUPS]
     heads = _heads(connection, dict.fromkeys(several, min(_SLICE, 2 * _SLICE // max(1, len(several)))))
     moved = {group: seqs for group, seqs in heads.items() if seqs}
     set_lane(connection, HELD, [seq for seqs in moved.values() for seq in seqs])
-    arm(connection, {groups[group]: group[0] for group in moved}, now, never_tried=never_tried)
+    arm(connection, {groups[group]: group[0] for group in moved}, now, tried=tried)
     return bool(moved)
 
 
@@ -320,6 +335,10 @@ def _by_power_of_four(depths: Mapping[Group, int]) -> dict[int, list[Group]]:
     for group, depth in depths.items():
         groups[4 ** ((depth - 1).bit_length() + 1 >> 1)].append(group)
     return groups
+
+
+def _one_each(groups: Iterable[Group]) -> Iterator[Group]:
+    return (group for group, _ in _by_turns({group: [0] for group in groups}))
 
 
 def _by_turns(heads: Mapping[Group, Sequence[int]]) -> Iterator[tuple[Group, int]]:

@@ -9,12 +9,13 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
+from relay.policy.breaker import Standing
 from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
 from relay.queue.claiming import Claimed, Claimer, Place, Taken, ToDo, Wanted
@@ -52,16 +53,15 @@ class Claims:
     """What one claim brought: the deliveries, and how many leases of others (or our past) had expired.
 
     Of the endpoints that the caller holds deliveries for, `blocked` are in trouble: what was claimed of them before
-    goes back; and `stopped` are those that an operator paused or disabled. `suspects` are the destinations of what was
-    claimed whose latest attempt was not answered, or that never were tried. With `more`, another claim is worth while
-    at once.
+    goes back; and `stopped` are those that an operator paused or disabled. `standing` is that of the destinations of
+    what was claimed that may not answer. With `more`, another claim is worth while at once.
     """
 
     deliveries: tuple[Delivery, ...] = ()
     lapsed: int = 0
     blocked: frozenset[Place] = frozenset()
     stopped: frozenset[Place] = frozenset()
-    suspects: frozenset[Place] = frozenset()
+    standing: Mapping[Place, Standing] = field(default_factory=dict)
     more: bool = False
 
 
@@ -130,7 +130,7 @@ class DeliveryQueue:
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         deliveries = tuple(delivery for delivery, _ in claimed)
-        return Claims(deliveries, lapsed, blocked, stopped, frozenset(taken.suspects), taken.more)
+        return Claims(deliveries, lapsed, blocked, stopped, taken.standing, taken.more)
 
     async def _anything_to_do(self, now: float) -> tuple[ToDo, bool]:
         """What a claim would find, and whether a lease has run out: a read first, so that the poll of an idle relay

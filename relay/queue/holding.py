@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
-from relay.policy.breaker import Health
+from relay.policy.breaker import Health, Standing
 from relay.policy.fairness import different_first, in_turn
 
 if TYPE_CHECKING:
-    from relay.queue.claiming import Place, Wanted
+    from relay.queue.claiming import Place, Taken, Wanted
 
 READY, HELD = 0, 1
 """Lanes of what is pending."""
@@ -36,7 +36,7 @@ _SLICE = 256  # deliveries of one destination that become ready at once, when it
 _MOST = 17  # that are looked at of one that is held: one more than ever go at once
 _ENDPOINTS = 16  # of one origin
 _AGAIN_SECONDS = 1.0
-_ASKED = 64  # destinations that one claim asks, besides the suspects
+_ASKED = 64  # destinations that one claim asks, besides those that may not answer
 
 
 @dataclass(slots=True)
@@ -45,6 +45,7 @@ class _HeldDestination:
 
     state: str
     held: bool
+    tried: bool
     owner: str
     health: Health
     in_flight: int
@@ -55,6 +56,12 @@ class _HeldDestination:
     def stopped(self) -> bool:
         return self.state != "active"
 
+    @property
+    def standing(self) -> Standing:
+        if not self.tried:
+            return Standing.UNTRIED
+        return Standing.SILENT if self.health.silent else Standing.ANSWERS
+
 
 Head = tuple[int, float, str]
 """A seq, when it was due, and its URL."""
@@ -64,15 +71,15 @@ class Holder:
     """Remembers whose turn it is among those in trouble."""
 
     def __init__(self) -> None:
-        self._owner = {True: "", False: ""}
+        self._owner = dict.fromkeys(Standing, "")
         self._path: dict[str, str] = {}
 
-    def ask(self, connection: Connection, wanted: Wanted, seqs: list[int], suspects: set[Place], now: float) -> bool:
+    def ask(self, connection: Connection, wanted: Wanted, taken: Taken, now: float) -> bool:
         """Take what held destinations allow, in turn, and let those go free that are well again; returns whether there
         is more to do at once."""
-        silent = self._turns(connection, wanted.suspects, now, silent=True)
-        slow = self._turns(connection, _ASKED, now, silent=False)
-        places = [*slow, *silent]
+        slow = self._turns(connection, Standing.ANSWERS, _ASKED, now)
+        untried = self._turns(connection, Standing.UNTRIED, (wanted.untried + 1) // 2, now)
+        places = [*slow, *untried, *self._turns(connection, Standing.SILENT, wanted.silent, now)]
         if not places:
             return False
         rows = _rows(connection, places)
@@ -81,29 +88,30 @@ class Holder:
         well = [place for place in asked if not rows[place].held]
         freed = self._free(connection, well, rows, self._heads(connection, [p for p in going if p in well], _SLICE))
         heads = self._heads(connection, [place for place in going if place not in well], _MOST)
-        seqs += self._choose(asked, rows, heads, wanted, now)
-        suspects |= {place for place in asked if _is_silent(rows, place)}
+        taken.seqs += self._choose(asked, rows, heads, wanted, now)
+        taken.standing |= {_whose(rows, place): _standing(rows, place) for place in asked}
         _leave(connection, rows)
         return freed or len(slow) == _ASKED
 
-    def _turns(self, connection: Connection, room: int, now: float, *, silent: bool) -> list[Place]:
+    def _turns(self, connection: Connection, standing: Standing, room: int, now: float) -> list[Place]:
         if room <= 0:
             return []
-        values = {"silent": int(silent), "after": self._owner[silent], "now": now, "each": room, "room": room}
+        values: dict[str, Any] = {"after": self._owner[standing], "now": now, "each": room, "room": room}
+        values |= {"silent": standing is not Standing.ANSWERS, "tried": standing is not Standing.UNTRIED}
         found = gathered(connection, _TURNS, **values)
-        if self._owner[silent] and len(found) < room:
+        if self._owner[standing] and len(found) < room:
             found += gathered(connection, _TURNS, **values | {"after": ""})
         by_owner: dict[str, dict[Place, None]] = {}
         for owner, origin, path in found:
             by_owner.setdefault(owner, {})[origin, path] = None
-        first = by_owner.pop(self._owner[silent], {})
-        owners = [*by_owner.items(), (self._owner[silent], first)] if first else [*by_owner.items()]
+        first = by_owner.pop(self._owner[standing], {})
+        owners = [*by_owner.items(), (self._owner[standing], first)] if first else [*by_owner.items()]
         taken: list[tuple[str, Place]] = []
         for item in in_turn([(owner, place) for place in places] for owner, places in owners):
             if len(taken) < room:
                 taken.append(item)
         reached = {owner for owner, _ in taken}
-        self._owner[silent] = next((owner for owner, _ in reversed(owners) if owner in reached), "")
+        self._owner[standing] = next((owner for owner, _ in reversed(owners) if owner in reached), "")
         return list(dict.fromkeys(place for _, place in taken))
 
     def _heads(self, connection: Connection, places: Sequence[Place], cap: int) -> dict[Place, list[Head]]:
@@ -149,7 +157,11 @@ class Holder:
         wanted: Wanted,
         now: float,
     ) -> list[int]:
-        room, suspects = max(1, wanted.room // 4), (wanted.suspects + 1) // 2
+        room = {
+            Standing.ANSWERS: max(1, wanted.room // 4),
+            Standing.UNTRIED: (wanted.untried + 1) // 2,
+            Standing.SILENT: wanted.silent,
+        }
         lines: list[list[tuple[Place, int]]] = []
         for place in asked:
             row = rows[place]
@@ -162,17 +174,13 @@ class Holder:
         chosen: dict[Place, list[int]] = {}
         whole = Counter[str]()
         for place, seq in in_turn(lines):
-            silent = _is_silent(rows, place)
+            standing = _standing(rows, place)
             limit = free.get((place[0], ""), wanted.room)
-            if (
-                len(chosen.get(place, ())) >= free[place]
-                or whole[place[0]] >= limit
-                or (suspects if silent else room) <= 0
-            ):
+            if len(chosen.get(place, ())) >= free[place] or whole[place[0]] >= limit or room[standing] <= 0:
                 continue
             chosen.setdefault(place, []).append(seq)
             whole[place[0]] += 1
-            suspects, room = suspects - silent, room - (not silent)
+            room[standing] -= 1
         for line in lines:
             if line:
                 _settle(rows, line[0][0], len(line), len(chosen.get(line[0][0], ())), now)
@@ -185,7 +193,7 @@ def _allowances(
     """What each allows, and its origin where that is held too."""
     several = dict.fromkeys([*asked, *((origin, "") for origin, _ in asked)])
     return {
-        place: rows[place].health.allows(now, rows[place].in_flight, wanted.few)
+        place: rows[place].health.allows(now, rows[place].in_flight, wanted.few if rows[place].tried else 1)
         for place in several
         if place in rows and rows[place].held
     }
@@ -215,19 +223,24 @@ def _is_stopped(rows: Mapping[Place, _HeldDestination], place: Place) -> bool:
     return rows[place].stopped or (whole is not None and whole.stopped)
 
 
-def _is_silent(rows: Mapping[Place, _HeldDestination], place: Place) -> bool:
+def _standing(rows: Mapping[Place, _HeldDestination], place: Place) -> Standing:
+    return rows[_whose(rows, place)].standing
+
+
+def _whose(rows: Mapping[Place, _HeldDestination], place: Place) -> Place:
+    """Of an endpoint and its origin the one that decides how it stands: the origin, unless that answers."""
     whole = rows.get((place[0], ""))
-    return rows[place].health.silent or (whole is not None and whole.health.silent)
+    return place if whole is None or whole.standing is Standing.ANSWERS else (place[0], "")
 
 
 def _rows(connection: Connection, places: Sequence[Place]) -> dict[Place, _HeldDestination]:
     """These destinations, and the origins that they belong to."""
     wanted = dict.fromkeys([*places, *((origin, "") for origin, _ in places)])
     found: dict[Place, _HeldDestination] = {}
-    for origin, path, state, held, owner, *health, in_flight in connection.execute(
+    for origin, path, state, held, tried, owner, *health, in_flight in connection.execute(
         _HEALTHS, {"places": json.dumps(list(wanted))}
     ):
-        found[origin, path] = _HeldDestination(state, bool(held), owner, health_of(health), in_flight)
+        found[origin, path] = _HeldDestination(state, bool(held), bool(tried), owner, health_of(health), in_flight)
     return found
 
 
@@ -270,10 +283,10 @@ def set_lane(connection: Connection, lane: int, seqs: Sequence[int]) -> None:
         connection.execute(_SET_LANE, {"lane": lane, "seqs": json.dumps(seqs)})
 
 
-def arm(connection: Connection, places: Mapping[Place, str], now: float, *, never_tried: bool = False) -> None:
+def arm(connection: Connection, places: Mapping[Place, str], now: float, *, tried: bool = True) -> None:
     """Have these destinations asked for what waits for them; each with the owner of some of it."""
     if places:
-        rows = [(origin, path, owner, int(never_tried)) for (origin, path), owner in places.items()]
+        rows = [(origin, path, owner, int(tried)) for (origin, path), owner in places.items()]
         connection.execute(_ARM, {"places": json.dumps(rows), "now": now})
 
 

@@ -28,17 +28,37 @@ UPDATE outspoken_deliveries SET lane = CAST(:lane AS integer)
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))) AND state = 'pending'
 
 -- arm --
--- Something waits for these, a JSON array of origin, path, owner and whether it was never tried. In one order, always, so
--- that two relays do not wait for each other.
-INSERT INTO outspoken_destinations (origin, path, owner, held, silent, turn_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS integer), CAST(value ->> 3 AS integer), CAST(:now AS double precision)
+-- Something waits for these, a JSON array of origin, path, owner and whether it was tried. In one order, always, so that two
+-- relays do not wait for each other.
+INSERT INTO outspoken_destinations (origin, path, owner, tried, held, silent, turn_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS integer), 1 - CAST(value ->> 3 AS integer),
+       1 - CAST(value ->> 3 AS integer), CAST(:now AS double precision)
 FROM json_array_elements(CAST(:places AS json)) AS it (value) ORDER BY 1, 2
 ON CONFLICT (origin, path) DO UPDATE
 SET owner = excluded.owner,
     turn_at = coalesce(outspoken_destinations.turn_at, greatest(outspoken_destinations.allowed_at, excluded.turn_at))
 
+-- groups --
+-- All endpoints for which something is ready, by owner, origin and path, and of each whether its origin is known, whether
+-- that is held, and whether it is held itself. One seek each.
+WITH RECURSIVE ready AS (
+    (SELECT owner, origin, path FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+     ORDER BY owner, origin, path LIMIT 1)
+    UNION ALL
+    SELECT next.owner, next.origin, next.path FROM ready CROSS JOIN LATERAL (
+        SELECT owner, origin, path FROM outspoken_deliveries
+        WHERE state = 'pending' AND lane = 0 AND (owner, origin, path) > (ready.owner, ready.origin, ready.path)
+        ORDER BY owner, origin, path LIMIT 1
+    ) AS next
+)
+SELECT coalesce(json_agg(json_build_array(
+           pairs.owner, pairs.origin, pairs.path, whole.origin IS NOT NULL, coalesce(whole.held, 0), coalesce(part.held, 0))), '[]')
+FROM (SELECT owner, origin, path FROM ready LIMIT :most) AS pairs
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = pairs.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = pairs.origin AND part.path = pairs.path
+
 -- owners --
--- Those with something ready, in their order from one on, as a JSON array: one seek each.
+-- Where those are too many: owners with something ready, in their order from one on, as a JSON array: one seek each.
 WITH RECURSIVE ready (owner) AS (
     SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 AND owner >= :after
     UNION ALL
@@ -102,18 +122,21 @@ CROSS JOIN LATERAL (
 ) AS queue
 
 -- turns --
--- Held destinations whose turn it is, from one owner on, as a JSON array of owner, origin and path.
+-- Held destinations of one kind whose turn it is, from one owner on, as a JSON array of owner, origin and path.
 WITH RECURSIVE waiting (owner) AS (
-    SELECT min(owner) FROM outspoken_destinations WHERE turn_at IS NOT NULL AND silent = CAST(:silent AS integer) AND owner >= :after
+    SELECT min(owner) FROM outspoken_destinations
+    WHERE turn_at IS NOT NULL AND silent = CAST(:silent AS integer) AND tried = CAST(:tried AS integer) AND owner >= :after
     UNION ALL
     SELECT (SELECT min(owner) FROM outspoken_destinations
-            WHERE turn_at IS NOT NULL AND silent = CAST(:silent AS integer) AND owner > waiting.owner)
+            WHERE turn_at IS NOT NULL AND silent = CAST(:silent AS integer) AND tried = CAST(:tried AS integer)
+              AND owner > waiting.owner)
     FROM waiting WHERE waiting.owner IS NOT NULL
 )
 SELECT coalesce(json_agg(json_build_array(owner, origin, path)), '[]') FROM (
     SELECT waiting.owner, found.origin, found.path FROM waiting CROSS JOIN LATERAL (
         SELECT origin, path FROM outspoken_destinations AS d
-        WHERE d.silent = CAST(:silent AS integer) AND d.owner = waiting.owner AND d.turn_at <= :now ORDER BY d.turn_at LIMIT :each
+        WHERE d.silent = CAST(:silent AS integer) AND d.tried = CAST(:tried AS integer) AND d.owner = waiting.owner
+          AND d.turn_at <= :now ORDER BY d.turn_at LIMIT :each
     ) AS found
     WHERE waiting.owner IS NOT NULL LIMIT :room
 ) AS these
@@ -121,7 +144,7 @@ SELECT coalesce(json_agg(json_build_array(owner, origin, path)), '[]') FROM (
 -- healths --
 -- What is known of some destinations, and how many attempts are under way to each. They are held until the claim is
 -- committed; what another relay holds is left to it.
-SELECT d.origin, d.path, d.state, d.held, d.owner, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at, d.allowed_at,
+SELECT d.origin, d.path, d.state, d.held, d.tried, d.owner, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at, d.allowed_at,
        CASE d.path WHEN '' THEN (SELECT count(*) FROM outspoken_deliveries AS deliveries
                                  WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin)
        ELSE (SELECT count(*) FROM outspoken_deliveries AS deliveries
@@ -189,7 +212,7 @@ INSERT INTO outspoken_destinations AS it
 VALUES (:origin, :path, :held, :silent, :failures, :open, :starts, :rate, :every, :slowed_at, :allowed_at, :owner, :turn_at,
         :largest_accepted, :smallest_refused)
 ON CONFLICT (origin, path) DO UPDATE
-SET held = CASE WHEN it.state = 'active' THEN excluded.held ELSE 1 END, silent = excluded.silent, failures = excluded.failures,
+SET held = CASE WHEN it.state = 'active' THEN excluded.held ELSE 1 END, tried = 1, silent = excluded.silent, failures = excluded.failures,
     open = excluded.open, starts = excluded.starts, rate = excluded.rate, every = excluded.every,
     slowed_at = excluded.slowed_at, allowed_at = excluded.allowed_at, owner = excluded.owner,
     turn_at = coalesce(excluded.turn_at, it.turn_at), largest_accepted = excluded.largest_accepted,

@@ -35,17 +35,42 @@ SELECT json_group_array(json_array(seq, owner, origin, path, whole, part)) FROM 
 UPDATE outspoken_deliveries SET lane = :lane WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'pending'
 
 -- arm --
--- Something waits for these, a JSON array of origin, path, owner and whether it was never tried: each is asked for what it
--- allows as soon as it may allow something. One that is gone, or new, gets a row.
-INSERT INTO outspoken_destinations (origin, path, owner, held, silent, turn_at)
+-- Something waits for these, a JSON array of origin, path, owner and whether it was tried: each is asked for what it allows
+-- as soon as it may allow something. One that is gone, or new, gets a row.
+INSERT INTO outspoken_destinations (origin, path, owner, tried, held, silent, turn_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       json_extract(value, '$[3]'), :now
+       1 - json_extract(value, '$[3]'), 1 - json_extract(value, '$[3]'), :now
 FROM json_each(:places) WHERE true
 ON CONFLICT (origin, path) DO UPDATE
 SET owner = excluded.owner, turn_at = coalesce(turn_at, max(allowed_at, :now))
 
+-- groups --
+-- All endpoints for which something is ready, by owner, origin and path, :most at the most, as a JSON array: of each whether
+-- its origin is known, whether that is held, and whether it is held itself. A few seeks each: a comparison of all three
+-- at once would seek by the first of them only.
+WITH RECURSIVE ready (place) AS (
+    SELECT (SELECT json_array(owner, origin, path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+            ORDER BY owner, origin, path LIMIT 1)
+    UNION ALL
+    SELECT coalesce(
+        (SELECT json_array(owner, origin, path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+            AND owner = json_extract(ready.place, '$[0]') AND origin = json_extract(ready.place, '$[1]')
+            AND path > json_extract(ready.place, '$[2]') ORDER BY path LIMIT 1),
+        (SELECT json_array(owner, origin, path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+            AND owner = json_extract(ready.place, '$[0]') AND origin > json_extract(ready.place, '$[1]')
+         ORDER BY origin, path LIMIT 1),
+        (SELECT json_array(owner, origin, path) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+            AND owner > json_extract(ready.place, '$[0]') ORDER BY owner, origin, path LIMIT 1))
+    FROM ready WHERE ready.place IS NOT NULL
+)
+SELECT json_group_array(json_array(pairs.owner, pairs.origin, pairs.path, whole.origin IS NOT NULL, coalesce(whole.held, 0), coalesce(part.held, 0)))
+FROM (SELECT json_extract(place, '$[0]') AS owner, json_extract(place, '$[1]') AS origin, json_extract(place, '$[2]') AS path
+      FROM ready WHERE place IS NOT NULL LIMIT :most) AS pairs
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = pairs.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = pairs.origin AND part.path = pairs.path
+
 -- owners --
--- Those with something ready, in their order from one on, as a JSON array: one seek each.
+-- Where those are too many: owners with something ready, in their order from one on, as a JSON array: one seek each.
 WITH RECURSIVE ready (owner) AS (
     SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0 AND owner >= :after
     UNION ALL
@@ -109,12 +134,14 @@ SELECT json_group_array(json((
 FROM json_each(:groups) AS wanted
 
 -- turns --
--- Held destinations whose turn it is, from one owner on, as a JSON array of owner, origin and path: of each owner :each at
--- the most, those first that have waited longest.
+-- Held destinations of one kind whose turn it is, from one owner on, as a JSON array of owner, origin and path: of each owner
+-- :each at the most, those first that have waited longest.
 WITH RECURSIVE waiting (owner) AS (
-    SELECT min(owner) FROM outspoken_destinations WHERE turn_at IS NOT NULL AND silent = :silent AND owner >= :after
+    SELECT min(owner) FROM outspoken_destinations
+    WHERE turn_at IS NOT NULL AND silent = :silent AND tried = :tried AND owner >= :after
     UNION ALL
-    SELECT (SELECT min(owner) FROM outspoken_destinations WHERE turn_at IS NOT NULL AND silent = :silent AND owner > waiting.owner)
+    SELECT (SELECT min(owner) FROM outspoken_destinations
+            WHERE turn_at IS NOT NULL AND silent = :silent AND tried = :tried AND owner > waiting.owner)
     FROM waiting WHERE waiting.owner IS NOT NULL
 )
 SELECT json_group_array(json_array(owner, json_extract(place, '$[0]'), json_extract(place, '$[1]'))) FROM (
@@ -122,7 +149,7 @@ SELECT json_group_array(json_array(owner, json_extract(place, '$[0]'), json_extr
     FROM waiting, json_each((
         SELECT json_group_array(json_array(origin, path)) FROM (
             SELECT origin, path FROM outspoken_destinations AS d
-            WHERE d.silent = :silent AND d.owner = waiting.owner AND d.turn_at <= :now ORDER BY d.turn_at LIMIT :each
+            WHERE d.silent = :silent AND d.tried = :tried AND d.owner = waiting.owner AND d.turn_at <= :now ORDER BY d.turn_at LIMIT :each
         )
     )) AS found
     WHERE waiting.owner IS NOT NULL LIMIT :room
@@ -130,7 +157,7 @@ SELECT json_group_array(json_array(owner, json_extract(place, '$[0]'), json_extr
 
 -- healths --
 -- What is known of some destinations, a JSON array of pairs, and how many attempts are under way to each.
-SELECT d.origin, d.path, d.state, d.held, d.owner, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at, d.allowed_at,
+SELECT d.origin, d.path, d.state, d.held, d.tried, d.owner, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at, d.allowed_at,
        CASE d.path WHEN '' THEN (SELECT count(*) FROM outspoken_deliveries AS deliveries
                                  WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin)
        ELSE (SELECT count(*) FROM outspoken_deliveries AS deliveries
@@ -217,7 +244,7 @@ INSERT INTO outspoken_destinations
 VALUES (:origin, :path, :held, :silent, :failures, :open, :starts, :rate, :every, :slowed_at, :allowed_at, :owner, :turn_at,
         :largest_accepted, :smallest_refused)
 ON CONFLICT (origin, path) DO UPDATE
-SET held = CASE WHEN state = 'active' THEN excluded.held ELSE 1 END, silent = excluded.silent, failures = excluded.failures,
+SET held = CASE WHEN state = 'active' THEN excluded.held ELSE 1 END, tried = 1, silent = excluded.silent, failures = excluded.failures,
     open = excluded.open, starts = excluded.starts, rate = excluded.rate, every = excluded.every,
     slowed_at = excluded.slowed_at, allowed_at = excluded.allowed_at, owner = excluded.owner,
     turn_at = coalesce(excluded.turn_at, turn_at), largest_accepted = excluded.largest_accepted,

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from relay.outbox.store import Database
 from relay.policy.attempt import POSTPONED, Answer, Dead, Delivery, Failure, Reason, Retry
+from relay.policy.breaker import Standing
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted, many, new, put, rows, stand
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, sort_out, want
@@ -259,15 +260,20 @@ async def test_a_crowd_of_new_origins_takes_its_share_and_hides_nobody(database:
     await end(relay, first)
     put(database, *(new(f"new{number}", f"http://h{number}.example/") for number in range(200)), due_at=START - 1)
     put(database, *many(3, "http://known.example/", "known"), due_at=START)
-    came = await relay.claim(want(100, suspects=8, few=4))
+    came = await relay.claim(want(100, untried=8))
     assert {"known1", "known2", "known3"} <= set(ids(came.deliveries))
-    assert len(came.deliveries) == 3 + 4
-    assert len(came.suspects) == 4
+    assert len(came.deliveries) == 3 + 8
+    assert [*came.standing.values()] == [Standing.UNTRIED] * 8
     await sort_out(relay)
-    assert rows(database, "SELECT lane, count(*) FROM outspoken_deliveries WHERE state = 'pending' GROUP BY lane") == [
-        (1, 196)
-    ]
-    assert len((await relay.claim(want(100, suspects=8, few=4))).deliveries) == 4
+    waiting = rows(database, "SELECT lane, count(*) FROM outspoken_deliveries WHERE state = 'pending' GROUP BY lane")
+    assert waiting == [(1, 192)]
+    put(database, new("fresh", "http://fresh.example/"), due_at=START)
+    came = await relay.claim(want(100, untried=8))
+    assert "fresh" in ids(came.deliveries)
+    assert [*came.standing.values()] == [Standing.UNTRIED] * 5
+    for one in came.deliveries:
+        await end(relay, one)
+    assert set(rows(database, "SELECT held FROM outspoken_destinations WHERE tried = 1")) == {(0,)}
 
 
 async def test_owners_have_their_turns(database: Database, relays: Open) -> None:

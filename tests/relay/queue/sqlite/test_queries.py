@@ -29,6 +29,8 @@ VALUES: dict[str, object] = {
     "each": 16,
     "lane": 1,
     "silent": 0,
+    "tried": 1,
+    "most": 16,
     "owners": '[["", ""]]',
     "origins": '[["", "http://h:80", ""]]',
     "groups": '[["", "http://h:80", "/"]]',
@@ -61,6 +63,7 @@ CLAIM = (
         "sweep",
         "fallen_due",
         "set_lane",
+        "groups",
         "owners",
         "origins",
         "endpoints",
@@ -145,12 +148,13 @@ def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connectio
         ("anything_to_do", "deliveries_scheduled (due_at<?)"),
         ("anything_to_do", "destinations_next (turn_at<?)"),
         ("fallen_due", "deliveries_scheduled (due_at<?)"),
+        ("groups", "deliveries_ready (owner=? AND origin=? AND path>?)"),
         ("owners", "deliveries_ready (owner>?)"),
         ("origins", "deliveries_ready (owner=? AND origin>?)"),
         ("endpoints", "deliveries_ready (owner=? AND origin=? AND path>?)"),
         ("heads", "deliveries_ready (owner=? AND origin=? AND path=?)"),
-        ("turns", "destinations_turn (silent=? AND owner>?)"),
-        ("turns", "destinations_turn (silent=? AND owner=? AND turn_at<?)"),
+        ("turns", "destinations_turn (silent=? AND tried=? AND owner>?)"),
+        ("turns", "destinations_turn (silent=? AND tried=? AND owner=? AND turn_at<?)"),
         ("healths", "deliveries_leased (origin=? AND path=?)"),
         ("held_endpoints", "deliveries_held (origin=? AND path>?)"),
         ("held_heads", "deliveries_held (origin=? AND path=?)"),
@@ -264,7 +268,7 @@ def test_a_claim_costs_the_same_however_much_one_owner_has(connection: sqlite3.C
     before = some_due_and_some_leased(connection)
     fill(connection, HUNDRED_THOUSAND, "state, owner", "'pending', 'hog'")
     after = costs(connection)
-    assert {name: cost - before[name] for name, cost in after.items() if cost > before[name] + 60} == {}
+    assert {name: cost - before[name] for name, cost in after.items() if cost > before[name] + 200} == {}
 
 
 @pytest.mark.parametrize("name", ["settle", "deliver", "body", "renew", "release", "give_back"])
