@@ -1,9 +1,9 @@
 """Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot.
 
-A slot that is taken by a receiver which does not answer is taken for long. So half of all slots are for origins whose
-latest attempt was answered. Of the others, one that never was tried has one for its first attempt, and a few while many
-are free. Those whose latest attempt was not answered have a few each, but no more of them start while a quarter of all
-slots is taken by such, or by what has waited long for its first answer: so what is new finds room beside what hangs.
+A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for origins
+whose latest attempt was answered. Of the others, one that never was tried has one for its first attempt, and a few while
+many are free. Those whose latest attempt was not answered have a few each, but no more of them start while a quarter of
+all slots is taken by such, or by what has waited long for its first answer: so what is new finds room beside what hangs.
 Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
 """
 
@@ -52,7 +52,7 @@ class ClaimSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class Slots:
     """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
-    with what never was tried, twice that; and one such origin at most a `few`."""
+    with what never was tried, three times that; and one such origin at most a `few`."""
 
     in_all: int = 256
     per_destination: int = 16
@@ -66,7 +66,7 @@ class Slots:
     @property
     def unproven(self) -> int:
         """How many can be taken by what did not answer, or never was tried; one at least."""
-        return max(1, min(self.in_all, int(2 * self.in_all * self.doubtful)))
+        return max(1, min(self.in_all, int(3 * self.in_all * self.doubtful)))
 
 
 class _Endpoint:
@@ -173,6 +173,9 @@ class _DestinationQueue:
         return given
 
 
+_Start = tuple[_DestinationQueue, _Endpoint, Delivery]
+
+
 class Dispatcher:
     """Keeps the slots busy. `wake` is set whenever another claim may be worth while.
 
@@ -200,6 +203,7 @@ class Dispatcher:
         self._line_of = dict(self._lines)
         self._unproven: set[int] = set()  # what is under way to those that may not answer
         self._first: dict[int, float] = {}  # and of this, to what never was tried: since when, until that is long ago
+        self._met = 0  # of those that never were tried, how many answered since they were asked for last
         self._unanswered: dict[Place, None] = {}
         self._running: dict[asyncio.Task[None], Delivery] = {}
         # Nothing was sent: the outbox would not give the body, or no name server the address.
@@ -279,11 +283,12 @@ class Dispatcher:
         few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
         endpoints: dict[Place, int] = {}
-        untried, silent = self._slots.unproven, self._slots.doubtful_of(self._slots.in_all)
+        untried, silent = self._slots.unproven - len(self._unproven), self._slots.doubtful_of(self._slots.in_all)
+        untried, self._met = untried + 2 * self._met, 0
         for origin, queue in self._queues.items():
             most = cap if queue.standing is Standing.ANSWERS else few
             origins[origin] = min(most + 2 * queue.finished, _MOST_AHEAD) - queue.busy_with(most, self._slots)
-            untried -= queue.standing is Standing.UNTRIED
+            untried -= queue.standing is Standing.UNTRIED and not queue.busy
             silent -= queue.held if queue.standing is Standing.SILENT else 0
             queue.finished = 0
             for path, endpoint in list(queue.endpoints.items()):
@@ -294,19 +299,20 @@ class Dispatcher:
                 endpoints[origin, path] = min(share + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
                 silent -= endpoint.held if endpoint.answered is False and queue.standing is Standing.ANSWERS else 0
                 endpoint.finished = 0
-        untried = min(untried, self._slots.unproven - len(self._unproven))
+        for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
+            if attempt.outcome is not Outcome.SUCCESS:
+                endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
         return Wanted(room, cap, cap, max(0, silent), max(0, untried), few, origins, endpoints)
 
     def _start_all(self) -> None:
-        while len(self._running) < self._slots.in_all and (queue := self._next_queue()):
-            delivery = self._take(queue)
-            task = asyncio.create_task(self._carry(queue, delivery))
-            self._running[task] = delivery
+        while len(self._running) < self._slots.in_all and (start := self._next()):
+            task = asyncio.create_task(self._carry(*start))
+            self._running[task] = start[2]
             task.add_done_callback(self._stopped)
 
-    def _next_queue(self) -> _DestinationQueue | None:
+    def _next(self) -> _Start | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
-        for _ in Standing:
+        for _ in range(len(self._lines)):
             standing, line = self._lines[0]
             self._lines.rotate(-1)
             while line and self._may_start(standing):
@@ -314,8 +320,8 @@ class Dispatcher:
                 queue.waits = False
                 if queue.standing is not standing:
                     self._take_turn(queue)
-                elif queue.next_endpoint(self._most(queue), self._slots):  # the cap may have shrunk since
-                    return queue
+                elif endpoint := queue.next_endpoint(self._most(queue), self._slots):  # the cap may have shrunk since
+                    return queue, endpoint, self._take(queue, endpoint)
         return None
 
     def _may_start(self, standing: Standing) -> bool:
@@ -332,8 +338,7 @@ class Dispatcher:
             del self._first[next(iter(self._first))]
         return len(self._unproven) - len(self._first)
 
-    def _take(self, queue: _DestinationQueue) -> Delivery:
-        endpoint = cast("_Endpoint", queue.next_endpoint(self._most(queue), self._slots))
+    def _take(self, queue: _DestinationQueue, endpoint: _Endpoint) -> Delivery:
         delivery = queue.take(endpoint)
         if queue.standing is not Standing.ANSWERS:
             self._unproven.add(delivery.lease.seq)
@@ -342,12 +347,12 @@ class Dispatcher:
         self._take_turn(queue)
         return delivery
 
-    async def _carry(self, queue: _DestinationQueue, delivery: Delivery) -> None:
+    async def _carry(self, queue: _DestinationQueue, endpoint: _Endpoint, delivery: Delivery) -> None:
         """A slot at work, one delivery after another."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        following: _DestinationQueue | None = queue
+        following: _Start | None = queue, endpoint, delivery
         while following is not None:
-            queue, endpoint = following, following.endpoints[delivery.path]
+            queue, endpoint, delivery = following
             self._running[task] = delivery
             began = time.monotonic()
             try:
@@ -363,10 +368,9 @@ class Dispatcher:
                 log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
             finally:
                 self._leave(queue, endpoint, delivery)
-            if following := self._next_queue():
-                delivery = self._take(following)
-                if self._line_of[Standing.UNTRIED] or self._line_of[Standing.SILENT]:  # this one may have left room
-                    self._start_all()
+            following = self._next()
+            if self._line_of[Standing.UNTRIED] or self._line_of[Standing.SILENT]:  # this one may have left room
+                self._start_all()
         self._stopped(task)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
@@ -385,6 +389,7 @@ class Dispatcher:
             queue.standing = Standing.SILENT if attempt.alone else queue.standing
         else:
             queue.answered_at = time.monotonic()
+            self._met += queue.standing is Standing.UNTRIED
             queue.standing = Standing.ANSWERS
             self._unanswered.pop(attempt.delivery.place, None)
         if len(self._unanswered) > _REMEMBERED:

@@ -159,7 +159,7 @@ def of_origin(health: Health, came: Came) -> Health:
         return health
     if came.outcome in UNREACHED:
         return replace(_failed(health, came), silent=True)
-    return replace(health, silent=True) if came.outcome in SILENT else _answered(health)
+    return replace(health, silent=True) if came.outcome in SILENT else _answered(health, came)
 
 
 def of_endpoint(health: Health, came: Came) -> Health:
@@ -171,7 +171,7 @@ def of_endpoint(health: Health, came: Came) -> Health:
     if came.outcome in _FAULTS:
         failed = _failed(health, came)
         return replace(failed, silent=failed.open and came.outcome in SILENT)
-    return _answered(health)
+    return _answered(health, came)
 
 
 def _failed(health: Health, came: Came) -> Health:
@@ -186,14 +186,17 @@ def _failed(health: Health, came: Came) -> Health:
     return replace(counted, rate=max(1, health.rate // 2)) if health.rate else counted
 
 
-def _answered(health: Health) -> Health:
+def _answered(health: Health, came: Came) -> Health:
     if health.open:
         return Health(rate=1)
     if health.rate is None or (health.every is None and health.rate >= _AT_WILL):
         return WELL
     if health.every is None:
         return Health(rate=health.rate + 1)
-    return replace(health, silent=False, failures=0, starts=(), every=min(health.every, max(_WINDOW, health.every / 2)))
+    every = min(health.every, max(_WINDOW, health.every / 2))
+    # From its answer on: a window that began with the attempt may end before the receiver counts it as over.
+    allowed_at = max(health.allowed_at, came.finished_at + every)
+    return replace(health, silent=False, failures=0, starts=(), every=every, allowed_at=allowed_at)
 
 
 def _slowed(health: Health, came: Came) -> Health:

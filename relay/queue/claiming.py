@@ -70,7 +70,7 @@ class Wanted:
     of_origin: int = 16
     of_endpoint: int = 16
     silent: int = 64
-    untried: int = 128
+    untried: int = 192
     few: int = 4
     origins: Mapping[str, int] = field(default_factory=dict)
     endpoints: Mapping[Place, int] = field(default_factory=dict)
