@@ -1,10 +1,10 @@
 """Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot.
 
-A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for origins
-whose latest attempt was answered. Of the others, one that never was tried has one for its first attempt, and a few while
-many are free. Those whose latest attempt was not answered have a few each, but no more of them start while a quarter of
-all slots is taken by such, or by what has waited long for its first answer: so what is new finds room beside what hangs.
-Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
+A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for
+origins whose latest attempt was answered. Of the others, one that never was tried has one for its first attempt, and a
+few while many are free. Those whose latest attempt was not answered have a few each, but no more of them start while a
+quarter of all slots is taken by such, or by what has waited long for its first answer: so what is new finds room beside
+what hangs. Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
 """
 
 from __future__ import annotations

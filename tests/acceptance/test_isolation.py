@@ -117,8 +117,8 @@ class Play:
 
 @asynccontextmanager
 async def play(folder: Path, url: str | None = None, **answers: Answers) -> AsyncIterator[Play]:
-    """The paths /NAME answer like this. Nothing times out, and nothing that failed is tried again meanwhile. `url` is that
-    of a database on PostgreSQL."""
+    """The paths /NAME answer like this. Nothing times out, and nothing that failed is tried again meanwhile. `url` is
+    that of a database on PostgreSQL."""
     receiver = Receiver({f"/{name}": answer for name, answer in answers.items()})
     app = web.Application()
     app.router.add_post("/{path:.*}", receiver.receive)

@@ -1,4 +1,4 @@
-"""A hundred hosts whose name servers do not answer cost other hosts nothing that they would notice, new ones neither."""
+"""A hundred hosts whose name servers do not answer cost others nothing that they would notice, new ones neither."""
 
 from __future__ import annotations
 
