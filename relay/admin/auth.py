@@ -2,7 +2,8 @@
 
 The token is made at the first start, into a file that only its owner may read, or stands in the configuration. In
 memory there is its hash alone. A session is a signed cookie, so that it outlives a restart and ends with the token.
-Whoever can read the token can also hand out a ticket: a link that opens one session, once.
+Whoever can read the token can also hand out a ticket: a link that opens one session, once; and to owners of deliveries
+keys by which each sees its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from relay.outbox.errors import ConfigError
 LEAST_TOKEN = 16
 SESSION_SECONDS = 12 * 3600.0
 TICKET_SECONDS = 900.0
+OWNER_KEY_SECONDS = 90 * 86400.0
 _NAME_LENGTH = 64
 
 
@@ -32,6 +34,7 @@ class Gate:
         self._digest = _digest(token)
         self._key = hmac.digest(self._digest, b"relay console session", "sha256")
         self._ticket_key = hmac.digest(self._digest, b"relay console ticket", "sha256")
+        self._owners_key = hmac.digest(self._digest, b"relay key of an owner", "sha256")
         self._spent: dict[str, float] = {}
 
     def admits(self, token: str) -> bool:
@@ -58,6 +61,14 @@ class Gate:
             return None
         self._spent[ticket] = now + TICKET_SECONDS
         return name
+
+    def owner_key(self, owner: str, until: float) -> str:
+        """By which whoever holds it sees the deliveries of one owner, until then; it ends with the token too."""
+        return _signed(self._owners_key, owner, until)
+
+    def owner(self, key: str, now: float) -> str | None:
+        """Whose deliveries a key shows; None for a forged, foreign or expired one."""
+        return _name_in(self._owners_key, key, now)
 
 
 def _signed(key: bytes, name: str, until: float, *more: str) -> str:

@@ -47,8 +47,8 @@ HIDDEN = "***"
 class Filter:
     """Which deliveries. What is None lets everything through.
 
-    `outcome` is that of the last attempt, `destination` an origin, `tag` one of its tags; `since` and `until` are epoch
-    seconds and about when a delivery was added.
+    `outcome` is that of the last attempt, `destination` an origin, `tag` one of its tags, `owner` whose it is; `since`
+    and `until` are epoch seconds and about when a delivery was added.
     """
 
     state: State | None = None
@@ -58,6 +58,7 @@ class Filter:
     since: float | None = None
     until: float | None = None
     tag: str | None = None
+    owner: str | None = None
 
     def given(self) -> dict[str, Any]:
         """What was asked for, by name; empty: nothing narrows the search."""
@@ -128,6 +129,8 @@ class Details(DeliveryRecord):
     idempotency_key: str | None
     tags: tuple[str, ...]
     tracked: bool
+    owner: str
+    priority: int
     body_kept: bool
     waits_for: str | None
 
@@ -213,10 +216,11 @@ def seq_at(connection: Connection, at: float) -> int:
     return low if connection.execute(_AT, (low,)).fetchone() else NEWEST
 
 
-def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) -> Details:
-    """All of one delivery; `reveal` shows the path and query of its URL and its headers. Raises NotFound."""
+def delivery(database: Database, id_: str, now: float, *, reveal: bool = False, owner: str | None = None) -> Details:
+    """All of one delivery; `reveal` shows the path and query of its URL and its headers. Raises NotFound, for one of
+    another than the `owner` too."""
     with reading(database) as connection:
-        row = dict(_one(connection, id_))
+        row = dict(_one(connection, id_, owner))
         tags = tuple(tag for (tag,) in connection.execute(_TAGS, (row["seq"],)).fetchall())
     waits_for = _waits_for(row, now)
     for name in ("destination_state", "breakers_open", "lane", "gone", "transport"):
@@ -237,10 +241,11 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False) 
     )
 
 
-def history(database: Database, id_: str) -> tuple[AttemptRecord, ...]:
-    """The attempts of one delivery, as far as they are kept, from the first. Raises NotFound."""
+def history(database: Database, id_: str, *, owner: str | None = None) -> tuple[AttemptRecord, ...]:
+    """The attempts of one delivery, as far as they are kept, from the first. Raises NotFound, for one of another than
+    the `owner` too."""
     with reading(database) as connection:
-        seq = _one(connection, id_)["seq"]
+        seq = _one(connection, id_, owner)["seq"]
         return tuple(_attempt(row) for row in connection.execute(_HISTORY, {"seq": seq}))
 
 
@@ -337,9 +342,9 @@ def _created_at(connection: Connection, seq: int) -> float:
     return at
 
 
-def _one(connection: Connection, id_: str) -> Any:
+def _one(connection: Connection, id_: str, owner: str | None = None) -> Any:
     row = connection.execute(_SHOW, {"id": id_}).fetchone()
-    if row is None:
+    if row is None or owner not in (None, row["owner"]):
         raise NotFound(f"no delivery {id_!r}")
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from aiohttp import web
@@ -53,7 +54,7 @@ def _keep_out(gate: Gate) -> Any:
     @web.middleware
     async def keep_out(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(f"{PREFIX}/"):
-            return await handler(request) if _holds_token(request, gate) else _unauthorized()
+            return await _answer(request, handler, gate)
         if request.method not in ("GET", "HEAD") and not _from_here(request):
             raise web.HTTPForbidden(text="This came from another site, and was not done.")
         if console.visitor(request, gate) is None and not console.is_open(request.path):
@@ -63,9 +64,22 @@ def _keep_out(gate: Gate) -> Any:
     return keep_out
 
 
-def _holds_token(request: web.Request, gate: Gate) -> bool:
+async def _answer(request: web.Request, handler: Handler, gate: Gate) -> web.StreamResponse:
+    """By the admin token everything, by the key of an owner what is its own."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and gate.admits(token.strip())
+    if scheme.lower() != "bearer":
+        return _unauthorized()
+    if gate.admits(token.strip()):
+        return await handler(request)
+    owner = gate.owner(token.strip(), time.time())
+    if owner is None:
+        return _unauthorized()
+    if not api.is_for_owners(request):
+        return api.failed(
+            403, Problem("forbidden", "the key of an owner shows that owner's deliveries, and nothing else")
+        )
+    request[api.OWNER] = owner
+    return await handler(request)
 
 
 def _unauthorized() -> web.Response:

@@ -15,7 +15,7 @@ from relay.admin.access import Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Plan, Progress, Selection
 from relay.admin.times import size
-from relay.cli.look import IdPrefix, OutcomeOption, Tag
+from relay.cli.look import IdPrefix, OutcomeOption, Owner, Tag
 from relay.cli.terminal import (
     Config,
     Destination,
@@ -52,6 +52,7 @@ def replay(
     destination: Destination = None,
     id_prefix: IdPrefix = None,
     tag: Tag = None,
+    owner: Owner = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -72,7 +73,7 @@ def replay(
     if state is not None and state not in operations.REPLAYABLE:
         raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
     outbox = database(config)
-    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag)
+    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
     selection = _selection(ids, wanted, limit, all_=all_)
     plan = operations.plan_replay(outbox, selection)
     if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
@@ -87,6 +88,7 @@ def cancel(
     destination: Destination = None,
     id_prefix: IdPrefix = None,
     tag: Tag = None,
+    owner: Owner = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -98,7 +100,7 @@ def cancel(
 ) -> None:
     """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
     outbox = database(config)
-    wanted = Filter(None, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag)
+    wanted = Filter(None, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
     selection = _selection(ids, wanted, limit, all_=all_)
     plan = operations.plan_cancel(outbox, selection)
     if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):

@@ -52,6 +52,7 @@ StateOption = Annotated[State | None, typer.Option(help="Where it stands.")]
 OutcomeOption = Annotated[Outcome | None, typer.Option(help="What its last attempt came to.")]
 IdPrefix = Annotated[str | None, typer.Option(metavar="TEXT", help="How its id begins.")]
 Tag = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
+Owner = Annotated[str | None, typer.Option(metavar="NAME", help="Whose it is.")]
 Reveal = Annotated[bool, typer.Option(help="Show path and query of the URL, and all header values.")]
 
 
@@ -130,6 +131,7 @@ def list_(
     destination: Destination = None,
     id_prefix: IdPrefix = None,
     tag: Tag = None,
+    owner: Owner = None,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
@@ -141,7 +143,7 @@ def list_(
 ) -> None:
     """Deliveries, the newest first."""
     outbox = database(config)
-    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag)
+    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
     found = inspection.deliveries(outbox, wanted, limit=limit, older=older)
     if not found:
         raise NothingMatched("no delivery matches")
@@ -369,6 +371,8 @@ def _described(one: Details, now: float) -> dict[str, str | None]:
         "stream killed": one.stream_reason,
         "tags": ", ".join(one.tags) or None,
         "idempotency key": one.idempotency_key,
+        "owner": one.owner or None,
+        "priority": str(one.priority) if one.priority else None,
         "its end": "is told to its producer" if one.tracked else None,
     }
 

@@ -20,7 +20,7 @@ import typer
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
 from relay.admin.access import Refused, acting
-from relay.admin.auth import Gate, token_of, way_in
+from relay.admin.auth import OWNER_KEY_SECONDS, Gate, token_of, way_in
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
@@ -32,6 +32,7 @@ from relay.cli.terminal import (
     config_file,
     console,
     database,
+    duration,
     operator,
     print_json,
     print_table,
@@ -39,6 +40,7 @@ from relay.cli.terminal import (
     settings,
 )
 from relay.outbox import OUTBOX, database_at
+from relay.outbox.checks import LONGEST_OWNER
 from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import MoveProgress, move
 from relay.outbox.sqlite.permissions import remedy
@@ -87,6 +89,24 @@ def login(config: Config = None) -> None:
         raise ConfigError("relay.admin.port: 0 takes any port, which the relay's log names: set one")
     gate = Gate(token_of(admin.token.get_secret_value(), chosen.token_file))
     say(way_in(admin.host, admin.port, gate.ticket(operator().name, time.time())))
+
+
+@commands.command("owner-key")
+def owner_key(
+    owner: Annotated[str, typer.Argument(metavar="NAME", help="Whose deliveries it shows, as producers say it.")],
+    valid: Annotated[
+        float | None,
+        typer.Option("--for", parser=duration, metavar="TIME", help="How long it opens the API. [default: 90d]"),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Print a key for the admin API by which one owner sees its own deliveries, and nothing else. It ends with its
+    time, or with the admin token that it was made by."""
+    if not 1 <= len(owner) <= LONGEST_OWNER:
+        raise typer.BadParameter(f"NAME: expected 1 to {LONGEST_OWNER} characters, got {len(owner)}")
+    chosen = settings(config)
+    gate = Gate(token_of(chosen.relay.admin.token.get_secret_value(), chosen.token_file))
+    say(gate.owner_key(owner, time.time() + (OWNER_KEY_SECONDS if valid is None else valid)))
 
 
 @commands.command()

@@ -23,6 +23,7 @@ LATEST = 253402300799.0
 MOST_BYTES = 64 * 1024 * 1024
 """How large the bodies of one batch may be, together."""
 
+LONGEST_OWNER = 128
 _LONGEST_NAME, _LONGEST_ID, _LONGEST_KEY, _MOST_TAGS = 128, 256, 256, 20
 _HIGHEST_PRIORITY = 100
 _SCHEDULES = (None, "fixed", "exponential")
@@ -206,8 +207,8 @@ def _overlap(name: str, url: str, *, traced: bool) -> str | None:
 
 def _check_turn(delivery: NewDelivery) -> None:
     _require_storable("owner", delivery.owner)
-    if len(delivery.owner) > _LONGEST_NAME:
-        raise InvalidDelivery(f"owner: expected 0 to {_LONGEST_NAME} characters, got {len(delivery.owner)}")
+    if len(delivery.owner) > LONGEST_OWNER:
+        raise InvalidDelivery(f"owner: expected 0 to {LONGEST_OWNER} characters, got {len(delivery.owner)}")
     if abs(delivery.priority) > _HIGHEST_PRIORITY:
         raise InvalidDelivery(f"priority: expected -{_HIGHEST_PRIORITY} to {_HIGHEST_PRIORITY}")
 

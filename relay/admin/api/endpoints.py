@@ -35,7 +35,8 @@ BACKUPS = "backups"
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One operation over HTTP. Fields of `asked` that stand in the path come from there, the others from the query of
-    a GET or the JSON body of a POST. `gives` is a dataclass, or bytes."""
+    a GET or the JSON body of a POST. `gives` is a dataclass, or bytes. One that is `for_owners` may be asked with the
+    key of an owner, which is then what `owner` of `asked` says."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -43,6 +44,7 @@ class Endpoint:
     asked: type[requests.RequestModel]
     gives: type
     carry_out: Callable[[AdminContext, Actor, Any], Any]
+    for_owners: bool = False
 
 
 def _status(context: AdminContext, _: Actor, __: requests.NoParameters) -> Overview:
@@ -56,14 +58,15 @@ def _list(context: AdminContext, _: Actor, asked: requests.ListRequest) -> Page:
 
 
 def _show(context: AdminContext, actor: Actor, asked: requests.ShowRequest) -> responses.Shown:
-    one = inspection.delivery(context.database, asked.id, context.database.now(), reveal=asked.reveal)
+    now = context.database.now()
+    one = inspection.delivery(context.database, asked.id, now, reveal=asked.reveal, owner=asked.owner)
     if asked.reveal:
         _note_reveal(context, actor, asked.id, "headers")
     return responses.Shown(one, inspection.as_curl(one))
 
 
-def _attempts(context: AdminContext, _: Actor, asked: requests.OneRequest) -> responses.Attempts:
-    return responses.Attempts(inspection.history(context.database, asked.id))
+def _attempts(context: AdminContext, _: Actor, asked: requests.AttemptsRequest) -> responses.Attempts:
+    return responses.Attempts(inspection.history(context.database, asked.id, owner=asked.owner))
 
 
 def _body(context: AdminContext, actor: Actor, asked: requests.OneRequest) -> bytes:
@@ -208,9 +211,17 @@ ENDPOINTS = (
         Overview,
         _status,
     ),
-    Endpoint("GET", "/deliveries", "Deliveries, the newest first", requests.ListRequest, Page, _list),
-    Endpoint("GET", "/deliveries/{id}", "One delivery", requests.ShowRequest, responses.Shown, _show),
-    Endpoint("GET", "/deliveries/{id}/attempts", "Its attempts", requests.OneRequest, responses.Attempts, _attempts),
+    Endpoint("GET", "/deliveries", "Deliveries, the newest first", requests.ListRequest, Page, _list, for_owners=True),
+    Endpoint("GET", "/deliveries/{id}", "One delivery", requests.ShowRequest, responses.Shown, _show, for_owners=True),
+    Endpoint(
+        "GET",
+        "/deliveries/{id}/attempts",
+        "Its attempts",
+        requests.AttemptsRequest,
+        responses.Attempts,
+        _attempts,
+        for_owners=True,
+    ),
     Endpoint(
         "GET", "/deliveries/{id}/body", "Its body, which may be personal. Audited", requests.OneRequest, bytes, _body
     ),

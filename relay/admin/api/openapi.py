@@ -17,8 +17,8 @@ PREFIX = "/api/v1"
 _COMPONENT = "#/components/schemas/{model}"
 _CODES = {
     400: "A field is missing, misspelt or wrong: the error names it.",
-    401: "No token, or another one.",
-    403: "From another site.",
+    401: "No token and no key of an owner, or another one.",
+    403: "From another site; or the key of an owner, which shows that owner's deliveries and nothing else.",
     404: "There is no such delivery, destination or key, or nothing matches.",
     409: "It could be done, and should not be: the message says what stands in the way.",
     413: "The request is too large.",

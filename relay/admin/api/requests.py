@@ -71,6 +71,7 @@ Groups = Annotated[
 ]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Id = Annotated[str, Field(min_length=1, max_length=256, description="A delivery's id.")]
+Owner = Annotated[str | None, Field(max_length=128, description="Whose it is; of another's nothing is found.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many.")]
 Seq = Annotated[int, Field(ge=1, lt=2**63, description="A cursor: `older` of the page before.")]
 
@@ -92,13 +93,14 @@ class FilterFields(RequestModel):
     destination: Origin | None = None
     id_prefix: str | None = Field(None, min_length=1, max_length=256, description="How its id begins.")
     tag: str | None = Field(None, min_length=1, max_length=128, description="One of its tags.")
+    owner: Owner = None
     since: Moment | None = None
     until: Moment | None = None
 
     def filter(self, state: State | None, clock: Callable[[], float]) -> Filter:
         """The operations' own form; how long ago something was, the clock tells."""
         since, until = (moment.by(clock) if moment else None for moment in (self.since, self.until))
-        return Filter(state, self.outcome, self.destination, self.id_prefix, since, until, self.tag)
+        return Filter(state, self.outcome, self.destination, self.id_prefix, since, until, self.tag, self.owner)
 
 
 class ListRequest(FilterFields):
@@ -113,6 +115,7 @@ class ShowRequest(RequestModel):
     """One delivery."""
 
     id: Id
+    owner: Owner = None
     reveal: Flag = Field(
         False, description="Show path and query of its URL and its headers, which may be tokens. Audited."
     )
@@ -122,6 +125,12 @@ class OneRequest(RequestModel):
     """Something of one delivery."""
 
     id: Id
+
+
+class AttemptsRequest(OneRequest):
+    """The attempts at one delivery."""
+
+    owner: Owner = None
 
 
 class TailRequest(RequestModel):

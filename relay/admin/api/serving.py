@@ -25,6 +25,9 @@ from relay.admin.plain import plain
 from relay.outbox.errors import RelayError, StoreUnavailable
 
 ACTOR_HEADER = "x-relay-actor"
+OWNER = web.RequestKey("owner", str)
+"""Under what a request tells whose key it came with."""
+_FOR_OWNERS = frozenset(f"{PREFIX}{endpoint.path}" for endpoint in ENDPOINTS if endpoint.for_owners)
 _POLL_SECONDS = 0.5
 _STREAMS = 8  # each asks the outbox twice a second
 _STATUSES = ((NotFound, 404, "not_found"), (NothingMatched, 404, "nothing_matched"), (Refused, 409, "refused"))
@@ -77,6 +80,12 @@ def failed(status: int, problem: Problem) -> web.Response:
     return web.json_response(plain(Failed(problem)), status=status)
 
 
+def is_for_owners(request: web.Request) -> bool:
+    """Whether somebody with the key of an owner may ask this."""
+    resource = request.match_info.route.resource
+    return request.method == "GET" and resource is not None and resource.canonical in _FOR_OWNERS
+
+
 def actor_of(request: web.Request) -> Actor:
     """Who asks, as they say; the token is one for all."""
     return Actor(proper_name(request.headers.get(ACTOR_HEADER, ""), "api"), "api")
@@ -101,7 +110,7 @@ def _serve(context: AdminContext, endpoint: Endpoint) -> Handler:
 
 async def _asked(request: web.Request, model: type[RequestModel]) -> Any:
     if request.method != "POST":
-        return model.model_validate(_query(request) | dict(request.match_info))
+        return model.model_validate(_query(request) | dict(request.match_info) | _bound(request))
     document = _document(await request.read())
     for name, text in request.match_info.items():
         if name in document:
@@ -109,6 +118,17 @@ async def _asked(request: web.Request, model: type[RequestModel]) -> Any:
         document[name] = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
     # By way of JSON, whose strictness knows that an enum comes as a string.
     return model.model_validate_json(json.dumps(document), strict=True)
+
+
+def _bound(request: web.Request) -> dict[str, Any]:
+    """What the key of an owner says, and what nobody may say with it."""
+    if OWNER not in request:
+        return {}
+    if "reveal" in request.query:
+        raise web.HTTPForbidden(reason="reveal: the key of an owner shows nothing that is masked")
+    if request.query.get("owner", request[OWNER]) != request[OWNER]:
+        raise web.HTTPForbidden(reason="owner: the key is another owner's")
+    return {"owner": request[OWNER]}
 
 
 def _query(request: web.Request) -> dict[str, Any]:
@@ -156,7 +176,7 @@ def _refused(error: RelayError) -> web.Response:
 
 
 def _http(error: web.HTTPException) -> web.Response:
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    codes = {403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     answer = failed(error.status, Problem(codes.get(error.status, "invalid"), error.reason))
     if "Allow" in error.headers:
         answer.headers["Allow"] = error.headers["Allow"]

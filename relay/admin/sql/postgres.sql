@@ -30,6 +30,7 @@ WITH looked AS MATERIALIZED (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE (CAST(:state AS text) IS NULL OR deliveries.state = :state)
       AND (CAST(:destination AS text) IS NULL OR deliveries.origin = :destination)
+      AND (CAST(:owner AS text) IS NULL OR deliveries.owner = :owner)
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)
@@ -218,6 +219,7 @@ WITH looked AS MATERIALIZED (
 ), chosen AS (
     SELECT deliveries.seq FROM looked JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE deliveries.state = :state AND (CAST(:destination AS text) IS NULL OR deliveries.origin = :destination)
+      AND (CAST(:owner AS text) IS NULL OR deliveries.owner = :owner)
       AND (CAST(:id_prefix AS text) IS NULL OR starts_with(deliveries.id, :id_prefix))
       AND (CAST(:since AS double precision) IS NULL OR deliveries.created_at >= :since)
       AND (CAST(:until AS double precision) IS NULL OR deliveries.created_at < :until)

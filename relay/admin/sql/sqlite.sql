@@ -92,6 +92,7 @@ WITH looked (seq) AS (
     WHERE (:state IS NULL OR deliveries.state = :state)
       AND (:destination IS NULL
            OR deliveries.origin = :destination)
+      AND (:owner IS NULL OR deliveries.owner = :owner)
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)
@@ -141,7 +142,7 @@ SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS des
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
-       deliveries.idempotency_key, deliveries.tracked,
+       deliveries.idempotency_key, deliveries.tracked, deliveries.owner, deliveries.priority,
        streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state,
        coalesce(whole.open, 0) + coalesce(part.open, 0) AS breakers_open, deliveries.lane,
        EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
@@ -301,6 +302,7 @@ WITH looked (seq) AS (
 ), chosen (seq) AS (
     SELECT deliveries.seq FROM looked CROSS JOIN outspoken_deliveries AS deliveries ON deliveries.seq = looked.seq
     WHERE deliveries.state = :state AND (:destination IS NULL OR deliveries.origin = :destination)
+      AND (:owner IS NULL OR deliveries.owner = :owner)
       AND (:id_prefix IS NULL OR substr(deliveries.id, 1, length(:id_prefix)) = :id_prefix)
       AND (:since IS NULL OR deliveries.created_at >= :since)
       AND (:until IS NULL OR deliveries.created_at < :until)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from relay.admin.auth import Gate
 from relay.cli import main
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
@@ -460,3 +461,13 @@ def test_bash_completes_the_commands(relay: Operator) -> None:
     done = relay.shell(f"source <(relay completion bash); {completing}")
     assert (done.out.strip(), done.err) == ("replay", "")
     assert relay("completion", "tcsh").code == 2
+
+
+@on_sqlite
+def test_the_key_of_an_owner_is_made_by_the_token(relay: Operator) -> None:
+    gate = Gate("a-token-of-16-letters-or-more")
+    made = relay("owner-key", "shop 3", "--for", "1h", OUTSPOKEN_RELAY__ADMIN__TOKEN="a-token-of-16-letters-or-more")
+    key, now = made.out.strip(), time.time()
+    assert gate.owner(key, now) == "shop 3"
+    assert gate.owner(key, now + 3601) is None
+    assert relay("owner-key", "").code == relay("owner-key", "x" * 129).code == 2

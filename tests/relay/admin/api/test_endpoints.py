@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from relay.admin.api.endpoints import ENDPOINTS
 from relay.admin.auth import Gate
 from relay.admin.site import application
 from relay.outbox.store import Database
@@ -89,6 +90,56 @@ async def test_deliveries_come_in_pages_and_filtered(api: Api, database: Databas
     assert [one["id"] for one in following["found"]] == ["d3", "d2"]
     assert [one["id"] for one in (await api.get("/deliveries", outcome="dns", state="dead"))["found"]] == ["d3"]
     assert (await api.get("/deliveries", since="2000-01-01", until="1h"))["found"] == []
+
+
+async def test_the_key_of_an_owner_shows_what_is_its_own_and_nothing_else(api: Api, database: Database) -> None:
+    put(database, new("mine", SECRET_URL, owner="shop/3", priority=7), new("theirs", owner="shop"), new("nobodys"))
+    ended(database, "mine", outcome="http_error", status=500)
+    key = {"Authorization": f"Bearer {Gate(TOKEN).owner_key('shop/3', time.time() + 60)}"}
+
+    async def asked(path: str, method: str = "GET", **query: str) -> tuple[int, Any]:
+        async with api.client.request(method, f"/api/v1{path}", params=query, headers=key) as answer:
+            return answer.status, await answer.json()
+
+    _, page = await asked("/deliveries")
+    assert [one["id"] for one in page["found"]] == ["mine"]
+    _, shown = await asked("/deliveries/mine")
+    assert (shown["delivery"]["state"], shown["delivery"]["owner"], shown["delivery"]["priority"]) == (
+        "dead",
+        "shop/3",
+        7,
+    )
+    _, tries = await asked("/deliveries/mine/attempts")
+    assert [one["status"] for one in tries["attempts"]] == [500]
+    for another in ("theirs", "nobodys", "unknown"):
+        for path in (f"/deliveries/{another}", f"/deliveries/{another}/attempts"):
+            status, why = await asked(path)
+            assert (status, why["error"]["message"]) == (404, f"no delivery {another!r}")
+    for path, query in (("/deliveries", {"owner": "shop"}), ("/deliveries/mine", {"reveal": "true"})):
+        assert (await asked(path, **query))[0] == 403
+    others = [(one.method, one.path.replace("{id}", "mine")) for one in ENDPOINTS if not one.for_owners]
+    for method, path in [*others, ("GET", "/attempts/stream"), ("GET", "/openapi.json"), ("GET", "/nowhere")]:
+        assert (await asked(path, method))[0] == 403, path
+    assert trail(database) == ()
+    async with api.client.get("/deliveries", headers=key, allow_redirects=False) as console:
+        assert console.status == 303
+
+
+@on_sqlite
+async def test_the_key_of_an_owner_ends_with_its_time_and_with_the_token(api: Api) -> None:
+    other = Gate(TOKEN + "x").owner_key("shop", time.time() + 60)
+    good = Gate(TOKEN).owner_key("shop", time.time() + 60)
+    session = Gate(TOKEN).session("shop", time.time())
+    for key in (Gate(TOKEN).owner_key("shop", time.time() - 1), other, good + "0", good[1:], session):
+        async with api.client.get("/api/v1/deliveries", headers={"Authorization": f"Bearer {key}"}) as answer:
+            assert answer.status == 401
+
+
+async def test_whose_they_are_narrows_a_list_and_an_act(api: Api, database: Database) -> None:
+    put(database, new("mine", owner="shop"), new("theirs", owner="other"))
+    assert [one["id"] for one in (await api.get("/deliveries", owner="shop"))["found"]] == ["mine"]
+    await api.post("/cancel", owner="shop")
+    assert states(database) == {"mine": "cancelled", "theirs": "pending"}
 
 
 async def test_a_url_is_masked_until_it_is_revealed_and_that_is_audited(api: Api, database: Database) -> None:
