@@ -293,7 +293,7 @@ async def test_a_callback_brings_the_very_document_that_waiting_would(world: Wor
     assert heard["headers"]["dg-token"] == world.key.split("_")[1]
     result = ListenV1Response.model_validate(json.loads(heard["body"]))
     assert result.metadata.request_id == accepted.request_id
-    assert result.metadata.extra == {"secret": "s3cret"}  # type: ignore[attr-defined]
+    assert result.metadata.extra == {"secret": "s3cret"}
     assert words(result) == words(await media.file(SPEECH, model="nova-3"))
 
 

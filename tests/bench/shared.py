@@ -57,12 +57,10 @@ _NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 def postgres_drain(scale: Scale) -> Result:
     """One, two and four relays, each beside a bare client of its own."""
     load = Load(scale.deliveries)
+    names = {"ratio": 1, "two": min(2, scale.relays), "four": min(4, scale.relays)}
     with server() as one:
-        return {
-            "relay.drain.postgres.ratio": _ratio(one, load, 1),
-            "relay.drain.postgres.two": _ratio(one, load, min(2, scale.relays)),
-            "relay.drain.postgres.four": _ratio(one, load, min(4, scale.relays)),
-        }
+        ratios = {relays: _ratio(one, load, relays) for relays in {*names.values()}}
+    return {f"relay.drain.postgres.{name}": ratios[relays] for name, relays in names.items()}
 
 
 @contextmanager

@@ -20,12 +20,12 @@ TINY = Scale(
     audio_seconds=1.0,
     turns=1,
     recordings=1,
-    recording_seconds=18.0,  # the first line of the noisy clips
+    recording_seconds=6.0,  # the first two lines of the clips
     uploads=3,
     queued=3,
     sessions=3,
     callers=2,
-    live_seconds=2.5,
+    live_seconds=1.5,
     relays=1,
     dead_hosts=4,
     limited=2,
@@ -43,7 +43,7 @@ SIBLINGS = {
     "engine.overhead.ratio",
     "engine.time.twenty.sequential.ratio",
     "engine.wer.short.over",
-    "engine.wer.ten_minutes.over",
+    "engine.wer.noisy.over",
     "engine.wer.hour.over",
     "engine.live.lag.one.interim_p50_s",
     "engine.live.lag.beside.interim_p95_s",

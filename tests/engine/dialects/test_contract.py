@@ -22,6 +22,7 @@ from gladiaio_sdk.v2.live.generated_types import (
 from openai.resources.audio.transcriptions import Transcriptions
 from openai.resources.audio.translations import Translations
 
+from tests.cases import cases
 from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects import deepgram, gladia, openai
 from engine.dialects.catalogue import Abilities, Catalogue
@@ -206,14 +207,14 @@ APIS = {
 }
 
 
-def each() -> Iterator[Any]:
+def each() -> Iterator[tuple[str, Api, str]]:
     for name, api in APIS.items():
         for parameter in api.documented:
-            yield pytest.param(api, parameter, id=f"{name}-{parameter}")
+            yield name, api, parameter
 
 
-@pytest.mark.parametrize(("api", "parameter"), list(each()))
-def test_no_documented_parameter_meets_silence(api: Api, parameter: str) -> None:
+@cases(("vendor", "api", "parameter"), each())
+def test_no_documented_parameter_meets_silence(vendor: str, api: Api, parameter: str) -> None:
     name = parameter.rpartition(".")[2]
     found, without = api.told({parameter: api.values.get(parameter, True)}), api.told({})
     if not isinstance(found, Request | LiveRequest):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from engine.dialects.subtitles import Layout, captions
 from engine.dialects.words import matches, prose, substitute
 from engine.transcript import Channel, Segment, Word
+from tests.cases import cases
 
 
 def spaced(text: str) -> list[Word]:
@@ -32,7 +31,7 @@ def test_a_space_stands_between_words_that_have_one() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("words", "phrase", "said"),
     [
         (spaced("Twenty-three, or twenty three?"), "twenty three", ["Twenty-three,", "twenty three?"]),

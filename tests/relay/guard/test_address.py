@@ -2,21 +2,20 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-import pytest
-
 from relay.guard.address import judge_address, judge_addresses
 from relay.guard.rules import Rule, Rules
+from tests.cases import cases
 from tests.relay.guard.destinations import ADDRESSES, DENIED_RANGES, rule_of
 
 RULES = Rules()
 
 
-@pytest.mark.parametrize(("address", "rule"), ADDRESSES)
+@cases(("address", "rule"), ADDRESSES)
 def test_an_address_is_decided_by_the_rule_in_the_table(address: str, rule: str) -> None:
     assert rule_of(judge_address(address, RULES)) == rule
 
 
-@pytest.mark.parametrize(("before", "first", "last", "after"), DENIED_RANGES)
+@cases(("before", "first", "last", "after"), DENIED_RANGES)
 def test_a_denied_range_ends_exactly_at_its_borders(
     before: str | None, first: str, last: str, after: str | None
 ) -> None:
@@ -31,7 +30,7 @@ def test_an_opened_ipv6_network_is_opened_by_its_own_name() -> None:
     assert rule_of(judge_address("::2", mapped)) == Rule.FORBIDDEN_ADDRESS
 
 
-@pytest.mark.parametrize(
+@cases(
     ("address", "rule"),
     [
         ("64:ff9b::8.8.8.8", "ok"),

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from relay.guard.resolver import Addresses, Found, Names, Resolver, Unasked, Unresolved, admit
 from relay.guard.rules import ANYWHERE, Refusal, Rule, Rules
 from relay.guard.url import LIVE, Target
+from tests.cases import cases
 
 RULES = Rules()
 NOWHERE = Unresolved("The host name does not resolve.", answered=True)
@@ -46,7 +45,7 @@ async def test_a_public_name_resolves_to_its_addresses_in_order() -> None:
     assert await resolver.resolve("example.com") == Addresses(("2606:4700::1111", "1.1.1.1"))
 
 
-@pytest.mark.parametrize("answers", [("10.0.0.1",), ("8.8.8.8", "10.0.0.1"), ("::1", "8.8.8.8"), ("127.0.0.1", "::1")])
+@cases("answers", [("10.0.0.1",), ("8.8.8.8", "10.0.0.1"), ("::1", "8.8.8.8"), ("127.0.0.1", "::1")])
 async def test_a_name_with_a_forbidden_address_is_refused(answers: tuple[str, ...]) -> None:
     refused = await Resolver(RULES, Names(NameServer(answers))).resolve("example.com")
     assert isinstance(refused, Refusal)
@@ -70,7 +69,7 @@ async def test_a_name_that_moves_to_loopback_between_submission_and_connection_i
     assert rebinding.asked == ["rebinding.example.com"] * 2
 
 
-@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "127.0.0.1", "::1", "2130706433"])
+@cases("host", ["8.8.8.8", "2606:4700::1111", "127.0.0.1", "::1", "2130706433"])
 async def test_an_address_is_judged_without_asking_anybody(host: str) -> None:
     nobody = NameServer(NOWHERE)
     found = await Resolver(RULES, Names(nobody)).resolve(host)
@@ -78,7 +77,7 @@ async def test_an_address_is_judged_without_asking_anybody(host: str) -> None:
     assert nobody.asked == []
 
 
-@pytest.mark.parametrize("answer", [NOWHERE, ()])
+@cases("answer", [NOWHERE, ()])
 async def test_a_name_without_an_address_is_unresolved(answer: tuple[str, ...] | Unresolved) -> None:
     found = await Resolver(RULES, Names(NameServer(answer))).resolve("example.com")
     assert isinstance(found, Unresolved)

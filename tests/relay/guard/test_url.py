@@ -4,13 +4,13 @@ import base64
 import socket
 from ipaddress import ip_address, ip_network
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.guard.address import judge_address
 from relay.guard.rules import Refusal, Rule, Rules
 from relay.guard.url import LIVE, Target, public_name, read, rulings
+from tests.cases import cases
 from tests.relay.guard.destinations import ADDRESSES, PUBLIC_NAMES, URLS, rule_of
 
 RULES = Rules()
@@ -28,12 +28,12 @@ def test_the_table_is_large_without_repetition_and_shows_every_rule() -> None:
     assert {rule for _, rule in URLS + ADDRESSES + PUBLIC_NAMES} == {"ok", *Rule}
 
 
-@pytest.mark.parametrize(("url", "rule"), URLS)
+@cases(("url", "rule"), URLS)
 def test_a_url_is_decided_by_the_rule_in_the_table(url: str, rule: str) -> None:
     assert rule_of(read(url, RULES)) == rule
 
 
-@pytest.mark.parametrize(("url", "rule"), URLS)
+@cases(("url", "rule"), URLS)
 def test_of_the_rulings_on_a_url_the_first_refusal_decides(url: str, rule: str) -> None:
     refusals = [ruling.refusal for ruling in rulings(url, RULES) if ruling.refusal]
     judged = read(url, RULES)
@@ -52,7 +52,7 @@ def test_a_url_with_several_faults_is_told_all_of_them() -> None:
     }
 
 
-@pytest.mark.parametrize(("host", "rule"), PUBLIC_NAMES)
+@cases(("host", "rule"), PUBLIC_NAMES)
 def test_a_name_is_public_as_the_table_says(host: str, rule: str) -> None:
     assert rule_of(public_name(host)) == rule
 
@@ -63,7 +63,7 @@ def test_a_live_callback_may_go_to_a_websocket() -> None:
     assert rule_of(read("ftp://example.com/", RULES, LIVE)) == Rule.FORBIDDEN_SCHEME
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "path"),
     [
         ("http://h.example", "/"),
@@ -79,7 +79,7 @@ def test_path_and_query_are_kept_byte_for_byte_and_the_fragment_is_dropped(url: 
     assert target(url).path == path
 
 
-@pytest.mark.parametrize(
+@cases(
     ("userinfo", "credentials"),
     [
         ("user:password", "user:password"),
@@ -98,7 +98,7 @@ def test_credentials_become_basic_authentication_and_leave_the_url(userinfo: str
     assert read_back.authorization not in repr(read_back)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "origin", "authority"),
     [
         ("HTTP://Example.COM./x", "http://example.com:80", "example.com"),
@@ -187,12 +187,12 @@ def _what_the_system_reads(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-@pytest.mark.parametrize("host", ["0x7f.1", "2130706433", "0177.0.0.1", "127.1"])
+@cases("host", ["0x7f.1", "2130706433", "0177.0.0.1", "127.1"])
 def test_the_oracle_of_the_property_above_knows_the_odd_spellings(host: str) -> None:
     assert _what_the_system_reads(host) == ["127.0.0.1"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "converted"),
     [
         ("https://b\u00fccher.example/cb", "xn--bcher-kva.example"),
@@ -212,7 +212,7 @@ def test_a_host_in_unicode_is_refused_with_the_form_that_is_meant(url: str, conv
     assert isinstance(read(f"https://{converted}/", RULES), Target)
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [
         "https://p\u00e4/ss@host.example/",

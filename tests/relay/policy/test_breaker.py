@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from relay.policy.breaker import (
     of_endpoint,
     of_origin,
 )
+from tests.cases import cases
 
 NOW = 1000.0
 FAULTS = {Outcome.READ_TIMEOUT, Outcome.RESET, Outcome.PROTOCOL, Outcome.HTTP_5XX}
@@ -36,7 +36,7 @@ def endpoint(health: Health, *outcomes: Outcome, at: float = NOW) -> Health:
     return health
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
+@cases("fault", sorted(FAULTS))
 def test_five_failures_in_a_row_open_an_endpoint(fault: Outcome) -> None:
     four = endpoint(WELL, *[fault] * 4)
     assert (four.failures, four.held) == (4, False)
@@ -46,7 +46,7 @@ def test_five_failures_in_a_row_open_an_endpoint(fault: Outcome) -> None:
     assert opened.allows(NOW + 30, 0, 4) == TRICKLE
 
 
-@pytest.mark.parametrize("fault", sorted(UNREACHED))
+@cases("fault", sorted(UNREACHED))
 def test_an_origin_that_cannot_be_reached_says_nothing_of_its_endpoints(fault: Outcome) -> None:
     health = WELL
     for _ in range(THRESHOLD):
@@ -70,14 +70,14 @@ def test_an_origin_is_silent_until_it_answers_and_not_where_it_answered_others_m
     assert of_origin(silent, came(Outcome.HTTP_5XX)) == WELL
 
 
-@pytest.mark.parametrize("outcome", sorted(OURS))
-@pytest.mark.parametrize("before", [WELL, Health(failures=4), OPEN], ids=["well", "counting", "open"])
+@cases("outcome", sorted(OURS))
+@cases("before", [WELL, Health(failures=4), OPEN])
 def test_what_is_ours_counts_neither_way(before: Health, outcome: Outcome) -> None:
     assert endpoint(before, *[outcome] * 10) == before
     assert of_origin(before, came(outcome)) == before
 
 
-@pytest.mark.parametrize("outcome", sorted(ANSWERS))
+@cases("outcome", sorted(ANSWERS))
 def test_an_answer_closes_it_into_a_slow_start_whatever_it_says_of_one_delivery(outcome: Outcome) -> None:
     assert endpoint(Health(failures=4), outcome) == WELL
     rates, health = [], OPEN

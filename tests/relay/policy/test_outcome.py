@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from relay.policy.attempt import (
     POSTPONED,
     Answer,
@@ -19,6 +17,7 @@ from relay.policy.attempt import (
     Verdict,
 )
 from relay.policy.outcome import OnTooLarge, RetryPolicy, classify, diagnose, judge, pause_of, remedy_for_413
+from tests.cases import cases
 from tests.relay.deliveries import answer, claimed
 
 NOW = 1000.0
@@ -122,7 +121,7 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("came", "outcome", "verdict", "diagnosis"), TABLE, ids=lambda value: str(value)[:40])
+@cases(("came", "outcome", "verdict", "diagnosis"), TABLE)
 def test_an_answer_has_one_meaning(came: Answer, outcome: Outcome, verdict: Verdict, diagnosis: str) -> None:
     assert classify(came) is outcome
     assert verdict_on(came) == verdict
@@ -142,12 +141,12 @@ def test_every_failure_has_an_outcome_of_its_own() -> None:
     assert [classify(answer(failure=failure)).value for failure in Failure] == [failure.value for failure in Failure]
 
 
-@pytest.mark.parametrize("status", [410, 413, 429])
+@cases("status", [410, 413, 429])
 def test_a_status_with_a_meaning_of_its_own_has_an_outcome_of_its_own(status: int) -> None:
     assert classify(answer(status)) is Outcome(f"http_{status}")
 
 
-@pytest.mark.parametrize("status", [400, 413, 500])
+@cases("status", [400, 413, 500])
 def test_ten_retries_follow_the_first_attempt_and_then_it_is_given_up(status: int) -> None:
     verdicts = [verdict_on(answer(status), claimed(attempts=done)) for done in range(11)]
     assert verdicts == [LATER] * 10 + [Dead(Reason.EXHAUSTED)]
@@ -161,7 +160,7 @@ def test_a_refusal_by_the_guard_is_never_retried() -> None:
     assert verdict_on(answer(failure=Failure.BLOCKED)) == Dead(Reason.FORBIDDEN)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("server", "names"),
     [
         ("nginx/1.22.1", "client_max_body_size"),
@@ -209,8 +208,8 @@ def test_a_patient_delivery_is_given_up_after_its_time_and_not_after_a_number_of
 # --- Retry-After
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(
+@cases("status", [429, 503])
+@cases(
     ("hint", "pause"),
     [("120", 120.0), ("0.5", 0.5), ("99999999", 3600.0), ("Thu, 01 Jan 1970 00:18:40 GMT", 120.0)],
 )
@@ -219,14 +218,14 @@ def test_who_asks_to_be_left_alone_uses_up_no_attempt(status: int, hint: str, pa
     assert pause_of(hinting(status, hint), NOW) == pause
 
 
-@pytest.mark.parametrize("hint", ["nan", "0", "-1", "soon"])
+@cases("hint", ["nan", "0", "-1", "soon"])
 def test_a_hint_that_is_nonsense_is_none(hint: str) -> None:
     assert verdict_on(hinting(503, hint)) == LATER
     assert verdict_on(hinting(429, hint)) == POSTPONED
     assert pause_of(hinting(429, hint), NOW) is None
 
 
-@pytest.mark.parametrize("status", [301, 400, 404, 413, 500, 502, 504])
+@cases("status", [301, 400, 404, 413, 500, 502, 504])
 def test_only_429_and_503_may_hint(status: int) -> None:
     assert verdict_on(hinting(status, "120")) == LATER
 
@@ -234,7 +233,7 @@ def test_only_429_and_503_may_hint(status: int) -> None:
 # --- 410 and 413
 
 
-@pytest.mark.parametrize("attempts", [0, 10])
+@cases("attempts", [0, 10])
 def test_gone_is_dead_at_once(attempts: int) -> None:
     assert verdict_on(answer(410), claimed(attempts=attempts)) == Dead(Reason.GONE)
 
@@ -248,17 +247,17 @@ def test_what_is_too_large_is_retried_as_it_is_or_as_a_link_or_not_at_all() -> N
     }
 
 
-@pytest.mark.parametrize("choice", [OnTooLarge.RETRY, OnTooLarge.POINTER])
+@cases("choice", [OnTooLarge.RETRY, OnTooLarge.POINTER])
 def test_what_is_too_large_for_ever_is_given_up_like_everything_else(choice: OnTooLarge) -> None:
     assert verdict_on(answer(413), claimed(attempts=10), RetryPolicy(on_too_large=choice)) == Dead(Reason.EXHAUSTED)
 
 
-@pytest.mark.parametrize("came", [answer(500), answer(413), answer(failure=Failure.RESET)])
+@cases("came", [answer(500), answer(413), answer(failure=Failure.RESET)])
 def test_once_a_link_always_a_link(came: Answer) -> None:
     assert verdict_on(came, claimed(pointer=True)) == Retry(1030.0, pointer=True)
 
 
-@pytest.mark.parametrize("status", [400, 500, 503])
+@cases("status", [400, 500, 503])
 def test_no_other_status_turns_a_result_into_a_link(status: int) -> None:
     assert verdict_on(answer(status), policy=RetryPolicy(on_too_large=OnTooLarge.POINTER)) == LATER
 
@@ -268,13 +267,13 @@ def test_no_other_status_turns_a_result_into_a_link(status: int) -> None:
 LARGE = 300_000
 
 
-@pytest.mark.parametrize("came", [answer(502), answer(failure=Failure.RESET)])
+@cases("came", [answer(502), answer(failure=Failure.RESET)])
 def test_when_only_large_bodies_fail_a_size_limit_is_suspected(came: Answer) -> None:
     diagnosis = diagnose(came, LARGE, BodyLimits(largest_accepted=200_000))
     assert diagnosis.endswith("; probably a size limit: this body has 300000 bytes, the largest accepted 200000")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("came", "size", "accepted"),
     [
         (answer(502), LARGE, LARGE),
@@ -284,7 +283,6 @@ def test_when_only_large_bodies_fail_a_size_limit_is_suspected(came: Answer) -> 
         (answer(failure=Failure.READ_TIMEOUT), LARGE, 200_000),
         (answer(200), LARGE, 200_000),
     ],
-    ids=["one as large was accepted", "nothing was accepted yet", "small", "500", "timeout", "accepted"],
 )
 def test_without_evidence_none_is_suspected(came: Answer, size: int, accepted: int | None) -> None:
     assert not re.search("size limit", diagnose(came, size, BodyLimits(largest_accepted=accepted)))

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import pytest
-
 from relay.guard.url import Target
 from relay.outbox.model import Method
 from relay.policy import sealing
 from relay.policy.attempt import Delivery
 from relay.policy.sealing import Headers, handshake, is_presigned, redacted
 from relay.policy.signing import parse_key, signature
+from tests.cases import cases
 from tests.relay.deliveries import claimed
 
 KEY = parse_key("whsec_" + "a" * 32)
@@ -78,22 +77,20 @@ def test_the_credential_of_the_url_becomes_a_header() -> None:
     assert "authorization" not in dict(headers(claimed(), PLAIN))
 
 
-@pytest.mark.parametrize("path", PRESIGNED)
+@cases("path", PRESIGNED)
 def test_an_upload_to_a_presigned_url_carries_nothing_unexpected(path: str) -> None:
     delivery = claimed(method=Method.PUT, headers={"dg-token": "key-id"}, traceparent="00-ab-cd-01")
     sealed = headers(delivery, Target("https", "bucket.example", 443, path), signed=True)
     assert sealed == (("content-type", "application/json"), ("user-agent", "Outspoken/1"))
 
 
-@pytest.mark.parametrize("path", PRESIGNED)
+@cases("path", PRESIGNED)
 def test_a_post_is_never_taken_for_an_upload(path: str) -> None:
     target = Target("https", "bucket.example", 443, path)
     assert "webhook-id" in dict(headers(claimed(), target))
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/sig", "/sig=1", "/?signature=1", "/?x=sig", "/?a=X-Amz-Signature", "/?sig%3D=1"]
-)
+@cases("path", ["/", "/sig", "/sig=1", "/?signature=1", "/?x=sig", "/?a=X-Amz-Signature", "/?sig%3D=1"])
 def test_another_put_carries_everything(path: str) -> None:
     target = Target("https", "receiver.example", 443, path)
     assert not is_presigned(target)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from relay.policy.signing import PrivateKey, SymmetricKey, parse_key, signature
+from tests.cases import cases
 
 BODY = b'{"text":"Gr\xc3\xbc\xc3\x9fe"}'
 
@@ -29,7 +30,7 @@ def signed_by(*keys: str, body: bytes = BODY) -> dict[str, str]:
     return {"webhook-id": "id-1", "webhook-timestamp": str(now), "webhook-signature": made}
 
 
-@pytest.mark.parametrize("size", [24, 32, 64])
+@cases("size", [24, 32, 64])
 def test_a_receivers_library_verifies_what_was_signed(size: int) -> None:
     key = written(secrets.token_bytes(size))
     assert Webhook(key).verify(BODY, signed_by(key)) == {"text": "Grüße"}
@@ -43,7 +44,7 @@ def test_while_keys_are_rotated_a_receiver_with_either_of_them_verifies() -> Non
         Webhook(OTHER).verify(BODY, headers)
 
 
-@pytest.mark.parametrize("changed", [{"webhook-id": "id-2"}, {"webhook-timestamp": str(int(time.time()) - 60)}])
+@cases("changed", [{"webhook-id": "id-2"}, {"webhook-timestamp": str(int(time.time()) - 60)}])
 def test_id_and_time_are_signed_too(changed: dict[str, str]) -> None:
     with pytest.raises(WebhookVerificationError):
         Webhook(OLD).verify(BODY, signed_by(OLD) | changed)
@@ -81,7 +82,7 @@ def test_no_keys_make_no_signature() -> None:
     assert signature([], "id-1", 1000, BODY) == ""
 
 
-@pytest.mark.parametrize(
+@cases(
     ("key", "message"),
     [
         ("canary", "begins with whsec_ .* or whsk_"),

@@ -93,7 +93,7 @@ async def test_a_client_with_little_patience_gets_a_slow_result(tmp_path: Path) 
     async with stage(tmp_path, limits=RequestLimits(keep_alive=0.1)) as server, connected(server) as sdk:
         server.transcriber.let_go.clear()
         asyncio.get_running_loop().call_later(1.2, server.transcriber.let_go.set)
-        impatient = RequestOptions(timeout_in_seconds=0.5, max_retries=0)  # type: ignore[typeddict-item]
+        impatient = RequestOptions(timeout_in_seconds=0.5, max_retries=0)
         result = await sdk.listen.v1.media.transcribe_file(request=wav(), request_options=impatient)
     assert isinstance(result, ListenV1Response)
     assert result.metadata.duration == 1.0

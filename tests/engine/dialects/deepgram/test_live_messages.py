@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from deepgram.listen.v1.types.listen_v1configure_failure import ListenV1ConfigureFailure
 from deepgram.listen.v1.types.listen_v1configure_success import ListenV1ConfigureSuccess
 from deepgram.listen.v1.types.listen_v1error import ListenV1Error
@@ -30,6 +29,7 @@ from engine.dialects.live import (
 from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.request import Callback, RawFormat
 from engine.transcript import Model, Word
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 from tests.schemas import hold
 
@@ -115,14 +115,12 @@ def test_the_query_an_sdk_sends_is_read_whole(catalogue: Catalogue) -> None:
     assert request.request.warnings == ()
 
 
-@pytest.mark.parametrize(
-    ("value", "endpointing"), [("false", None), ("true", 0.01), ("10", 0.01), ("0", 0.001), ("2500", 2.5)]
-)
+@cases(("value", "endpointing"), [("false", None), ("true", 0.01), ("10", 0.01), ("0", 0.001), ("2500", 2.5)])
 def test_endpointing_is_milliseconds_or_off(catalogue: Catalogue, value: str, endpointing: float | None) -> None:
     assert asked(catalogue, ("endpointing", value)).options.endpointing == endpointing
 
 
-@pytest.mark.parametrize(
+@cases(
     ("pairs", "named"),
     [
         ([("endpointing", "soon")], "endpointing"),
@@ -171,7 +169,7 @@ def test_messages_of_the_caller_are_understood(catalogue: Catalogue) -> None:
     assert speaker.understand('{"type":"Finalize","channel":[1,2]}', 0.0) == FinalizeRequest(1)
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     [
         *("", "KeepAlive", "[]", "null", "3", "{}", '{"type": 3}', '{"type":["KeepAlive"]}', '{"type":"keepalive"}'),
@@ -300,7 +298,7 @@ def test_keyterms_cannot_be_replaced_and_nothing_else_is_then(catalogue: Catalog
     )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("ending", "code", "begins"),
     [
         (Ending.DONE, 1000, ""),

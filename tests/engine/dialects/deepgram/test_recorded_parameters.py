@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-import pytest
 from deepgram.listen.v1.media.types.media_transcribe_request_model import MediaTranscribeRequestModel
 from deepgram.types.listen_v1model import ListenV1Model
 
@@ -15,6 +14,7 @@ from engine.dialects.deepgram import GENERAL, SPECIAL, BadRequest, parse
 from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, RawFormat, Request
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
 Pairs = list[tuple[str, str]]
@@ -72,15 +72,13 @@ def test_a_request_survives_its_job_row_without_showing_its_callback(catalogue: 
     assert "token" not in repr(request)
 
 
-@pytest.mark.parametrize(
-    ("written", "method"), [("POST", "POST"), ("post", "POST"), ("PUT", "PUT"), ("put", "PUT"), ("Put", "PUT")]
-)
+@cases(("written", "method"), [("POST", "POST"), ("post", "POST"), ("PUT", "PUT"), ("put", "PUT"), ("Put", "PUT")])
 def test_the_callback_method_is_read_in_any_case(catalogue: Catalogue, written: str, method: str) -> None:
     request = accepted(catalogue, ("callback", "http://example.com/"), ("callback_method", written))
     assert request.callback == Callback("http://example.com/", method)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("encoding", "raw"),
     [
         ([("encoding", "linear16"), ("sample_rate", "16000")], RawFormat("pcm_s16le", 16000, 1)),
@@ -156,7 +154,7 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize(("pairs", "code", "message"), REFUSED)
+@cases(("pairs", "code", "message"), REFUSED)
 def test_a_bad_parameter_is_refused_with_its_name_and_the_remedy(
     catalogue: Catalogue, pairs: Pairs, code: str, message: str
 ) -> None:
@@ -165,7 +163,7 @@ def test_a_bad_parameter_is_refused_with_its_name_and_the_remedy(
     assert message in reply.line
 
 
-@pytest.mark.parametrize("pair", HARMLESS)
+@cases("pair", HARMLESS)
 def test_what_cannot_be_done_and_does_no_harm_is_warned_of_or_refused(
     catalogue: Catalogue, pair: tuple[str, str]
 ) -> None:
@@ -193,7 +191,7 @@ def test_numerals_of_other_languages_stay_words(catalogue: Catalogue) -> None:
     assert "numerals: this server does not offer numerals in 'de'" in reply.line
 
 
-@pytest.mark.parametrize("documented", [ListenV1Model, MediaTranscribeRequestModel])
+@cases("documented", [ListenV1Model, MediaTranscribeRequestModel])
 def test_every_model_that_the_client_documents_is_answered_to(documented: object) -> None:
     """A new release of the client shows here what is missing."""
     named = get_args(next(part for part in get_args(documented) if get_args(part)))
@@ -201,7 +199,7 @@ def test_every_model_that_the_client_documents_is_answered_to(documented: object
     assert set(named) <= {*GENERAL, *SPECIAL}
 
 
-@pytest.mark.parametrize("model", ["nova-meeting", "nova-2-phonecall", "nova-2-atc", "base-general", "whisper-large"])
+@cases("model", ["nova-meeting", "nova-2-phonecall", "nova-2-atc", "base-general", "whisper-large"])
 def test_models_that_frameworks_spell_are_answered_to(model: str) -> None:
     assert model in {*GENERAL, *SPECIAL}
 
@@ -222,13 +220,13 @@ def test_the_tier_of_old_clients_is_not_ignored_in_silence(catalogue: Catalogue)
     assert (warning["parameter"], warning["type"]) == ("tier", "unused_parameter")
 
 
-@pytest.mark.parametrize("name", ["diarize", "redact", "sentiment", "summarize", "topics", "dictation"])
+@cases("name", ["diarize", "redact", "sentiment", "summarize", "topics", "dictation"])
 def test_a_feature_that_is_switched_off_is_no_reason_to_refuse(catalogue: Catalogue, name: str) -> None:
     assert accepted(catalogue, (name, "false")).warnings == ()
 
 
-@pytest.mark.parametrize("name", ["smart_format", "numerals", "filler_words", "profanity_filter"])
-@pytest.mark.parametrize("model", ["nova-3", "large"])
+@cases("name", ["smart_format", "numerals", "filler_words", "profanity_filter"])
+@cases("model", ["nova-3", "large"])
 def test_what_is_done_in_part_says_which_part(catalogue: Catalogue, name: str, model: str) -> None:
     (warning,) = accepted(catalogue, ("model", model), (name, "true")).warnings
     assert (warning["parameter"], warning["type"]) == (name, "partly_supported_parameter")
@@ -243,7 +241,7 @@ def test_what_the_recogniser_can_do_is_accepted_without_a_warning(catalogue: Cat
     assert (request.recogniser, request.language, request.warnings) == ("whisper", None, ())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("pairs", "language", "languages", "detects"),
     [
         ([("language", "de-AT")], "de-AT", (), False),
@@ -296,7 +294,7 @@ def test_a_rate_without_an_encoding_is_not_ignored_in_silence(catalogue: Catalog
     assert "encoding" in warning["message"]
 
 
-@pytest.mark.parametrize("name", ["smart_format", "paragraphs", "punctuate"])
+@cases("name", ["smart_format", "paragraphs", "punctuate"])
 def test_formatting_implies_punctuation(catalogue: Catalogue, name: str) -> None:
     assert accepted(catalogue, (name, "true")).options["punctuate"] is True
     assert accepted(catalogue, (name, "false")).options["punctuate"] is False

@@ -16,6 +16,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import acknowledge, failure_reply, parse, render, render_failure
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,7 +63,7 @@ def test_rendering_twice_gives_the_same_bytes(catalogue: Catalogue, media: Media
     assert orjson.dumps(first) == orjson.dumps(second)
 
 
-@pytest.mark.parametrize("name", ["plain", "everything", "silence"])
+@cases("name", ["plain", "everything", "silence"])
 def test_the_vendors_own_model_reads_the_documents(name: str) -> None:
     document = ListenV1Response.model_validate(golden(name))
     assert document.metadata.request_id == REQUEST_ID
@@ -71,7 +72,7 @@ def test_the_vendors_own_model_reads_the_documents(name: str) -> None:
     assert alternatives[0].transcript == golden(name)["results"]["channels"][0]["alternatives"][0]["transcript"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("split", "transcripts"),
     [
         ("0.4", ["hello doctor", "are you in", "yes", "hello"]),
@@ -89,7 +90,7 @@ def test_a_silence_of_utt_split_seconds_ends_an_utterance(
     assert len({utterance["id"] for utterance in found}) == len(transcripts)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("pairs", "transcript"),
     [
         (["hello:hi"], "hi doctor are you in hi"),
@@ -206,7 +207,7 @@ def test_a_failure_without_tags_echoes_none(plain: Request) -> None:
     assert document["metadata"] == {"request_id": REQUEST_ID}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("code", "status", "err_code"),
     [
         (FailureCode.AUDIO, 400, "Bad Request"),

@@ -12,6 +12,7 @@ from engine.dialects.deepgram.numerals import as_digits
 from engine.dialects.deepgram.recorded_parameters import DeepgramOptions
 from engine.dialects.deepgram.wording import worded
 from engine.transcript import Channel, Segment, Word
+from tests.cases import cases
 
 UNITS = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -90,7 +91,7 @@ def test_any_babble_keeps_its_other_words_its_order_and_its_time(words: list[str
     assert as_digits(after) == after
 
 
-@pytest.mark.parametrize(
+@cases(
     ("heard", "written"),
     [
         ("Two hundred and five.", "205."),
@@ -143,7 +144,7 @@ def test_a_segment_of_nothing_but_fillers_is_gone() -> None:
     assert worded(Channel((segment("uh"), segment("Yes."))), DeepgramOptions()).segments == (segment("Yes."),)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("heard", "written"),
     [
         ("Well, damn it! Bullshit.", "Well, **** it! ********."),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.gladia import Listing, Problem, parse_listing
 from engine.record import State
+from tests.cases import cases
 
 
 def at(*moment: int) -> float:
@@ -28,7 +28,7 @@ def test_everything_can_be_asked_for_at_once() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("pairs", "since", "before"),
     [
         ({"date": "2026-01-31"}, at(2026, 1, 31), at(2026, 2, 1)),
@@ -51,7 +51,7 @@ def test_live_jobs_are_another_list() -> None:
     assert parse_listing([("kind", "live")]) == Listing(nothing=True)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("pairs", "name"),
     [
         ([("limit", "0")], "limit"),

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from gladiaio_sdk.v2.live.generated_types import (
     LiveV2InitResponse,
     LiveV2Response,
@@ -29,6 +28,7 @@ from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, Spee
 from engine.record import Record, State
 from engine.request import Callback, Failed, FailureCode, Media, RawFormat
 from engine.transcript import Model, Transcript, Word
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 from tests.schemas import hold
 
@@ -146,7 +146,7 @@ def test_the_body_an_sdk_sends_is_read_whole(catalogue: Catalogue) -> None:
     assert (request.request.dialect, request.request.key_id, request.request.warnings) == ("gladia-live", "key-1", ())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("encoding", "depth", "codec", "rate"),
     [
         ("wav/pcm", 8, "pcm_u8", 8000),
@@ -164,7 +164,7 @@ def test_every_encoding_is_one_that_ffmpeg_knows(
     assert request.byte_rate == rate
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "named"),
     [
         ({"encoding": "mp3"}, "encoding"),
@@ -243,7 +243,7 @@ def test_audio_that_comes_again_is_acknowledged_again_and_heard_once(catalogue: 
     assert shown(again.answers)[0]["data"]["byte_range"] == [4, 19]
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     ["", "stop", "[]", "{}", '{"type":"audio_chunk"}', '{"type":"audio_chunk","data":{"chunk":"?"}}', "[" * 9999],
 )

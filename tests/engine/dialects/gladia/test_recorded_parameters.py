@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import orjson
-import pytest
 from gladiaio_sdk import (
     PreRecordedV2CallbackConfig,
     PreRecordedV2CustomVocabularyConfig,
@@ -21,6 +20,7 @@ from engine.dialects.gladia import Problem, parse
 from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, Request
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
 URL = "https://files.example/a.wav"
@@ -72,14 +72,14 @@ def test_a_url_is_all_that_a_job_needs() -> None:
     assert request.warnings == ()
 
 
-@pytest.mark.parametrize("body", [None, [], "x", 1, True, [{}]])
+@cases("body", [None, [], "x", 1, True, [{}]])
 def test_a_body_that_is_no_object_is_a_bad_request(body: object) -> None:
     problem = answer(body)
     assert isinstance(problem, Problem)
     assert (problem.status, problem.validation_errors) == (400, ())
 
 
-@pytest.mark.parametrize("url", [None, "", "  ", 1, {}, ["https://a"], True])
+@cases("url", [None, "", "  ", 1, {}, ["https://a"], True])
 def test_without_a_url_there_is_no_job(url: object) -> None:
     assert flaws(audio_url=url)[0].startswith("audio_url must be a")
 
@@ -94,7 +94,7 @@ def test_every_flaw_is_named_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["translation", "summarization", "audio_to_llm", "chapterization", "display_mode"])
+@cases("name", ["translation", "summarization", "audio_to_llm", "chapterization", "display_mode"])
 def test_what_cannot_be_done_and_does_no_harm_is_a_warning_or_refused(name: str) -> None:
     request = asked(**{name: True})
     assert warned(request) == [name]
@@ -106,7 +106,7 @@ def test_what_cannot_be_done_and_does_no_harm_is_a_warning_or_refused(name: str)
     assert asked(**{name: False}).warnings == ()
 
 
-@pytest.mark.parametrize("name", ["diarization", "pii_redaction", "moderation"])
+@cases("name", ["diarization", "pii_redaction", "moderation"])
 def test_what_protects_is_refused_by_name_and_harmless_when_switched_off(name: str) -> None:
     (flaw,) = flaws(**{name: True})
     assert flaw.startswith(f"{name} must be left out: this server does not ")
@@ -114,7 +114,7 @@ def test_what_protects_is_refused_by_name_and_harmless_when_switched_off(name: s
     assert asked(**{name: None}).warnings == ()
 
 
-@pytest.mark.parametrize("value", [True, 1, "true", [1], {"entity_types": "SSN"}])
+@cases("value", [True, 1, "true", [1], {"entity_types": "SSN"}])
 def test_redaction_is_always_refused(value: object) -> None:
     assert flaws(pii_redaction=value)
 
@@ -135,7 +135,7 @@ def test_of_very_many_flaws_the_first_are_named() -> None:
     assert len(flaws(**{f"f{number}": 1 for number in range(999)})) == 50
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "language", "languages"),
     [
         ({}, None, ()),
@@ -155,7 +155,7 @@ def test_one_language_is_fixed_and_several_are_candidates(
     assert warned(request) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("config", "switching"),
     [
         ({"languages": [], "code_switching": True}, True),
@@ -180,7 +180,7 @@ def test_a_language_that_the_model_does_not_know_is_refused() -> None:
     assert flaw.endswith("Models here that do: large.")
 
 
-@pytest.mark.parametrize(
+@cases(
     "fields",
     [
         {"detect_language": True},
@@ -202,7 +202,7 @@ def test_a_model_that_is_not_here_is_refused_with_those_that_are() -> None:
     assert flaws(model="solaria-9") == ["model must be one of large, solaria-1"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "callback"),
     [
         ({"callback": True, "callback_config": {"url": URL}}, Callback(URL, "POST")),
@@ -217,7 +217,7 @@ def test_callbacks(fields: dict[str, Any], callback: Callback | None) -> None:
     assert asked(**fields).callback == callback
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "field"),
     [
         ({"callback": True}, "callback_config.url"),
@@ -252,7 +252,7 @@ def test_vocabulary_may_stand_where_its_switch_is() -> None:
     assert asked(custom_vocabulary=[]).hotwords == ()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "field"),
     [
         ({"custom_vocabulary": True}, "custom_vocabulary_config.vocabulary"),
@@ -268,7 +268,7 @@ def test_vocabulary_that_is_none_is_refused(fields: dict[str, Any], field: str) 
     assert flaws(**fields)[0].startswith(field)
 
 
-@pytest.mark.parametrize("dictionary", [None, [], {}, {"SQL": "x"}, {"SQL": [1]}, {" ": ["x"]}])
+@cases("dictionary", [None, [], {}, {"SQL": "x"}, {"SQL": [1]}, {" ": ["x"]}])
 def test_spellings_that_are_none_are_refused(dictionary: object) -> None:
     found = flaws(custom_spelling=True, custom_spelling_config={"spelling_dictionary": dictionary})
     assert found[0].startswith("custom_spelling_config.spelling_dictionary")
@@ -297,7 +297,7 @@ def test_subtitles_are_cut_as_asked_for() -> None:
     assert plain == {"formats": ["srt"], "characters": 42, "rows": 2, "shortest": 0.0, "longest": 7.0}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("config", "field"),
     [
         ({"formats": ["ass"]}, "formats"),
@@ -327,7 +327,7 @@ def test_metadata_of_2000_characters_is_kept_and_of_one_more_refused() -> None:
     ]
 
 
-@pytest.mark.parametrize("metadata", [[], "x", 1, True])
+@cases("metadata", [[], "x", 1, True])
 def test_metadata_is_an_object(metadata: object) -> None:
     assert flaws(custom_metadata=metadata) == ["custom_metadata must be an object"]
 

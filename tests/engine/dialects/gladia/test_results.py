@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from gladiaio_sdk import PreRecordedV2AudioUploadResponse, PreRecordedV2InitTranscriptionResponse, PreRecordedV2Response
 from gladiaio_sdk.v2.prerecorded.generated_types import PreRecordedV2TranscriptionResult
 
@@ -29,6 +28,7 @@ from engine.dialects.gladia.errors import invalid
 from engine.record import Record, State
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 from tests.schemas import hold
 
@@ -108,7 +108,7 @@ def test_a_failure_has_a_word_for_its_code() -> None:
     assert event == {"id": REQUEST_ID, "event": "error", "error": {"code": "audio", "message": "It is a text."}}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("code", "status"),
     [
         (FailureCode.AUDIO, 400),
@@ -124,7 +124,7 @@ def test_a_failed_job_has_a_number_that_the_sdks_show(media: Media, code: Failur
     assert document.post_session_metadata == {"error": "Why."}
 
 
-@pytest.mark.parametrize("state", [State.QUEUED, State.PROCESSING])
+@cases("state", [State.QUEUED, State.PROCESSING])
 def test_a_job_under_way_has_every_key_and_no_result(media: Media, state: State) -> None:
     record = Record(asked(), media, state, 1763672314.5)
     document = PreRecordedV2Response.from_dict(job(record))

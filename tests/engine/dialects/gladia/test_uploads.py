@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.gladia import clean_filename, extension_of, filename_of, upload_id_of, upload_url
+from tests.cases import cases
 
 UPLOAD = "0199c0de-0000-7000-8000-00000000000a"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sent", "kept"),
     [
         ("a.wav", "a.wav"),
@@ -39,7 +39,7 @@ def test_a_clean_name_leads_nowhere_and_ends_no_line(sent: str) -> None:
     assert kept not in {".", ".."}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "name"),
     [
         ("https://u:p@x.example/a/b%20c.wav?token=t#f", "b c.wav"),
@@ -53,12 +53,12 @@ def test_a_url_names_its_file(url: str, name: str) -> None:
     assert filename_of(url) == name
 
 
-@pytest.mark.parametrize("base", ["http://127.0.0.1:8004", "https://speech.example", "https://x.example/a/b"])
+@cases("base", ["http://127.0.0.1:8004", "https://speech.example", "https://x.example/a/b"])
 def test_an_upload_is_recognised_by_its_path(base: str) -> None:
     assert upload_id_of(upload_url(base, UPLOAD)) == UPLOAD
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [f"https://x.example/file/{UPLOAD}?a", f"https://x.example/file/{UPLOAD}/", "https://x.example/file/1", "", "x"]
     + [f"https://x.example/?/file/{UPLOAD}", f"file:///file/{UPLOAD}", f"https:///file/{UPLOAD}"],
@@ -67,7 +67,7 @@ def test_anything_else_is_no_upload(url: str) -> None:
     assert upload_id_of(url) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("container", "filename", "extension"),
     [
         ("wav", "a.wav", "wav"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, get_args, get_type_hints
 
-import pytest
 from openai.types.audio import transcription_create_params, translation_create_params
 from openai.types.audio_model import AudioModel
 
@@ -13,6 +12,7 @@ from engine.dialects.openai import ErrorObject, model_list, parse
 from engine.dialects.openai.models import MODELS
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, Request
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
 CATALOGUE = Catalogue(
@@ -91,7 +91,7 @@ def test_a_language_that_nobody_named_is_found_out() -> None:
     assert asked(language=" ").language is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("field", "value", "kind"),
     [
         ("temperature", "0.4", "unsupported_parameter"),
@@ -108,7 +108,7 @@ def test_what_is_not_honoured_is_warned_of(field: str, value: str, kind: str) ->
     assert warned(asked((field, value))) == [(field.partition("[")[0], kind)]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "param", "message"),
     [
         (
@@ -159,7 +159,7 @@ def test_every_model_of_the_clients_own_type_is_answered_to() -> None:
     assert set(get_args(AudioModel)) <= set(MODELS)
 
 
-@pytest.mark.parametrize(
+@cases(
     "parameters",
     [
         transcription_create_params.TranscriptionCreateParamsStreaming,
