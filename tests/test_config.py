@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from pydantic import BaseModel
 
 from engine.settings import RecogniserSettings
 from engine.settings import Settings as EngineSettings
 from relay.app.settings import Configuration as RelaySettings
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 
 # Names of one kind share an explanation.
 _FAMILIES = ("general", "nova", "enhanced", "base", "whisper", "solaria")
@@ -38,7 +38,7 @@ def _written(path: tuple[str, ...]) -> object:
     return value
 
 
-@pytest.mark.parametrize("model", [RelaySettings, EngineSettings])
+@cases("model", [RelaySettings, EngineSettings])
 def test_every_setting_stands_in_the_configuration_file(model: type[BaseModel]) -> None:
     missing = []
     for path in _settings(model):
@@ -49,7 +49,7 @@ def test_every_setting_stands_in_the_configuration_file(model: type[BaseModel]) 
     assert missing == []
 
 
-@pytest.mark.parametrize("model", [RelaySettings, EngineSettings])
+@cases("model", [RelaySettings, EngineSettings])
 def test_the_configuration_file_holds_the_defaults(model: type[BaseModel]) -> None:
     sections = {name: value for name, value in WRITTEN.items() if name in model.model_fields}
     assert model.model_validate(sections) == model()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 
 _PATH = re.compile(r"`((?:relay|engine|outspoken|config|docs|grafana|tests)/[\w./-]*)`")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
@@ -17,13 +16,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "con
 _LINK = re.compile(r"\]\(((?!https?:)[^)]+)")
 
 
-@pytest.mark.parametrize("path", sorted(set(_PATH.findall(ARCHITECTURE + GLOSSARY))))
+@cases("path", sorted(set(_PATH.findall(ARCHITECTURE + GLOSSARY))))
 def test_a_path_that_the_architecture_names_exists(path: str) -> None:
     named = ROOT / path
     assert named.is_dir() if path.endswith("/") else named.is_file()
 
 
-@pytest.mark.parametrize("program", ["relay", "engine"])
+@cases("program", ["relay", "engine"])
 def test_every_room_stands_in_the_architecture(program: str) -> None:
     rooms = {f"{program}/{one.parent.name}/" for one in (ROOT / program).glob("*/__init__.py")}
     assert rooms <= set(_PATH.findall(ARCHITECTURE))
@@ -33,7 +32,7 @@ def test_the_glossary_is_short() -> None:
     assert len(re.findall(r"^- \*\*", GLOSSARY, re.MULTILINE)) <= 12
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@cases("page", PAGES)
 def test_a_link_leads_somewhere(page: Path) -> None:
     broken = []
     for link in _LINK.findall(page.read_text("utf-8")):

@@ -6,9 +6,8 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 
-import pytest
-
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 
 _LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
@@ -48,7 +47,7 @@ def _names(said: ast.expr, constants: Mapping[str, object], place: str) -> Itera
             raise AssertionError(f"{place}: the event's name is not written where it is logged")
 
 
-@pytest.mark.parametrize("room", ["relay", "engine"])
+@cases("room", ["relay", "engine"])
 def test_the_list_of_events_is_complete_and_nothing_in_it_is_made_up(room: str) -> None:
     text = (ROOT / "config" / "events.md").read_text("utf-8")
     section = text.partition(f"## {room.capitalize()}\n")[2].partition("\n## ")[0]

@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 
 PROGRAMS = ["relay", "engine"]
 NAMELESS = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
@@ -19,7 +18,7 @@ def modules(program: str) -> Iterator[Path]:
     return (ROOT / program).rglob("*.py")
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@cases("program", PROGRAMS)
 def test_a_class_name_stands_once(program: str) -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for module in modules(program):
@@ -30,7 +29,7 @@ def test_a_class_name_stands_once(program: str) -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@cases("program", PROGRAMS)
 def test_a_module_and_its_folders_are_named_after_their_work(program: str) -> None:
     named = {part for module in modules(program) for part in module.relative_to(ROOT).with_suffix("").parts}
     assert named.isdisjoint(NAMELESS)

@@ -9,18 +9,19 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 from tests.schemas import SCHEMAS, hold
 
 GOLDEN = ROOT / "tests" / "engine" / "dialects" / "deepgram" / "golden"
 
 
-@pytest.mark.parametrize("file", sorted(SCHEMAS.glob("*.json")), ids=lambda file: file.stem)
+@cases("file", sorted(SCHEMAS.glob("*.json")))
 def test_a_schema_is_one_and_the_guide_names_it(file: Path) -> None:
     Draft202012Validator.check_schema(json.loads(file.read_text("utf-8")))
     assert f"](schemas/{file.name})" in (ROOT / "docs" / "receivers.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["everything", "failure", "plain", "silence"])
+@cases("name", ["everything", "failure", "plain", "silence"])
 def test_what_is_sent_fits(name: str) -> None:
     hold("deepgram", (GOLDEN / f"{name}.json").read_text("utf-8"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.cases import cases
 from tests.clips import HERE, RATE, Clip, audioeval, clip, clips
 from tests.clips.sounds import Recording, joined, music, noise, pieces, samples, silence, tone
 
@@ -22,7 +23,7 @@ def loudness(sound: bytes) -> float:
     return float(10 * np.log10(np.mean(samples(sound) ** 2) + 1e-12))
 
 
-@pytest.mark.parametrize("one", ALL, ids=names)
+@cases("one", ALL)
 def test_every_line_is_said_where_it_stands_and_nothing_beside_it(one: Clip) -> None:
     sound = samples(one.pcm())
     said = np.zeros(len(sound), bool)
@@ -40,7 +41,7 @@ def test_the_folder_stays_small() -> None:
     assert sum(path.stat().st_size for path in HERE.rglob("*") if path.suffix in {".flac", ".ogg"}) < 6_000_000
 
 
-@pytest.mark.parametrize("language", AUDIOEVAL)
+@cases("language", AUDIOEVAL)
 def test_a_package_has_three_clips_in_each_of_nine_languages(language: str) -> None:
     found = audioeval(language)
     assert len(found) == 3
@@ -73,7 +74,7 @@ def test_noise_is_as_far_below_the_speech_as_was_asked() -> None:
     assert 10 * np.log10(np.mean(said**2) / np.mean(added**2)) == pytest.approx(10, abs=0.2)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sound", "low", "high"),
     [(silence(3), -121, -119), (tone(3), -16, -14), (noise(3), -27, -25), (music(3), -40, -10)],
 )

@@ -13,6 +13,7 @@ from engine.recognisers.base import Spec
 from engine.recognisers.models.files import expected_memory, size_on_disk
 from engine.settings import EngineSettings, RecogniserSettings, read, usable_cores
 from relay.outbox.errors import ConfigError
+from tests.cases import cases
 from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, put
 from tests.engine.recognisers.models.making import model as files
 
@@ -36,7 +37,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert (settings.port, settings.workers) == (2, 3)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("variable", "value", "complaint"),
     [
         ("OUTSPOKEN_ENGINE__WORKRES", "2", "engine.workres"),
@@ -64,7 +65,7 @@ def test_a_mistake_is_an_error_that_names_the_key(variable: str, value: str, com
     assert complaint in str(error.value)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "local"),
     [
         ("127.0.0.1", True),

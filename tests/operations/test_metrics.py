@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from grafana.exposed import Exposed, exposed, listing
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 
 BASE_UNITS = ("_seconds", "_bytes")
 OTHER_UNITS = ("_ms", "_milliseconds", "_minutes", "_kb", "_mb", "_percent")
@@ -16,7 +15,7 @@ def test_the_list_of_metrics_is_the_one_that_is_committed() -> None:
     assert committed == listing(), "metrics have changed: run python -m grafana.generate, and commit what it writes"
 
 
-@pytest.mark.parametrize("metric", exposed(), ids=lambda metric: str(metric.name))
+@cases("metric", exposed())
 def test_a_metric_is_named_as_prometheus_expects(metric: Exposed) -> None:
     assert not metric.name.endswith("_total")  # a counter's suffix is not part of its name, and nothing else has it
     assert not metric.name.endswith(OTHER_UNITS)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from tests.acceptance.stage import ROOT
+from tests.cases import cases
 from tests.operations.questions import faults
 
 TABLE = re.compile(r"^\|[^|]+\| `([^`]+)`", re.MULTILINE)
 QUESTIONS = TABLE.findall((ROOT / "grafana" / "README.md").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@cases("question", QUESTIONS)
 def test_a_question_of_the_readme_can_be_answered(question: str) -> None:
     assert faults(question) == []
 

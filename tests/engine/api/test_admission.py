@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from engine.jobs.admission import Bounds
+from tests.cases import cases
 
 from .conftest import wav
 from .stage import Stage, client_of, served, stage
@@ -164,7 +165,7 @@ async def test_a_body_that_announces_nothing_is_weighed_as_it_comes(tmp_path: Pa
             assert response.status == 200
 
 
-@pytest.mark.parametrize(
+@cases(
     "half",
     [b"", b"POST /v1/listen HTTP/1.1\r\nHost: x\r\nAuthorization: To", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET"],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -10,6 +9,7 @@ from engine.api.errors import identify
 from engine.errors import StorageFull
 from engine.jobs.admission import QueueFull
 from relay.outbox.errors import StoreUnavailable
+from tests.cases import cases
 from tests.schemas import told
 
 FAULTS = [
@@ -20,7 +20,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "status", "code", "message", "retry"), FAULTS)
+@cases(("fault", "status", "code", "message", "retry"), FAULTS)
 async def test_a_fault_is_told_in_deepgrams_shape(
     fault: Exception, status: int, code: str, message: str, retry: str | None
 ) -> None:
@@ -33,7 +33,7 @@ async def test_a_fault_is_told_in_deepgrams_shape(
         assert response.headers["dg-request-id"] == body["request_id"]
 
 
-@pytest.mark.parametrize(("fault", "status", "code", "message", "retry"), FAULTS)
+@cases(("fault", "status", "code", "message", "retry"), FAULTS)
 async def test_the_same_fault_is_told_in_gladias_shape(
     fault: Exception, status: int, code: str, message: str, retry: str | None
 ) -> None:
@@ -44,7 +44,7 @@ async def test_the_same_fault_is_told_in_gladias_shape(
         assert "password" not in await response.text()
 
 
-@pytest.mark.parametrize(("fault", "status", "code", "message", "retry"), FAULTS)
+@cases(("fault", "status", "code", "message", "retry"), FAULTS)
 async def test_and_in_openais(fault: Exception, status: int, code: str, message: str, retry: str | None) -> None:
     async with client_of("/v1/audio/x", fault) as client, client.get("/v1/audio/x") as response:
         error = (await response.json())["error"]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.api.multipart import MAX_HEAD, MAX_PARTS, FormData, Malformed, Part
+from tests.cases import cases
 
 TYPE = "multipart/form-data; boundary=B"
 Found = list[tuple[str, str | None, bytes]]
@@ -45,8 +46,8 @@ def test_no_body_breaks_the_reader(body: bytes, size: int) -> None:
     assert not finished or b"--B--" in b"--B\r\n" + body
 
 
-@pytest.mark.parametrize("content", [b"\r\n", b"\r\n--", b"\r\n--A", b"--B", b"\r", b"\r\n\r\n--\r\n", b"-" * 500])
-@pytest.mark.parametrize("size", [1, 3, 0])
+@cases("content", [b"\r\n", b"\r\n--", b"\r\n--A", b"--B", b"\r", b"\r\n\r\n--\r\n", b"-" * 500])
+@cases("size", [1, 3, 0])
 def test_what_only_resembles_a_boundary_is_content(content: bytes, size: int) -> None:
     assert read(part(content) + b"--B--", size) == ([("audio", "a.wav", content)], True)
 
@@ -60,7 +61,7 @@ def test_a_body_without_its_last_boundary_is_not_finished() -> None:
     assert not finished
 
 
-@pytest.mark.parametrize(
+@cases(
     ("written", "meant"),
     [
         ('"a;b.wav"', "a;b.wav"),
@@ -86,7 +87,7 @@ def test_a_part_may_have_no_name_and_no_head() -> None:
     assert read(body) == ([("", None, b"x"), ("", None, b"y")], True)
 
 
-@pytest.mark.parametrize(
+@cases(
     "content_type",
     ["", "audio/wav", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=B"]
     + ["multipart/form-data; boundary=" + "B" * 71],
@@ -96,7 +97,7 @@ def test_what_is_no_form_is_named(content_type: str) -> None:
         FormData(content_type)
 
 
-@pytest.mark.parametrize("boundary", ['"a b"', "----WebKitFormBoundary7MA4YWxk", "'()+_,-./:=?"])
+@cases("boundary", ['"a b"', "----WebKitFormBoundary7MA4YWxk", "'()+_,-./:=?"])
 def test_any_boundary_of_the_standard_will_do(boundary: str) -> None:
     plain = boundary.strip('"')
     body = part(b"x").replace(b"--B", b"--" + plain.encode()) + f"--{plain}--".encode()
@@ -104,7 +105,7 @@ def test_any_boundary_of_the_standard_will_do(boundary: str) -> None:
     assert read(body, 7, quoted) == ([("audio", "a.wav", b"x")], True)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "why"),
     [
         (b"--Bx\r\n", "nothing after a boundary"),
@@ -114,7 +115,7 @@ def test_any_boundary_of_the_standard_will_do(boundary: str) -> None:
         (part(b"x") * (MAX_PARTS + 1), "no more than 64 parts"),
     ],
 )
-@pytest.mark.parametrize("size", [1000, 0])
+@cases("size", [1000, 0])
 def test_nothing_may_go_on_for_ever(body: bytes, why: str, size: int) -> None:
     with pytest.raises(Malformed, match=why):
         read(body, size)

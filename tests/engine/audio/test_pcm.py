@@ -7,9 +7,10 @@ import pytest
 from engine.audio.pcm import HEADERLESS, SELF_DESCRIBING, demuxer, has_header, raw_format
 from engine.errors import AudioError
 from engine.request import RawFormat
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("encoding", "sample_rate", "channels", "expected"),
     [
         ("linear16", 44100, 2, RawFormat("pcm_s16le", 44100, 2)),
@@ -27,12 +28,12 @@ def test_a_headerless_encoding_becomes_a_raw_format(
     assert raw_format(encoding, sample_rate, channels) == expected
 
 
-@pytest.mark.parametrize("encoding", sorted(SELF_DESCRIBING))
+@cases("encoding", sorted(SELF_DESCRIBING))
 def test_an_encoding_that_comes_in_a_container_describes_itself(encoding: str) -> None:
     assert raw_format(encoding, 48000, 2) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("encoding", "sample_rate", "channels", "field"),
     [
         ("mp5", 16000, 1, "encoding"),
@@ -60,7 +61,7 @@ def test_a_decoder_that_is_not_for_headerless_audio_is_refused() -> None:
         demuxer(RawFormat("mp3", 8000, 1))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("head", "expected"),
     [
         (b"RIFF\x24\x08\0\0WAVE", True),

@@ -12,6 +12,7 @@ from engine.audio.decode import decode
 from engine.audio.stream import AudioStream, Block
 from engine.errors import AudioError
 from engine.request import RawFormat
+from tests.cases import cases
 from tests.engine.audio.encoding import DEMO, STEREO, encode, endless_silence, referring, video_only
 
 SECOND = 32000
@@ -118,7 +119,7 @@ def test_no_bytes_are_no_audio_and_no_error() -> None:
     assert stream.duration == 0
 
 
-@pytest.mark.parametrize("junk", [b"?", b"no audio at all" * 1000])
+@cases("junk", [b"?", b"no audio at all" * 1000])
 def test_what_is_no_audio_is_refused(junk: bytes) -> None:
     with pytest.raises(AudioError, match="corrupt, or in a format that is not supported"):
         in_pieces(AudioStream(None, split=False), junk, 100)
@@ -161,7 +162,7 @@ def test_tags_after_the_end_are_left_unheard(tmp_path: Path) -> None:
     assert in_pieces(AudioStream(None, split=False), path.read_bytes() + bytes(20_000), 1000) == in_one(path)
 
 
-@pytest.mark.parametrize("raw", [None, RawFormat("pcm_s16le", 16000, 1)])
+@cases("raw", [None, RawFormat("pcm_s16le", 16000, 1)])
 def test_a_session_that_is_too_long_is_ended(raw: RawFormat | None) -> None:
     data = DEMO.read_bytes() if raw is None else bytes(12 * SECOND)
     with pytest.raises(AudioError, match="longer than 5 seconds"):

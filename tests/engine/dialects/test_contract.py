@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import pytest
 from deepgram.listen.v1.media.client import MediaClient
 from gladiaio_sdk import PreRecordedV2InitTranscriptionRequest
 from gladiaio_sdk.v2.live.generated_types import (
@@ -22,12 +21,12 @@ from gladiaio_sdk.v2.live.generated_types import (
 from openai.resources.audio.transcriptions import Transcriptions
 from openai.resources.audio.translations import Translations
 
-from tests.cases import cases
 from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects import deepgram, gladia, openai
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.live import LiveRequest
 from engine.request import Request
+from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
 with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from engine.jobs.admission import Admission, Bound, Bounds, Place, QueueFull, Wa
 from engine.jobs.runner import Ended
 from engine.jobs.store import Backlog, Job, JobStore
 from relay.outbox.errors import StoreUnavailable
+from tests.cases import cases
 from tests.engine.jobs.conftest import ADD_KEY, HEARD, MEDIA, Rows, key, request
 
 KEY, OTHER = "a" * 16, "b" * 16
@@ -155,7 +156,7 @@ def ended(took: float) -> Ended:
     return Ended(job, HEARD, 0.0, took)
 
 
-@pytest.mark.parametrize(("took", "wait"), [(0.01, 1), (20.0, 10), (100_000.0, 60)])
+@cases(("took", "wait"), [(0.01, 1), (20.0, 10), (100_000.0, 60)])
 async def test_the_time_to_come_again_is_when_a_worker_is_likely_free(took: float, wait: int) -> None:
     estimate = WaitEstimate(workers=2)
     for _ in range(100):

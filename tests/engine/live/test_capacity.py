@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from engine.events import LiveOptions
 from engine.live.capacity import Admitted, Capacity, Full, Hogged, Impossible, Limited, Speech, speech
 from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.request import RawFormat
+from tests.cases import cases
 
 SPOKEN = Speech("tiny")
 COSTS = Costs(final=0.1, interim=0.15)  # a quarter of a core for each session
@@ -23,7 +23,7 @@ def capacity(cores: float = 2.0, share: float = 0.5, most: int | None = None, th
     return made
 
 
-@pytest.mark.parametrize(
+@cases(
     ("admitted", "wanted", "decision"),
     [
         (0, SPOKEN, Admitted()),
@@ -91,7 +91,7 @@ def test_what_is_admitted_one_after_another_never_needs_more_than_there_is(askin
     assert sum(COSTS.of(one.channels, interim=one.interim) for one in admitted) <= 1.0 + 1e-9
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "channels"),
     [
         (LiveOptions(), 1),
@@ -99,7 +99,6 @@ def test_what_is_admitted_one_after_another_never_needs_more_than_there_is(askin
         (LiveOptions(raw=RawFormat("pcm_s16le", 16000, 2), multichannel=True), 2),
         (LiveOptions(multichannel=True), 2),
     ],
-    ids=["a container", "mixed to one", "channels apart", "a container that may be stereo"],
 )
 def test_each_channel_that_is_heard_apart_counts(options: LiveOptions, channels: int) -> None:
     assert speech("tiny", options) == Speech("tiny", channels, interim=False)

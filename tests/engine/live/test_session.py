@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from engine.dialects.live import (
 from engine.events import Broken, Final, Finished, LiveEvent
 from engine.live.session import Action, Conclude, End, Flush, Note, Push, Session, SessionLimits, Tell
 from engine.request import FailureCode
+from tests.cases import cases
 
 SECOND = bytes(32000)
 FINISHED = Finished(1.0, 1, "")
@@ -166,7 +166,7 @@ def test_a_lost_callback_ends_it_at_once_with_nothing_more_to_do() -> None:
     assert live.tick(1000.0) == ()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("code", "ending"),
     [
         (FailureCode.AUDIO, Ending.UNDECODABLE),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from faster_whisper import tokenizer
 
 from engine.recognisers.languages import CODES, WHISPER, most_probable, public_code, whisper_code
+from tests.cases import cases
 
 HEARD = [("en", 0.5), ("es", 0.3), ("jw", 0.15), ("no", 0.05)]
 
@@ -14,7 +14,7 @@ def test_the_languages_are_those_of_faster_whisper() -> None:
     assert frozenset(tokenizer._LANGUAGE_CODES) == WHISPER
 
 
-@pytest.mark.parametrize(
+@cases(
     ("said", "code"),
     [
         ("en", "en"),

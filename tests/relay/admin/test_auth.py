@@ -7,6 +7,7 @@ import pytest
 
 from relay.admin.auth import SESSION_SECONDS, TICKET_SECONDS, Gate, proper_name, token_of
 from relay.outbox.errors import ConfigError
+from tests.cases import cases
 
 
 def test_a_token_is_made_once_and_only_its_owner_reads_it(folder: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_session_holds_until_its_time_is_over_and_for_its_token_alone() -> Non
     assert Gate("another-token-and-not-this-one").visitor(session, 1000.0) is None
 
 
-@pytest.mark.parametrize("change", ["later", "other name", "no signature", "nothing", "not even text"])
+@cases("change", ["later", "other name", "no signature", "nothing", "not even text"])
 def test_a_forged_session_opens_nothing(change: str) -> None:
     gate = Gate("the-token-itself-and-nothing-else")
     until, name, signature = gate.session("Ada", 1000.0).split(".")
@@ -78,7 +79,7 @@ def test_a_forged_session_opens_nothing(change: str) -> None:
     assert gate.visitor(forged, 1000.0) is None
 
 
-@pytest.mark.parametrize(("said", "known_as"), [("Ada", "Ada"), ("", "api"), ("a\x1b[2J", "api"), ("x" * 65, "api")])
+@cases(("said", "known_as"), [("Ada", "Ada"), ("", "api"), ("a\x1b[2J", "api"), ("x" * 65, "api")])
 def test_a_name_is_printable_or_not_taken(said: str, known_as: str) -> None:
     assert proper_name(said, "api") == known_as
 

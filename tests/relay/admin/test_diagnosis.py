@@ -12,6 +12,7 @@ from relay.admin.overview import overview
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome
 from relay.policy.breaker import Cause, DestinationState
+from tests.cases import cases
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.deliveries import ill, many, new, put
 
@@ -37,14 +38,14 @@ def seen(**fields: object) -> list[Evidence]:
     return [dataclasses.replace(FAILED, **fields)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.SUCCESS])
+@cases("outcome", [outcome for outcome in Outcome if outcome is not Outcome.SUCCESS])
 def test_every_outcome_has_a_sentence(outcome: Outcome) -> None:
     sentence = diagnose(PLACE, seen(outcome=outcome, status=418 if outcome.startswith("http") else None))
     assert sentence.endswith(".")
     assert "None" not in sentence
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "words"),
     [
         ({"outcome": "http_4xx", "status": 401}, "does not accept the caller's credentials"),

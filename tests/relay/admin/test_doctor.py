@@ -17,6 +17,7 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.service.names import system_names
 from tests.acceptance.stage import free_port
+from tests.cases import cases
 from tests.relay.admin.past import another_schema, change
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import new, put
@@ -174,7 +175,7 @@ def test_a_server_that_does_not_answer_and_a_database_that_is_not_there_are_find
 HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=(), pooled=False, hears=True)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("vitals", "check", "level", "words"),
     [
         (HEALTHY, "server", Level.OK, "PostgreSQL 14, a primary"),

@@ -9,6 +9,7 @@ from standardwebhooks.webhooks import Webhook
 from relay.admin.keys import generate
 from relay.admin.signatures import SignatureFlaw, Verification, headers_for, read_verifier, verify
 from relay.policy.signing import PrivateKey, parse_key
+from tests.cases import cases
 
 NOW = 1_800_000_000.0
 SECRET, PAIR = generate(), generate(ed25519=True)
@@ -48,7 +49,7 @@ def without(name: str) -> dict[str, str]:
     return {key: value for key, value in signed().items() if key != name}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "flaw", "words"),
     [
         ({}, SignatureFlaw.MISSING_HEADER, "webhook-id, webhook-timestamp, webhook-signature"),
@@ -78,7 +79,7 @@ def test_five_minutes_either_way_are_allowed() -> None:
 VALUE = {"text": "grüße", "b": 1, "a": [1, 2]}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sent", "seen"),
     [
         (json.dumps(VALUE, ensure_ascii=False, separators=(",", ":")), json.dumps(VALUE)),
@@ -94,13 +95,13 @@ def test_a_body_that_was_parsed_and_written_again_is_recognised(sent: str, seen:
     assert "the key is right" in found.message
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 100_000, b'"\\ud800"', b"not json"])
+@cases("body", [b"", b"\xff\xfe", b"[" * 100_000, b'"\\ud800"', b"not json"])
 def test_any_body_is_judged_without_an_exception(body: bytes) -> None:
     assert judged(signed(), body).flaw is SignatureFlaw.WRONG_KEY
     assert judged(signed(body), body).valid
 
 
-@pytest.mark.parametrize("text", ["", "whpk_!", "whpk_c2hvcnQ=", "whsec_c2hvcnQ=", "hunter2"])
+@cases("text", ["", "whpk_!", "whpk_c2hvcnQ=", "whsec_c2hvcnQ=", "hunter2"])
 def test_a_key_that_cannot_be_read_is_not_repeated(text: str) -> None:
     with pytest.raises(ValueError, match=r"key|secret") as complaint:
         read_verifier(text)

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from relay.admin.verify_url import Judgement, verify, verify_lines
 from relay.guard.resolver import Found, Names, Resolver
 from relay.guard.rules import Rules
+from tests.cases import cases
 
 
 def resolving_to(*addresses: str) -> Resolver:
@@ -23,7 +22,7 @@ async def judge_lines(*lines: str | bytes) -> list[Judgement]:
     return [judgement async for judgement in verify_lines(lines, OFFLINE, offline=True)]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "live", "rule"),
     [
         ("https://example.com/hook", False, "ok"),
@@ -42,7 +41,7 @@ async def test_offline_a_url_is_judged_by_what_it_says(url: str, live: bool, rul
     assert judgement.allowed is (rule == "ok")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("addresses", "rule"),
     [(["8.8.8.8"], "ok"), (["8.8.8.8", "10.0.0.1"], "forbidden_address"), ([], "unresolvable")],
 )
@@ -70,7 +69,7 @@ async def test_every_part_of_a_url_and_every_address_of_its_host_is_told_with_it
     assert (judgement.verdict, judgement.rule) == ("deny", "forbidden_address")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "shown"),
     [
         ("https://example.com/hook", "https://example.com/hook"),
@@ -114,7 +113,7 @@ async def test_each_line_of_the_input_gets_its_judgement_in_order() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@cases(
     "line",
     [
         "",
@@ -136,7 +135,7 @@ async def test_a_line_that_is_not_a_json_string_is_denied_and_echoed(line: str |
     assert json.loads(judgement.as_json())["url"] == judgement.url
 
 
-@pytest.mark.parametrize(
+@cases(
     ("line", "rule"),
     [
         (rb'"http://example.com/\ud800"', "forbidden_character"),

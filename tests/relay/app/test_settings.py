@@ -12,6 +12,7 @@ from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
+from tests.cases import cases
 
 
 def from_environment(**variables: str) -> Configuration:
@@ -51,20 +52,18 @@ def test_the_engines_settings_are_none_of_the_relays_business(tmp_path: Path) ->
     assert read(path, {"OUTSPOKEN_ENGINE__WHATEVER": "1"}) == Configuration()
 
 
-@pytest.mark.parametrize(
-    ("text", "ports"), [("8080, 8443", {8080, 8443}), ("[80, 443]", {80, 443}), ("9000", {9000}), ("[]", set())]
-)
+@cases(("text", "ports"), [("8080, 8443", {8080, 8443}), ("[80, 443]", {80, 443}), ("9000", {9000}), ("[]", set())])
 def test_ports_may_be_written_as_a_plain_list(text: str, ports: set[int]) -> None:
     assert from_environment(OUTBOX__GUARD__PORTS=text).outbox.guard.rules().ports == ports
 
 
-@pytest.mark.parametrize("text", ["10.1.0.0/16, ::1/128", '["10.1.0.0/16", "::1/128"]'])
+@cases("text", ["10.1.0.0/16, ::1/128", '["10.1.0.0/16", "::1/128"]'])
 def test_networks_are_opened_by_name(text: str) -> None:
     networks = from_environment(OUTBOX__GUARD__ALLOW_NETWORKS=text).outbox.guard.rules().networks
     assert networks == (ip_network("10.1.0.0/16"), ip_network("::1/128"))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("variable", "text", "key"),
     [
         ("RELAY__CONCURRENCY", "0", "relay.concurrency"),
@@ -106,7 +105,7 @@ def test_a_bad_value_is_named_by_its_key(variable: str, text: str, key: str) -> 
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "proxy"),
     [
         ("", None),
@@ -161,7 +160,7 @@ def test_a_place_alone_changes_no_policy() -> None:
     assert placed.relay.retry.policy().on_too_large is OnTooLarge.RETRY
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "shown"),
     [
         ("postgresql://u:s3cret@db.example/x?password=s3cret", "postgresql://***@db.example/x?password=***"),
@@ -175,7 +174,7 @@ def test_what_is_in_force_holds_no_password(text: str, shown: str) -> None:
     assert next(row.value for row in rows if row.setting == "outbox.url") == shown
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "path"),
     [("sqlite:///var/x.db", "var/x.db"), ("sqlite:////srv/x.db", "/srv/x.db"), ("sqlite:///x.db", "x.db")],
 )

@@ -7,6 +7,7 @@ import pytest
 from relay.delivery.fleet import Fleet
 from relay.policy.fairness import part
 from relay.queue.deliveries import Membership
+from tests.cases import cases
 
 A_MOMENT, A_WHILE = 0.3, 1.0
 
@@ -31,8 +32,8 @@ def fleet(clock: Monotonic) -> Fleet:
     return Fleet(16, clock)
 
 
-@pytest.mark.parametrize("slots", [1, 2, 7, 16])
-@pytest.mark.parametrize("relays", [1, 2, 3, 5, 20])
+@cases("slots", [1, 2, 7, 16])
+@cases("relays", [1, 2, 3, 5, 20])
 def test_the_parts_of_all_are_exactly_the_slots(slots: int, relays: int) -> None:
     parts = [part(slots, rank, relays) for rank in range(relays)]
     assert sum(parts) == slots

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from relay.delivery.stream_state import DONE, GOING_AWAY, NOWHERE, WINDOW, CarriedStream
 from relay.outbox.model import KillReason
 from relay.policy.attempt import Answer, Dead, Delivered, Failure, HeldStream, Message, Outcome, Reason, Timing
+from tests.cases import cases
 from tests.relay.deliveries import claimed
 
 STREAM = HeldStream(7, "s", "ws://receiver.example:80", "ws://receiver.example/live", {})
@@ -36,7 +36,7 @@ def write_all(state: CarriedStream) -> list[bytes]:
     return list(iter(lambda: state.next_body(NOW + 1), None))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("positions", "room", "grown_to", "read_up_to"),
     [
         ((1, 2, 3), 128, 3, 3),
@@ -74,7 +74,7 @@ def test_a_message_is_delivered_once_it_is_confirmed() -> None:
     assert state.confirm(2, UPGRADED, HEADERS, NOW + 4) == []
 
 
-@pytest.mark.parametrize(("abandoned", "code"), [(False, DONE), (True, GOING_AWAY)])
+@cases(("abandoned", "code"), [(False, DONE), (True, GOING_AWAY)])
 def test_a_stream_is_closed_once_it_has_ended_and_everything_is_confirmed(abandoned: bool, code: int) -> None:
     state = carried(1)
     state.end(abandoned=abandoned)
@@ -87,7 +87,7 @@ def test_a_stream_is_closed_once_it_has_ended_and_everything_is_confirmed(abando
     assert (ending.finish.reason, ending.attempts, state.close_code) == (None, (), code)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("failure", "reason"),
     [
         (Failure.RESET, KillReason.DROPPED),
@@ -127,7 +127,7 @@ def test_a_relay_that_stops_kills_what_has_not_ended() -> None:
     assert ending.finish.reason is KillReason.RELAY
 
 
-@pytest.mark.parametrize(
+@cases(
     ("failure", "reason", "verdict"),
     [
         (Failure.CONNECT, KillReason.REFUSED, Dead(Reason.STREAM_KILLED)),

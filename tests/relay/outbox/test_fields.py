@@ -18,6 +18,7 @@ from relay import outbox
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.fields import delivery_of, stream_of
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
+from tests.cases import cases
 from tests.relay.deliveries import new, rows
 from tests.relay.outbox.producers import Producer, done, every_way
 
@@ -38,7 +39,7 @@ class Colour(StrEnum):
     RED = "red"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "kept"),
     [
         ({"id": ID}, {"id": str(ID)}),
@@ -65,7 +66,7 @@ def test_what_is_plain_is_taken_for_what_it_is(given: Fields, kept: Fields) -> N
     assert {type(getattr(taken, field)) for field in kept} == {type(one) for one in kept.values()}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "kept"),
     [
         ({"key": ID}, {"key": str(ID)}),

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.outbox.links import opens, signature
+from tests.cases import cases
 
 NOW = 1000.5
 SECRET = b"s" * 32
@@ -26,14 +26,12 @@ def test_a_link_cannot_be_made_to_last_longer() -> None:
     assert not opens(SECRET, "id-1", "9999", SIGNED, NOW)
 
 
-@pytest.mark.parametrize(
-    "expires", ["", "-1600", "+1600", "1600.0", " 1600", "1_600", "١٦٠٠", "16e2", "9" * 13, "9" * 5000]
-)
+@cases("expires", ["", "-1600", "+1600", "1600.0", " 1600", "1_600", "١٦٠٠", "16e2", "9" * 13, "9" * 5000])
 def test_an_expiry_is_a_plain_number(expires: str) -> None:
     assert not opens(SECRET, "id-1", expires, SIGNED, NOW)
 
 
-@pytest.mark.parametrize("signed", ["", "0" * 64, "ü" * 64, "\udcff", "0" * 100_000])
+@cases("signed", ["", "0" * 64, "ü" * 64, "\udcff", "0" * 100_000])
 def test_a_signature_that_is_none_opens_nothing(signed: str) -> None:
     assert not opens(SECRET, "id-1", "1600", signed, NOW)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.outbox.queries import blocks, statement
+from tests.cases import cases
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("relay.outbox", "relay.queue", "relay.admin", "engine.jobs")
@@ -25,7 +26,7 @@ def asked_for() -> set[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("room", "dialect"), FILES)
+@cases(("room", "dialect"), FILES)
 def test_a_name_stands_once_in_a_file_and_says_what_its_statement_is_for(room: str, dialect: str) -> None:
     named = blocks(room, dialect)
     text = ROOT.joinpath(*room.split("."), "sql", f"{dialect}.sql").read_text("utf-8")

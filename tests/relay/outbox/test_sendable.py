@@ -19,6 +19,7 @@ from relay.outbox.store import Connection, Database
 from relay.policy import sealing
 from relay.policy.attempt import Envelope
 from relay.transports import request
+from tests.cases import cases
 from tests.relay.deliveries import TRACE, claimed, new, reading, rows
 from tests.relay.outbox.producers import Producer, every_way
 
@@ -133,7 +134,7 @@ def in_sql(connection: Connection, delivery: NewDelivery) -> str | None:
     return message
 
 
-@pytest.mark.parametrize(("fields", "words"), UNFIT)
+@cases(("fields", "words"), UNFIT)
 def test_what_is_unfit_is_said_in_python(fields: dict[str, Any], words: str) -> None:
     assert in_python(new(**fields)) == words
 

@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from relay.service.log import configure, redact
+from tests.cases import cases
 from tests.relay.logged import Lines, survives
 
 pytestmark = pytest.mark.usefixtures("structlog_as_it_was")
@@ -81,8 +82,8 @@ os._exit(0)
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("style", ["json", "console"])
-@pytest.mark.parametrize("out", ["closed pipe", "full disk"])
+@cases("style", ["json", "console"])
+@cases("out", ["closed pipe", "full disk"])
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(style: str, out: str) -> None:
     assert survives(WRITE_A_LINE.format(style=style), out) == b"survived\n"
 

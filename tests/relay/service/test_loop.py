@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import pytest
 from structlog.testing import capture_logs
 
 from relay.outbox.errors import StoreUnavailable
 from relay.service.loop import Loop, turning
+from tests.cases import cases
 
 BUSY, FULL = StoreUnavailable("busy"), StoreUnavailable("full")
 
@@ -114,7 +114,7 @@ async def test_a_loop_that_knows_better_how_long_to_rest_is_told_what_its_turn_b
     assert brought[:2] == [1, 2]
 
 
-@pytest.mark.parametrize("before", [True, False])
+@cases("before", [True, False])
 async def test_a_loop_ends_when_it_is_told_to_stop(before: bool) -> None:
     work, wake, stop = Work(), asyncio.Event(), asyncio.Event()
     loop = Loop("count", work, 60.0, wake=wake, observer=work)

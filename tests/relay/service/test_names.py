@@ -14,6 +14,7 @@ import pytest
 from relay.guard.resolver import Addresses, Found, Names, Resolver, Unasked, Unresolved
 from relay.guard.rules import Refusal, Rules
 from relay.service.names import SystemLookup, system_names
+from tests.cases import cases
 from tests.nameserver import NXDOMAIN, REFUSED, SERVFAIL, Says, name_server
 
 PUBLIC = "93.184.216.34"
@@ -75,7 +76,7 @@ async def test_answers_to_other_questions_are_not_believed() -> None:
         assert await SystemLookup([server.address])("lied-about.example") == Found((PUBLIC,), 300)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "answered", "why"),
     [
         ("absent.example", True, "it does not exist"),

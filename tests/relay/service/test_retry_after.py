@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.service.retry_after import LONGEST_SECONDS, retry_after
+from tests.cases import cases
 
 NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "wait"),
     [
         ("0", 0.0),
@@ -31,7 +32,7 @@ def test_a_delay_is_seconds_and_at_most_an_hour(value: str, wait: float) -> None
     assert retry_after(value, NOW) == wait
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "wait"),
     [
         ("Sun, 06 Nov 1994 08:51:37 GMT", 120.0),
@@ -50,7 +51,7 @@ def test_a_date_is_a_moment_whatever_its_zone(value: str, wait: float) -> None:
     assert retry_after(value, NOW) == wait
 
 
-@pytest.mark.parametrize(
+@cases(
     "value",
     [
         "", " ", "1e17", "inf", "-inf", "Infinity", "nan", "-5", "+5", "1.5.", "1_000", "0x10", "٣", "²", "5 s",

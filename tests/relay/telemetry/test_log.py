@@ -13,6 +13,7 @@ from relay.outbox.model import Method
 from relay.policy.attempt import Attempted, BodyLimits, Dead, Failure, Reason, Retry
 from relay.service.log import configure
 from relay.telemetry.log import AttemptLog
+from tests.cases import cases
 from tests.relay.deliveries import answer, attempted, claimed
 from tests.relay.logged import Lines, survives
 
@@ -172,7 +173,7 @@ def test_for_a_person_there_are_plain_lines(capfdbinary: pytest.CaptureFixture[b
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("out", ["closed pipe", "full disk"])
+@cases("out", ["closed pipe", "full disk"])
 def test_a_batch_that_cannot_be_written_is_lost_and_nothing_else(out: str) -> None:
     assert survives(WRITE_A_BATCH, out) == b"survived\n"
 

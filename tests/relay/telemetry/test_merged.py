@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from relay.service.health import exposed
 from relay.telemetry.merged import merged
+from tests.cases import cases
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -25,7 +25,7 @@ def exposition(served: int, accept: str = "") -> str:
     return exposed(registry, accept)[0].decode()
 
 
-@pytest.mark.parametrize(("accept", "read"), [("", read_text), (OPENMETRICS, read_openmetrics)])
+@cases(("accept", "read"), [("", read_text), (OPENMETRICS, read_openmetrics)])
 def test_each_series_says_whose_it_is_and_each_family_stands_once(accept: str, read: object) -> None:
     assert callable(read)
     families = list(read(merged({"0": exposition(2, accept), "1": exposition(5, accept)})))

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from msgspec import structs
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -16,6 +15,7 @@ from relay.policy.breaker import Cause, destination_id
 from relay.queue.stats import Queues, Since, Snapshot
 from relay.service.log import Lines
 from relay.telemetry.metrics import CurrentGauges, Metrics
+from tests.cases import cases
 from tests.relay.deliveries import answer, attempted, claimed
 
 
@@ -100,7 +100,7 @@ def test_a_batch_counts_each_of_its_attempts() -> None:
     assert value(metrics, "relay_delivery_pickup_lag_seconds_count", held_by="relay") == 4
 
 
-@pytest.mark.parametrize("loop", ["claim", "renew", "stats", "expire", "settle", "retention", "check_in"])
+@cases("loop", ["claim", "renew", "stats", "expire", "settle", "retention", "check_in"])
 def test_every_loop_is_counted_by_its_name(loop: str) -> None:
     metrics = Metrics(16)
     metrics.turned(loop, ok=True)

@@ -10,6 +10,7 @@ from relay.policy.attempt import Failure
 from relay.transports.exchange import Bounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
+from tests.cases import cases
 from tests.relay.transports.answers import NO_ANSWERS, ODD, USUAL, OddAnswer
 from tests.relay.transports.conftest import Open, envelope
 from tests.relay.transports.receivers import (
@@ -56,7 +57,7 @@ async def test_what_is_no_answer_is_a_fault_that_names_it(wire: bytes, detail: s
     assert (told.status, told.failure, told.detail) == (None, Failure.PROTOCOL, detail)
 
 
-@pytest.mark.parametrize("odd", [odd for odd in ODD if len(odd.wire) < 400], ids=str)
+@cases("odd", [odd for odd in ODD if len(odd.wire) < 400])
 def test_where_the_wire_cuts_an_odd_answer_makes_no_difference(odd: OddAnswer) -> None:
     def read(step: int) -> tuple[int, bytes, list[tuple[str, str]], bool]:
         parser = ReplyParser(Bounds())

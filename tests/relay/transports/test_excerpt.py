@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import zlib
 
-import pytest
-
 from relay.transports.exchange import excerpt
+from tests.cases import cases
 
 PLAIN = b"no space left on device " * 100
 RAW = zlib.compressobj(wbits=-15)
 DEFLATED = RAW.compress(PLAIN) + RAW.flush()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "coding"),
     [
         (PLAIN, None),
@@ -26,7 +25,6 @@ DEFLATED = RAW.compress(PLAIN) + RAW.flush()
         (gzip.compress(PLAIN)[:-12], "gzip"),
         (PLAIN, "gzip"),
     ],
-    ids=["none", "identity", "gzip", "x-gzip", "deflate", "bare deflate", "cut gzip", "a lie"],
 )
 def test_the_beginning_is_kept_decoded(body: bytes, coding: str | None) -> None:
     assert excerpt(body, coding, 100) == PLAIN[:100]

@@ -13,6 +13,7 @@ import pytest
 
 from engine.recognisers.models import files
 from engine.recognisers.models.files import ModelDamaged, ModelFiles, ModelMissing, Origin
+from tests.cases import cases
 from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, TINY_EN, bundled, model, put, tiny_en
 
 SIZE = sum(map(len, model().values()))
@@ -145,7 +146,7 @@ def test_memory_is_expected_by_the_size_of_the_model_and_its_numbers() -> None:
     assert files.expected_memory(2 * size, "int8", 1) > 1.5 * files.expected_memory(size, "int8", 1)
 
 
-@pytest.mark.parametrize("batch", [8, 4, 2])
+@cases("batch", [8, 4, 2])
 def test_as_many_windows_are_heard_at_once_as_memory_has_room_for(batch: int) -> None:
     size = 10**9
     enough = files.expected_memory(size, "int8", batch)

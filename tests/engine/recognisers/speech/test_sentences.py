@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
-import pytest
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import merge_punctuations
 from hypothesis import given
@@ -25,6 +24,7 @@ from engine.recognisers.speech.sentences import (
     word,
 )
 from engine.transcript import Segment, Word
+from tests.cases import cases
 from tests.services.whisper import base
 
 
@@ -40,7 +40,7 @@ def texts(found: list[Segment]) -> list[str]:
     return [" ".join(one.written for one in segment.words) for segment in found]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("written", "spoken"),
     [
         (" Hello,", "hello"),
@@ -59,7 +59,7 @@ def test_what_is_spoken_is_what_is_written_without_punctuation_and_case(written:
     assert found == Word(spoken, 0, 1, 0.5, written.strip())
 
 
-@pytest.mark.parametrize("written", ["", " ", "...", " -", "♪", "。"])
+@cases("written", ["", " ", "...", " -", "♪", "。"])
 def test_punctuation_that_stands_alone_is_no_word(written: str) -> None:
     assert word(written, 0, 1, 0.5) is None
 
@@ -143,7 +143,7 @@ def pieces(text: str, language: str) -> list[WordPiece]:
     return [WordPiece(str(one["word"]), at, at + 1, 1.0) for at, one in enumerate(one for one in cut if one["word"])]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("language", "text", "written"),
     [
         ("en", " Twenty-three of them don't, you said.", ["Twenty-three", "of", "them", "don't,", "you", "said."]),
@@ -161,7 +161,7 @@ def test_what_faster_whisper_cuts_within_a_word_is_put_together(language: str, t
     assert [one.written for one in whole_words(pieces(text, language))] == written
 
 
-@pytest.mark.parametrize(
+@cases(
     ("language", "text"),
     [
         ("en", " Twenty-three of them don't, you said."),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from engine.recognisers.speech.windows import (
     spoken,
     windows,
 )
+from tests.cases import cases
 
 RATE = 1000
 
@@ -40,7 +40,7 @@ def test_numbers_are_the_samples_between_one_and_minus_one() -> None:
     assert samples(b"\x00\x80\x00\x00\xff\x7f").tolist() == [-1.0, 0.0, 32767 / 32768]
 
 
-@pytest.mark.parametrize("block", [64, 999, 5000, 100_000])
+@cases("block", [64, 999, 5000, 100_000])
 def test_pieces_in_a_row_are_the_whole_whatever_the_size_of_the_blocks(block: int) -> None:
     data = pcm(noise(30, (7.2, 7.9), (15.5, 16)))
     cutter = Stretches(8, RATE)
@@ -73,7 +73,7 @@ def test_neighbours_share_a_window_while_it_is_not_too_long() -> None:
     assert windows([], 20, 15) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("speech", "ends"),
     [
         ([(0, 4), (4.2, 6), (6.8, 9), (9.2, 12)], [1, 3]),  # at the widest pause

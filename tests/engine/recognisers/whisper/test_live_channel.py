@@ -18,6 +18,7 @@ from engine.recognisers.speech.detection import FRAME_SAMPLES, FRAME_SECONDS
 from engine.recognisers.whisper.live_channel import LONG_SECONDS, LONGEST, LiveChannel
 from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord
 from engine.transcript import Word
+from tests.cases import cases
 
 SECOND = 32000
 STEP = 3200
@@ -147,7 +148,7 @@ def test_silence_after_speech_is_not_heard_again_and_again() -> None:
     assert 2 <= sum(isinstance(event, Partial) for event in told) <= 3
 
 
-@pytest.mark.parametrize(("took", "wants"), [(0.01, True), (0.25, False)])
+@cases(("took", "wants"), [(0.01, True), (0.25, False)])
 def test_no_interim_pass_begins_that_would_end_after_the_stretch(took: float, wants: bool) -> None:
     one = listener(took=took)
     list(one.push(sound((LOUD, 1.2))))
@@ -165,7 +166,7 @@ def test_interim_results_that_were_promised_and_not_made_are_counted_and_pauses_
     assert sum(record.missed for record in prompt.records) == 0
 
 
-@pytest.mark.parametrize(("asked", "pause"), [(0.01, 0.3), (0.5, 0.5), (1.2, 1.2), (60.0, 3.0)])
+@cases(("asked", "pause"), [(0.01, 0.3), (0.5, 0.5), (1.2, 1.2), (60.0, 3.0)])
 def test_an_utterance_ends_after_the_silence_that_was_asked_for(asked: float, pause: float) -> None:
     options = replace(OPTIONS, endpointing=asked)
     shorter = sound((LOUD, 1), (QUIET, pause - 0.1), (LOUD, 1))

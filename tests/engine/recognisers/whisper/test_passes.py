@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.recognisers.whisper.passes import Costs, PassRecord, Waiting, next_pass
+from tests.cases import cases
 
 COSTS = Costs(final=0.1, interim=0.2)
 
@@ -17,7 +18,7 @@ def interim(session: int, since: float) -> Waiting:
     return Waiting(session, 0, final=False, since=since)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("waiting", "session"),
     [
         ([final(1, 5.0), final(2, 4.0), final(3, 6.0)], 2),
@@ -25,7 +26,6 @@ def interim(session: int, since: float) -> Waiting:
         ([interim(1, 1.0), final(2, 9.0), interim(3, 0.0)], 2),
         ([final(1, 100.0), interim(2, 1.0)], 1),
     ],
-    ids=["the oldest audio", "the interim longest ago", "a final one first", "a final one though it is early"],
 )
 def test_the_next_pass_is_the_final_one_that_waited_longest_then_whose_interim_one_is_longest_ago(
     waiting: list[Waiting], session: int
@@ -50,7 +50,7 @@ def test_everybody_who_speaks_without_a_pause_has_a_turn() -> None:
     assert {turns.count(session) for session in since} == {3}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("channels", "with_interim", "cost"),
     [(1, False, 0.1), (1, True, 0.3), (2, True, 0.6)],
 )
@@ -69,7 +69,7 @@ def test_what_passes_really_took_becomes_what_they_are_thought_to_cost() -> None
     assert costs.interim == pytest.approx(0.6, rel=0.05)
 
 
-@pytest.mark.parametrize("audio", [0.1, 4.0, 12.0])
+@cases("audio", [0.1, 4.0, 12.0])
 def test_one_slow_pass_changes_little(audio: float) -> None:
     learnt = COSTS.learn(PassRecord(final=True, audio=audio, took=audio, due_at=0.0))
     assert learnt.final < 2 * COSTS.final

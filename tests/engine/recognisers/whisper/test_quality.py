@@ -7,6 +7,7 @@ import pytest
 from engine.recognisers.speech.windows import Span
 from engine.recognisers.whisper.quality import DecodingResult, Verdict, believed, filled, judge, trimmed, unheard
 from engine.transcript import Word
+from tests.cases import cases
 
 
 def word(text: str, start: float, end: float) -> Word:
@@ -17,7 +18,7 @@ def texts(words: tuple[Word, ...]) -> list[str]:
     return [one.text for one in words]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("log_probability", "compression_ratio", "no_speech", "verdict"),
     [
         (-0.2, 1.5, 0.01, Verdict.KEEP),
@@ -44,7 +45,7 @@ SPEECH = [Span(0.0, 4.0), Span(6.0, 9.0)]
 EVERY_WORD = [word("a", at / 2, at / 2 + 0.5) for at in range(18)]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("words", "holes"),
     [
         ([], SPEECH),
@@ -54,7 +55,6 @@ EVERY_WORD = [word("a", at / 2, at / 2 + 0.5) for at in range(18)]
         ([one for one in EVERY_WORD if not 6 < one.start < 8], [Span(6.7, 7.8)]),
         ([one for one in EVERY_WORD if one.start != 1.0], []),
     ],
-    ids=["no words", "all heard", "a piece", "an end", "a middle", "less than a breath"],
 )
 def test_speech_without_words_is_unheard(words: list[Word], holes: list[Span]) -> None:
     found = unheard(SPEECH, words)

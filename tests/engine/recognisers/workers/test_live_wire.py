@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from engine.events import Broken, Final, Finished, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.base import Spec
 from engine.recognisers.whisper.passes import Costs, PassRecord
@@ -11,6 +9,7 @@ from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.wire import Unloadable
 from engine.request import FailureCode, RawFormat
 from engine.transcript import Model, Word
+from tests.cases import cases
 
 WORDS = (Word("good", 0.1, 0.4, 0.9, "Good"), Word("morning", 0.5, 0.9, 0.8))
 OPTIONS = LiveOptions("en", ("en", "es"), ("outspoken",), True, RawFormat("pcm_s16le", 8000, 2), True, 0.3, 1.0, True)
@@ -23,7 +22,7 @@ def carried(frame: bytes) -> tuple[int, bytes, bytes]:
     return session, kind, body
 
 
-@pytest.mark.parametrize(
+@cases(
     "message",
     [
         wire.OpenMessage(Spec(5, "/m", "m", threads=2), OPTIONS, 60.0),
@@ -41,7 +40,7 @@ def test_a_message_arrives_as_it_was_sent(message: wire.LiveMessage) -> None:
     assert (session, wire.unpack_message(kind, body)) == (7, message)
 
 
-@pytest.mark.parametrize(
+@cases(
     "answer",
     [
         wire.Opened(Model("id", "name", "1.0", "arch")),

@@ -6,16 +6,15 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-import pytest
-
 from relay.admin import console
+from tests.cases import cases
 
 FOLDER = Path(console.__file__).parent
 VENDORED = json.loads((FOLDER / "vendored.json").read_text("utf-8"))
 OUR_OWN = {"console.css", "console.js", "mark.svg"}
 
 
-@pytest.mark.parametrize("name", VENDORED)
+@cases("name", VENDORED)
 def test_a_file_is_the_one_that_was_published(name: str) -> None:
     assert sha256((FOLDER / "static" / name).read_bytes()).hexdigest() == VENDORED[name]["sha256"]
     assert (FOLDER / "static" / VENDORED[name]["licence_file"]).stat().st_size > 300

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from relay.outbox.postgres.placeholders import in_schema, named, numbered, pyformat
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sql", "placed"),
     [
         ("SELECT id FROM outspoken_deliveries AS d", "SELECT id FROM outspoken.deliveries AS d"),
