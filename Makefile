@@ -10,7 +10,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Where an image says so, each of the many processes of a run would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-PARALLEL := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Half of the time tests wait: for processes that start, leases that end, and speech that is spoken. So there are more of them
+# at once than cores.
+PARALLEL := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 TESTED := .venv/.ready-for-tests
 
