@@ -17,6 +17,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.jobs.admission import Admission
 from engine.jobs.archive import Archive
 from engine.jobs.intake import Intake
+from engine.jobs.recognition import Heard
 from engine.keys import Keys
 from engine.request import Failed, RawFormat, Request
 from engine.transcript import Transcript
@@ -29,8 +30,8 @@ class Transcriber(Protocol):
     async def probe(self, path: Path, raw: RawFormat | None) -> AudioInfo:
         """What the file is. Raises AudioError, naming the fault and the remedy, where it cannot be decoded."""
 
-    async def transcribe(self, request: Request, path: Path) -> Transcript | Failed:
-        """What is said in the file, for a caller who waits."""
+    async def transcribe(self, request: Request, path: Path, heard: Heard | None = None) -> Transcript | Failed:
+        """What is said in the file, for a caller who waits; `heard` is told the words as they come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from engine.dialects.words import prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import RecognitionOptions
 from engine.request import Media, Request
-from engine.transcript import Channel, Transcript
+from engine.transcript import Channel, Transcript, Word
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -153,7 +153,7 @@ class FileTranscription:
         task = bar.add_task(file.name, total=info.duration, speed="")
         began = time.monotonic()
 
-        def done(seconds: float) -> None:
+        def done(seconds: float, _: Sequence[Word] = ()) -> None:
             bar.update(task, completed=seconds, speed=f"{seconds / max(time.monotonic() - began, 1e-3):.1f}x")
 
         request = self._request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from engine.jobs.observers import JobMetrics
 from engine.recognisers.base import RecognitionOptions
 from engine.recognisers.workers.pool import Pool, Transcribe
 from engine.request import Failed, FailureCode, RawFormat, Request
-from engine.transcript import Transcript
+from engine.transcript import Transcript, Word
 
 _PROBES = 2
+Heard = Callable[[Sequence[Word]], None]
+"""Who wants the words as they come; sometimes there are none."""
+
 _RECENT = 50
 """Recognitions that the speed is measured by."""
 
@@ -36,8 +40,9 @@ class Recognition:
         took = sum(seconds for _, seconds in self._recent)
         return sum(audio for audio, _ in self._recent) / took if took else None
 
-    async def attempt(self, request: Request, path: Path) -> Transcript | Failed:
-        """What is said in the file at `path`. Raises WorkerDied when the process ended on the way."""
+    async def attempt(self, request: Request, path: Path, heard: Heard | None = None) -> Transcript | Failed:
+        """What is said in the file at `path`; `heard` is told the words as they come. Raises WorkerDied when the
+        process ended on the way."""
         options = RecognitionOptions(
             language=request.language,
             hotwords=request.hotwords,
@@ -45,12 +50,13 @@ class Recognition:
             code_switching=request.code_switching,
             translate=request.translate,
             prompt=request.prompt,
+            as_it_comes=heard is not None,
         )
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._max_seconds):
-                transcript = await self._pool.transcribe(task)
+                transcript = await self._pool.transcribe(task, (lambda _, words: heard(words)) if heard else None)
         except AudioError as error:
             return Failed(FailureCode.AUDIO, str(error))
         except RecogniserUnavailable as error:
@@ -65,10 +71,10 @@ class Recognition:
         self._recent.append((transcript.duration, took))
         return replace(transcript, took=round(took, 3))
 
-    async def transcribe(self, request: Request, path: Path) -> Transcript | Failed:
+    async def transcribe(self, request: Request, path: Path, heard: Heard | None = None) -> Transcript | Failed:
         """The same for a caller who waits, and who is told of a death at once: to try again is the caller's choice."""
         try:
-            return await self.attempt(request, path)
+            return await self.attempt(request, path, heard)
         except WorkerDied:
             return Failed(FailureCode.INTERNAL, "The recogniser's process ended on this audio. Send it again.")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from engine.transcript import Word
 
 _MODELS = uuid.UUID("5f0c3f0a-8a6e-5d53-9c55-6d1f4b6f3c8e")
 
@@ -32,7 +34,8 @@ class RecognitionOptions:
     """What a caller may ask of any recogniser; one that cannot do a thing leaves it be, and says so in its Channel.
 
     `languages` are candidates where `language` is None (none: any), and with `code_switching` each window's language is
-    found out by itself. With `translate` the words are English; `prompt` is text as if it had been heard before.
+    found out by itself. With `translate` the words are English; `prompt` is text as if it had been heard before. With
+    `as_it_comes` the words of one channel are wanted before its end, for which it is heard in shorter stretches.
     """
 
     language: str | None = None
@@ -41,10 +44,12 @@ class RecognitionOptions:
     code_switching: bool = False
     translate: bool = False
     prompt: str = ""
+    as_it_comes: bool = False
 
 
-Progress = Callable[[float], None]
-"""Who wants to know how far a recogniser has come, in seconds of audio; told now and then, never less than before."""
+Progress = Callable[[float, Sequence[Word]], None]
+"""Who wants to know how far a recogniser has come, in seconds of audio; told now and then, never less than before. With
+it come the words that stand since the last time, in their order, where they are wanted as they come."""
 
 
 @dataclass(frozen=True, slots=True)

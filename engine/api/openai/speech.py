@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -14,13 +16,14 @@ from engine.api.auth import authenticate_openai, traceparent
 from engine.api.context import ApiContext
 from engine.api.errors import REQUEST_ID, Rejected, not_looked_up
 from engine.api.forms import FileForm
-from engine.api.keep_alive import JSON, TEXT, Filling, kept_alive
+from engine.api.keep_alive import JSON, TEXT, Filling, Parts, kept_alive
 from engine.api.multipart import Malformed
 from engine.audio.sink import Stored, store
 from engine.dialects.openai import (
     ErrorObject,
     acknowledge,
     answer,
+    delta,
     event,
     events,
     failure_error,
@@ -30,7 +33,7 @@ from engine.dialects.openai import (
 )
 from engine.errors import AudioError
 from engine.request import Failed, Media, Request
-from engine.transcript import Transcript
+from engine.transcript import Transcript, Word
 from relay.guard.resolver import Unasked, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
@@ -115,26 +118,57 @@ class OpenAiSpeech:
             raise Rejected(refused("file", f"be audio or video that can be decoded. {error}")) from None
 
     async def _transcribe(self, http: web.Request, request: Request, path: Path) -> web.StreamResponse:
+        deltas = Deltas() if request.options["stream"] else None
+
         async def result(_: web.Request) -> web.Response:
-            outcome = await self._api.transcriber.transcribe(request, path)
+            outcome = await self._api.transcriber.transcribe(request, path, deltas.heard if deltas else None)
             if isinstance(outcome, Failed):
                 raise Rejected(failure_error(outcome))
-            return await asyncio.to_thread(_rendered, request, outcome)  # hours of speech take tenths of a second
+            # In a thread: hours of speech take tenths of a second.
+            told = deltas.told if deltas else 0
+            response = await asyncio.to_thread(_rendered, request, outcome, told)
+            return deltas.before(response) if deltas else response
 
-        return await kept_alive(http, result, self._api.limits.keep_alive, _filling(request))
+        parts = deltas.parts if deltas else None
+        return await kept_alive(http, result, self._api.limits.keep_alive, _filling(request), parts)
+
+
+class Deltas:
+    """The events of a stream while recognition goes on: `told` is how many words they have brought."""
+
+    def __init__(self) -> None:
+        self.parts = Parts()
+        self.told = 0
+
+    def before(self, rest: web.Response) -> web.Response:
+        """The rest of the stream, behind those that nobody has sent yet."""
+        assert isinstance(rest.body, bytes)
+        rest.body = self.parts.take() + rest.body
+        return rest
+
+    def heard(self, words: Sequence[Word]) -> None:
+        """Some more of them, or none."""
+        if words:
+            self.parts.add(delta(words, first=self.told == 0))
+            self.told += len(words)
 
 
 def _filling(request: Request) -> Filling:
     if request.options["stream"]:
-        return EVENTS
-    return JSON if request.options["format"] in {"json", "verbose_json"} else TEXT
+        return replace(EVENTS, headers={"Cache-Control": "no-cache", **_warned(request)})
+    filling = JSON if request.options["format"] in {"json", "verbose_json"} else TEXT
+    return replace(filling, headers=_warned(request))
 
 
-def _rendered(request: Request, transcript: Transcript) -> web.Response:
-    headers = {"x-warnings": json.dumps([dict(one) for one in request.warnings])} if request.warnings else {}
+def _warned(request: Request) -> dict[str, str]:
+    return {"x-warnings": json.dumps([dict(one) for one in request.warnings])} if request.warnings else {}
+
+
+def _rendered(request: Request, transcript: Transcript, told: int) -> web.Response:
+    headers = _warned(request)
     if request.options["stream"]:
         headers |= {"Content-Type": EVENTS.content_type, "Cache-Control": "no-cache"}
-        return web.Response(body=events(request, transcript), headers=headers)
+        return web.Response(body=events(request, transcript, told), headers=headers)
     text = plain_answer(request, transcript)
     if text is not None:
         return web.Response(text=text, headers=headers, content_type="text/plain")

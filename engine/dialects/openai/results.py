@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from math import fsum
 from typing import Any, cast
 
@@ -66,17 +67,21 @@ def plain_answer(request: Request, transcript: Transcript) -> str | None:
     return _SUBTITLES[form](transcript.channels) if form in _SUBTITLES else None
 
 
-def events(request: Request, transcript: Transcript) -> bytes:
-    """The answer as server-sent events: a piece for each segment, then the whole."""
-    spoken = [segment for channel in transcript.channels for segment in channel.segments]
-    pieces = [
-        {"type": "transcript.text.delta", "delta": _joining(segment, first=number == 0)}
-        for number, segment in enumerate(spoken)
-    ]
-    done = {"type": "transcript.text.done", "text": _text(transcript)}
+def delta(words: Sequence[Word], *, first: bool) -> bytes:
+    """The event of words that were just heard, of which there is one at least."""
+    return event({"type": "transcript.text.delta", "delta": _joining(words, first=first)})
+
+
+def events(request: Request, transcript: Transcript, told: int = 0) -> bytes:
+    """The answer as server-sent events: one for each segment beyond the first `told` words, then the whole."""
+    spoken = [segment.words for channel in transcript.channels for segment in channel.segments]
+    ends = list(accumulate(map(len, spoken)))
+    left = [words[max(0, len(words) - (end - told)) :] for words, end in zip(spoken, ends, strict=True) if end > told]
+    deltas = [delta(words, first=told == 0 and number == 0) for number, words in enumerate(left)]
+    done: Document = {"type": "transcript.text.done", "text": _text(transcript)}
     if found := warnings(request, transcript):
-        done["warnings"] = found  # type: ignore[assignment]
-    return b"".join(map(event, [*pieces, done]))
+        done["warnings"] = found
+    return b"".join([*deltas, event(done)])
 
 
 def event(document: Document | bytes) -> bytes:
@@ -140,7 +145,7 @@ def _text(transcript: Transcript) -> str:
     return " ".join(filter(None, (prose(channel.words, punctuate=True) for channel in transcript.channels)))
 
 
-def _joining(segment: Segment, *, first: bool) -> str:
-    """A segment as the text goes on with it."""
-    space = " " if segment.words[0].spaced and not first else ""
-    return space + prose(segment.words, punctuate=True)
+def _joining(words: Sequence[Word], *, first: bool) -> str:
+    """Words as the text goes on with them."""
+    space = " " if words[0].spaced and not first else ""
+    return space + prose(words, punctuate=True)

@@ -6,7 +6,7 @@ Importing this takes seconds and hundreds of megabytes, so only worker processes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import fsum
 
@@ -41,14 +41,15 @@ class Whisper:
         self, audio: DecodedAudio, options: RecognitionOptions, progress: Progress | None = None
     ) -> Transcript:
         """One Channel per channel, each by itself; a Segment per sentence or stretch between pauses. `progress` is told
-        how many seconds are done."""
+        how many seconds are done, and with `as_it_comes` which words."""
         assert audio.sample_rate == SAMPLE_RATE
         decoder = self.decoder.asked(translate=options.translate, prompt=options.prompt)
         channels = [_ChannelTranscription(decoder, options, number) for number in range(audio.channels)]
 
         def tell() -> None:
             if progress:
-                progress(fsum(one.done for one in channels) / len(channels))
+                heard = channels[0].new() if options.as_it_comes and len(channels) == 1 else ()
+                progress(fsum(one.done for one in channels) / len(channels), heard)
 
         for block in audio:
             for one, pcm in zip(channels, block, strict=True):
@@ -70,9 +71,11 @@ class _ChannelTranscription:
         self._hotwords = options.hotwords
         self._number = number
         self._languages = Languages(decoder, options)
-        seconds = max(_WINDOWS, decoder.batch_size) * decoder.window_seconds
+        windows = 1 if options.as_it_comes else max(_WINDOWS, decoder.batch_size)
+        seconds = windows * decoder.window_seconds
         self._stretches = Stretches(seconds, SAMPLE_RATE)
         self._words: list[Word] = []  # each with Whisper's code of its language
+        self._told = 0
         self.gaps: list[Gap] = []
         self.done = 0.0
 
@@ -82,6 +85,11 @@ class _ChannelTranscription:
 
     def flush(self) -> Iterator[None]:
         return self._each(self._stretches.flush())
+
+    def new(self) -> Sequence[Word]:
+        """The words that stand since the last time."""
+        new, self._told = self._words[self._told :], len(self._words)
+        return new
 
     def channel(self) -> Channel:
         """What was said; words tell their own language where it may change."""

@@ -71,7 +71,7 @@ class WorkerProcess:
         await process.stdin.drain()
         while isinstance(answer := await _read(process.stdout), wire.ProgressReport):
             if progress:
-                progress(answer.seconds)
+                progress(answer.seconds, answer.words)
         return answer
 
     async def _living(self) -> Process:

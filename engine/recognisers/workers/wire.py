@@ -5,6 +5,7 @@ A frame on the wire is its length, four bytes big endian, then that many bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,9 +70,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """On the way to an answer: how many seconds of the audio are done."""
+    """On the way to an answer: how many seconds of the audio are done, and the words that came since the last one."""
 
     seconds: float
+    words: Sequence[Word] = ()
 
 
 Task = TranscribeTask | LoadTask | ProbeTask
@@ -100,7 +102,7 @@ def unpack_answer(body: bytes) -> Answer | ProgressReport:
     kind, fields = _named(body)
     match kind:
         case ProgressReport.__name__:
-            return ProgressReport(**fields)
+            return ProgressReport(fields["seconds"], tuple(Word(**word) for word in fields["words"]))
         case Loaded.__name__:
             return Loaded()
         case Unloadable.__name__:

@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import IO, Protocol
 
@@ -18,7 +18,7 @@ from engine.audio.decode import decode, probe
 from engine.errors import AudioError, EngineError, RecogniserUnavailable
 from engine.recognisers.base import DecodedAudio, Progress, RecognitionOptions, Spec
 from engine.recognisers.workers import wire
-from engine.transcript import Transcript
+from engine.transcript import Transcript, Word
 
 NICENESS = 15
 """Of whoever transcribes recordings: nobody notices a second, where a second makes live speech late."""
@@ -82,11 +82,11 @@ class Worker:
     def _progress(self) -> Progress:
         said = 0.0
 
-        def progress(seconds: float) -> None:
+        def progress(seconds: float, words: Sequence[Word]) -> None:
             nonlocal said
-            if seconds - said >= _PROGRESS_SECONDS:
+            if words or seconds - said >= _PROGRESS_SECONDS:
                 said = seconds
-                self._say(wire.ProgressReport(seconds))
+                self._say(wire.ProgressReport(seconds, words))
 
         return progress
 

@@ -33,6 +33,7 @@ from engine.jobs.admission import Admission, Bounds, WaitEstimate
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
+from engine.jobs.recognition import Heard
 from engine.jobs.store import Job, JobStore, Result, migrate
 from engine.keys import Keys
 from engine.request import Failed, Media, RawFormat, Request
@@ -81,6 +82,7 @@ class FakeTranscriber:
     """Transcribes at once, or when it is let go; probes in this process."""
 
     result: Transcript | Failed = HELLO
+    heard: tuple[tuple[Word, ...], ...] = ()
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,7 +92,9 @@ class FakeTranscriber:
     async def probe(self, path: Path, raw: RawFormat | None) -> AudioInfo:
         return await asyncio.to_thread(probe, path, raw)
 
-    async def transcribe(self, request: Request, path: Path) -> Transcript | Failed:
+    async def transcribe(self, request: Request, path: Path, heard: Heard | None = None) -> Transcript | Failed:
+        for words in self.heard if heard else ():
+            heard(words)  # type: ignore[misc]
         try:
             await self.let_go.wait()
         except asyncio.CancelledError:

@@ -13,8 +13,9 @@ import pytest
 from engine.api.admission import RequestLimits
 from engine.jobs.admission import Bounds
 from engine.request import Callback, Failed, FailureCode
+from engine.transcript import Channel, Segment, Transcript, Word
 from tests.engine.api.conftest import wav
-from tests.engine.api.stage import Stage, client_of, key_id_of, stage
+from tests.engine.api.stage import HELLO, Stage, client_of, key_id_of, stage
 
 HOOK = "http://u:pa55@127.0.0.1:8080/hook?token=tok3n"
 PATH = "/v1/audio/transcriptions"
@@ -86,6 +87,22 @@ async def test_text_is_text(client: aiohttp.ClientSession, form_of: str, begin: 
         assert (await response.text()).startswith(begin)
         (warning,) = json.loads(response.headers["x-warnings"])
     assert warning["parameter"] == "temperature"
+
+
+async def test_events_come_while_the_rest_is_heard(server: Stage, client: aiohttp.ClientSession) -> None:
+    words = tuple(Word(text, number, number + 1.0, 1.0, text) for number, text in enumerate(["one", "two", "three"]))
+    server.transcriber.result = Transcript(HELLO.model, 3.0, 1, (Channel((Segment(words),), "en"),))
+    server.transcriber.heard = (words[:1], (), words[1:2])
+    server.transcriber.let_go.clear()
+    fields = form(stream="true", temperature="0.5")
+    async with client.post(PATH, data=fields) as response:
+        assert (response.content_type, "temperature" in response.headers["x-warnings"]) == ("text/event-stream", True)
+        first = [await response.content.readline() for _ in range(4)]
+        server.transcriber.let_go.set()
+        lines = b"".join(first).splitlines() + (await response.read()).splitlines()
+    told = [json.loads(line.removeprefix(b"data: ")) for line in lines if line]
+    assert [one.get("delta") for one in told] == ["one", " two", " three", None]
+    assert told[-1]["text"] == "one two three"
 
 
 async def test_events(client: aiohttp.ClientSession) -> None:

@@ -15,7 +15,7 @@ class Standin:
     ) -> Transcript:
         for _ in audio:
             if progress:
-                progress(audio.duration)
+                progress(audio.duration, ())
         channels = (Channel(),) * audio.channels
         return Transcript(Model("id", "standin", "1", "none"), audio.duration, audio.source_channels, channels)
 

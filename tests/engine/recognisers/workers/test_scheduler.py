@@ -245,7 +245,7 @@ async def test_a_recogniser_that_is_no_longer_configured_is_said(make: Make, qui
 async def test_who_asks_hears_how_far_it_is(make: Make) -> None:
     pool = await make()
     heard: list[float] = []
-    transcript = await pool.transcribe(Transcribe(str(DEMO), "small"), heard.append)
+    transcript = await pool.transcribe(Transcribe(str(DEMO), "small"), lambda seconds, _: heard.append(seconds))
     assert heard
     assert heard == sorted(heard)
     assert heard[-1] <= transcript.duration
