@@ -22,6 +22,9 @@ _FORMATS = {
 }
 """Of a decoder's name, WAV's number of the format and the bits of a sample."""
 
+_BATCH = 64 * 1024
+"""Bytes that wait to be written: there are as many recordings as sessions, and two seconds of speech for each."""
+
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _MOST = 2**32 - 1
 """A WAV's sizes have 32 bits; what is longer says that it ends where the file does."""
@@ -36,7 +39,7 @@ class Recording:
         self._path = path
         self._raw = raw
         self._file = FileIO(path, "x", opener=private)
-        self._sink = Sink(self._file.fileno(), limit)
+        self._sink = Sink(self._file.fileno(), limit, _BATCH)
         self._began = self._headed = False
         self._turn = asyncio.Lock()
         self.flaw: str | None = None

@@ -81,9 +81,10 @@ async def _in_thread(work: Callable[[], None]) -> None:
 class Sink:
     """Gathers chunks into batches; one thread at a time works on them."""
 
-    def __init__(self, descriptor: int, limit: int) -> None:
+    def __init__(self, descriptor: int, limit: int, batch: int = BATCH) -> None:
         self._descriptor = descriptor
         self._limit = limit
+        self._enough = batch
         self._hash = hashlib.sha256()
         self._batch = bytearray()
         self._size = 0
@@ -93,7 +94,7 @@ class Sink:
         if self._size > self._limit:
             raise TooLarge(self._limit)
         self._batch += chunk
-        if len(self._batch) >= BATCH:
+        if len(self._batch) >= self._enough:
             await _in_thread(self._flush)
 
     async def finish(self) -> Stored:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from io import BytesIO
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from gladiaio_sdk import GladiaClient
 from gladiaio_sdk.v2.live.generated_types import create_live_v2_callback_message_from_dict
 
 from tests.acceptance.dictation import (
     PATIENCE,
+    RATE,
     SECOND,
     Heard,
     deepgram,
@@ -219,6 +223,14 @@ async def test_a_caller_that_drops_has_its_results_finished_and_the_callback_clo
     assert any(document.get("is_final") for document in documents)
 
 
+def file_of(world: World, session_id: str) -> bytes:
+    client = GladiaClient(api_key=world.key, api_url=world.url).live_v2()
+    try:
+        return bytes(client.get_file(session_id))
+    finally:
+        client._http_client.close()
+
+
 @pytest.mark.parametrize("client", ["synchronous", "asynchronous"])
 async def test_gladias_client_has_every_byte_acknowledged_and_its_result_at_the_end(world: World, client: str) -> None:
     heard, speech = Heard(), PCM
@@ -241,6 +253,9 @@ async def test_gladias_client_has_every_byte_acknowledged_and_its_result_at_the_
     async with aiohttp.ClientSession(headers={"x-gladia-key": world.key}) as http, http.get(url) as answer:
         job = await answer.json()
     assert job["result"]["transcription"]["full_transcript"].split() == said
+    audio = await asyncio.to_thread(file_of, world, final.session_id)
+    with wave.open(BytesIO(audio)) as wav:
+        assert (wav.getframerate(), wav.readframes(wav.getnframes())) == (RATE, speech)
 
 
 async def test_gladias_callbacks_are_what_its_client_can_read(world: World) -> None:
