@@ -122,11 +122,11 @@ async def test_times_of_words_and_segments(client: AsyncOpenAI) -> None:
     assert is_the_beginning(answer.segments[0].text.strip())
 
 
-@pytest.mark.parametrize(("form", "begin"), [("text", "Good morning"), ("srt", "1\n00:00:00"), ("vtt", "WEBVTT")])
+@pytest.mark.parametrize(("form", "begin"), [("text", "good morning"), ("srt", "1\n00:00:00"), ("vtt", "webvtt")])
 async def test_text_and_subtitles(client: AsyncOpenAI, form: Any, begin: str) -> None:
     answer = await client.audio.transcriptions.create(file=("a.wav", SPEECH), model="whisper-1", response_format=form)
     assert isinstance(answer, str)
-    assert answer.startswith(begin)
+    assert answer.lower().startswith(begin)  # what is a capital differs between processors
 
 
 async def test_events(client: AsyncOpenAI) -> None:
