@@ -23,7 +23,7 @@ body{margin:0 auto;max-width:60rem;padding:1.75rem 1.5rem;background:var(--groun
 body{font:15px/1.5 Inter,system-ui,-apple-system,"Segoe UI",sans-serif}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.02rem;margin:2rem 0 .5rem}
 p,th,dt{color:var(--quiet)}.warn{color:var(--warn)}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.75rem;margin:0}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:.75rem;margin:0}
 dl>div{background:var(--sheet);border:1px solid var(--line);border-radius:10px;padding:.6rem .9rem}
 dd{margin:0;font-size:1.4rem;font-variant-numeric:tabular-nums}table{width:100%;border-collapse:collapse}
 td,th{text-align:left;padding:.35rem .75rem .35rem 0;border-top:1px solid var(--line);font-variant-numeric:tabular-nums}
@@ -98,7 +98,7 @@ def page(status: Status) -> str:
         "Live": f"{len(status.live)} of {status.live_capacity}",
     }
     live = [
-        (one.dialect, one.recogniser, f"{one.age:.0f} s", f"{one.audio:.1f} s", f"{one.lag:.1f} s")
+        (one.dialect, one.recogniser, _age(one.age), f"{one.audio:.1f} s", f"{one.lag:.1f} s")
         for one in sorted(status.live, key=lambda one: -one.lag)
     ]
     models = [(one.recogniser, one.model, str(one.processes), f"{one.memory / 1e6:,.0f} MB") for one in status.models]
@@ -106,12 +106,16 @@ def page(status: Status) -> str:
     state = "<p class=warn>It lets its jobs finish, and takes no more.</p>" if status.draining else ""
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>{head}"
-        f"<h1>Engine</h1><p>{escape(status.version)}, up for {status.uptime / 3600:.1f} h</p>{state}"
+        f"<h1>Engine</h1><p>{escape(status.version)}, up for {_age(status.uptime)}</p>{state}"
         f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in cards.items())}</dl>"
         f"{_table('Live sessions', ('API', 'Recogniser', 'Age', 'Audio', 'Lag'), live)}"
         f"{_table('Models loaded', ('Recogniser', 'Model', 'Processes', 'Memory'), models)}"
         "<p>One job, why it failed, and what to do about it: <code>engine jobs</code>.</p></html>"
     )
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.0f} min"
 
 
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
