@@ -92,7 +92,7 @@ def _guide(place: Place, engine: str, admin: str, receiver: str, environ: Mappin
     here = f"{Path.cwd()}/"
     key, sample, logs = (str(path).removeprefix(here) for path in (place.api_key, place.sample, place.folder))
     return f"""
-engine    {engine}
+engine    {engine}  (what it is at: /status)
 receiver  {receiver}  (what arrives, as below)
 console   {way_in(console.hostname or "", console.port or 0, ticket)}
           (opens once, within a quarter of an hour; `relay login` prints another)
