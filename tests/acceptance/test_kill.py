@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Line, Process, Stage, free_callback_port
 
-JOBS = 200 if os.environ.get("TESTS_FULL") else 60
+JOBS = 200 if os.environ.get("TESTS_FULL") else 30
 KILLS = 16 if os.environ.get("TESTS_FULL") else 6
 SEED = 40
 

@@ -70,7 +70,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         port,
         outbox__guard__ports=port,
         engine__recognisers__multilingual__model=whisper.base(),
-        engine__preload='["default"]',
     )
     async with AsyncExitStack() as stack:
         signing_key = await stage.signing_key()

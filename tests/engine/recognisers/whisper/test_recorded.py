@@ -22,7 +22,7 @@ from engine.recognisers.whisper.quality import DecodingResult
 from engine.recognisers.whisper.recorded import Whisper
 from engine.recognisers.whisper.stretch import Sound, StretchTranscription, Window
 from engine.transcript import Channel, GapReason, Transcript, Word
-from tests.clips import RATE, Clip, audioeval, clip, clips, sounds
+from tests.clips import RATE, audioeval, clip, clips, sounds
 from tests.engine.recognisers.tiny import TINY
 from tests.services.whisper import base
 
@@ -95,7 +95,7 @@ def wrong(found: Sequence[str], real: Sequence[str]) -> int:
     return max(len(found), len(real)) - matched
 
 
-@pytest.mark.parametrize("name", ["demo", "real/jfk", "real/austen-0890", "real/austen-0920"])
+@pytest.mark.parametrize("name", ["demo", "real/jfk"])
 def test_every_word_is_heard_as_it_is_spoken_and_as_it_is_written(name: str) -> None:
     channel = only(said(name))
     assert wrong(texts(channel), plain(clip(name).text)) <= 1
@@ -223,13 +223,15 @@ def test_many_voices_at_once_are_unheard_and_no_words_are_made_up() -> None:
     assert transcript.gaps
 
 
-def spoken_languages() -> list[Clip]:
-    return [clip("demo"), *(one for language in ("de", "es", "fr") for one in clips(language)[:2])]
+@cache
+def understood(language: str) -> Transcript:
+    """What a multilingual model makes of a clip, without being told the language."""
+    return hear(multilingual(), clips(language)[0].pcm())
 
 
-@pytest.mark.parametrize("spoken", spoken_languages(), ids=lambda spoken: str(spoken.name))
-def test_a_language_is_found_out_and_its_words_heard(spoken: Clip) -> None:
-    channel = only(hear(multilingual(), spoken.pcm()))
+@pytest.mark.parametrize("language", ["de", "es", "fr"])
+def test_a_language_is_found_out_and_its_words_heard(language: str) -> None:
+    spoken, channel = clips(language)[0], only(understood(language))
     assert channel.language == spoken.language
     assert channel.language_confidence is not None
     assert 0.5 < channel.language_confidence <= 1
@@ -237,7 +239,7 @@ def test_a_language_is_found_out_and_its_words_heard(spoken: Clip) -> None:
     assert {word.language for word in channel.words} == {""}
 
 
-@pytest.mark.parametrize("language", ["it", "ja", "pt", "zh"])
+@pytest.mark.parametrize("language", ["ja", "pt"])
 def test_other_languages_are_told_apart_too(language: str) -> None:
     assert only(hear(multilingual(), audioeval(language)[-1].pcm())).language == language
 
@@ -262,7 +264,7 @@ def test_what_is_said_in_another_language_can_be_written_down_in_english() -> No
     """By a small model; its German words and its English ones have little in common."""
     german = clips("de")[0].pcm()
     translated = only(hear(multilingual(), german, options=RecognitionOptions(translate=True)))
-    spoken = only(hear(multilingual(), german))
+    spoken = only(understood("de"))
     assert (translated.language, spoken.language) == ("de", "de")
     english = {"the", "a", "and", "of", "is", "was", "to", "in", "you", "with", "we", "he", "it"}
     assert len(english & set(texts(translated))) >= 2
@@ -319,7 +321,7 @@ def test_words_come_while_more_is_heard_where_that_is_wanted() -> None:
 
 
 def test_equal_audio_makes_equal_transcripts_whatever_was_heard_before() -> None:
-    first = hear(tiny(), clip("demo").pcm())
+    first = said("demo")
     hear(tiny(), clip("real/jfk").pcm())
     assert hear(tiny(), clip("demo").pcm()) == first
 
