@@ -55,6 +55,7 @@ _NO_FILE = Problem(404, "The audio of this session is not here: it was not kept,
 _UNDER_WAY = Problem(409, "The session is under way. Send stop_recording on its WebSocket first.")
 _NO_TOKEN = Problem(401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes.")
 _OVER = Goodbye(4403, "The session has ended. Start another.")
+_MOST_PARAMETERS = 50
 _TOO_SLOW = 429  # the one of the vendor's statuses that comes nearest
 _FAILED = {Ending.UNDECODABLE: FailureCode.AUDIO, Ending.FAILED: FailureCode.INTERNAL}
 
@@ -169,6 +170,7 @@ class GladiaLive:
             traceparent=traceparent(http),
             unsupported=self._unsupported,
             keeps_audio=self._keeps_audio,
+            query=tuple(http.query)[:_MOST_PARAMETERS],
         )
         if isinstance(asked, Problem):
             raise Rejected(asked)

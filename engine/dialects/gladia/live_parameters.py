@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.dialects.gladia.recorded_parameters import (
     custom_metadata,
 )
 from engine.dialects.live import LiveRequest
-from engine.dialects.warnings import Unsupported
+from engine.dialects.warnings import Unsupported, warning
 from engine.events import LiveOptions
 from engine.request import Callback, RawFormat, Request
 
@@ -59,6 +59,9 @@ _RATES = (8000, 16000, 32000, 44100, 48000)
 _DEPTHS = (8, 16, 24, 32)
 _MOST_CHANNELS = 8
 
+_ONE_REGION = "Not read: this server is the only region that it has."
+_NO_QUERY = "This server does not know this parameter; what a session is to be stands in the body."
+
 Integers = Callable[[int, int, int], RawFormat]
 """Bits of a sample, sample rate and channels to the format of such PCM."""
 
@@ -82,15 +85,17 @@ def parse_live(
     traceparent: str | None = None,
     unsupported: Unsupported = "warn",
     keeps_audio: bool = False,
+    query: Collection[str] = (),
 ) -> LiveRequest | Problem:
     """The session that a decoded JSON body asks for, or everything that is wrong with it. URLs are not judged here.
 
-    `unsupported` is as for recordings; `keeps_audio` says whether the audio stays when the session is over.
+    `unsupported` is as for recordings; `keeps_audio` says whether the audio stays when the session is over. `query` are
+    the names of the parameters beside the body.
     """
     if not isinstance(body, dict):
         return Problem(400, 'The body is not a JSON object. Send {"encoding": "wav/pcm", "sample_rate": 16000}.')
     fields = Fields(body)
-    reader = _LiveReader(fields, catalogue, unsupported)
+    reader = _LiveReader(fields, catalogue, unsupported, query)
     raw = reader.raw(raw_format, integers)
     request = replace(reader.request(request_id, key_id, traceparent, raw), keeps_audio=keeps_audio)
     options = LiveOptions(
@@ -109,8 +114,11 @@ def parse_live(
 class _LiveReader(GladiaReader):
     """Reads one body."""
 
-    def __init__(self, fields: Fields, catalogue: Catalogue, unsupported: Unsupported) -> None:
+    def __init__(self, fields: Fields, catalogue: Catalogue, unsupported: Unsupported, query: Collection[str]) -> None:
         super().__init__(fields, catalogue, unsupported)
+        for name in query:
+            kind, why = ("unused", _ONE_REGION) if name == "region" else ("unknown", _NO_QUERY)
+            self._warnings.append(warning(name, kind, why))
         self._callback = _callback(fields)
         self._messages = _wishes(fields.inner("messages_config"), MESSAGES)
         self._callback_messages = _wishes(fields.inner("callback_config"), CALLBACK_MESSAGES, "url")

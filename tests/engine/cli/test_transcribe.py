@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import wave
 from pathlib import Path
@@ -96,6 +97,7 @@ async def test_on_a_terminal_a_bar_follows_the_seconds(engine: Engine, quiet: Pa
     assert said.code == 0
     assert "quiet.wav" in said.err
     assert "100%" in said.err
+    assert re.search(r"of \S+ s .*\d\.\dx", said.err), "how much is done, and how fast"
     assert json.loads(said.out)["metadata"]["duration"] == 0.5
 
 

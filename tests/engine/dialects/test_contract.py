@@ -90,7 +90,10 @@ def recorded_by_gladia(given: dict[str, Any]) -> Any:
 
 def live_by_gladia(given: dict[str, Any]) -> Any:
     body: dict[str, Any] = {}
+    query = tuple(name for name in given if name == "region")
     for name, value in given.items():
+        if name in query:
+            continue
         outer, _, inner = name.rpartition(".")
         (body.setdefault(outer, {}) if outer else body)[inner] = value
     return gladia.parse_live(
@@ -100,6 +103,7 @@ def live_by_gladia(given: dict[str, Any]) -> Any:
         raw_format=raw_format,
         integers=integers,
         byte_rate=bytes_per_second,
+        query=query,
     )
 
 
@@ -197,6 +201,7 @@ APIS = {
             *of(LiveV2PreProcessingConfig, "pre_processing."),
             *of(LiveV2RealtimeProcessingConfig, "realtime_processing."),
             *of(LiveV2PostProcessingConfig, "post_processing."),
+            "region",
         ),
         live_by_gladia,
         GLADIA_LIVE,
