@@ -50,25 +50,6 @@ _OTHER_CONTENT = (
 )
 
 
-_COLUMNS = {
-    "ids": "id",
-    "urls": "url",
-    "bodies": "body",
-    "methods": "method",
-    "kinds": "kind",
-    "content_types": "content_type",
-    "headers": "headers",
-    "traceparents": "traceparent",
-    "schedules": "schedule",
-    "due_ats": "due_at",
-    "idempotency_keys": "idempotency_key",
-    "tracked": "tracked",
-    "owners": "owner",
-    "priorities": "priority",
-}
-"""What a batch is called on PostgreSQL, array by array."""
-
-
 class _AlikeScripts:
     """What is the same in both databases, but for its statements."""
 
@@ -236,12 +217,13 @@ class PostgresScripts(_AlikeScripts):
         return str(id_)
 
     def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
-        check_many(deliveries)
+        places = check_many(deliveries)
         if not deliveries:
             return []
-        rows = [_fields(one) for one in deliveries]
-        values: dict[str, Any] = {column: [row[field] for row in rows] for column, field in _COLUMNS.items()}
-        values["tags"] = [json.dumps([*one.tags]) if one.tags else None for one in deliveries]
+        batch, bodies = _batch(zip(deliveries, places, strict=True))
+        for row, one in zip(batch, deliveries, strict=True):
+            row["tags"] = json.dumps([*one.tags]) if one.tags else None
+        values = {"batch": json.dumps(batch), "bodies": bodies}
         ((ids, refusal, message, place),) = (yield self._statement("try_add_many"), values)[1]
         with at_place(place or 0):
             _raise(refusal, message)

@@ -157,10 +157,16 @@ class Server:
         each = [part for statement in statements for part in ("-c", statement)]
         return self._run("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", self.url(name), *each)
 
-    def _run(self, program: str, *arguments: object, patient: bool = False) -> str:
+    def script(self, text: str, name: str) -> None:
+        """Have psql run a file, which may be longer than an argument can be."""
+        self._run("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", self.url(name), "-f", "-", given=text)
+
+    def _run(self, program: str, *arguments: object, patient: bool = False, given: str | None = None) -> str:
         command = [str(self._bin / program), *map(str, arguments)]
         while True:
-            done = subprocess.run(command, check=False, capture_output=True, text=True, user=self._user, cwd="/")
+            done = subprocess.run(
+                command, input=given, check=False, capture_output=True, text=True, user=self._user, cwd="/"
+            )
             if done.returncode == 0:
                 return done.stdout
             if not patient or self._process is None or self._process.poll() is not None:

@@ -11,14 +11,9 @@ SELECT id, refusal, message FROM outspoken_try_add_v2(
     owner => :owner, priority => :priority)
 
 -- try_add_many --
--- A batch, or why not, and at which place. Tags and headers are JSON each: no array has rows of unequal length.
-SELECT ids, refusal, message, place FROM outspoken_try_add_many_v1(
-    ids => CAST(:ids AS TEXT[]), urls => CAST(:urls AS TEXT[]), bodies => CAST(:bodies AS BYTEA[]),
-    methods => CAST(:methods AS TEXT[]), kinds => CAST(:kinds AS TEXT[]), content_types => CAST(:content_types AS TEXT[]),
-    headers => CAST(:headers AS TEXT[]), traceparents => CAST(:traceparents AS TEXT[]),
-    schedules => CAST(:schedules AS TEXT[]), due_ats => CAST(:due_ats AS DOUBLE PRECISION[]),
-    idempotency_keys => CAST(:idempotency_keys AS TEXT[]), tags => CAST(:tags AS TEXT[]),
-    tracked => CAST(:tracked AS BOOLEAN[]), owners => CAST(:owners AS TEXT[]), priorities => CAST(:priorities AS INTEGER[]))
+-- A batch, a JSON array of objects and their bodies in one, or why not, and at which place.
+SELECT ids, refusal, message, place
+FROM outspoken_try_add_batch_v1(CAST(CAST(:batch AS TEXT) AS JSON), CAST(:bodies AS BYTEA))
 
 -- cancel --
 -- Whether one was pending, and is given up.

@@ -206,7 +206,7 @@ def test_the_sql_that_is_printed_makes_the_same(
         fresh: Neighbours = SqliteDatabase(folder / "fresh.db")
     else:
         server: Server = request.getfixturevalue("postgres")
-        server.sql(script.read_text(), name=place.url.rpartition("/")[2])
+        server.script(script.read_text(), place.url.rpartition("/")[2])
         fresh = PostgresDatabase(server.url(server.create()))
     assert place.migrate(ROOMS) == ()
     fresh.migrate(ROOMS)

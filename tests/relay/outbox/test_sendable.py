@@ -20,7 +20,7 @@ from relay.policy import sealing
 from relay.policy.attempt import Envelope
 from relay.transports import request
 from tests.cases import cases
-from tests.relay.deliveries import TRACE, claimed, new, reading, rows
+from tests.relay.deliveries import TRACE, claimed, new, reading, rows, writing
 from tests.relay.outbox.producers import Producer, every_way
 
 ID = "id: expected printable ASCII, without spaces around it: receivers get it as a header"
@@ -119,7 +119,12 @@ def in_python(delivery: NewDelivery) -> str | None:
 
 def in_sql(connection: Connection, delivery: NewDelivery) -> str | None:
     """What the function says that other languages call."""
-    values = {
+    message: str | None = connection.execute(TRY, values_of(delivery)).fetchone()[0]
+    return message
+
+
+def values_of(delivery: NewDelivery) -> dict[str, Any]:
+    return {
         "id": delivery.id,
         "url": delivery.url,
         "content_type": delivery.content_type,
@@ -130,7 +135,22 @@ def in_sql(connection: Connection, delivery: NewDelivery) -> str | None:
         "idempotency_key": delivery.idempotency_key,
         "tags": [*delivery.tags],
     }
-    message: str | None = connection.execute(TRY, values).fetchone()[0]
+
+
+MANY = """
+SELECT message FROM outspoken_try_add_many_v1(
+    ids => ARRAY['before', CAST(:id AS TEXT)], urls => ARRAY['https://h.example/', CAST(:url AS TEXT)],
+    bodies => ARRAY[CAST('' AS BYTEA), CAST('' AS BYTEA)], content_types => ARRAY[NULL, CAST(:content_type AS TEXT)],
+    headers => ARRAY[NULL, CAST(:headers AS TEXT)], traceparents => ARRAY[NULL, CAST(:traceparent AS TEXT)],
+    due_ats => ARRAY[NULL, CAST(:due_at AS DOUBLE PRECISION)],
+    idempotency_keys => ARRAY[NULL, CAST(:idempotency_key AS TEXT)], tags => ARRAY[NULL, CAST(:tags AS TEXT)])
+"""
+
+
+def in_a_batch(connection: Connection, delivery: NewDelivery) -> str | None:
+    """What the function says that adds many at once."""
+    tags = json.dumps([*delivery.tags]) if delivery.tags else None
+    message: str | None = connection.execute(MANY, values_of(delivery) | {"tags": tags}).fetchone()[0]
     return message
 
 
@@ -145,6 +165,12 @@ def test_it_is_said_in_sql_too(postgres_outbox: Database) -> None:
         return [in_sql(connection, new(**fields)) for fields, _ in UNFIT]
 
     assert reading(postgres_outbox, ask) == [words for _, words in UNFIT]
+    alone = [(fields, words) for fields, words in UNFIT if "stream" not in fields]
+
+    def ask_for_many(connection: Connection) -> list[str | None]:
+        return [in_a_batch(connection, new(**fields)) for fields, _ in alone]
+
+    assert writing(postgres_outbox, ask_for_many) == [words for _, words in alone]
 
 
 @every_way
@@ -199,7 +225,8 @@ def test_whatever_else_there_is_python_and_sql_agree_and_what_they_take_can_be_s
     said = [in_python(one) for one in deliveries]
 
     def ask(connection: Connection) -> list[bool]:
-        return [in_sql(connection, one) is None for one in deliveries if in_python(one) is not None]
+        unfit = [one for one in deliveries if in_python(one) is not None]
+        return [say(connection, one) is None for one in unfit for say in (in_sql, in_a_batch)]
 
-    assert not any(reading(postgres_outbox, ask))
+    assert not any(writing(postgres_outbox, ask))
     assert all(sendable(one) for one, words in zip(deliveries, said, strict=True) if words is None)

@@ -67,7 +67,7 @@ def test_all_of_it_is_the_same_but_for_its_name(usual: PostgresDatabase, other: 
 def test_the_sql_that_is_printed_makes_it(postgres: Server) -> None:
     name = postgres.create()
     place = PostgresDatabase(postgres.url(name), schema_name=OTHER)
-    postgres.sql(place.migration_script(ROOMS), name=name)
+    postgres.script(place.migration_script(ROOMS), name)
     assert place.migrate(ROOMS) == ()
     assert (
         postgres.sql("SELECT nspname FROM pg_namespace WHERE nspname IN ('outspoken', 'order')", name=name) == "order\n"
