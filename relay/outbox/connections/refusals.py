@@ -17,11 +17,12 @@ IN_A_SAVEPOINT_ALONE = (
 )
 UNAWAITED = "connection: a call on this session was not awaited, and would be missing from what is committed: await it"
 _NO_OUTBOX = (
-    "connection: its database has no outbox, or an older one than this library's; pass a connection to the outbox's"
-    " database, or bring it up to date with `relay migrate`"
+    "connection: its database has no outbox, or one of another version than this library's; pass a connection to the"
+    " outbox's database, install a newer library if the outbox is newer, or bring it up to date with `relay migrate`"
 )
 _NO_RIGHT = "connection: its role may not use the outbox; grant it what the documentation lists for producers"
 
+_UNFIT = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT_CHECK})
 _BY_STATE = {
     "25P02": FAILED,
     "42883": _NO_OUTBOX,  # no such function
@@ -34,8 +35,9 @@ _BY_STATE = {
 def refused(error: BaseException) -> InvalidDelivery | None:
     """What the caller can mend about an error of its driver; None for any other."""
     for one in _wrapped(error):
-        if isinstance(one, sqlite3.OperationalError) and one.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-            return InvalidDelivery(_NO_OUTBOX)  # the statement is ours and fits our schema: so it is not our schema
+        # The statement is ours, and what it holds fits our schema: so it is not our schema.
+        if isinstance(one, sqlite3.Error) and one.sqlite_errorcode in _UNFIT:
+            return InvalidDelivery(_NO_OUTBOX)
         state = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
         if state in _BY_STATE:
             return InvalidDelivery(_BY_STATE[state])

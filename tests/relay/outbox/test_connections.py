@@ -16,6 +16,7 @@ import psycopg2
 import psycopg2.extras
 import pytest
 from django.db import connections, transaction
+from django.db.backends.dummy.base import DatabaseWrapper
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -23,10 +24,15 @@ from sqlalchemy.orm import Session
 
 from relay import outbox
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery
+from relay.outbox.migrations import OUTBOX
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.migrating import migrate
 from relay.outbox.store import Database
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import TRACE, new, rows
+from tests.relay.outbox.old import make_sqlite
 from tests.relay.outbox.producers import Producer, django_settings, done, every_kind, sqlalchemy_url
 from tests.services.postgres import Server
 
@@ -272,6 +278,64 @@ def test_a_file_without_an_outbox_is_told_of(tmp_path: Path) -> None:
     with Session(engine) as session, pytest.raises(InvalidDelivery, match=NO_OUTBOX):
         outbox.add(session, new())
     engine.dispose()
+
+
+def test_a_file_with_an_older_outbox_is_told_of(tmp_path: Path) -> None:
+    first, *_ = known = OUTBOX.migrations("sqlite")
+    older = [one for one in known if one.number < 11]
+    make_sqlite(tmp_path / "first.db", [first])
+    migrate(tmp_path / "older.db", [tuple(older)])
+    for name, table in (("first", "deliveries"), ("older", "outspoken_deliveries")):
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
+            with pytest.raises(InvalidDelivery, match=NO_OUTBOX):
+                outbox.add(connection, new("x" * 256))
+            connection.commit()
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=_POSTGRES)])
+def test_so_is_one_that_is_newer_in_a_way_that_does_not_fit(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if database == "sqlite":
+        place: Database = SqliteDatabase(tmp_path / "newer.db")
+    else:
+        server: Server = request.getfixturevalue("postgres")
+        place = PostgresDatabase(server.url(server.create()))
+    place.migrate([OUTBOX])
+    engine = create_engine(sqlalchemy_url(place, "pysqlite" if database == "sqlite" else "psycopg"))
+    with engine.begin() as connection:
+        if database == "sqlite":
+            connection.execute(text("ALTER TABLE outspoken_deliveries RENAME COLUMN owner TO tenant"))
+        else:
+            connection.execute(text("ALTER SCHEMA outspoken RENAME TO elsewhere"))
+    with Session(engine) as session:
+        for add in (lambda: outbox.add(session, new()), lambda: outbox.add_many(session, [new()])):
+            with pytest.raises(InvalidDelivery, match=NO_OUTBOX):
+                add()
+            session.rollback()
+    engine.dispose()
+
+
+def test_a_database_of_another_kind_is_named() -> None:
+    django = DatabaseWrapper({"ENGINE": "django.db.backends.dummy"})
+    with pytest.raises(InvalidDelivery, match=r"^connection: the outbox is on .*, and not on unknown$"):
+        outbox.add(django, new())
+
+
+@on_postgres
+async def test_a_closed_one_is_refused_where_it_has_to_be_awaited(database: Database) -> None:
+    engine = create_async_engine(sqlalchemy_url(database, "asyncpg"))
+    closed: list[Any] = [await psycopg.AsyncConnection.connect(database.url), await engine.connect()]
+    for connection in closed:
+        await connection.close()
+        with pytest.raises(InvalidDelivery, match=CLOSED):
+            await outbox.add(connection, new())
+    await engine.dispose()
+    file = await aiosqlite.connect(":memory:")
+    await file.close()
+    with pytest.raises(InvalidDelivery, match=CLOSED):
+        await outbox.add(file, new())
 
 
 @pytest.mark.needs("postgres")
