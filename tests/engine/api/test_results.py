@@ -23,6 +23,7 @@ from relay.outbox.results import Results
 from relay.outbox.store import Database
 from relay.policy.attempt import Delivery, Lease
 from relay.policy.pointer import Pointers
+from tests.cases import cases
 
 NOW = 1_700_000_000.0
 BODY = b'{"results": {}}'
@@ -67,7 +68,7 @@ async def test_a_link_opens_the_very_bytes_that_were_too_large(client: Client, r
         assert response.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize(
+@cases(
     "path",
     [
         "/v1/results/kept",

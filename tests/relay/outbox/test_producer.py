@@ -11,6 +11,7 @@ import pytest
 from relay import outbox
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, StreamKilled
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
+from tests.cases import cases
 from tests.relay.deliveries import TRACE, new, rows, states
 from tests.relay.outbox.producers import Producer, done, every_way
 
@@ -89,7 +90,6 @@ def test_a_delivery_belongs_to_scheme_host_and_effective_port(producer: Producer
         ("https://h.example/a#b?c", "/a"),
         (f"https://h.example/{'x' * 300}", f"/{'x' * 254}"),
     ],
-    ids=["none", "query", "fragment", "path", "both", "long"],
 )
 def test_it_belongs_to_the_endpoint_of_its_path(producer: Producer, url: str, endpoint: str) -> None:
     producer.put(new(url=url, owner="somebody", priority=7))
@@ -98,7 +98,7 @@ def test_it_belongs_to_the_endpoint_of_its_path(producer: Producer, url: str, en
     assert rows(producer.database, "SELECT origin FROM outspoken_destinations") == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "field"),
     [
         ({"owner": "x" * 129}, "owner"),
@@ -112,7 +112,7 @@ def test_an_owner_and_a_priority_have_their_bounds(producer: Producer, fields: d
         producer.put(new(**fields))
 
 
-@pytest.mark.parametrize(
+@cases(
     "url", ["", "no url", "ftp://h.example/", "https://", "http://h.example/\r\nX: y", "http://a@b@c/", "http://127.1/"]
 )
 def test_a_url_that_names_no_destination_is_refused(producer: Producer, url: str) -> None:
@@ -127,13 +127,13 @@ def test_a_refusal_does_not_repeat_the_url(producer: Producer) -> None:
     assert "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize("id_", ["", "x" * 257])
+@cases("id_", ["", "x" * 257])
 def test_an_id_that_cannot_be_kept_is_refused(producer: Producer, id_: str) -> None:
     with pytest.raises(InvalidDelivery, match=r"^id: expected 1 to 256 characters"):
         producer.put(new(id_))
 
 
-@pytest.mark.parametrize("key", ["", "x" * 129])
+@cases("key", ["", "x" * 129])
 def test_a_stream_key_that_cannot_be_kept_is_refused(producer: Producer, key: str) -> None:
     with pytest.raises(InvalidDelivery, match=r"^stream: expected 1 to 128 characters"):
         producer.put(new(stream=Stream(key)))
@@ -177,8 +177,8 @@ def test_what_is_refused_leaves_the_callers_transaction_to_the_caller(
     assert set(states(producer.database)) == {"taken", "first", "before", "after"}
 
 
-@pytest.mark.parametrize("unfit", ["a\0b", "a\ud800b"])
-@pytest.mark.parametrize(
+@cases("unfit", ["a\0b", "a\ud800b"])
+@cases(
     ("field", "make"),
     [
         ("id", new),

@@ -20,6 +20,7 @@ from relay.outbox.errors import StreamEnded
 from relay.outbox.store import Database
 from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
+from tests.cases import cases
 from tests.relay.deliveries import DEAD, answer, attempted, new, put, rows, states
 from tests.relay.outbox.producers import Producer, RolledBack, done, every_kind, every_way
 
@@ -77,7 +78,7 @@ def test_what_was_due_in_the_past_is_due_now(producer: Producer) -> None:
 
 
 @every_way
-@pytest.mark.parametrize(
+@cases(
     ("delivery", "words"),
     [
         (new(due_at=1.0, stream=Stream("s")), "due_at: a delivery of a stream is due when the one before it has ended"),
@@ -100,7 +101,7 @@ def test_a_key_that_was_rolled_back_is_free_again(producer: Producer) -> None:
 
 
 @every_way
-@pytest.mark.parametrize(
+@cases(
     "other",
     [
         {"url": "https://receiver.example/other"},

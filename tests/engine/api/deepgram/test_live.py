@@ -20,6 +20,7 @@ from engine.live.session import SessionLimits
 from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode, RawFormat
 from relay.outbox.store import Database
+from tests.cases import cases
 from tests.engine.api.live_stage import Stage, messages, next_message, stage
 from tests.engine.api.stage import key_id_of
 from tests.engine.live.recogniser import HELLO
@@ -150,7 +151,7 @@ async def test_a_stranger_is_refused_before_the_upgrade(server: Stage, headers: 
     assert server.recogniser.opened.empty()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("query", "named"),
     [
         ("&utterance_end_ms=1", "utterance_end_ms"),

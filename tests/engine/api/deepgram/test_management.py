@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from deepgram.core.api_error import ApiError
 
+from tests.cases import cases
 from tests.engine.api.conftest import wav
 from tests.engine.api.deepgram.test_sdk import connected
 from tests.engine.api.stage import Stage, client_of, key_id_of
@@ -63,7 +64,7 @@ async def test_the_client_is_granted_a_token_that_listens_and_no_more(server: St
             await sdk.auth.v1.tokens.grant()
 
 
-@pytest.mark.parametrize("body", ['{"ttl_seconds": 0}', '{"ttl_seconds": 3601}', '{"ttl_seconds": "x"}', "[]", "{"])
+@cases("body", ['{"ttl_seconds": 0}', '{"ttl_seconds": 3601}', '{"ttl_seconds": "x"}', "[]", "{"])
 async def test_how_long_a_token_is_good_has_bounds(client: aiohttp.ClientSession, body: str) -> None:
     async with client.post("/v1/auth/grant", data=body) as response:
         told = await response.json()
@@ -81,7 +82,7 @@ async def test_the_server_is_healthy_while_it_can_accept(client: aiohttp.ClientS
         assert (response.status, await response.json()) == (200, {"system_health": "Healthy"})
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@cases("method", ["GET", "POST"])
 async def test_flux_is_told_what_to_use_instead(client: aiohttp.ClientSession, method: str) -> None:
     async with client.request(method, "/v2/listen?model=flux-general-en") as response:
         body = await response.json()

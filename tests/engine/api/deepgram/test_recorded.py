@@ -18,6 +18,7 @@ from deepgram.types.listen_v1response import ListenV1Response
 from engine.api.admission import RequestLimits
 from engine.dialects.deepgram import MAX_JSON
 from engine.request import Callback, Failed, FailureCode
+from tests.cases import cases
 from tests.engine.api.conftest import wav
 from tests.engine.api.stage import Stage, client_of, key_id_of, remote, stage
 from tests.schemas import told
@@ -109,7 +110,7 @@ async def test_a_synchronous_failure_is_an_error(server: Stage, client: aiohttp.
     assert server.stored == []
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; Charset=UTF-8", "application/json;"])
+@cases("content_type", ["application/json", "Application/JSON; Charset=UTF-8", "application/json;"])
 async def test_a_url_with_a_callback_is_accepted_before_it_is_fetched(
     server: Stage, client: aiohttp.ClientSession, content_type: str
 ) -> None:
@@ -135,7 +136,7 @@ async def test_a_url_without_a_callback_is_fetched_and_transcribed(tmp_path: Pat
         assert server.stored == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "message"),
     [
         (b"", "The body is not JSON; send"),
@@ -158,7 +159,7 @@ async def test_json_that_names_no_url_is_refused(
     assert (server.stored, await server.jobs()) == ([], [])
 
 
-@pytest.mark.parametrize("name", ["model", "callback", "diarize", "redact", "language"])
+@cases("name", ["model", "callback", "diarize", "redact", "language"])
 async def test_a_parameter_in_the_body_belongs_in_the_query(
     server: Stage, client: aiohttp.ClientSession, name: str
 ) -> None:
@@ -175,8 +176,8 @@ async def test_what_nobody_knows_of_the_body_is_warned_of(server: Stage, client:
     assert (warning["parameter"], warning["type"]) == ("colour", "unknown_parameter")
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("seconds", [1.0, 4.0])
+@cases("chunked", [False, True])
+@cases("seconds", [1.0, 4.0])
 async def test_audio_that_is_sent_as_json_is_told_so(
     server: Stage, client: aiohttp.ClientSession, seconds: float, chunked: bool
 ) -> None:
@@ -204,7 +205,7 @@ async def test_a_form_is_told_to_send_bytes(server: Stage) -> None:
     assert "The body is a form; send the bytes of the file alone, as curl does with --data-binary" in told(body)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "message"),
     [
         ("http://10.0.0.1/a.wav", "URL for media download must be publicly routable. url: The destination has"),
@@ -226,7 +227,7 @@ async def test_an_audio_url_that_does_not_resolve_is_a_remote_content_error(clie
     assert_refused(answer, 400, "REMOTE_CONTENT_ERROR", "Could not determine if URL for media download is publicly")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("callback", "message"),
     [
         ("http://hook.example:25/", "callback: The port is not one of those that are open here. Use one of 80, 443"),
@@ -264,7 +265,7 @@ async def test_who_is_called_by_a_name_that_dns_says_nothing_of_may_come_again(
     assert server.stored == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "params", "code", "message"),
     [
         (b"", CALLBACK, "Bad Request", BAD_AUDIO + "The body is empty; send the audio's bytes, or JSON with a url."),
@@ -342,7 +343,7 @@ async def test_where_no_key_is_required_a_wrong_one_is_no_hindrance(
     assert (await server.take()).request.key_id is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sent", "kept"),
     [
         ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
@@ -361,7 +362,7 @@ async def test_a_wellformed_traceparent_travels_with_the_job(
     assert (await server.take()).request.traceparent == (sent if kept else None)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "path", "status", "code", "message"),
     [
         ("POST", "/v1/nothing", 404, "NOT_FOUND", "There is nothing at this path. Send audio to POST /v1/listen."),

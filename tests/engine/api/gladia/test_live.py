@@ -18,6 +18,7 @@ from engine.live.session import SessionLimits
 from engine.recognisers.whisper.passes import Costs
 from engine.request import FailureCode
 from relay.outbox.store import Database
+from tests.cases import cases
 from tests.engine.api.live_stage import Stage, stage
 from tests.engine.live.recogniser import HELLO
 
@@ -257,7 +258,7 @@ def called_back(database: Database) -> list[str]:
         ]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "status", "named"),
     [
         ({"encoding": "mp3"}, 422, "encoding"),

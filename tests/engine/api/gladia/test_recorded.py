@@ -18,6 +18,7 @@ from engine.jobs.admission import Bounds
 from engine.request import Callback, Failed, FailureCode
 from relay.outbox.results import Results
 from relay.outbox.store import Database
+from tests.cases import cases
 from tests.engine.api.conftest import wav
 from tests.engine.api.stage import Stage, client_of, key_id_of, stage
 
@@ -266,7 +267,7 @@ async def test_a_list_that_cannot_be_made_is_refused_by_name(client: aiohttp.Cli
     assert [flaw.split(" must ")[0] for flaw in body["validation_errors"]] == ["zoom", "limit"]
 
 
-@pytest.mark.parametrize(
+@cases(
     "body",
     [b"", b"{", b"\xff", b'{"audio_url": NaN}', b'{"audio_url": "\\ud800"}', b"[" * 5000, b"null", b"[]", b'"x"'],
 )
@@ -282,7 +283,7 @@ async def test_a_body_that_is_too_large_is_refused(client: aiohttp.ClientSession
     assert (status, body["statusCode"]) == (413, 413)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "flaw"),
     [
         ({"callback_url": "ftp://127.0.0.1/hook"}, "callback_url must be a URL address that this server may call."),
@@ -360,7 +361,7 @@ async def test_a_full_queue_is_said_before_the_body_is_read(tmp_path: Path, data
                 assert int(response.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v2/nothing", 404), ("PUT", JOBS, 405)])
+@cases(("method", "path", "status"), [("GET", "/v2/nothing", 404), ("PUT", JOBS, 405)])
 async def test_paths_that_are_none_speak_as_the_vendor_does(
     client: aiohttp.ClientSession, method: str, path: str, status: int
 ) -> None:

@@ -17,6 +17,7 @@ from gladiaio_sdk import PreRecordedV2AudioUploadResponse
 from engine.api.admission import RequestLimits
 from engine.jobs.admission import Bounds
 from relay.outbox.store import Database
+from tests.cases import cases
 from tests.engine.api.conftest import wav
 from tests.engine.api.deepgram.test_upload import until
 from tests.engine.api.stage import Stage, client_of, remote, stage
@@ -83,7 +84,7 @@ async def test_a_file_comes_by_url_through_the_guard(tmp_path: Path, database: D
         assert server.files == [body["audio_metadata"]["id"]]
 
 
-@pytest.mark.parametrize("url", ["http://10.0.0.1/a.wav", "http://127.0.0.1:22/", "file:///etc/passwd", "gopher://x"])
+@cases("url", ["http://10.0.0.1/a.wav", "http://127.0.0.1:22/", "file:///etc/passwd", "gopher://x"])
 async def test_a_url_that_the_guard_denies_is_not_fetched(
     server: Stage, client: aiohttp.ClientSession, url: str
 ) -> None:
@@ -93,7 +94,7 @@ async def test_a_url_that_the_guard_denies_is_not_fetched(
     )
 
 
-@pytest.mark.parametrize("body", [{}, [], "x", {"audio_url": None}, {"audio_url": 1}, {"audio_url": ""}])
+@cases("body", [{}, [], "x", {"audio_url": None}, {"audio_url": 1}, {"audio_url": ""}])
 async def test_json_without_a_url_is_refused(server: Stage, client: aiohttp.ClientSession, body: Any) -> None:
     assert (await flaw(client, server, json=body)).startswith("audio_url must be a")
 
@@ -150,7 +151,7 @@ async def test_a_hostile_file_name_is_a_name_and_nothing_more(
         assert "Set-Cookie" not in response.headers
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "body", "why"),
     [
         (FORM, HEAD + wav(), "audio must be complete"),

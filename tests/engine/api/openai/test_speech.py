@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from engine.api.admission import RequestLimits
 from engine.jobs.admission import Bounds
 from engine.request import Callback, Failed, FailureCode
 from engine.transcript import Channel, Segment, Transcript, Word
+from tests.cases import cases
 from tests.engine.api.conftest import wav
 from tests.engine.api.stage import HELLO, Stage, client_of, key_id_of, stage
 
@@ -78,9 +78,7 @@ async def test_what_became_of_it_is_told_by_id(server: Stage, client: aiohttp.Cl
     assert told["result"]["srt"].startswith("1\n00:00:00,100")
 
 
-@pytest.mark.parametrize(
-    ("form_of", "begin"), [("text", "hello\n"), ("srt", "1\n00:00:00,100 -->"), ("vtt", "WEBVTT\n")]
-)
+@cases(("form_of", "begin"), [("text", "hello\n"), ("srt", "1\n00:00:00,100 -->"), ("vtt", "WEBVTT\n")])
 async def test_text_is_text(client: aiohttp.ClientSession, form_of: str, begin: str) -> None:
     async with client.post(PATH, data=form(response_format=form_of, temperature="0.5")) as response:
         assert (response.status, response.content_type) == (200, "text/plain")
@@ -116,7 +114,7 @@ async def test_events(client: aiohttp.ClientSession) -> None:
         ]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("fields", "status", "param", "message"),
     [
         ({"model": "gpt-9"}, 404, "model", "'gpt-9' does not exist here. Use one of"),
@@ -135,7 +133,7 @@ async def test_a_field_that_is_wrong_is_named(
     assert message in error["message"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("data", "message"),
     [
         (form(audio=b""), "file must have something in it."),
@@ -167,7 +165,7 @@ async def test_a_failure_is_an_error_of_its_own_status(server: Stage, client: ai
         assert (status, error["type"], error["code"]) == (504, "server_error", "timeout")
 
 
-@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/audio/transcriptions/x"])
+@cases("path", ["/v1/audio/speech", "/v1/audio/transcriptions/x"])
 async def test_what_is_not_here_says_what_is(server: Stage, client: aiohttp.ClientSession, path: str) -> None:
     status, error = await refused(client, server, form(), path)
     assert (status, error["code"]) == (404, "not_found")

@@ -23,6 +23,7 @@ from relay.outbox.errors import ConfigError
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.testing import Recording, added
 from tests.acceptance.receiver import Arrival, Reply, receiving
+from tests.cases import cases
 from tests.relay.deliveries import new, put, rows, states
 from tests.relay.outbox.test_neighbours import schema_of
 from tests.services.postgres import Server
@@ -146,7 +147,7 @@ def test_a_schema_that_is_not_there_is_no_outbox(usual: PostgresDatabase) -> Non
         Outbox("elsewhere").add(connection, new())
 
 
-@pytest.mark.parametrize("name", ["", "public", "pg_mine", "Mine", "a-b", "1a", 'a"b', "a" * 64, "information_schema"])
+@cases("name", ["", "public", "pg_mine", "Mine", "a-b", "1a", 'a"b', "a" * 64, "information_schema"])
 def test_what_no_outbox_is_called_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^outbox\.postgres_schema: expected a name of its own"):
         Outbox(name)
