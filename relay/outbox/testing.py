@@ -98,6 +98,8 @@ def _delivery(
     due_at: float | None,
     idempotency_key: str | None,
     tracked: int,
+    owner: str,
+    priority: int,
     seq: int,
     *stream: Any,
 ) -> NewDelivery:
@@ -116,6 +118,8 @@ def _delivery(
         idempotency_key,
         frozenset(tags.get(seq, ())),
         bool(tracked),
+        owner,
+        priority,
     )
 
 

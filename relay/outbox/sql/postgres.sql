@@ -53,7 +53,7 @@ SELECT stream, state, reason, undelivered, NULL AS holder FROM outspoken_streams
 -- added --
 -- All there is, in the order in which it was added, as the transaction that asks would commit it.
 SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, one.headers, one.traceparent,
-       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.seq,
+       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.owner, one.priority, one.seq,
        coalesce(stream.key, joining.stream), coalesce(stream.on_dead, joining.on_dead),
        coalesce(stream.producer_until, joining.live_until), coalesce(stream.producer, joining.producer)
 FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq

@@ -171,7 +171,7 @@ WHERE seq = (SELECT seq FROM outspoken_deliveries WHERE id = :id AND state IN ('
 -- added --
 -- All there is, in the order in which it was added.
 SELECT one.id, one.url, content.body, one.method, one.kind, one.content_type, one.headers, one.traceparent,
-       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.seq,
+       one.schedule, one.scheduled_from, one.idempotency_key, one.tracked, one.owner, one.priority, one.seq,
        stream.key, stream.on_dead, stream.producer_until, stream.producer
 FROM outspoken_deliveries AS one LEFT JOIN outspoken_bodies AS content ON content.seq = one.seq
 LEFT JOIN outspoken_streams AS stream ON stream.id = one.stream_id

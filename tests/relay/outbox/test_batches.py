@@ -17,7 +17,7 @@ from tests.relay.outbox.producers import Producer, RolledBack, done, every_kind,
 
 EVERYTHING = NewDelivery(
     "all", "https://u:p@h.example:8443/x?y=%41:b", bytes(range(256)), Method.PUT, Kind.ERROR, "text/plain",
-    {"x-100%": "50 %s :name ü"}, TRACE, "exponential", None, 9e9, "key %s", frozenset({"a", "ü %s"}), True,
+    {"x-100%": "50 %s :name ü"}, TRACE, "exponential", None, 9e9, "key %s", frozenset({"a", "ü %s"}), True, "ü %s", -7,
 )  # fmt: skip
 
 
