@@ -73,6 +73,14 @@ BENCHES = (
     Bench(isolation.isolation, {"relay.isolation.ratio": "<= 1.5"}),
     Bench(isolation.hanging, {"relay.isolation.hanging": "<= 1.5"}),
     Bench(isolation.dead_hosts, {"relay.isolation.dead_hosts": "<= 2"}),
+    Bench(isolation.thousand, {"relay.isolation.dead_hosts.thousand": "<= 2"}, once=True),
+    Bench(
+        isolation.fifty_thousand,
+        {"relay.isolation.dead_hosts.fifty_thousand": "<= 2"},
+        once=True,
+        named="relay.isolation.dead_hosts",
+    ),
+    Bench(isolation.slow_dns, {"relay.isolation.slow_dns": "<= 2"}),
     Bench(isolation.owner, {"relay.isolation.owner_ms": "< 1000"}),
     Bench(
         isolation.rate_limited,

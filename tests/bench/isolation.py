@@ -1,18 +1,20 @@
 """relay.isolation: what those who are served notice of those who are not, as ratios to what they see undisturbed.
 
 `relay.isolation.ratio` is that of nine destinations while a tenth hangs; `hanging` of nine paths while a tenth path of
-the same host hangs; `dead_hosts` of healthy hosts beside many that hang or refuse. `owner_ms` is how long one delivery
-waits for its first attempt while another owner's many are under way. `rate_limited` is how often a receiver that takes
-one a second had to answer 429 until it had all.
+the same host hangs; `dead_hosts` of healthy hosts beside many that hang or refuse, `slow_dns` beside many whose name
+servers say nothing. `owner_ms` is how long one delivery waits for its first attempt while another owner's many are
+under way. `rate_limited` is how often a receiver that takes one a second had to answer 429 until it had all.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import quantiles
@@ -26,6 +28,7 @@ from tests.bench import stand
 from tests.bench.bare import addresses
 from tests.bench.sink import HANGING_PATH
 from tests.bench.stand import Load, Result, Scale
+from tests.nameserver import Says, name_server
 
 DESTINATIONS = 10
 EVERY = 0.02  # seconds: one delivery for each destination, in one transaction
@@ -92,6 +95,20 @@ def hanging(scale: Scale) -> Result:
 
 def dead_hosts(scale: Scale) -> Result:
     """Hosts that answer, and the backlog of so many that hang or refuse to be connected to."""
+    return {"relay.isolation.dead_hosts": _beside_dead_hosts(scale)}
+
+
+def thousand(scale: Scale) -> Result:
+    """The same beside a thousand."""
+    return {"relay.isolation.dead_hosts.thousand": _beside_dead_hosts(replace(scale, dead_hosts=1000))}
+
+
+def fifty_thousand(scale: Scale) -> Result:
+    """The same beside so many that a pass through them takes hours."""
+    return {"relay.isolation.dead_hosts.fifty_thousand": _beside_dead_hosts(replace(scale, dead_hosts=50_000))}
+
+
+def _beside_dead_hosts(scale: Scale) -> float:
     closed = free_port()
     with stand.sink() as port, stand.new_outbox() as path:
         ports = f"{port}, {closed}"
@@ -100,8 +117,40 @@ def dead_hosts(scale: Scale) -> Result:
             hang = [f"http://{place}:{port}{HANGING_PATH}" for place in places[::2]]
             refuse = [f"http://{place}:{closed}/callback" for place in places[1::2]]
             stand.wait_until_ready(path, relay)
-            ratio = _beside(path, relay, addresses(port, DESTINATIONS - 1), hang + refuse, scale.seconds, backlog=8)
-    return {"relay.isolation.dead_hosts": ratio}
+            backlog = 8 if len(places) < 10_000 else 1
+            return _beside(path, relay, addresses(port, DESTINATIONS - 1), hang + refuse, scale.seconds, backlog)
+
+
+def slow_dns(scale: Scale) -> Result:
+    """Names that resolve, and the backlog of so many that do not."""
+    with (
+        stand.sink() as port,
+        stand.new_outbox() as path,
+        _names() as servers,
+        stand.relay(path, port, outbox__guard__name_servers=servers) as relay,
+    ):
+        healthy = [f"http://healthy-{number}.example:{port}/callback" for number in range(DESTINATIONS - 1)]
+        slow = [f"http://slow-{number}.example:{port}/callback" for number in range(scale.slow_names)]
+        stand.wait_until_ready(path, relay)
+        ratio = _beside(path, relay, healthy, slow, scale.seconds, backlog=8)
+    return {"relay.isolation.slow_dns": ratio}
+
+
+@contextmanager
+def _names() -> Iterator[str]:
+    """A name server in a thread of its own; yields its address."""
+    loop, ended = asyncio.new_event_loop(), asyncio.Event()
+    server = name_server(lambda name: Says(silent=True) if name.startswith("slow") else Says(("127.0.0.1",)))
+    opened = loop.run_until_complete(server.__aenter__())
+    thread = threading.Thread(target=loop.run_until_complete, args=(ended.wait(),))
+    thread.start()
+    try:
+        yield opened.address
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.run_until_complete(server.__aexit__(None, None, None))
+        loop.close()
 
 
 def _beside(

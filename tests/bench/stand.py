@@ -58,6 +58,7 @@ class Scale:
     live_seconds: float = 45.0
     relays: int = 4
     dead_hosts: int = 64
+    slow_names: int = 100
     limited: int = 40
     limited_seconds: float = 1.0
 

@@ -28,6 +28,7 @@ TINY = Scale(
     live_seconds=1.5,
     relays=1,
     dead_hosts=4,
+    slow_names=2,
     limited=2,
     limited_seconds=0.1,
 )
@@ -40,6 +41,8 @@ SIBLINGS = {
     "relay.drain.hundred.ratio",
     "relay.big.unsigned.ratio",
     "relay.isolation.hanging",
+    "relay.isolation.dead_hosts.thousand",
+    "relay.isolation.dead_hosts.fifty_thousand",
     "engine.overhead.ratio",
     "engine.time.twenty.sequential.ratio",
     "engine.wer.short.over",
