@@ -30,6 +30,7 @@ Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
 # Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one.
 _MOST_AHEAD = 512
+_NEWCOMERS = 32  # in one claim: to begin with more keeps all others waiting for the processor
 _REMEMBERED = 10_000
 _PATIENCE = 1.0  # seconds: a first attempt that was not answered by then is one that hangs, for all that is known
 
@@ -302,7 +303,8 @@ class Dispatcher:
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not Outcome.SUCCESS:
                 endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
-        return Wanted(room, cap, cap, max(0, silent), max(0, untried), few, origins, endpoints)
+        untried = max(0, min(untried, _NEWCOMERS))
+        return Wanted(room, cap, cap, max(0, silent), untried, few, origins, endpoints)
 
     def _start_all(self) -> None:
         while len(self._running) < self._slots.in_all and (start := self._next()):

@@ -41,8 +41,10 @@ _GONE = statement("gone", __package__)
 _SMALL = 8 * 1024
 _SLICE = 500  # deliveries that change their lane with one claim
 _MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
-_GROUPS = 250  # that are set aside with one claim
-_FEW = 256  # groups: so many are looked at all at once
+_GROUPS = 64  # that are set aside with one claim
+_FEW = 384  # groups: so many are looked at all at once
+_MANY = 32  # where there are more, twice so many are, besides those that were served lately
+_LATELY = 256  # origins that are looked at with each claim while others are too many
 _CROWD = 128  # groups that were never tried and have no room: more of them are set aside, as each claim meets them all
 _REMEMBERED = 10_000
 # A string is looked up for every row otherwise.
@@ -105,6 +107,9 @@ class Claimer:
         self._origin: dict[str, str] = {}
         self._path: dict[tuple[str, str], str] = {}
         self._many = False
+        self._lately: dict[
+            tuple[str, str], None
+        ] = {}  # owners and origins that were served last, the latest at the end
 
     def lease(self, connection: Connection, wanted: Wanted, todo: ToDo, token: str, now: float) -> Taken:
         """Choose, and claim what was chosen under a token."""
@@ -115,6 +120,8 @@ class Claimer:
         if todo.held or todo.due:
             freed = self._holder.ask(connection, wanted, taken, now)
             taken.more |= freed
+        else:
+            self._holder.crowded = False
         if todo.ready or todo.due or freed:
             self._choose(connection, wanted, taken, now)
         if taken.seqs:
@@ -141,22 +148,25 @@ class Claimer:
             group = (owner, origin, path)
             if whole or part:
                 held[group] = (origin, path if part else "")
-            elif known or origin in wanted.origins:
+            elif known or wanted.origins.get(origin, 0) > 0:
                 free.append(group)
             else:
                 untried[group] = None
         room, asked = wanted.room - len(taken.seqs), [*taken.standing.values()].count(Standing.UNTRIED)
         newcomers = wanted.untried - min(asked, wanted.untried // 2)
-        begun = set(list(dict.fromkeys(origin for _, origin, _ in _one_each(untried)))[:newcomers])
+        strangers = dict.fromkeys(origin for _, origin, _ in _one_each(untried) if origin not in wanted.origins)
+        begun = set(islice(strangers, newcomers))
         going = {group: None for group in untried if group[1] in begun}
         chosen = self._pick([*free, *going], connection, wanted, room, going)
         picked = {group for group, _ in chosen}
         taken.seqs += [seq for _, seq in chosen]
         taken.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
         self._remember(groups, picked, reached_all=room > len(chosen))
+        self._note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
         taken.more |= _set_aside(connection, held, now)
         crowd = {group: (group[1], "") for group in untried if group not in going}
-        if len(crowd) > _CROWD:
+        if crowd and (self._many or self._holder.crowded or len(crowd) > _CROWD):
+            self._holder.crowded = True
             taken.more |= _set_aside(connection, crowd, now, tried=False)
 
     @staticmethod
@@ -195,7 +205,7 @@ class Claimer:
             if len(found) < _FEW:
                 return sorted(found, key=self._turn_of)
         found = self._several_groups(connection, wanted)
-        self._many = len(found) >= _FEW // 2
+        self._many = len(found) >= 2 * _MANY
         return found
 
     def _turn_of(self, group: Sequence[Any]) -> tuple[bool, str, bool, str, bool, str]:
@@ -205,9 +215,11 @@ class Claimer:
         return owner <= self._owner, owner, origin <= last, origin, path <= latest, path
 
     def _several_groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
-        room = wanted.room + len(wanted.endpoints) + _MORE
+        room = min(wanted.room + len(wanted.endpoints) + _MORE, _MANY)
         owners = self._owners(connection, room)
         origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
+        # Whoever is served all the time does not wait until the ring has come to it through a crowd.
+        origins = list(dict.fromkeys([*self._lately, *origins]))
         return self._endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
 
     def _remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool) -> None:
@@ -225,6 +237,13 @@ class Claimer:
                 self._origin[owner] = origin
             if (owner, origin, path) in picked or (reached_all and (owner, origin) not in reached):
                 self._path[owner, origin] = path
+
+    def _note_served(self, origins: Mapping[tuple[str, str], None]) -> None:
+        for origin in origins:
+            self._lately.pop(origin, None)
+        self._lately |= origins
+        for origin in list(self._lately)[: max(0, len(self._lately) - _LATELY)]:
+            del self._lately[origin]
 
     def _owners(self, connection: Connection, room: int) -> list[str]:
         found: list[str] = gathered(connection, _OWNERS, after=self._owner, room=room)

@@ -73,12 +73,14 @@ class Holder:
     def __init__(self) -> None:
         self._owner = dict.fromkeys(Standing, "")
         self._path: dict[str, str] = {}
+        self.crowded = False  # some that were never tried wait, and whoever comes behind them does too
 
     def ask(self, connection: Connection, wanted: Wanted, taken: Taken, now: float) -> bool:
         """Take what held destinations allow, in turn, and let those go free that are well again; returns whether there
         is more to do at once."""
         slow = self._turns(connection, Standing.ANSWERS, _ASKED, now)
         untried = self._turns(connection, Standing.UNTRIED, (wanted.untried + 1) // 2, now)
+        self.crowded = bool(untried) if wanted.untried else self.crowded
         places = [*slow, *untried, *self._turns(connection, Standing.SILENT, wanted.silent, now)]
         if not places:
             return False
