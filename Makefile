@@ -10,9 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Where an image says so, each of the many processes of a run would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-# Half of the time tests wait: for processes that start, leases that end, and speech that is spoken. So there are more of them
-# at once than cores.
-PARALLEL := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 TESTED := .venv/.ready-for-tests
 
@@ -28,10 +26,12 @@ check: $(TESTED)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 
 quick: $(TESTED)
-	$(PARALLEL) --ignore tests/acceptance -m 'not acceptance and not needs and not recognition' $(PYTEST)
+	$(PARALLEL) -n 2 --ignore tests/acceptance -m 'not acceptance and not needs and not recognition' $(PYTEST)
 
+# Half of the time these wait: for processes that start, leases that end, and speech that is spoken. So there are more
+# of them at once than cores.
 test: $(TESTED) lint
-	$(PARALLEL) $(PYTEST)
+	$(PARALLEL) -n 4 $(PYTEST)
 
 lint: $(TESTED)
 	$(BIN)/ruff check .

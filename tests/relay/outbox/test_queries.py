@@ -13,7 +13,7 @@ from tests.cases import cases
 ROOT = Path(__file__).parents[3]
 ROOMS = ("relay.outbox", "relay.queue", "relay.admin", "engine.jobs")
 FILES = [(room, dialect) for room in ROOMS for dialect in ("sqlite", "postgres")]
-ASKED = re.compile(r"statement\(\s*\"(\w+)\", (?:__package__|\"([\w.]+)\")\)")
+ASKED = re.compile(r"statement\(\s*\"(\w+)\"(?:, (?:__package__|\"([\w.]+)\"))?\)")
 
 
 def asked_for() -> set[tuple[str, str]]:

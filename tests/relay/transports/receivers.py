@@ -16,7 +16,7 @@ Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 Behaviour = Callable[["Receiver", Reader, Writer], Awaitable[None]]
 
-BOMB = gzip.compress(bytes(48 * 2**20))
+BOMB = gzip.compress(bytes(48 * 2**20), 1)
 ABRUPT = struct.pack("ii", 1, 0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
