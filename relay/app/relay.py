@@ -24,7 +24,7 @@ from relay.guard.resolver import Resolver
 from relay.guard.url import LIVE, PRE_RECORDED, Target, read
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import KillReason
-from relay.outbox.store import Database
+from relay.outbox.store import Database, Listener
 from relay.policy import sealing
 from relay.policy.attempt import Attempted, HeldStream
 from relay.policy.pointer import Pointers
@@ -114,7 +114,9 @@ class Relay:
         courier = _courier(settings, database, secret, queue, self._transport)
         slots, fleet = Slots(options.concurrency, options.per_destination), Fleet(options.per_destination)
         self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=fleet.share)
-        self.carrier = _carrier(settings, database, resolver, self._streams, queue, observers, wake_carrier)
+        self.carrier = _carrier(
+            settings, database, resolver, self._streams, queue, observers, wake_carrier, self._listener
+        )
         self.service = Service(
             self.dispatcher,
             self.settler,
@@ -125,7 +127,7 @@ class Relay:
                 ("check_in", CHECK_SECONDS, partial(fleet.check_in, queue, wake)),
                 *self._chores(options, database, metrics),
             ],
-            pace=Pace(renew=options.lease_seconds / 3),
+            pace=Pace(poll=lambda: self._listener.poll_seconds, renew=options.lease_seconds / 3),
         )
         CurrentGauges(
             metrics.registry,
@@ -203,6 +205,7 @@ def _carrier(
     queue: DeliveryQueue,
     observers: Observers,
     wake: asyncio.Event,
+    listener: Listener,
 ) -> StreamCarrier:
     chosen, http = settings.relay.streams, settings.relay.http
     bounds = SocketBounds(
@@ -226,5 +229,5 @@ def _carrier(
         loops=observers.metrics,
         wake=wake,
         sockets=chosen.sockets,
-        pace=StreamPace(hold=chosen.hold_seconds),
+        pace=StreamPace(poll=lambda: listener.poll_seconds, hold=chosen.hold_seconds),
     )

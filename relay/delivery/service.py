@@ -12,6 +12,7 @@ import structlog
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
 from relay.outbox.errors import StoreUnavailable
+from relay.outbox.store import POLL_SECONDS
 from relay.queue.deliveries import DeliveryQueue
 from relay.service.loop import Loop, LoopObserver, turning
 
@@ -29,10 +30,10 @@ Chore = tuple[str, float, Callable[[], Awaitable[object]]]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the loops turn, in seconds. `poll` is the safety net under a lost notification; `claims` is the
-    least time after a claim that brought a crowd, so that the next is worth its transaction too."""
+    """How often the loops turn, in seconds. `poll` says how long to wait for a notification; `claims` is the least time
+    after a claim that brought a crowd, so that the next is worth its transaction too."""
 
-    poll: float = 0.25
+    poll: Callable[[], float] = lambda: POLL_SECONDS
     renew: float = 20.0
     claims: float = 0.005
 
@@ -56,7 +57,7 @@ class Service:
         self._wake = wake
         self._pace = pace
         self._stopping = asyncio.Event()
-        self._claim = Loop("claim", dispatcher.run_once, pace.poll, wake=wake, rest=self._rest, observer=observer)
+        self._claim = Loop("claim", dispatcher.run_once, POLL_SECONDS, wake=wake, rest=self._rest, observer=observer)
         self._settle = Loop(
             "settle", settler.run_once, None, wake=settler.arrived, rest=settler.gather, observer=observer
         )
@@ -109,7 +110,9 @@ class Service:
         try:
             due_at = await self._queue.next_due()
         except StoreUnavailable:  # the next claim will say so
-            return self._pace.poll
-        if due_at is None or due_at <= now:  # due but not claimed: no room, which a freed slot will announce
-            return self._pace.poll
-        return min(self._pace.poll, max(_SHORTEST_REST, due_at - now))
+            return min(self._pace.poll(), POLL_SECONDS)
+        if due_at is None:
+            return self._pace.poll()
+        if due_at <= now:  # and not claimed: no room, which a freed slot will announce, or another has it in hand
+            return min(self._pace.poll(), POLL_SECONDS)
+        return min(self._pace.poll(), max(_SHORTEST_REST, due_at - now))

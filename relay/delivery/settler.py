@@ -10,7 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from relay.outbox.errors import StoreUnavailable
-from relay.policy.attempt import Answer, Attempted, Failure, Lease, Timing
+from relay.policy.attempt import Answer, Attempted, Failure, Lease, Postponed, Retry, Timing
 
 _GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 0.5
@@ -30,8 +30,8 @@ class AttemptStore(Protocol):
 class Settler:
     """Collects the ends of attempts and writes them in batches; `tell` hears of each batch once it is durable.
 
-    `wake` is set when a batch has moved a stream on, or says what a destination in trouble allows: its next delivery
-    can be claimed only now. A write that fails is kept and tried again until it succeeds.
+    `wake` is set when a batch has moved a stream on, or says what a destination in trouble allows, or when something is
+    tried again: whoever claims has to know the time. A write that fails is kept and tried again until it succeeds.
     """
 
     def __init__(self, store: AttemptStore, tell: Observer, wake: asyncio.Event) -> None:
@@ -81,7 +81,7 @@ class Settler:
         self.failing = False
         # Only now: until they are durable, whoever drains or renews has to see them.
         del self._waiting[: len(batch)]
-        if any(attempt.delivery.stream_id is not None or attempt.delivery.allowed for attempt in durable):
+        if any(map(_changes_what_is_next, durable)):
             self._wake.set()
         self._tell_all(durable)
 
@@ -115,6 +115,11 @@ class Settler:
         if not self.failing:
             log.error("store.error", operation="settle", kind=error.kind, held=held, remedy=error.remedy)
         self.failing = True
+
+
+def _changes_what_is_next(attempt: Attempted) -> bool:
+    in_turn = attempt.delivery.stream_id is not None or attempt.delivery.allowed
+    return in_turn or isinstance(attempt.verdict, Retry | Postponed)
 
 
 def _bare(attempt: Attempted) -> Attempted:

@@ -22,6 +22,7 @@ from relay.delivery.stream_session import Gateway, StreamSession
 from relay.delivery.stream_state import NOWHERE
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import KillReason
+from relay.outbox.store import POLL_SECONDS
 from relay.policy.attempt import Attempted, Finish, HeldStream, Reason
 from relay.queue.streams import LiveStreams, News
 from relay.service.loop import Loop, LoopObserver, turning
@@ -45,11 +46,11 @@ class StreamObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamPace:
-    """How often the loops turn, in seconds. `poll` is the safety net under a lost notification; `hold` is how
-    long a stream stays held without a word, which is said three times as often; `closing` is what receivers have to
-    answer a close when the relay stops."""
+    """How often the loops turn, in seconds. `poll` says how long to wait for a notification while there is no stream;
+    `hold` is how long a stream stays held without a word, which is said three times as often; `closing` is what
+    receivers have to answer a close when the relay stops."""
 
-    poll: float = 0.25
+    poll: Callable[[], float] = lambda: POLL_SECONDS
     hold: float = 10.0
     closing: float = 6.0
 
@@ -142,7 +143,8 @@ class StreamCarrier:
         self._observer = observer
         self._wake = wake
         self._sockets = sockets
-        self._closing = pace.closing
+        self._hold, self._closing = pace.hold, pace.closing
+        self._poll = pace.poll
         self._sessions: dict[int, StreamSession] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._settler = StreamSettler(gateway.store, observer, self._settled, self._let_go)
@@ -151,8 +153,16 @@ class StreamCarrier:
         self._orphaned = 0
         settle, again = self._settler, _AGAIN_SECONDS
         self._loops = (
-            Loop("stream_news", self.read_once, pace.poll, wake=wake, again=again, observer=loops),
-            Loop("stream_hold", self.tend_once, pace.hold / 3, wake=self._tend, again=again, observer=loops),
+            Loop("stream_news", self.read_once, POLL_SECONDS, wake=wake, again=again, rest=self._rest, observer=loops),
+            Loop(
+                "stream_hold",
+                self.tend_once,
+                pace.hold / 3,
+                wake=self._tend,
+                again=again,
+                rest=self._rest_of_hold,
+                observer=loops,
+            ),
             Loop(
                 "stream_settle",
                 settle.run_once,
@@ -193,8 +203,9 @@ class StreamCarrier:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def read_once(self) -> None:
-        """Hand to each stream what was added to it, and see whether there is something to tend."""
+    async def read_once(self) -> int:
+        """Hand to each stream what was added to it, and see whether there is something to tend; returns how many
+        streams there are, whoever holds them."""
         tasks = await self._store.tasks()
         if tasks.overdue or (tasks.waiting and self._room() > 0):
             self._tend.set()
@@ -203,6 +214,15 @@ class StreamCarrier:
             self._let_go(news.lost)
             await self._hand_out(news.grown)
             self._end(news, known)
+        return tasks.live
+
+    async def _rest(self, live: int | None) -> float:
+        """What becomes overdue, nobody tells of."""
+        return POLL_SECONDS if live else self._poll()
+
+    async def _rest_of_hold(self, _: object) -> float | None:
+        """Who holds nothing need not say so."""
+        return self._hold / 3 if self._sessions else None
 
     async def tend_once(self) -> None:
         """Hold what is held, end what is overdue, take what nobody holds."""

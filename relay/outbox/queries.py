@@ -1,6 +1,7 @@
 """Reads the SQL statements of a room: named blocks in `sql/sqlite.sql` and `sql/postgres.sql`.
 
-A block begins with a line `-- name --`; a sentence on what it is for follows, then the statement.
+A block begins with a line `-- name --`; a sentence on what it is for follows, then the statement. `{name}` in one is
+another block of the room, so that one round trip can answer several questions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from pkgutil import get_data  # half the import of the outbox would be importlib.resources
 
 _NAME = re.compile(r"^-- (\w+) --\n", re.MULTILINE)
+_INCLUDED = re.compile(r"\{(\w+)\}")
 
 
 class Statement(str):
@@ -23,9 +25,10 @@ class Statement(str):
 @cache
 def statement(name: str, package: str) -> Statement:
     """The statement of that name in a package, for both databases. Raises KeyError."""
-    ours = blocks(package, "postgres").get(name)
-    result = Statement(blocks(package, "sqlite").get(name) or ours or _missing(name, package))
-    result.postgres = ours or str(result)
+    ours, theirs = blocks(package, "sqlite").get(name), blocks(package, "postgres").get(name)
+    sqlite = ours or theirs or _missing(name, package)
+    result = Statement(_INCLUDED.sub(lambda found: statement(found[1], package), sqlite))
+    result.postgres = _INCLUDED.sub(lambda found: statement(found[1], package).postgres, theirs or sqlite)
     return result
 
 

@@ -6,7 +6,7 @@ statements is written once: as `work` on a connection, which a reader or a write
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+
+POLL_SECONDS = 0.25
+"""How often to ask for what nobody told of."""
 
 BUSY_SECONDS = 5.0
 """How long a writer asks a database that is locked."""
@@ -62,6 +65,10 @@ class Reader(Protocol):
 class Writer(Protocol):
     """A connection that writes, for an event loop: one transaction at a time."""
 
+    async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
+        """Run one statement, which is a transaction of its own and may be run twice; returns its rows. Raises
+        StoreUnavailable."""
+
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction: durable on return, undone if it raises. Raises StoreUnavailable when the
         database cannot be written. PostgreSQL may run `work` again from its start: it changes only the database."""
@@ -93,7 +100,11 @@ class Liveness(Protocol):
 
 
 class Listener(Protocol):
-    """The listening side, one per relay. A lost notification costs a safety poll (250 ms) and nothing else."""
+    """The listening side, one per relay. A lost notification costs a safety poll and nothing else."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to hear nothing before asking all the same: a moment where a notification can be lost."""
 
     @property
     def hears(self) -> bool:
@@ -148,8 +159,8 @@ class Database(Protocol):
         """One transaction, whose rows come by index and by name: durable once the block is left, undone if it raises.
         Blocks. Raises StoreUnavailable, with words."""
 
-    def reader(self) -> Reader:
-        """For reads out of an event loop."""
+    def reader(self, *, slow: bool = False) -> Reader:
+        """For reads out of an event loop, which have to be quick. Those of a `slow` one hold nobody up."""
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> Writer:
         """For transactions out of an event loop, one after another. `busy_seconds`: how long a lock is waited for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import secrets
@@ -27,13 +26,11 @@ _RENEW = statement("renew", __package__)
 _RELEASE = statement("release", __package__)
 _GIVE_BACK = statement("give_back", __package__)
 _RELEASE_LOST_CLAIM = statement("release_lost_claim", __package__)
-_NEXT_DUE = statement("next_due", __package__)
 _BODY = statement("body", __package__)
 _BODY_LIMITS = statement("body_limits", __package__)
 _SIGNING_KEYS = statement("signing_keys", __package__)
 _KEYS_VERSION = statement("keys_version", __package__)
 _HEARTBEAT = statement("heartbeat", __package__)
-_FORGET_RELAYS = statement("forget_relays", __package__)
 _RELAYS = statement("relays", __package__)
 _LEAVE = statement("leave", __package__)
 _NOTE_STOP = statement("note_stop", __package__)
@@ -41,11 +38,9 @@ _NOTE_STOP = statement("note_stop", __package__)
 GONE_SECONDS = 15.0
 """A relay that has not checked in for so long is at work no more."""
 
-_AMONG_OTHERS_SECONDS, _ALONE_SECONDS = 1.0, 5.0
-_FORGOTTEN_SECONDS = 86400.0
+_ALONE_SECONDS = 5.0  # between two heartbeats, where nobody counts on them
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.005
-_NEVER = 9e99
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +68,25 @@ class Membership:
     relays: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """Whether something is ready, and when the first will be due, have its turn, or be free as its lease runs out."""
+
+    ready: bool
+    due_at: float | None
+    turn_at: float | None
+    lease_until: float | None
+
+    def todo(self, now: float) -> ToDo:
+        """What a claim would find."""
+        return ToDo(self.ready, _is_past(self.due_at, now), _is_past(self.turn_at, now))
+
+    def next_at(self) -> float | None:
+        """When there is something to do that is not ready yet."""
+        moments = (self.due_at, self.turn_at, self.lease_until)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+
 class DeliveryQueue:
     """One relay's view of a database. Claims and settlements are batches: one transaction, one fsync each.
 
@@ -85,12 +99,14 @@ class DeliveryQueue:
         self._clock = database.now
         self._writer = database.writer()
         self._reader = database.reader()
+        self._slow_reader = database.reader(slow=True)
         self._claimer = Claimer(lease)
         self._holder = secrets.token_hex(8)
         self._claims = 0
         self._in_doubt: set[str] = set()
         self._relays = 0
         self._seen_at = -math.inf
+        self._outlook: _Outlook | None = None  # what the claim that found nothing saw
         self._stats = QueueStats(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
@@ -101,9 +117,11 @@ class DeliveryQueue:
     async def claim(self, wanted: Wanted) -> Claims:
         """Lease due deliveries, as many as the caller has room for, in turn."""
         now = self._clock()
-        todo, lapsed = await self._anything_to_do(now)
+        outlook = await self._look()
+        todo, lapsed = outlook.todo(now), _is_past(outlook.lease_until, now)
         if self._in_doubt or lapsed or todo.ready or todo.due or todo.held:
             return await self._lease_due(wanted, todo, now, sweep=lapsed)
+        self._outlook = outlook
         held = wanted.endpoints
         blocked, stopped = await self._reader.run(lambda connection: self._claimer.blocked(connection, held))
         return Claims(blocked=blocked, stopped=stopped)
@@ -132,11 +150,10 @@ class DeliveryQueue:
         deliveries = tuple(delivery for delivery, _ in claimed)
         return Claims(deliveries, lapsed, blocked, stopped, taken.standing, taken.more)
 
-    async def _anything_to_do(self, now: float) -> tuple[ToDo, bool]:
-        """What a claim would find, and whether a lease has run out: a read first, so that the poll of an idle relay
-        takes no write lock."""
-        ((ready, due, held, lapsed),) = await self._read(_ANYTHING_TO_DO, now=now)
-        return ToDo(bool(ready), bool(due), bool(held)), bool(lapsed)
+    async def _look(self) -> _Outlook:
+        """A read first, so that the poll of an idle relay takes no write lock."""
+        ((ready, *times),) = await self._read(_ANYTHING_TO_DO)
+        return _Outlook(bool(ready), *times)
 
     def _token(self) -> str:
         self._claims += 1
@@ -149,6 +166,7 @@ class DeliveryQueue:
         """Write the ends of some attempts; returns the leases that were stale, for which nothing was changed."""
         for attempt in attempts:  # what was refused or sent as a link never asked for its body
             self._bodies.pop(attempt.delivery.lease.seq, None)
+        self._outlook = None
         settled = await self._writer.run(lambda connection: settling.settle(connection, attempts))
         self._ended[Reason.STREAM_KILLED] += settled.killed
         return settled.stale
@@ -157,11 +175,12 @@ class DeliveryQueue:
         """Push the expiry of what this relay holds out by a whole lease."""
         seqs = json.dumps([lease.seq for lease in leases])
         values = {"seqs": seqs, "until": self._clock() + self._lease, "holder": self._holder}
-        await self._writer.run(lambda connection: connection.execute(_RENEW, values))
+        await self._writer.execute(_RENEW, values)
 
     async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
         """Give claims back. Those that may have been `sent` in part get a fresh number next time."""
         values: list[dict[str, object]] = []
+        self._outlook = None
         for lease in leases:
             self._bodies.pop(lease.seq, None)
             values.append({"seq": lease.seq, "token": lease.token})
@@ -180,27 +199,16 @@ class DeliveryQueue:
         return taken
 
     async def check_in(self) -> Membership:
-        """Say that this relay is at work, unless that was said a moment ago; returns its place."""
-        often = _AMONG_OTHERS_SECONDS if self._relays > 1 else _ALONE_SECONDS
-        if time.monotonic() - self._seen_at < often:
-            membership = await self._reader.run(self._read_membership)
+        """Say that this relay is at work, unless it is alone and that was said a moment ago; returns its place."""
+        now, began = self._clock(), time.monotonic()
+        values = {"holder": self._holder, "now": now, "since": now - GONE_SECONDS}
+        if self._relays == 1 and began - self._seen_at < _ALONE_SECONDS:
+            ((others, before),) = await self._read(_RELAYS, **values)
         else:
-            began = time.monotonic()
-            membership = await self._writer.run(self._check_in)
+            ((others, before),) = await self._writer.execute(_HEARTBEAT, values)
             self._seen_at = began
-        self._relays = membership.relays
-        return membership
-
-    def _check_in(self, connection: Connection) -> Membership:
-        now = self._clock()
-        connection.execute(_HEARTBEAT, {"holder": self._holder, "now": now})
-        connection.execute(_FORGET_RELAYS, {"before": now - _FORGOTTEN_SECONDS})
-        return self._read_membership(connection)
-
-    def _read_membership(self, connection: Connection) -> Membership:
-        values = {"holder": self._holder, "since": self._clock() - GONE_SECONDS}
-        relays, before = connection.execute(_RELAYS, values).fetchone()
-        return Membership(before, relays)
+        self._relays = 1 + others
+        return Membership(before, self._relays)
 
     async def leave(self) -> None:
         """Say that this relay is at work no more, and if it was the last one, that none is."""
@@ -242,14 +250,19 @@ class DeliveryQueue:
         return self._clock()
 
     async def next_due(self) -> float | None:
-        """When a claim is worth while again; None while nothing waits for its time."""
-        due: float = (await self._read(_NEXT_DUE, now=self._clock()))[0][0]
-        return due if due < _NEVER else None
+        """When a claim is worth while again: now, if something is ready; None while nothing waits for its time."""
+        outlook, self._outlook = self._outlook or await self._look(), None
+        return self._clock() if outlook.ready else outlook.next_at()
 
     async def snapshot(self, slots: int) -> Snapshot:
-        """The gauges, counted in a thread on a connection of their own. A destination has that many `slots`."""
-        return await asyncio.to_thread(self._stats.snapshot, self._clock(), slots)
+        """The gauges, counted beside everything else. A destination has that many `slots`."""
+        now = self._clock()
+        return await self._slow_reader.run(lambda connection: self._stats.snapshot(connection, now, slots))
 
     async def close(self) -> None:
-        await self._writer.close()
-        await self._reader.close()
+        for connection in (self._writer, self._reader, self._slow_reader):
+            await connection.close()
+
+
+def _is_past(moment: float | None, now: float) -> bool:
+    return moment is not None and moment <= now

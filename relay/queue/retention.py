@@ -36,12 +36,14 @@ _FORGET_STREAMS = statement("forget_streams", __package__)
 _FORGET_AUDIT = statement("forget_audit", __package__)
 _FORGET_KEYS = statement("forget_keys", __package__)
 _FORGET_ENDPOINTS = statement("forget_endpoints", __package__)
+_FORGET_RELAYS = statement("forget_relays", __package__)
 
 _PAUSE_SECONDS = 0.01  # between two slices of a pass: others get their turn
 _READ = 20  # deliveries looked at between two glances at the clock
 # A delivery is finished after it was added, so the walk may stop where everything is too young. Transactions that
 # overlap are not numbered exactly in the order of their clocks.
 _CLOCK_SLACK = 3600.0
+_SILENT_SECONDS = 86400.0  # of a relay: each start is another one
 _FAILED_SECONDS = 86400.0  # so long it is remembered that an endpoint failed for which nothing waits
 
 
@@ -244,6 +246,7 @@ def _goes_on(rows: Sequence[_Row], kept: Retention, now: float, size: int) -> bo
 def _forget_the_rest(connection: Connection, kept: Retention, now: float) -> Pruned:
     audit = connection.execute(_FORGET_AUDIT, {"before": now - kept.audit, "slice": 500}).rowcount
     connection.execute(_FORGET_ENDPOINTS, {"before": now - _FAILED_SECONDS})
+    connection.execute(_FORGET_RELAYS, {"before": now - _SILENT_SECONDS})
     return Pruned(audit=audit, keys=connection.execute(_FORGET_KEYS, {"now": now}).rowcount)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,9 @@ WORST = 10
 
 _SNAPSHOT = statement("snapshot", __package__)
 _ADDED = statement("added", __package__)
-_QUEUES = statement("queues", __package__)
-_DESTINATION_STATES = statement("destination_states", __package__)
-_LEFT_ALONE = statement("left_alone", __package__)
-_FULL = statement("full", __package__)
-_ACTS = statement("acts", __package__)
-_LAST_ACT = "SELECT coalesce(max(id), 0) FROM outspoken_audit"
 
+_NUMBERS = 9  # columns of the statement, before those that are JSON
+_NO_ACT = 2**62  # behind which nothing is
 _ACT_SECONDS = 600.0  # a bulk act goes through its slices in less
 
 
@@ -82,6 +79,26 @@ class Snapshot:
 _Places = frozenset[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What the statement brings, column by column."""
+
+    in_flight: int
+    dead: int
+    oldest_created_at: float | None
+    last_seq: int | None
+    oldest_transaction: int
+    next_transaction: int
+    key_created_at: float | None
+    backup_at: float | None
+    last_act: int
+    queues: list[Any]
+    destination_states: dict[str, int]
+    left_alone: list[Any]
+    full: list[str]
+    acts: list[Any]
+
+
 class QueueStats:
     """Counts, and remembers up to where it has counted. Nothing counts as new the first time. For one thread a time."""
 
@@ -91,45 +108,40 @@ class QueueStats:
         self._open: _Places | None = None
         self._acts = _Acts()
 
-    def snapshot(self, now: float, slots: int) -> Snapshot:
-        """Count. A destination has that many `slots`. Raises StoreUnavailable."""
+    def snapshot(self, connection: Connection, now: float, slots: int) -> Snapshot:
+        """Count. A destination has that many `slots`."""
         began = time.perf_counter()
-        with self._database.reading() as connection:
-            totals = connection.execute(_SNAPSHOT, {"now": now}).fetchone()
-            alone = connection.execute(_LEFT_ALONE).fetchall()
-            full = connection.execute(_FULL, {"now": now, "slots": slots}).fetchall()
-            full_ones = [origin for (origin,) in full] + [origin for origin, path, _ in alone if not path]
-            held_up = frozenset([origin for origin, _, _ in alone] + full_ones)
-            queues = _queues(connection.execute(_QUEUES, {"now": now}).fetchall(), frozenset(full_ones), now)
-            destination_states = dict(connection.execute(_DESTINATION_STATES).fetchall())
-            now_open = frozenset((origin, path) for origin, path, is_open in alone if is_open)
-            since = self._since(connection, self._intake.next(totals[3] or 0, *totals[4:6]), now_open, now)
-            files = self._database.files(connection)
-        in_flight, dead, created_at, _, _, _, key_created_at, backup_at = totals
+        counted = _count(connection, {"now": now, "slots": slots, "after_act": self._acts.after})
+        full = frozenset(counted.full + [origin for origin, path, _ in counted.left_alone if not path])
         return Snapshot(
             taken_at=now,
+            queues=_queues(counted.queues, full, now),
+            in_flight=counted.in_flight,
+            dead=counted.dead,
+            oldest_undelivered_age=_age(counted.oldest_created_at, now),
+            destination_states=counted.destination_states,
+            held_up=full | {origin for origin, _, _ in counted.left_alone},
+            files=self._database.files(connection),
+            since=self._since(connection, counted, now),
+            key_age=_age(counted.key_created_at, now),
+            backup_at=counted.backup_at or 0.0,
             took=time.perf_counter() - began,
-            queues=queues,
-            in_flight=in_flight,
-            dead=dead,
-            oldest_undelivered_age=_age(created_at, now),
-            destination_states=destination_states,
-            held_up=held_up,
-            files=files,
-            since=since,
-            key_age=_age(key_created_at, now),
-            backup_at=backup_at or 0.0,
         )
 
-    def _since(
-        self, connection: Connection, intake: tuple[int, int], now_open: frozenset[tuple[str, str]], now: float
-    ) -> Since:
-        rows = connection.execute(_ADDED, {"after": intake[0], "last": intake[1]})
+    def _since(self, connection: Connection, counted: _Counted, now: float) -> Since:
+        after, last = self._intake.next(counted.last_seq or 0, counted.oldest_transaction, counted.next_transaction)
+        rows = connection.execute(_ADDED, {"after": after, "last": last}) if last > after else ()
         added = {Kind(kind): count for kind, count in rows}
+        now_open = frozenset((origin, path) for origin, path, is_open in counted.left_alone if is_open)
         was_open = now_open if self._open is None else self._open
-        replayed, cancelled = self._acts.read(connection, now)
+        replayed, cancelled = self._acts.read(counted.acts, counted.last_act, now)
         self._open = now_open
         return Since(added, replayed, cancelled, len(now_open - was_open), len(was_open - now_open))
+
+
+def _count(connection: Connection, values: Mapping[str, Any]) -> _Counted:
+    row = connection.execute(_SNAPSHOT, values).fetchone()
+    return _Counted(*row[:_NUMBERS], *map(json.loads, row[_NUMBERS:]))
 
 
 class _Intake:
@@ -164,12 +176,17 @@ class _Acts:
         self._after: int | None = None
         self._done: dict[int, int] = {}
 
-    def read(self, connection: Connection, now: float) -> tuple[Mapping[str, int], int]:
-        """Deliveries replayed, by source, and cancelled, since the last call."""
+    @property
+    def after(self) -> int:
+        """Behind which line to read."""
+        return _NO_ACT if self._after is None else self._after
+
+    def read(self, acts: Sequence[Any], last: int, now: float) -> tuple[Mapping[str, int], int]:
+        """Deliveries replayed, by source, and cancelled, since the last call; `last` is the last line of all."""
         if self._after is None:
-            self._after = connection.execute(_LAST_ACT).fetchone()[0]
+            self._after = last
         replayed, cancelled = Counter[str](), 0
-        for id_, at, act, source, done in connection.execute(_ACTS, {"after": self._after}).fetchall():
+        for id_, at, act, source, done in acts:
             more = done - self._done.get(id_, 0)
             self._done[id_] = done
             if act == "delivery.replay":

@@ -41,8 +41,10 @@ _HELD_HEALTHS = statement("held_healths", __package__)
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """Whether streams wait for a holder, and whether others have come to an end that nobody has written down."""
+    """How many streams somebody has to look after, whether some of them wait for a holder, and whether others have come
+    to an end that nobody has written down."""
 
+    live: int
     waiting: bool
     overdue: bool
 
@@ -90,8 +92,8 @@ class LiveStreams:
         now = self._clock()
 
         def look(connection: Connection) -> Tasks:
-            waiting, overdue = connection.execute(_TO_TEND, {"now": now}).fetchone()
-            return Tasks(bool(waiting), bool(overdue) or bool(_gone(connection)))
+            live, waiting, overdue = connection.execute(_TO_TEND, {"now": now}).fetchone()
+            return Tasks(live, bool(waiting), bool(overdue) or bool(live and _gone(connection)))
 
         return await self._reader.run(look)
 

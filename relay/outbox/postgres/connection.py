@@ -145,6 +145,12 @@ class PostgresConnection:
             await self._measure()
         return self._session
 
+    def renew_clock(self) -> None:
+        """Ask the server what time it is, if that was long ago."""
+        if self._clock.age() > _MEASURE_SECONDS:
+            with self._store_errors():
+                self._loop.run_until_complete(self._measure())
+
     async def _measure(self) -> None:
         async with self._session_for_statements() as session:
             await self._ask_the_time(session)
@@ -160,7 +166,7 @@ class PostgresConnection:
         self.despite_a_lost_session(lambda: self._begin(kind))
         self._transacting = True
         try:
-            self._know_the_time()
+            self.renew_clock()
             yield
             self._commit()
         except BaseException:
@@ -173,11 +179,6 @@ class PostgresConnection:
         self.script(f"BEGIN {kind}")
         if self._pooled:
             self.script(self._settings)
-
-    def _know_the_time(self) -> None:
-        if self._clock.age() > _MEASURE_SECONDS:
-            with self._store_errors():
-                self._loop.run_until_complete(self._measure())
 
     def _commit(self) -> None:
         if self.script("COMMIT") != "COMMIT":

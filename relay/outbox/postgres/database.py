@@ -19,7 +19,7 @@ from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
 from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
 from relay.outbox.postgres.placeholders import SCHEMA, check_schema
 from relay.outbox.postgres.sessions import Sessions
-from relay.outbox.postgres.writer import PostgresReader, PostgresWriter
+from relay.outbox.postgres.writer import PostgresReader, PostgresWriter, SharedConnections
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _APPLICATION = "outspoken"
@@ -59,6 +59,7 @@ class PostgresDatabase:
     schema_name: str = SCHEMA
     _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
     _sessions: Sessions = field(init=False, repr=False, compare=False)
+    _rooms: dict[float, SharedConnections] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_schema(self.schema_name)
@@ -123,11 +124,17 @@ class PostgresDatabase:
     def _connection(self, seconds: float) -> PostgresConnection:
         return PostgresConnection(self._sessions, self._server, seconds, self.schema_name)
 
-    def reader(self) -> PostgresReader:
-        return PostgresReader(self._connection(2 * BUSY_SECONDS))
+    def reader(self, *, slow: bool = False) -> PostgresReader:
+        del slow  # it holds up a thread of its own, and no event loop
+        return PostgresReader(self._shared(BUSY_SECONDS))
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> PostgresWriter:
-        return PostgresWriter(self._connection(2 * busy_seconds))
+        return PostgresWriter(self._shared(busy_seconds))
+
+    def _shared(self, busy_seconds: float) -> SharedConnections:
+        """Those whose statements may wait equally long."""
+        fresh = SharedConnections(lambda: self._connection(2 * busy_seconds))
+        return self._rooms.setdefault(busy_seconds, fresh)
 
     def notifier(self) -> PostgresNotifier:
         return PostgresNotifier()

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled
+from relay.outbox.store import POLL_SECONDS
 
 _AGAIN_SECONDS = 1.0
 _UNHEARD_AGAIN_SECONDS = 60.0
@@ -14,6 +15,8 @@ _HEARD_SECONDS = 2.0
 # One who only listens does not notice that the other side is gone.
 _STILL_THERE_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
+# The server keeps what is notified for whoever listens; that it is gone is noticed, sooner or later.
+_LISTENING_SECONDS = 5.0
 
 
 class PostgresNotifier:
@@ -35,7 +38,12 @@ class PostgresListener:
         self._channel = channel  # the name of the schema
         self._heard = heard
         self._listening: asyncio.Task[None] | None = None
+        self._is_listening = False
         self.hears = True
+
+    @property
+    def poll_seconds(self) -> float:
+        return _LISTENING_SECONDS if self._is_listening else POLL_SECONDS
 
     async def open(self) -> None:
         opened = asyncio.Event()
@@ -65,11 +73,14 @@ class PostgresListener:
             listening.set()
             if not self.hears:
                 return
+            self._is_listening = True
             self._hear()  # whatever was committed while nobody listened
             while not lost.is_set():
                 await _still_there(session, lost)
         finally:
+            self._is_listening = False
             session.terminate()
+            self._hear()  # whoever waits for the next notification has to ask sooner now
 
     async def _is_heard(self, session: Session) -> bool:
         other = await self._sessions.open(_ANSWER_SECONDS)

@@ -18,7 +18,7 @@ from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.permissions import exposed
-from relay.outbox.sqlite.writer import SqliteReader, SqliteWriter, error_kind
+from relay.outbox.sqlite.writer import SqliteReader, SqliteSlowReader, SqliteWriter, error_kind
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _PATIENCE_SECONDS = 10.0
@@ -97,8 +97,8 @@ class SqliteDatabase:
             words = f"outbox.url: {self.path}: no database there; `relay run` or `relay migrate` makes one"
             raise StoreUnavailable("unavailable", words)
 
-    def reader(self) -> SqliteReader:
-        return SqliteReader(self.path)
+    def reader(self, *, slow: bool = False) -> SqliteReader | SqliteSlowReader:
+        return SqliteSlowReader(self.path) if slow else SqliteReader(self.path)
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> SqliteWriter:
         return SqliteWriter(self.path, busy_seconds)

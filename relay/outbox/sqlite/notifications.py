@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.outbox.sqlite.permissions import fit, make_folder
+from relay.outbox.store import POLL_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,6 +83,7 @@ class SqliteListener:
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.hears = True
+        self.poll_seconds = POLL_SECONDS
 
     async def open(self) -> None:
         """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""

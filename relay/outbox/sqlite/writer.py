@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.executor import SerialExecutor
@@ -40,6 +40,10 @@ class SqliteWriter:
         self._connection.execute("PRAGMA busy_timeout = 0")
         self._turn = asyncio.Lock()
         self._commit = SerialExecutor("outbox-commit")
+
+    async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
+        """Run one statement, which is a transaction of its own; returns its rows."""
+        return await self.run(lambda connection: connection.execute(sql, values).fetchall())
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in a write transaction, in the event loop; durable on return, undone if it raises.
@@ -87,6 +91,22 @@ class SqliteReader:
 
     async def close(self) -> None:
         self._connection.close()
+
+
+class SqliteSlowReader:
+    """Reads in a thread: to count what a million rows are would hold up an event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect_read_only(path, any_thread=True)
+        self._executor = SerialExecutor("outbox-count")
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with store_errors():
+            return await self._executor.run(lambda _: work(self._connection))
+
+    async def close(self) -> None:
+        """Wait for the read under way, then close."""
+        await self._executor.close(self._connection.close)
 
 
 @contextmanager

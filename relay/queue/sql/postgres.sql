@@ -4,9 +4,9 @@
 -- By the least of each, which an index knows: EXISTS would read the table from its start while most of it is pending, and
 -- go on doing so, over all that was delivered since, until the next ANALYZE.
 SELECT (SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0) IS NOT NULL AS ready,
-       coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2) <= :now, false) AS due,
-       coalesce((SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL) <= :now, false) AS held,
-       coalesce((SELECT min(lease_until) FROM outspoken_deliveries WHERE state = 'leased') <= :now, false) AS lapsed
+       (SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2) AS due_at,
+       (SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL) AS turn_at,
+       (SELECT min(lease_until) FROM outspoken_deliveries WHERE state = 'leased') AS lease_until
 
 -- sweep --
 -- Leases that nobody renewed are free again. Another relay may be sweeping too.
@@ -185,12 +185,6 @@ CROSS JOIN LATERAL (
     ) AS head
 ) AS queue
 
--- next_due --
--- When a claim is worth while again: now, if something is ready; else when something is due, or a held destination asked.
-SELECT CASE WHEN (SELECT min(owner) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0) IS NOT NULL THEN CAST(:now AS double precision)
-       ELSE least(coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2), 'Infinity'),
-                  coalesce((SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL), 'Infinity')) END
-
 -- troubled --
 -- Of some destinations, a JSON array of origin, path and the largest body that they took just now, those of which there is
 -- something to write although all went well.
@@ -217,27 +211,6 @@ SET held = CASE WHEN it.state = 'active' THEN excluded.held ELSE 1 END, tried = 
     slowed_at = excluded.slowed_at, allowed_at = excluded.allowed_at, owner = excluded.owner,
     turn_at = coalesce(excluded.turn_at, it.turn_at), largest_accepted = excluded.largest_accepted,
     smallest_refused = excluded.smallest_refused
-
--- destination_states --
--- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
--- endpoints'.
-SELECT CASE WHEN state <> 'active' THEN state
-            WHEN open = 1 THEN 'unreachable'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'disabled') THEN 'disabled'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'paused') THEN 'paused'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'trickling'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
-            ELSE 'delivering' END AS shown_state,
-       count(*)
-FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
-
--- left_alone --
--- Destinations that are not called as they would be, and whether that is their breaker's doing.
-SELECT origin, path, open FROM outspoken_destinations WHERE held = 1
 
 -- lease --
 -- Claim the chosen deliveries, given as a JSON array of seqs.
@@ -332,8 +305,8 @@ UPDATE outspoken_deliveries SET state = 'dead', reason = 'stream_killed', finish
 WHERE stream_id = :stream_id AND state IN ('pending', 'leased') AND state = 'pending'
 
 -- streams_to_tend --
--- Whether there is a stream for somebody to hold, and one for somebody to end.
-SELECT coalesce(bool_or(transport = 'ws' AND holder IS NULL), false) AS waiting,
+-- How many streams somebody has to look after, whether there is one to hold, and one to end.
+SELECT count(*) AS live, coalesce(bool_or(transport = 'ws' AND holder IS NULL), false) AS waiting,
        coalesce(bool_or(coalesce(holder_until <= :now, false)
            OR state = 'open' AND coalesce(producer_until <= :now, false)
            OR transport = 'http' AND state = 'ended' AND NOT EXISTS (
@@ -407,7 +380,7 @@ UPDATE outspoken_deliveries SET state = :state, reason = :reason, attempts = att
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
 
 -- snapshot --
--- The gauges that are one number each.
+-- The gauges. Each relay asks for them all the time.
 SELECT
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased') AS in_flight,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead') AS dead,
@@ -421,7 +394,13 @@ SELECT
     CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS oldest_transaction,
     CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS next_transaction,
     (SELECT min(created_at) FROM outspoken_signing_keys WHERE retires_at IS NULL) AS key_created_at,
-    (SELECT max(at) FROM outspoken_audit WHERE act = 'backup') AS backup_at
+    (SELECT max(at) FROM outspoken_audit WHERE act = 'backup') AS backup_at,
+    (SELECT coalesce(max(id), 0) FROM outspoken_audit) AS last_act,
+    (SELECT coalesce(json_agg(json_build_array(origin, lane, waiting, ready, oldest_due_at)), '[]') FROM ({queues}) AS it) AS queues,
+    (SELECT coalesce(json_object_agg(shown_state, places), '{}') FROM ({destination_states}) AS it) AS destination_states,
+    (SELECT coalesce(json_agg(json_build_array(origin, path, open)), '[]') FROM ({left_alone}) AS it) AS left_alone,
+    (SELECT coalesce(json_agg(origin), '[]') FROM ({full}) AS it) AS full_ones,
+    (SELECT coalesce(json_agg(json_build_array(id, at, act, source, done)), '[]') FROM ({acts}) AS it) AS acts
 
 -- queues --
 -- What waits for each origin, lane by lane, and how much of it is due.
@@ -434,6 +413,27 @@ UNION ALL
 SELECT origin, 2, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 GROUP BY origin
 
+-- destination_states --
+-- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
+-- endpoints'.
+SELECT CASE WHEN state <> 'active' THEN state
+            WHEN open = 1 THEN 'unreachable'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'disabled') THEN 'disabled'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'paused') THEN 'paused'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'trickling'
+            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
+                         WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
+            ELSE 'delivering' END AS shown_state,
+       count(*) AS places
+FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
+
+-- left_alone --
+-- Destinations that are not called as they would be, and whether that is their breaker's doing.
+SELECT origin, path, open FROM outspoken_destinations WHERE held = 1
+
 -- full --
 -- Origins that take no more for now.
 SELECT origin FROM outspoken_deliveries
@@ -442,7 +442,7 @@ WHERE state = 'leased' AND lease_until > :now GROUP BY origin HAVING count(*) >=
 -- acts --
 -- What operators did to many deliveries at once, and how far they are: the line grows while they are at it.
 SELECT id, at, act, source, CAST(coalesce(detail ->> 'done', '0') AS bigint) AS done FROM outspoken_audit
-WHERE id > :after AND act IN ('delivery.replay', 'delivery.cancel')
+WHERE id > :after_act AND act IN ('delivery.replay', 'delivery.cancel')
 
 -- forget_body --
 -- Its delivery is held until that is committed: what an operator replays meanwhile keeps its body, and what is forgotten

@@ -2,12 +2,12 @@
 -- postgres.sql takes its place on PostgreSQL.
 
 -- anything_to_do --
--- What a claim would find: something ready, something that has become due, a held destination whose turn has come, a lease
--- that has run out. Asked without the write lock, because an idle relay asks all the time.
+-- What a claim would find: whether something is ready; and when something will be due, a held destination has its turn, and
+-- a lease runs out. Asked without the write lock, because an idle relay asks all the time.
 SELECT EXISTS (SELECT 1 FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0) AS ready,
-       EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 AND due_at <= :now) AS due,
-       EXISTS (SELECT 1 FROM outspoken_destinations WHERE turn_at <= :now) AS held,
-       EXISTS (SELECT 1 FROM outspoken_deliveries WHERE state = 'leased' AND lease_until <= :now) AS lapsed
+       (SELECT min(due_at) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled WHERE state = 'pending' AND lane = 2) AS due_at,
+       (SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL) AS turn_at,
+       (SELECT min(lease_until) FROM outspoken_deliveries INDEXED BY outspoken_deliveries_leased WHERE state = 'leased') AS lease_until
 
 -- sweep --
 -- A lease whose holder went quiet: the delivery is free again, and its next attempt gets a fresh number.
@@ -280,12 +280,6 @@ JOIN outspoken_destinations AS d
   ON d.origin = json_extract(wanted.value, '$[0]') AND d.path IN ('', json_extract(wanted.value, '$[1]')) AND d.held = 1
 GROUP BY 1, 2
 
--- next_due --
--- When a claim is worth while again: now, if something is ready; else when something is due, or a held destination asked.
-SELECT CASE WHEN EXISTS (SELECT 1 FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0) THEN :now
-       ELSE min(coalesce((SELECT min(due_at) FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2), 9e99),
-                coalesce((SELECT min(turn_at) FROM outspoken_destinations WHERE turn_at IS NOT NULL), 9e99)) END
-
 -- body --
 -- A body that was too large to come with its claim.
 SELECT body FROM outspoken_bodies WHERE seq = :seq
@@ -391,12 +385,15 @@ UPDATE outspoken_deliveries INDEXED BY outspoken_deliveries_stream SET state = '
 WHERE stream_id = :stream_id AND state IN ('pending', 'leased') AND state = 'pending'
 
 -- heartbeat --
--- This relay is at work.
-INSERT INTO outspoken_relays (holder, seen_at) VALUES (:holder, :now) ON CONFLICT (holder) DO UPDATE SET seen_at = :now
+-- This relay is at work; and so are these others, of which so many come before it.
+INSERT INTO outspoken_relays (holder, seen_at) VALUES (:holder, :now) ON CONFLICT (holder) DO UPDATE SET seen_at = excluded.seen_at
+RETURNING (SELECT count(*) FROM outspoken_relays AS others WHERE others.seen_at > :since AND others.holder <> :holder),
+          (SELECT count(*) FROM outspoken_relays AS others WHERE others.seen_at > :since AND others.holder < :holder)
 
 -- relays --
--- Relays at work, and how many of them come before this one.
-SELECT count(*), count(*) FILTER (WHERE holder < :holder) FROM outspoken_relays WHERE seen_at > :since
+-- The same, for one that said so a moment ago.
+SELECT (SELECT count(*) FROM outspoken_relays AS others WHERE others.seen_at > :since AND others.holder <> :holder),
+       (SELECT count(*) FROM outspoken_relays AS others WHERE others.seen_at > :since AND others.holder < :holder)
 
 -- forget_relays --
 -- Relays that are long gone: each start is another holder.
@@ -413,9 +410,9 @@ SELECT :now, 'relay', 'relay', 'relay.stop', '{}'
 WHERE NOT EXISTS (SELECT 1 FROM outspoken_relays WHERE seen_at > :since)
 
 -- streams_to_tend --
--- Whether some stream waits for a holder, and whether some other has come to an end that nobody has written down: its
--- producer or its holder is overdue, or the last of its requests was answered.
-SELECT max(transport = 'ws' AND holder IS NULL) AS waiting,
+-- How many streams somebody has to look after, whether one of them waits for a holder, and whether some other has come to
+-- an end that nobody has written down: its producer or its holder is overdue, or the last of its requests was answered.
+SELECT count(*) AS live, max(transport = 'ws' AND holder IS NULL) AS waiting,
        max(coalesce(holder_until <= :now, 0)
            OR state = 'open' AND coalesce(producer_until <= :now, 0)
            OR transport = 'http' AND state = 'ended' AND NOT EXISTS (
@@ -502,8 +499,8 @@ UPDATE outspoken_deliveries SET state = :state, reason = :reason, attempts = att
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- snapshot --
--- The gauges that are no matter of one destination, each from a partial index and never over delivered history (hence
--- INDEXED BY).
+-- The gauges, each from a partial index and never over delivered history (hence INDEXED BY), and in one statement, because
+-- each relay asks all the time.
 SELECT
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'leased') AS in_flight,
     (SELECT count(*) FROM outspoken_deliveries WHERE state = 'dead') AS dead,
@@ -515,7 +512,13 @@ SELECT
     -- One writer at a time: what has a number is committed, and nothing else is under way.
     (SELECT seq FROM sqlite_sequence WHERE name = 'outspoken_deliveries') AS last_seq, 0 AS oldest_transaction, 0 AS next_transaction,
     (SELECT min(created_at) FROM outspoken_signing_keys WHERE retires_at IS NULL) AS key_created_at,
-    (SELECT max(at) FROM outspoken_audit WHERE act = 'backup') AS backup_at
+    (SELECT max(at) FROM outspoken_audit WHERE act = 'backup') AS backup_at,
+    (SELECT coalesce(max(id), 0) FROM outspoken_audit) AS last_act,
+    (SELECT json_group_array(json_array(origin, lane, waiting, ready, oldest_due_at)) FROM ({queues})) AS queues,
+    (SELECT json_group_object(shown_state, places) FROM ({destination_states})) AS destination_states,
+    (SELECT json_group_array(json_array(origin, path, open)) FROM ({left_alone})) AS left_alone,
+    (SELECT json_group_array(origin) FROM ({full})) AS full_ones,
+    (SELECT json_group_array(json_array(id, at, act, source, done)) FROM ({acts})) AS acts
 
 -- added --
 -- What came since the last count: a range of new rows, not of history.
@@ -546,7 +549,7 @@ SELECT CASE WHEN state <> 'active' THEN state
             WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
                          WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
             ELSE 'delivering' END AS shown_state,
-       count(*)
+       count(*) AS places
 FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
 
 -- left_alone --
@@ -561,7 +564,7 @@ WHERE state = 'leased' AND lease_until > :now GROUP BY origin HAVING count(*) >=
 -- acts --
 -- What operators did lately: `done` grows while a bulk act goes through its slices.
 SELECT id, at, act, source, coalesce(detail ->> 'done', 0) AS done FROM outspoken_audit
-WHERE id > :after AND act IN ('delivery.replay', 'delivery.cancel')
+WHERE id > :after_act AND act IN ('delivery.replay', 'delivery.cancel')
 
 -- retention_slice --
 -- The next rows in the order in which they were added. No index on finished_at: it would be paid for at every

@@ -13,16 +13,19 @@ from tests.cases import cases
 ROOT = Path(__file__).parents[3]
 ROOMS = ("relay.outbox", "relay.queue", "relay.admin", "engine.jobs")
 FILES = [(room, dialect) for room in ROOMS for dialect in ("sqlite", "postgres")]
+INCLUDED = re.compile(r"\{(\w+)\}")
 ASKED = re.compile(r"statement\(\s*\"(\w+)\"(?:, (?:__package__|\"([\w.]+)\"))?\)")
 
 
 def asked_for() -> set[tuple[str, str]]:
-    """Every statement that the programs name, with its room."""
+    """Every statement that the programs name, or another statement, with its room."""
     found = set()
     for root in ("relay", "engine"):
         for file in (ROOT / root).rglob("*.py"):
             own = ".".join(file.parent.relative_to(ROOT).parts)
             found |= {(room or own, name) for name, room in ASKED.findall(file.read_text("utf-8"))}
+    for room, dialect in FILES:
+        found |= {(room, name) for block in blocks(room, dialect).values() for name in INCLUDED.findall(block)}
     return found
 
 
@@ -44,6 +47,13 @@ def test_a_block_for_postgresql_takes_the_place_of_sqlites() -> None:
     assert shared.postgres == str(shared)
     assert "SKIP LOCKED" in own.postgres
     assert "SKIP LOCKED" not in own
+
+
+def test_a_statement_asks_what_others_ask_in_one_round_trip() -> None:
+    whole, part = statement("snapshot", "relay.queue"), statement("full", "relay.queue")
+    assert part in whole
+    assert part.postgres in whole.postgres
+    assert part.postgres not in whole
 
 
 def test_a_name_that_no_block_has_is_said() -> None:

@@ -118,7 +118,7 @@ async def test_another_relay_writes_that_down_and_does_not_wait_until_it_is_over
     await dead.close()
     assert (await survivor.tasks()).overdue
     assert await survivor.tend([k.id]) == Tended(("s",), 1)
-    assert await survivor.tasks() == Tasks(waiting=False, overdue=False)
+    assert await survivor.tasks() == Tasks(1, waiting=False, overdue=False)
     await survivor.close()
 
 
@@ -135,5 +135,5 @@ async def test_a_producer_that_is_gone_has_ended_its_stream(database: SqliteData
     assert (await relay.tasks()).overdue
     await relay.tend(held)
     assert rows(database, "SELECT key, state FROM outspoken_streams ORDER BY key") == [("k", "open"), ("s", "ended")]
-    assert await relay.tasks() == Tasks(waiting=False, overdue=False)
+    assert await relay.tasks() == Tasks(2, waiting=False, overdue=False)
     await relay.close()
