@@ -32,7 +32,7 @@ from tests.bench.latency import latency
 from tests.bench.restart import restart
 from tests.bench.shared import postgres_drain
 from tests.bench.stand import Result, Scale
-from tests.bench.usage import idle, memory
+from tests.bench.usage import idle, memory, postgres_idle
 
 REPORT = ROOT / "build" / "bench.json"
 
@@ -133,8 +133,16 @@ BENCHES = (
     ),
     Bench(live.caller, {"live.caller.p99_ms": "< 20", "live.memory_per_session_mib": "< 1"}),
     Bench(live.callback, {"live.callback.p99_ms": "< 50"}),
-    Bench(memory, {"relay.memory_growth_mib": "<= 64"}),
-    Bench(idle, {"relay.idle.cpu_percent": "< 0.5"}),
+    Bench(memory, {"relay.memory_mib": "<= 60", "relay.memory_growth_mib": "<= 64"}),
+    Bench(idle, {"relay.idle.cpu_percent": "<= 0.3"}),
+    Bench(
+        postgres_idle,
+        {
+            "relay.idle.postgres.cpu_percent": "<= 0.3",
+            "relay.idle.postgres.statements_per_s": "<= 2",
+            "relay.idle.postgres.sessions": "<= 2",
+        },
+    ),
     Bench(console, {"relay.console.page_max_ms": "< 300"}),
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -117,8 +118,9 @@ async def drained(url: str) -> float:
 
 
 @contextmanager
-def running(url: str, port: int, relays: int) -> Iterator[None]:
+def running(url: str, port: int, relays: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """So many relays, each ready."""
+    processes = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="outspoken-bench-")))
         for number in range(relays):
@@ -126,5 +128,6 @@ def running(url: str, port: int, relays: int) -> Iterator[None]:
             settings: Any = {"outbox__url": url, "relay__admin__token_file": folder / "token"}
             process = stack.enter_context(stand.relay(path, port, **settings, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT))
             stand.wait_until_ready(path, process)
+            processes.append(process)
         time.sleep(0.5)  # what starting costs is over
-        yield
+        yield processes

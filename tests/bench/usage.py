@@ -1,4 +1,5 @@
-"""relay.memory and relay.idle: what a relay takes with a million pending rows, and with a million delivered ones."""
+"""relay.memory and relay.idle: what a relay takes with nothing to do, with a million pending rows, and with a million
+delivered ones."""
 
 from __future__ import annotations
 
@@ -6,22 +7,27 @@ import time
 from functools import cache
 from pathlib import Path
 
+from relay.outbox import OUTBOX
+from relay.outbox.postgres.database import PostgresDatabase
 from tests.acceptance.stage import free_port
-from tests.bench import stand
+from tests.bench import shared, stand
 from tests.bench.bare import addresses
 from tests.bench.stand import Result, Scale
 
 HANGING = 10
 
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'outspoken'"
+
 
 def memory(scale: Scale) -> Result:
-    """Resident memory with many due rows of ten destinations that hang, less that of an idle relay, in MiB."""
+    """Resident memory of an idle relay, and how much more it is with many due rows of ten destinations that hang, in
+    MiB."""
     port = _port()
     hosts = [url.split("/")[2].split(":")[0] for url in addresses(port, HANGING)]
     with stand.sink(*hosts, port=port):
         idle = _resident(port, scale, None)
         burdened = _resident(port, scale, stand.pending(scale.history, port, HANGING))
-    return {"relay.memory_growth_mib": (burdened - idle) / 1024}
+    return {"relay.memory_mib": idle / 1024, "relay.memory_growth_mib": (burdened - idle) / 1024}
 
 
 @cache
@@ -43,6 +49,27 @@ def idle(scale: Scale) -> Result:
     with stand.new_outbox(stand.delivered(scale.history)) as path, stand.relay(path, 8080) as relay:
         stand.wait_until_ready(path, relay)
         time.sleep(scale.seconds / 2)
-        before, began = stand.burnt(relay.pid), time.perf_counter()
-        time.sleep(scale.seconds * 2)
-        return {"relay.idle.cpu_percent": 100 * (stand.burnt(relay.pid) - before) / (time.perf_counter() - began)}
+        return {"relay.idle.cpu_percent": _percent(relay.pid, scale.seconds * 2)}
+
+
+def _percent(pid: int, seconds: float) -> float:
+    before, began = stand.burnt(pid), time.perf_counter()
+    time.sleep(seconds)
+    return 100 * (stand.burnt(pid) - before) / (time.perf_counter() - began)
+
+
+def postgres_idle(scale: Scale) -> Result:
+    """The same on PostgreSQL, with the statements that it asks in a second and the sessions that it keeps open."""
+    with shared.server() as server:
+        name = server.create()
+        url = server.url(name)
+        PostgresDatabase(url).migrate([OUTBOX])
+        with server.noting(name) as asked, shared.running(url, 8080, 1) as (relay,):
+            time.sleep(scale.seconds * 4)  # sessions that starting took are closed
+            before, seconds = len(asked()), scale.seconds * 4
+            percent = _percent(relay.pid, seconds)
+            return {
+                "relay.idle.postgres.cpu_percent": percent,
+                "relay.idle.postgres.statements_per_s": (len(asked()) - before) / seconds,
+                "relay.idle.postgres.sessions": float(server.sql(_SESSIONS.format(name))),
+            }

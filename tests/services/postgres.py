@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -32,6 +33,7 @@ _CUT = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+_STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 _NOBODY_ELSE = "127.0.0.1"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 _LEAN = ("shared_buffers=32MB", "jit=off", "max_connections=60", "autovacuum=off", "unix_socket_directories=")
@@ -57,7 +59,7 @@ class Server:
         assert found is not None, REMEDY
         self._bin = found
         self._data = folder / "data"
-        self._log = folder / "log"
+        self.log = folder / "log"
         self._settings = (*_LEAN, *(() if durable else _FAST), *settings)
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,7 +88,7 @@ class Server:
         """Start it, and wait until it answers."""
         settings = [part for setting in self._settings for part in ("-c", setting)]
         place = ("-c", f"listen_addresses={_NOBODY_ELSE}", "-p", str(self.port))
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *place, *settings], stdout=log, stderr=log, user=self._user
             )
@@ -124,7 +126,7 @@ class Server:
         for _ in range(500):
             if self.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"):
                 return
-        raise RuntimeError(f"no standby: {self._log.read_text()}")
+        raise RuntimeError(f"no standby: {self.log.read_text()}")
 
     def move_to(self, port: int) -> None:
         """Go on at another port, which has become free."""
@@ -141,6 +143,16 @@ class Server:
     def promote(self) -> None:
         """Make a standby a primary, and wait until it is one."""
         self.sql("SELECT pg_promote()")
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[Callable[[], list[str]]]:
+        """What is asked of a database in sessions that begin now; the first line of each statement."""
+        self.sql(f"ALTER DATABASE {name} SET log_statement = 'all'")
+        began = self.log.stat().st_size
+        try:
+            yield lambda: _STATEMENT.findall(self.log.read_bytes()[began:].decode())
+        finally:
+            self.sql(f"ALTER DATABASE {name} RESET log_statement")
 
     def create(self, template: str = "template1") -> str:
         """A fresh database, as a copy of another; returns its name."""
@@ -170,7 +182,7 @@ class Server:
             if done.returncode == 0:
                 return done.stdout
             if not patient or self._process is None or self._process.poll() is not None:
-                raise RuntimeError(f"{program}: {done.stderr}{self._log.read_text() if self._log.exists() else ''}")
+                raise RuntimeError(f"{program}: {done.stderr}{self.log.read_text() if self.log.exists() else ''}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from relay.delivery.settler import Settler
 from relay.outbox import connect
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
-from relay.policy.attempt import Attempted, Delivery, Lease
+from relay.policy.attempt import Attempted, Delivery, Lease, Retry
 from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
 from relay.service.loop import Loop, turning
@@ -255,6 +255,18 @@ async def test_two_turns_at_once_write_each_attempt_once(
     assert observer.ids() == ["d1", "d2"]
     assert settler.take_stale() == 0
     assert settler.waiting == []
+
+
+async def test_whoever_claims_is_woken_when_something_is_tried_again(
+    database: Database, outbox: DeliveryQueue, observer: Observer
+) -> None:
+    (delivery,) = await claim(database, outbox, 1)
+    wake = asyncio.Event()
+    settler = Settler(outbox, observer, wake)
+    settler.add(attempted(delivery, answer(500), Retry(delivery.due_at + 9)))
+    await settler.run_once()
+    assert wake.is_set()
+    assert await outbox.next_due() == delivery.due_at + 9
 
 
 async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before(

@@ -12,6 +12,13 @@ from relay.outbox.store import Database, Notifier
 from tests.relay.deliveries import new, put
 
 
+def cut(database: Database) -> None:
+    """End the sessions that listen."""
+    listening = "datname = current_database() AND query LIKE 'LISTEN%'"
+    with database.reading() as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {listening}")
+
+
 @pytest.fixture
 def notifier(database: Database) -> Iterator[Notifier]:
     made = database.notifier()
@@ -62,6 +69,20 @@ async def test_a_notification_wakes_every_loop_of_a_relay(database: Database, no
     notifier.notify()
     await hears(first)
     assert second.is_set()
+    await listener.close()
+
+
+@pytest.mark.needs("postgres")
+async def test_who_listens_polls_rarely_and_often_when_it_lost_its_session(postgres_outbox: Database) -> None:
+    heard = asyncio.Event()
+    listener = postgres_outbox.listener(heard)
+    often = listener.poll_seconds
+    await listener.open()
+    assert listener.poll_seconds > often
+    heard.clear()
+    await asyncio.to_thread(cut, postgres_outbox)
+    await hears(heard)
+    assert listener.poll_seconds == often
     await listener.close()
 
 

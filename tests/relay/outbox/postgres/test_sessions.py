@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,6 +18,9 @@ from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import error_kind
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.store import Connection
+from relay.queue.claiming import Wanted
+from relay.queue.deliveries import DeliveryQueue
+from relay.queue.streams import LiveStreams
 from tests.services.postgres import Server, empty
 
 pytestmark = pytest.mark.needs("postgres")
@@ -94,6 +98,52 @@ async def test_who_was_idle_when_its_session_was_lost_never_hears_of_it(
     assert await reader.run(relays) == 1
     await writer.close()
     await reader.close()
+
+
+def sessions(postgres: Server, database: PostgresDatabase) -> int:
+    name = database.url.rpartition("/")[2]
+    where = f"datname = '{name}' AND application_name = 'outspoken'"
+    return int(postgres.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {where}"))
+
+
+async def test_rooms_that_ask_in_turn_share_a_session_and_who_asks_beside_them_has_another(
+    postgres: Server, database: PostgresDatabase
+) -> None:
+    writer, readers = database.writer(), [database.reader() for _ in range(3)]
+    for reader in readers:
+        await reader.run(relays)
+    await writer.run(relays)
+    assert sessions(postgres, database) == 1
+    reads, written = threading.Event(), threading.Event()
+
+    def read_until_written(_: Connection) -> bool:
+        reads.set()
+        return written.wait(10)
+
+    waiting = asyncio.create_task(readers[0].run(read_until_written))
+    await asyncio.to_thread(reads.wait)
+    await writer.execute(SEEN, {})
+    written.set()
+    assert await waiting
+    assert sessions(postgres, database) == 2
+    for room in (writer, *readers):
+        await room.close()
+    assert sessions(postgres, database) == 0
+
+
+async def test_an_idle_relay_asks_once_for_each_turn_of_a_loop(postgres: Server, database: PostgresDatabase) -> None:
+    with postgres.noting(database.url.rpartition("/")[2]) as asked:
+        queue, streams = DeliveryQueue(database), LiveStreams(database)
+        await queue.check_in()  # the first statement of all opens the session
+        opened = len(asked())
+        await queue.claim(Wanted(10))
+        await queue.next_due()
+        await streams.tasks()
+        await queue.check_in()
+        await queue.snapshot(16)
+        assert len(asked()[opened:]) <= 5  # what the database's size is, is one more
+        await queue.close()
+        await streams.close()
 
 
 async def test_a_server_that_only_reads_is_as_good_as_none(postgres: Server, database: PostgresDatabase) -> None:
