@@ -13,10 +13,10 @@ from tests.relay.deliveries import new, put
 
 
 def cut(database: Database) -> None:
-    """End the sessions that listen."""
-    listening = "datname = current_database() AND query LIKE 'LISTEN%'"
+    """End all other sessions."""
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
     with database.reading() as connection:
-        connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {listening}")
+        connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
 
 
 @pytest.fixture
