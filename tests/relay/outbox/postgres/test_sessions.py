@@ -126,8 +126,9 @@ async def test_rooms_that_ask_in_turn_share_a_session_and_who_asks_beside_them_h
     written.set()
     assert await waiting
     assert sessions(postgres, database) == 2
-    for room in (writer, *readers):
-        await room.close()
+    await writer.close()
+    for reader in readers:
+        await reader.close()
     assert sessions(postgres, database) == 0
 
 
