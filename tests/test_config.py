@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from engine.settings import RecogniserSettings
 from engine.settings import Settings as EngineSettings
 from relay.app.settings import Configuration as RelaySettings
+from relay.outbox.errors import ConfigError
+from relay.service.configfile import load
+from relay.service.effective import as_text, explained, in_force
 from tests.acceptance.stage import ROOT
 from tests.cases import cases
 
 # Names of one kind share an explanation.
 _FAMILIES = ("general", "nova", "enhanced", "base", "whisper", "solaria")
+OTHERS = frozenset({"relay"})
 CONFIG = ROOT / "config" / "outspoken.toml"
 WRITTEN: dict[str, Any] = tomllib.loads(CONFIG.read_text("utf-8"))
 
@@ -69,3 +74,28 @@ def test_the_default_recogniser_stands_there_with_every_setting_and_its_default(
     written = WRITTEN["engine"]["recognisers"]["default"]
     assert set(written) == set(RecogniserSettings.model_fields)
     assert RecogniserSettings(**written) == RecogniserSettings()
+
+
+def test_every_setting_says_what_it_means_and_what_it_would_be() -> None:
+    models: list[tuple[type[BaseModel], str]] = [(RelaySettings, "engine"), (EngineSettings, "relay")]
+    for model, other in models:
+        settings = in_force(model(), None, {}, frozenset({other}))
+        for section in model.model_fields:
+            for one in explained(section, model, settings):
+                assert one.meaning, one.setting
+                assert one.value == one.default, one.setting
+
+
+def test_an_explanation_tells_where_a_value_comes_from_and_no_secret() -> None:
+    environ = {
+        "OUTSPOKEN_ENGINE__RECOGNISERS__BIG__MODEL": "small",
+        "OUTSPOKEN_ENGINE__AUDIO__SECRET_ACCESS_KEY": "hunter2",
+        "OUTSPOKEN_ENGINE__AUDIO__ACCESS_KEY_ID": "ada",
+    }
+    settings = in_force(load(EngineSettings, None, environ, OTHERS), None, environ, OTHERS)
+    (big,) = explained("engine.recognisers.big.model", EngineSettings, settings)
+    assert (big.value, big.default, big.origin) == ("small", "tiny.en", "environment")
+    assert big.variable == "OUTSPOKEN_ENGINE__RECOGNISERS__BIG__MODEL"
+    assert "hunter2" not in "".join(map(as_text, explained("engine.audio", EngineSettings, settings)))
+    with pytest.raises(ConfigError, match=r"no such setting; perhaps engine\.workers\?"):
+        explained("engine.wrokers", EngineSettings, settings)

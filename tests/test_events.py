@@ -56,7 +56,15 @@ def test_the_list_of_events_is_complete_and_nothing_in_it_is_made_up(room: str) 
     }
     said = set(events(room))
     # The engine serves its health, turns its loops and hears libraries by the relay's room.
-    shared = {"http.readiness.failed", "store.recovered", "store.replaced", "loop.failed", "loop.recovered"}
+    shared = {
+        "config.read",
+        "config.absent",
+        "http.readiness.failed",
+        "store.recovered",
+        "store.replaced",
+        "loop.failed",
+        "loop.recovered",
+    }
     shared |= {"library.logged"}
     assert said - listed == set()
     assert listed - said - (shared if room == "engine" else set()) == set()

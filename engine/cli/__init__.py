@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import jobs, keys, models, run, status, transcribe
+from engine.cli import configuration, jobs, keys, models, run, status, transcribe
 
 main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for group in (run, status, transcribe):
@@ -14,6 +14,7 @@ for group in (run, status, transcribe):
 main.add_typer(jobs.commands, name="jobs")
 main.add_typer(keys.commands, name="keys")
 main.add_typer(models.commands, name="models")
+main.add_typer(configuration.commands, name="config")
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from engine.cli.terminal import Config, complain, complaints, settings
 from relay.outbox.sqlite.permissions import remedy
+from relay.service.configfile import log_file
 
 commands = typer.Typer()
 
@@ -24,6 +25,7 @@ def run(config: Config = None) -> None:
     with complaints():
         chosen = settings(config)
         configure(chosen.engine.log.level, chosen.engine.log.format, "engine")
+        log_file(config)
         uvloop.run(daemon.run(chosen))
 
 

@@ -15,14 +15,12 @@ import typer
 
 from engine.errors import EngineError
 from relay.outbox.errors import ConfigError, RelayError
-from relay.service.configfile import CONFIG_VARIABLE
+from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from engine.settings import Settings
-
-DEFAULT_CONFIG = Path("config/outspoken.toml")
 
 
 class Exit(IntEnum):
@@ -44,7 +42,7 @@ def settings(config: Path | None) -> Settings:
     """The settings by which the engine would run. Raises ConfigError."""
     from engine.settings import read
 
-    return read(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None), os.environ)
+    return read(config_file(config), os.environ)
 
 
 def print_json(told: object) -> None:

@@ -14,15 +14,7 @@ if TYPE_CHECKING:
     from relay.outbox.model import Method
     from relay.outbox.store import Database
     from relay.queue.retention import Retention
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting as it is in force, secrets masked, and where it comes from."""
-
-    setting: str
-    value: object
-    origin: str
+    from relay.service.effective import Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ import structlog
 from aiohttp import web
 
 from relay.admin import keys
-from relay.admin.context import Setting
 from relay.admin.recent import AttemptBuffer, recalled
 from relay.app.health import health_site, worker_site
 from relay.app.operators import operators_site
@@ -27,6 +26,7 @@ from relay.outbox.migrations import OUTBOX
 from relay.outbox.results import secret as secret_of
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
+from relay.service.effective import Setting
 from relay.service.systemd import ServiceManager
 
 _SHUTDOWN_SECONDS = 1.0

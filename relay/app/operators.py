@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from relay.admin.auth import Gate, token_of
-from relay.admin.context import AdminContext, Setting
+from relay.admin.context import AdminContext
 from relay.admin.probe import Probe, Probed, prepared, probed
 from relay.admin.recent import RecentAttempts
 from relay.admin.site import application
@@ -25,6 +25,7 @@ from relay.guard.url import read
 from relay.outbox.model import Method
 from relay.outbox.store import Database
 from relay.policy.outcome import RetryPolicy
+from relay.service.effective import Setting
 
 log = structlog.get_logger()
 

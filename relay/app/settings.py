@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from relay.admin.context import Setting
 from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import PRE_RECORDED, Target
 from relay.guard.url import read as read_url
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.queue.retention import Retention
-from relay.service.configfile import load, origins
+from relay.service import effective
+from relay.service.configfile import load
+from relay.service.effective import Setting
 from relay.service.settings import CaFile, OutboxSettings, Section
 
 OTHER_SECTIONS = frozenset({"engine"})
-
-_CREDENTIALS = re.compile(r"//.*@")
-_OPTION = re.compile(r"(?P<name>[?&][^=&]*=)[^&]*")
 
 
 class ExponentialSettings(Section):
@@ -171,21 +168,5 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Configuration:
 
 
 def in_force(settings: Configuration, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
-    """Every setting with its value and where it comes from: file, environment or default. Secrets are masked."""
-    sources = origins(path, environ, frozenset(Configuration.model_fields) | OTHER_SECTIONS)
-    values = _dotted(settings.model_dump(mode="json"))
-    return tuple(Setting(name, _shown(value), sources.get(name, "default")) for name, value in values)
-
-
-def _dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{above}{name}.")
-        else:
-            yield above + name, value
-
-
-def _shown(value: object) -> object:
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    return _OPTION.sub(r"\g<name>***", _CREDENTIALS.sub("//***@", value))
+    """Every setting with its value and where it comes from."""
+    return effective.in_force(settings, path, environ, OTHER_SECTIONS)

@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 import structlog
 from aiohttp import web
 
-from relay.admin.context import Setting
 from relay.admin.recent import recalled
 from relay.app import daemon as app
 from relay.app.operators import operators_site
 from relay.app.settings import Configuration
 from relay.app.workers import WorkerPool
+from relay.service.effective import Setting
 from relay.service.health import routes_for
 from relay.service.systemd import ServiceManager
 from relay.service.watch import FileWatch

@@ -1,23 +1,42 @@
-"""`relay config`: what the settings are and where they come from."""
+"""`relay config`: what the settings are, where they come from, and what they mean."""
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated
 
 import typer
 
-from relay.cli.terminal import Config, Json, config_file, print_json, print_table, say, settings
+from relay.cli.terminal import Config, Json, complain, print_json, print_table, say, settings
+from relay.service.configfile import ABSENT, config_file
 
-commands = typer.Typer(no_args_is_help=True, help="The settings, and where they come from.")
+commands = typer.Typer(no_args_is_help=True, help="The settings, where they come from, and what they mean.")
+
+
+@commands.callback(invoke_without_command=True)
+def explain(
+    context: typer.Context,
+    key: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="KEY", help="Tell of one, such as relay.retry.delay, or of a section."),
+    ] = None,
+    config: Config = None,
+) -> None:
+    if key:
+        from relay.app.settings import Configuration, in_force
+        from relay.service.effective import as_text, explained
+
+        found = explained(key, Configuration, in_force(settings(config), config_file(config), os.environ))
+        say("\n\n".join(map(as_text, found)))
+        raise typer.Exit
+    context.default_map = {name: {"config": config} for name in ("check", "show")}  # where it was said before them
 
 
 @commands.command()
 def check(config: Config = None) -> None:
     """Say whether the relay would start with these settings. Exit code 78 when it would not."""
     settings(config)
-    say(f"{config_file(config) or 'the defaults'}: in order")
+    say(f"{config_file(config) or ABSENT}: in order")
 
 
 @commands.command()
@@ -28,14 +47,13 @@ def show(
 ) -> None:
     """Every setting with the value that is in force. Credentials are not shown."""
     from relay.app.settings import in_force
+    from relay.service.effective import written
 
     rows = in_force(settings(config), config_file(config), os.environ)
+    if config_file(config) is None:
+        complain(ABSENT)
     if as_json:
         print_json(*rows)
         return
     headings = ("SETTING", "VALUE", "FROM") if origin else ("SETTING", "VALUE")
-    print_table(headings, [(row.setting, _written(row.value), row.origin)[: len(headings)] for row in rows])
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    print_table(headings, [(row.setting, written(row.value), row.origin)[: len(headings)] for row in rows])

@@ -28,14 +28,13 @@ from relay.admin.times import Moment
 from relay.guard.url import LONGEST_PATH
 from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
-from relay.service.configfile import CONFIG_VARIABLE
+from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from relay.app.settings import Configuration
 
-DEFAULT_CONFIG = Path("config/outspoken.toml")
 _STYLES = {
     **dict.fromkeys(("dead", "fail", "disabled", "killed", "unreachable", "failing", "gone", "given_up"), "red"),
     **dict.fromkeys(("warn", "paused", "trickling", "slowed", "behind", "leased"), "yellow"),
@@ -124,11 +123,6 @@ def settings(config: Path | None) -> Configuration:
     from relay.app.settings import read
 
     return read(config_file(config), os.environ)
-
-
-def config_file(config: Path | None) -> Path | None:
-    """The file that is read: the one that was named, or the default one where there is one."""
-    return config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
 
 def database(config: Path | None) -> Database:

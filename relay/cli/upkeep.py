@@ -29,7 +29,6 @@ from relay.cli.terminal import (
     Exit,
     Json,
     complain,
-    config_file,
     console,
     database,
     duration,
@@ -45,6 +44,7 @@ from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import MoveProgress, move
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
+from relay.service.configfile import ABSENT, config_file, log_file
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -73,6 +73,7 @@ def run(
 
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
     known = in_force(chosen, config_file(config), os.environ)
+    log_file(config)
     try:
         uvloop.run(app.run(chosen, in_force=known) if count == 1 else supervisor.run(chosen, count, known))
     except (RelayError, OSError) as error:
@@ -221,7 +222,7 @@ def _findings(config: Path | None, *, egress: bool) -> Iterable[Finding]:
     except ConfigError as error:
         yield Finding("config", Level.FAIL, str(error), "correct it; `relay config check` says when it is right")
         return
-    yield Finding("config", Level.OK, str(config_file(config) or "defaults, no file"))
+    yield Finding("config", Level.OK, str(config_file(config) or ABSENT))
     outbox, guard = chosen.outbox.database, chosen.outbox.guard
     yield from doctor.examine(outbox, guard.rules(), os.environ)
     if egress:

@@ -18,9 +18,27 @@ if TYPE_CHECKING:
 
 PREFIX = "OUTSPOKEN_"
 CONFIG_VARIABLE = "OUTSPOKEN_CONFIG"
+DEFAULT_CONFIG = Path("config/outspoken.toml")
+ABSENT = f"{DEFAULT_CONFIG} is not here, and no other file was named (--config, {CONFIG_VARIABLE}): the defaults hold"
 
 Model = TypeVar("Model", bound="BaseModel")
 Tree = dict[str, Any]
+
+
+def config_file(named: Path | None) -> Path | None:
+    """The file that is read: the one that was named, or the default one where there is one."""
+    return named or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+
+
+def log_file(named: Path | None) -> None:
+    """Say which file a daemon has read, or where it looked for one."""
+    import structlog  # commands read the file too, and log nothing
+
+    log = structlog.get_logger()
+    if file := config_file(named):
+        log.info("config.read", file=str(file.absolute()))
+    else:
+        log.info("config.absent", looked_for=str(DEFAULT_CONFIG.absolute()))
 
 
 def load(model: type[Model], path: Path | None, environ: Mapping[str, str], others: frozenset[str]) -> Model:
@@ -60,6 +78,10 @@ def _from_file(path: Path | None, sections: set[str] | frozenset[str]) -> Tree:
         return {}
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: No such file or directory; name another with --config or {CONFIG_VARIABLE}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -6,7 +6,16 @@ import re
 from ipaddress import ip_address
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    PlainSerializer,
+    field_validator,
+)
 
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
@@ -30,7 +39,11 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
-Ports = Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_listed)]
+Ports = Annotated[
+    frozenset[Annotated[int, Field(ge=1, le=65535)]],
+    BeforeValidator(_listed),
+    PlainSerializer(sorted, return_type=list[int], when_used="json"),
+]
 CaFile = Annotated[str, AfterValidator(is_trusted)]
 
 

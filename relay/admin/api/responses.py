@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.admin.audit import Act
-from relay.admin.context import Setting
 from relay.admin.destinations import Destination
 from relay.admin.diagnosis import Trouble
 from relay.admin.doctor import Finding
@@ -14,6 +13,7 @@ from relay.admin.inspection import AttemptRecord, Details, Happened
 from relay.admin.keys import KeyInfo
 from relay.admin.overview import Tally
 from relay.queue.retention import Pruned
+from relay.service.effective import Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from typing import Any
 from aiohttp import web
 
 from relay.admin.auth import Gate
-from relay.admin.context import AdminContext, Setting
+from relay.admin.context import AdminContext
 from relay.admin.recent import RecentAttempts
 from relay.admin.site import application
 from relay.app.operators import probe
 from relay.app.settings import Configuration
 from relay.outbox.store import Database
 from relay.queue.retention import Retention
+from relay.service.effective import Setting
 from relay.service.settings import GuardSettings, OutboxSettings
 
 GUARD = GuardSettings(ports=frozenset({443}), allow_networks=(ip_network("127.0.0.0/8"), ip_network("192.0.2.0/24")))

@@ -105,7 +105,10 @@ def test_a_file_that_is_missing_or_broken_ends_the_relay_with_78(relay: Relay, t
     (tmp_path / "broken.toml").write_text("[relay\n")
     missing = relay("run", "--config", "missing.toml")
     broken = relay("run", OUTSPOKEN_CONFIG="broken.toml")
-    assert (missing.returncode, missing.stderr) == (78, "relay: missing.toml: No such file or directory\n")
+    assert (missing.returncode, missing.stderr) == (
+        78,
+        "relay: missing.toml: No such file or directory; name another with --config or OUTSPOKEN_CONFIG\n",
+    )
     assert broken.returncode == 78
     assert broken.stderr.startswith("relay: broken.toml: not valid TOML")
 

@@ -425,6 +425,10 @@ def test_settings_come_with_their_origin(relay: Operator) -> None:
     assert origins["relay.port"] == (9999, "mine.toml")
     assert origins["relay.retry.retries"] == (10, "default")
     assert origins["outbox.url"] == (relay.url, "environment")
+    assert "  value      9999  (mine.toml)\n" in relay("config", "--explain", "relay.port", "--config", "mine.toml").out
+    assert '"relay.port", "value": 9999' in relay("config", "--config", "mine.toml", "show", "--json").out
+    misspelt = relay("config", "--explain", "relay.prot")
+    assert (misspelt.code, misspelt.err) == (78, "relay: relay.prot: no such setting; perhaps relay.port?\n")
     assert relay("config", "check").code == 0
     bad = relay("config", "check", OUTSPOKEN_RELAY__RETRY__DELAY="soon")
     assert (bad.code, bad.err.startswith("relay: environment: relay.retry.delay: ")) == (78, True)

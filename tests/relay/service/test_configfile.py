@@ -158,7 +158,7 @@ def test_a_variable_for_a_table_and_one_for_its_key_do_not_crash(read: Read) -> 
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file or directory; name another"):
         load(House, Path("nowhere.toml"), {}, frozenset())
 
 

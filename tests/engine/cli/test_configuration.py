@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.cli import main
+from tests.commands import run_here
+
+
+def test_settings_are_shown_with_their_origin_and_explained(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[engine]\nport = 9999\n[relay]\nport = 1\n")
+    environ = {"OUTSPOKEN_CONFIG": "mine.toml", "OUTSPOKEN_ENGINE__WORKERS": "3"}
+    code, shown, _ = run_here(main, ["config", "show"], tmp_path, environ)
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()}
+    assert (code, rows["engine.port"], rows["engine.workers"]) == (0, ["9999", "mine.toml"], ["3", "environment"])
+    code, told, _ = run_here(main, ["config", "--explain", "engine.workers"], tmp_path, environ)
+    assert (code, "value      3  (environment)" in told, "default    2" in told) == (0, True, True)
+    code, _, complaint = run_here(main, ["config", "show"], tmp_path, {})
+    assert (code, "config/outspoken.toml is not here" in complaint) == (0, True)
+    assert run_here(main, ["config", "check", "--config", "no.toml"], tmp_path, {})[0] == 78
