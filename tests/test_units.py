@@ -11,7 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
+from engine.settings import Settings as EngineSettings
+from engine.settings import read as read_engine
+from relay.app.settings import Configuration as RelaySettings
+from relay.app.settings import read as read_relay
 from tests.acceptance.stage import ROOT, Process
 
 UNITS = sorted((ROOT / "config" / "systemd").glob("*.service"))
@@ -106,3 +111,56 @@ async def test_a_daemon_tells_its_service_manager_how_it_is(daemon: str, workers
                 rest.append(manager.recv(100).decode())
         assert rest.pop() == "STOPPING=1"
         assert set(rest) <= {"WATCHDOG=1"}
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_the_user_and_the_folders_are_made_as_systemd_reads_them(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("folders of another user are made by root")
+    (tmp_path / "etc").mkdir()
+    folder = ROOT / "config" / "systemd"
+    told("systemd-sysusers", f"--root={tmp_path}", str(folder / "outspoken.sysusers.conf"))
+    told("systemd-tmpfiles", "--create", f"--root={tmp_path}", str(folder / "outspoken.tmpfiles.conf"))
+    user = re.search(r"^outspoken:x:(\d+):", (tmp_path / "etc" / "passwd").read_text(), re.MULTILINE)
+    assert user
+    state, settings = ((tmp_path / place).stat() for place in ("var/lib/outspoken", "etc/outspoken"))
+    assert (state.st_uid, state.st_mode & 0o777) == (int(user[1]), 0o700)
+    assert (settings.st_uid, settings.st_mode & 0o777) == (0, 0o750)
+
+
+def settings_in(environ: dict[str, str]) -> None:
+    """Raises ConfigError for one that neither program knows, or takes."""
+    ours = {name: str(value) for name, value in environ.items() if name.startswith("OUTSPOKEN_")}
+    read_engine(None, ours)
+    read_relay(None, ours)
+
+
+def test_the_composition_sets_what_there_is_to_set() -> None:
+    services = yaml.safe_load((ROOT / "config" / "docker" / "compose.yaml").read_text("utf-8"))["services"]
+    for name in ("engine", "relay"):
+        settings_in(services[name]["environment"])
+        assert "postgres:5432" in services[name]["environment"]["OUTSPOKEN_OUTBOX__URL"]
+    assert {"postgres", "prometheus", "alertmanager", "grafana"} <= services.keys()
+    assert all(port.startswith("127.0.0.1:") for port in services["engine"]["ports"])
+
+
+def test_the_manifests_fit_together_and_to_what_the_daemons_serve() -> None:
+    manifests = list(yaml.safe_load_all((ROOT / "config" / "kubernetes" / "outspoken.yaml").read_text("utf-8")))
+    of = {(one["kind"], one["metadata"]["name"]): one for one in manifests}
+    settings_in(of["ConfigMap", "outspoken"]["data"])
+    for name, port in (("relay", RelaySettings().relay.port), ("engine", EngineSettings().engine.port)):
+        template = of["Deployment", name]["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+        probes = {kind: container[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+        assert {ports[probe["port"]] for probe in probes.values()} == {port}
+        assert [probe["path"] for probe in probes.values()] == ["/livez", "/livez", "/readyz"]
+        assert template["metadata"]["annotations"]["prometheus.io/port"] == str(port)
+        for kind in ("Deployment", "PodDisruptionBudget"):
+            assert of[kind, name]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+        assert of["Service", name]["spec"]["ports"][0]["targetPort"] in ports
+        assert template["spec"]["terminationGracePeriodSeconds"] > 2 * RelaySettings().relay.drain_seconds
+    scaler = of["HorizontalPodAutoscaler", "relay"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == "relay"
+    metric = scaler["metrics"][0]["external"]["metric"]["name"]
+    assert re.search(rf"^{metric}\b", (ROOT / "grafana" / "metrics.txt").read_text("utf-8"), re.MULTILINE)
