@@ -1,0 +1,64 @@
+"""The commands of README and docs under test: each is one that there is, with the options that it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import engine.cli
+import outspoken.cli
+import relay.cli
+from tests.acceptance.stage import ROOT
+
+PROGRAMS = {
+    "relay": get_command(relay.cli.application),
+    "engine": get_command(engine.cli.main),
+    "outspoken": get_command(outspoken.cli.main),
+}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "config").glob("*.md"))]
+_SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`((?:relay|engine|outspoken) [a-z][^`]*)`")
+_CALL = re.compile(r"(?:^|[;&|(] *|=\S+ )(?:\.venv/bin/)?((?:relay|engine|outspoken) [a-z-].*)")
+
+
+def calls(page: Path) -> Iterator[str]:
+    """What is typed there, by way of one of our programs."""
+    text = page.read_text("utf-8")
+    for block in _SHELL.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            if found := _CALL.search(line.partition(" #")[0]):
+                yield found[1]
+    yield from _INLINE.findall(text)
+
+
+def flaw(call: str) -> str | None:
+    """What is not so about a call; None where all is."""
+    program, *words = shlex.split(call, comments=True)
+    command = PROGRAMS[program]
+    while words and hasattr(command, "commands"):
+        name = words[0]
+        if name.startswith("-"):
+            break
+        if name not in command.commands:
+            return f"{call}: there is no {name}"
+        command, words = command.commands[name], words[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+    unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
+    return f"{call}: there is no {unknown[0]}" if unknown else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_command_is_one_that_there_is(page: Path) -> None:
+    assert [found for call in calls(page) if (found := flaw(call))] == []
+
+
+def test_one_that_there_is_not_is_found() -> None:
+    assert flaw("relay keys add --ed25519") is None
+    assert flaw("relay kyes add") == "relay kyes add: there is no kyes"
+    assert flaw("engine run --fast") == "engine run --fast: there is no --fast"
+    assert sum(1 for page in PAGES for _ in calls(page)) > 60
