@@ -13,6 +13,7 @@ import pytest
 
 from relay import outbox
 from relay.outbox.queries import statement
+from tests.cases import cases
 
 HUNDRED_THOUSAND = 100_000
 VALUES: dict[str, object] = {
@@ -133,13 +134,13 @@ def plan(connection: sqlite3.Connection, name: str) -> list[str]:
     return [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values_of(sql))]
 
 
-@pytest.mark.parametrize("name", [*CLAIM, *HOLD, *SETTLE, *SEAL, *STREAM, *LIVE, *MESSAGES, *PRODUCERS, *REST])
+@cases("name", [*CLAIM, *HOLD, *SETTLE, *SEAL, *STREAM, *LIVE, *MESSAGES, *PRODUCERS, *REST])
 def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connection, name: str) -> None:
     touching = [line for line in plan(connection, name) if re.search(r"\b(outspoken_)?deliveries\b", line)]
     assert [line for line in touching if not (PARTIAL.search(line) or ONE_ROW.search(line))] == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "index"),
     [
         *(("anything_to_do", index) for index in ("deliveries_scheduled", "destinations_next", "deliveries_leased")),
