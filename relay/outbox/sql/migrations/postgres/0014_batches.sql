@@ -35,10 +35,11 @@ END
 $$;
 
 -- Adds all of a batch, or nothing: then the answer is no. Not only what is wrong, what is unusual is left to `add_each` too.
+-- Bodies come one by one, or one behind the other in `whole`, each of so many bytes (`sizes`) from `starts`.
 CREATE FUNCTION outspoken.add_plain(
     ids TEXT[], urls TEXT[], bodies BYTEA[], methods TEXT[], kinds TEXT[], content_types TEXT[], headers TEXT[],
     traceparents TEXT[], schedules TEXT[], due_ats DOUBLE PRECISION[], idempotency_keys TEXT[], tags TEXT[],
-    tracked BOOLEAN[], owners TEXT[], priorities INTEGER[]
+    tracked BOOLEAN[], owners TEXT[], priorities INTEGER[], starts INTEGER[], sizes INTEGER[], whole BYTEA
 ) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -47,15 +48,16 @@ DECLARE
 BEGIN
     WITH given AS MATERIALIZED (
         SELECT it.place, it.id, it.url, substring(it.url FROM '^[A-Za-z]+://[^/?#@\\]*') AS beginning, it.body,
+               it.start, coalesce(it.size, length(it.body)) AS size,
                coalesce(it.method, 'POST') AS method, coalesce(it.kind, 'final') AS kind,
                coalesce(it.content_type, 'application/json') AS content_type, coalesce(it.headers, '{}') AS headers,
                it.traceparent, it.schedule, it.due_at, it.key, CAST(it.tags AS JSON) AS tags,
                coalesce(it.tracked, FALSE) AS tracked, coalesce(it.owner, '') AS owner,
                coalesce(it.priority, 0) AS priority
         FROM unnest(ids, urls, bodies, methods, kinds, content_types, headers, traceparents, schedules, due_ats,
-                    idempotency_keys, tags, tracked, owners, priorities)
+                    idempotency_keys, tags, tracked, owners, priorities, starts, sizes)
              WITH ORDINALITY AS it (id, url, body, method, kind, content_type, headers, traceparent, schedule, due_at, key,
-                                    tags, tracked, owner, priority, place)
+                                    tags, tracked, owner, priority, start, size, place)
     ), destinations AS MATERIALIZED (
         SELECT one.beginning, place.origin
         FROM (SELECT DISTINCT each.beginning FROM given AS each) AS one,
@@ -66,7 +68,7 @@ BEGIN
         FROM given JOIN destinations ON destinations.beginning = given.beginning
         WHERE length(id) BETWEEN 1 AND 256 AND id ~ '^[ -~]*$' COLLATE "C" AND id !~ '^ | $'
           AND length(url) <= 4096 AND url ~ '^[A-Za-z]+://[^/?#@\\]*([/?#][!-?A-\[\]-~]*)?$' COLLATE "C"
-          AND body IS NOT NULL AND method IN ('POST', 'PUT') AND kind IN ('final', 'partial', 'error')
+          AND size IS NOT NULL AND method IN ('POST', 'PUT') AND kind IN ('final', 'partial', 'error')
           AND (content_type = 'application/json'
                OR content_type ~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+/[!#$%&''*+.^_`|~0-9A-Za-z-]+ *(;[\x09\x20-\x7e]*)?$')
           AND (traceparent IS NULL
@@ -85,7 +87,7 @@ BEGIN
             (id, owner, origin, path, url, method, kind, priority, content_type, headers, traceparent, body_bytes,
              created_at, due_at, lane, scheduled_from, schedule, idempotency_key, tracked)
         SELECT id, owner, origin, outspoken.path_of(url), url, method, kind, priority, content_type, CAST(headers AS JSON),
-               traceparent, length(body), now, greatest(now, due_at), CASE WHEN due_at > now THEN 2 ELSE 0 END,
+               traceparent, size, now, greatest(now, due_at), CASE WHEN due_at > now THEN 2 ELSE 0 END,
                CASE WHEN due_at IS NOT NULL THEN greatest(now, due_at) END, schedule, key,
                CASE WHEN plain.tracked THEN 1 ELSE 0 END
         FROM plain ORDER BY place
@@ -98,7 +100,8 @@ BEGIN
         ON CONFLICT DO NOTHING
     ), kept AS (
         INSERT INTO outspoken.bodies (seq, body)
-        SELECT added.seq, plain.body FROM added JOIN plain ON plain.id = added.id
+        SELECT added.seq, CASE WHEN whole IS NULL THEN plain.body ELSE substring(whole FROM plain.start FOR plain.size) END
+        FROM added JOIN plain ON plain.id = added.id
         ON CONFLICT DO NOTHING
         RETURNING seq
     )
@@ -125,7 +128,7 @@ CREATE OR REPLACE FUNCTION outspoken.try_add_many_v1(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT outspoken.add_plain(ids, urls, bodies, methods, kinds, content_types, headers, traceparents, schedules, due_ats,
-                               idempotency_keys, tags, tracked, owners, priorities) THEN
+                               idempotency_keys, tags, tracked, owners, priorities, NULL, NULL, NULL) THEN
         SELECT said.ids, said.refusal, said.message, said.place INTO ids, refusal, message, place
         FROM outspoken.add_each(ids, urls, bodies, methods, kinds, content_types, headers, traceparents, schedules, due_ats,
                                 idempotency_keys, tags, tracked, owners, priorities) AS said;
@@ -138,23 +141,32 @@ $$;
 CREATE FUNCTION outspoken.try_add_batch_v1(
     deliveries JSON, bodies BYTEA, OUT ids TEXT[], OUT refusal TEXT, OUT message TEXT, OUT place INTEGER
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one RECORD;
 BEGIN
+    SELECT array_agg(it.id) AS ids, array_agg(it.url) AS urls, array_agg(it.start) AS starts, array_agg(it.bytes) AS sizes,
+           array_agg(it.method) AS methods, array_agg(it.kind) AS kinds, array_agg(it.content_type) AS content_types,
+           array_agg(it.headers) AS headers, array_agg(it.traceparent) AS traceparents,
+           array_agg(it.schedule) AS schedules, array_agg(it.due_at) AS due_ats,
+           array_agg(it.idempotency_key) AS idempotency_keys, array_agg(it.tags) AS tags,
+           array_agg(it.tracked) AS tracked, array_agg(it.owner) AS owners, array_agg(it.priority) AS priorities INTO one
+    FROM json_to_recordset(deliveries) AS it (
+        id TEXT, url TEXT, start INTEGER, bytes INTEGER, method TEXT, kind TEXT, content_type TEXT, headers TEXT,
+        traceparent TEXT, schedule TEXT, due_at DOUBLE PRECISION, idempotency_key TEXT, tags TEXT, tracked BOOLEAN,
+        owner TEXT, priority INTEGER);
+    IF outspoken.add_plain(one.ids, one.urls, NULL, one.methods, one.kinds, one.content_types, one.headers,
+                           one.traceparents, one.schedules, one.due_ats, one.idempotency_keys, one.tags, one.tracked,
+                           one.owners, one.priorities, one.starts, one.sizes, bodies) THEN
+        ids := one.ids;
+        RETURN;
+    END IF;
     SELECT said.ids, said.refusal, said.message, said.place INTO ids, refusal, message, place
-    FROM (SELECT array_agg(it.id) AS ids, array_agg(it.url) AS urls,
-                 array_agg(substring(try_add_batch_v1.bodies FROM it.start FOR it.bytes)) AS bodies,
-                 array_agg(it.method) AS methods, array_agg(it.kind) AS kinds, array_agg(it.content_type) AS content_types,
-                 array_agg(it.headers) AS headers, array_agg(it.traceparent) AS traceparents,
-                 array_agg(it.schedule) AS schedules, array_agg(it.due_at) AS due_ats,
-                 array_agg(it.idempotency_key) AS idempotency_keys, array_agg(it.tags) AS tags,
-                 array_agg(it.tracked) AS tracked, array_agg(it.owner) AS owners, array_agg(it.priority) AS priorities
-          FROM json_to_recordset(deliveries) AS it (
-              id TEXT, url TEXT, start INTEGER, bytes INTEGER, method TEXT, kind TEXT, content_type TEXT, headers TEXT,
-              traceparent TEXT, schedule TEXT, due_at DOUBLE PRECISION, idempotency_key TEXT, tags TEXT, tracked BOOLEAN,
-              owner TEXT, priority INTEGER)) AS given,
-         LATERAL outspoken.try_add_many_v1(
-             given.ids, given.urls, given.bodies, given.methods, given.kinds, given.content_types, given.headers,
-             given.traceparents, given.schedules, given.due_ats, given.idempotency_keys, given.tags, given.tracked,
-             given.owners, given.priorities) AS said;
+    FROM outspoken.add_each(
+        one.ids, one.urls,
+        ARRAY(SELECT substring(bodies FROM it.start FOR it.size)
+              FROM unnest(one.starts, one.sizes) WITH ORDINALITY AS it (start, size, place) ORDER BY it.place),
+        one.methods, one.kinds, one.content_types, one.headers, one.traceparents, one.schedules, one.due_ats,
+        one.idempotency_keys, one.tags, one.tracked, one.owners, one.priorities) AS said;
 END
 $$;
 DO $$
