@@ -24,6 +24,18 @@ class RawFormat:
     channels: int
 
 
+MOST_SPEAKERS = 20
+"""So many people are told apart on one channel, unless a caller says how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerBounds:
+    """Who speaks is asked for: there are so many people on each channel, at least and at most."""
+
+    least: int = 1
+    most: int = MOST_SPEAKERS
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One transcription request.
@@ -34,7 +46,8 @@ class Request:
     where the language is to be detected (none: any), with `code_switching` for each window by itself, `hotwords`
     phrases to listen for, `upload_id` audio that the same key sent before, and `keeps_audio` whether the audio stays
     after the job's end, until retention removes it. With `translate` the words are
-    English, whatever is spoken; `prompt` is text as if it had been heard before.
+    English, whatever is spoken; `prompt` is text as if it had been heard before; `speakers` is None where nobody asks
+    who speaks.
     """
 
     id: str
@@ -57,6 +70,7 @@ class Request:
     code_switching: bool = False
     translate: bool = False
     prompt: str = ""
+    speakers: SpeakerBounds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from engine.jobs.retention import DAY
 from engine.recognisers.base import Spec
 from engine.recognisers.capabilities import abilities
 from engine.recognisers.models import files, integrity
+from engine.recognisers.models.names import ENCODER, SPEAKERS
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
 from relay.service.settings import CaFile, OutboxSettings, Ports, Section
@@ -72,9 +73,9 @@ class RecogniserSettings(Section):
     prompt: str = Field("", max_length=400, description="Text in the style that is wanted, as if it had been heard.")
     memory_bytes: int = Field(0, ge=0, description="What it takes at its peak; 0: judged by its size on disk.")
 
-    def spec(self, models_dir: Path, workers: int, memory: int) -> Spec:
+    def spec(self, models_dir: Path, workers: int, memory: int, voices: str = "") -> Spec:
         """The recogniser's own form for so many workers, which share `memory` bytes, once every file of its model was
-        looked at. Raises ModelMissing, ModelDamaged."""
+        looked at; `voices` is the file of the voice encoder. Raises ModelMissing, ModelDamaged."""
         found = files.find(self.model, models_dir)
         integrity.check(found)
         batch = self.batch_size or files.batch_for(found.size, self.compute_type, memory // workers)
@@ -88,6 +89,7 @@ class RecogniserSettings(Section):
             batch_size=batch,
             beam_size=self.beam_size,
             prompt=self.prompt,
+            voices=voices,
         )
 
 
@@ -320,10 +322,10 @@ class EngineSettings(Section):
 
     def specs(self) -> dict[str, Spec]:
         """Every recogniser, by name. Raises ConfigError for a model that is not on this machine, naming the key."""
-        specs = {}
+        specs, voices = {}, self._voices()
         for name, recogniser in self.recognisers.items():
             try:
-                specs[name] = recogniser.spec(self.models_dir, self.workers, self.models_memory_bytes)
+                specs[name] = recogniser.spec(self.models_dir, self.workers, self.models_memory_bytes, voices)
             except files.ModelUnusable as error:
                 raise ConfigError(f"engine.recognisers.{name}.model: {error}") from None
         return specs
@@ -334,7 +336,19 @@ class EngineSettings(Section):
             able = {name: abilities(spec) for name, spec in specs.items()}
         except files.ModelUnusable as error:
             raise ConfigError(f"engine.recognisers: {error}") from None
-        return Catalogue(self.aliases, able, self.default_model, frozenset({*self.recognisers, *self.models}))
+        own, speakers = frozenset({*self.recognisers, *self.models}), any(spec.voices for spec in specs.values())
+        return Catalogue(self.aliases, able, self.default_model, own, speakers)
+
+    def _voices(self) -> str:
+        """The file of the voice encoder; empty where it was not pulled. Raises ConfigError for one that is damaged."""
+        folder = self.models_dir / SPEAKERS
+        if not folder.is_dir():
+            return ""
+        try:
+            integrity.check(files.files_in(folder, SPEAKERS, files.Origin.MODELS_DIR))
+        except files.ModelUnusable as error:
+            raise ConfigError(f"engine.models_dir: {error}") from None
+        return str(folder / ENCODER)
 
     @property
     def aliases(self) -> dict[str, str]:

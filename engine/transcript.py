@@ -10,7 +10,8 @@ from enum import StrEnum
 class Word:
     """One word, lower case as spoken; `written` is the punctuated, cased form where the recogniser knows one, `spaced`
     whether a space stands before it in running text: not in Chinese. `language` is known of each word by itself where
-    the languages of one channel were told apart, and empty elsewhere."""
+    the languages of one channel were told apart, and empty elsewhere. `speaker` is who says it, counted from 0 on each
+    channel, and None where that was not asked for; `speaker_confidence` is told of recordings alone."""
 
     text: str
     start: float
@@ -19,6 +20,8 @@ class Word:
     written: str = ""
     spaced: bool = True
     language: str = ""
+    speaker: int | None = None
+    speaker_confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

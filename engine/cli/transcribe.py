@@ -27,7 +27,7 @@ from engine.dialects.deepgram.errors import BadRequest
 from engine.dialects.deepgram.recorded_parameters import parse
 from engine.dialects.deepgram.results import render
 from engine.dialects.warnings import missing
-from engine.dialects.words import prose
+from engine.dialects.words import name, prose
 from engine.errors import AudioError, EngineError, RecogniserUnavailable, WorkerDied
 from engine.recognisers.base import RecognitionOptions
 from engine.request import Media, Request
@@ -79,6 +79,7 @@ Folder = Annotated[
 ]
 Language = Annotated[str | None, typer.Option(help="A language code, such as en. [default: the model's judgement]")]
 Split = Annotated[bool, typer.Option("--multichannel", help="Hear each channel by itself.")]
+Diarize = Annotated[bool, typer.Option("--diarize", help="Tell who speaks; needs `engine models pull speakers`.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over results that are there already.")]
 
 
@@ -90,13 +91,16 @@ def transcribe(
     output_dir: Folder = None,
     language: Language = None,
     multichannel: Split = False,
+    diarize: Diarize = False,
     force: Force = False,
     config: Config = None,
 ) -> None:
     """Write down what is said in files. One that cannot be used does not stop the others; the exit code is 1 then."""
     with complaints():
         engine = settings(config).engine
-        command = FileTranscription(engine, model, language, multichannel, Target(form, output_dir, force))
+        command = FileTranscription(
+            engine, Target(form, output_dir, force), model, language, multichannel=multichannel, diarize=diarize
+        )
         failures = asyncio.run(command.run(files))
     if failures:
         raise typer.Exit(Exit.FAILED)
@@ -106,12 +110,19 @@ class FileTranscription:
     """All files of one command, one after another: a recogniser makes use of the whole machine."""
 
     def __init__(
-        self, engine: EngineSettings, model: str | None, language: str | None, multichannel: bool, target: Target
+        self,
+        engine: EngineSettings,
+        target: Target,
+        model: str | None,
+        language: str | None,
+        *,
+        multichannel: bool,
+        diarize: bool,
     ) -> None:
         alone = engine.model_copy(update={"workers": 1})
         self._specs = alone.specs()
         self._engine = engine
-        self._request = _request(alone.catalogue(self._specs), model, language, multichannel)
+        self._request = _request(alone.catalogue(self._specs), model, language, multichannel, diarize)
         self._target = target
 
     async def run(self, files: Sequence[Path]) -> int:
@@ -157,7 +168,7 @@ class FileTranscription:
             bar.update(task, completed=seconds, speed=f"{seconds / max(time.monotonic() - began, 1e-3):.1f}x")
 
         request = self._request
-        options = RecognitionOptions(request.language, code_switching=request.code_switching)
+        options = RecognitionOptions(request.language, code_switching=request.code_switching, speakers=request.speakers)
         work = Transcribe(str(file), request.recogniser, request.multichannel, options=options)
         try:
             transcript = await pool.transcribe(work, done)
@@ -175,11 +186,16 @@ class FileTranscription:
             path.write_text(text, "utf-8")
 
 
-def _request(catalogue: Catalogue, model: str | None, language: str | None, multichannel: bool) -> Request:
+def _request(
+    catalogue: Catalogue, model: str | None, language: str | None, multichannel: bool, diarize: bool
+) -> Request:
     """The request that the same wishes make over HTTP, refused for the same reasons. Raises EngineError."""
     wishes = {"model": model, "language": language, "multichannel": str(multichannel).lower(), "paragraphs": "true"}
+    wishes["diarize"] = str(diarize).lower()
     pairs = [(name, value) for name, value in wishes.items() if value is not None]
-    parsed = parse(pairs, request_id=str(uuid4()), catalogue=catalogue, raw_format=lambda *_: None)
+    parsed = parse(
+        pairs, request_id=str(uuid4()), catalogue=catalogue, raw_format=lambda *_: None, unsupported="refuse"
+    )
     if isinstance(parsed, BadRequest):
         raise EngineError(parsed.line)
     return parsed
@@ -199,9 +215,10 @@ def _text(form: Format, request: Request, file: Path, transcript: Transcript) ->
 
 
 def _lines(channels: Sequence[Channel]) -> list[str]:
-    """A line for each segment in the order of time, the channel before it where there are several."""
+    """A line for each segment in the order of time, before it the channel where there are several, and who speaks where
+    that is known."""
     said = [
-        (segment.words[0].start, number, prose(segment.words, punctuate=True))
+        (segment.words[0].start, number, name(segment.words) + prose(segment.words, punctuate=True))
         for number, channel in enumerate(channels)
         for segment in channel.segments
     ]

@@ -35,12 +35,14 @@ class Catalogue:
 
     `models` maps each name to a recogniser, `recognisers` each recogniser to its abilities, and `default` is the model
     of a request that names none. `own` are the names that whoever runs this server gave: the others are vendors'.
+    `speakers` says whether any of them tells speakers apart.
     """
 
     models: Mapping[str, str]
     recognisers: Mapping[str, Abilities]
     default: str
     own: frozenset[str] = frozenset()
+    speakers: bool = False
 
     def choice(self) -> str:
         """The names to choose from, where one is not known: those of this server, for the vendors' are many."""

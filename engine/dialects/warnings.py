@@ -10,6 +10,9 @@ from engine.transcript import Gap, GapReason, Transcript
 Unsupported = Literal["warn", "refuse"]
 """What becomes of what cannot be done and does no harm when it is missing."""
 
+NO_SPEAKERS = "telling speakers apart, before whoever runs it has said `engine models pull speakers`"
+"""What this server does not offer, in the middle of a sentence."""
+
 _REASONS = {
     GapReason.UNHEARD: "Somebody seems to speak, but no words could be made out",
     GapReason.REPETITIVE: "Only endless repetitions could be made out, and were left out,",

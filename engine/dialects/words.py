@@ -28,7 +28,7 @@ _UNSPACED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Words of one channel without a long silence between them."""
+    """Words of one channel without a long silence between them, all of one speaker."""
 
     channel: int
     words: tuple[Word, ...]
@@ -59,6 +59,11 @@ def prose(words: Sequence[Word], punctuate: bool) -> str:
     return "".join(" " * (word.spaced and number > 0) + written(word, punctuate) for number, word in enumerate(words))
 
 
+def name(words: Sequence[Word]) -> str:
+    """What stands before running text to say whose words it is; nothing where that is not known."""
+    return "" if words[0].speaker is None else f"Speaker {words[0].speaker}: "
+
+
 def substitute(channel: Channel, pairs: Sequence[Sequence[str]]) -> Channel:
     """The channel with each phrase replaced, in the order of the pairs; an empty replacement removes the phrase.
 
@@ -83,7 +88,8 @@ def matches(words: Sequence[Word], phrase: str) -> Iterator[tuple[int, int]]:
 
 
 def utterances(channels: Sequence[Channel], split: float) -> list[Utterance]:
-    """The utterances of all channels in the order of time; a silence of `split` seconds or more ends one."""
+    """The utterances of all channels in the order of time; a silence of `split` seconds or more ends one, and so does
+    another speaker."""
     found = [
         Utterance(number, words) for number, channel in enumerate(channels) for words in _runs(channel.words, split)
     ]
@@ -91,7 +97,7 @@ def utterances(channels: Sequence[Channel], split: float) -> list[Utterance]:
 
 
 def paragraphs(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """The sentences of a channel, grouped by long pauses and by count."""
+    """The sentences of a channel, grouped by speaker, by long pauses and by count."""
     groups: list[list[Segment]] = []
     for sentence in _sentences(segments):
         if not groups or _begins_paragraph(groups[-1], sentence):
@@ -101,14 +107,14 @@ def paragraphs(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 def _sentences(segments: Sequence[Segment]) -> list[Segment]:
-    """Sentences by their full stops, across segments but not across long pauses; where the recogniser writes no stops,
-    each segment is taken for a sentence."""
+    """Sentences by their full stops, across segments but not across long pauses and speakers; where the recogniser
+    writes no stops, each segment is taken for a sentence."""
     words = [word for segment in segments for word in segment.words]
     if not any(map(_ends_sentence, words)):
         return list(segments)
     found: list[list[Word]] = []
     for word in words:
-        if not found or _ends_sentence(found[-1][-1]) or word.start - found[-1][-1].end >= PARAGRAPH_PAUSE:
+        if not found or _ends_sentence(found[-1][-1]) or _parts(found[-1][-1], word, PARAGRAPH_PAUSE):
             found.append([])
         found[-1].append(word)
     return [Segment(tuple(sentence)) for sentence in found]
@@ -119,14 +125,18 @@ def _ends_sentence(word: Word) -> bool:
 
 
 def _begins_paragraph(paragraph: Sequence[Segment], segment: Segment) -> bool:
-    pause = segment.words[0].start - paragraph[-1].words[-1].end
-    return len(paragraph) >= PARAGRAPH_SENTENCES or pause >= PARAGRAPH_PAUSE
+    return len(paragraph) >= PARAGRAPH_SENTENCES or _parts(paragraph[-1].words[-1], segment.words[0], PARAGRAPH_PAUSE)
+
+
+def _parts(before: Word, word: Word, pause: float) -> bool:
+    """Whether somebody else says the word, or so many seconds later."""
+    return word.speaker != before.speaker or word.start - before.end >= pause
 
 
 def _runs(words: Sequence[Word], split: float) -> Iterator[tuple[Word, ...]]:
     run: list[Word] = []
     for word in words:
-        if run and word.start - run[-1].end >= split:
+        if run and _parts(run[-1], word, split):
             yield tuple(run)
             run = []
         run.append(word)
@@ -148,7 +158,7 @@ def _merged(words: Sequence[Word], text: str) -> Word:
     """One word for several. The punctuation behind them stays: it ends a sentence, whatever its last word is."""
     last = words[-1].written
     tail = last[len(last.rstrip(_PUNCTUATION)) :] if text.rstrip(_PUNCTUATION) == text else ""
-    return Word(text, words[0].start, words[-1].end, confidence(words), text + tail, words[0].spaced)
+    return replace(words[0], text=text, end=words[-1].end, confidence=confidence(words), written=text + tail)
 
 
 def _end_of_match(wanted: Sequence[str], heard: Sequence[Sequence[str]], start: int) -> int | None:

@@ -51,6 +51,7 @@ class Recognition:
             translate=request.translate,
             prompt=request.prompt,
             as_it_comes=heard is not None,
+            speakers=request.speakers,
         )
         task = Transcribe(str(path), request.recogniser, request.multichannel, request.raw, options)
         began = time.perf_counter()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.request import SpeakerBounds
 from engine.transcript import Word
 
 _MODELS = uuid.UUID("5f0c3f0a-8a6e-5d53-9c55-6d1f4b6f3c8e")
@@ -36,6 +37,7 @@ class RecognitionOptions:
     `languages` are candidates where `language` is None (none: any), and with `code_switching` each window's language is
     found out by itself. With `translate` the words are English; `prompt` is text as if it had been heard before. With
     `as_it_comes` the words of one channel are wanted before its end, for which it is heard in shorter stretches.
+    `speakers` is set where each word is to tell who says it.
     """
 
     language: str | None = None
@@ -45,6 +47,7 @@ class RecognitionOptions:
     translate: bool = False
     prompt: str = ""
     as_it_comes: bool = False
+    speakers: SpeakerBounds | None = None
 
 
 Progress = Callable[[float, Sequence[Word]], None]
@@ -58,7 +61,8 @@ class Spec:
 
     `memory` is what it is expected to take, in bytes; `model` is its directory, `name` what it is called; `device` is
     cpu, cuda or auto, `compute_type` one of CTranslate2's or auto; `threads` counts processor threads (0: the
-    library's choice), `batch_size` windows of up to 20 s decoded at once.
+    library's choice), `batch_size` windows of up to 20 s decoded at once. `voices` is the file of the voice encoder;
+    empty where there is none.
     """
 
     memory: int = 0
@@ -70,6 +74,7 @@ class Spec:
     batch_size: int = 8
     beam_size: int = 5
     prompt: str = ""
+    voices: str = ""
 
 
 def model_id(name: str, version: str) -> str:

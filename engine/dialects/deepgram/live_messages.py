@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from engine.dialects.deepgram.recorded_parameters import DeepgramOptions
-from engine.dialects.deepgram.results import channel_document, echo, metadata, model_info
+from engine.dialects.deepgram.results import channel_document, diariser, echo, metadata, model_info
 from engine.dialects.deepgram.wording import worded
 from engine.dialects.live import (
     Answered,
@@ -147,6 +147,7 @@ class DeepgramProtocol:
                 "model_info": model_info(self._model),
                 "model_uuid": self._model.id,
                 **echo(self._request),
+                **diariser(self._request),
             },
         }
 

@@ -72,6 +72,7 @@ def _options(query: Query, request: Request) -> LiveOptions:
         endpointing=_endpointing(query),
         utterance_end=_utterance_end(query, interim),
         vad_events=query.flag("vad_events"),
+        speakers=request.speakers is not None,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 
 from engine.transcript import Segment, Word
@@ -164,7 +164,7 @@ def _merged(words: Sequence[Word], value: int) -> Word:
     digits = str(value)
     before, after = _edges(words[0].written)[0], _edges(words[-1].written)[1]
     confidence = fsum(word.confidence for word in words) / len(words)
-    return Word(digits, words[0].start, words[-1].end, confidence, f"{before}{digits}{after}", words[0].spaced)
+    return replace(words[0], text=digits, end=words[-1].end, confidence=confidence, written=f"{before}{digits}{after}")
 
 
 def _edges(written: str) -> tuple[str, str]:

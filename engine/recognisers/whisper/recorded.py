@@ -13,6 +13,9 @@ from math import fsum
 from engine.audio.pcm import SAMPLE_RATE
 from engine.recognisers.base import DecodedAudio, Progress, RecognitionOptions, Spec
 from engine.recognisers.languages import public_code
+from engine.recognisers.speakers.encoder import VoiceEncoder
+from engine.recognisers.speakers.voices import ChannelVoices
+from engine.recognisers.speakers.weights import load_encoder
 from engine.recognisers.speech.sentences import in_order, later, segments
 from engine.recognisers.speech.windows import Stretch, Stretches
 from engine.recognisers.whisper.decoding import Decoder
@@ -32,6 +35,7 @@ class Whisper:
 
     def __init__(self, spec: Spec) -> None:
         self.decoder = Decoder(spec)
+        self._encoder = load_encoder(spec.voices) if spec.voices else None
 
     @property
     def model(self) -> Model:
@@ -44,7 +48,7 @@ class Whisper:
         how many seconds are done, and with `as_it_comes` which words."""
         assert audio.sample_rate == SAMPLE_RATE
         decoder = self.decoder.asked(translate=options.translate, prompt=options.prompt)
-        channels = [_ChannelTranscription(decoder, options, number) for number in range(audio.channels)]
+        channels = [_ChannelTranscription(decoder, options, number, self._encoder) for number in range(audio.channels)]
 
         def tell() -> None:
             if progress:
@@ -66,8 +70,12 @@ class Whisper:
 class _ChannelTranscription:
     """Of one channel. `done` is how many seconds of it are, `gaps` what of them could not be made out."""
 
-    def __init__(self, decoder: Decoder, options: RecognitionOptions, number: int) -> None:
+    def __init__(
+        self, decoder: Decoder, options: RecognitionOptions, number: int, encoder: VoiceEncoder | None
+    ) -> None:
         self._decoder = decoder
+        self._speakers = options.speakers
+        self._voices = ChannelVoices(encoder) if encoder and options.speakers else None
         self._hotwords = options.hotwords
         self._number = number
         self._languages = Languages(decoder, options)
@@ -92,10 +100,12 @@ class _ChannelTranscription:
         return new
 
     def channel(self) -> Channel:
-        """What was said; words tell their own language where it may change."""
+        """What was said; words tell their own language where it may change, and who says them where that was asked."""
         language, likely = self._languages.told(Counter(word.language for word in self._words))
         switching = self._languages.switching
-        told = (replace(word, language=public_code(word.language) if switching else "") for word in self._words)
+        told = [replace(word, language=public_code(word.language) if switching else "") for word in self._words]
+        if self._voices and self._speakers:
+            told = self._voices.name(told, self._speakers)
         return Channel(tuple(segments(told)), language, likely)
 
     def _each(self, stretches: Iterator[Stretch]) -> Iterator[None]:
@@ -103,6 +113,8 @@ class _ChannelTranscription:
             sound = Sound(stretch.pcm)
             if sound.speech:
                 yield from self._transcribe(stretch.start, sound)
+                if self._voices:
+                    self._voices.hear(stretch.start, sound.samples, sound.speech)
             if not self._words:
                 self._languages.forget()
             self.done = stretch.start + sound.seconds

@@ -70,23 +70,23 @@ class Sound:
     """s16le PCM at 16 kHz, and where Silero finds speech in it."""
 
     def __init__(self, pcm: bytes) -> None:
-        self._samples = samples(pcm)
+        self.samples = samples(pcm)
         padded = pcm + bytes(-len(pcm) % (FRAME_SAMPLES * SAMPLE_BYTES))
         found = spoken(SpeechDetector()(padded), FRAME_SECONDS)
         longest = LONGEST - 2 * PADDING
-        self.seconds = len(self._samples) / SAMPLE_RATE
-        self.speech = [piece for one in found for piece in pieces(one, self._samples, SAMPLE_RATE, longest)]
+        self.seconds = len(self.samples) / SAMPLE_RATE
+        self.speech = [piece for one in found for piece in pieces(one, self.samples, SAMPLE_RATE, longest)]
 
     def windows(self, *, switching: bool) -> list[Span]:
         """Its speech in windows; where languages may change, whatever is said in one breath is a window of its own."""
         return windows(self.speech, LONGEST, self.seconds, _TURN if switching else inf)
 
     def part(self, span: Span) -> Samples:
-        return self._samples[max(0, int(span.start * SAMPLE_RATE)) : int(span.end * SAMPLE_RATE)]
+        return self.samples[max(0, int(span.start * SAMPLE_RATE)) : int(span.end * SAMPLE_RATE)]
 
     def windows_of(self, hole: Span) -> Iterator[Span]:
         """Windows of what is unheard, with some sound around them."""
-        for piece in pieces(hole, self._samples, SAMPLE_RATE, _LONGEST_AGAIN):
+        for piece in pieces(hole, self.samples, SAMPLE_RATE, _LONGEST_AGAIN):
             yield Span(max(0.0, piece.start - _EDGE), min(self.seconds, piece.end + _EDGE))
 
 

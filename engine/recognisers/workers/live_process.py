@@ -16,7 +16,7 @@ from engine.recognisers.whisper.passes import Costs
 from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.live_recognition import UNLOADABLE, PooledRecognition, Tell
 from engine.recognisers.workers.memory import Holding, MemoryBudget, UnloadReason, peak_memory
-from engine.recognisers.workers.process import ended
+from engine.recognisers.workers.process import ended, environment
 
 _MEASURING_SECONDS = 300.0
 """How long it may take to load and measure a recogniser."""
@@ -57,7 +57,9 @@ class LiveProcess:
             if self._stopped:
                 raise WorkerDied("the workers were stopped")
             if self._process is None:
-                self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=PIPE, stdout=PIPE, env=environment()
+                )
                 reader = asyncio.create_task(self._serve(self._process))
                 self._readers.add(reader)
                 reader.add_done_callback(self._readers.discard)

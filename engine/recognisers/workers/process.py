@@ -37,7 +37,7 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Start the process now, so that the first task need not wait for it."""
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE, env=environment())
 
     async def end(self) -> None:
         """Kill the process and wait until it is gone, with its memory. The next task has another one."""
@@ -99,6 +99,12 @@ async def _read(answers: asyncio.StreamReader) -> wire.Answer | wire.ProgressRep
     head = await answers.readexactly(wire.HEAD_BYTES)
     body = await answers.readexactly(wire.body_bytes(head))
     return await asyncio.to_thread(wire.unpack_answer, body)  # megabytes for hours of audio
+
+
+def environment() -> dict[str, str]:
+    """What a worker process finds in its environment. Its arrays are small: numpy's threads would wait for one another,
+    and take several times as much of the processor for it."""
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ}
 
 
 def ended(process: Process) -> bool:

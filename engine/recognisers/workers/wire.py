@@ -13,7 +13,7 @@ import orjson
 
 from engine.audio.decode import MAX_SECONDS, AudioInfo
 from engine.recognisers.base import RecognitionOptions, Spec
-from engine.request import RawFormat
+from engine.request import RawFormat, SpeakerBounds
 from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 
 HEAD_BYTES = 4
@@ -130,8 +130,11 @@ def _named(body: bytes) -> tuple[str, dict[str, Any]]:
     return kind, fields
 
 
-def _options(language: str | None, hotwords: list[str], languages: list[str], **others: Any) -> RecognitionOptions:
-    return RecognitionOptions(language, tuple(hotwords), tuple(languages), **others)
+def _options(
+    language: str | None, hotwords: list[str], languages: list[str], speakers: dict[str, int] | None, **others: Any
+) -> RecognitionOptions:
+    bounds = SpeakerBounds(**speakers) if speakers else None
+    return RecognitionOptions(language, tuple(hotwords), tuple(languages), speakers=bounds, **others)
 
 
 def _transcript(model: dict[str, str], channels: list[Any], gaps: list[Any], **fields: Any) -> Transcript:

@@ -1,0 +1,1 @@
+"""Who speaks: sound to embeddings of voices, and these to speakers."""

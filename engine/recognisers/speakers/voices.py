@@ -1,0 +1,110 @@
+"""The voices on one channel: its speech comes in as it is heard, and at the end each word gets its speaker.
+
+What is kept meanwhile, embeddings, tells people apart as a fingerprint does. It is in memory, for as long as the
+channel is listened to, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.audio.pcm import SAMPLE_RATE
+from engine.recognisers.speakers.clustering import voices
+from engine.recognisers.speakers.encoder import WINDOW_FRAMES, WINDOW_SECONDS, VoiceEncoder, unit
+from engine.recognisers.speakers.features import FRAMES_PER_SECOND, Mels, mels
+from engine.recognisers.speakers.turns import Turn, VoiceWindow, named, turns
+from engine.recognisers.speech.windows import Samples, Span
+from engine.request import SpeakerBounds
+from engine.transcript import Word
+
+_STEP = 40
+"""Frames from one window to the next, at most about: 0.4 s."""
+
+_SHORTEST = 10
+"""Frames of speech that tell something of a voice: 0.1 s."""
+
+_PIECE = 3
+"""Windows whose mean is clustered: one alone depends too much on what is said."""
+
+_TELLING_SECONDS = 1.5
+"""Speech between two pauses that is long enough to be clustered. What is shorter gets its speaker afterwards, unless
+there is nothing else."""
+
+_LEVEL = 10 ** (-30 / 20)
+"""Root mean square of the speech between two pauses, as the encoder is used to it: 30 dB below full scale."""
+
+
+class ChannelVoices:
+    """Of one channel of a recording."""
+
+    def __init__(self, encoder: VoiceEncoder) -> None:
+        self._encoder = encoder
+        self._windows: list[VoiceWindow] = []
+        self._embeddings: list[NDArray[np.float16]] = []  # half as large, and as good
+        self._speech = 0
+
+    def hear(self, start: float, sound: Samples, speech: Sequence[Span]) -> None:
+        """More of the channel, from the second `start` on; in it, what lies between pauses."""
+        found = list(windows_of(sound, speech))
+        self._windows += [
+            VoiceWindow(start + one.start, start + one.end, self._speech + one.speech) for one, _ in found
+        ]
+        self._embeddings.append(self._encoder.embed([seen for _, seen in found]).astype(np.float16))
+        self._speech += len(speech)
+
+    def name(self, words: Iterable[Word], bounds: SpeakerBounds) -> list[Word]:
+        """The words with their speakers, once all was heard."""
+        return named(words, self._turns(bounds))
+
+    def _turns(self, bounds: SpeakerBounds) -> list[Turn]:
+        if not self._windows:
+            return []
+        embeddings = np.concatenate(self._embeddings)
+        found = voices(unit(np.stack(list(_pieces(self._windows, embeddings)))), bounds)
+        return turns(self._windows, embeddings.astype(np.float32) @ found.T)
+
+
+def windows_of(sound: Samples, speech: Sequence[Span]) -> Iterator[tuple[VoiceWindow, Mels]]:
+    """Windows of each piece of speech, evenly spread, and what the encoder sees of them. A piece that is shorter than a
+    window is heard again and again until one is full. Times are in seconds from the start of the sound."""
+    for number, span in enumerate(speech):
+        seen = mels(_levelled(sound[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)]))
+        if len(seen) < _SHORTEST:
+            continue
+        if len(seen) <= WINDOW_FRAMES:
+            yield VoiceWindow(span.start, span.end, number), np.resize(seen, (WINDOW_FRAMES, seen.shape[1]))
+            continue
+        count = 1 + -(-(len(seen) - WINDOW_FRAMES) // _STEP)
+        for first in np.linspace(0, len(seen) - WINDOW_FRAMES, count).round().astype(int).tolist():
+            start = span.start + first / FRAMES_PER_SECOND
+            yield VoiceWindow(start, start + WINDOW_SECONDS, number), seen[first : first + WINDOW_FRAMES]
+
+
+def _levelled(sound: Samples) -> Samples:
+    rms = float(np.sqrt(np.mean(np.square(sound)))) if len(sound) else 0.0
+    return sound * np.float32(_LEVEL / max(rms, 1e-6))
+
+
+def _pieces(windows: Sequence[VoiceWindow], embeddings: NDArray[np.float16]) -> Iterator[NDArray[np.float32]]:
+    """The means of a few windows each, of speech that is long enough to tell; of all where none is."""
+    telling = [
+        (first, last) for first, last in _runs(windows) if windows[last].end - windows[first].start >= _TELLING_SECONDS
+    ]
+    for first, last in telling or _runs(windows):
+        count = last + 1 - first
+        for part in np.array_split(np.arange(first, last + 1), max(1, round(count / _PIECE))):
+            yield embeddings[part].astype(np.float32).mean(axis=0)
+
+
+def _runs(windows: Sequence[VoiceWindow]) -> list[tuple[int, int]]:
+    """The first and last window of each piece of speech."""
+    found: list[tuple[int, int]] = []
+    for number, window in enumerate(windows):
+        if found and windows[found[-1][0]].speech == window.speech:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
