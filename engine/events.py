@@ -19,8 +19,7 @@ class LiveOptions:
     `raw` is None for audio in a container. Without `multichannel` the channels are mixed to one; without `interim`
     there are no Partials. `endpointing` is the silence that ends an utterance (None: a Final never says speech_final),
     `utterance_end` the silence after the last word that is worth UtteranceEnded (None: never), both in seconds.
-    `vad_events` asks for SpeechStarted. `languages` are candidates where `language` is None (none: any). With
-    `speakers` the words of Finals tell who says them.
+    `vad_events` asks for SpeechStarted. `languages` are candidates where `language` is None (none: any).
     """
 
     language: str | None = None
@@ -32,7 +31,6 @@ class LiveOptions:
     endpointing: float | None = None
     utterance_end: float | None = None
     vad_events: bool = False
-    speakers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

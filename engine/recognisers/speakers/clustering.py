@@ -18,11 +18,11 @@ from engine.request import SpeakerBounds
 
 Floats = NDArray[np.float32]
 
-SAME = 0.72
-"""Mean similarity from which two groups are one voice. Of one voice it is 0.74 and more, however its pieces are parted;
-of two voices that are much alike 0.73, and mostly 0.45 to 0.65."""
+SAME = 0.755
+"""Mean similarity from which two groups are one voice. Of one voice it is 0.76 and more, however its pieces are parted;
+of two voices that are much alike up to 0.75, and mostly 0.45 to 0.65."""
 
-SAME_FEW = 0.66
+SAME_FEW = 0.7
 """The same where one of them has fewer than FEW pieces, which tell less."""
 
 FEW = 3

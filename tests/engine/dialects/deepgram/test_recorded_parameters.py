@@ -13,7 +13,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram import GENERAL, SPECIAL, BadRequest, parse
 from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
-from engine.request import Callback, RawFormat, Request
+from engine.request import Callback, RawFormat, Request, SpeakerBounds
 from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
@@ -147,8 +147,13 @@ REFUSED: list[tuple[Pairs, str, str]] = [
     ),
 ]
 HARMLESS = [
-    *(("diarize", "true"), ("diarize_model", "latest"), ("diarize_version", "2021-07-14.0"), ("sentiment", "true")),
-    *(("detect_entities", "true"), ("summarize", "v2"), ("topics", "true"), ("custom_topic", "rain")),
+    *(
+        ("sentiment", "true"),
+        ("detect_entities", "true"),
+        ("summarize", "v2"),
+        ("topics", "true"),
+        ("custom_topic", "rain"),
+    ),
     *(("custom_topic_mode", "strict"), ("intents", "true"), ("custom_intent", "leave")),
     *(("custom_intent_mode", "extended"), ("measurements", "true"), ("dictation", "true"), ("language_hint", "es")),
 ]
@@ -173,6 +178,30 @@ def test_what_cannot_be_done_and_does_no_harm_is_warned_of_or_refused(
     reply = parse([pair], request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported="refuse")
     assert isinstance(reply, BadRequest)
     assert f"{pair[0]}: this server does not offer" in reply.line
+
+
+@pytest.mark.parametrize("pair", [("diarize", "true"), ("diarize_model", "latest"), ("diarize_model", "v2")])
+def test_who_speaks_is_asked_for_in_two_ways_and_not_known_without_the_encoder(
+    catalogue: Catalogue, pair: tuple[str, str]
+) -> None:
+    able = replace(catalogue, speakers=True)
+    request = accepted(able, pair, ("diarize_version", "2021-07-14.0"))
+    assert (request.speakers, request.warnings) == (SpeakerBounds(), ())
+    assert request_from_json(request_to_json(request)) == request
+    without = accepted(catalogue, pair)
+    assert without.speakers is None
+    (warning,) = without.warnings
+    assert (warning["parameter"], warning["type"]) == (pair[0], "unsupported_parameter")
+    assert "`engine models pull speakers`" in warning["message"]
+    reply = parse([pair], request_id=REQUEST_ID, catalogue=catalogue, raw_format=raw_format, unsupported="refuse")
+    assert isinstance(reply, BadRequest)
+    assert f"{pair[0]}: this server does not offer telling speakers apart" in reply.line
+
+
+def test_a_diarizer_that_nobody_knows_is_refused_and_its_version_alone_asks_for_nothing(catalogue: Catalogue) -> None:
+    assert "diarize_model: 'v3' is not known here" in refused(catalogue, ("diarize_model", "v3")).line
+    (warning,) = accepted(replace(catalogue, speakers=True), ("diarize_version", "2021-07-14.0")).warnings
+    assert (warning["parameter"], warning["type"]) == ("diarize_version", "unused_parameter")
 
 
 def test_what_protects_somebody_is_refused_always(catalogue: Catalogue) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.gladia import Problem, parse
 from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
-from engine.request import Callback, Request
+from engine.request import Callback, Request, SpeakerBounds
 from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
 
@@ -34,25 +35,26 @@ CATALOGUE = Catalogue(
 )
 
 
-def answer(body: object, unsupported: Unsupported = "warn") -> Request | Problem:
+def answer(body: object, unsupported: Unsupported = "warn", *, able: bool = False) -> Request | Problem:
+    """`able` where speakers can be told apart."""
     return parse(
         body,
         request_id=REQUEST_ID,
-        catalogue=CATALOGUE,
+        catalogue=replace(CATALOGUE, speakers=able),
         key_id="key-1",
         traceparent="00-a-b-00",
         unsupported=unsupported,
     )
 
 
-def asked(**fields: Any) -> Request:
-    request = answer({"audio_url": URL, **fields})
+def asked(*, able: bool = False, **fields: Any) -> Request:
+    request = answer({"audio_url": URL, **fields}, able=able)
     assert isinstance(request, Request), request
     return request
 
 
-def flaws(**fields: Any) -> list[str]:
-    problem = answer({"audio_url": URL, **fields})
+def flaws(*, able: bool = False, **fields: Any) -> list[str]:
+    problem = answer({"audio_url": URL, **fields}, able=able)
     assert isinstance(problem, Problem), problem
     assert problem.status == 422
     return list(problem.validation_errors)
@@ -112,6 +114,41 @@ def test_what_protects_is_refused_by_name_and_harmless_when_switched_off(name: s
     assert flaw.startswith(f"{name} must be left out: this server does not ")
     assert asked(**{name: False, f"{name}_config": {"anything": 1}}).warnings == ()
     assert asked(**{name: None}).warnings == ()
+
+
+@cases(
+    "config, bounds",
+    [
+        ({}, SpeakerBounds()),
+        ({"number_of_speakers": 3, "min_speakers": 1, "max_speakers": 5}, SpeakerBounds(3, 3)),
+        ({"min_speakers": 2}, SpeakerBounds(2)),
+        ({"max_speakers": 4, "min_speakers": None}, SpeakerBounds(1, 4)),
+    ],
+)
+def test_who_speaks_is_bounded_by_what_the_caller_knows(config: dict[str, int], bounds: SpeakerBounds) -> None:
+    request = asked(able=True, diarization=True, diarization_config=config)
+    assert request.speakers == bounds
+    assert request.options["params"]["diarization"] is True  # type: ignore[index]
+    assert asked(able=True, diarization=False, diarization_config=config).speakers is None
+
+
+@cases(
+    ("config", "field"),
+    [
+        ({"number_of_speakers": 0}, "number_of_speakers"),
+        ({"max_speakers": 21}, "max_speakers"),
+        ({"min_speakers": 3, "max_speakers": 2}, "min_speakers"),
+        ({"enhanced": True}, "enhanced"),
+    ],
+)
+def test_bounds_that_cannot_be_kept_are_refused_by_name(config: dict[str, int], field: str) -> None:
+    (flaw,) = flaws(able=True, diarization=True, diarization_config=config)
+    assert flaw.startswith(f"diarization_config.{field} must ")
+
+
+def test_without_the_encoder_the_refusal_says_what_brings_it() -> None:
+    (flaw,) = flaws(diarization=True)
+    assert "`engine models pull speakers`" in flaw
 
 
 @cases("value", [True, 1, "true", [1], {"entity_types": "SSN"}])
