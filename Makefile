@@ -57,10 +57,10 @@ $(READY): pyproject.toml | .venv
 	@touch $@
 
 # pytest-audioeval has short clips in nine languages, with their texts. Only these are wanted, and never imported: what it
-# would itself need has to be compiled.
+# would itself need has to be compiled. Of Resemblyzer one file is read, and what it would itself need is not wanted.
 $(TESTED): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pytest-audioeval==0.1.3
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pytest-audioeval==0.1.3 Resemblyzer==0.1.4
 	@touch $@
 
 .venv:

@@ -180,7 +180,7 @@ def test_what_cannot_be_done_and_does_no_harm_is_warned_of_or_refused(
     assert f"{pair[0]}: this server does not offer" in reply.line
 
 
-@pytest.mark.parametrize("pair", [("diarize", "true"), ("diarize_model", "latest"), ("diarize_model", "v2")])
+@cases("pair", [("diarize", "true"), ("diarize_model", "latest"), ("diarize_model", "v2")])
 def test_who_speaks_is_asked_for_in_two_ways_and_not_known_without_the_encoder(
     catalogue: Catalogue, pair: tuple[str, str]
 ) -> None:

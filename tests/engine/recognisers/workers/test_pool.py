@@ -19,7 +19,7 @@ from engine.errors import AudioError, WorkerDied
 from engine.recognisers.base import RecognitionOptions, Spec
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.pool import Pool, Transcribe
-from engine.request import RawFormat
+from engine.request import RawFormat, SpeakerBounds
 from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 from tests.engine.audio.encoding import CLIPS, DEMO, STEREO
 from tests.engine.recognisers.tiny import TINY
@@ -312,7 +312,7 @@ def test_answers_survive_the_wire(answer: wire.Answer | wire.ProgressReport) -> 
             None,
             split=False,
             spec=Spec(model="/m"),
-            options=RecognitionOptions(languages=("es",), code_switching=True),
+            options=RecognitionOptions(languages=("es",), code_switching=True, speakers=SpeakerBounds(2, 3)),
         ),
     ],
 )
