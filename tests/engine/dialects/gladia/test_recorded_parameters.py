@@ -33,28 +33,28 @@ CATALOGUE = Catalogue(
     },
     default="solaria-1",
 )
+ABLE = replace(CATALOGUE, speakers=True)
 
 
-def answer(body: object, unsupported: Unsupported = "warn", *, able: bool = False) -> Request | Problem:
-    """`able` where speakers can be told apart."""
+def answer(body: object, unsupported: Unsupported = "warn", catalogue: Catalogue = CATALOGUE) -> Request | Problem:
     return parse(
         body,
         request_id=REQUEST_ID,
-        catalogue=replace(CATALOGUE, speakers=able),
+        catalogue=catalogue,
         key_id="key-1",
         traceparent="00-a-b-00",
         unsupported=unsupported,
     )
 
 
-def asked(*, able: bool = False, **fields: Any) -> Request:
-    request = answer({"audio_url": URL, **fields}, able=able)
+def asked(catalogue: Catalogue = CATALOGUE, /, **fields: Any) -> Request:
+    request = answer({"audio_url": URL, **fields}, catalogue=catalogue)
     assert isinstance(request, Request), request
     return request
 
 
-def flaws(*, able: bool = False, **fields: Any) -> list[str]:
-    problem = answer({"audio_url": URL, **fields}, able=able)
+def flaws(catalogue: Catalogue = CATALOGUE, /, **fields: Any) -> list[str]:
+    problem = answer({"audio_url": URL, **fields}, catalogue=catalogue)
     assert isinstance(problem, Problem), problem
     assert problem.status == 422
     return list(problem.validation_errors)
@@ -126,10 +126,10 @@ def test_what_protects_is_refused_by_name_and_harmless_when_switched_off(name: s
     ],
 )
 def test_who_speaks_is_bounded_by_what_the_caller_knows(config: dict[str, int], bounds: SpeakerBounds) -> None:
-    request = asked(able=True, diarization=True, diarization_config=config)
+    request = asked(ABLE, diarization=True, diarization_config=config)
     assert request.speakers == bounds
     assert request.options["params"]["diarization"] is True  # type: ignore[index]
-    assert asked(able=True, diarization=False, diarization_config=config).speakers is None
+    assert asked(ABLE, diarization=False, diarization_config=config).speakers is None
 
 
 @cases(
@@ -142,7 +142,7 @@ def test_who_speaks_is_bounded_by_what_the_caller_knows(config: dict[str, int], 
     ],
 )
 def test_bounds_that_cannot_be_kept_are_refused_by_name(config: dict[str, int], field: str) -> None:
-    (flaw,) = flaws(able=True, diarization=True, diarization_config=config)
+    (flaw,) = flaws(ABLE, diarization=True, diarization_config=config)
     assert flaw.startswith(f"diarization_config.{field} must ")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.recognisers.speakers.encoder import BANDS, LAYERS, SHAPES, SIZE, VoiceEncoder
+from engine.recognisers.speakers.encoder import LAYERS, SHAPES, SIZE, VoiceEncoder
+from engine.recognisers.speakers.features import BANDS
 from engine.recognisers.speakers.weights import BadEncoder, read, write
 
 Arrays = dict[str, NDArray[np.float32]]
