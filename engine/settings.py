@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -24,7 +22,7 @@ from engine.recognisers.models import files, integrity
 from engine.recognisers.models.names import ENCODER, SPEAKERS
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
-from relay.service.settings import CaFile, OutboxSettings, Ports, Section
+from relay.service.settings import CaFile, OutboxSettings, Ports, Section, usable_cores
 
 OTHER_SECTIONS = frozenset({"relay"})
 
@@ -39,19 +37,6 @@ _ALIASES = (
     *openai.MODELS,
 )
 """What callers already send: the names that Deepgram, Gladia and OpenAI have for their models."""
-
-
-def usable_cores() -> float:
-    """The cores that this process may keep busy: of the machine, by its affinity, and by its control group's quota."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    group = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):
-        quota, period = (group / "cpu.max").read_text("ascii").split()
-        return cores if quota == "max" else min(cores, int(quota) / int(period))
-    with suppress(OSError, ValueError):
-        quota, period = ((group / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
-        return cores if int(quota) <= 0 else min(cores, int(quota) / int(period))
-    return cores
 
 
 ComputeType = Literal[

@@ -15,9 +15,10 @@ from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER, LivePool
 from engine.recognisers.workers.live_recognition import PassMade
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.settings import DEFAULT, EngineSettings, usable_cores
+from engine.settings import DEFAULT, EngineSettings
 from relay.guard.rules import Rules
 from relay.outbox.store import Database
+from relay.service.settings import usable_cores
 
 
 class LiveSpeech:

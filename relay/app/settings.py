@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import PRE_RECORDED, Target
@@ -17,9 +17,10 @@ from relay.queue.retention import Retention
 from relay.service import effective
 from relay.service.configfile import load
 from relay.service.effective import Setting
-from relay.service.settings import CaFile, OutboxSettings, Section
+from relay.service.settings import CaFile, OutboxSettings, Section, usable_cores
 
 OTHER_SECTIONS = frozenset({"engine"})
+MOST_WORKERS = 64
 
 
 class ExponentialSettings(Section):
@@ -121,6 +122,14 @@ class AdminSettings(Section):
     token_file: str = Field("", description="Made at the first start; empty: beside the database.")
 
 
+def _counted(value: object) -> object:
+    return min(MOST_WORKERS, max(1, int(usable_cores()))) if value == "auto" else value
+
+
+Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS), BeforeValidator(_counted)]
+"""A number; or `auto`, one for each core that this process may keep busy."""
+
+
 class RelaySettings(Section):
     """[relay]: the delivery daemon."""
 
@@ -128,7 +137,7 @@ class RelaySettings(Section):
         "127.0.0.1", description="Where metrics and health are served; they need no key, so keep it local."
     )
     port: int = Field(9464, ge=0, le=65535, description="0 takes any free port, which the log names.")
-    workers: int = Field(1, ge=1, le=64, description="Processes, each a whole relay, behind one port for each purpose.")
+    workers: Workers = Field(1, description="Processes, each a whole relay, behind one port for each purpose.")
     concurrency: int = Field(256, ge=1, le=10000, description="Attempts in flight at once, in each worker.")
     per_destination: int = Field(16, ge=1, le=10000, description="Attempts in flight to one destination.")
     lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead relay's claims stay claimed.")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
@@ -24,6 +25,7 @@ from relay.admin.auth import OWNER_KEY_SECONDS, Gate, token_of, way_in
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
+from relay.app.settings import MOST_WORKERS, Workers
 from relay.cli.terminal import (
     Config,
     Exit,
@@ -54,10 +56,23 @@ commands = typer.Typer()
 _WORDS = {"copy": "copying", "compare": "comparing"}
 
 
+def _workers(text: str) -> int:
+    try:
+        number: int = TypeAdapter(Workers).validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter(f"{text} is neither auto nor a number from 1 to {MOST_WORKERS}") from None
+    return number
+
+
 @commands.command()
 def run(
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes that deliver. [default: relay.workers, 1]")
+        int | None,
+        typer.Option(
+            parser=_workers,
+            metavar="N|auto",
+            help="Processes that deliver; auto: one for each core. [default: relay.workers, 1]",
+        ),
     ] = None,
     config: Config = None,
 ) -> None:

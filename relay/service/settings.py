@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import (
@@ -30,6 +33,19 @@ class Section(BaseModel):
     """A section of the configuration file: a misspelt key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+def usable_cores() -> float:
+    """The cores that this process may keep busy: of the machine, by its affinity, and by its control group's quota."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text("ascii").split()
+        return cores if quota == "max" else min(cores, int(quota) / int(period))
+    with suppress(OSError, ValueError):
+        quota, period = ((group / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+        return cores if int(quota) <= 0 else min(cores, int(quota) / int(period))
+    return cores
 
 
 def _listed(value: object) -> object:

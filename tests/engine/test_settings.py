@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
 from engine.recognisers.models.files import expected_memory, size_on_disk
-from engine.settings import EngineSettings, RecogniserSettings, read, usable_cores
+from engine.settings import EngineSettings, RecogniserSettings, read
 from relay.outbox.errors import ConfigError
+from relay.service.settings import usable_cores
 from tests.cases import cases
 from tests.engine.recognisers.models.making import ENGLISH, MULTILINGUAL, put
 from tests.engine.recognisers.models.making import model as files

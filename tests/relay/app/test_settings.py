@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
+from relay.service.settings import usable_cores
 from tests.cases import cases
 
 
@@ -32,6 +34,20 @@ def test_the_defaults_are_the_ones_that_were_promised() -> None:
     assert relay.retry.on_too_large is OnTooLarge.RETRY
     assert settings.outbox.public_url == ""
     assert (relay.http.connect_timeout, relay.http.exchange_timeout) == (5, 30)
+
+
+def test_workers_are_as_many_as_there_are_cores_that_may_be_used() -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert from_environment(RELAY__WORKERS="auto").relay.workers == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert from_environment(RELAY__WORKERS="auto").relay.workers == max(1, int(usable_cores()))
+    assert from_environment(RELAY__WORKERS="3").relay.workers == 3
+    for wrong in ("0", "65", "many"):
+        with pytest.raises(ConfigError, match=r"relay\.workers"):
+            from_environment(RELAY__WORKERS=wrong)
 
 
 def test_a_misspelt_setting_in_the_environment_is_named() -> None:
