@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from relay.admin import times
 from relay.admin.condition import shortened
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _VISIBLE_SECONDS = 0.0005  # what would be written as 0 ms is left out
 
@@ -21,8 +23,11 @@ Bar = tuple[float, int, int]
 """When it begins, how many were delivered, how many failed."""
 
 
+@cache
 def environment() -> Environment:
     """The templates beside this file."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # whom nobody looks at need not pay for it
+
     environment = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,

@@ -128,7 +128,6 @@ class Console:
     def __init__(self, context: AdminContext, gate: Gate) -> None:
         self._context = context
         self._gate = gate
-        self._templates = rendering.environment()
         self._stopping = asyncio.Event()
 
     async def page(
@@ -140,7 +139,7 @@ class Console:
 
         def render() -> str:
             gathered = facts() if callable(facts) else facts
-            return self._templates.get_template(template).render(around | gathered)
+            return rendering.environment().get_template(template).render(around | gathered)
 
         return web.Response(text=await asyncio.to_thread(render), content_type="text/html", status=status)
 
