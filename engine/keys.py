@@ -28,7 +28,8 @@ _ADD = (
     "INSERT INTO outspoken_api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (name) DO NOTHING"
 )
-_REMOVE = "DELETE FROM outspoken_api_keys WHERE name = ?"
+_REMOVE = "DELETE FROM outspoken_api_keys WHERE name = ? OR id = ?"
+_COUNT = "SELECT count(*) FROM outspoken_api_keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,17 @@ def add(database: Database, name: str, *, max_queued: int | None = None, max_run
 
 
 def remove(database: Database, name: str) -> None:
-    """Revoke a key, from the next request on. EngineError when there is none of that name."""
+    """Revoke a key by its name or its public id, from the next request on. EngineError when there is none."""
     with database.writing() as connection:
-        removed = connection.execute(_REMOVE, (name,)).rowcount
+        removed = connection.execute(_REMOVE, (name, name)).rowcount
     if not removed:
         raise EngineError(f"name: there is no key named {name!r}; `engine keys list` shows those there are")
+
+
+def count(database: Database) -> int:
+    """How many there are: while there is none, and the engine listens on loopback, everybody may call."""
+    with database.reading() as connection:
+        return int(connection.execute(_COUNT).fetchone()[0])
 
 
 def all_keys(database: Database) -> tuple[Key, ...]:

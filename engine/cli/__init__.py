@@ -7,8 +7,22 @@ from typing import Annotated
 import typer
 
 from engine.cli import configuration, jobs, keys, models, run, status, transcribe
+from relay.service.commands import sectioned
 
-main = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+SECTIONS = {
+    "To run": ("run", "migrate", "config"),
+    "To see and act": ("status", "jobs"),
+    "To keep": ("keys", "models"),
+    "Without a server": ("transcribe",),
+}
+
+main = typer.Typer(
+    cls=sectioned(SECTIONS),
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 for group in (run, status, transcribe):
     main.registered_commands += group.commands.registered_commands
 main.add_typer(jobs.commands, name="jobs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +11,8 @@ from typing import Annotated
 import typer
 
 from engine import keys
-from engine.cli.terminal import Config, complaints, settings
+from engine.cli.terminal import Config, Json, complain, complaints, settings
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 
 commands = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -25,21 +28,34 @@ MaxRunning = Annotated[int | None, typer.Option(min=1, help="Jobs of it at work 
 def add(name: Name, max_queued: MaxQueued = None, max_running: MaxRunning = None, config: Config = None) -> None:
     """Make a key and print it. This is the only time that it is shown."""
     with complaints():
-        print(keys.add(_database(config), name, max_queued=max_queued, max_running=max_running))
+        database = _database(config)
+        print(keys.add(database, name, max_queued=max_queued, max_running=max_running))
+        if keys.count(database) == 1:
+            complain("this is the first key: from now on every request needs one")
 
 
 @commands.command("list")
-def list_keys(config: Config = None) -> None:
+def list_keys(as_json: Json = False, config: Config = None) -> None:
     """Show every key's public id, when it was made, its bounds (waiting/running, - for none), and its name."""
     with complaints():
+        database = settings(config).outbox.database
+        if isinstance(database, SqliteDatabase) and not database.path.exists():
+            complain("no keys: there is no database yet")
+            return
         for key in keys.all_keys(_database(config)):
+            if as_json:
+                print(json.dumps(asdict(key)))
+                continue
             made = datetime.fromtimestamp(key.created_at, UTC)
             bounds = "/".join("-" if bound is None else str(bound) for bound in (key.max_queued, key.max_running))
             print(f"{key.id}  {made:%Y-%m-%dT%H:%M:%SZ}  {bounds:>9}  {key.name}")
 
 
 @commands.command()
-def remove(name: Name, config: Config = None) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="As `engine keys list` shows it.")],
+    config: Config = None,
+) -> None:
     """Revoke a key: from the next request on it opens nothing."""
     with complaints():
         keys.remove(_database(config), name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.admin.access import NotFound, reading
 from relay.admin.condition import Attention, cause_of
+from relay.admin.inspection import HEALTH
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.breaker import SAID, WELL, Cause, DestinationState, Health, destination_id, state_of
@@ -22,7 +23,6 @@ _RETRIED = statement("retried", __package__)
 _GIVEN_UP = statement("given_up", __package__)
 _QUEUES = statement("queues", "relay.queue")
 
-_HEALTH = ("silent", "failures", "open", "starts", "rate", "every", "slowed_at", "allowed_at")
 _EFFORT = 2000  # retries and dead letters that are looked at
 DAY = 86400.0
 
@@ -289,7 +289,7 @@ def _endpoint(origin: str, path: str, row: Any, counts: _Counts, now: float) -> 
 
 
 def _health(row: Any) -> Health:
-    return health_of([row[name] for name in _HEALTH])
+    return health_of([row[name] for name in HEALTH])
 
 
 def _word(state: DestinationState, cause: Cause | None) -> str:

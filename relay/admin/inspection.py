@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from relay.admin import stored
 from relay.admin.access import NotFound, reading
+from relay.admin.times import clock
 from relay.outbox.model import State
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Outcome
-from relay.queue.holding import HELD
+from relay.policy.breaker import DestinationState, state_of
+from relay.queue.holding import HELD, health_of
 
 _LIST = statement("list", __package__)
 _REACH = statement("reach", __package__)
 _SHOW = statement("show", __package__)
+_PLACES = statement("places", __package__)
+_BEGIN_SO = statement("begin_so", __package__)
 _HISTORY = statement("history", __package__)
 _RECENT = statement("recent_attempts", __package__)
 _TAIL = statement("tail", __package__)
 _TAIL_MARK = statement("tail_mark", __package__)
 _HIGH_WATER = "SELECT coalesce(max(seq), 0) FROM outspoken_deliveries"
+_LAST = chr(0x10FFFF)  # is behind whatever an id may have there
 _TAGS = "SELECT tag FROM outspoken_tags WHERE seq = ? ORDER BY tag"
 _BODY = "SELECT body FROM outspoken_bodies JOIN outspoken_deliveries USING (seq) WHERE id = ?"
 
 _AT = "SELECT seq, created_at FROM outspoken_deliveries WHERE seq >= ? ORDER BY seq LIMIT 1"
+
+HEALTH = ("silent", "failures", "open", "starts", "rate", "every", "slowed_at", "allowed_at")
 
 NEWEST = 2**63 - 1
 # Transactions that overlap are not numbered exactly in the order of their clocks.
@@ -222,8 +229,9 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False, 
     with reading(database) as connection:
         row = dict(_one(connection, id_, owner))
         tags = tuple(tag for (tag,) in connection.execute(_TAGS, (row["seq"],)).fetchall())
-    waits_for = _waits_for(row, now)
-    for name in ("destination_state", "breakers_open", "lane", "gone", "transport"):
+        places = connection.execute(_PLACES, {"origin": row["destination"], "path": row["path"]}).fetchall()
+    waits_for = _waits_for(row, places, now)
+    for name in ("path", "lane", "transport"):
         del row[name]
     headers = stored.texts(row["headers"])
     return Details(
@@ -239,6 +247,18 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False, 
             "waits_for": waits_for,
         }
     )
+
+
+def whole_id(database: Database, begin: str) -> str:
+    """The id of a delivery that was named by it, or by its beginning. Raises NotFound where none begins so, or
+    several."""
+    with reading(database) as connection:
+        if connection.execute(_SHOW, {"id": begin}).fetchone():
+            return begin
+        found = [row[0] for row in connection.execute(_BEGIN_SO, {"begin": begin, "end": begin + _LAST}).fetchall()]
+    if len(found) == 1:
+        return str(found[0])
+    raise NotFound(f"no delivery {begin!r}" if not found else f"more than one delivery's id begins with {begin!r}")
 
 
 def history(database: Database, id_: str, *, owner: str | None = None) -> tuple[AttemptRecord, ...]:
@@ -349,18 +369,38 @@ def _one(connection: Connection, id_: str, owner: str | None = None) -> Any:
     return row
 
 
-def _waits_for(row: Mapping[str, Any], now: float) -> str | None:
+def _waits_for(row: Mapping[str, Any], places: Sequence[Any], now: float) -> str | None:
+    """A sentence that goes on after `it waits for`: what holds it, and until when, as far as that is known."""
     if row["state"] != State.PENDING:
         return None
-    if row["destination_state"] != "active":
-        return f"its destination is {row['destination_state']}"
+    for place in places:
+        if held := _holds(place, now):
+            return held
     if row["due_at"] is None:
         return "its WebSocket" if row["transport"] == "ws" else "the one before it in its stream"
-    if row["breakers_open"]:
-        return "its destination's breaker, which is open"
     if row["due_at"] > now:
         return "its time"
     return "its destination, which is asked in turn what it takes" if row["lane"] == HELD else "a relay"
+
+
+def _holds(place: Any, now: float) -> str | None:
+    """What a destination says, an origin or an endpoint, that holds its deliveries."""
+    health = health_of([place[name] for name in HEALTH])
+    which = "path" if place["path"] else "destination"
+    at = health.asks_at(now)
+    when = "may go there now" if at <= now else f"may go there at {clock(at)}"
+    match state_of(place["state"], health, whole=not place["path"]):
+        case DestinationState.PAUSED:
+            return f"its {which}, which an operator paused, until somebody resumes it"
+        case DestinationState.DISABLED:
+            return f"its {which}, which is disabled, until somebody enables it"
+        case DestinationState.UNREACHABLE:
+            return f"its {which}, which could not be reached {health.failures} times in a row; the next attempt {when}"
+        case DestinationState.TRICKLING:
+            return f"its {which}, which failed {health.failures} times in a row; the next attempt {when}"
+        case DestinationState.SLOWED:
+            return f"its {which}, which is called slowly; the next attempt {when}"
+    return None
 
 
 def _attempt(row: Any) -> AttemptRecord:

@@ -137,7 +137,8 @@ def cancel(database: Database, selection: Selection, plan: Plan, actor: Actor) -
 
 
 def pause(database: Database, place: str, actor: Actor) -> bool:
-    """Call a destination, an origin or a path of it, no more until it is resumed; False when it was paused already."""
+    """Call a destination, an origin or a path of it, no more until it is resumed, also before anything goes there;
+    False when it was paused already."""
     return _set_state(database, place, "paused", actor, "destination.pause", refuse="disabled")
 
 
@@ -247,9 +248,9 @@ def _apply(connection: Connection, sql: str, values: Mapping[str, object]) -> bo
 
 def _set_state(database: Database, place: str, state: str, actor: Actor, act: str, refuse: str | None = None) -> bool:
     with acting(database) as connection:
-        origin, path, was = _destination(connection, place)
+        origin, path, was = _destination(connection, place, must_be_known=state == "active")
         if was == refuse:
-            raise Refused(f"{place} is {was}: `relay enable {place}` makes it active")
+            raise Refused(f"{place} is {was}: `relay enable {place}` has it called again")
         if was == state:
             return False
         now = database.now()
@@ -261,13 +262,13 @@ def _set_state(database: Database, place: str, state: str, actor: Actor, act: st
         return True
 
 
-def _destination(connection: Connection, place: str) -> tuple[str, str, str]:
+def _destination(connection: Connection, place: str, *, must_be_known: bool = True) -> tuple[str, str, str]:
     """Origin, path and state of a destination. Raises NotFound for one of which nothing is known."""
     origin, path = apart(place)
     row = connection.execute(_DESTINATION, {"origin": origin, "path": path}).fetchone()
-    if row is None:
+    if row is None and must_be_known:
         raise NotFound(f"no destination {place}: none of the deliveries kept goes there")
-    return origin, path, row["state"]
+    return origin, path, row["state"] if row else "active"
 
 
 def apart(place: str) -> tuple[str, str]:

@@ -11,9 +11,23 @@ import typer
 from relay.cli import act, configuration, keys, look, receivers, upkeep, urls
 from relay.cli.terminal import Exit, complain, exit_of
 from relay.outbox.errors import RelayError
+from relay.service.commands import sectioned
+
+SECTIONS = {
+    "To run": ("run", "login", "migrate", "config"),
+    "To see": ("status", "destinations", "list", "show", "tail", "stats", "audit"),
+    "To act": ("replay", "cancel", "pause", "resume", "disable", "enable", "keys"),
+    "To keep it well": ("doctor", "backup", "retention"),
+    "For receivers and callers": ("listen", "sign", "verify", "verify-url"),
+    "For shells": ("completion",),
+}
 
 application = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None
+    cls=sectioned(SECTIONS),
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 for group in (look, act, upkeep, receivers, urls):
     application.registered_commands += group.commands.registered_commands

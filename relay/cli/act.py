@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from relay.admin import operations
+from relay.admin import inspection, operations
 from relay.admin.access import Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import Plan, Progress, Selection
@@ -27,8 +27,11 @@ from relay.cli.terminal import (
     Yes,
     console,
     database,
+    named_origin,
+    named_place,
     operator,
     print_json,
+    safe,
     say,
     when,
 )
@@ -38,7 +41,7 @@ commands = typer.Typer()
 
 _MOST_LISTED = 10
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Deliveries, by their id.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Deliveries, by their id or its beginning.")]
 All = Annotated[bool, typer.Option("--all", help="Without any filter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The oldest so many.")]
@@ -73,8 +76,11 @@ def replay(
     if state is not None and state not in operations.REPLAYABLE:
         raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
     outbox = database(config)
-    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
-    selection = _selection(ids, wanted, limit, all_=all_)
+    wanted = Filter(
+        state, outcome, named_origin(outbox, destination), id_prefix, when(since, outbox), when(until, outbox), tag, owner
+    )
+    named = [inspection.whole_id(outbox, id_) for id_ in ids or ()]
+    selection = _selection(named, wanted, limit, all_=all_)
     plan = operations.plan_replay(outbox, selection)
     if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
         steps = operations.replay(outbox, selection, plan, operator(), rate=rate)
@@ -100,43 +106,71 @@ def cancel(
 ) -> None:
     """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
     outbox = database(config)
-    wanted = Filter(None, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
-    selection = _selection(ids, wanted, limit, all_=all_)
+    wanted = Filter(
+        None, outcome, named_origin(outbox, destination), id_prefix, when(since, outbox), when(until, outbox), tag, owner
+    )
+    named = [inspection.whole_id(outbox, id_) for id_ in ids or ()]
+    selection = _selection(named, wanted, limit, all_=all_)
     plan = operations.plan_cancel(outbox, selection)
     if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
         _carry_out("cancelled", plan, operations.cancel(outbox, selection, plan, operator()), as_json=as_json)
 
 
 @commands.command()
-def pause(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
+def pause(
+    destination: DestinationArgument, path: EndpointPath = "", as_json: Json = False, config: Config = None
+) -> None:
     """Call a destination no more until it is resumed; its deliveries wait and lose no attempt."""
-    place = destination + path
-    changed = operations.pause(database(config), place, operator())
-    say(f"{place} is paused" if changed else f"{place} was paused already")
+    outbox = database(config)
+    place = named_place(outbox, destination, path)
+    changed = operations.pause(outbox, place, operator())
+    _tell(place, "is paused", "was paused already", changed=changed, as_json=as_json)
 
 
 @commands.command()
-def resume(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
+def resume(
+    destination: DestinationArgument, path: EndpointPath = "", as_json: Json = False, config: Config = None
+) -> None:
     """Call a paused destination again."""
-    place = destination + path
-    changed = operations.resume(database(config), place, operator())
-    say(f"{place} is active" if changed else f"{place} was active already")
+    outbox = database(config)
+    place = named_place(outbox, destination, path)
+    changed = operations.resume(outbox, place, operator())
+    _tell(place, "is called again", "was not paused", changed=changed, as_json=as_json)
 
 
 @commands.command()
-def disable(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
+def disable(
+    destination: DestinationArgument, path: EndpointPath = "", as_json: Json = False, config: Config = None
+) -> None:
     """Call a destination no more until it is enabled."""
-    place = destination + path
-    changed = operations.disable(database(config), place, operator())
-    say(f"{place} is disabled" if changed else f"{place} was disabled already")
+    outbox = database(config)
+    place = named_place(outbox, destination, path)
+    changed = operations.disable(outbox, place, operator())
+    _tell(place, "is disabled", "was disabled already", changed=changed, as_json=as_json)
 
 
 @commands.command()
-def enable(destination: DestinationArgument, path: EndpointPath = "", config: Config = None) -> None:
+def enable(
+    destination: DestinationArgument, path: EndpointPath = "", as_json: Json = False, config: Config = None
+) -> None:
     """Call a destination again, whatever stood in the way: disabled, paused, left alone, or gone (410)."""
-    place = destination + path
-    changed = operations.enable(database(config), place, operator())
-    say(f"{place} is active, its breaker closed" if changed else f"{place} was active already")
+    outbox = database(config)
+    place = named_place(outbox, destination, path)
+    changed = operations.enable(outbox, place, operator())
+    _tell(
+        place,
+        "is called again, whatever stood in the way",
+        "was called already, and nothing stood in the way",
+        changed=changed,
+        as_json=as_json,
+    )
+
+
+def _tell(place: str, done: str, already: str, *, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"destination": place, "changed": changed})
+    else:
+        say(safe(f"{place} {done if changed else already}"))
 
 
 def _selection(ids: list[str] | None, wanted: Filter, limit: int | None, *, all_: bool) -> Selection:

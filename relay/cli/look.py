@@ -30,6 +30,7 @@ from relay.cli.terminal import (
     complain,
     database,
     moment,
+    named_origin,
     print_json,
     print_pairs,
     print_table,
@@ -143,7 +144,8 @@ def list_(
 ) -> None:
     """Deliveries, the newest first."""
     outbox = database(config)
-    wanted = Filter(state, outcome, destination, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
+    origin = named_origin(outbox, destination)
+    wanted = Filter(state, outcome, origin, id_prefix, when(since, outbox), when(until, outbox), tag, owner)
     found = inspection.deliveries(outbox, wanted, limit=limit, older=older)
     if not found:
         raise NothingMatched("no delivery matches")
@@ -158,7 +160,7 @@ def list_(
 
 @commands.command()
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Or its beginning, as far as no other begins so.")],
     attempts: Annotated[bool, typer.Option("--attempts", help="And every attempt.")] = False,
     body: Annotated[bool, typer.Option("--body", help="And the body: it may be personal.")] = False,
     curl: Annotated[bool, typer.Option("--curl", help="And a curl command that sends the same.")] = False,
@@ -169,6 +171,7 @@ def show(
     """One delivery. Credentials are never shown; path and query of its URL only with --reveal: they may be tokens."""
     outbox = database(config)
     now = outbox.now()
+    id_ = inspection.whole_id(outbox, id_)
     one = inspection.delivery(outbox, id_, now, reveal=reveal)
     history = inspection.history(outbox, id_) if attempts else ()
     content = inspection.body(outbox, id_) if body else None
@@ -198,7 +201,8 @@ def tail(
     config: Config = None,
 ) -> None:
     """Attempts: the last ones, and with -f those to come as they happen."""
-    watched = Tail(database(config), outcome, destination)
+    outbox = database(config)
+    watched = Tail(outbox, outcome, named_origin(outbox, destination))
 
     def tell(found: tuple[Happened, ...]) -> None:
         for one in found:
@@ -328,16 +332,20 @@ def _groups(text: str) -> tuple[Group, ...]:
 
 
 def _row(one: Summary, now: float) -> tuple[str, ...]:
-    last = one.last_outcome or "-"
     return (
         one.id,
         str(one.state),
         one.destination,
         spoken(one.created_at, now),
         str(one.last_number or 0),
-        f"{last} {one.last_status}" if one.last_status else last,
+        _came(one.last_outcome, one.last_status) if one.last_outcome else "-",
         _next(one, now),
     )
+
+
+def _came(outcome: str, status: int | None) -> str:
+    """What an attempt came to: a status says more than its class does."""
+    return f"answered {status}" if status and outcome.startswith("http_") else outcome
 
 
 def _next(one: Summary | Details, now: float) -> str:
@@ -381,7 +389,7 @@ def _attempt(one: AttemptRecord, now: float) -> dict[str, str | None]:
     excerpt = one.excerpt.decode(errors="replace")
     return {
         f"attempt {one.number}": spoken(one.started_at, now),
-        "  outcome": f"{one.outcome} {one.status}" if one.status else one.outcome,
+        "  outcome": _came(one.outcome, one.status),
         "  why": one.detail or None,
         "  took": ", ".join(
             [span(one.duration), *(f"{step} {span(took)}" for step, took in one.timing.items() if took)]
@@ -395,7 +403,7 @@ def _attempt(one: AttemptRecord, now: float) -> dict[str, str | None]:
 
 
 def _line(one: Happened) -> str:
-    answer = f"{one.outcome} {one.status}" if one.status else one.outcome
+    answer = _came(one.outcome, one.status)
     end = f"  {one.state}" + (f" ({one.reason})" if one.reason else "")
     why = f"  {one.detail}" if one.detail else ""
     when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one.started_at))

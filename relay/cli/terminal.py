@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.admin import times
+from relay.admin import destinations, times
 from relay.admin.access import NotFound, NothingMatched, Refused, origin_of
 from relay.admin.audit import Actor
 from relay.admin.plain import plain
@@ -40,6 +41,7 @@ _STYLES = {
     **dict.fromkeys(("warn", "paused", "trickling", "slowed", "behind", "leased"), "yellow"),
     **dict.fromkeys(("delivered", "ok", "success", "delivering"), "green"),
 }
+_DESTINATION_ID = re.compile(r"[0-9a-f]{4,8}")
 _CODES = {"red": "31", "yellow": "33", "green": "32", "bold": "1"}
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
@@ -82,6 +84,8 @@ def when(named: Moment | None, outbox: Database) -> float | None:
 
 
 def _destination(text: str) -> str:
+    if _DESTINATION_ID.fullmatch(text):
+        return text
     try:
         return origin_of(text)
     except Refused as error:
@@ -105,10 +109,11 @@ Since = Annotated[
 ]
 Until = Annotated[Moment | None, typer.Option(parser=moment, metavar="TIME", help="Added before.")]
 Destination = Annotated[
-    str | None, typer.Option(parser=_destination, metavar="DEST", help="An origin, or a URL of that destination.")
+    str | None,
+    typer.Option(parser=_destination, metavar="DEST", help="An origin, a URL of that destination, or its id."),
 ]
 DestinationArgument = Annotated[
-    str, typer.Argument(parser=_destination, metavar="DEST", help="An origin, or a URL of that destination.")
+    str, typer.Argument(parser=_destination, metavar="DEST", help="An origin, a URL of that destination, or its id.")
 ]
 
 
@@ -135,6 +140,19 @@ def operator() -> Actor:
     return Actor(os.environ.get("SUDO_USER") or getpass.getuser(), "cli")
 
 
+def named_place(outbox: Database, destination: str, path: str = "") -> str:
+    """A destination that was named by an origin or an id, and a path of it. Raises NotFound."""
+    if not _DESTINATION_ID.fullmatch(destination):
+        return destination + path
+    origin, own = destinations.named(outbox, destination, outbox.now())
+    return origin + (path or own)
+
+
+def named_origin(outbox: Database, destination: str | None) -> str | None:
+    """The origin of a destination that was named; None where none was. Raises NotFound."""
+    return None if destination is None else origin_of(named_place(outbox, destination))
+
+
 def console(*, stderr: bool = False) -> Console:
     """A terminal with colours; with NO_COLOR, without."""
     from rich.console import Console
@@ -154,9 +172,10 @@ def complain(text: str) -> None:
 
 
 def print_json(*records: object) -> None:
-    """One line each."""
+    """One line each. What could steer a terminal is escaped as JSON escapes it."""
     for record in records:
-        print(json.dumps(plain(record), ensure_ascii=False), flush=True)
+        text = json.dumps(plain(record), ensure_ascii=False)
+        print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text), flush=True)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

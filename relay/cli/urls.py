@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,7 +87,9 @@ def _tell(judgement: Judgement, probed: Probed | None, *, as_json: bool) -> None
         return
     print(judgement.as_text())
     for check in judgement.checks:
-        print(check.as_text())
+        # The first refusal is the verdict's, which has said why.
+        said = check.rule == judgement.rule and check.message == judgement.message
+        print((replace(check, message="") if said else check).as_text())
     for line in _described(probed) if probed else ():
         print(f"       {safe(line)}")
 

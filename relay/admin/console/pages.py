@@ -168,13 +168,20 @@ def chart_of(history: DestinationHistory) -> tuple[Bar, ...]:
 
 
 def trail(context: AdminContext, asked: AuditRequest, given: dict[str, str]) -> Facts:
-    """Audit: what operators did; and about this relay."""
+    """Audit: what operators did."""
     acts = audit.acts(context.database, act=asked.act, limit=asked.limit, older=asked.older)
     return {
         "at": context.database.now(),
         "acts": acts,
         "older": acts[-1].id if len(acts) == asked.limit else None,
         "given": given,
+    }
+
+
+def settings(context: AdminContext) -> Facts:
+    """Settings: the keys that sign wherever there are no others, and the settings in force."""
+    return {
+        "at": context.database.now(),
         "version": context.version,
         "settings": context.settings,
         "keys": [key for key in keys.keys(context.database) if key.destination is None],
@@ -184,6 +191,10 @@ def trail(context: AdminContext, asked: AuditRequest, given: dict[str, str]) -> 
 def preview(context: AdminContext, asked: ReplayRequest, fields: Sequence[tuple[str, str]]) -> Facts:
     """What a replay would send again. That nothing can be is no error here, but what the page says."""
     facts: Facts = {"at": context.database.now(), "fields": fields, "asked": asked, "plan": None, "why_not": None}
+    if not [name for name, _ in fields if name != "limit"]:
+        return facts | {
+            "why_not": "nothing is selected, and that does not mean all: select some deliveries, or filter them"
+        }
     try:
         return facts | {
             "plan": operations.plan_replay(context.database, asked.selection(context.database.now, asked.state))

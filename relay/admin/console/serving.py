@@ -75,6 +75,7 @@ def furnish(site: web.Application, context: AdminContext, gate: Gate) -> None:
             web.get("/destinations", console.destinations),
             web.get("/destination", console.destination),
             web.get("/audit", console.trail),
+            web.get("/settings", console.settings),
             web.get("/runbooks", console.runbooks),
             web.get("/alive", console.alive),
             web.get("/login", console.login_page),
@@ -164,6 +165,8 @@ class Console:
 
     async def deliveries(self, request: web.Request) -> web.Response:
         given = _given(request.query)
+        if wanted := given.get("find"):
+            raise web.HTTPSeeOther(await asyncio.to_thread(self._found, wanted))
         try:
             asked = ListRequest.model_validate({name: text for name, text in given.items() if name != "note"})
         except ValidationError as error:
@@ -194,6 +197,14 @@ class Console:
         origin = DestinationRequest.model_validate({"destination": request.query.get("origin", "")}).destination
         return await self.page(request, "destination.html", lambda: pages.destination(self._context, origin))
 
+    def _found(self, begin: str) -> str:
+        """To the one delivery whose id is this or begins so; where there is none, or there are more, to the list."""
+        try:
+            id_ = inspection.whole_id(self._context.database, begin)
+        except NotFound:
+            return "/deliveries?" + urlencode({"id_prefix": begin})
+        return f"/deliveries/{quote(id_, safe='')}"
+
     def _named(self, id_: str) -> tuple[str, str]:
         return named(self._context.database, id_, self._context.database.now())
 
@@ -201,6 +212,9 @@ class Console:
         given = _given(request.query)
         asked = AuditRequest.model_validate(given)
         return await self.page(request, "audit.html", lambda: pages.trail(self._context, asked, given))
+
+    async def settings(self, request: web.Request) -> web.Response:
+        return await self.page(request, "settings.html", lambda: pages.settings(self._context))
 
     async def runbooks(self, request: web.Request) -> web.Response:
         return await self.page(request, "runbooks.html", lambda: {"runbooks": rendering.runbooks()})

@@ -307,3 +307,7 @@ ORDER BY place, relname
 SELECT quote_ident(current_user) AS role, 'outspoken' AS schema, owner IS NOT NULL AS there
 FROM (SELECT) AS one LEFT JOIN (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'outspoken') AS place ON TRUE
 WHERE NOT coalesce(pg_has_role(owner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'))
+
+-- begin_so --
+-- Two of the deliveries whose id begins so. The order of the index may be a language's: it does not help.
+SELECT id FROM outspoken_deliveries WHERE :begin <> '' AND starts_with(id, :begin) LIMIT 2

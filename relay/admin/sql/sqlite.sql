@@ -143,15 +143,20 @@ SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS des
        deliveries.attempts, deliveries.lapses, deliveries.url, deliveries.method, deliveries.content_type,
        deliveries.headers, deliveries.traceparent, deliveries.schedule, deliveries.pointer, deliveries.position,
        deliveries.idempotency_key, deliveries.tracked, deliveries.owner, deliveries.priority,
-       streams.key AS stream, streams.transport, streams.reason AS stream_reason, coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state,
-       coalesce(whole.open, 0) + coalesce(part.open, 0) AS breakers_open, deliveries.lane,
-       EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
+       streams.key AS stream, streams.transport, streams.reason AS stream_reason, deliveries.lane, deliveries.path,
        EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body_kept
 FROM outspoken_deliveries AS deliveries
-LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
-LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
 LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
 WHERE deliveries.id = :id
+
+-- places --
+-- How an origin and an endpoint of it stand, as far as something is known of them.
+SELECT path, state, silent, failures, open, starts, rate, every, slowed_at, allowed_at
+FROM outspoken_destinations WHERE origin = :origin AND path IN ('', :path) ORDER BY path
+
+-- begin_so --
+-- Two of the deliveries whose id begins so.
+SELECT id FROM outspoken_deliveries WHERE :begin <> '' AND id >= :begin AND id < :end LIMIT 2
 
 -- history --
 -- All attempts of one delivery.
