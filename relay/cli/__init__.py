@@ -18,7 +18,7 @@ SECTIONS = {
     "To see": ("status", "destinations", "list", "show", "tail", "stats", "audit"),
     "To act": ("replay", "cancel", "pause", "resume", "disable", "enable", "keys"),
     "To keep it well": ("doctor", "backup", "retention"),
-    "For receivers and callers": ("listen", "sign", "verify", "verify-url"),
+    "For receivers and callers": ("listen", "sign", "verify", "verify-url", "owner-key"),
     "For shells": ("completion",),
 }
 

@@ -77,7 +77,14 @@ def replay(
         raise typer.BadParameter("--state: only what is dead, delivered or cancelled can be replayed")
     outbox = database(config)
     wanted = Filter(
-        state, outcome, named_origin(outbox, destination), id_prefix, when(since, outbox), when(until, outbox), tag, owner
+        state,
+        outcome,
+        named_origin(outbox, destination),
+        id_prefix,
+        when(since, outbox),
+        when(until, outbox),
+        tag,
+        owner,
     )
     named = [inspection.whole_id(outbox, id_) for id_ in ids or ()]
     selection = _selection(named, wanted, limit, all_=all_)
@@ -107,7 +114,14 @@ def cancel(
     """Give up deliveries that are pending. In a stream the next one goes; `relay replay` brings them back."""
     outbox = database(config)
     wanted = Filter(
-        None, outcome, named_origin(outbox, destination), id_prefix, when(since, outbox), when(until, outbox), tag, owner
+        None,
+        outcome,
+        named_origin(outbox, destination),
+        id_prefix,
+        when(since, outbox),
+        when(until, outbox),
+        tag,
+        owner,
     )
     named = [inspection.whole_id(outbox, id_) for id_ in ids or ()]
     selection = _selection(named, wanted, limit, all_=all_)

@@ -46,7 +46,7 @@ async def test_a_token_is_good_for_a_while_and_as_long_as_its_key(database: Data
         await door.grant("0" * 16, 60),
     ):
         assert await door.granted(forged) is None
-    apart(lambda: keys.remove(database, "alice"))
+    apart(lambda: keys.remove(database, key_id))
     assert await door.granted(token) is None
 
 

@@ -186,7 +186,10 @@ async def test_beyond_this_machine_it_does_not_start_without_a_key(stage: Stage)
 async def test_beyond_this_machine_only_keys_open_it_at_once_and_until_they_are_removed(
     stage: Stage, start: Start, quiet: bytes
 ) -> None:
-    _, first = here(stage, "keys", "add", "first")
+    assert here(stage, "keys", "list") == (0, "engine: no keys: there is no database yet")
+    assert not list(stage.folder.glob("*.db"))
+    first, warning = here(stage, "keys", "add", "first")[1].splitlines()
+    assert warning.endswith("from now on every request needs one")
     stage.env["OUTSPOKEN_ENGINE__HOST"] = "0.0.0.0"
     await start()
     assert (await submit(stage, quiet))[0] == 401

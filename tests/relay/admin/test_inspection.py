@@ -76,10 +76,14 @@ def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(data
         ("UPDATE outspoken_deliveries SET due_at = 1", "a relay"),
         ("UPDATE outspoken_deliveries SET due_at = 9e9", "its time"),
         ("UPDATE outspoken_deliveries SET lane = 1", "its destination, which is asked in turn what it takes"),
-        ("INSERT INTO outspoken_destinations (origin, state) VALUES (ORIGIN, 'paused')", "its destination is paused"),
         (
-            "INSERT INTO outspoken_destinations (origin, path, open) VALUES (ORIGIN, '/hook', 1)",
-            "its destination's breaker, which is open",
+            "INSERT INTO outspoken_destinations (origin, state) VALUES (ORIGIN, 'paused')",
+            "its destination, which an operator paused, until somebody resumes it",
+        ),
+        (
+            "INSERT INTO outspoken_destinations (origin, path, open, failures, allowed_at) "
+            "VALUES (ORIGIN, '/hook', 1, 5, 4102444800)",
+            "its path, which failed 5 times in a row; the next attempt may go there at 2100-01-01 00:00:00Z",
         ),
         ("UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1", None),
     ],
@@ -88,6 +92,18 @@ def test_a_pending_delivery_says_what_it_waits_for(database: Database, sql: str,
     put(database, new())
     change(database, sql.replace("ORIGIN", "'https://receiver.example:443'"))
     assert inspection.delivery(database, "d1", time.time()).waits_for == waits_for
+
+
+def test_a_delivery_is_named_by_the_beginning_of_its_id_if_no_other_begins_so(database: Database) -> None:
+    put(database, new("ab-1"), new("ab-12"), new("ac-%_"))
+    assert [inspection.whole_id(database, begin) for begin in ("ab-1", "ab-12", "ac")] == ["ab-1", "ab-12", "ac-%_"]
+    for begin, words in (
+        ("ab", "more than one delivery's id begins"),
+        ("b", "no delivery 'b'"),
+        ("", "no delivery ''"),
+    ):
+        with pytest.raises(NotFound, match=words):
+            inspection.whole_id(database, begin)
 
 
 def test_a_message_waits_for_its_socket_and_tells_why_that_was_lost(database: Database) -> None:

@@ -269,7 +269,7 @@ def test_pause_and_resume_are_for_active_destinations_and_enable_is_for_all(data
     assert [line[2].split(".")[1] for line in audit(database)] == ["pause", "resume", "disable", "enable"]
     assert audit(database)[3][3] == {"destination": ORIGIN, "was": "disabled", "breaker_closed": True, "gone_urls": 1}
     with pytest.raises(NotFound):
-        operations.pause(database, "https://nobody.example:443", OPERATOR)
+        operations.resume(database, "https://nobody.example:443", OPERATOR)
 
 
 async def test_an_act_rings_the_relays(database: Database) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from relay.admin.auth import Gate
-from relay.cli import main
+from relay.cli import SECTIONS, main
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import free_port
@@ -138,7 +138,7 @@ def test_a_list_in_a_pipe_is_plain_text_and_its_json_has_documented_fields(relay
     heading, second, first = text.out.splitlines()
     assert heading.split() == ["ID", "STATE", "DESTINATION", "ADDED", "ATTEMPTS", "LAST", "NEXT"]
     assert (second.split()[:3], first.split()[:3]) == (["d2", "pending", ORIGIN], ["d1", "dead", ORIGIN])
-    assert first.split()[-3:] == ["http_5xx", "500", "exhausted"]
+    assert first.split()[-3:] == ["answered", "500", "exhausted"]
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(\d+ m?s ago\)", first)
     assert "\x1b" not in text.out
     told = relay("list", "--json", "--state", "dead").json
@@ -156,7 +156,8 @@ def test_exit_codes_say_what_happened(relay: Operator) -> None:
         (("list", "--state", "dead"), 4, "relay: no delivery matches\n"),
         (("show", "nobody"), 3, "relay: no delivery 'nobody'\n"),
         (("replay",), 5, "relay: this would be about every delivery: name some, filter them, or say --all\n"),
-        (("pause", ORIGIN), 3, None),
+        (("resume", ORIGIN), 3, None),
+        (("pause", "00000000"), 3, "relay: no destinations have an id that begins with 00000000\n"),
         (("pause", "nonsense"), 2, None),
         (("list", "--since", "yesterday"), 2, None),
         (("replay", "--state", "pending"), 2, None),
@@ -233,6 +234,48 @@ def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Database) 
     assert (line["act"], line["source"], line["detail"]["run"]) == ("delivery.replay", "cli", told["run"])
 
 
+def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(relay: Operator, database: Database) -> None:
+    id_ = "01a1fc0a-9bc8-71ba-82e4-a1bb78000001"
+    put(database, new(id_, "https://a-host-with-a-long-name.customers.receiver.example/hook"))
+    code, seen = relay.in_a_terminal("list", COLUMNS="80", NO_COLOR="1")
+    lines = seen.replace("\r", "").splitlines()
+    assert (code, max(map(len, lines)) <= 80) == (0, True)
+    assert lines[1].split() == [id_, "pending"]
+    assert lines[2].startswith("    destination https://a-host-with-a-long-name.customers.receiver.example:443")
+    assert relay("show", id_[:14]).code == 0
+
+
+def test_json_is_one_line_that_steers_no_terminal(relay: Operator, database: Database) -> None:
+    put(database, new())
+    ended(database, "d1", detail=(said := "\u202e\x9b1\U000e0001"))
+    done = relay("tail", "--json")
+    assert "\\u202e\\u009b1\\udb40\\udc01" in done.out
+    assert (len(done.out.splitlines()), done.json[0]["detail"]) == (1, said)
+
+
+def test_a_destination_is_paused_before_anything_goes_there(relay: Operator, database: Database) -> None:
+    assert relay("pause", "https://new.example").out == "https://new.example:443 is paused\n"
+    put(database, new("d1", "https://new.example/hook"))
+    (told,) = relay("show", "d1", "--json").json
+    assert told["waits_for"] == "its destination, which an operator paused, until somebody resumes it"
+
+
+def test_a_refusal_is_said_once(relay: Operator) -> None:
+    done = relay("verify-url", "--offline", "http://169.254.169.254/")
+    verdict, *checks = done.out.splitlines()
+    why = verdict.split('"')[-1].strip()
+    assert (done.code, done.out.count(why)) == (5, 1)
+    assert any(" deny " in line for line in checks)
+
+
+def test_the_help_lists_every_command_once_and_in_its_section(relay: Operator) -> None:
+    told = relay("--help").out
+    names = [name for section in SECTIONS.values() for name in section]
+    assert "Besides:" not in told
+    assert [len(re.findall(rf"^  {name} ", told, re.M)) for name in names] == [1] * len(names)
+    assert "..." not in told.partition("To run:")[2]
+
+
 def test_named_deliveries_need_no_further_word(relay: Operator, database: Database) -> None:
     dead(database, 2)
     assert relay("replay", "d1").out.startswith("1 of 1 replayed")
@@ -244,8 +287,9 @@ def test_destinations_are_paused_and_enabled_by_any_url_of_theirs(relay: Operato
     put(database, new())
     assert relay("pause", "https://user:hunter2@Receiver.example/t0ken").out == f"{ORIGIN} is paused\n"
     assert relay("pause", ORIGIN).out == f"{ORIGIN} was paused already\n"
-    assert [one["state"] for one in relay("destinations", "--json").json] == ["paused"]
-    assert relay("enable", ORIGIN).code == 0
+    (told,) = relay("destinations", "--json").json
+    assert told["state"] == "paused"
+    assert relay("enable", told["id"][:6], "--json").json == [{"destination": ORIGIN, "changed": True}]
     assert rows(database, "SELECT state FROM outspoken_destinations") == [("active",)]
 
 

@@ -213,7 +213,7 @@ async def test_a_destination_is_paused_resumed_disabled_and_enabled(api: Api, da
         (place,) = (await api.get("/destinations"))["destinations"]
         assert place["state"] == state
     assert (await api.post("/destinations/resume", destination=ORIGIN))["changed"] is False
-    assert (await api.error("POST", "/destinations/pause", 404, json={"destination": "https://no.example"}))["code"]
+    assert (await api.error("POST", "/destinations/resume", 404, json={"destination": "https://no.example"}))["code"]
 
 
 async def test_failing_destinations_come_with_a_sentence(api: Api, database: Database) -> None:

@@ -40,6 +40,7 @@ PAGES = {
     "Destinations": "/destinations",
     "Destination": f"/destination?origin={ORIGIN}",
     "Audit": "/audit",
+    "Settings": "/settings",
     "Runbooks": "/runbooks",
     "Send again": "/replay?state=dead",
     "Nothing": "/deliveries?outcome=blocked",

@@ -25,7 +25,15 @@ from tests.relay.deliveries import attempted, claimed, ill, many, new, put, rows
 
 ORIGIN = "https://receiver.example:443"
 HERE = {"Sec-Fetch-Site": "same-origin"}
-PAGES = ("/", "/deliveries", "/destinations", "/audit", "/replay?state=dead", f"/destination?origin={ORIGIN}")
+PAGES = (
+    "/",
+    "/deliveries",
+    "/destinations",
+    "/audit",
+    "/settings",
+    "/replay?state=dead",
+    f"/destination?origin={ORIGIN}",
+)
 
 
 class Visitor:
@@ -232,7 +240,7 @@ async def test_a_selection_is_previewed_and_then_sent_again(visitor: Visitor, da
 async def test_nothing_is_replayed_by_a_form_without_a_selection(visitor: Visitor, database: Database) -> None:
     put(database, new())
     ended(database, "d1")
-    assert "every delivery" in await visitor.text("/replay")
+    assert "Nothing is selected, and that does not mean all" in await visitor.text("/replay")
     await visitor.send("/replay", status=409)
     assert states(database) == {"d1": "dead"}
 
@@ -369,7 +377,23 @@ async def test_the_audit_tells_who_did_what(visitor: Visitor, database: Database
     assert "Ada console destination.pause" in text
     assert "ids d1" in text
     assert "destination.pause" not in await visitor.text("/audit?act=delivery.cancel")
-    assert "relay.port 9464 default" in text
+    assert "relay.port 9464 default" in await visitor.text("/settings")
+
+
+async def test_a_delivery_is_found_by_its_id_or_its_beginning(visitor: Visitor, database: Database) -> None:
+    put(database, new("ab/1"), new("ac"))
+    for wanted, leads in (("ab/1", "/deliveries/ab%2F1"), ("ac", "/deliveries/ac"), ("a", "/deliveries?id_prefix=a")):
+        sent = visitor.client.get("/deliveries", params={"find": wanted}, allow_redirects=False)
+        async with sent as answer:
+            assert answer.headers["Location"] == leads
+
+
+async def test_a_link_by_a_destination_s_id_leads_to_its_page(visitor: Visitor, database: Database) -> None:
+    troubled_paths(database)
+    id_ = destination_id(ORIGIN, "/held")
+    async with visitor.client.get(f"/destination?id={id_}", allow_redirects=False) as answer:
+        assert answer.headers["Location"].endswith(f"#{id_}")
+    await visitor.see("/destination?id=00000000", status=404)
 
 
 async def test_what_went_wrong_is_a_page(visitor: Visitor) -> None:
