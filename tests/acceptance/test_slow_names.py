@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from statistics import quantiles
 
+import aiohttp
 import pytest
 
 from relay.outbox import Notifier
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.receiver import Arrival, Reply, receiving
+from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Process, Stage
 from tests.nameserver import NXDOMAIN, NameServer, Says, name_server
 from tests.relay.deliveries import new, put
@@ -68,3 +70,29 @@ async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: N
         send("beside", "healthy-now", HEALTHY)
         beside = await lags(relay, "beside")
         assert quantiles(beside, n=20)[-1] < 2 * quantiles(undisturbed, n=20)[-1]
+
+
+async def test_submissions_with_names_that_do_not_resolve_cost_others_none_of_theirs(
+    tmp_path: Path, names: NameServer
+) -> None:
+    audio, port = first_seconds(0.5), 8080
+
+    async with AsyncExitStack() as stack:
+        stage = Stage(tmp_path, port, outbox__guard__name_servers=names.address)
+        engine = await stage.engine()
+        stack.push_async_callback(engine.kill)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+
+        async def submit(host: str) -> tuple[int, str | None]:
+            callback = {"callback": f"http://{host}.example:{port}/"}
+            async with session.post(f"{stage.engine_url}/v1/listen", params=callback, data=audio) as answer:
+                return answer.status, answer.headers.get("Retry-After")
+
+        slow = [asyncio.create_task(submit(f"slow-{number}")) for number in range(SLOW)]
+        async with asyncio.timeout(30):
+            while sum(name.startswith("slow") for name in names.asked) < SLOW:
+                await asyncio.sleep(0.01)
+        honest = await asyncio.gather(*(submit(f"healthy-{number}") for number in range(20)), submit("nowhere"))
+        assert honest == [(200, None)] * 20 + [(400, None)]
+        assert not any(one.done() for one in slow)
+        assert await asyncio.gather(*slow) == [(503, "5")] * SLOW
