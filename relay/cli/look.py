@@ -257,8 +257,13 @@ def stats(
 
 
 @commands.command()
-def destinations(as_json: Json = False, config: Config = None) -> None:
-    """Where deliveries go: what waits there, who is left alone, and how large a body may be."""
+def destinations(
+    reveal: Annotated[bool, typer.Option(help="Show long paths whole: they may be secrets.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Where deliveries go: what waits there, who is left alone, and how large a body may be. Of a long path the table
+    shows the ends, JSON the whole, as `--path` wants it."""
     outbox = database(config)
     found = places.destinations(outbox, outbox.now())
     if not found:
@@ -287,15 +292,15 @@ def destinations(as_json: Json = False, config: Config = None) -> None:
         say("")
         print_table(
             ("ID", "STATE", "ENDPOINT", "FAILURES", "NEXT", "GIVEN UP", "ACCEPTED", "REFUSED", "GONE"),
-            [_endpoint(place.origin, one, outbox.now()) for place, one in parts],
+            [_endpoint(place.origin, one, outbox.now(), reveal=reveal) for place, one in parts],
         )
 
 
-def _endpoint(origin: str, one: KnownEndpoint, now: float) -> tuple[str, ...]:
+def _endpoint(origin: str, one: KnownEndpoint, now: float, *, reveal: bool) -> tuple[str, ...]:
     return (
         one.id,
         one.shown,
-        origin + one.path,
+        origin + one.path if reveal else shortened(origin + one.path),
         str(one.failures),
         "-" if one.allowed_at is None else span(max(0.0, one.allowed_at - now)),
         str(one.dead),

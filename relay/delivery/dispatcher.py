@@ -304,7 +304,14 @@ class Dispatcher:
             if attempt.outcome is not Outcome.SUCCESS:
                 endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
         untried = max(0, min(untried, _NEWCOMERS))
-        return Wanted(room, cap, cap, max(0, silent), untried, few, origins, endpoints)
+        ahead = [
+            (origin, path)
+            for origin, queue in self._queues.items()
+            if queue.ahead
+            for path, endpoint in queue.endpoints.items()
+            if endpoint.ahead
+        ]
+        return Wanted(room, cap, cap, max(0, silent), untried, few, 1, origins, endpoints=endpoints, ahead=ahead)
 
     def _start_all(self) -> None:
         while len(self._running) < self._slots.in_all and (start := self._next()):

@@ -65,7 +65,8 @@ class Wanted:
     how much more of those that it holds some of.
 
     `silent` is the room for deliveries to those whose latest attempt was not answered, `untried` for how many more
-    origins that never were tried; `few` is how much of either one origin may take.
+    origins that never were tried; `few` is how much of either one origin may take, `of_untried` how much of the latter
+    one endpoint may. For those in `ahead` something is held that was not started.
     """
 
     room: int
@@ -74,8 +75,10 @@ class Wanted:
     silent: int = 64
     untried: int = 192
     few: int = 4
+    of_untried: int = 16
     origins: Mapping[str, int] = field(default_factory=dict)
     endpoints: Mapping[Place, int] = field(default_factory=dict)
+    ahead: Collection[Place] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,8 @@ class Claimer:
             _, origin, path = group
             most = wanted.of_origin if group not in untried else min(wanted.of_origin, wanted.few)
             of_origin[origin] = wanted.origins.get(origin, most)
-            quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), wanted.of_endpoint), room)
+            share = wanted.of_untried if group in untried else wanted.of_endpoint
+            quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), share), room)
         turn = list(islice(_one_each(group for group in groups if quota[group] > 0), room + _MORE))
         if not turn or room <= 0:
             return []

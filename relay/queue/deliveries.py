@@ -47,7 +47,7 @@ _KEYS_SECONDS = 0.005
 class Claims:
     """What one claim brought: the deliveries, and how many leases of others (or our past) had expired.
 
-    Of the endpoints that the caller holds deliveries for, `blocked` are in trouble: what was claimed of them before
+    Of the endpoints that the caller has deliveries ahead for, `blocked` are in trouble: what was claimed of them before
     goes back; and `stopped` are those that an operator paused or disabled. `standing` is that of the destinations of
     what was claimed that may not answer. With `more`, another claim is worth while at once.
     """
@@ -122,7 +122,7 @@ class DeliveryQueue:
         if self._in_doubt or lapsed or todo.ready or todo.due or todo.held:
             return await self._lease_due(wanted, todo, now, sweep=lapsed)
         self._outlook = outlook
-        held = wanted.endpoints
+        held = wanted.ahead
         blocked, stopped = await self._reader.run(lambda connection: self._claimer.blocked(connection, held))
         return Claims(blocked=blocked, stopped=stopped)
 
@@ -138,7 +138,7 @@ class DeliveryQueue:
 
         def read(connection: Connection) -> tuple[list[Claimed], tuple[frozenset[Place], frozenset[Place]]]:
             claimed = self._claimer.claimed(connection, taken.seqs, token)
-            return claimed, self._claimer.blocked(connection, wanted.endpoints)
+            return claimed, self._claimer.blocked(connection, wanted.ahead)
 
         self._in_doubt.add(token)  # until it is known what was leased under it
         lapsed, taken = await self._writer.run(lease)

@@ -469,7 +469,7 @@ class FakeSource:
             count = 0 if (origin, "/") in self.blocked else max(0, most)
             given += [claimed(id_, destination=origin) for id_ in ids[:count]]
             del ids[:count]
-        return Claims(tuple(given), blocked=self.blocked & set(wanted.endpoints))
+        return Claims(tuple(given), blocked=self.blocked & set(wanted.ahead))
 
     async def renew(self, leases: Any) -> None:
         raise AssertionError("nobody asked")

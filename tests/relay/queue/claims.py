@@ -46,7 +46,7 @@ async def sort_out(relay: DeliveryQueue) -> None:
 
 def want(room: int = 100, free: Mapping[str, int] | None = None, most: int = 16, **wanted: Any) -> Wanted:
     """What a relay has room for that holds nothing, or that has so much `free`."""
-    wanted = {"silent": room, "untried": room, "few": most, "of_endpoint": most} | wanted
+    wanted = {"silent": room, "untried": room, "few": most, "of_untried": most, "of_endpoint": most} | wanted
     return Wanted(room=room, of_origin=most, origins=free or {}, **wanted)
 
 

@@ -176,7 +176,7 @@ async def test_whoever_holds_something_hears_that_it_opened(database: Database, 
     relay = relays()
     held = await claim(relay, 8)
     await fail(relay, held[:5])
-    claims = await relay.claim(want(9, endpoints={(ORIGIN, "/hook"): 13}))
+    claims = await relay.claim(want(9, ahead=[(ORIGIN, "/hook")], endpoints={(ORIGIN, "/hook"): 13}))
     assert claims.blocked == {(ORIGIN, "/hook")}
     assert claims.stopped == set()
 

@@ -536,7 +536,7 @@ async def test_whoever_holds_something_hears_that_it_must_stay(
     stand(database, state)
     if more:
         put(database, new("more", "http://other.example/"), due_at=START)
-    claims = await relay.claim(want(9, endpoints=held))
+    claims = await relay.claim(want(9, endpoints=held, ahead=held))
     assert ids(claims.deliveries) == (["more"] if more else [])
     assert claims.blocked == claims.stopped == {(RECEIVER, "/hook")}
     assert (await relay.claim(want(9))).blocked == frozenset()
