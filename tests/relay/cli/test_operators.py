@@ -293,6 +293,17 @@ def test_destinations_are_paused_and_enabled_by_any_url_of_theirs(relay: Operato
     assert rows(database, "SELECT state FROM outspoken_destinations") == [("active",)]
 
 
+def test_a_long_path_shows_its_ends_alone_until_it_is_asked_for(relay: Operator, database: Database) -> None:
+    path = "/services/T0123456/B0123456/s3cr3tt0k3nth4tn0b0dyr34ds"
+    put(database, new("d1", f"https://receiver.example{path}"))
+    assert relay("pause", ORIGIN, "--path", path).code == 0
+    table = relay("destinations").out
+    assert "/services/T0123456/B…34ds" in table
+    assert "s3cr3t" not in table
+    assert path in relay("destinations", "--reveal").out
+    assert relay("destinations", "--json").json[0]["endpoints"][0]["path"] == path
+
+
 @contextmanager
 def started(relay: Operator, *words: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
