@@ -12,10 +12,13 @@ from typing import TypedDict
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.openai.errors import ErrorObject
 from engine.dialects.openai.form import FieldRefused, FormFields, refuse
-from engine.dialects.warnings import warning
-from engine.request import Callback, Request
+from engine.dialects.warnings import NO_SPEAKERS, warning
+from engine.request import Callback, Request, SpeakerBounds
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
+DIARIZED = "diarized_json"
+"""The format that tells who speaks; of transcriptions alone."""
+
 _GRANULARITIES = ("word", "segment")
 _STREAMED = ("json", "text")
 _KNOWN = (
@@ -23,7 +26,9 @@ _KNOWN = (
     *("timestamp_granularities", "include", "chunking_strategy", "known_speaker_names", "known_speaker_references"),
     *("callback", "callback_method"),
 )
-_SPEAKERS = "This server does not tell speakers apart."
+_NO_SPEAKERS = f"This server does not offer {NO_SPEAKERS}."
+_UNNAMED = f"Speakers are told apart with response_format={DIARIZED}, but by letters and not by name."
+_UNASKED = f"Speakers are told apart with response_format={DIARIZED} alone."
 _ALWAYS_CUT = "Audio is always cut where nobody speaks, by this server's own judgement."
 
 
@@ -63,8 +68,9 @@ def parse(
             callback=callback,
             key_id=key_id,
             traceparent=traceparent,
-            options=dict(_options(form, calls_back=callback is not None)),
-            warnings=_warnings(form),
+            options=dict(_options(form, catalogue, calls_back=callback is not None, translate=translate)),
+            speakers=SpeakerBounds() if form.text("response_format") == DIARIZED else None,
+            warnings=_warnings(form, catalogue),
         )
     except FieldRefused as refused:
         return refused.error
@@ -110,10 +116,11 @@ def _callback(form: FormFields) -> Callback | None:
     return None if url is None else Callback(url, method)
 
 
-def _options(form: FormFields, *, calls_back: bool) -> OpenAiOptions:
-    if form.text("response_format") == "diarized_json":
-        raise refuse("response_format", f"be one of {', '.join(FORMATS)}. {_SPEAKERS}")
-    options = OpenAiOptions(format=form.choice("response_format", FORMATS, "json"), stream=form.flag("stream"))
+def _options(form: FormFields, catalogue: Catalogue, *, calls_back: bool, translate: bool) -> OpenAiOptions:
+    formats = FORMATS if translate or not catalogue.speakers else (*FORMATS, DIARIZED)
+    if form.text("response_format") == DIARIZED and not catalogue.speakers:
+        raise refuse("response_format", f"be one of {', '.join(FORMATS)}. {_NO_SPEAKERS}")
+    options = OpenAiOptions(format=form.choice("response_format", formats, "json"), stream=form.flag("stream"))
     options["granularities"] = form.choices("timestamp_granularities", _GRANULARITIES) or ["segment"]
     if options["stream"] and options["format"] not in _STREAMED:
         raise refuse("stream", f"be left out with response_format={options['format']}; it goes with json and text.")
@@ -124,7 +131,7 @@ def _options(form: FormFields, *, calls_back: bool) -> OpenAiOptions:
     return options
 
 
-def _warnings(form: FormFields) -> tuple[Mapping[str, str], ...]:
+def _warnings(form: FormFields, catalogue: Catalogue) -> tuple[Mapping[str, str], ...]:
     found = [warning(name, "unknown", "This server does not know this field.") for name in _strange(form)]
     if form.number("temperature", 0, 1):
         found.append(warning("temperature", "unsupported", "The recogniser chooses it by itself, beginning at 0."))
@@ -134,9 +141,9 @@ def _warnings(form: FormFields) -> tuple[Mapping[str, str], ...]:
         found.append(warning("chunking_strategy", "unsupported", _ALWAYS_CUT))
     for name in ("known_speaker_names", "known_speaker_references"):
         if form.all(name):
-            found.append(warning(name, "unsupported", _SPEAKERS))
-    if form.text("model") == "gpt-4o-transcribe-diarize":
-        found.append(warning("model", "partly_supported", _SPEAKERS))
+            found.append(warning(name, "unsupported", _UNNAMED if catalogue.speakers else _NO_SPEAKERS))
+    if form.text("model") == "gpt-4o-transcribe-diarize" and form.text("response_format") != DIARIZED:
+        found.append(warning("model", "partly_supported", _UNASKED if catalogue.speakers else _NO_SPEAKERS))
     if form.all("timestamp_granularities") and form.text("response_format") != "verbose_json":
         found.append(warning("timestamp_granularities", "unused", "Only read with response_format=verbose_json."))
     return tuple(found)

@@ -49,10 +49,13 @@ def callback_headers(request: Request) -> dict[str, str]:  # noqa: ARG001 (as `r
 
 
 def answer(request: Request, transcript: Transcript) -> Document:
-    """The JSON answer, `json` or `verbose_json`."""
+    """The JSON answer, `json`, `verbose_json` or `diarized_json`."""
     document: Document = {"text": _text(transcript)}
-    if _options(request).get("format") == "verbose_json":
-        document |= _verbose(request, transcript)
+    match _options(request).get("format"):
+        case "verbose_json":
+            document |= _verbose(request, transcript)
+        case "diarized_json":
+            document |= _diarized(transcript)
     document["usage"] = {"type": "duration", "seconds": math.ceil(transcript.duration)}
     if found := warnings(request, transcript):
         document["warnings"] = found
@@ -115,6 +118,24 @@ def _verbose(request: Request, transcript: Transcript) -> Document:
     if "word" in granularities:
         document["words"] = [_word(word) for word in channel.words]
     return document
+
+
+def _diarized(transcript: Transcript) -> Document:
+    """What each speaker says between two pauses."""
+    said = transcript.channels[0].segments
+    segments = [_diarized_segment(number, segment) for number, segment in enumerate(said)]
+    return {"task": "transcribe", "duration": round(transcript.duration, 6), "segments": segments}
+
+
+def _diarized_segment(number: int, segment: Segment) -> Document:
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number}",
+        "start": round(segment.words[0].start, 6),
+        "end": round(segment.words[-1].end, 6),
+        "speaker": chr(ord("A") + (segment.words[0].speaker or 0)),  # there are no more than twenty
+        "text": prose(segment.words, punctuate=True),
+    }
 
 
 def _segment(number: int, segment: Segment) -> Document:

@@ -18,6 +18,7 @@ from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
 from tests.cases import cases
 from tests.engine.dialects.conftest import REQUEST_ID
+from tests.schemas import hold
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERYTHING = [
@@ -50,6 +51,30 @@ def test_a_bare_request_gets_words_and_nothing_it_did_not_ask_for(
 
 def test_a_request_for_everything_gets_everything(catalogue: Catalogue, media: Media, conversation: Transcript) -> None:
     assert render(asked(catalogue, *EVERYTHING), media, conversation) == golden("everything")
+
+
+def test_utterances_and_paragraphs_end_where_somebody_else_begins(
+    catalogue: Catalogue, media: Media, conversation: Transcript
+) -> None:
+    """Within a second, and although no sentence ends there."""
+    words = [replace(word, end=word.start + 0.1) for word in conversation.channels[0].segments[1].words]
+    said = [
+        replace(word, speaker=speaker, speaker_confidence=0.9) for word, speaker in zip(words, (0, 0, 1), strict=True)
+    ]
+    told = replace(conversation, channels=(Channel((Segment(tuple(said)),)),))
+    request = asked(
+        replace(catalogue, speakers=True), ("diarize", "true"), ("utterances", "true"), ("paragraphs", "true")
+    )
+    document = hold("deepgram", orjson.dumps(render(request, media, told)))
+    ListenV1Response.model_validate(document)
+    assert [(one["speaker"], one["transcript"]) for one in document["results"]["utterances"]] == [
+        (0, "Are you"),
+        (1, "in?"),
+    ]
+    (alternative,) = document["results"]["channels"][0]["alternatives"]
+    assert [one["speaker_confidence"] for one in alternative["words"]] == [0.9, 0.9, 0.9]
+    assert alternative["paragraphs"]["transcript"] == "\nSpeaker 0: Are you\n\nSpeaker 1: in?"
+    assert [one["speaker"] for one in alternative["paragraphs"]["paragraphs"]] == [0, 1]
 
 
 def test_silence_still_has_one_alternative(catalogue: Catalogue, media: Media, silence: Transcript) -> None:

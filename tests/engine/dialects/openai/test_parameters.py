@@ -119,7 +119,7 @@ def test_what_is_not_honoured_is_warned_of(field: str, value: str, kind: str) ->
         ({"language": "multi", "model": "large"}, "language", "must be one of those that large knows: de, en."),
         ({"languages[]": "xx", "model": "large"}, "languages", "large knows: de, en. No model here does;"),
         ({"response_format": "xml"}, "response_format", "be one of json, text, srt, vtt, verbose_json."),
-        ({"response_format": "diarized_json"}, "response_format", "does not tell speakers apart"),
+        ({"response_format": "diarized_json"}, "response_format", "`engine models pull speakers`"),
         ({"temperature": "hot"}, "temperature", "be a number from 0 to 1."),
         ({"temperature": "1.5"}, "temperature", "be a number from 0 to 1."),
         ({"temperature": "nan"}, "temperature", "be a number from 0 to 1."),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from openai.types.audio import Transcription, TranscriptionVerbose, TranslationVerbose
+from openai.types.audio import Transcription, TranscriptionDiarized, TranscriptionVerbose, TranslationVerbose
 
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.openai import acknowledge, answer, events, parse, plain_answer
@@ -14,7 +15,7 @@ from engine.dialects.openai import render as rendered
 from engine.dialects.openai import render_failure as failure
 from engine.dialects.openai.languages import language_name
 from engine.recognisers.languages import CODES, public_code
-from engine.request import Failed, FailureCode, Media, Request
+from engine.request import Failed, FailureCode, Media, Request, SpeakerBounds
 from engine.transcript import Channel, Segment, Transcript, Word
 from tests.engine.dialects.conftest import REQUEST_ID
 from tests.schemas import hold
@@ -50,6 +51,25 @@ def test_the_plain_json_answer(monologue: Transcript) -> None:
     document = answer(asked(), monologue)
     assert document == {"text": "Hello, doctor. Are you in? Hello!", "usage": {"type": "duration", "seconds": 6}}
     assert Transcription.model_validate(document).text == document["text"]
+
+
+def test_the_diarized_answer_calls_speakers_by_letters(monologue: Transcript, media: Media) -> None:
+    fields = [("response_format", "diarized_json"), ("model", "whisper-1")]
+    request = parse(fields, request_id=REQUEST_ID, catalogue=replace(CATALOGUE, speakers=True))
+    assert isinstance(request, Request), request
+    assert (request.speakers, request.warnings) == (SpeakerBounds(), ())
+    said = [
+        Segment(tuple(replace(word, speaker=n) for word in one.words))
+        for n, one in enumerate(monologue.channels[0].segments)
+    ]
+    told = replace(monologue, channels=(Channel(tuple(said)),))
+    read = TranscriptionDiarized.model_validate(answer(request, told))
+    assert [(one.speaker, one.text) for one in read.segments] == [
+        ("A", "Hello, doctor."),
+        ("B", "Are you in?"),
+        ("C", "Hello!"),
+    ]
+    assert render(request, media, told)["segments"][2]["id"] == "seg_2"
 
 
 def test_the_verbose_answer(monologue: Transcript) -> None:
