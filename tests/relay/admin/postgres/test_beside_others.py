@@ -194,7 +194,7 @@ def grown(database: Database, postgres: Server) -> Iterator[Database]:
 VALUES: dict[str, object] = {
     "now": 20_000.0, "midnight": 0.0, "seen_since": 0.0, "older": 2**63 - 1, "floor": 0, "effort": 500, "limit": 50,
     "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None, "tag": None,
-    "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
+    "owner": None, "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
 }  # fmt: skip
 QUESTIONS: tuple[tuple[str, Mapping[str, object]], ...] = (
     *(
