@@ -25,11 +25,13 @@ from relay.service.log import Lines
 from relay.telemetry.queue import DESTINATION, HELD_BY, RELAY, ConditionMetrics, QueueMetrics
 from relay.telemetry.store import StoreMetrics
 
-_DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
+# Close together where receivers stop: at the time-outs of theirs and ours.
+_DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 11, 15, 20, 30, 31, 60)
 _LAG = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _END_TO_END = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 1800, 3600, 7200, 21600, 43200, 86400, 259200)
 _ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
-_BODY = (1024, 4096, 16384, 65536, 102400, 1048576, 4194304, 10485760, 33554432)
+# Where receivers draw their limits.
+_BODY = (1024, 4096, 16384, 65536, 102400, 262144, 307200, 524288, 1048576, 2097152, 10485760, 52428800)
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 _LOOPS = (
