@@ -86,9 +86,9 @@ def sink(*hang: str, port: int | None = None) -> Iterator[int]:
             process.kill()
 
 
-def bare(port: int, load: Load) -> float:
+def bare(port: int, load: Load, *, signed: bool = False) -> float:
     """Requests a second of the bare client."""
-    numbers = (port, load.count, load.size, CONCURRENCY, load.destinations)
+    numbers = (port, load.count, load.size, CONCURRENCY, load.destinations, int(signed))
     command = [sys.executable, "-m", "tests.bench.bare", *map(str, numbers)]
     return load.count / float(subprocess.check_output(command))
 
