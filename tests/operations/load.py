@@ -153,6 +153,8 @@ async def run_under_load(receivers: Receivers, stage: Stage, watchers: Watchers)
     await asyncio.to_thread(_operate, database)
     await asyncio.to_thread(until, lambda: _at_rest(stage, observed))
     await asyncio.to_thread(until, lambda: bool(watchers.now("increase(relay_replays_total[1m]) > 0")))
+    # What was postponed may have gone meanwhile.
+    await asyncio.to_thread(until, lambda: _at_rest(stage, observed))
     observed.end = time.time() + 1  # a question over time is answered for whole seconds since its start
     await asyncio.gather(relay.stop(), engine.stop())
     return observed
