@@ -136,6 +136,18 @@
   document.addEventListener("htmx:before:swap", () => (scrolled = scrollY));
   document.addEventListener("htmx:after:swap", () => scrollTo({ top: scrolled, behavior: "instant" }));
 
+  // One key each, as `?` lists them; never while somebody types.
+  const places = { n: "/", l: "/deliveries", d: "/destinations", a: "/audit", s: "/settings" };
+  document.addEventListener("keydown", (pressed) => {
+    const list = document.getElementById("shortcuts");
+    if (!list || pressed.ctrlKey || pressed.metaKey || pressed.altKey || pressed.target.closest("input, select, textarea")) return;
+    if (pressed.key === "?" && !list.open) list.showModal();
+    else if (pressed.key === "/") document.getElementById("find").focus();
+    else if (Object.hasOwn(places, pressed.key)) location.assign(places[pressed.key]);
+    else return;
+    pressed.preventDefault();
+  });
+
   function enhance() {
     document.querySelectorAll(".plot:has(> svg)").forEach(take);
     document.querySelectorAll("pre.copy").forEach((text) => text.closest(".copied") || offerCopy(text));

@@ -327,6 +327,20 @@ def test_everything_can_be_done_by_keyboard_alone(chromium: Browser, alone: str,
         expect(page.get_by_role("status")).to_have_text("The destination is paused.")
 
 
+def test_a_question_mark_lists_the_keys_and_they_lead_there(chromium: Browser, address: str) -> None:
+    with signed_in(chromium, address) as page:
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_contain_text("find a delivery by its id")
+        page.keyboard.press("Escape")
+        page.keyboard.press("/")
+        page.keyboard.type("d?")
+        expect(page.get_by_role("searchbox")).to_have_value("d?")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        page.get_by_role("searchbox").blur()
+        page.keyboard.press("d")
+        page.wait_for_url("**/destinations")
+
+
 def press_until(page: Page, key: str, name: str) -> None:
     for _ in range(60):
         page.keyboard.press(key)
