@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench import drain, engine, isolation, live, live_lag, speed, wer
+from tests.bench import diarisation, drain, engine, isolation, live, live_lag, speed, wer
 from tests.bench.big import big, unsigned
 from tests.bench.console import console
 from tests.bench.fair import fair
@@ -110,6 +110,7 @@ BENCHES = (
     Bench(wer.noisy, wer.goals("noisy", counts=True), once=True),
     Bench(wer.ten_minutes, wer.goals("ten_minutes", counts=True), once=True),
     Bench(wer.hour, wer.goals("hour", counts=True), once=True, named="engine.wer.hour"),
+    Bench(diarisation.diarisation, diarisation.GOALS, once=True),
     Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
     Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
     Bench(

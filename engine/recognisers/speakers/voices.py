@@ -57,9 +57,10 @@ class ChannelVoices:
 
     def name(self, words: Iterable[Word], bounds: SpeakerBounds) -> list[Word]:
         """The words with their speakers, once all was heard."""
-        return named(words, self._turns(bounds))
+        return named(words, self.turns(bounds))
 
-    def _turns(self, bounds: SpeakerBounds) -> list[Turn]:
+    def turns(self, bounds: SpeakerBounds) -> list[Turn]:
+        """Who speaks when, by numbers of no meaning."""
         if not self._windows:
             return []
         embeddings = np.concatenate(self._embeddings)
