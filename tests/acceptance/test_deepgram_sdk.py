@@ -120,7 +120,7 @@ async def hosting(stack: AsyncExitStack, port: int) -> None:
 async def a_key(stage: Stage) -> str:
     making = await Process.start("engine", "keys", "add", "sdk", env=stage.env)
     assert await making.finished() == 0
-    return making.words[-1]
+    return next(word for word in making.words if word.startswith("osk_"))
 
 
 class Blocking:

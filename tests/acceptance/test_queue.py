@@ -57,7 +57,7 @@ async def get(session: aiohttp.ClientSession, stage: Stage, path: str) -> dict[s
 async def new_key(stage: Stage, *options: str) -> str:
     process = await Process.start("engine", "keys", "add", f"key {' '.join(options)}".strip(), *options, env=stage.env)
     assert await process.finished() == 0, process.words
-    return process.words[-1]
+    return next(word for word in process.words if word.startswith("osk_"))
 
 
 def ended(process: Process) -> list[str]:
