@@ -9,7 +9,7 @@ def main() -> None:
     with extra("engine"):
         from engine.cli import main as run
 
-        run(prog_name="engine")
+        run()
 
 
 if __name__ == "__main__":

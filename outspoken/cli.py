@@ -17,13 +17,14 @@ from outspoken.place import Place
 from outspoken.running import run
 from relay.cli.terminal import exit_of
 from relay.outbox.errors import RelayError
+from relay.service.commands import Exit, while_read
 
-main = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where everything lies.")]
 
 
-@main.callback()
+@application.callback()
 def _options() -> None:
     """Prepares a folder for both programs, and runs them there.
 
@@ -31,7 +32,7 @@ def _options() -> None:
     """
 
 
-@main.command()
+@application.command()
 def quickstart(folder: Folder = Path("var")) -> None:
     """Make what both programs need: settings, database, token, keys. What is there is kept."""
     with _complaints():
@@ -40,7 +41,7 @@ def quickstart(folder: Folder = Path("var")) -> None:
         print(_each_by_itself(place))
 
 
-@main.command()
+@application.command()
 def up(
     folder: Folder = Path("var"),
     receiver_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8080,
@@ -81,6 +82,14 @@ def _complaints() -> Iterator[None]:
     """What the person who typed the command can mend is one line, and no traceback."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # not a mistake: whoever read has seen enough
     except (RelayError, EngineError, OSError) as error:
         print(f"outspoken: {error}", file=sys.stderr)
-        raise typer.Exit(exit_of(error) if isinstance(error, RelayError) else 1) from None
+        raise typer.Exit(exit_of(error) if isinstance(error, RelayError) else Exit.FAILED) from None
+
+
+def main() -> None:
+    """Run a command; what went wrong is one line and an exit code."""
+    with while_read():
+        application(prog_name="outspoken")

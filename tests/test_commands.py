@@ -17,8 +17,8 @@ from tests.acceptance.stage import ROOT
 
 PROGRAMS = {
     "relay": get_command(relay.cli.application),
-    "engine": get_command(engine.cli.main),
-    "outspoken": get_command(outspoken.cli.main),
+    "engine": get_command(engine.cli.application),
+    "outspoken": get_command(outspoken.cli.application),
 }
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "config").glob("*.md"))]
 _SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

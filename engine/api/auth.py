@@ -9,7 +9,7 @@ from aiohttp import web
 
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
-from engine.dialects.gladia import Problem
+from engine.dialects.gladia import GladiaProblem
 from engine.dialects.openai import ErrorObject
 from engine.keys import Keys
 
@@ -21,7 +21,7 @@ _INVALID = BadRequest(
     401,
     "Send the header Authorization: Token <key> with a key of this server.",
 )
-_NOT_FOUND = Problem(401, "gladia key not found. Send the header x-gladia-key: <key> with a key of this server.")
+_NOT_FOUND = GladiaProblem(401, "gladia key not found. Send the header x-gladia-key: <key> with a key of this server.")
 
 _NO_KEY = ErrorObject(401, "Incorrect API key. Send the header Authorization: Bearer <key> with a key of this server.")
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from engine.dialects.deepgram import BadRequest, render_refusal
-from engine.dialects.gladia import Problem, render_problem
+from engine.dialects.gladia import GladiaProblem, render_problem
 from engine.dialects.openai import ErrorObject, render_error
 from engine.errors import StorageFull, TooLarge
 from engine.jobs.admission import QueueFull
@@ -43,7 +43,7 @@ _INTERNAL = BadRequest("INTERNAL_SERVER_ERROR", "The server failed to handle the
 
 _log = structlog.get_logger()
 
-Reply = BadRequest | Problem | ErrorObject
+Reply = BadRequest | GladiaProblem | ErrorObject
 
 
 class Rejected(Exception):
@@ -116,7 +116,7 @@ def _error(request: web.Request, reply: Reply, headers: Mapping[str, str] | None
 def _as_openai(reply: Reply, headers: Mapping[str, str]) -> web.Response:
     if isinstance(reply, BadRequest):
         reply = ErrorObject(reply.status, reply.line)
-    elif isinstance(reply, Problem):
+    elif isinstance(reply, GladiaProblem):
         reply = ErrorObject(reply.status, reply.message)
     return web.json_response(render_error(reply), status=reply.status, headers=headers)
 
@@ -131,9 +131,9 @@ def _as_deepgram(request: web.Request, reply: Reply, headers: Mapping[str, str])
 
 def _as_gladia(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.Response:
     if isinstance(reply, BadRequest):
-        reply = Problem(reply.status, reply.line)
+        reply = GladiaProblem(reply.status, reply.line)
     elif isinstance(reply, ErrorObject):
-        reply = Problem(reply.status, reply.message)
+        reply = GladiaProblem(reply.status, reply.message)
     document = render_problem(reply, path=request.path, request_id=request[REQUEST_ID], now=time.time())
     return web.json_response(document, status=reply.status, headers=headers)
 

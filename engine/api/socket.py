@@ -33,7 +33,7 @@ _NO_RECOGNISER = BadRequest(
 )
 
 
-class Socket:
+class CallerSocket:
     """One connection. `protocol` of those that were offered, which a browser insists on, is the first."""
 
     def __init__(self, http: web.Request, max_message: int) -> None:

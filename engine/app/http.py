@@ -88,7 +88,9 @@ class HttpServer:
             requests.routes(keys, recorded.archive, self._results, database.now),
             status.routes(StatusReport(recorded, live, budget, engine, database.now)),
             health.routes(
-                registry, Readiness(recorded.store, recorded.runner, watch).checks(), lambda: _known(budget, catalogue)
+                registry,
+                EngineReadiness(recorded.store, recorded.runner, watch).checks(),
+                lambda: _known(budget, catalogue),
             ),
             on_shutdown=self._finish_sessions,
         )
@@ -160,7 +162,7 @@ def _live_state(session: Conversation, now: float) -> status.LiveState:
     return status.LiveState(request.dialect, request.recogniser, *seconds)
 
 
-class Readiness:
+class EngineReadiness:
     """What readiness depends on. A failing receiver or a long queue is no reason to be unready."""
 
     def __init__(self, store: JobStore, runner: Runner, watch: FileWatch) -> None:

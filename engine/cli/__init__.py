@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from engine.cli import configuration, jobs, keys, models, run, status, transcribe
-from relay.service.commands import sectioned
+from relay.service.commands import sectioned, while_read
 
 SECTIONS = {
     "To run": ("run", "migrate", "config"),
@@ -16,7 +16,7 @@ SECTIONS = {
     "Without a server": ("transcribe",),
 }
 
-main = typer.Typer(
+application = typer.Typer(
     cls=sectioned(SECTIONS),
     no_args_is_help=True,
     add_completion=True,
@@ -24,11 +24,11 @@ main = typer.Typer(
     rich_markup_mode=None,
 )
 for group in (run, status, transcribe):
-    main.registered_commands += group.commands.registered_commands
-main.add_typer(jobs.commands, name="jobs")
-main.add_typer(keys.commands, name="keys")
-main.add_typer(models.commands, name="models")
-main.add_typer(configuration.commands, name="config")
+    application.registered_commands += group.commands.registered_commands
+application.add_typer(jobs.commands, name="jobs")
+application.add_typer(keys.commands, name="keys")
+application.add_typer(models.commands, name="models")
+application.add_typer(configuration.commands, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,7 +39,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@main.callback()
+@application.callback()
 def _options(
     _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
@@ -47,3 +47,9 @@ def _options(
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.
     """
+
+
+def main() -> None:
+    """Run a command; what went wrong is one line and an exit code."""
+    with while_read():
+        application(prog_name="engine")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.running import address, ask
-from engine.cli.terminal import Config, Exit, Json, complaints, print_json, print_table, settings, span
+from engine.cli.terminal import Config, Json, complaints, print_json, print_table, settings, span
+from relay.service.commands import Exit
 
 if TYPE_CHECKING:
     from engine.settings import Settings

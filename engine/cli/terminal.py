@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, the configuration, and how a mistake is told."""
+"""What every command shares: the configuration, and how a mistake is told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,19 +14,13 @@ import typer
 
 from engine.errors import EngineError
 from relay.outbox.errors import ConfigError, RelayError
+from relay.service.commands import Exit
 from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from engine.settings import Settings
-
-
-class Exit(IntEnum):
-    """What the exit code says; the same for every command. 2, wrong usage, is the parser's."""
-
-    FAILED = 1
-    CONFIG = 78  # sysexits' EX_CONFIG: systemd is told not to restart after it
 
 
 Config = Annotated[
@@ -78,6 +71,8 @@ def complaints() -> Iterator[None]:
     except ConfigError as error:
         complain(str(error))
         raise typer.Exit(Exit.CONFIG) from None
+    except BrokenPipeError:
+        raise  # not a mistake: whoever read has seen enough
     except (RelayError, EngineError, OSError) as error:
         complain(str(error))
         raise typer.Exit(Exit.FAILED) from None

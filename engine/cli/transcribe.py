@@ -20,7 +20,7 @@ from uuid import uuid4
 import orjson
 import typer
 
-from engine.cli.terminal import Config, Exit, complain, complaints, console, settings
+from engine.cli.terminal import Config, complain, complaints, console, settings
 from engine.dialects import subtitles
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram.errors import BadRequest
@@ -32,6 +32,7 @@ from engine.errors import AudioError, EngineError, RecogniserUnavailable, Worker
 from engine.recognisers.base import RecognitionOptions
 from engine.request import Media, Request
 from engine.transcript import Channel, Transcript, Word
+from relay.service.commands import Exit
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -54,7 +55,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Output:
     """Where results go: `folder` is None beside the audio, or STDOUT."""
 
     form: Format
@@ -99,7 +100,7 @@ def transcribe(
     with complaints():
         engine = settings(config).engine
         command = FileTranscription(
-            engine, Target(form, output_dir, force), model, language, multichannel=multichannel, diarize=diarize
+            engine, Output(form, output_dir, force), model, language, multichannel=multichannel, diarize=diarize
         )
         failures = asyncio.run(command.run(files))
     if failures:
@@ -112,7 +113,7 @@ class FileTranscription:
     def __init__(
         self,
         engine: EngineSettings,
-        target: Target,
+        output: Output,
         model: str | None,
         language: str | None,
         *,
@@ -123,14 +124,14 @@ class FileTranscription:
         self._specs = alone.specs()
         self._engine = engine
         self._request = _request(alone.catalogue(self._specs), model, language, multichannel, diarize)
-        self._target = target
+        self._output = output
 
     async def run(self, files: Sequence[Path]) -> int:
         """How many failed; each is told on standard error."""
         from engine.recognisers.workers.pool import Pool  # only here: it loads FFmpeg
 
-        if self._target.folder not in {None, STDOUT}:
-            self._target.folder.mkdir(parents=True, exist_ok=True)
+        if self._output.folder not in {None, STDOUT}:
+            self._output.folder.mkdir(parents=True, exist_ok=True)
         pool = Pool(1, self._specs, max_seconds=self._engine.max_audio_seconds)
         await pool.start()
         try:
@@ -141,9 +142,9 @@ class FileTranscription:
 
     async def _attempt(self, pool: Pool, file: Path, bar: Progress) -> bool:
         try:
-            path = self._target.path(file)
+            path = self._output.path(file)
             transcript = await self._transcribe(pool, file, bar)
-            self._write(path, _text(self._target.form, self._request, file, transcript))
+            self._write(path, _text(self._output.form, self._request, file, transcript))
             for message in missing(transcript):
                 complain(f"{file}: {message}")
         except WorkerDied:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Literal
 
 import typer
 
 from relay.cli import act, configuration, keys, look, receivers, upkeep, urls
-from relay.cli.terminal import Exit, complain, exit_of
+from relay.cli.terminal import complain, exit_of
 from relay.outbox.errors import RelayError
-from relay.service.commands import sectioned
+from relay.service.commands import sectioned, while_read
 
 SECTIONS = {
     "To run": ("run", "login", "migrate", "config"),
@@ -64,14 +63,8 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument()
 def main() -> None:
     """Run a command; what went wrong is one line and an exit code."""
     try:
-        try:
+        with while_read():
             application(prog_name="relay")
-        finally:
-            sys.stdout.flush()
     except RelayError as error:
         complain(str(error))
         sys.exit(exit_of(error))
-    except BrokenPipeError:
-        # Whoever read has seen enough (`relay list | head -1`). The interpreter flushes once more when it leaves.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.FAILED)

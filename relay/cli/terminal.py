@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, options, and how things are written to a terminal or a pipe.
+"""What every command shares: options, and how things are written to a terminal or a pipe.
 
 JSON has one object a line, as `relay.admin.plain` writes it. What receivers and callers chose is never written as it
 came: a terminal obeys. What takes long to import (the settings' library, the one that colours) waits for whom needs it.
@@ -14,7 +14,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from enum import IntEnum
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +28,7 @@ from relay.admin.times import Moment
 from relay.guard.url import LONGEST_PATH
 from relay.outbox.errors import ConfigError, RelayError
 from relay.outbox.store import Database
+from relay.service.commands import Exit
 from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_file
 
 if TYPE_CHECKING:
@@ -44,17 +44,6 @@ _STYLES = {
 _DESTINATION_ID = re.compile(r"[0-9a-f]{4,8}")
 _CODES = {"red": "31", "yellow": "33", "green": "32", "bold": "1"}
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-
-
-class Exit(IntEnum):
-    """What the exit code says; the same for every command. 2, wrong usage, is the parser's."""
-
-    OK = 0
-    FAILED = 1
-    NOT_FOUND = 3
-    NOTHING_MATCHED = 4
-    REFUSED = 5
-    CONFIG = 78  # sysexits' EX_CONFIG: systemd is told not to restart after it
 
 
 def exit_of(error: RelayError) -> Exit:

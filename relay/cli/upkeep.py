@@ -28,7 +28,6 @@ from relay.admin.times import size, span
 from relay.app.settings import MOST_WORKERS, Workers
 from relay.cli.terminal import (
     Config,
-    Exit,
     Json,
     complain,
     console,
@@ -46,6 +45,7 @@ from relay.outbox.errors import ConfigError, MoveRefused, RelayError
 from relay.outbox.moving import MoveProgress, move
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
+from relay.service.commands import Exit
 from relay.service.configfile import ABSENT, config_file, log_file
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from engine.api.auth import authenticate_socket, session_id, traceparent
 from engine.api.context import ApiContext
 from engine.api.deepgram.recorded import judge_callback
 from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
-from engine.api.socket import REFUSALS, Socket, refusal
+from engine.api.socket import REFUSALS, CallerSocket, refusal
 from engine.audio.pcm import bytes_per_second, raw_format
 from engine.dialects.deepgram import BadRequest, DeepgramProtocol, callback_headers, parse_live
 from engine.dialects.live import Ending, LiveRequest
@@ -67,7 +67,7 @@ class DeepgramLive:
         self._lost = LostCallbacks()
 
     async def answer(self, http: web.Request) -> web.StreamResponse:
-        socket = Socket(http, self._max_message)
+        socket = CallerSocket(http, self._max_message)
         conversation = await self._begin(await self._read(http), session_id(http))
         try:
             await socket.open()

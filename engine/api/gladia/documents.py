@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from engine.api.admission import Body
 from engine.api.context import ApiContext
 from engine.api.errors import Rejected, identity, not_looked_up
-from engine.dialects.gladia import Listing, Problem, invalid, parse_listing
+from engine.dialects.gladia import GladiaProblem, Listing, invalid, parse_listing
 from engine.jobs.archive import Selection
 from engine.record import Record
 from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
@@ -24,7 +24,7 @@ from relay.guard.url import PRE_RECORDED
 MAX_JSON = 256 * 1024
 """Bytes of a JSON body, which may hold a vocabulary."""
 
-_BAD_JSON = Problem(400, 'The body is not JSON. Send {"audio_url": "https://..."} as application/json.')
+_BAD_JSON = GladiaProblem(400, 'The body is not JSON. Send {"audio_url": "https://..."} as application/json.')
 
 
 async def read_json(body: Body) -> Any:
@@ -63,7 +63,7 @@ async def rendered(render: Callable[[], dict[str, Any]]) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
-async def find(api: ApiContext, http: web.Request, key_id: str | None, dialect: str, missing: Problem) -> Record:
+async def find(api: ApiContext, http: web.Request, key_id: str | None, dialect: str, missing: GladiaProblem) -> Record:
     """What the path names, of this key and dialect. Raises Rejected where there is none."""
     record = await api.archive.find(http.match_info["id"], key_id)
     if record is None or record.request.dialect != dialect:
@@ -80,7 +80,7 @@ class FileOnce(web.FileResponse):
 
 
 async def download(
-    api: ApiContext, http: web.Request, job_id: str, key_id: str | None, filename: str, missing: Problem
+    api: ApiContext, http: web.Request, job_id: str, key_id: str | None, filename: str, missing: GladiaProblem
 ) -> web.StreamResponse:
     """The audio of a job, byte for byte. Raises Rejected where it is not here, or not the caller's."""
     async with api.archive.audio(job_id, key_id) as path:
@@ -110,7 +110,7 @@ async def page(
     """What a key has made, the newest first, results included: a page of it, by what the query asks for. `kind` is the
     vendor's word for the dialect, and `shown` what a list shows of each."""
     listing = parse_listing(list(http.rel_url.query.items()), kind)
-    if isinstance(listing, Problem):
+    if isinstance(listing, GladiaProblem):
         raise Rejected(listing)
     records, more = await _found(api, listing, key_id, dialect)
     links = _links(f"{base_url(api, http)}{http.path}", http, listing, more=more)

@@ -25,13 +25,13 @@ from engine.api.gladia.documents import (
     rendered,
 )
 from engine.api.gladia.pending import PendingSession, PendingSessions
-from engine.api.socket import REFUSALS, Socket, refusal
+from engine.api.socket import REFUSALS, CallerSocket, refusal
 from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.audio.recording import Recording
 from engine.dialects.gladia import (
     LIVE,
+    GladiaProblem,
     GladiaProtocol,
-    Problem,
     callback_headers,
     live_filename,
     live_job,
@@ -50,10 +50,14 @@ from engine.request import Failed, FailureCode
 from engine.transcript import Model
 from relay.outbox.errors import StoreUnavailable
 
-_NO_SESSION = Problem(404, "There is no such session: it was deleted, or is no longer kept, or another key made it.")
-_NO_FILE = Problem(404, "The audio of this session is not here: it was not kept, or is no longer.")
-_UNDER_WAY = Problem(409, "The session is under way. Send stop_recording on its WebSocket first.")
-_NO_TOKEN = Problem(401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes.")
+_NO_SESSION = GladiaProblem(
+    404, "There is no such session: it was deleted, or is no longer kept, or another key made it."
+)
+_NO_FILE = GladiaProblem(404, "The audio of this session is not here: it was not kept, or is no longer.")
+_UNDER_WAY = GladiaProblem(409, "The session is under way. Send stop_recording on its WebSocket first.")
+_NO_TOKEN = GladiaProblem(
+    401, "The token is not known: begin a session with POST /v2/live, and connect within ten minutes."
+)
 _OVER = Goodbye(4403, "The session has ended. Start another.")
 _MOST_PARAMETERS = 50
 _TOO_SLOW = 429  # the one of the vendor's statuses that comes nearest
@@ -106,7 +110,7 @@ class GladiaLive:
         token = http.query.get("token")
         if token is None:
             return await self._index(http)
-        socket = Socket(http, self._max_message)
+        socket = CallerSocket(http, self._max_message)
         pending = self._pending.by_token(token)
         if pending is None:
             raise Rejected(_NO_TOKEN)
@@ -172,7 +176,7 @@ class GladiaLive:
             keeps_audio=self._keeps_audio,
             query=tuple(http.query)[:_MOST_PARAMETERS],
         )
-        if isinstance(asked, Problem):
+        if isinstance(asked, GladiaProblem):
             raise Rejected(asked)
         return asked
 

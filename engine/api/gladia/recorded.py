@@ -15,7 +15,7 @@ from engine.api.gladia.documents import MAX_JSON, answer, base_url, download, fi
 from engine.api.gladia.uploads import file_of
 from engine.dialects.gladia import (
     RECORDED,
-    Problem,
+    GladiaProblem,
     filename_of,
     invalid,
     job,
@@ -28,8 +28,8 @@ from engine.dialects.warnings import Unsupported
 from engine.record import Record
 from engine.request import Media, Request
 
-_NO_JOB = Problem(404, "There is no such job: it was deleted, or is no longer kept, or another key made it.")
-_NO_FILE = Problem(404, "The audio of this job is not here: it is yet to be fetched, or no longer kept.")
+_NO_JOB = GladiaProblem(404, "There is no such job: it was deleted, or is no longer kept, or another key made it.")
+_NO_FILE = GladiaProblem(404, "The audio of this job is not here: it is yet to be fetched, or no longer kept.")
 _FORGOTTEN = invalid("audio_url must name an upload that is still kept and that this key made. Upload the audio again.")
 
 
@@ -90,7 +90,7 @@ class GladiaRecorded:
             event_names=self._event_names,
             unsupported=self._unsupported,
         )
-        if isinstance(request, Problem):
+        if isinstance(request, GladiaProblem):
             raise Rejected(request)
         if request.callback:
             name = "callback_url" if body.get("callback_url") == request.callback.url else "callback_config.url"

@@ -17,7 +17,7 @@ from engine.audio.decode import AudioInfo
 from engine.audio.sink import Stored, store
 from engine.dialects.gladia import (
     Fields,
-    Problem,
+    GladiaProblem,
     UploadedFile,
     clean_filename,
     extension_of,
@@ -61,7 +61,7 @@ class GladiaUploads:
         fetched = await self._api.fetcher.fetch(url, path)
         if isinstance(fetched, Failed):
             if fetched.code is FailureCode.TOO_LARGE:
-                raise Rejected(Problem(413, fetched.message))
+                raise Rejected(GladiaProblem(413, fetched.message))
             raise Rejected(invalid(f"audio_url must be a URL address that can be fetched. {fetched.message}"))
         return fetched
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest
-from engine.dialects.deepgram.query import Query, Refused, invalid, shown
+from engine.dialects.deepgram.query import ParameterRefused, Query, invalid, shown
 from engine.dialects.deepgram.recorded_parameters import parse
 from engine.dialects.live import LiveRequest
 from engine.dialects.warnings import Unsupported, warning
@@ -55,7 +55,7 @@ def parse_live(
         options = {**request.options, "paragraphs": False}  # smart formatting makes them of recordings alone
         warned = replace(request, options=options, warnings=(*request.warnings, *_warnings(query)))
         return LiveRequest(warned, _options(query, request), byte_rate(request.raw))
-    except Refused as refused:
+    except ParameterRefused as refused:
         return refused.reply
 
 

@@ -13,7 +13,7 @@ MAX_TEXT = 2048
 MAX_PARAMETERS = 512
 
 
-class Refused(Exception):
+class ParameterRefused(Exception):
     """A parameter cannot be honoured. Never leaves the dialect: `parse` turns it into its `reply`."""
 
     def __init__(self, reply: BadRequest) -> None:
@@ -21,9 +21,9 @@ class Refused(Exception):
         self.reply = reply
 
 
-def invalid(detail: str) -> Refused:
+def invalid(detail: str) -> ParameterRefused:
     """The refusal of one parameter, by name."""
-    return Refused(invalid_parameter(detail))
+    return ParameterRefused(invalid_parameter(detail))
 
 
 def shown(value: str) -> str:

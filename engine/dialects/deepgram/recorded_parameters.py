@@ -15,7 +15,7 @@ from typing import TypedDict
 from engine.dialects.catalogue import Abilities, Catalogue, RawReader
 from engine.dialects.deepgram.errors import BadRequest, invalid_callback, no_such_model
 from engine.dialects.deepgram.models import SPECIAL
-from engine.dialects.deepgram.query import Query, Refused, invalid, shown
+from engine.dialects.deepgram.query import ParameterRefused, Query, invalid, shown
 from engine.dialects.warnings import NO_SPEAKERS, Unsupported, warning
 from engine.errors import AudioError
 from engine.request import Callback, RawFormat, Request, SpeakerBounds
@@ -111,7 +111,7 @@ def parse(
             options=dict(_options(query)),
             warnings=(*_model_warnings(model, recogniser, catalogue), *_warnings(query, missing)),
         )
-    except Refused as refused:
+    except ParameterRefused as refused:
         return refused.reply
 
 
@@ -148,9 +148,13 @@ def _model(query: Query, catalogue: Catalogue) -> tuple[str, str]:
     model = query.one("model")
     name = catalogue.default if model is None else model
     if name not in catalogue.models:
-        raise Refused(no_such_model(f"model: {shown(name)} is not known here, use one of {catalogue.choice()}."))
+        raise ParameterRefused(
+            no_such_model(f"model: {shown(name)} is not known here, use one of {catalogue.choice()}.")
+        )
     if (version := query.one("version")) not in {None, "latest"}:
-        raise Refused(no_such_model(f"version: {shown(version or '')} is not known here, use latest or leave it out."))
+        raise ParameterRefused(
+            no_such_model(f"version: {shown(version or '')} is not known here, use latest or leave it out.")
+        )
     return name, catalogue.models[name]
 
 
@@ -163,7 +167,9 @@ def _language(query: Query, model: str, catalogue: Catalogue) -> str | None:
         wanted += [("detect_language", code) for code in (*_codes(query), "multi")]
     for name, code in wanted:
         if not abilities.knows(code):
-            raise Refused(no_such_model(f"{name}: model {model} {_cannot(code, abilities)}. {catalogue.instead(code)}"))
+            raise ParameterRefused(
+                no_such_model(f"{name}: model {model} {_cannot(code, abilities)}. {catalogue.instead(code)}")
+            )
     return None if language == "multi" or _detects(query) else language
 
 
@@ -217,7 +223,7 @@ def _callback(query: Query) -> Callback | None:
     if method not in {"POST", "PUT"}:
         raise invalid(f"callback_method: unknown variant {shown(written or '')}, expected `POST` or `PUT`")
     if url == "":
-        raise Refused(invalid_callback("callback: the value is empty, send an http:// or https:// URL."))
+        raise ParameterRefused(invalid_callback("callback: the value is empty, send an http:// or https:// URL."))
     return None if url is None else Callback(url, method)
 
 

@@ -1,7 +1,7 @@
 """Gladia's API, in and out: a JSON body becomes a Request, a Transcript the vendor's documents, and what is heard live
 its messages."""
 
-from engine.dialects.gladia.errors import Problem, invalid, render_problem
+from engine.dialects.gladia.errors import GladiaProblem, invalid, render_problem
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.listing import Listing, parse_listing
 from engine.dialects.gladia.live_messages import GladiaProtocol, live_filename, live_job, live_started, running_job
@@ -22,9 +22,9 @@ __all__ = [
     "LIVE",
     "RECORDED",
     "Fields",
+    "GladiaProblem",
     "GladiaProtocol",
     "Listing",
-    "Problem",
     "UploadedFile",
     "callback_headers",
     "clean_filename",

@@ -13,7 +13,7 @@ _MOST_ERRORS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class GladiaProblem:
     """A refusal as the vendor words it. Each of `validation_errors` begins with the field's path and "must": the SDKs
     read the field from that, and show nothing but these where there are any."""
 
@@ -22,13 +22,13 @@ class Problem:
     validation_errors: tuple[str, ...] = ()
 
 
-def invalid(*validation_errors: str) -> Problem:
+def invalid(*validation_errors: str) -> GladiaProblem:
     """A request whose fields cannot be read or honoured; the message, which some clients show alone, holds the first
     flaw. Of very many the first are named: an answer does not grow with the nonsense that it answers."""
-    return Problem(422, f"Invalid parameter(s): {validation_errors[0]}", validation_errors[:_MOST_ERRORS])
+    return GladiaProblem(422, f"Invalid parameter(s): {validation_errors[0]}", validation_errors[:_MOST_ERRORS])
 
 
-def render_problem(problem: Problem, *, path: str, request_id: str, now: float) -> dict[str, Any]:
+def render_problem(problem: GladiaProblem, *, path: str, request_id: str, now: float) -> dict[str, Any]:
     """The body of an error answer. `path` comes without its query, which may hold secrets."""
     document: dict[str, Any] = {
         "timestamp": timestamp(now),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from engine.dialects.gladia.errors import Problem, invalid
+from engine.dialects.gladia.errors import GladiaProblem, invalid
 from engine.record import State
 
 MAX_LIMIT = 100
@@ -34,7 +34,7 @@ class Listing:
     nothing: bool = False
 
 
-def parse_listing(pairs: Sequence[tuple[str, str]], kind: str = "pre-recorded") -> Listing | Problem:
+def parse_listing(pairs: Sequence[tuple[str, str]], kind: str = "pre-recorded") -> Listing | GladiaProblem:
     """What a decoded query string asks of a list of this kind, or everything that is wrong with it."""
     flaws = [flaw for name in dict.fromkeys(name for name, _ in pairs) if (flaw := _stranger(name, pairs))]
     once = {name: value for name, value in pairs if name in _ONCE}

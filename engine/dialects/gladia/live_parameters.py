@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.dialects.catalogue import ByteRate, Catalogue, RawReader
-from engine.dialects.gladia.errors import Problem, invalid
+from engine.dialects.gladia.errors import GladiaProblem, invalid
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases
 from engine.dialects.gladia.recorded_parameters import (
@@ -86,14 +86,14 @@ def parse_live(
     unsupported: Unsupported = "warn",
     keeps_audio: bool = False,
     query: Collection[str] = (),
-) -> LiveRequest | Problem:
+) -> LiveRequest | GladiaProblem:
     """The session that a decoded JSON body asks for, or everything that is wrong with it. URLs are not judged here.
 
     `unsupported` is as for recordings; `keeps_audio` says whether the audio stays when the session is over. `query` are
     the names of the parameters beside the body.
     """
     if not isinstance(body, dict):
-        return Problem(400, 'The body is not a JSON object. Send {"encoding": "wav/pcm", "sample_rate": 16000}.')
+        return GladiaProblem(400, 'The body is not a JSON object. Send {"encoding": "wav/pcm", "sample_rate": 16000}.')
     fields = Fields(body)
     reader = _LiveReader(fields, catalogue, unsupported, query)
     raw = reader.raw(raw_format, integers)

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import orjson
 
 from engine.dialects.catalogue import Abilities, Catalogue
-from engine.dialects.gladia.errors import Problem, invalid
+from engine.dialects.gladia.errors import GladiaProblem, invalid
 from engine.dialects.gladia.fields import Fields
 from engine.dialects.gladia.phrases import Phrases, phrases
 from engine.dialects.gladia.uploads import UploadedFile
@@ -103,7 +103,7 @@ def parse(
     traceparent: str | None = None,
     event_names: str = "short",
     unsupported: Unsupported = "warn",
-) -> Request | Problem:
+) -> Request | GladiaProblem:
     """The request that a decoded JSON body makes, or everything that is wrong with it. URLs are not judged here.
 
     `event_names` is how callback events are named: `short` is `success`, with error codes as words; `namespaced` is
@@ -111,7 +111,7 @@ def parse(
     harm when they are missing.
     """
     if not isinstance(body, dict):
-        return Problem(400, 'The body is not a JSON object. Send {"audio_url": "https://..."}.')
+        return GladiaProblem(400, 'The body is not a JSON object. Send {"audio_url": "https://..."}.')
     fields = Fields(body)
     request = _RecordedReader(fields, catalogue, unsupported).request(request_id, key_id, traceparent, event_names)
     return invalid(*fields.flaws) if fields.flaws else request

@@ -10,7 +10,6 @@ import sqlite3
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -96,7 +95,7 @@ async def engine(stage: Stage, *command: str) -> tuple[int | None, str]:
 
 def here(stage: Stage, *command: str) -> tuple[int, str]:
     """The same in this process, for a command that does not go on."""
-    code, out, err = run_here(partial(main, prog_name="engine"), [*command], stage.folder, os.environ | stage.env)
+    code, out, err = run_here(main, [*command], stage.folder, os.environ | stage.env)
     return code, (out + err).strip()
 
 

@@ -9,7 +9,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from engine.cli import main
@@ -43,7 +42,7 @@ class Engine:
 
     def here(self, *arguments: str | Path) -> Said:
         """The command in this process: whatever asks no hub, whose library reads its settings once."""
-        return Said(*run_here(partial(main, prog_name="engine"), list(map(str, arguments)), self.folder, self._env))
+        return Said(*run_here(main, list(map(str, arguments)), self.folder, self._env))
 
     async def start(
         self, *arguments: str | Path, stderr: int = PIPE, largest_file: int | None = None

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from engine.cli import main
 from tests.commands import run_here
@@ -17,3 +22,18 @@ def test_settings_are_shown_with_their_origin_and_explained(tmp_path: Path) -> N
     code, _, complaint = run_here(main, ["config", "show"], tmp_path, {})
     assert (code, "config/outspoken.toml is not here" in complaint) == (0, True)
     assert run_here(main, ["config", "check", "--config", "no.toml"], tmp_path, {})[0] == 78
+
+
+@pytest.mark.acceptance
+def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", "engine config show | head -1; engine config show --json | true"],
+        capture_output=True,
+        cwd=tmp_path,
+        env=os.environ | {"PATH": programs, "OUTSPOKEN_CONFIG": "mine.toml"},
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.split()[:2], done.stderr) == ([b"SETTING", b"VALUE"], b"")

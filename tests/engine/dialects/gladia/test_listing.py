@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.dialects.gladia import Listing, Problem, parse_listing
+from engine.dialects.gladia import GladiaProblem, Listing, parse_listing
 from engine.record import State
 from tests.cases import cases
 
@@ -71,7 +71,7 @@ def test_live_jobs_are_another_list() -> None:
 )
 def test_what_cannot_be_asked_for_is_named(pairs: list[tuple[str, str]], name: str) -> None:
     problem = parse_listing(pairs)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, GladiaProblem)
     assert problem.status == 422
     assert problem.validation_errors[0].startswith(f"{name} must ")
 
@@ -83,4 +83,4 @@ _NAMES = st.sampled_from(
 
 @given(st.lists(st.tuples(_NAMES | st.text(max_size=8), st.text(max_size=12)), max_size=4))
 def test_no_query_breaks_the_reader(pairs: list[tuple[str, str]]) -> None:
-    assert isinstance(parse_listing(pairs), Listing | Problem)
+    assert isinstance(parse_listing(pairs), Listing | GladiaProblem)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from engine.audio.pcm import bytes_per_second, integers, raw_format
 from engine.dialects.catalogue import Catalogue
-from engine.dialects.gladia import GladiaProtocol, Problem, live_job, live_started, parse_live, running_job
+from engine.dialects.gladia import GladiaProblem, GladiaProtocol, live_job, live_started, parse_live, running_job
 from engine.dialects.gladia.receipts import REMEMBERED, Receipts
 from engine.dialects.gladia.results import result
 from engine.dialects.live import Answered, AudioChunk, Ending, EndOfStream, LiveRequest, Message
@@ -38,7 +38,7 @@ NOW = 1763672314.1234
 CALLBACK = {"callback": True, "callback_config": {"url": "https://user:pass@example.com/hook"}}
 
 
-def read(catalogue: Catalogue, body: object, unsupported: Unsupported = "refuse") -> LiveRequest | Problem:
+def read(catalogue: Catalogue, body: object, unsupported: Unsupported = "refuse") -> LiveRequest | GladiaProblem:
     return parse_live(
         body,
         request_id=REQUEST_ID,
@@ -185,7 +185,7 @@ def test_every_encoding_is_one_that_ffmpeg_knows(
 )
 def test_what_cannot_be_is_refused_by_name_and_once(catalogue: Catalogue, body: dict[str, Any], named: str) -> None:
     problem = read(catalogue, body)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, GladiaProblem)
     assert problem.status == 422
     assert [error.partition(" must ")[0] for error in problem.validation_errors] == [named]
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.catalogue import Abilities, Catalogue
-from engine.dialects.gladia import Problem, parse
+from engine.dialects.gladia import GladiaProblem, parse
 from engine.dialects.warnings import Unsupported
 from engine.record import request_from_json, request_to_json
 from engine.request import Callback, Request, SpeakerBounds
@@ -36,7 +36,9 @@ CATALOGUE = Catalogue(
 ABLE = replace(CATALOGUE, speakers=True)
 
 
-def answer(body: object, unsupported: Unsupported = "warn", catalogue: Catalogue = CATALOGUE) -> Request | Problem:
+def answer(
+    body: object, unsupported: Unsupported = "warn", catalogue: Catalogue = CATALOGUE
+) -> Request | GladiaProblem:
     return parse(
         body,
         request_id=REQUEST_ID,
@@ -55,7 +57,7 @@ def asked(catalogue: Catalogue = CATALOGUE, /, **fields: Any) -> Request:
 
 def flaws(catalogue: Catalogue = CATALOGUE, /, **fields: Any) -> list[str]:
     problem = answer({"audio_url": URL, **fields}, catalogue=catalogue)
-    assert isinstance(problem, Problem), problem
+    assert isinstance(problem, GladiaProblem), problem
     assert problem.status == 422
     return list(problem.validation_errors)
 
@@ -77,7 +79,7 @@ def test_a_url_is_all_that_a_job_needs() -> None:
 @cases("body", [None, [], "x", 1, True, [{}]])
 def test_a_body_that_is_no_object_is_a_bad_request(body: object) -> None:
     problem = answer(body)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, GladiaProblem)
     assert (problem.status, problem.validation_errors) == (400, ())
 
 
@@ -103,7 +105,7 @@ def test_what_cannot_be_done_and_does_no_harm_is_a_warning_or_refused(name: str)
     assert request.options["missing"] == [name]
     assert request.options["params"][name] is True  # type: ignore[index]
     refused = answer({"audio_url": URL, name: True}, "refuse")
-    assert isinstance(refused, Problem)
+    assert isinstance(refused, GladiaProblem)
     assert refused.validation_errors[0].startswith(f"{name} must be left out: this server does not ")
     assert asked(**{name: False}).warnings == ()
 
