@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from relay.cli.terminal import Config, Json, complain, print_json, print_table, say, settings
+from relay.outbox.errors import ConfigError
+from relay.service.commands import Exit
 from relay.service.configfile import ABSENT, config_file
 
 commands = typer.Typer(no_args_is_help=True, help="The settings, where they come from, and what they mean.")
@@ -33,10 +35,21 @@ def explain(
 
 
 @commands.command()
-def check(config: Config = None) -> None:
+def check(as_json: Json = False, config: Config = None) -> None:
     """Say whether the relay would start with these settings. Exit code 78 when it would not."""
-    settings(config)
-    say(f"{config_file(config) or ABSENT}: in order")
+    error = None
+    try:
+        settings(config)
+    except ConfigError as found:
+        if not as_json:
+            raise
+        error = str(found)
+    file = config_file(config)
+    if as_json:
+        print_json({"file": None if file is None else str(file), "valid": error is None, "error": error})
+    else:
+        say(f"{file or ABSENT}: in order")
+    raise typer.Exit(Exit.OK if error is None else Exit.CONFIG)
 
 
 @commands.command()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Sum
 from relay.admin.overview import Group
 from relay.admin.times import Moment, relative, size, span, spoken
 from relay.cli.terminal import (
+    BELOW,
     Config,
     Destination,
     Json,
@@ -47,6 +48,7 @@ commands = typer.Typer()
 
 _POLL_SECONDS = 0.25
 _EXCERPT = 400
+_FEW = 3
 _AN_HOUR_AGO = Moment(ago=3600.0)
 
 StateOption = Annotated[State | None, typer.Option(help="Where it stands.")]
@@ -74,9 +76,9 @@ def status(
     if as_json:
         print_json(seen)
         return
-    say(safe(seen.condition.headline))
+    print_wrapped(seen.condition.headline)
     for sentence in seen.condition.ours[1:]:
-        say(safe(sentence))
+        print_wrapped(sentence)
     say("")
     print_pairs(_counts(seen))
     for trouble in seen.troubles:
@@ -121,8 +123,8 @@ def _print_trouble(trouble: Trouble) -> None:
     waiting = f"{one.waiting} waiting" if one.waiting else "nothing waits"
     dead = f", {one.dead} given up in 24 hours" if one.dead else ""
     say(safe(f"{one.id}  {shortened(one.place)}"))
-    print_wrapped(f"{one.cause.replace('_', ' ')}: {trouble.sentence}")
-    print_wrapped(f"{waiting}{dead}" + (f"; see {trouble.example}" if trouble.example else ""))
+    print_wrapped(f"{one.cause.replace('_', ' ')}: {trouble.sentence}", BELOW)
+    print_wrapped(f"{waiting}{dead}" + (f"; see {trouble.example}" if trouble.example else ""), BELOW)
 
 
 @commands.command("list")
@@ -325,8 +327,27 @@ def audit(
         print_json(*found)
         return
     now = outbox.now()
-    rows = [(spoken(one.at, now), one.actor, one.source, one.act, json.dumps(one.detail)) for one in found]
+    rows = [(spoken(one.at, now), one.actor, one.source, one.act, _in_words(one.detail)) for one in found]
     print_table(("WHEN", "WHO", "BY", "ACT", "DETAIL"), rows)
+
+
+def _in_words(detail: Mapping[str, Any]) -> str:
+    """What a line of the audit tells of an act, as the console writes it: names and values."""
+    told = {name: shortened(str(value)) if name == "destination" and value else value for name, value in detail.items()}
+    words = [f"{name.replace('_', ' ')} {_value(value)}" for name, value in told.items() if value is not None]
+    return ", ".join(words) or "-"
+
+
+def _value(value: object) -> str:
+    match value:
+        case Mapping():
+            return " ".join(f"{str(name).replace('_', ' ')} {one}" for name, one in value.items()) or "none"
+        case Sequence() if not isinstance(value, str):
+            more = f" and {len(value) - _FEW} more" if len(value) > _FEW else ""
+            return ", ".join(map(str, value[:_FEW])) + more
+        case bool():
+            return "yes" if value else "no"
+    return str(value)
 
 
 def _groups(text: str) -> tuple[Group, ...]:

@@ -43,6 +43,8 @@ _STYLES = {
 }
 _DESTINATION_ID = re.compile(r"[0-9a-f]{4,8}")
 _CODES = {"red": "31", "yellow": "33", "green": "32", "bold": "1"}
+BELOW = "    "
+"""Before what stands below something."""
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
@@ -168,8 +170,8 @@ def print_json(*records: object) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns that line up. A terminal gets colours, and what does not fit into its width stands below, under its
-    heading: nothing is cut. In a pipe each row is a line."""
+    """Columns that line up. A terminal gets colours, and what does not fit into its width stands below, after its
+    heading: nothing is cut, and a word that is longer than a line stays whole. In a pipe each row is a line."""
     lines = [list(headings), *([safe(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     room = terminal_width() if sys.stdout.isatty() else sum(widths) + 2 * len(widths)
@@ -179,8 +181,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         cells = [_painted(cell.ljust(width), cell) for cell, width in zip(line[:fitting], widths, strict=False)]
         print("  ".join(cells).rstrip())
         below = zip(headings[fitting:], line[fitting:], strict=True)
-        for packed in _packed([f"{name.lower()} {cell}" for name, cell in below if cell != "-"], room - 4):
-            print(f"    {packed}")
+        for packed in _packed([f"{name.lower()} {cell}" for name, cell in below if cell != "-"], room - len(BELOW)):
+            print_wrapped(packed, BELOW)
 
 
 def _fitting(widths: Sequence[int], room: int) -> int:
@@ -201,13 +203,12 @@ def _packed(parts: Sequence[str], room: int) -> Iterator[str]:
         yield line
 
 
-def print_wrapped(text: str) -> None:
-    """A sentence below something, broken between words where a terminal ends."""
+def print_wrapped(text: str, indent: str = "") -> None:
+    """A sentence, broken between words where a terminal ends."""
     text = safe(text)
     if not sys.stdout.isatty():
-        print(f"    {text}")
+        print(f"{indent}{text}")
         return
-    indent = "    "
     for line in textwrap.wrap(text, terminal_width(), initial_indent=indent, subsequent_indent=indent, **_WHOLE_WORDS):
         print(line)
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
 from relay.admin.access import Refused, acting
-from relay.admin.auth import OWNER_KEY_SECONDS, Gate, token_of, way_in
+from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Gate, token_of, way_in
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
@@ -97,14 +97,19 @@ def run(
 
 
 @commands.command()
-def login(config: Config = None) -> None:
+def login(as_json: Json = False, config: Config = None) -> None:
     """Print a link that opens the console without the token: once, within a quarter of an hour."""
     chosen = settings(config)
     admin = chosen.relay.admin
     if not admin.port:
         raise ConfigError("relay.admin.port: 0 takes any port, which the relay's log names: set one")
     gate = Gate(token_of(admin.token.get_secret_value(), chosen.token_file))
-    say(way_in(admin.host, admin.port, gate.ticket(operator().name, time.time())))
+    now = time.time()
+    url = way_in(admin.host, admin.port, gate.ticket(operator().name, now))
+    if as_json:
+        print_json({"url": url, "until": now + TICKET_SECONDS})
+    else:
+        say(url)
 
 
 @commands.command("owner-key")
@@ -133,6 +138,7 @@ def migrate(
     target: Annotated[str | None, typer.Option("--to", metavar="URL", help="... to this one, which is empty.")] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Nobody is at work there, although it looks so.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print what makes a new one instead, and do nothing.")] = False,
+    as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Make the outbox, or bring it up to date. `relay run` does it too; the engine brings its own tables.
@@ -143,20 +149,25 @@ def migrate(
     With --from and --to: copy one database to another, SQLite to PostgreSQL or back, the engine's tables included, and
     compare them. Both programs have to be stopped. If it is killed, the same command goes on where it was.
     """
+    if sql and as_json:
+        raise typer.BadParameter("--json: --sql prints SQL")
     if sql:
         say(database(config).migration_script([OUTBOX]))
     elif source is None and target is None:
-        _migrate(database(config))
+        _migrate(database(config), as_json=as_json)
     elif source is None or target is None:
         raise typer.BadParameter("--from and --to go together")
     else:
         schema = settings(config).outbox.postgres_schema
-        _move(_named("--from", source, schema), _named("--to", target, schema), anyway=anyway)
+        _move(_named("--from", source, schema), _named("--to", target, schema), anyway=anyway, as_json=as_json)
 
 
-def _migrate(known: Database) -> None:
-    applied = known.migrate([OUTBOX])
-    say("\n".join(f"applied {one.number:04}_{one.name}" for one in applied) or "up to date")
+def _migrate(known: Database, *, as_json: bool) -> None:
+    applied = [f"{one.number:04}_{one.name}" for one in known.migrate([OUTBOX])]
+    if as_json:
+        print_json({"applied": applied})
+    else:
+        say("\n".join(f"applied {name}" for name in applied) or "up to date")
     if files := known.exposed():
         complain(f"others may read the outbox: {remedy(files)}")
 
@@ -219,7 +230,7 @@ def _named(option: str, url: str, schema: str) -> Database:
         raise typer.BadParameter(f"{option}: {str(error).removeprefix('outbox.url: ')}") from None
 
 
-def _move(source: Database, target: Database, *, anyway: bool) -> None:
+def _move(source: Database, target: Database, *, anyway: bool, as_json: bool) -> None:
     with _moving_bar() as tell:
         try:
             moved = move(source, target, tell, anyway=anyway)
@@ -227,6 +238,9 @@ def _move(source: Database, target: Database, *, anyway: bool) -> None:
             raise Refused(str(error)) from None
     with acting(target) as connection:
         audit.note(connection, operator(), "move", target.now(), source=source.name, rows=sum(moved.rows.values()))
+    if as_json:
+        print_json({"source": source.name, "target": target.name, "rows": moved.rows})
+        return
     say(f"{target.name}: {sum(moved.rows.values())} rows in {len(moved.rows)} tables, compared with {source.name}")
     say("now set [outbox] url to it, and start the engine and the relay")
 

@@ -243,6 +243,13 @@ def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(relay: 
     assert lines[1].split() == [id_, "pending"]
     assert lines[2].startswith("    destination https://a-host-with-a-long-name.customers.receiver.example:443")
     assert relay("show", id_[:14]).code == 0
+    host = f"{'a' * 60}.{'b' * 60}.example"
+    put(database, new("d2", f"https://{host}/hook"))
+    for command in ("status", "destinations"):
+        code, seen = relay.in_a_terminal(command, COLUMNS="80", NO_COLOR="1")
+        lines = seen.replace("\r", "").splitlines()
+        assert (code, [line for line in lines if len(line) > 80 and host not in line]) == (0, [])
+        assert [line for line in lines if host in line] in ([], [f"    https://{host}:443"])
 
 
 def test_json_is_one_line_that_steers_no_terminal(relay: Operator, database: Database) -> None:
@@ -419,7 +426,9 @@ def test_the_outbox_is_kept_well(relay: Operator, database: Database) -> None:
     assert relay("retention").out.startswith("forgot 1 deliveries")
     assert states(database) == {"d2": "pending", "d3": "pending"}
     assert relay("migrate").out == "up to date\n"
+    assert relay("migrate", "--json").json == [{"applied": []}]
     assert [line["act"] for line in relay("audit", "--json").json] == ["retention"]
+    assert "  retention  dry run no, deliveries 1, " in relay("audit").out
 
 
 @on_sqlite
@@ -487,6 +496,9 @@ def test_settings_come_with_their_origin(relay: Operator) -> None:
     assert relay("config", "check").code == 0
     bad = relay("config", "check", OUTSPOKEN_RELAY__RETRY__DELAY="soon")
     assert (bad.code, bad.err.startswith("relay: environment: relay.retry.delay: ")) == (78, True)
+    assert relay("config", "check", "--json").json == [{"file": None, "valid": True, "error": None}]
+    bad = relay("config", "check", "--json", OUTSPOKEN_RELAY__RETRY__DELAY="soon")
+    assert (bad.code, bad.json[0]["valid"], bad.json[0]["error"].split(": ")[1]) == (78, False, "relay.retry.delay")
 
 
 @pytest.mark.acceptance
