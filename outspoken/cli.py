@@ -67,7 +67,7 @@ def _each_by_itself(place: Place) -> str:
   export OUTSPOKEN_CONFIG={place.config}
   engine run
   relay run
-  relay listen --verify-key @{_short(str(place.signing_key))}
+  relay listen --verify
 
 `relay login` prints a link into the console."""
 

@@ -59,8 +59,9 @@ async def run(place: Place, receiver_port: int, environ: Mapping[str, str]) -> N
 
 async def _keep_running(programs: Programs, place: Place, receiver_port: int, environ: Mapping[str, str]) -> None:
     print("\nStarting ...", flush=True)
-    listen = ("relay", "listen", "--port", str(_if_free("127.0.0.1", receiver_port)))
-    receiver = await programs.start(*listen, "--verify-key", f"@{place.signing_key}", env=environ)
+    known = {**environ, "OUTSPOKEN_CONFIG": str(place.config)}
+    listen = ("relay", "listen", "--port", str(_if_free("127.0.0.1", receiver_port)), "--verify")
+    receiver = await programs.start(*listen, env=known)
     env = _environment(place, urlsplit(receiver["url"]).port or 0, environ)
     engine, relay = await asyncio.gather(
         programs.start("engine", "run", env=env, background=True),
@@ -104,10 +105,21 @@ Ask for a transcript:
 
 So that `relay` and `engine` in another terminal find this place:
 
-  export OUTSPOKEN_CONFIG={place.config}
+{_exports(place, engine, admin, environ)}
 
 Ctrl-C stops all; what is there stays until next time. Logs: {logs}/engine.log, relay.log
 """
+
+
+def _exports(place: Place, engine: str, admin: str, environ: Mapping[str, str]) -> str:
+    """What another terminal has to be told: the place, and the ports that are not those of its settings."""
+    ports = {
+        "OUTSPOKEN_ENGINE__PORT": (engine, read_engines(place.config, environ).engine.port),
+        "OUTSPOKEN_RELAY__ADMIN__PORT": (admin, place.settings(environ).relay.admin.port),
+    }
+    others = {name: urlsplit(url).port for name, (url, wanted) in ports.items() if urlsplit(url).port != wanted}
+    told = {"OUTSPOKEN_CONFIG": place.config, **others}
+    return "\n".join(f"  export {name}={value}" for name, value in told.items())
 
 
 class Programs:

@@ -17,7 +17,9 @@ from typing import Any
 
 from aiohttp import web
 
+from relay.admin.access import origin_of
 from relay.admin.signatures import Verifier, verify
+from relay.outbox.errors import RelayError
 
 Report = dict[str, Any]
 _MOST_SHOWN = 20
@@ -35,8 +37,9 @@ class Behaviour:
     """How the receiver answers.
 
     `status` to every request, but 500 to the first `fail_first` of each delivery and to `fail_ratio` of all (0 to 1,
-    by seeded dice); `delay` seconds before an answer; 413 to bodies over `max_body` bytes. `keys` are those
-    that signatures are checked with; the answer does not depend on it.
+    by seeded dice); `delay` seconds before an answer; 413 to bodies over `max_body` bytes. `keys` tells, for each
+    request anew, by which keys what is sent to this origin is checked; the answer does not depend on it. It may raise
+    RelayError.
     """
 
     status: int = 200
@@ -45,12 +48,13 @@ class Behaviour:
     delay: float = 0.0
     max_body: int = 1 << 30
     seed: int = 0
-    keys: Sequence[Verifier] = ()
+    keys: Callable[[str], Sequence[Verifier]] | None = None
 
 
 class Receiver:
     """Answers every path and method, and reports each request as a value: method, path, headers, body, status;
-    with keys, `signature` is `valid` or `invalid: ` and why. To a browser, `GET /` is a page of the latest of them."""
+    with keys, `signature` is `valid`, or `invalid: ` or `unknown: ` and why. To a browser, `GET /` is a page of
+    the latest of them."""
 
     def __init__(self, behaviour: Behaviour, tell: Callable[[Report], None]) -> None:
         self._behaviour = behaviour
@@ -74,14 +78,18 @@ class Receiver:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._reply(request, b"", 413, {})
-        signature = self._judge(request, body)
+        signature = await self._judge(request, body)
         await asyncio.sleep(self._behaviour.delay)
         return self._reply(request, body, self._status(request.headers.get("webhook-id", "")), signature)
 
-    def _judge(self, request: web.Request, body: bytes) -> dict[str, str]:
-        if not self._behaviour.keys:
+    async def _judge(self, request: web.Request, body: bytes) -> dict[str, str]:
+        if self._behaviour.keys is None:
             return {}
-        found = verify(request.headers, body, self._behaviour.keys, time.time())
+        try:
+            keys = await asyncio.to_thread(self._behaviour.keys, origin_of(f"http://{request.host}"))
+        except RelayError as error:
+            return {"signature": f"unknown: {error}"}
+        found = verify(request.headers, body, keys, time.time())
         return {"signature": "valid" if found.valid else f"invalid: {found.message}"}
 
     def _status(self, delivery_id: str) -> int:

@@ -53,15 +53,26 @@ def listen(
         list[str] | None,
         typer.Option(parser=_written, metavar="KEY|@FILE", help="Say of each callback whether this key signed it."),
     ] = None,
+    by_outbox: Annotated[
+        bool, typer.Option("--verify", help="Say it by the keys that sign for it, as the outbox has them by then.")
+    ] = False,
     as_json: Json = False,
+    config: Config = None,
 ) -> None:
     """Run a receiver on 127.0.0.1 that prints every callback, and fails, delays or refuses on demand."""
     import uvloop
 
     from relay.cli import listen as receiver
 
-    verifiers = [_verifier("--verify-key", key) for key in verify_key or ()]
-    behaviour = receiver.Behaviour(status, fail_first, fail_ratio, delay, max_body, keys=verifiers)
+    if by_outbox and verify_key:
+        raise typer.BadParameter("--verify asks the outbox for the keys: leave --verify-key out")
+    named = [_verifier("--verify-key", key) for key in verify_key or ()]
+
+    def known(origin: str) -> Sequence[Verifier]:
+        return _verifiers(None, origin, config) if by_outbox else named
+
+    signing = known if by_outbox or named else None
+    behaviour = receiver.Behaviour(status, fail_first, fail_ratio, delay, max_body, keys=signing)
     try:
         uvloop.run(receiver.serve(behaviour, port, receiver.as_json if as_json else receiver.as_text))
     except OSError as error:

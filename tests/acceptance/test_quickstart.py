@@ -13,6 +13,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession, CookieJar
@@ -73,10 +74,14 @@ async def test_what_is_printed_is_what_works_and_all_of_it_is_kept(tmp_path: Pat
     files = [folder / name for _, name in made]
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     before = {file: file.read_bytes() for file in files if file.suffix != ".db"}
+    rotated = ["relay", "keys", "rotate", "--overlap", "0s"]  # what signs is not in the file any more
+    known = environment(OUTSPOKEN_CONFIG="var/outspoken.toml")
+    subprocess.run(rotated, cwd=folder, env=known, capture_output=True, check=True)
     async with up(folder) as (process, said):
         assert {word for word, _ in re.findall(r"^(made|kept)  (\S+)", said, re.MULTILINE)} == {"kept"}
         await the_transcript_arrives(process, said, folder)
         await the_link_opens_the_console(said)
+        another_terminal_finds_it(said, folder)
         second = subprocess.run(
             [*OUTSPOKEN, "up"], cwd=folder, env=environment(**ANY_PORTS), capture_output=True, text=True, check=False
         )
@@ -108,6 +113,21 @@ async def the_link_opens_the_console(said: str) -> None:
     async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as browser, browser.get(link) as answer:
         assert answer.url.path == "/"
         assert answer.status == 200
+
+
+def another_terminal_finds_it(said: str, folder: Path) -> None:
+    """Its ports are not those of the settings, which were taken or any."""
+    exports = "\n".join(re.findall(r"^  (export .+)$", said, re.MULTILINE))
+    asked = subprocess.run(
+        ["bash", "-c", f"{exports}\nrelay login"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (console,) = re.findall(r"^console   (\S+)", said, re.MULTILINE)
+    assert urlsplit(asked.stdout).netloc == urlsplit(console).netloc
 
 
 def test_a_key_that_opens_nothing_any_more_is_replaced_and_no_other(tmp_path: Path) -> None:

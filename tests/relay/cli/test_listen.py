@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +9,11 @@ from typing import Any
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
+from relay.admin.keys import generate
+from relay.admin.signatures import Verifier, headers_for, verifier
 from relay.cli.listen import Behaviour, Receiver, Report, as_json, as_text
+from relay.outbox.errors import StoreUnavailable
+from relay.policy.signing import SigningKey, parse_key
 
 
 @asynccontextmanager
@@ -17,10 +22,9 @@ async def receiving(behaviour: Behaviour) -> AsyncIterator[tuple[Any, list[Repor
     reports: list[Report] = []
     async with TestServer(Receiver(behaviour, reports.append).application()) as server, ClientSession() as session:
 
-        async def send(body: bytes = b"{}", id_: str = "d1", method: str = "POST") -> int:
-            async with session.request(
-                method, server.make_url("/a/b?x=1"), data=body, headers={"Webhook-Id": id_}
-            ) as response:
+        async def send(body: bytes = b"{}", id_: str = "d1", method: str = "POST", **more: Any) -> int:
+            headers = {"Webhook-Id": id_, **more.get("headers", {})}
+            async with session.request(method, server.make_url("/a/b?x=1"), data=body, headers=headers) as response:
                 return response.status
 
         yield send, reports
@@ -68,6 +72,22 @@ async def test_a_report_is_one_json_line_or_a_text_for_a_person() -> None:
     assert json.loads(as_json(reports[0])) == reports[0]
     assert "\n" not in as_json(reports[0])
     assert as_text(reports[0]).startswith("POST /a/b?x=1 -> 200\n")
+
+
+async def test_each_signature_is_judged_by_the_keys_of_its_moment() -> None:
+    keys: list[SigningKey] = []
+
+    def known(_: str) -> list[Verifier]:
+        if not keys:
+            raise StoreUnavailable("missing", "the outbox is not there")
+        return [verifier(key) for key in keys]
+
+    async with receiving(Behaviour(keys=known)) as (send, reports):
+        await send()
+        for key in (parse_key(generate()), parse_key(generate())):
+            keys[:] = [key]
+            await send(headers=headers_for([key], "d1", int(time.time()), b"{}"))
+    assert [report["signature"] for report in reports] == ["unknown: the outbox is not there", "valid", "valid"]
 
 
 async def test_a_browser_sees_what_arrived_as_text() -> None:
