@@ -64,6 +64,7 @@ def _standing() -> list[Panel]:
                 units.Short,
                 Ask(f'max(relay_destinations{{@,state="{state}"}})', state),
                 steps=[] if state == "delivering" else [(1, YELLOW)],
+                leads=f"/destinations?state={state}",
                 width=3,
             )
             for state, title, description in (
@@ -79,6 +80,7 @@ def _standing() -> list[Panel]:
             "How late the latest delivery is that waits for its destination. Past relay.retry.patience it is given up.",
             units.Seconds,
             Ask('max(relay_outbox_oldest_due_age_seconds{@,held_by="destination"})', "held"),
+            leads="/destinations",
             steps=[(3600, YELLOW), (86400, ORANGE)],
             width=3,
         ),
@@ -87,6 +89,7 @@ def _standing() -> list[Panel]:
             "Results that a receiver called too large, each once. The log has the line that mends it.",
             units.Short,
             Ask("sum(increase(relay_deliveries_too_large_total{@}[24h]))", "413"),
+            leads="/deliveries?outcome=http_413",
             steps=[(1, YELLOW)],
             width=3,
             decimals=0,
@@ -96,6 +99,7 @@ def _standing() -> list[Panel]:
             "Attempts that the guard refused: the name leads to a private or reserved address.",
             units.Short,
             Ask('sum(increase(relay_delivery_attempts_total{@,outcome="blocked"}[24h]))', "blocked"),
+            leads="/deliveries?outcome=blocked",
             steps=[(1, ORANGE)],
             width=3,
             decimals=0,
@@ -110,12 +114,14 @@ def _waiting() -> list[Panel]:
             "The ten origins with most that is pending, by the id that the console and `relay destinations` show.",
             units.Short,
             Ask("sort_desc(max by (destination) (relay_destination_backlog_top{@}))", "{{destination}}"),
+            leads="/destination?id=${__field.labels.destination}",
         ),
         graph(
             "Destinations that are not called",
             "Held back for their failures, at their own wish, or by an operator.",
             units.Short,
             Ask('max by (state) (relay_destinations{@,state!="delivering"})', "{{state}}"),
+            leads="/destinations?state=${__field.labels.state}",
             stacked=True,
             colours={"unreachable": RED, "trickling": ORANGE, "slowed": YELLOW, "paused": PURPLE, "disabled": GREY},
         ),
@@ -124,6 +130,7 @@ def _waiting() -> list[Panel]:
             "By the cause, as the console's first page and `relay status` count them.",
             units.Short,
             Ask("max by (cause) (relay_destinations_in_trouble{@})", "{{cause}}"),
+            leads="/destinations?state=${__field.labels.cause}",
             stacked=True,
         ),
         bars(
@@ -131,6 +138,7 @@ def _waiting() -> list[Panel]:
             "Deliveries that wait or were given up in 24 hours; find the id in the console's list.",
             units.Short,
             Ask("sort_desc(max by (destination, cause) (relay_destination_trouble{@}))", "{{destination}} {{cause}}"),
+            leads="/destination?id=${__field.labels.destination}",
         ),
         graph(
             "Breakers that opened and closed",
@@ -156,6 +164,7 @@ def _answers() -> list[Panel]:
             stacked=True,
             width=12,
             colours=OUTCOMES | {"success": GREEN},
+            leads="/deliveries?outcome=${__field.labels.outcome}",
         ),
         graph(
             "How long they take",
@@ -223,6 +232,7 @@ def _endings() -> list[Panel]:
             stacked=True,
             columns=True,
             colours=REASONS,
+            leads="/deliveries?state=dead",
         ),
         graph(
             "What operators did",

@@ -26,6 +26,9 @@ def _render(dashboard: object) -> str:
     document: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True, indent=2).encode(dashboard))
     for number, panel in zip(count(1), document["panels"], strict=False):
         panel["id"] = number  # the SDK leaves them empty, and links to a panel need them
+        for link in panel.get("fieldConfig", {}).get("defaults", {}).get("links", ()):
+            for of_dashboards in link.keys() - {"title", "url", "targetBlank"}:  # the SDK has one kind of links
+                del link[of_dashboards]
     for annotation in document["annotations"]["list"]:
         annotation["titleFormat"] = _TITLES[annotation["name"]]  # the SDK has no word for it
     for variable in document["templating"]["list"]:

@@ -57,6 +57,7 @@ def _promise() -> list[Panel]:
             "How late the latest is that waits for its destination: paused, disabled, left alone, or full.",
             units.Seconds,
             Ask('max(relay_outbox_oldest_due_age_seconds{@,held_by="destination"})', "held"),
+            leads="/destinations",
             steps=[(3600, YELLOW), (86400, ORANGE)],
         ),
         number(
@@ -81,6 +82,7 @@ def _losses() -> list[Panel]:
             "0 well, 1 attention, 2 broken: what the console's first page and `relay status` say in a sentence.",
             units.Short,
             Ask("max(relay_condition_severity{@})", "condition"),
+            leads="/",
             steps=[(1, YELLOW), (2, RED)],
             width=3,
             decimals=0,
@@ -102,6 +104,7 @@ def _losses() -> list[Panel]:
             "Dead letters. They are kept, and can be replayed: `relay list --state dead`.",
             units.Short,
             Ask('sum(increase(relay_deliveries_finished_total{@,result="dead"}[1h]))', "given up"),
+            leads="/deliveries?state=dead",
             steps=[(1, ORANGE)],
             width=3,
             decimals=0,
@@ -147,6 +150,7 @@ def _flow() -> list[Panel]:
             stacked=True,
             width=6,
             colours=OUTCOMES,
+            leads="/deliveries?outcome=${__field.labels.outcome}",
         ),
     ]
 
@@ -177,6 +181,7 @@ def _attempts() -> list[Panel]:
             columns=True,
             width=6,
             colours=REASONS,
+            leads="/deliveries?state=dead",
         ),
     ]
 
@@ -226,9 +231,10 @@ def _waiting() -> list[Panel]:
         ),
         bars(
             "Where most waits",
-            "The destinations with most that is pending, by rank: `relay destinations` has their names.",
+            "The origins with most that is pending, by the id that the console and `relay destinations` show.",
             units.Short,
             Ask("sort_desc(max by (destination) (relay_destination_backlog_top{@}))", "{{destination}}"),
+            leads="/destination?id=${__field.labels.destination}",
         ),
         graph(
             "Live streams",

@@ -77,6 +77,7 @@ _COUNTS = frozenset(
     {units.Short, units.EventsPerSecond, units.OpsPerSecond, units.RequestsPerSecond, units.RowsPerSecond}
 )
 _TARGET = 'job=~"$job",instance=~"$instance"'
+_CONSOLE = "http://127.0.0.1:9465"  # as in config/prometheus/prometheus.yml, until somebody says another
 _BUILDS = '{__name__=~"(relay|engine)_build_info"}'
 
 Steps = Sequence[tuple[float, str]]
@@ -130,8 +131,10 @@ def number(
     base: str = GREEN,
     decimals: int | None = None,
     nothing: str = "",
+    leads: str = "",
 ) -> Panel:
-    """One number, coloured by how bad it is; the word for `nothing` stands where there is none."""
+    """One number, coloured by how bad it is; the word for `nothing` stands where there is none. It `leads` to a page of
+    the console."""
     panel = (
         stat.Panel()
         .color_mode(BigValueColorMode.VALUE)
@@ -143,7 +146,7 @@ def number(
         panel = panel.no_value(nothing)
     if decimals is not None:
         panel = panel.decimals(decimals)
-    return _common(panel, title, description, unit, [ask], width, 4)
+    return _common(panel, title, description, unit, [ask], width, 4, leads=leads)
 
 
 def graph(
@@ -158,9 +161,11 @@ def graph(
     colours: Mapping[str, str] | None = None,
     least: float | None = None,
     greatest: float | None = None,
+    leads: str = "",
 ) -> Panel:
     """Values over time, as lines, areas or columns. `lines` are drawn across, `colours` belong to legends;
-    the axis goes up to `least` at least, which for counts and rates is one, and to `greatest` at most."""
+    the axis goes up to `least` at least, which for counts and rates is one, and to `greatest` at most. A value
+    `leads` to a page of the console."""
     panel = (
         timeseries.Panel()
         .line_width(1)
@@ -182,11 +187,11 @@ def graph(
         panel = panel.axis_soft_max(least or 1)
     for legend, colour in (colours or {}).items():
         panel = panel.override_by_name(legend, [DynamicConfigValue("color", _fixed(colour))])
-    return _common(panel, title, description, unit, asks, width, 8)
+    return _common(panel, title, description, unit, asks, width, 8, leads=leads)
 
 
-def bars(title: str, description: str, unit: str, ask: Ask, *, width: int = 8) -> Panel:
-    """One bar for each series, as it stands now."""
+def bars(title: str, description: str, unit: str, ask: Ask, *, width: int = 8, leads: str = "") -> Panel:
+    """One bar for each series, as it stands now; it `leads` to a page of the console."""
     panel = (
         bargauge.Panel()
         .orientation(VizOrientation.HORIZONTAL)
@@ -194,7 +199,7 @@ def bars(title: str, description: str, unit: str, ask: Ask, *, width: int = 8) -
         .min(0)
         .color_scheme(frame.FieldColor().mode(FieldColorModeId.CONTINUOUS_BL_YL_RD))
     )
-    return _common(panel, title, description, unit, [ask], width, 8, instant=True)
+    return _common(panel, title, description, unit, [ask], width, 8, instant=True, leads=leads)
 
 
 def words(title: str, description: str, content: str, *, width: int = 8, height: int = 8) -> Panel:
@@ -214,9 +219,10 @@ def dashboard(uid: str, title: str, description: str, rows: Sequence[tuple[str, 
         .refresh("30s")
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
-        .variables([_source(), *_variables()])
+        .variables([_source(), *_variables(), _console()])
         .annotations(_annotations())
         .link(_sisters())
+        .link(_in_the_console("/"))
     )
     for name, panels in rows:
         built = built.with_row(frame.Row(name))
@@ -235,12 +241,20 @@ def _common(
     height: int,
     *,
     instant: bool = False,
+    leads: str = "",
 ) -> Panel:
     panel = panel.title(title).description(description).unit(unit).datasource(SOURCE).span(width).height(height)
     for letter, ask in zip("ABCDEFGHIJ", asks, strict=False):
         panel = panel.with_target(ask.target(letter, instant=instant))
+    if leads:
+        panel = panel.data_links([_in_the_console(leads)])
     done: Panel = panel
     return done
+
+
+def _in_the_console(path: str) -> frame.DashboardLink:
+    link = frame.DashboardLink("Console").type(DashboardLinkType.LINK)
+    return link.url("${console:raw}" + path).target_blank(True)
 
 
 def _thresholds(steps: Steps, base: str) -> frame.ThresholdsConfig:
@@ -286,6 +300,12 @@ def _variable(name: str, label: str, query: str) -> frame.QueryVariable:
         .all_value(".+")
         .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
+
+
+def _console() -> frame.TextBoxVariable:
+    """Where links lead: as those who look at the dashboards reach it."""
+    current = VariableOption(selected=True, text=_CONSOLE, value=_CONSOLE)
+    return frame.TextBoxVariable("console").label("Console").default_value(_CONSOLE).current(current)
 
 
 def _annotations() -> list[Builder[Annotation]]:

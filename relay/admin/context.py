@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class AdminContext:
     """Values, and nothing that could be changed. `in_flight` asks the dispatcher, of `concurrency` at most;
     `probe` sends a test request to a URL, in the event loop of whoever awaits it; `resolver` makes what
-    looks hosts up in one event loop."""
+    looks hosts up in one event loop; `grafana` is where Grafana has the dashboards, without a slash at its end, or
+    empty."""
 
     database: Database
     rules: Rules
@@ -34,3 +35,4 @@ class AdminContext:
     environ: Mapping[str, str]
     probe: Callable[[str, Method, int], Awaitable[Probed]]
     settings: Sequence[Setting] = ()
+    grafana: str = ""

@@ -54,6 +54,7 @@ def operators_site(
         environ=os.environ,
         probe=partial(probe, settings),
         settings=in_force,
+        grafana=admin.grafana_url.rstrip("/"),
     )
     if not admin.token.get_secret_value():
         log.info("admin.token", file=str(settings.token_file))

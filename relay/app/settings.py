@@ -17,7 +17,7 @@ from relay.queue.retention import Retention
 from relay.service import effective
 from relay.service.configfile import load
 from relay.service.effective import Setting
-from relay.service.settings import CaFile, OutboxSettings, Section, usable_cores
+from relay.service.settings import CaFile, OutboxSettings, Section, WebAddress, usable_cores
 
 OTHER_SECTIONS = frozenset({"engine"})
 MOST_WORKERS = 64
@@ -120,6 +120,7 @@ class AdminSettings(Section):
     port: int = Field(9465, ge=0, le=65535, description="0 takes any free port, which the log names.")
     token: SecretStr = Field(SecretStr(""), description="What opens them; empty: the one in token_file.")
     token_file: str = Field("", description="Made at the first start; empty: beside the database.")
+    grafana_url: WebAddress = Field("", description="Where Grafana has our dashboards: the console links to them.")
 
 
 def _counted(value: object) -> object:

@@ -35,6 +35,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
+def _web_address(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise ValueError("expected http(s)://host, perhaps with a port and a path, and nothing else")
+    return url
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""Where something is served for others, or empty; without credentials."""
+
+
 def usable_cores() -> float:
     """The cores that this process may keep busy: of the machine, by its affinity, and by its control group's quota."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -114,7 +124,9 @@ class OutboxSettings(Section):
 
     url: str = Field("sqlite:///var/outspoken.db", description="Where jobs and deliveries live.")
     postgres_schema: str = Field("outspoken", description="Where url names a PostgreSQL database: its schema there.")
-    public_url: str = Field("", description="Where receivers reach the engine, for links to results; empty: nowhere.")
+    public_url: WebAddress = Field(
+        "", description="Where receivers reach the engine, for links to results; empty: nowhere."
+    )
     guard: GuardSettings = GuardSettings()
 
     @field_validator("url")
@@ -134,13 +146,6 @@ class OutboxSettings(Section):
         except ConfigError as error:
             raise ValueError(str(error).removeprefix("outbox.postgres_schema: ")) from None
         return schema
-
-    @field_validator("public_url")
-    @classmethod
-    def _is_a_place(cls, url: str) -> str:
-        if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
-            raise ValueError("expected http(s)://host, perhaps with a port and a path, and nothing else")
-        return url
 
     @property
     def database(self) -> Database:

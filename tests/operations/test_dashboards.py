@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -15,12 +19,21 @@ from grafana_foundation_sdk.models import units
 
 from grafana.exposed import exposed
 from grafana.generate import dashboards
+from relay.admin.auth import Gate
+from relay.admin.console.serving import COOKIE
+from relay.admin.destinations import destinations
+from relay.outbox import OUTBOX
+from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.stage import ROOT
 from tests.operations.questions import faults, recorded, rules, selectors
+from tests.relay.admin.served import TOKEN, context, served
+from tests.relay.deliveries import new, put
 
 FOLDER = ROOT / "grafana" / "dashboards"
 DOCUMENTS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
+SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
+SAID = {"[1h]": "hour", "[24h]": "24 h"}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 # As Grafana writes them into a question before it goes to Prometheus.
 WRITTEN = {"$__rate_interval": "1m", "$__interval": "15s", "$job": ".+", "$instance": ".+"}
@@ -83,14 +96,15 @@ def test_no_two_have_the_same_name() -> None:
 def test_the_data_source_is_chosen_and_nowhere_written_down(document: dict[str, Any]) -> None:
     source, *_ = document["templating"]["list"]
     assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
-    named = [*asking(document), *document["annotations"]["list"], *document["templating"]["list"][1:]]
+    asked = [one for one in document["templating"]["list"] if one["type"] == "query"]
+    named = [*asking(document), *document["annotations"]["list"], *asked]
     assert [one["datasource"] for one in named] == [SOURCE] * len(named)
     assert "__inputs" not in document
 
 
 @every_dashboard
 def test_job_and_instance_are_chosen(document: dict[str, Any]) -> None:
-    _, job, instance = document["templating"]["list"]
+    _, job, instance, _ = document["templating"]["list"]
     for variable, name in ((job, "job"), (instance, "instance")):
         assert (variable["name"], variable["type"], variable["label"]) == (name, "query", name.title())
         assert (variable["multi"], variable["includeAll"], variable["allValue"]) == (True, True, ".+")
@@ -106,7 +120,8 @@ def test_job_and_instance_are_chosen(document: dict[str, Any]) -> None:
 def test_a_dashboard_is_made_by_the_script_alone_and_leads_to_its_sisters(document: dict[str, Any]) -> None:
     assert document["editable"] is False
     assert "id" not in document
-    (link,) = document["links"]
+    link, console = document["links"]
+    assert (console["type"], console["url"]) == ("link", "${console:raw}/")
     assert (link["type"], link["tags"], link["asDropdown"], link["keepTime"]) == (
         "dashboards",
         document["tags"],
@@ -178,7 +193,52 @@ def test_a_counter_is_asked_for_its_rate_over_an_interval_that_grafana_chooses()
         for counter in re.findall(r"\w+_(?:total|bucket|count|sum)\b\{[^}]*\}", expression):
             before, _, after = expression.partition(counter)
             assert re.search(r"(rate|increase)\($", before), expression
-            assert after.startswith(("[$__rate_interval]", "[1h]", "[24h]")), expression
+            assert after.startswith(("[$__rate_interval]", *SAID)), expression
+
+
+def test_a_fixed_range_is_one_that_the_panel_speaks_of_and_any_other_grafana_chooses() -> None:
+    """So there is something to see however far out or in somebody looks."""
+    for panel in (panel for document in DOCUMENTS.values() for panel in asking(document)):
+        said = f"{panel['title']} {panel['description']}"
+        for span in re.findall(r"\[[^]]+\]", " ".join(target["expr"] for target in panel["targets"])):
+            assert span == "[$__rate_interval]" or SAID[span] in said, said
+    scraped = yaml.safe_load((ROOT / "config" / "prometheus" / "prometheus.yml").read_text("utf-8"))["global"]
+    (source,) = yaml.safe_load(SOURCES.read_text("utf-8"))["datasources"]
+    assert source["jsonData"]["timeInterval"] == scraped["scrape_interval"], "of which $__rate_interval takes four"
+
+
+@every_dashboard
+def test_the_console_is_where_the_alerts_have_it_until_somebody_says_another(document: dict[str, Any]) -> None:
+    scraped = yaml.safe_load((ROOT / "config" / "prometheus" / "prometheus.yml").read_text("utf-8"))["global"]
+    console = document["templating"]["list"][-1]
+    assert (console["name"], console["type"]) == ("console", "textbox")
+    assert console["query"] == console["current"]["value"] == scraped["external_labels"]["console"]
+
+
+def test_panels_lead_to_pages_of_the_console_and_these_back_to_a_dashboard(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "outspoken.db")
+    database.migrate([OUTBOX])
+    put(database, new())
+    (place,) = destinations(database, database.now())
+    labels = {"destination": place.id, "outcome": "http_413", "state": "paused", "cause": "unreachable"}
+    leads = [
+        link["url"]
+        for document in DOCUMENTS.values()
+        for panel in asking(document)
+        for link in panel["fieldConfig"]["defaults"].get("links", ())
+    ]
+    assert len(leads) > 10
+    back: set[str] = set()
+    with served(replace(context(database), grafana="https://grafana.example")) as address:
+        cookie = {"Cookie": f"{COOKIE}={Gate(TOKEN).session('Ada', time.time())}"}
+        for url in set(leads):
+            page = url.replace("${console:raw}", address)
+            for name, value in labels.items():
+                page = page.replace(f"${{__field.labels.{name}}}", value)
+            with urlopen(Request(page, headers=cookie), timeout=20) as answer:
+                assert (answer.status, urlsplit(answer.url).path) == (200, urlsplit(page).path)
+                back.update(re.findall(r'href="https://grafana\.example/d/([\w-]+)"', answer.read().decode()))
+    assert back == {"outspoken-overview", "outspoken-destinations"} <= {one["uid"] for one in DOCUMENTS.values()}
 
 
 def exceptions() -> dict[str, set[tuple[str, str]]]:
@@ -216,5 +276,5 @@ def test_provisioning_loads_the_dashboards_and_lets_nobody_change_them() -> None
     (provider,) = yaml.safe_load((folder / "dashboards" / "outspoken.yml").read_text("utf-8"))["providers"]
     assert (provider["type"], provider["disableDeletion"], provider["allowUiUpdates"]) == ("file", True, False)
     assert provider["options"]["path"]
-    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text("utf-8"))["datasources"]
+    (source,) = yaml.safe_load(SOURCES.read_text("utf-8"))["datasources"]
     assert (source["type"], source["isDefault"], source["access"]) == ("prometheus", True, "proxy")

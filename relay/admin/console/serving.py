@@ -136,7 +136,13 @@ class Console:
     ) -> web.Response:
         """A page, gathered and rendered in a thread: neither may hold up a delivery."""
         here = str(request.rel_url.without_query_params("note"))
-        around = {"path": request.path, "here": here, "visitor": visitor(request, self._gate), "note": _note(request)}
+        around = {
+            "path": request.path,
+            "here": here,
+            "visitor": visitor(request, self._gate),
+            "note": _note(request),
+            "grafana": self._context.grafana,
+        }
 
         def render() -> str:
             gathered = facts() if callable(facts) else facts

@@ -26,6 +26,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
 
 async def test_a_relay_makes_its_token_serves_api_and_console_and_never_logs_it(stage: Stage) -> None:
     put(SqliteDatabase(stage.database), new("d1", f"http://127.0.0.1:{stage.callback_port}/t0ken"))
+    stage.env["OUTSPOKEN_RELAY__ADMIN__GRAFANA_URL"] = "https://grafana.example/"
     relay = await stage.relay()
     made = Path((await relay.event("admin.token"))["file"])
     token = made.read_text().strip()
@@ -46,6 +47,7 @@ async def test_a_relay_makes_its_token_serves_api_and_console_and_never_logs_it(
     assert (told["relays"], told["scheduled"]) == (1, 1)
     assert settings["relay.admin.port"]["origin"] == "environment"
     assert "at most 1 in one" in page
+    assert 'href="https://grafana.example/d/outspoken-overview"' in page
     await relay.event("admin.login.refused")
     assert await relay.stop() == 0
     assert not any(secret in word for word in relay.words for secret in (token, "wr0ng", "t0ken"))
