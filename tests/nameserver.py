@@ -16,6 +16,7 @@ A, CNAME, AAAA = 1, 5, 28
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
 _TRUNCATED = 0x0200
 _ANSWER = 0x8180
+_PATIENCE_SECONDS = 30.0
 _OTHER = "another.example"
 
 
@@ -42,6 +43,7 @@ class NameServer:
     port: int = 0
     asked: list[str] = field(default_factory=list)
     over_tcp: int = 0
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
@@ -62,6 +64,8 @@ class NameServer:
         self.over_tcp += tcp
         if kind == A:
             self.asked.append(name)
+            async with self._news:
+                self._news.notify_all()
         if said.after:
             await said.after.wait()
         if said.silent:
@@ -71,6 +75,11 @@ class NameServer:
             reply(_packet(query[:2], _name(_OTHER) + question[-4:], _OTHER, kind, Says(said.lies)))
             reply(_packet(bytes([query[0] ^ 1, query[1]]), question, name, kind, Says(said.lies)))
         reply(_packet(query[:2], question, name, kind, said, tcp=tcp))
+
+    async def until(self, so: Callable[[list[str]], bool]) -> None:
+        """Wait until so much was asked. Raises TimeoutError."""
+        async with asyncio.timeout(_PATIENCE_SECONDS), self._news:
+            await self._news.wait_for(lambda: so(self.asked))
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The questions of one connection."""

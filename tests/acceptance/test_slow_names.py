@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from statistics import quantiles
@@ -28,6 +28,10 @@ def zone(name: str) -> Says:
     if name.startswith("slow"):
         return Says(silent=True)
     return Says(("127.0.0.1",)) if name.startswith("healthy") else Says(code=NXDOMAIN)
+
+
+def all_slow(asked: Sequence[str]) -> bool:
+    return sum(name.startswith("slow") for name in asked) >= SLOW
 
 
 @pytest.fixture
@@ -64,9 +68,7 @@ async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: N
         send("alone", "healthy-then", HEALTHY)
         undisturbed = await lags(relay, "alone")
         send("lost", "slow", SLOW)
-        async with asyncio.timeout(30):
-            while sum(name.startswith("slow") for name in names.asked) < SLOW:
-                await asyncio.sleep(0.01)
+        await names.until(all_slow)
         send("beside", "healthy-now", HEALTHY)
         beside = await lags(relay, "beside")
         assert quantiles(beside, n=20)[-1] < 2 * quantiles(undisturbed, n=20)[-1]
@@ -89,9 +91,7 @@ async def test_submissions_with_names_that_do_not_resolve_cost_others_none_of_th
                 return answer.status, answer.headers.get("Retry-After")
 
         slow = [asyncio.create_task(submit(f"slow-{number}")) for number in range(SLOW)]
-        async with asyncio.timeout(30):
-            while sum(name.startswith("slow") for name in names.asked) < SLOW:
-                await asyncio.sleep(0.01)
+        await names.until(all_slow)
         honest = await asyncio.gather(*(submit(f"healthy-{number}") for number in range(20)), submit("nowhere"))
         assert honest == [(200, None)] * 20 + [(400, None)]
         assert not any(one.done() for one in slow)
