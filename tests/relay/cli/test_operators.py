@@ -234,6 +234,7 @@ def test_a_thousand_are_replayed_at_a_rate(relay: Operator, database: Database) 
     assert (line["act"], line["source"], line["detail"]["run"]) == ("delivery.replay", "cli", told["run"])
 
 
+@on_sqlite
 def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(relay: Operator, database: Database) -> None:
     id_ = "01a1fc0a-9bc8-71ba-82e4-a1bb78000001"
     put(database, new(id_, "https://a-host-with-a-long-name.customers.receiver.example/hook"))
@@ -428,7 +429,7 @@ def test_the_outbox_is_kept_well(relay: Operator, database: Database) -> None:
     assert relay("migrate").out == "up to date\n"
     assert relay("migrate", "--json").json == [{"applied": []}]
     assert [line["act"] for line in relay("audit", "--json").json] == ["retention"]
-    assert "  retention  dry run no, deliveries 1, " in relay("audit").out
+    assert "  retention  deliveries 1, bodies 1, body bytes 16, " in relay("audit").out
 
 
 @on_sqlite
