@@ -75,9 +75,8 @@ async def test_what_is_printed_is_what_works_and_all_of_it_is_kept(tmp_path: Pat
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     before = {file: file.read_bytes() for file in files if file.suffix != ".db"}
     database = Place(folder / "var").settings({}).outbox.database
-    signing.rotate(
-        database, signing.generate(), None, Actor("ada", "cli"), database.now(), 0.0
-    )  # so what signs is not in the file
+    # What signs is not in the file any more.
+    signing.rotate(database, signing.generate(), None, Actor("ada", "cli"), database.now(), 0.0)
     async with up(folder) as (process, said):
         assert {word for word, _ in re.findall(r"^(made|kept)  (\S+)", said, re.MULTILINE)} == {"kept"}
         await the_transcript_arrives(process, said, folder)
