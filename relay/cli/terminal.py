@@ -203,14 +203,16 @@ def _packed(parts: Sequence[str], room: int) -> Iterator[str]:
         yield line
 
 
-def print_wrapped(text: str, indent: str = "") -> None:
-    """A sentence, broken between words where a terminal ends."""
+def print_wrapped(text: str, before: str = "", below: str | None = None) -> None:
+    """A sentence, broken between words where a terminal ends. `before` stands before its first line, `below`, or the
+    same, before the others."""
     text = safe(text)
     if not sys.stdout.isatty():
-        print(f"{indent}{text}")
+        print(f"{before}{text}")
         return
-    for line in textwrap.wrap(text, terminal_width(), initial_indent=indent, subsequent_indent=indent, **_WHOLE_WORDS):
-        print(line)
+    rest = before if below is None else below
+    wrapped = textwrap.wrap(text, terminal_width(), initial_indent=before, subsequent_indent=rest, **_WHOLE_WORDS)
+    print("\n".join(wrapped) or before)
 
 
 def terminal_width() -> int:
@@ -228,7 +230,7 @@ def print_pairs(pairs: Mapping[str, str | None]) -> None:
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
         if value is not None:
-            print(f"{name:<{width}}  {safe(value)}")
+            print_wrapped(value, f"{name:<{width}}  ", " " * (width + 2))
 
 
 def safe(text: str, *, lines: bool = False) -> str:

@@ -245,12 +245,12 @@ def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(relay: 
     assert lines[2].startswith("    destination https://a-host-with-a-long-name.customers.receiver.example:443")
     assert relay("show", id_[:14]).code == 0
     host = f"{'a' * 60}.{'b' * 60}.example"
-    put(database, new("d2", f"https://{host}/hook"))
-    for command in ("status", "destinations"):
-        code, seen = relay.in_a_terminal(command, COLUMNS="80", NO_COLOR="1")
+    put(database, new("d2", f"https://{host}/hook", headers={"x-note": "word " * 30}))
+    for command in (["status"], ["destinations"], ["show", "d2", "--reveal"]):
+        code, seen = relay.in_a_terminal(*command, COLUMNS="80", NO_COLOR="1")
         lines = seen.replace("\r", "").splitlines()
         assert (code, [line for line in lines if len(line) > 80 and host not in line]) == (0, [])
-        assert [line for line in lines if host in line] in ([], [f"    https://{host}:443"])
+        assert command != ["destinations"] or [line for line in lines if host in line] == [f"    https://{host}:443"]
 
 
 def test_json_is_one_line_that_steers_no_terminal(relay: Operator, database: Database) -> None:
