@@ -19,7 +19,8 @@ class LiveOptions:
     `raw` is None for audio in a container. Without `multichannel` the channels are mixed to one; without `interim`
     there are no Partials. `endpointing` is the silence that ends an utterance (None: a Final never says speech_final),
     `utterance_end` the silence after the last word that is worth UtteranceEnded (None: never), both in seconds.
-    `vad_events` asks for SpeechStarted. `languages` are candidates where `language` is None (none: any).
+    `vad_events` asks for SpeechStarted. `languages` are candidates where `language` is None (none: any). With
+    `speakers` each word of a Final tells who says it, which those of a Partial never do.
     """
 
     language: str | None = None
@@ -31,6 +32,7 @@ class LiveOptions:
     endpointing: float | None = None
     utterance_end: float | None = None
     vad_events: bool = False
+    speakers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from engine.recognisers.whisper.passes import Costs, PassRecord
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What is to be transcribed: so many channels by a recogniser, with interim results or without."""
+    """What is to be transcribed: so many channels by a recogniser, with interim results or without, and with who speaks
+    or without."""
 
     recogniser: str
     channels: int = 1
     interim: bool = True
+    speakers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,12 @@ class Capacity:
         """Nothing is known of what was not measured, and nothing refused for it."""
         if (costs := self._costs.get(speech.recogniser)) is None:
             return 0.0
-        return costs.of(speech.channels, interim=speech.interim) * self._threads.get(speech.recogniser, 1)
+        passes = costs.of(speech.channels, interim=speech.interim, speakers=speech.speakers)
+        return passes * self._threads.get(speech.recogniser, 1)
 
 
 def speech(recogniser: str, options: LiveOptions) -> Speech:
     """What a session needs, as far as its options tell: audio in a container may have channels that show
     later, and is taken for stereo."""
     channels = (options.raw.channels if options.raw else 2) if options.multichannel else 1
-    return Speech(recogniser, channels, options.interim)
+    return Speech(recogniser, channels, options.interim, options.speakers)

@@ -34,7 +34,9 @@ from tests.acceptance.sockets import Conversation, receiving
 from tests.acceptance.speech import first_seconds
 from tests.acceptance.stage import Line, Process, Stage, free_callback_port, free_port
 from tests.acceptance.test_deepgram_sdk import a_key
+from tests.clips.dialogues import dialogue
 from tests.schemas import hold
+from tests.services import voices
 
 HEADER = 44
 SPEECH = first_seconds(3.2)
@@ -92,6 +94,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         engine__live__capacity_share=100,  # nobody is refused because others have the machine
         engine__live__liveness_seconds=300,
         engine__preload='["default"]',
+        engine__models_dir=voices.models_dir(tmp_path_factory.mktemp("models")),
     )
     async with AsyncExitStack() as stack:
         key = await a_key(stage)
@@ -138,6 +141,29 @@ async def test_deepgrams_client_hears_while_somebody_speaks_what_a_file_would_sa
     assert heard.messages[-1] == metadata
     assert (metadata.sha256, metadata.duration) == (hashlib.sha256(PCM).hexdigest(), 3.2)
     assert alike(heard.words, await recorded(world)) > 0.8
+
+
+async def test_deepgrams_client_reads_who_says_what_is_final(world: World) -> None:
+    """Two people, one of them twice."""
+    voices.skip_without()
+    said = dialogue(("en/adler", 2), ("en/bennet", 3), ("en/adler", 3))
+    heard = Heard()
+    async with deepgram_session(world.url, world.key, heard, diarize="true", **INTERIM) as live:
+        for start in range(0, len(said.pcm), SECOND):
+            await live.send_media(said.pcm[start : start + SECOND])
+        await live.send_close_stream()
+    for result in heard.of("Results"):
+        hold("deepgram", result.json())
+        (alternative,) = result.channel.alternatives
+        assert all((word.speaker is not None) == result.is_final for word in alternative.words)
+        assert result.metadata.diarize_info is not None
+    words = [word for one in heard.of("Results") if one.is_final for word in one.channel.alternatives[0].words]
+    for turn in said.turns:
+        spoken = [word for word in words if turn.start + 0.3 < word.start < turn.end - 0.3]
+        assert len(spoken) > 4
+        assert {word.speaker for word in spoken} == {turn.speaker}, turn
+    (metadata,) = heard.of("Metadata")
+    assert not getattr(metadata, "warnings", [])
 
 
 async def test_callbacks_by_post_are_complete_and_in_order(world: World) -> None:

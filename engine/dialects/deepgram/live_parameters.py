@@ -21,7 +21,7 @@ SHORTEST_UTTERANCE_END = 1000
 
 _OWN = ("interim_results", "endpointing", "utterance_end_ms", "vad_events", "callback_method")
 _METHODS = ("POST", "GET", "PUT", "DELETE")
-_RECORDED_ONLY = ("paragraphs", "utterances", "utt_split", "diarize", "diarize_model")
+_RECORDED_ONLY = ("paragraphs", "utterances", "utt_split")
 _ONLY_RECORDED = "Accepted, but only done for recorded audio."
 _ALWAYS_POST = "Live results are always sent by POST, or over a WebSocket."
 
@@ -72,6 +72,7 @@ def _options(query: Query, request: Request) -> LiveOptions:
         endpointing=_endpointing(query),
         utterance_end=_utterance_end(query, interim),
         vad_events=query.flag("vad_events"),
+        speakers=request.speakers is not None,
     )
 
 

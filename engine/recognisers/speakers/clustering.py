@@ -46,6 +46,10 @@ class Groups:
     def __len__(self) -> int:
         return len(self.counts)
 
+    @staticmethod
+    def none() -> Groups:
+        return Groups(np.zeros((0, SIZE), np.float32), np.zeros(0, np.float32))
+
     def joined(self, pieces: Embeddings) -> Groups:
         """With more pieces, each a group of its own."""
         counts = np.ones(len(pieces), np.float32)
@@ -55,13 +59,18 @@ class Groups:
 def voices(pieces: Embeddings, bounds: SpeakerBounds) -> Embeddings:
     """What each voice is like, of shape (voices, SIZE): as many as there seem to be, but within the bounds; never more
     than there are pieces."""
-    groups = Groups(np.zeros((0, SIZE), np.float32), np.zeros(0, np.float32))
+    groups = Groups.none()
     step = _MOST_GROUPS // 2
     for first in range(0, len(pieces), step):
         groups = groups.joined(pieces[first : first + step])
         if first + step < len(pieces):
-            groups = _merged(groups, lambda fewer: np.full_like(fewer, _SURE), 1, step)
-    return _refined(unit(_merged(groups, _needed, bounds.least, bounds.most).means), pieces)
+            groups, _ = _merged(groups, lambda fewer: np.full_like(fewer, _SURE), 1, step)
+    return _refined(unit(merged(groups, bounds)[0].means), pieces)
+
+
+def merged(groups: Groups, bounds: SpeakerBounds) -> tuple[Groups, list[int]]:
+    """Those that are one voice as one group, in the place of the first of them; and which one each has become."""
+    return _merged(groups, _needed, bounds.least, bounds.most)
 
 
 def _needed(fewer: Floats) -> Floats:
@@ -69,24 +78,26 @@ def _needed(fewer: Floats) -> Floats:
     return np.where(fewer < FEW, np.float32(SAME_FEW), np.float32(SAME))
 
 
-def _merged(groups: Groups, needed: Callable[[Floats], Floats], least: int, most: int) -> Groups:
+def _merged(groups: Groups, needed: Callable[[Floats], Floats], least: int, most: int) -> tuple[Groups, list[int]]:
     """The nearest two merged again and again, while they are as similar as is needed or there are more than `most`; no
     fewer than `least` are left."""
-    means, counts = groups.means.copy(), groups.counts.copy()
+    means, counts, into = groups.means.copy(), groups.counts.copy(), np.arange(len(groups))
     margins = means @ means.T - needed(np.minimum(counts[:, None], counts))
     np.fill_diagonal(margins, -np.inf)
     for left in range(len(counts), least, -1):
-        one, other = divmod(int(margins.argmax()), len(counts))
+        one, other = sorted(divmod(int(margins.argmax()), len(counts)))
         if margins[one, other] < 0 and left <= most:
             break
         both = counts[one] + counts[other]
         means[one] = (means[one] * counts[one] + means[other] * counts[other]) / both
         counts[one], counts[other] = both, 0
+        into[into == other] = one
         margins[other] = margins[:, other] = -np.inf
         row = np.where(counts > 0, means @ means[one] - needed(np.minimum(counts, both)), -np.inf)
         row[one] = -np.inf
         margins[one] = margins[:, one] = row
-    return Groups(means[counts > 0], counts[counts > 0])
+    left = counts > 0
+    return Groups(means[left], counts[left]), (np.cumsum(left) - 1)[into].tolist()
 
 
 def _refined(found: Embeddings, pieces: Embeddings) -> Embeddings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -53,12 +53,13 @@ class Turn:
     confidence: float
 
 
-def turns(windows: Sequence[VoiceWindow], similarities: Floats) -> list[Turn]:
+def turns(windows: Sequence[VoiceWindow], similarities: Floats, before: int | None = None) -> list[Turn]:
     """Who speaks in each window, and how sure that is: by how similar it is to each voice (of shape (windows, voices)),
-    and by who speaks before and after. Neighbours share what lies between their middles."""
+    and by who speaks before and after; `before` spoke before the first. Neighbours share what lies between their
+    middles."""
     if not windows:
         return []
-    path = _path(windows, similarities)
+    path = _path(windows, similarities, before)
     confidences = _confidences(similarities)
     edges = [windows[0].start, *(_edge(*pair) for pair in pairwise(windows)), windows[-1].end]
     return [
@@ -70,14 +71,19 @@ def turns(windows: Sequence[VoiceWindow], similarities: Floats) -> list[Turn]:
 def named(words: Iterable[Word], turns: Sequence[Turn]) -> list[Word]:
     """The words of a channel, each with who says it; numbers are given in the order in which people speak. Where nobody
     was heard it is the first."""
-    ends = [turn.end for turn in turns]
     numbers: dict[int, int] = {}
     found = []
-    for word in words:
-        speaker, confidence = _speaker(word, turns, bisect_left(ends, word.start))
+    for word, speaker, confidence in spoken(words, turns):
         number = numbers.setdefault(speaker, len(numbers))
         found.append(replace(word, speaker=number, speaker_confidence=round(confidence, 4)))
     return found
+
+
+def spoken(words: Iterable[Word], turns: Sequence[Turn]) -> Iterator[tuple[Word, int, float]]:
+    """Each word with who says it, by the number in the turns, and how sure that is."""
+    ends = [turn.end for turn in turns]
+    for word in words:
+        yield word, *_speaker(word, turns, bisect_left(ends, word.start))
 
 
 def _speaker(word: Word, turns: Sequence[Turn], first: int) -> tuple[int, float]:
@@ -101,13 +107,15 @@ def _speaker(word: Word, turns: Sequence[Turn], first: int) -> tuple[int, float]
     return nearest.speaker, nearest.confidence
 
 
-def _path(windows: Sequence[VoiceWindow], similarities: Floats) -> list[int]:
+def _path(windows: Sequence[VoiceWindow], similarities: Floats, before: int | None) -> list[int]:
     """The likeliest speaker of each window, changes having their price (Viterbi)."""
     best = similarities[0].astype(np.float64)
     voices = np.arange(len(best))
+    if before is not None:
+        best[voices != before] -= _CHANGE_AT_PAUSE
     came_from = np.empty(similarities.shape, np.int32)
-    for number, (before, window) in enumerate(pairwise(windows), 1):
-        price = _CHANGE if window.speech == before.speech else _CHANGE_AT_PAUSE
+    for number, (last, window) in enumerate(pairwise(windows), 1):
+        price = _CHANGE if window.speech == last.speech else _CHANGE_AT_PAUSE
         other = int(best.argmax())
         changed = best[other] - price > best
         came_from[number] = np.where(changed, other, voices)

@@ -7,13 +7,14 @@ channel is listened to, and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio.pcm import SAMPLE_RATE
 from engine.recognisers.speakers.clustering import voices
-from engine.recognisers.speakers.encoder import WINDOW_FRAMES, WINDOW_SECONDS, VoiceEncoder, unit
+from engine.recognisers.speakers.encoder import WINDOW_FRAMES, WINDOW_SECONDS, Embeddings, VoiceEncoder, unit
 from engine.recognisers.speakers.features import FRAMES_PER_SECOND, Mels, mels
 from engine.recognisers.speakers.turns import Turn, VoiceWindow, named, turns
 from engine.recognisers.speech.windows import Samples, Span
@@ -37,6 +38,25 @@ _LEVEL = 10 ** (-30 / 20)
 """Root mean square of the speech between two pauses, as the encoder is used to it: 30 dB below full scale."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardVoices:
+    """What an utterance tells of who says it: an embedding for each window, which counts from the start of the channel;
+    and the pieces of it that are long enough to know somebody by, each of unit length."""
+
+    windows: Sequence[VoiceWindow]
+    embeddings: Embeddings
+    pieces: Embeddings
+
+
+def heard(encoder: VoiceEncoder, start: float, sound: Samples, speech: Sequence[Span]) -> HeardVoices:
+    """Of an utterance that begins at the second `start`; in it, what lies between pauses."""
+    found = list(windows_of(sound, speech))
+    windows = [one.later(start, 0) for one, _ in found]
+    embeddings = encoder.embed([seen for _, seen in found])
+    pieces = list(_means(_telling(windows), embeddings))
+    return HeardVoices(windows, embeddings, unit(np.stack(pieces)) if pieces else embeddings[:0])
+
+
 class ChannelVoices:
     """Of one channel of a recording."""
 
@@ -49,9 +69,7 @@ class ChannelVoices:
     def hear(self, start: float, sound: Samples, speech: Sequence[Span]) -> None:
         """More of the channel, from the second `start` on; in it, what lies between pauses."""
         found = list(windows_of(sound, speech))
-        self._windows += [
-            VoiceWindow(start + one.start, start + one.end, self._speech + one.speech) for one, _ in found
-        ]
+        self._windows += [one.later(start, self._speech) for one, _ in found]
         self._embeddings.append(self._encoder.embed([seen for _, seen in found]).astype(np.float16))
         self._speech += len(speech)
 
@@ -64,7 +82,8 @@ class ChannelVoices:
         if not self._windows:
             return []
         embeddings = np.concatenate(self._embeddings)
-        found = voices(unit(np.stack(list(_pieces(self._windows, embeddings)))), bounds)
+        pieces = _means(_telling(self._windows) or _runs(self._windows), embeddings)
+        found = voices(unit(np.stack(list(pieces))), bounds)
         return turns(self._windows, embeddings.astype(np.float32) @ found.T)
 
 
@@ -89,12 +108,16 @@ def _levelled(sound: Samples) -> Samples:
     return sound * np.float32(_LEVEL / max(rms, 1e-6))
 
 
-def _pieces(windows: Sequence[VoiceWindow], embeddings: NDArray[np.float16]) -> Iterator[NDArray[np.float32]]:
-    """The means of a few windows each, of speech that is long enough to tell; of all where none is."""
-    telling = [
-        (first, last) for first, last in _runs(windows) if windows[last].end - windows[first].start >= _TELLING_SECONDS
-    ]
-    for first, last in telling or _runs(windows):
+def _telling(windows: Sequence[VoiceWindow]) -> list[tuple[int, int]]:
+    """The first and last window of each piece of speech that is long enough to tell."""
+    return [run for run in _runs(windows) if windows[run[1]].end - windows[run[0]].start >= _TELLING_SECONDS]
+
+
+def _means(
+    runs: Sequence[tuple[int, int]], embeddings: NDArray[np.float16] | Embeddings
+) -> Iterator[NDArray[np.float32]]:
+    """Of a few windows each."""
+    for first, last in runs:
         count = last + 1 - first
         for part in np.array_split(np.arange(first, last + 1), max(1, round(count / _PIECE))):
             yield embeddings[part].astype(np.float32).mean(axis=0)

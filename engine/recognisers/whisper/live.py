@@ -5,11 +5,14 @@ from __future__ import annotations
 from engine.events import LiveOptions
 from engine.recognisers.base import Spec
 from engine.recognisers.languages import most_probable
+from engine.recognisers.speakers.voices import HeardVoices, heard
+from engine.recognisers.speakers.weights import load_encoder
 from engine.recognisers.speech.sentences import in_order, later
 from engine.recognisers.speech.windows import Samples, samples
 from engine.recognisers.whisper.decoding import Decoder, Encoded
 from engine.recognisers.whisper.passes import Hypothesis, Pass
 from engine.recognisers.whisper.quality import DecodingResult, Verdict, judge
+from engine.recognisers.whisper.stretch import Sound
 from engine.transcript import Model, Word
 
 _SHORTEST = 400
@@ -29,6 +32,7 @@ class LiveWhisper:
     def __init__(self, spec: Spec, passes: int) -> None:
         """Raises OSError, RuntimeError or ValueError where the files, the device or the compute type are of no use."""
         self._decoder = Decoder(spec, passes)
+        self._encoder = load_encoder(spec.voices) if spec.voices else None
 
     @property
     def model(self) -> Model:
@@ -42,7 +46,15 @@ class LiveWhisper:
         language = wanted.language or self._language(sound, options)
         words = self._final(sound, language, options) if wanted.final else self._interim(sound, language, options)
         moved = (later(word, wanted.start) for word in words)
-        return Hypothesis(tuple(in_order(moved, wanted.start, wanted.end)), language)
+        found = tuple(in_order(moved, wanted.start, wanted.end))
+        return Hypothesis(found, language, self._voices(wanted) if found and options.speakers else None)
+
+    def _voices(self, wanted: Pass) -> HeardVoices | None:
+        """Of what is over: an interim result does not say who speaks."""
+        if self._encoder is None or not wanted.final:
+            return None
+        sound = Sound(wanted.pcm)
+        return heard(self._encoder, wanted.start, sound.samples, sound.speech)
 
     def _language(self, sound: Samples, options: LiveOptions) -> str:
         if not self._decoder.multilingual:

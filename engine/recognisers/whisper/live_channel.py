@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
 from engine.recognisers.languages import public_code, whisper_code
+from engine.recognisers.speakers.known import KnownSpeakers
 from engine.recognisers.speech.cutting import PAUSE, Cutter, SpeechPiece
 from engine.recognisers.speech.detection import FRAME_SECONDS, SpeechDetector
 from engine.recognisers.whisper.agreement import LocalAgreement
@@ -32,7 +33,7 @@ LONGEST = 375
 
 LONG_SECONDS = 8.0
 """A stretch so long is not held back for its end: what is settled of it becomes final. Sooner would cost words, because
-the pass over all of a stretch errs less."""
+the pass over all of a stretch errs less; and where it is told who speaks, which only that pass finds out, none is."""
 
 _EDGE = 0.2
 """Seconds before the end of the audio where a word may be half a word."""
@@ -87,6 +88,7 @@ class LiveChannel:
         self._waiting: deque[_Began | _Over | _NothingHeld] = deque()
         self._under_way: _UnderWay | None = None
         self._agreement = LocalAgreement()
+        self._speakers = KnownSpeakers() if options.speakers else None
         self._known = whisper_code(options.language)
         self._supposed = self._known or "en"
         self._due_at = 0.0  # of the latest audio
@@ -164,15 +166,16 @@ class LiveChannel:
         self, wanted: Pass, hypothesis: Hypothesis, took: float, now: float
     ) -> tuple[PassRecord, list[LiveEvent]]:
         """A pass that was begun took so many seconds and found this: its record, and what is told now."""
-        missed = self._interim.take_missed()
+        missed, speakers = self._interim.take_missed(), hypothesis.voices is not None
         if not wanted.final:
             self._interim.passed(took, now)
         if self._under_way is None or self._under_way.wanted is not wanted:
-            return PassRecord(wanted.final, wanted.seconds, took, now, missed), []
+            return PassRecord(wanted.final, wanted.seconds, took, now, missed, speakers), []
         done, self._under_way = self._under_way, None
         self._supposed = hypothesis.language
         told = self._conclude(hypothesis) if wanted.final else self._guess(wanted, hypothesis)
-        return PassRecord(wanted.final, wanted.seconds, took, done.due_at, missed), [*told, *self._advance()]
+        record = PassRecord(wanted.final, wanted.seconds, took, done.due_at, missed, speakers)
+        return record, [*told, *self._advance()]
 
     @property
     def _passed_until(self) -> float:
@@ -235,7 +238,7 @@ class LiveChannel:
         self._agreement = self._agreement.update(hypothesis.words, done.end - _EDGE)
         words, settled = self._agreement.words, self._agreement.settled
         texts = tuple(word.text for word in words)
-        if settled and done.seconds > LONG_SECONDS:
+        if settled and done.seconds > LONG_SECONDS and not self._speakers:
             yield self._settle(settled)
         elif texts and texts != self._told:
             self._told = texts
@@ -256,6 +259,8 @@ class LiveChannel:
         over = self._first
         self._waiting.popleft()
         words = self._agreement.conclude(hypothesis.words)
+        if self._speakers:
+            words = self._speakers.name(words, hypothesis.voices)
         self._agreement, self._interim.reached, self._told = LocalAgreement(), None, ()
         if words:
             self._known = self._supposed

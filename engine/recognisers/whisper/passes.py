@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.transcript import Word
+
+if TYPE_CHECKING:  # workers alone have arrays of numbers
+    from engine.recognisers.speakers.voices import HeardVoices
 
 PROMISED_SECONDS = 1.0
 """An interim result so often is promised to everybody who speaks."""
@@ -44,10 +48,12 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the model makes of a stretch. Times are seconds from the start of the channel, `language` Whisper's code."""
+    """What the model makes of a stretch. Times are seconds from the start of the channel, `language` Whisper's code;
+    `voices` is None where who speaks is not asked for."""
 
     words: tuple[Word, ...]
     language: str
+    voices: HeardVoices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +79,35 @@ def next_pass(waiting: Iterable[Waiting]) -> Waiting | None:
 @dataclass(frozen=True, slots=True)
 class PassRecord:
     """A pass that was made, the same for all who count: `audio` seconds were transcribed in `took` seconds, and the
-    last of them had come at `due_at`. `missed` interim passes were promised since the one before it, and not made."""
+    last of them had come at `due_at`. `missed` interim passes were promised since the one before it, and not made;
+    with `speakers` it was also found out who speaks."""
 
     final: bool
     audio: float
     took: float
     due_at: float
     missed: int = 0
+    speakers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What steady speech costs, in seconds of one pass at a time: of final passes per second of speech, and of one
-    interim pass."""
+    interim pass; `speakers` is what a final pass takes besides, per second of speech, to tell who speaks."""
 
     final: float
     interim: float
+    speakers: float = 0.0
 
-    def of(self, channels: int, *, interim: bool) -> float:
+    def of(self, channels: int, *, interim: bool, speakers: bool = False) -> float:
         """What one session takes of a second while all its channels speak."""
-        return channels * (self.final + (self.interim / PROMISED_SECONDS if interim else 0.0))
+        promised = self.interim / PROMISED_SECONDS if interim else 0.0
+        return channels * (self.final + promised + (self.speakers if speakers else 0.0))
 
     def learn(self, record: PassRecord) -> Costs:
         """With another pass known: the average moves, by the audio that the pass was about."""
         if not record.final:
             return replace(self, interim=_MEMORY * self.interim + (1 - _MEMORY) * record.took)
         weight = min(1.0, (1 - _MEMORY) * record.audio / _TYPICAL_SECONDS)
-        return replace(self, final=(1 - weight) * self.final + weight * record.took / record.audio)
+        took = record.took / record.audio - (self.speakers if record.speakers else 0.0)
+        return replace(self, final=(1 - weight) * self.final + weight * max(0.0, took))

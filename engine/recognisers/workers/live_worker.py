@@ -87,7 +87,7 @@ class LiveWorker:
                 self._opening.add(number)
                 self._with(message.spec, partial(self._open, number, message))
             case wire.MeasureMessage():
-                self._with(message.spec, partial(self._measure, number))
+                self._with(message.spec, partial(self._measure, number, message))
             case wire.CloseMessage():
                 self._opening.discard(number)
                 self._close(number)
@@ -138,11 +138,11 @@ class LiveWorker:
         self._sessions[number] = _Entry(session, recogniser, message.options)
         self._say(number, wire.Opened(recogniser.model))
 
-    def _measure(self, number: int, recogniser: PassRecogniser | None) -> None:
+    def _measure(self, number: int, message: wire.MeasureMessage, recogniser: PassRecogniser | None) -> None:
         if recogniser is None:
             self._say(number, Unloadable())
         else:
-            find_out = partial(measure, recogniser.transcribe, self._passes)
+            find_out = partial(measure, recogniser.transcribe, self._passes, speakers=bool(message.spec.voices))
             self._outside(find_out, lambda costs: self._say(number, wire.Measured(costs)))
 
     def _close(self, number: int) -> None:

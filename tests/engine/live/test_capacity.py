@@ -98,7 +98,8 @@ def test_what_is_admitted_one_after_another_never_needs_more_than_there_is(askin
         (LiveOptions(raw=RawFormat("pcm_s16le", 16000, 2)), 1),
         (LiveOptions(raw=RawFormat("pcm_s16le", 16000, 2), multichannel=True), 2),
         (LiveOptions(multichannel=True), 2),
+        (LiveOptions(speakers=True), 1),
     ],
 )
 def test_each_channel_that_is_heard_apart_counts(options: LiveOptions, channels: int) -> None:
-    assert speech("tiny", options) == Speech("tiny", channels, interim=False)
+    assert speech("tiny", options) == Speech("tiny", channels, interim=False, speakers=options.speakers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from deepgram.listen.v1.types.listen_v1configure_failure import ListenV1ConfigureFailure
@@ -133,6 +134,7 @@ def test_endpointing_is_milliseconds_or_off(catalogue: Catalogue, value: str, en
         ([("redact", "pii")], "redact"),
         ([("model", "nova-9")], "nova-9"),
         ([("vad_events", "true"), ("vad_events", "true")], "vad_events"),
+        ([("diarize_model", "v3")], "diarize_model"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(catalogue: Catalogue, pairs: list[tuple[str, str]], named: str) -> None:
@@ -150,7 +152,22 @@ def test_what_does_no_harm_when_it_is_missing_is_warned_of_once_it_is_over(catal
     assert "paragraphs" not in result.to_caller["channel"]["alternatives"][0]
     (last,) = speaker.tell(Finished(1.5, 1, "ab" * 32), 1, 0.0)
     assert last.to_caller
-    assert [warning["parameter"] for warning in last.to_caller["warnings"]] == ["smart_format", "diarize"]
+    assert {warning["parameter"] for warning in last.to_caller["warnings"]} == {"smart_format", "diarize"}
+
+
+def test_who_speaks_is_asked_for_as_of_recordings(catalogue: Catalogue) -> None:
+    wanted = asked(replace(catalogue, speakers=True), ("diarize", "true"), ("interim_results", "true"))
+    assert wanted.options == LiveOptions(interim=True, endpointing=0.01, speakers=True)
+    assert wanted.request.warnings == ()
+    (word,) = WORDS[:1]
+    result = told(DeepgramProtocol(wanted, MODEL, 0.0), Final(0, 0.0, 1.5, (replace(word, speaker=1),)))
+    found = document(result)
+    assert found["channel"]["alternatives"][0]["words"][0]["speaker"] == 1
+    assert "speaker_confidence" not in found["channel"]["alternatives"][0]["words"][0]
+    assert found["metadata"]["diarize_info"]["arch"] == "ge2e"
+    without = asked(catalogue, ("diarize", "true"))
+    assert not without.options.speakers
+    assert "`engine models pull speakers`" in without.request.warnings[0]["message"]
 
 
 def test_what_is_for_recordings_only_is_accepted_with_a_warning(catalogue: Catalogue) -> None:

@@ -242,6 +242,18 @@ def test_where_languages_change_each_utterance_has_its_own(media: Media, bilingu
     assert PreRecordedV2TranscriptionResult.from_dict(payload).transcription is not None
 
 
+def test_the_vendors_own_models_read_who_says_each_utterance(media: Media, conversation: Transcript) -> None:
+    left, right = conversation.channels
+    said = (
+        Segment(tuple(replace(word, speaker=n % 2, speaker_confidence=0.9) for word in one.words))
+        for n, one in enumerate(left.segments)
+    )
+    told = replace(conversation, channels=(replace(left, segments=tuple(said)), right))
+    read = PreRecordedV2TranscriptionResult.from_dict(render(asked(), media, told)["payload"])
+    assert read.transcription is not None
+    assert [one.speaker for one in read.transcription.utterances] == [0, 1, None, 0]
+
+
 def test_silence_has_no_language(media: Media, silence: Transcript) -> None:
     transcription = render(asked(), media, silence)["payload"]["transcription"]
     assert (transcription["languages"], transcription["utterances"]) == ([], [])

@@ -123,6 +123,13 @@ def test_speech_is_announced_only_to_those_who_ask() -> None:
     assert not any(isinstance(one, SpeechStarted) for one in listen(sound((LOUD, 1))))
 
 
+def test_where_it_is_told_who_speaks_interim_results_tell_nothing_of_it_and_final_ones_wait_for_the_end() -> None:
+    told = listen(sound((LOUD, 11), (QUIET, 1)), replace(OPTIONS, speakers=True), settles=True)
+    speakers = {type(one): {word.speaker for word in one.words} for one in told if isinstance(one, (Partial, Final))}
+    assert speakers == {Partial: {None}, Final: {0}}
+    assert [final.speech_final for final in finals(told)] == [True]
+
+
 def test_without_interim_there_are_only_finals() -> None:
     told = listen(sound((LOUD, 2), (QUIET, 1), (LOUD, 2)), replace(OPTIONS, interim=False))
     assert [type(one) for one in told] == [Final, Final]

@@ -69,6 +69,14 @@ def test_what_passes_really_took_becomes_what_they_are_thought_to_cost() -> None
     assert costs.interim == pytest.approx(0.6, rel=0.05)
 
 
+def test_who_asks_who_speaks_pays_for_it_and_nobody_else_does() -> None:
+    costs = Costs(final=0.1, interim=0.2, speakers=0.05)
+    for _ in range(300):
+        costs = costs.learn(PassRecord(final=True, audio=4.0, took=1.0, due_at=0.0, speakers=True))
+    assert costs.of(2, interim=False) == pytest.approx(0.4, rel=0.05)
+    assert costs.of(2, interim=False, speakers=True) == pytest.approx(0.5, rel=0.05)
+
+
 @cases("audio", [0.1, 4.0, 12.0])
 def test_one_slow_pass_changes_little(audio: float) -> None:
     learnt = COSTS.learn(PassRecord(final=True, audio=audio, took=audio, due_at=0.0))

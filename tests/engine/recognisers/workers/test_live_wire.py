@@ -12,7 +12,9 @@ from engine.transcript import Model, Word
 from tests.cases import cases
 
 WORDS = (Word("good", 0.1, 0.4, 0.9, "Good"), Word("morning", 0.5, 0.9, 0.8))
-OPTIONS = LiveOptions("en", ("en", "es"), ("outspoken",), True, RawFormat("pcm_s16le", 8000, 2), True, 0.3, 1.0, True)
+OPTIONS = LiveOptions(
+    "en", ("en", "es"), ("outspoken",), True, RawFormat("pcm_s16le", 8000, 2), True, 0.3, 1.0, True, True
+)
 
 
 def carried(frame: bytes) -> tuple[int, bytes, bytes]:
@@ -45,7 +47,7 @@ def test_a_message_arrives_as_it_was_sent(message: wire.LiveMessage) -> None:
     [
         wire.Opened(Model("id", "name", "1.0", "arch")),
         Unloadable(),
-        wire.Measured(Costs(0.1, 0.2)),
+        wire.Measured(Costs(0.1, 0.2, 0.05)),
         wire.Step(0, 0.0, 1, (), PassRecord(True, 4.0, 0.3, 17.5, 2), 17.0),
         wire.Step(0, 0.0, 1, ()),
         wire.Step(
