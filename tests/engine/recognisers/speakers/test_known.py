@@ -48,7 +48,7 @@ def test_two_who_take_turns_are_numbered_as_they_begin_within_an_utterance_too()
 
 def test_two_who_turn_out_to_be_one_go_on_as_the_earlier_and_its_number_is_not_given_again() -> None:
     """Somebody's voice changes on the way, and what lies between is heard last."""
-    low, high = ADLER, unit(ADLER + 0.9 * (BENNET - AUSTEN))
+    low, high = ADLER, BENNET
     between = unit(low + high)
     known = KnownSpeakers()
     assert told(known, utterance(said(low, 3, 1, 0.2))) == [0]
@@ -56,7 +56,7 @@ def test_two_who_turn_out_to_be_one_go_on_as_the_earlier_and_its_number_is_not_g
     for seed in range(3, 9):
         told(known, utterance(said(between, 9, seed, 0.2)))
     assert told(known, utterance(said(high, 1, 9, 0.2), said(low, 1, 10, 0.2))) == [0, 0]
-    assert told(known, utterance(said(BENNET, 3, 11))) == [2]
+    assert told(known, utterance(said(AUSTEN, 3, 11))) == [2]
 
 
 def test_what_is_too_short_to_know_somebody_by_is_who_spoke_last_unless_it_is_like_another() -> None:
