@@ -96,8 +96,8 @@ def _merged(groups: Groups, needed: Callable[[Floats], Floats], least: int, most
         row = np.where(counts > 0, means @ means[one] - needed(np.minimum(counts, both)), -np.inf)
         row[one] = -np.inf
         margins[one] = margins[:, one] = row
-    left = counts > 0
-    return Groups(means[left], counts[left]), (np.cumsum(left) - 1)[into].tolist()
+    stay = counts > 0
+    return Groups(means[stay], counts[stay]), (np.cumsum(stay) - 1)[into].tolist()
 
 
 def _refined(found: Embeddings, pieces: Embeddings) -> Embeddings:
