@@ -22,7 +22,7 @@ from engine.recognisers.models import files, integrity
 from engine.recognisers.models.names import ENCODER, SPEAKERS
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
-from relay.service.settings import CaFile, OutboxSettings, Ports, Section, usable_cores
+from relay.service.settings import CaFile, LogSettings, OutboxSettings, Ports, Section, TraceSettings, usable_cores
 
 OTHER_SECTIONS = frozenset({"relay"})
 
@@ -231,19 +231,6 @@ class AudioSettings(Section):
             named["bucket"], named["prefix"] or "", self.endpoint, self.region, self.access_key_id, secret
         )
         return AudioBucket(location, folder / "incoming")
-
-
-class TraceSettings(Section):
-    """[engine.traces]: spans for OpenTelemetry."""
-
-    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
-
-
-class LogSettings(Section):
-    """[engine.log]: lines on standard output."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
-    format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
 
 
 class EngineSettings(Section):

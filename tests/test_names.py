@@ -16,9 +16,9 @@ PROGRAMS = ["relay", "engine", "outspoken"]
 # Each program's own word for its own thing; whatever else is named so is one thing, or has a name of its own.
 IN_BOTH = frozenset(
     {
-        *("Bounds", "Delivered", "Dialect", "Ending", "Failed", "Forgotten", "Keys", "LogSettings", "Pace", "Page"),
+        *("Bounds", "Delivered", "Dialect", "Ending", "Failed", "Forgotten", "Keys", "Pace", "Page"),
         *("Place", "Pool", "Recording", "Result", "Retention", "RetentionSettings", "Selection", "Sessions"),
-        *("Settings", "Snapshot", "State", "Step", "TraceSettings", "WorkerProcess"),
+        *("Settings", "Snapshot", "State", "Step"),
     }
 )
 NAMELESS = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})

@@ -17,7 +17,7 @@ from relay.queue.retention import Retention
 from relay.service import effective
 from relay.service.configfile import load
 from relay.service.effective import Setting
-from relay.service.settings import CaFile, OutboxSettings, Section, WebAddress, usable_cores
+from relay.service.settings import CaFile, LogSettings, OutboxSettings, Section, TraceSettings, WebAddress, usable_cores
 
 OTHER_SECTIONS = frozenset({"engine"})
 MOST_WORKERS = 64
@@ -98,19 +98,6 @@ class StreamsSettings(Section):
     ping_seconds: float = Field(20.0, gt=0, le=3600, description="Seconds between two pings to a silent receiver.")
     pong_timeout: float = Field(20.0, gt=0, le=3600, description="Seconds after which an unanswered ping ends it.")
     hold_seconds: float = Field(10.0, ge=1, le=600, description="How long a silent relay's streams stay held.")
-
-
-class TraceSettings(Section):
-    """[relay.traces]: spans for OpenTelemetry."""
-
-    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
-
-
-class LogSettings(Section):
-    """[relay.log]: lines on standard output."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
-    format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
 
 
 class AdminSettings(Section):

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class WorkerProcess:
+class RelayWorker:
     """One worker of the pool, under a name that its successors keep, and the process that it is now."""
 
     def __init__(self, number: int, folder: Path) -> None:
@@ -104,7 +104,7 @@ class WorkerPool:
     those in which every one of them has turned."""
 
     def __init__(self, settings: Configuration, count: int, folder: Path, recent: RecentAttempts) -> None:
-        self.workers = [WorkerProcess(number, folder) for number in range(count)]
+        self.workers = [RelayWorker(number, folder) for number in range(count)]
         self.recent = recent
         self.ready = asyncio.Event()
         self.rounds = 0
@@ -148,7 +148,7 @@ class WorkerPool:
         for worker in self.workers:
             worker.kill("it did not drain")
 
-    async def _keep_alive(self, worker: WorkerProcess) -> None:
+    async def _keep_alive(self, worker: RelayWorker) -> None:
         """Start it again whenever it ends; after a pause, which grows where that happens often."""
         pause = 0.0
         while not self.stopping:
@@ -163,7 +163,7 @@ class WorkerPool:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
 
-    async def _run_once(self, worker: WorkerProcess) -> tuple[int, int]:
+    async def _run_once(self, worker: RelayWorker) -> tuple[int, int]:
         """One process from its start to its end; returns its id and its exit code."""
         process = await worker.start(self._settings)
         log.info("worker.started", worker=worker.name, pid=process.pid)
@@ -186,7 +186,7 @@ class WorkerPool:
             self._out.write(lines + newline)
             self._out.flush()
 
-    async def _poll(self, worker: WorkerProcess) -> None:
+    async def _poll(self, worker: RelayWorker) -> None:
         """Ask for its status, again and again. One that hangs is replaced: nobody else would notice."""
         answered_at = time.monotonic()
         while True:
@@ -198,7 +198,7 @@ class WorkerPool:
                 worker.kill(f"no answer for {silent:.0f} s")
             await asyncio.sleep(_STATUS_SECONDS if self.ready.is_set() else _FIRST_STATUS_SECONDS)
 
-    def _take(self, worker: WorkerProcess, status: WorkerStatus) -> None:
+    def _take(self, worker: RelayWorker, status: WorkerStatus) -> None:
         self.recent.add(status.groups)
         worker.in_flight = status.in_flight
         if status.turns != worker.turns:

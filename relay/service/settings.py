@@ -1,4 +1,4 @@
-"""The [outbox] section: the one part of the configuration that engine and relay share, so that both agree."""
+"""What engine and relay share of the configuration: the [outbox] section, so that both agree, and kinds of sections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -117,6 +117,19 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text
+
+
+class TraceSettings(Section):
+    """[relay.traces] and [engine.traces]: spans for OpenTelemetry."""
+
+    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
+
+
+class LogSettings(Section):
+    """[relay.log] and [engine.log]: lines on standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
+    format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
 
 
 class OutboxSettings(Section):

@@ -1,4 +1,4 @@
-"""WorkerProcess processes, and whose turn it is.
+"""Worker processes, and whose turn it is.
 
 Recognition is native code that holds the interpreter for seconds: in processes of its own, the event loop stays free.
 Probing has its own process, so that an upload never waits for a transcription.
