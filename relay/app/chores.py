@@ -20,7 +20,7 @@ from relay.telemetry.metrics import Metrics
 from relay.telemetry.store import StoreMetrics
 
 STATS_SECONDS = 5.0
-JUDGE_SECONDS = 15.0
+JUDGE_SECONDS = 30.0  # a score of statements; alerts on it wait for minutes anyway
 EXPIRE_SECONDS = 60.0
 RETENTION_SECONDS = 3600.0
 
