@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
@@ -25,7 +24,6 @@ from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Gate, token_of, 
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
-from relay.app.settings import MOST_WORKERS, Workers
 from relay.cli.terminal import (
     Config,
     Json,
@@ -57,6 +55,10 @@ _WORDS = {"copy": "copying", "compare": "comparing"}
 
 
 def _workers(text: str) -> int:
+    from pydantic import TypeAdapter, ValidationError
+
+    from relay.app.settings import MOST_WORKERS, Workers
+
     try:
         number: int = TypeAdapter(Workers).validate_python(text)
     except ValidationError:

@@ -22,7 +22,6 @@ from engine.recognisers.models.integrity import sha256
 from engine.recognisers.models.lock import FileDigest, Lock
 from engine.recognisers.models.names import ENCODER, SPEAKERS, VOICE_WHEEL
 from engine.recognisers.models.staging import Meter, PullProgress, need_room
-from engine.recognisers.models.torch_file import BadFile, read_arrays
 
 _TRAINED = f"{VOICE_WHEEL.folder}/pretrained.pt"
 _DIGEST = FileDigest(17090379, "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e")
@@ -48,6 +47,7 @@ class VoiceEncoderWheel:
 
     def fetch(self, folder: Path, known: Lock | None, progress: PullProgress) -> Lock:  # noqa: ARG002 (it is pinned)
         """Convert it. Raises ModelDamaged, NoRoom, and EngineError where there is no wheel to be had."""
+        from engine.recognisers.models.torch_file import BadFile, read_arrays
         from engine.recognisers.speakers.weights import BadEncoder, check_shapes, write
 
         shutil.rmtree(folder)
