@@ -100,7 +100,8 @@ class Traffic:
         self.arrivals.release()
 
     async def served(self, count: int) -> None:
-        """Until so many more have arrived."""
+        """Until so many more have arrived, from now on."""
+        self.arrivals = asyncio.Semaphore(0)
         async with asyncio.timeout(60):
             for _ in range(count):
                 await self.arrivals.acquire()

@@ -151,7 +151,7 @@ async def test_what_follows_a_doubtful_answer_never_answers_the_next_delivery(
         await writer.drain()
 
     async with receiving(smuggles) as receiver:
-        transport = open_transport(HASTY)
+        transport = open_transport(Bounds(undelimited_seconds=0.05))
         await transport.send(envelope(receiver.port))
         answer = await transport.send(envelope(receiver.port))
     assert (answer.status, answer.reused) == (500, False)

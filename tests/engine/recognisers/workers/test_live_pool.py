@@ -298,9 +298,7 @@ async def test_audio_that_is_over_and_waits_is_the_lag_and_every_pass_says_how_l
         await told
         assert recognition.lag == 0.0
     assert [(one.recogniser, one.record.final) for one in made] == [("held", True)] * 3
-    lags = [one.lag for one in made]
-    assert lags[0] is not None
-    assert lags[0] >= waited
+    assert max(one.lag or 0.0 for one in made) >= waited
 
 
 async def test_a_worker_that_stands_still_is_lag_too() -> None:
