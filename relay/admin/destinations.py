@@ -141,6 +141,17 @@ class _Counts:
     gone: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What is pending for one origin, and what of it waits for nothing but a relay."""
+
+    waiting: int
+    ready: int
+    oldest_due_age: float
+    unheld: int
+    unheld_age: float
+
+
 def destinations(database: Database, now: float) -> tuple[Destination, ...]:
     """All destinations, those with most that is due first."""
     with reading(database) as connection:
@@ -207,50 +218,58 @@ def _destination(
     whole = rows.get("")
     health = _health(whole) if whole else WELL
     itself = state_of(whole["state"] if whole else "active", health, whole=True)
-    stops = [
-        one.allowed_at for one in endpoints if one.state is DestinationState.TRICKLING and one.allowed_at is not None
-    ]
-    if health.open:
-        stops.append(health.asks_at(now))
-    oldest = min((row["oldest_due_at"] for row in queues if row["oldest_due_at"] is not None), default=None)
-    age = 0.0 if oldest is None else max(0.0, now - oldest)
-    free = [] if itself in SAID else [row for row in queues if row["lane"] != HELD and row["ready"]]
-    unheld_age = max((now - row["oldest_due_at"] for row in free), default=0.0)
-    waiting, dead = sum(row["waiting"] for row in queues), sum(one.dead for one in counts.values())
+    line, dead = _line(queues, itself, now), sum(one.dead for one in counts.values())
     alone = itself is not DestinationState.DELIVERING  # what was given up at one path is that path's matter
     return Destination(
         origin=origin,
         id=destination_id(origin),
-        state=max([itself, *(one.state for one in endpoints)], key=list(DestinationState).index)
-        if itself is DestinationState.DELIVERING
-        else itself,
+        state=itself if alone else max([itself, *(one.state for one in endpoints)], key=list(DestinationState).index),
         itself=itself,
         cause=cause_of(
             itself,
             failures=health.failures,
             retried=0,
-            waiting=waiting,
-            oldest_due_age=unheld_age if in_flight else 0.0,
+            waiting=line.waiting,
+            oldest_due_age=line.unheld_age if in_flight else 0.0,
             dead=dead if alone else 0,
             gone=0,
         ),
         failures=max([health.failures, *(one.failures for one in endpoints)]),
-        allowed_at=min(stops, default=None),
-        waiting=waiting,
-        ready=sum(row["ready"] for row in queues),
+        allowed_at=_allowed_at(health, endpoints, now),
+        waiting=line.waiting,
+        ready=line.ready,
         in_flight=in_flight,
-        oldest_due_age=age,
-        largest_accepted=max(
-            (r["largest_accepted"] for r in rows.values() if r["largest_accepted"] is not None), default=None
-        ),
-        smallest_refused=min(
-            (r["smallest_refused"] for r in rows.values() if r["smallest_refused"] is not None), default=None
-        ),
+        oldest_due_age=line.oldest_due_age,
+        largest_accepted=max(_known(rows, "largest_accepted"), default=None),
+        smallest_refused=min(_known(rows, "smallest_refused"), default=None),
         dead=dead,
-        unheld=sum(row["ready"] for row in free),
-        unheld_age=unheld_age,
+        unheld=line.unheld,
+        unheld_age=line.unheld_age,
         endpoints=endpoints,
     )
+
+
+def _line(queues: Sequence[Any], itself: DestinationState, now: float) -> _Line:
+    oldest = min((row["oldest_due_at"] for row in queues if row["oldest_due_at"] is not None), default=now)
+    free = [] if itself in SAID else [row for row in queues if row["lane"] != HELD and row["ready"]]
+    return _Line(
+        waiting=sum(row["waiting"] for row in queues),
+        ready=sum(row["ready"] for row in queues),
+        oldest_due_age=max(0.0, now - oldest),
+        unheld=sum(row["ready"] for row in free),
+        unheld_age=max((now - row["oldest_due_at"] for row in free), default=0.0),
+    )
+
+
+def _allowed_at(health: Health, endpoints: Sequence[KnownEndpoint], now: float) -> float | None:
+    """When the next attempt may go, where the origin or one of its endpoints is held back."""
+    trickling = [one.allowed_at for one in endpoints if one.state is DestinationState.TRICKLING]
+    whole = [health.asks_at(now)] if health.open else []
+    return min((at for at in [*trickling, *whole] if at is not None), default=None)
+
+
+def _known(rows: Mapping[str, Any], size: str) -> Iterator[int]:
+    return (row[size] for row in rows.values() if row[size] is not None)
 
 
 def _worth_telling(counts: _Counts) -> bool:
