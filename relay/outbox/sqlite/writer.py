@@ -98,6 +98,8 @@ class SqliteSlowReader:
 
     def __init__(self, path: Path) -> None:
         self._connection = connect_read_only(path, any_thread=True)
+        # It walks through much and comes back to little: mapped, all that it met would stay in this process's memory.
+        self._connection.execute("PRAGMA mmap_size = 0")
         self._executor = SerialExecutor("outbox-count")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
