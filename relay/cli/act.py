@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -36,6 +36,7 @@ from relay.cli.terminal import (
     when,
 )
 from relay.outbox.model import State
+from relay.outbox.store import Database
 
 commands = typer.Typer()
 
@@ -86,8 +87,7 @@ def replay(
         tag,
         owner,
     )
-    named = [inspection.whole_id(outbox, id_) for id_ in ids or ()]
-    selection = _selection(named, wanted, limit, all_=all_)
+    selection = _selection(outbox, ids or (), wanted, limit, all_=all_)
     plan = operations.plan_replay(outbox, selection)
     if _agreed("replay", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
         steps = operations.replay(outbox, selection, plan, operator(), rate=rate)
@@ -123,8 +123,7 @@ def cancel(
         tag,
         owner,
     )
-    named = [inspection.whole_id(outbox, id_) for id_ in ids or ()]
-    selection = _selection(named, wanted, limit, all_=all_)
+    selection = _selection(outbox, ids or (), wanted, limit, all_=all_)
     plan = operations.plan_cancel(outbox, selection)
     if _agreed("cancel", plan, selection, dry_run=dry_run, yes=yes, as_json=as_json):
         _carry_out("cancelled", plan, operations.cancel(outbox, selection, plan, operator()), as_json=as_json)
@@ -187,9 +186,11 @@ def _tell(place: str, done: str, already: str, *, changed: bool, as_json: bool) 
         say(safe(f"{place} {done if changed else already}"))
 
 
-def _selection(ids: list[str] | None, wanted: Filter, limit: int | None, *, all_: bool) -> Selection:
+def _selection(outbox: Database, ids: Sequence[str], wanted: Filter, limit: int | None, *, all_: bool) -> Selection:
+    """Ids may be the beginnings of ids."""
+    named = [inspection.whole_id(outbox, id_) for id_ in ids]
     try:
-        return operations.select(ids or (), wanted, limit, everything=all_)
+        return operations.select(named, wanted, limit, everything=all_)
     except ValueError as error:
         raise typer.BadParameter(str(error).replace("all says", "--all says")) from None
     except Refused as error:

@@ -110,9 +110,7 @@ class Claimer:
         self._origin: dict[str, str] = {}
         self._path: dict[tuple[str, str], str] = {}
         self._many = False
-        self._lately: dict[
-            tuple[str, str], None
-        ] = {}  # owners and origins that were served last, the latest at the end
+        self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
 
     def lease(self, connection: Connection, wanted: Wanted, todo: ToDo, token: str, now: float) -> Taken:
         """Choose, and claim what was chosen under a token."""

