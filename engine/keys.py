@@ -82,7 +82,7 @@ def all_keys(database: Database) -> tuple[Key, ...]:
         return tuple(Key(*row) for row in connection.execute(_LIST))
 
 
-class Keys:
+class ApiKeys:
     """Who may call. It asks the database every time (some 10 us with SQLite), so that a new key or a removed one counts
     at once."""
 

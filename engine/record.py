@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job is on its way, as a closed set."""
 
     QUEUED = "queued"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class CallbackStatus:
     """What became of the callback so far: the outbox's word for its state, attempts made, when the next is due, and
     the last answer's status or the kind of its failure."""
 
@@ -45,13 +45,13 @@ class Record:
 
     request: Request
     media: Media
-    state: State
+    state: JobState
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
     duration: float | None = None
     result: Transcript | Failed | None = None
-    delivery: Delivered | None = None
+    delivery: CallbackStatus | None = None
 
 
 def timestamp(seconds: float) -> str:
@@ -95,7 +95,7 @@ def result_to_json(result: Transcript | Failed) -> str:
     return _adapter(Transcript).dump_json(result).decode()
 
 
-def result_from_json(text: str, state: State) -> Transcript | Failed:
+def result_from_json(text: str, state: JobState) -> Transcript | Failed:
     """The result that `result_to_json` wrote of a job that is done or failed; ValueError for anything else."""
-    result: Transcript | Failed = _adapter(Failed if state is State.FAILED else Transcript).validate_json(text)
+    result: Transcript | Failed = _adapter(Failed if state is JobState.FAILED else Transcript).validate_json(text)
     return result

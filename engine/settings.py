@@ -173,7 +173,7 @@ class LiveSettings(Section):
         return self
 
 
-class RetentionSettings(Section):
+class JobRetentionSettings(Section):
     """[engine.retention]: how long what is finished is kept, in seconds."""
 
     results: float = Field(3 * DAY, gt=0, description="Transcripts and errors, for GET /v1/requests/{id}.")
@@ -278,7 +278,7 @@ class EngineSettings(Section):
     fetch: FetchSettings = FetchSettings()
     queue: QueueSettings = QueueSettings()
     live: LiveSettings = LiveSettings()
-    retention: RetentionSettings = RetentionSettings()
+    retention: JobRetentionSettings = JobRetentionSettings()
     deepgram: DeepgramSettings = DeepgramSettings()
     gladia: GladiaSettings = GladiaSettings()
     log: LogSettings = LogSettings()

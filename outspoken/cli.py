@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from engine.errors import EngineError
-from outspoken.place import Place
+from outspoken.installation import Installation
 from outspoken.running import run
 from relay.cli.terminal import exit_of
 from relay.outbox.errors import RelayError
@@ -36,9 +36,9 @@ def _options() -> None:
 def quickstart(folder: Folder = Path("var")) -> None:
     """Make what both programs need: settings, database, token, keys. What is there is kept."""
     with _complaints():
-        place = Place(folder.absolute())
-        _prepare(place)
-        print(_each_by_itself(place))
+        installation = Installation(folder.absolute())
+        _prepare(installation)
+        print(_each_by_itself(installation))
 
 
 @application.command()
@@ -48,23 +48,23 @@ def up(
 ) -> None:
     """The same, then run engine, relay and a receiver to try them with, until Ctrl-C."""
     with _complaints():
-        place = Place(folder.absolute())
-        _prepare(place)
-        asyncio.run(run(place, receiver_port, os.environ))
+        installation = Installation(folder.absolute())
+        _prepare(installation)
+        asyncio.run(run(installation, receiver_port, os.environ))
 
 
-def _prepare(place: Place) -> None:
-    made = list(place.prepare(os.environ))
+def _prepare(installation: Installation) -> None:
+    made = list(installation.prepare(os.environ))
     width = max(len(_short(one.thing)) for one in made)
     for one in made:
         print(f"{'made' if one.new else 'kept'}  {_short(one.thing):<{width}}  {one.purpose}")
 
 
-def _each_by_itself(place: Place) -> str:
+def _each_by_itself(installation: Installation) -> str:
     return f"""
 `outspoken up` runs engine, relay and a receiver to try them with. Or each by itself, where the settings are known:
 
-  export OUTSPOKEN_CONFIG={place.config}
+  export OUTSPOKEN_CONFIG={installation.config}
   engine run
   relay run
   relay listen --verify

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.settings import read as read_engines
-from outspoken.place import Place
+from outspoken.installation import Installation
 from relay.admin.auth import way_in
 from relay.outbox.errors import RelayError
 
@@ -32,10 +32,10 @@ class CannotRun(RelayError):
     """A program that is needed ended, or another one runs here: the message says which."""
 
 
-async def run(place: Place, receiver_port: int, environ: Mapping[str, str]) -> None:
+async def run(installation: Installation, receiver_port: int, environ: Mapping[str, str]) -> None:
     """Run all three until SIGINT, SIGTERM or SIGHUP, and then let them drain. A second one stops them at once. Raises
     CannotRun when one of them ends by itself, and ConfigError."""
-    stop, programs = asyncio.Event(), Programs(place.folder)
+    stop, programs = asyncio.Event(), Programs(installation.folder)
 
     def obey() -> None:
         if stop.is_set():
@@ -44,9 +44,9 @@ async def run(place: Place, receiver_port: int, environ: Mapping[str, str]) -> N
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, obey)
-    with _alone(place):
+    with _alone(installation):
         try:
-            running = asyncio.create_task(_keep_running(programs, place, receiver_port, environ))
+            running = asyncio.create_task(_keep_running(programs, installation, receiver_port, environ))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
             for task in (running, stopped):
@@ -57,27 +57,29 @@ async def run(place: Place, receiver_port: int, environ: Mapping[str, str]) -> N
             await programs.stop()
 
 
-async def _keep_running(programs: Programs, place: Place, receiver_port: int, environ: Mapping[str, str]) -> None:
+async def _keep_running(
+    programs: Programs, installation: Installation, receiver_port: int, environ: Mapping[str, str]
+) -> None:
     print("\nStarting ...", flush=True)
-    known = {**environ, "OUTSPOKEN_CONFIG": str(place.config)}
+    known = {**environ, "OUTSPOKEN_CONFIG": str(installation.config)}
     listen = ("relay", "listen", "--port", str(_if_free("127.0.0.1", receiver_port)), "--verify")
     receiver = await programs.start(*listen, env=known)
-    env = _environment(place, urlsplit(receiver["url"]).port or 0, environ)
+    env = _environment(installation, urlsplit(receiver["url"]).port or 0, environ)
     engine, relay = await asyncio.gather(
         programs.start("engine", "run", env=env, background=True),
         programs.start("relay", "run", env=env, background=True),
     )
-    print(_guide(place, engine["address"], relay["admin"], receiver["url"], environ), flush=True)
+    print(_guide(installation, engine["address"], relay["admin"], receiver["url"], environ), flush=True)
     await programs.first_end()
 
 
-def _environment(place: Place, receiver_port: int, environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings of the place, except that a port that is taken is any other, and that the receiver may be called."""
-    relay, engine = place.settings(environ), read_engines(place.config, environ).engine
+def _environment(installation: Installation, receiver_port: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings of both, except that a port that is taken is any other, and that the receiver may be called."""
+    relay, engine = installation.settings(environ), read_engines(installation.config, environ).engine
     admin = relay.relay.admin
     return {
         **environ,
-        "OUTSPOKEN_CONFIG": str(place.config),
+        "OUTSPOKEN_CONFIG": str(installation.config),
         "OUTSPOKEN_OUTBOX__GUARD__PORTS": ", ".join(map(str, {*relay.outbox.guard.ports, receiver_port})),
         "OUTSPOKEN_ENGINE__PORT": str(_if_free(engine.host, engine.port)),
         "OUTSPOKEN_ENGINE__LOG__FORMAT": "json",
@@ -87,11 +89,13 @@ def _environment(place: Place, receiver_port: int, environ: Mapping[str, str]) -
     }
 
 
-def _guide(place: Place, engine: str, admin: str, receiver: str, environ: Mapping[str, str]) -> str:
+def _guide(installation: Installation, engine: str, admin: str, receiver: str, environ: Mapping[str, str]) -> str:
     console = urlsplit(admin)
-    ticket = place.gate(environ).ticket(getpass.getuser(), time.time())
+    ticket = installation.gate(environ).ticket(getpass.getuser(), time.time())
     here = f"{Path.cwd()}/"
-    key, sample, logs = (str(path).removeprefix(here) for path in (place.api_key, place.sample, place.folder))
+    key, sample, logs = (
+        str(path).removeprefix(here) for path in (installation.api_key, installation.sample, installation.folder)
+    )
     return f"""
 engine    {engine}  (what it is at: /status)
 receiver  {receiver}  (what arrives, as below)
@@ -105,20 +109,20 @@ Ask for a transcript:
 
 So that `relay` and `engine` in another terminal find this place:
 
-{_exports(place, engine, admin, environ)}
+{_exports(installation, engine, admin, environ)}
 
 Ctrl-C stops all; what is there stays until next time. Logs: {logs}/engine.log, relay.log
 """
 
 
-def _exports(place: Place, engine: str, admin: str, environ: Mapping[str, str]) -> str:
-    """What another terminal has to be told: the place, and the ports that are not those of its settings."""
+def _exports(installation: Installation, engine: str, admin: str, environ: Mapping[str, str]) -> str:
+    """What another terminal has to be told: the folder, and the ports that are not those of its settings."""
     ports = {
-        "OUTSPOKEN_ENGINE__PORT": (engine, read_engines(place.config, environ).engine.port),
-        "OUTSPOKEN_RELAY__ADMIN__PORT": (admin, place.settings(environ).relay.admin.port),
+        "OUTSPOKEN_ENGINE__PORT": (engine, read_engines(installation.config, environ).engine.port),
+        "OUTSPOKEN_RELAY__ADMIN__PORT": (admin, installation.settings(environ).relay.admin.port),
     }
     others = {name: urlsplit(url).port for name, (url, wanted) in ports.items() if urlsplit(url).port != wanted}
-    told = {"OUTSPOKEN_CONFIG": place.config, **others}
+    told = {"OUTSPOKEN_CONFIG": installation.config, **others}
     return "\n".join(f"  export {name}={value}" for name, value in told.items())
 
 
@@ -206,10 +210,10 @@ def _if_free(host: str, port: int) -> int:
 
 
 @contextmanager
-def _alone(place: Place) -> Iterator[None]:
-    with (place.folder / "up.lock").open("wb") as file:
+def _alone(installation: Installation) -> Iterator[None]:
+    with (installation.folder / "up.lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotRun(f"it runs in {place.folder} already; name another folder for a second one") from None
+            raise CannotRun(f"it runs in {installation.folder} already; name another folder for a second one") from None
         yield

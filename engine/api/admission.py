@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.errors import TooLarge
-from engine.jobs.admission import Admission, Place
+from engine.jobs.admission import Admission, Reservation
 
 _CHUNK = 256 * 1024
 _CONTINUE = "100-continue"
@@ -39,7 +39,7 @@ class RequestLimits:
 class Body:
     """A request's body as it arrives, to be read once."""
 
-    def __init__(self, http: web.Request, limit: int, stall: float, place: Place | None = None) -> None:
+    def __init__(self, http: web.Request, limit: int, stall: float, place: Reservation | None = None) -> None:
         """At most `limit` bytes, `stall` seconds between two pieces, and in a place no more than there is room for."""
         self._http = http
         self._limit = limit

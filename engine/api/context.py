@@ -18,7 +18,7 @@ from engine.jobs.admission import Admission
 from engine.jobs.archive import Archive
 from engine.jobs.intake import Intake
 from engine.jobs.recognition import Heard
-from engine.keys import Keys
+from engine.keys import ApiKeys
 from engine.request import Failed, RawFormat, Request
 from engine.transcript import Transcript
 from relay.guard.resolver import Resolver
@@ -39,7 +39,7 @@ class ApiContext:
     """Whoever makes it opens and closes what is in it. `public_url` is where callers reach this server; empty: where
     they say they do. `clock` tells epoch seconds."""
 
-    keys: Keys
+    keys: ApiKeys
     catalogue: Catalogue
     resolver: Resolver
     spool: Spool

@@ -25,9 +25,9 @@ from engine.api.auth import authenticate
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.emission import document
-from engine.jobs.archive import Archive, Position, Selection
-from engine.keys import Keys
-from engine.record import Delivered, Record, State, timestamp
+from engine.jobs.archive import Archive, JobFilter, Position
+from engine.keys import ApiKeys
+from engine.record import CallbackStatus, JobState, Record, timestamp
 from relay.outbox.links import PATH as LINKS
 from relay.outbox.links import opens
 from relay.outbox.results import PastAttempt, Results
@@ -41,10 +41,10 @@ _NOT_FOUND = BadRequest("NOT_FOUND", "There is no request with this id, or anoth
 _CLOSED = BadRequest("INSUFFICIENT_PERMISSIONS", "The link has expired, or was changed on its way.", 403)
 _FORGOTTEN = BadRequest("NOT_FOUND", "The result is no longer kept.", 404)
 # What a caller may know of how far it is: the recogniser tells nothing on its way.
-_PROGRESS = {State.QUEUED: 0.0, State.PROCESSING: None, State.DONE: 1.0, State.FAILED: 1.0}
+_PROGRESS = {JobState.QUEUED: 0.0, JobState.PROCESSING: None, JobState.DONE: 1.0, JobState.FAILED: 1.0}
 
 
-def routes(keys: Keys, archive: Archive, results: Results, clock: Callable[[], float]) -> list[web.RouteDef]:
+def routes(keys: ApiKeys, archive: Archive, results: Results, clock: Callable[[], float]) -> list[web.RouteDef]:
     """The endpoints, ready to be added to an application. `clock` tells epoch seconds."""
     requests = Requests(keys, archive, results, clock)
     return [web.get(LIST, requests.list), web.get(ONE, requests.find), web.get(RESULT, requests.result)]
@@ -53,7 +53,7 @@ def routes(keys: Keys, archive: Archive, results: Results, clock: Callable[[], f
 class Requests:
     """Requests are told to the key that made them, results to whoever has their link."""
 
-    def __init__(self, keys: Keys, archive: Archive, results: Results, clock: Callable[[], float]) -> None:
+    def __init__(self, keys: ApiKeys, archive: Archive, results: Results, clock: Callable[[], float]) -> None:
         self._keys = keys
         self._archive = archive
         self._results = results
@@ -108,7 +108,7 @@ class _Query:
             if times > 1:
                 raise _flaw(name, "more than one was given, where one says it all")
 
-    def selection(self, key_id: str | None) -> Selection:
+    def selection(self, key_id: str | None) -> JobFilter:
         read: dict[str, Any] = {}
         for name, (field, parse) in _PARAMETERS.items():
             if name in self._given:
@@ -116,7 +116,7 @@ class _Query:
                     read[field] = parse(self._given[name])
                 except ValueError as error:
                     raise _flaw(name, str(error)) from None
-        return Selection(key_id, **read)
+        return JobFilter(key_id, **read)
 
     def link(self, behind: Position | None) -> str | None:
         """Where the list goes on, relative to this server."""
@@ -139,11 +139,11 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _states(text: str) -> tuple[State, ...]:
+def _states(text: str) -> tuple[JobState, ...]:
     try:
-        return tuple(State(part.strip()) for part in text.split(","))
+        return tuple(JobState(part.strip()) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"expected {', '.join(State)}, or several of them with commas") from None
+        raise ValueError(f"expected {', '.join(JobState)}, or several of them with commas") from None
 
 
 def _moment(text: str) -> float:
@@ -189,7 +189,7 @@ _PARAMETERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 
 
 def _outcome(record: Record) -> str:
-    return "error" if record.state is State.FAILED else "result"
+    return "error" if record.state is JobState.FAILED else "result"
 
 
 def _rendered(record: Record) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _summary(record: Record) -> dict[str, Any]:
     }
 
 
-def _delivery(delivered: Delivered) -> dict[str, Any]:
+def _delivery(delivered: CallbackStatus) -> dict[str, Any]:
     return {
         "state": delivered.state,
         "attempt_count": delivered.attempts,

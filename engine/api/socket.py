@@ -10,7 +10,7 @@ from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
 from engine.dialects.deepgram import BadRequest
-from engine.dialects.live import Ending, Goodbye
+from engine.dialects.live import EndReason, Goodbye
 from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 
 _SEND_SECONDS = 10.0
@@ -46,7 +46,7 @@ class CallerSocket:
         if not self.response.can_prepare(http):
             raise Rejected(_NO_UPGRADE, {"Upgrade": "websocket"})
         self._http = http
-        self.farewell: Ending | None = None
+        self.farewell: EndReason | None = None
 
     async def open(self) -> None:
         """Upgrade the connection. ConnectionError where the caller has left."""
@@ -92,10 +92,10 @@ def refusal(error: Busy | TooSlow | RecogniserUnavailable | WorkerDied, too_slow
     return Rejected(reply, {"Retry-After": _RETRY_SECONDS})
 
 
-def _farewell(kind: WSMsgType, data: object) -> Ending | None:
+def _farewell(kind: WSMsgType, data: object) -> EndReason | None:
     """None where the connection broke, after which a caller may come back."""
     if kind is WSMsgType.CLOSE and data in _FOR_GOOD:
-        return Ending.LEFT
+        return EndReason.LEFT
     if kind is WSMsgType.ERROR and isinstance(data, WebSocketError) and data.code == WSCloseCode.MESSAGE_TOO_BIG:
-        return Ending.TOO_LARGE
+        return EndReason.TOO_LARGE
     return None

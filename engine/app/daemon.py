@@ -23,7 +23,7 @@ from engine.app.recorded import RecordedSpeech
 from engine.audio.fetch import FetchLimits, HttpFetcher
 from engine.jobs.runner import Runner
 from engine.jobs.store import migrate
-from engine.keys import Keys
+from engine.keys import ApiKeys
 from engine.recognisers.workers.live_pool import WORKER
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.settings import EngineSettings, Settings
@@ -67,7 +67,7 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
     await _prepare(database)
     watch = FileWatch(database)
     metrics, budget, specs = ProcessMetrics(), MemoryBudget(engine.models_memory_bytes), engine.specs()
-    keys = Keys(database, open_without_keys=engine.on_loopback)
+    keys = ApiKeys(database, open_without_keys=engine.on_loopback)
     resolver = settings.outbox.guard.resolver()
     audio = Resolver(replace(rules, ports=engine.fetch.ports), resolver.names)
     fetcher = HttpFetcher(audio, _fetch_limits(engine), trusting(engine.fetch.ca_file))
@@ -122,7 +122,7 @@ async def _prepare(database: Database) -> None:
         log.warning("store.exposed", files=[str(file) for file in files], remedy=remedy(files))
 
 
-async def _require_key(engine: EngineSettings, keys: Keys) -> None:
+async def _require_key(engine: EngineSettings, keys: ApiKeys) -> None:
     """Beyond this machine nobody may call without one. Raises ConfigError."""
     if engine.on_loopback or await keys.exist():
         return

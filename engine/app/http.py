@@ -23,7 +23,7 @@ from engine.dialects.catalogue import Catalogue
 from engine.jobs.retention import DAY
 from engine.jobs.runner import Runner
 from engine.jobs.store import JobStore
-from engine.keys import Keys
+from engine.keys import ApiKeys
 from engine.live.conversation import Conversation
 from engine.live.session import SessionLimits
 from engine.recognisers.workers.memory import MemoryBudget
@@ -46,7 +46,7 @@ class HttpServer:
         self,
         settings: Settings,
         database: Database,
-        keys: Keys,
+        keys: ApiKeys,
         resolver: Resolver,
         fetcher: HttpFetcher,
         catalogue: Catalogue,

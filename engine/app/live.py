@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from engine.live.callbacks import CallbackWriter
 from engine.live.capacity import Capacity
 from engine.live.observers import LiveGauges, LiveLog, LiveMetrics
-from engine.live.sessions import Sessions
+from engine.live.sessions import LiveSessions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER, LivePool
 from engine.recognisers.workers.live_recognition import PassMade
@@ -59,7 +59,7 @@ class LiveSpeech:
         self._callbacks = CallbackWriter(
             database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
         )
-        self.sessions = sessions = Sessions(
+        self.sessions = sessions = LiveSessions(
             self._pool, self._callbacks, capacity, LiveLog(rules), metrics, clock=database.now
         )
         self.capacity: Callable[[], int] = lambda: capacity.sessions(DEFAULT)

@@ -13,19 +13,19 @@ from prometheus_client import CollectorRegistry
 
 from engine.audio.fetch import HttpFetcher
 from engine.errors import RecogniserUnavailable, WorkerDied
-from engine.jobs.admission import Admission, Bounds, WaitEstimate
+from engine.jobs.admission import Admission, QueueBounds, WaitEstimate
 from engine.jobs.archive import Archive
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.handler import TranscriptionHandler
 from engine.jobs.intake import Intake
 from engine.jobs.observers import JobGauges, JobLog, JobMetrics, JobSpans
 from engine.jobs.recognition import Recognition
-from engine.jobs.retention import Retention, prune
-from engine.jobs.runner import Ended, Pace, Runner
+from engine.jobs.retention import JobRetention, prune
+from engine.jobs.runner import Ended, Runner, RunnerTimings
 from engine.jobs.store import JobStore
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.recognisers.workers.pool import Pool
+from engine.recognisers.workers.pool import TranscriptionPool
 from engine.recognisers.workers.scheduler import LoadChange
 from engine.settings import EngineSettings
 from relay.guard.rules import Rules
@@ -60,19 +60,19 @@ class RecordedSpeech:
         self.audio = engine.audio.store(engine.audio_dir)
         self.store = JobStore(database, engine.lease_seconds)
         self.archive = Archive(database, self.audio)
-        self.admission = Admission(self.store, Bounds(**engine.queue.model_dump()), wait, metrics.refused)
+        self.admission = Admission(self.store, QueueBounds(**engine.queue.model_dump()), wait, metrics.refused)
         self.recognition = Recognition(self._pool, metrics, engine.max_work_seconds)
         handler = TranscriptionHandler(
             self.recognition.attempt, fetcher, self.audio, self.store, tries=engine.fetch.tries
         )
-        pace = Pace(lease=engine.lease_seconds, drain=engine.drain_seconds)
+        pace = RunnerTimings(lease=engine.lease_seconds, drain=engine.drain_seconds)
         observers: list[Callable[[Ended], None]] = [JobLog(rules), metrics, wait]
         if self._spans:
             observers.append(JobSpans(self._spans))
         self.runner = runner = Runner(self.store, handler, engine.workers, pace, observers, database.now)
         JobGauges(registry, draining=lambda: runner.draining)
         self.intake = Intake(self.store, self.audio, runner.wake)
-        kept = Retention(**engine.retention.model_dump())
+        kept = JobRetention(**engine.retention.model_dump())
         self._loops = (
             Loop("stats", partial(_count, metrics, self.store), _STATS_SECONDS),
             Loop("prune", partial(_prune, database, self.audio, self.store, kept), _PRUNE_SECONDS),
@@ -98,8 +98,8 @@ class RecordedSpeech:
             yield
 
 
-def _pool(engine: EngineSettings, specs: Mapping[str, Spec], budget: MemoryBudget) -> Pool:
-    return Pool(
+def _pool(engine: EngineSettings, specs: Mapping[str, Spec], budget: MemoryBudget) -> TranscriptionPool:
+    return TranscriptionPool(
         engine.workers,
         specs,
         max_seconds=engine.max_audio_seconds,
@@ -119,6 +119,6 @@ async def _count(metrics: JobMetrics, store: JobStore) -> None:
     metrics.counted(await store.snapshot())
 
 
-async def _prune(database: Database, audio: AudioStore, store: JobStore, kept: Retention) -> None:
+async def _prune(database: Database, audio: AudioStore, store: JobStore, kept: JobRetention) -> None:
     forgotten = await prune(database, audio, store.need_audio, kept, database.now())
     log.info("retention.pruned", **asdict(forgotten))

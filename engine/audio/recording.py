@@ -30,7 +30,7 @@ _MOST = 2**32 - 1
 """A WAV's sizes have 32 bits; what is longer says that it ends where the file does."""
 
 
-class Recording:
+class AudioRecording:
     """One file, written in batches by a thread, at most `limit` bytes. A disk that is full, or a session that is
     longer, ends it early and costs the session nothing: then there is no file."""
 

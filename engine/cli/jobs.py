@@ -99,9 +99,9 @@ def retry(job: Id, config: Config = None) -> None:
 
 
 async def _listed(jobs: JobOperations, states: Sequence[str], limit: int) -> list[Record]:
-    from engine.record import State
+    from engine.record import JobState
 
-    return await jobs.list([State(name) for name in states], limit)
+    return await jobs.list([JobState(name) for name in states], limit)
 
 
 async def _shown(jobs: JobOperations, beginning: str) -> tuple[Record, tuple[PastAttempt, ...]]:

@@ -37,7 +37,7 @@ from relay.service.commands import Exit
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from engine.recognisers.workers.pool import Pool
+    from engine.recognisers.workers.pool import TranscriptionPool
     from engine.settings import EngineSettings
 
 commands = typer.Typer()
@@ -128,11 +128,11 @@ class FileTranscription:
 
     async def run(self, files: Sequence[Path]) -> int:
         """How many failed; each is told on standard error."""
-        from engine.recognisers.workers.pool import Pool  # only here: it loads FFmpeg
+        from engine.recognisers.workers.pool import TranscriptionPool  # only here: it loads FFmpeg
 
         if self._output.folder not in {None, STDOUT}:
             self._output.folder.mkdir(parents=True, exist_ok=True)
-        pool = Pool(1, self._specs, max_seconds=self._engine.max_audio_seconds)
+        pool = TranscriptionPool(1, self._specs, max_seconds=self._engine.max_audio_seconds)
         await pool.start()
         try:
             with _bar() as bar:
@@ -140,7 +140,7 @@ class FileTranscription:
         finally:
             await pool.stop()
 
-    async def _attempt(self, pool: Pool, file: Path, bar: Progress) -> bool:
+    async def _attempt(self, pool: TranscriptionPool, file: Path, bar: Progress) -> bool:
         try:
             path = self._output.path(file)
             transcript = await self._transcribe(pool, file, bar)
@@ -157,7 +157,7 @@ class FileTranscription:
             return True
         return False
 
-    async def _transcribe(self, pool: Pool, file: Path, bar: Progress) -> Transcript:
+    async def _transcribe(self, pool: TranscriptionPool, file: Path, bar: Progress) -> Transcript:
         from engine.recognisers.workers.pool import Transcribe
 
         file.open("rb").close()  # what is not there, or may not be read, is no matter of audio

@@ -69,7 +69,7 @@ class Answered:
 ClientMessage = AudioChunk | KeepAlive | FinalizeRequest | EndOfStream | Answered
 
 
-class Ending(StrEnum):
+class EndReason(StrEnum):
     """Why a session ended, as a closed set."""
 
     DONE = "done"  # the caller said that it was all

@@ -23,7 +23,7 @@ _WEIGHT = 0.1  # of the job that ended last, in the mean
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class QueueBounds:
     """What may wait: jobs in all, bytes of audio of unfinished jobs, jobs of one key that has no bound of its own."""
 
     jobs: int = 10_000
@@ -86,7 +86,7 @@ class Admission:
     def __init__(
         self,
         store: BacklogSource,
-        bounds: Bounds,
+        bounds: QueueBounds,
         wait: WaitEstimate,
         refused: Callable[[Bound], None] = lambda _: None,
     ) -> None:
@@ -98,9 +98,9 @@ class Admission:
         self._places: Counter[str] = Counter()
         self._bytes = 0
 
-    async def enter(self, key_id: str | None, size: int = 0) -> Place:
+    async def enter(self, key_id: str | None, size: int = 0) -> Reservation:
         """Take a place for one job with so many bytes, 0 where nobody knows yet. Raises QueueFull, StoreUnavailable."""
-        place = Place(self, key_id or NO_KEY, size)
+        place = Reservation(self, key_id or NO_KEY, size)
         reserved = self._reserved(place.key)
         self._places[place.key] += 1
         self._bytes += size
@@ -131,7 +131,7 @@ class Admission:
         self._refused(bound)
         return QueueFull(message, self._wait.seconds)
 
-    async def grow(self, place: Place, more: int) -> None:
+    async def grow(self, place: Reservation, more: int) -> None:
         """Let a body of unknown size have so many bytes more. Raises QueueFull, StoreUnavailable."""
         reserved = self._reserved(place.key)
         self._swell(place, more)
@@ -141,18 +141,18 @@ class Admission:
             self._swell(place, -more)
             raise
 
-    def _swell(self, place: Place, more: int) -> None:
+    def _swell(self, place: Reservation, more: int) -> None:
         place.size += more
         self._bytes += more
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: Reservation) -> None:
         self._places[place.key] -= 1
         if not self._places[place.key]:
             del self._places[place.key]
         self._bytes -= place.size
 
 
-class Place:
+class Reservation:
     """Room for one request, until it leaves."""
 
     def __init__(self, admission: Admission, key: str, size: int) -> None:

@@ -21,9 +21,9 @@ import structlog
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.store import NO_KEY
 from engine.record import (
-    Delivered,
+    CallbackStatus,
+    JobState,
     Record,
-    State,
     media_from_json,
     media_to_json,
     request_from_json,
@@ -48,7 +48,7 @@ _UPLOAD = statement("upload", __package__)
 _ADD_SESSION = statement("add_session", __package__)
 _KEEP_RESULT = statement("keep_result", __package__)
 
-_STATES = {"queued": State.QUEUED, "leased": State.PROCESSING, "done": State.DONE, "failed": State.FAILED}
+_STATES = {"queued": JobState.QUEUED, "leased": JobState.PROCESSING, "done": JobState.DONE, "failed": JobState.FAILED}
 _STORED = {state: stored for stored, state in _STATES.items()}
 _END_OF_TIME = 1e300
 
@@ -64,7 +64,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class JobFilter:
     """Which jobs. What is None, or empty, lets everything through.
 
     `since` (inclusive) and `before` (exclusive) are epoch seconds and about when a job was made; `undelivered` means
@@ -74,7 +74,7 @@ class Selection:
 
     key_id: str | None
     dialect: str | None = None
-    states: tuple[State, ...] = ()
+    states: tuple[JobState, ...] = ()
     since: float | None = None
     before: float | None = None
     undelivered: bool = False
@@ -85,7 +85,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class JobPage:
     """A part of a list, the newest first. `next` is None where nothing follows."""
 
     records: list[Record]
@@ -142,24 +142,24 @@ class Archive:
                     path = await stack.enter_async_context(self._audio.at_hand(job_id))
             yield path
 
-    async def list(self, selection: Selection, *, with_results: bool = False) -> list[Record]:
+    async def list(self, selection: JobFilter, *, with_results: bool = False) -> list[Record]:
         """The jobs of a selection, the newest first; their results are None unless asked for."""
         return (await self.page(selection, with_results=with_results)).records
 
-    async def page(self, selection: Selection, *, with_results: bool = False) -> Page:
+    async def page(self, selection: JobFilter, *, with_results: bool = False) -> JobPage:
         """The same, and where it goes on."""
         if any("\0" in part for pair in selection.metadata.items() for part in pair):
-            return Page([], None)  # what no database compares
+            return JobPage([], None)  # what no database compares
         work = partial(self._page, selection, with_results)
         return await asyncio.get_running_loop().run_in_executor(self._lists, work)
 
-    def _page(self, selection: Selection, with_results: bool) -> Page:
+    def _page(self, selection: JobFilter, with_results: bool) -> JobPage:
         sql = _LIST_ALL if selection.key_id is None else _LIST_OWN
         with self._database.reading() as connection:
             rows = connection.execute(sql, _filters(selection) | {"with_results": with_results}).fetchall()
             records = list(_readable(connection, rows[: selection.limit]))
         last = rows[selection.limit - 1] if len(rows) > selection.limit else None
-        return Page(records, Position(last[4], last[0]) if last else None)
+        return JobPage(records, Position(last[4], last[0]) if last else None)
 
     async def delete(self, job_id: str, key_id: str | None) -> bool:
         """Forget a job with its result and its audio; a callback that is pending is cancelled, and work under way is
@@ -245,7 +245,7 @@ def _session(record: Record) -> dict[str, object]:
     }
 
 
-def _filters(selection: Selection) -> dict[str, object]:
+def _filters(selection: JobFilter) -> dict[str, object]:
     older = (_END_OF_TIME if selection.before is None else selection.before, -1)
     if selection.behind:
         older = min(older, (selection.behind.created_at, selection.behind.seq))
@@ -287,12 +287,12 @@ def _record(connection: Connection, row: Sequence[Any]) -> Record:
     )
 
 
-def _delivered(connection: Connection, job_id: str) -> Delivered | None:
+def _delivered(connection: Connection, job_id: str) -> CallbackStatus | None:
     stands = outbox.status(connection, job_id)
     if stands is None:
         return None
     pending = stands.finished_at is None
     failed = None if stands.state == "delivered" else stands.reason or stands.last_outcome
-    return Delivered(
+    return CallbackStatus(
         stands.state.value, stands.attempts, stands.due_at if pending else None, stands.last_status, failed
     )

@@ -13,7 +13,7 @@ import structlog
 from engine.audio.fetch import HttpFetcher, TransientFailure
 from engine.errors import StorageFull
 from engine.jobs.audio_store import AudioStore
-from engine.jobs.store import Job, JobStore, Result
+from engine.jobs.store import Job, JobResult, JobStore
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript
 from relay.outbox.errors import StoreUnavailable
@@ -52,15 +52,15 @@ class TranscriptionHandler:
         self._tries = tries
         self._sleep = sleep
 
-    async def handle(self, job: Job) -> Result:
+    async def handle(self, job: Job) -> JobResult:
         """The result of a job; failures to fetch or to decode are results too. Raises WorkerDied, and FileNotFoundError
         for audio that is not where it was kept."""
         media = job.media if job.has_audio else await self._fetch(job)
         if isinstance(media, Failed):
-            return Result(job.media, media)
+            return JobResult(job.media, media)
         async with AsyncExitStack() as stack:
             path = await self._with_storage(job, lambda: stack.enter_async_context(self._audio.at_hand(job.id)))
-            return Result(media, await self._transcribe(job.request, path))
+            return JobResult(media, await self._transcribe(job.request, path))
 
     async def clean_up(self, job: Job) -> None:
         """The job has ended: its audio may go, unless the caller wants it kept."""

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.jobs.admission import Bound
 from engine.jobs.runner import Ended
-from engine.jobs.store import Snapshot
+from engine.jobs.store import JobsSnapshot
 from engine.request import Failed, FailureCode, Request
 from engine.transcript import Transcript
 from relay.guard.rules import Refusal, Rules
@@ -140,7 +140,7 @@ class JobMetrics:
         """There was no room for a request."""
         self._refused[bound].inc()
 
-    def counted(self, snapshot: Snapshot) -> None:
+    def counted(self, snapshot: JobsSnapshot) -> None:
         self._states["queued"].set(snapshot.queued)
         self._states["leased"].set(snapshot.leased)
         self._bytes.set(snapshot.bytes)

@@ -13,10 +13,10 @@ import uuid_utils
 from engine.dialects import gladia
 from engine.emission import emit
 from engine.errors import EngineError
-from engine.jobs.archive import Archive, Selection
+from engine.jobs.archive import Archive, JobFilter
 from engine.jobs.audio_store import AudioStore
-from engine.jobs.store import JobStore, Result
-from engine.record import Record, State
+from engine.jobs.store import JobResult, JobStore
+from engine.record import JobState, Record
 from engine.request import Failed, FailureCode
 from relay.outbox.results import PastAttempt
 from relay.outbox.store import Database
@@ -54,9 +54,9 @@ class JobOperations:
         await self._store.close()
         await self._archive.close()
 
-    async def list(self, states: Sequence[State], limit: int) -> list[Record]:
+    async def list(self, states: Sequence[JobState], limit: int) -> list[Record]:
         """The newest jobs, or those in these states."""
-        return await self._archive.list(Selection(None, states=tuple(states), limit=limit), with_results=True)
+        return await self._archive.list(JobFilter(None, states=tuple(states), limit=limit), with_results=True)
 
     async def attempts(self, record: Record) -> tuple[PastAttempt, ...]:
         """Those at its callback, as far as they are kept."""
@@ -80,7 +80,7 @@ class JobOperations:
         job = await self._store.take_over(record.request.id)
         if job is None:
             raise NotPossible(f"{record.request.id}: {record.state}, and cannot be cancelled any more")
-        result = Result(job.media, Failed(FailureCode.INTERNAL, CANCELLED))
+        result = JobResult(job.media, Failed(FailureCode.INTERNAL, CANCELLED))
         delivery = await asyncio.to_thread(emit, job.request, job.media, result.said) if job.request.callback else None
         await self._store.finish(job, result, delivery)
         if not job.request.keeps_audio:
@@ -92,7 +92,7 @@ class JobOperations:
         Raises NotPossible where its audio is gone, and as `find` does."""
         record = await self.find(beginning)
         request = record.request
-        if record.state is not State.FAILED:
+        if record.state is not JobState.FAILED:
             raise NotPossible(f"{request.id}: {record.state}; only what has failed can be tried again")
         if request.dialect == gladia.LIVE:
             raise NotPossible(f"{request.id}: a live session, which nobody can hear again")

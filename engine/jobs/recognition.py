@@ -13,7 +13,7 @@ from engine.audio.decode import AudioInfo
 from engine.errors import AudioError, RecogniserUnavailable, WorkerDied
 from engine.jobs.observers import JobMetrics
 from engine.recognisers.base import RecognitionOptions
-from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.recognisers.workers.pool import Transcribe, TranscriptionPool
 from engine.request import Failed, FailureCode, RawFormat, Request
 from engine.transcript import Transcript, Word
 
@@ -28,7 +28,7 @@ _RECENT = 50
 class Recognition:
     """`max_seconds` bounds one recognition, its turn in the queue included: a recogniser may hang on hostile audio."""
 
-    def __init__(self, pool: Pool, metrics: JobMetrics, max_seconds: float) -> None:
+    def __init__(self, pool: TranscriptionPool, metrics: JobMetrics, max_seconds: float) -> None:
         self._pool = pool
         self._metrics = metrics
         self._max_seconds = max_seconds

@@ -26,7 +26,7 @@ _FORGET_UPLOADS = statement("forget_uploads", __package__)
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class JobRetention:
     """How long what is finished is kept, in seconds.
 
     `results` are transcripts, which are personal data: as long as the outbox keeps the bodies made of them. `jobs` are
@@ -41,7 +41,7 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class PrunedJobs:
     """What a pass forgot: rows, and `litter`, audio that belonged to none."""
 
     results: int = 0
@@ -51,7 +51,7 @@ class Forgotten:
     litter: int = 0
 
 
-async def prune(database: Database, audio: AudioStore, wanted: Wanted, kept: Retention, now: float) -> Forgotten:
+async def prune(database: Database, audio: AudioStore, wanted: Wanted, kept: JobRetention, now: float) -> PrunedJobs:
     """One whole pass, on a connection of its own. Raises StoreUnavailable."""
     writer = database.writer()
     try:
@@ -63,7 +63,7 @@ async def prune(database: Database, audio: AudioStore, wanted: Wanted, kept: Ret
         await writer.close()
     for id_ in (*sounds, *jobs, *uploads):
         await audio.discard(id_)
-    return Forgotten(len(results), len(jobs), len(sounds), len(uploads), await audio.tidy(wanted, now))
+    return PrunedJobs(len(results), len(jobs), len(sounds), len(uploads), await audio.tidy(wanted, now))
 
 
 async def _forget(writer: Writer, sql: str, before: float) -> list[str]:

@@ -16,7 +16,7 @@ import structlog
 
 from engine.emission import emit
 from engine.errors import WorkerDied
-from engine.jobs.store import Job, JobStore, Result
+from engine.jobs.store import Job, JobResult, JobStore
 from engine.request import Failed, FailureCode
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import NewDelivery
@@ -58,13 +58,13 @@ class Ended:
     """The record of one job that ended, the same for every observer. Times are epoch seconds."""
 
     job: Job
-    result: Result
+    result: JobResult
     started_at: float
     finished_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RunnerTimings:
     """How often and how long, in seconds. `poll` finds jobs of engines that died; our own wake the runner."""
 
     lease: float = 60.0
@@ -78,7 +78,7 @@ class Pace:
 class JobHandler(Protocol):
     """Who works on jobs; the tests have one that follows a script."""
 
-    async def handle(self, job: Job) -> Result:
+    async def handle(self, job: Job) -> JobResult:
         """The job's result. Raises WorkerDied when the recogniser's process ended on the way."""
 
     async def clean_up(self, job: Job) -> None:
@@ -93,7 +93,7 @@ class Runner:
         store: JobStore,
         handler: JobHandler,
         workers: int,
-        pace: Pace = Pace(),
+        pace: RunnerTimings = RunnerTimings(),
         observers: Sequence[Callable[[Ended], None]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -213,7 +213,7 @@ class Runner:
         try:
             log.info("job.started", **{"job.id": job.id, "crashes": job.crashes, "lapses": job.lapses})
             match await self._attempt(job):
-                case Result() as result:
+                case JobResult() as result:
                     await self._finish(job, result, started_at)
                 case Crash(message) if job.crashes + 1 >= MOST_CRASHES:
                     await self._finish(
@@ -224,7 +224,7 @@ class Runner:
         except Exception:  # the lease lapses, and the job is taken up again
             log.exception("job.error", **{"job.id": job.id})
 
-    async def _attempt(self, job: Job) -> Result | Crash:
+    async def _attempt(self, job: Job) -> JobResult | Crash:
         if job.lapses >= MOST_LAPSES:
             log.error("job.given_up", **{"job.id": job.id, "lapses": job.lapses})
             return _given_up(job, _LAPSED)
@@ -237,7 +237,7 @@ class Runner:
             log.exception("job.error", **{"job.id": job.id, "crashes": job.crashes + 1})
             return Crash(_BROKE)
 
-    async def _finish(self, job: Job, result: Result, started_at: float, *, crashed: bool = False) -> None:
+    async def _finish(self, job: Job, result: JobResult, started_at: float, *, crashed: bool = False) -> None:
         self._ending.add(job.seq)
         try:
             delivery = await self._delivery(job, result)
@@ -250,7 +250,7 @@ class Runner:
             self._ending.discard(job.seq)
 
     @staticmethod
-    async def _delivery(job: Job, result: Result) -> NewDelivery | None:
+    async def _delivery(job: Job, result: JobResult) -> NewDelivery | None:
         if job.request.callback is None:
             return None
         # In a thread: to render hours of speech takes tenths of a second, for which no other request should wait.
@@ -281,5 +281,5 @@ class Runner:
                 log.exception("observer.error")
 
 
-def _given_up(job: Job, message: str) -> Result:
-    return Result(job.media, Failed(FailureCode.INTERNAL, message))
+def _given_up(job: Job, message: str) -> JobResult:
+    return JobResult(job.media, Failed(FailureCode.INTERNAL, message))

@@ -78,7 +78,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class JobResult:
     """What the work on a job came to, and what is known of its audio by now."""
 
     media: Media
@@ -86,7 +86,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class JobsSnapshot:
     """The gauges at one moment: unfinished jobs, the bytes of their audio, and the age of the oldest that is due, in
     seconds, 0 when nothing is."""
 
@@ -178,7 +178,7 @@ class JobStore:
         values = {"seq": job.seq, "token": job.token, "media": media_to_json(media), "bytes": media.size}
         return await self._changes(_FETCHED, values)
 
-    async def finish(self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
+    async def finish(self, job: Job, result: JobResult, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
         """End the job, keep its result and add its delivery, if it has one: all or nothing. False, and nothing changed,
         when the lease is stale.
 
@@ -235,11 +235,11 @@ class JobStore:
         rows = await self._read(_STATES, {"ids": json.dumps(list(ids))})
         return {job_id: bool(needed) for job_id, needed in rows}
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> JobsSnapshot:
         """The gauges. Cheap, but it reads: not for the scrape path."""
         now = self._clock()
         queued, leased, size, due_at = (await self._read(_SNAPSHOT, {}))[0]
-        return Snapshot(queued, leased, size, max(0.0, now - due_at) if due_at is not None else 0.0)
+        return JobsSnapshot(queued, leased, size, max(0.0, now - due_at) if due_at is not None else 0.0)
 
     async def backlog(self, key_id: str) -> Backlog:
         """What a bound goes by. It costs a seek and a row a key, however long the queue is."""
@@ -295,7 +295,7 @@ def _suspects(connection: Connection, now: float) -> list[int]:
     return [seq for (seq,) in connection.execute(_SUSPECT, {"now": now})]
 
 
-def _ending(job: Job, result: Result) -> dict[str, object]:
+def _ending(job: Job, result: JobResult) -> dict[str, object]:
     """A job's end as its row and its result are told of it."""
     return {
         "seq": job.seq,

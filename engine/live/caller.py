@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
 
-from engine.dialects.live import Ending, Goodbye
+from engine.dialects.live import EndReason, Goodbye
 
 _MAX_UNREAD = 1024 * 1024
 """Characters that may wait for a caller to read them."""
@@ -18,7 +18,7 @@ class Caller(Protocol):
     """One socket of the caller's: iterate for its messages until it is closed, by whomever."""
 
     @property
-    def farewell(self) -> Ending | None:
+    def farewell(self) -> EndReason | None:
         """Why it was closed, if the caller does not mean to come back; known once iterating has ended."""
 
     async def send(self, text: str) -> None:
@@ -67,12 +67,12 @@ class CallerMessages:
         if former:
             await former.close(Goodbye(1001, "Connected anew."))
 
-    def disconnected(self, caller: Caller) -> Ending | None:
+    def disconnected(self, caller: Caller) -> EndReason | None:
         """A socket has closed: why the session ends with it; None where it goes on."""
         if self._caller is not caller:
             return None
         self._caller = None
-        return caller.farewell or (None if self._resumable else Ending.LEFT)
+        return caller.farewell or (None if self._resumable else EndReason.LEFT)
 
     async def write_to(self, caller: Caller) -> None:
         """Everything that is there to be read, and at the end goodbye."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from engine.dialects.live import Ending, LiveRequest, Message
+from engine.dialects.live import EndReason, LiveRequest, Message
 from engine.events import LiveEvent
 from engine.live.callbacks import Behind, CallbackStream, Lost
 from engine.live.caller import Caller, CallerMessages
@@ -57,7 +57,7 @@ class SessionEnded:
     """The record of one session, the same for every observer. Times are in epoch seconds, `audio` in seconds."""
 
     asked: LiveRequest
-    ending: Ending
+    ending: EndReason
     began_at: float
     ended_at: float
     audio: float
@@ -141,7 +141,7 @@ class Conversation:
         while others := self._tasks - {asyncio.current_task()}:
             await asyncio.wait(others)
 
-    def end(self, ending: Ending, detail: str = "") -> None:
+    def end(self, ending: EndReason, detail: str = "") -> None:
         """Have it end, for a reason of somebody else's."""
         self._do(self._session.end(ending, detail, self._clock()))
 
@@ -171,7 +171,7 @@ class Conversation:
                 self._do(self._session.recognised(event, self._recognition.channels, self._clock()))
         except Exception as error:  # whatever broke, the caller must not wait for ever
             log.error("live.failed", request_id=self._asked.request.id, exc_info=error)
-        self.end(Ending.FAILED, "The recogniser stopped listening.")
+        self.end(EndReason.FAILED, "The recogniser stopped listening.")
 
     async def _watch_clock(self) -> None:
         while not self.is_over:
@@ -184,9 +184,9 @@ class Conversation:
         async for trouble in stream.troubles():
             match trouble:
                 case Lost(reason=reason):
-                    self.end(Ending.CALLBACK_LOST, f"({reason})")
+                    self.end(EndReason.CALLBACK_LOST, f"({reason})")
                 case Behind(waiting=waiting):
-                    self.end(Ending.CALLBACK_BEHIND, f"({waiting} wait)")
+                    self.end(EndReason.CALLBACK_BEHIND, f"({waiting} wait)")
 
     def _do(self, actions: Sequence[Action]) -> None:
         """Where nobody waits for the recogniser."""
@@ -227,7 +227,7 @@ class Conversation:
         if message.to_callback and self._callback:
             self._callback.put(orjson.dumps(message.to_callback), partial=message.partial)
         if message.to_caller and not self._messages.put(orjson.dumps(message.to_caller).decode()):
-            self.end(Ending.LEFT)
+            self.end(EndReason.LEFT)
 
     def _close(self, end: End) -> None:
         self._over.set()

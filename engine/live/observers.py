@@ -8,7 +8,7 @@ from typing import get_args
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from engine.dialects.live import Ending, LiveRequest
+from engine.dialects.live import EndReason, LiveRequest
 from engine.live.conversation import Lateness, SessionEnded
 from engine.live.sessions import LiveRecord, Reason, SessionRefused
 from engine.recognisers.workers.live_recognition import PassMade
@@ -86,7 +86,7 @@ class LiveMetrics:
             ["dialect", "ending"],
             registry=registry,
         )
-        self._ended = {(name, ending): ended.labels(name, ending.value) for name in _DIALECTS for ending in Ending}
+        self._ended = {(name, ending): ended.labels(name, ending.value) for name in _DIALECTS for ending in EndReason}
         self._seconds = Histogram(
             "engine_live_session_duration_seconds", "How long sessions lasted.", buckets=_SECONDS, registry=registry
         )

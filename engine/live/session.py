@@ -18,8 +18,8 @@ from engine.dialects.live import (
     Answered,
     AudioChunk,
     ClientMessage,
-    Ending,
     EndOfStream,
+    EndReason,
     FinalizeRequest,
     Goodbye,
     KeepAlive,
@@ -41,13 +41,13 @@ class VendorProtocol(Protocol):
     def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
         """What the recogniser said, of so many channels."""
 
-    def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
+    def parting(self, ending: EndReason, detail: str, now: float) -> Sequence[Message]:
         """What is said last of a session that ends before all of it was transcribed."""
 
     def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:
         """What is said once recognition is so many seconds behind, once each time."""
 
-    def goodbye(self, ending: Ending, detail: str) -> Goodbye:
+    def goodbye(self, ending: EndReason, detail: str) -> Goodbye:
         """How the caller's socket is closed."""
 
 
@@ -100,7 +100,7 @@ class Tell:
 class End:
     """Close everything: the last action there is."""
 
-    ending: Ending
+    ending: EndReason
     goodbye: Goodbye
 
 
@@ -121,7 +121,7 @@ class _State(Enum):
     ENDED = auto()
 
 
-_FATAL = frozenset({Ending.UNDECODABLE, Ending.FAILED, Ending.CALLBACK_LOST})
+_FATAL = frozenset({EndReason.UNDECODABLE, EndReason.FAILED, EndReason.CALLBACK_LOST})
 _CALLERS_FAULT = frozenset({FailureCode.AUDIO, FailureCode.TOO_LARGE})
 
 
@@ -136,7 +136,7 @@ class Session:
         self._limits = limits
         self._byte_rate = byte_rate
         self._state = _State.LISTENING
-        self._ending = Ending.DONE
+        self._ending = EndReason.DONE
         self._detail = ""
         self.began_at = self._sign_of_life = self._finishing_since = now
         self._pushing = 0
@@ -160,7 +160,7 @@ class Session:
             case AudioChunk(data=audio, answers=answers):
                 return (*self._push(audio), *map(Tell, answers))
             case EndOfStream(answers=answers):
-                return (*map(Tell, answers), *self._finish(Ending.DONE, "", now))
+                return (*map(Tell, answers), *self._finish(EndReason.DONE, "", now))
             case FinalizeRequest(channel=channel):
                 return (Flush(channel),)
             case KeepAlive():
@@ -187,13 +187,13 @@ class Session:
             return ()
         match event:
             case Broken(code=code, message=message):
-                return self.end(Ending.UNDECODABLE if code in _CALLERS_FAULT else Ending.FAILED, message, now)
+                return self.end(EndReason.UNDECODABLE if code in _CALLERS_FAULT else EndReason.FAILED, message, now)
             case Finished():
                 return (*self._told(event, channels, now), self._end(self._ending, self._detail))
             case _:
                 return self._told(event, channels, now)
 
-    def end(self, ending: Ending, detail: str, now: float) -> tuple[Action, ...]:
+    def end(self, ending: EndReason, detail: str, now: float) -> tuple[Action, ...]:
         """Something else wants it to end. `detail` is for the caller, without secrets."""
         if ending in _FATAL and self._state is not _State.ENDED:
             return (*map(Tell, self._protocol.parting(ending, detail, now)), self._end(ending, detail))
@@ -204,7 +204,7 @@ class Session:
         if self._state is not _State.LISTENING:
             return ()
         if seconds >= self._limits.too_late:
-            return self._finish(Ending.TOO_LATE, "", now)
+            return self._finish(EndReason.TOO_LATE, "", now)
         if not self._is_late and seconds >= self._limits.late:
             self._is_late = True
             return (Note(seconds, is_late=True), *map(Tell, self._protocol.late(seconds, channels, now)))
@@ -217,8 +217,8 @@ class Session:
         if now < self.deadline or self._state is _State.ENDED:
             return ()
         if self._state is _State.FINISHING:
-            return self.end(Ending.FAILED, "The recogniser did not finish in time.", now)
-        return self._finish(Ending.TOO_LONG if now >= self._last_moment else Ending.IDLE, "", now)
+            return self.end(EndReason.FAILED, "The recogniser did not finish in time.", now)
+        return self._finish(EndReason.TOO_LONG if now >= self._last_moment else EndReason.IDLE, "", now)
 
     @property
     def deadline(self) -> float:
@@ -242,9 +242,9 @@ class Session:
 
     def _endure(self, now: float) -> tuple[Action, ...]:
         self._flaws += 1
-        return self._finish(Ending.NONSENSE, "", now) if self._flaws >= self._limits.flaws else ()
+        return self._finish(EndReason.NONSENSE, "", now) if self._flaws >= self._limits.flaws else ()
 
-    def _finish(self, ending: Ending, detail: str, now: float) -> tuple[Action, ...]:
+    def _finish(self, ending: EndReason, detail: str, now: float) -> tuple[Action, ...]:
         self._state = _State.FINISHING
         self._ending, self._detail, self._finishing_since = ending, detail, now
         return (Conclude(),)
@@ -252,6 +252,6 @@ class Session:
     def _told(self, event: LiveEvent, channels: int, now: float) -> tuple[Action, ...]:
         return tuple(Tell(message) for message in self._protocol.tell(event, channels, now))
 
-    def _end(self, ending: Ending, detail: str) -> End:
+    def _end(self, ending: EndReason, detail: str) -> End:
         self._state = _State.ENDED
         return End(ending, self._protocol.goodbye(ending, detail))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
-from engine.dialects.live import Ending, LiveRequest
+from engine.dialects.live import EndReason, LiveRequest
 from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.events import LiveOptions
 from engine.live.calibration import Calibration
@@ -53,7 +53,7 @@ LiveRecord = SessionEnded | SessionRefused | Lateness
 Observer = Callable[[LiveRecord], None]
 
 
-class Sessions:
+class LiveSessions:
     """Begins sessions while the machine can keep all of them in real time, tells observers what becomes of them, and
     ends those that are left."""
 
@@ -191,7 +191,7 @@ class Sessions:
     async def stop(self, seconds: float) -> None:
         """Begin no more, and let those under way finish for so long; what is left then is broken off."""
         self._stopping = True
-        for ending, wait in ((Ending.STOPPING, seconds), (Ending.FAILED, _LAST_SECONDS)):
+        for ending, wait in ((EndReason.STOPPING, seconds), (EndReason.FAILED, _LAST_SECONDS)):
             conversations = tuple(self._under_way.values())
             waiting = {asyncio.create_task(conversation.over()) for conversation in conversations}
             for conversation in conversations:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from relay.guard.rules import Rules
     from relay.outbox.model import Method
     from relay.outbox.store import Database
-    from relay.queue.retention import Retention
+    from relay.queue.retention import DeliveryRetention
     from relay.service.effective import Setting
 
 
@@ -27,7 +27,7 @@ class AdminContext:
     database: Database
     rules: Rules
     resolver: Callable[[], Resolver]
-    kept: Retention
+    kept: DeliveryRetention
     recent: RecentAttempts
     version: str
     concurrency: int

@@ -11,7 +11,7 @@ from typing import Any
 from relay.admin import stored
 from relay.admin.access import NotFound, reading
 from relay.admin.times import clock
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Outcome
@@ -58,7 +58,7 @@ class Filter:
     and `until` are epoch seconds and about when a delivery was added.
     """
 
-    state: State | None = None
+    state: DeliveryState | None = None
     outcome: Outcome | None = None
     destination: str | None = None
     id_prefix: str | None = None
@@ -81,7 +81,7 @@ class DeliveryRecord:
 
     seq: int
     id: str
-    state: State
+    state: DeliveryState
     destination: str
     kind: str
     created_at: float
@@ -102,7 +102,7 @@ class Summary(DeliveryRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class DeliveryPage:
     """Some deliveries, the newest first. `older` is the cursor of the next page, None when there is none.
 
     A page ends when it is full, or when enough was looked at: then there may be more although it is not full, and
@@ -166,7 +166,7 @@ class Happened:
 
     id: str
     destination: str
-    state: State
+    state: DeliveryState
     reason: str | None
     number: int
     started_at: float
@@ -190,7 +190,7 @@ def deliveries(database: Database, wanted: Filter, *, limit: int = 50, older: in
 
 def search(
     database: Database, wanted: Filter, *, limit: int = 50, older: int | None = None, effort: int = EFFORT
-) -> Page:
+) -> DeliveryPage:
     """One page, which costs the same however many deliveries there are: it looks at `effort` of them at most."""
     with reading(database) as connection:
         floor, end = bounds(connection, wanted)
@@ -198,10 +198,14 @@ def search(
         reach = {**values, "floor": floor, "effort": effort}
         stop = connection.execute(_REACH, reach).fetchone()
         rows = connection.execute(_LIST, {**values, "floor": stop["seq"] if stop else floor}).fetchall()
-        found = tuple(Summary(**{**dict(row), "state": State(row["state"])}) for row in rows)
+        found = tuple(Summary(**{**dict(row), "state": DeliveryState(row["state"])}) for row in rows)
         if len(found) == limit:
-            return Page(found, found[-1].seq)
-        return Page(found, stop["seq"], _created_at(connection, stop["seq"])) if stop else Page(found, None)
+            return DeliveryPage(found, found[-1].seq)
+        return (
+            DeliveryPage(found, stop["seq"], _created_at(connection, stop["seq"]))
+            if stop
+            else DeliveryPage(found, None)
+        )
 
 
 def bounds(connection: Connection, wanted: Filter) -> tuple[int, int]:
@@ -237,7 +241,7 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False, 
     return Details(
         **row
         | {
-            "state": State(row["state"]),
+            "state": DeliveryState(row["state"]),
             "url": shown_url(row["url"], row["destination"], reveal=reveal),
             "tags": tags,
             "tracked": bool(row["tracked"]),
@@ -371,7 +375,7 @@ def _one(connection: Connection, id_: str, owner: str | None = None) -> Any:
 
 def _waits_for(row: Mapping[str, Any], places: Sequence[Any], now: float) -> str | None:
     """A sentence that goes on after `it waits for`: what holds it, and until when, as far as that is known."""
-    if row["state"] != State.PENDING:
+    if row["state"] != DeliveryState.PENDING:
         return None
     for place in places:
         if held := _holds(place, now):
@@ -415,4 +419,4 @@ def _attempt(row: Any) -> AttemptRecord:
 
 
 def _happened(row: Any) -> Happened:
-    return Happened(**{**dict(row), "state": State(row["state"])})
+    return Happened(**{**dict(row), "state": DeliveryState(row["state"])})

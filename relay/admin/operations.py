@@ -15,10 +15,10 @@ from relay.admin import audit
 from relay.admin.access import NotFound, NothingMatched, Refused, acting, reading
 from relay.admin.audit import Actor
 from relay.admin.inspection import EVERYTHING, Filter, bounds
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
-from relay.queue.retention import Pruned, Retention, prune, survey
+from relay.queue.retention import DeliveryRetention, Pruned, prune, survey
 
 _MATCHING = statement("matching", __package__)
 _NAMED = statement("named", __package__)
@@ -34,14 +34,14 @@ _FORGET_GONE_URLS = statement("forget_gone_urls", __package__)
 
 _SLICE = 200  # deliveries in one transaction: a few milliseconds
 _IDS_IN_AUDIT = 100
-REPLAYABLE = frozenset({State.DEAD, State.DELIVERED, State.CANCELLED})
+REPLAYABLE = frozenset({DeliveryState.DEAD, DeliveryState.DELIVERED, DeliveryState.CANCELLED})
 
 WhyNot = Callable[[Any], str | None]
 One = Callable[[Connection, int, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class BulkSelection:
     """What a bulk act is about: deliveries named by id, or all that fit a filter, the oldest `limit` of them."""
 
     ids: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Progress:
 
 def select(
     ids: Sequence[str] = (), wanted: Filter = EVERYTHING, limit: int | None = None, *, everything: bool = False
-) -> Selection:
+) -> BulkSelection:
     """What a bulk act is about, said on purpose. Raises ValueError for what contradicts itself, and Refused when
     nothing narrows it and it was not said that all are meant."""
     narrowed = bool(wanted.given())
@@ -94,24 +94,24 @@ def select(
         raise ValueError("all says that there is no filter, and there is one")
     if not (ids or narrowed or everything):
         raise Refused("this would be about every delivery: name some, filter them, or say all")
-    return Selection(tuple(ids), wanted, limit)
+    return BulkSelection(tuple(ids), wanted, limit)
 
 
-def plan_replay(database: Database, selection: Selection) -> Plan:
+def plan_replay(database: Database, selection: BulkSelection) -> Plan:
     """What `replay` would send again: dead deliveries, unless others are named by id or by state.
 
     Raises NotFound for an id that there is none of, NothingMatched, and Refused when none of them can be replayed.
     """
-    return _plan(database, selection, State.DEAD, _why_not_replay)
+    return _plan(database, selection, DeliveryState.DEAD, _why_not_replay)
 
 
-def plan_cancel(database: Database, selection: Selection) -> Plan:
+def plan_cancel(database: Database, selection: BulkSelection) -> Plan:
     """What `cancel` would give up: pending deliveries. Raises as `plan_replay` does."""
-    return _plan(database, selection, State.PENDING, _why_not_cancel)
+    return _plan(database, selection, DeliveryState.PENDING, _why_not_cancel)
 
 
 def replay(
-    database: Database, selection: Selection, plan: Plan, actor: Actor, *, rate: float | None = None
+    database: Database, selection: BulkSelection, plan: Plan, actor: Actor, *, rate: float | None = None
 ) -> Iterator[Progress]:
     """Send again what was planned: same id and body, fresh schedule and signature, due now or `rate` a second.
 
@@ -126,7 +126,7 @@ def replay(
     return _in_slices(database, "delivery.replay", selection, plan, actor, act)
 
 
-def cancel(database: Database, selection: Selection, plan: Plan, actor: Actor) -> Iterator[Progress]:
+def cancel(database: Database, selection: BulkSelection, plan: Plan, actor: Actor) -> Iterator[Progress]:
     """Give up what was planned and is still pending. In a stream, the next one may go."""
 
     def act(connection: Connection, seq: int, _: int) -> bool:
@@ -167,7 +167,7 @@ def enable(database: Database, place: str, actor: Actor) -> bool:
         return changed
 
 
-def _plan(database: Database, selection: Selection, default: State, why_not: WhyNot) -> Plan:
+def _plan(database: Database, selection: BulkSelection, default: DeliveryState, why_not: WhyNot) -> Plan:
     with reading(database) as connection:
         rows = _selected(connection, selection, default)
     if not rows:
@@ -186,7 +186,7 @@ def _plan(database: Database, selection: Selection, default: State, why_not: Why
     )
 
 
-def _selected(connection: Connection, selection: Selection, default: State) -> list[Any]:
+def _selected(connection: Connection, selection: BulkSelection, default: DeliveryState) -> list[Any]:
     if selection.ids:
         rows = connection.execute(_NAMED, {"ids": json.dumps(selection.ids)}).fetchall()
         missing = set(selection.ids) - {row["id"] for row in rows}
@@ -211,13 +211,17 @@ def _why_not_replay(row: Any) -> str | None:
 
 
 def _why_not_cancel(row: Any) -> str | None:
-    if row["state"] == State.LEASED:
+    if row["state"] == DeliveryState.LEASED:
         return "it is being attempted right now: pause its destination, then cancel it"
-    return None if row["state"] == State.PENDING else f"it is {row['state']}: only what is pending can be cancelled"
+    return (
+        None
+        if row["state"] == DeliveryState.PENDING
+        else f"it is {row['state']}: only what is pending can be cancelled"
+    )
 
 
 def _in_slices(
-    database: Database, act: str, selection: Selection, plan: Plan, actor: Actor, one: One
+    database: Database, act: str, selection: BulkSelection, plan: Plan, actor: Actor, one: One
 ) -> Iterator[Progress]:
     run, line, done = secrets.token_hex(6), 0, 0
     said = {"run": run, "planned": plan.count, **_said(selection)}
@@ -232,7 +236,7 @@ def _in_slices(
         yield Progress(run, done, plan.count)
 
 
-def _said(selection: Selection) -> dict[str, object]:
+def _said(selection: BulkSelection) -> dict[str, object]:
     if selection.ids:
         return {"ids": selection.ids[:_IDS_IN_AUDIT], "named": len(selection.ids)}
     return {"filter": selection.wanted.given(), "limit": selection.limit}
@@ -277,7 +281,7 @@ def apart(place: str) -> tuple[str, str]:
     return (found[1], found[2] or "") if found else (place, "")
 
 
-def forget(database: Database, kept: Retention, actor: Actor, now: float, *, dry_run: bool = False) -> Pruned:
+def forget(database: Database, kept: DeliveryRetention, actor: Actor, now: float, *, dry_run: bool = False) -> Pruned:
     """Forget what was kept long enough, now and not by and by; returns what was forgotten, or with `dry_run` would be.
 
     What is pending or in flight is never touched. Turns an event loop of its own: call it where none runs. Raises

@@ -15,7 +15,7 @@ from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier
 from relay.outbox.store import Database
 from relay.queue.deliveries import DeliveryQueue
-from relay.queue.retention import Pruned, Retention, prune
+from relay.queue.retention import DeliveryRetention, Pruned, prune
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.store import StoreMetrics
 
@@ -60,7 +60,7 @@ async def expire(metrics: StoreMetrics, queue: DeliveryQueue, patience: float) -
             continue
 
 
-async def forget(metrics: Metrics, database: Database, kept: Retention) -> None:
+async def forget(metrics: Metrics, database: Database, kept: DeliveryRetention) -> None:
     """One pass of retention, counted and logged."""
     with metrics.store.watch("retention"):
         pruned = await prune(database, kept, database.now())

@@ -16,7 +16,7 @@ from functools import partial
 from relay.app.relay import Observers, Relay
 from relay.app.settings import Configuration
 from relay.outbox.migrations import OUTBOX
-from relay.outbox.model import DeliveryStatus, State
+from relay.outbox.model import DeliveryState, DeliveryStatus
 from relay.outbox.results import secret
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Dead, Retry
@@ -87,7 +87,7 @@ def _status(attempt: Attempted) -> DeliveryStatus:
     dead = attempt.verdict if isinstance(attempt.verdict, Dead) else None
     return DeliveryStatus(
         attempt.delivery.id,
-        State.DEAD if dead else State.DELIVERED,
+        DeliveryState.DEAD if dead else DeliveryState.DELIVERED,
         attempt.delivery.attempts + 1,
         attempt.delivery.due_at,
         attempt.finished_at,

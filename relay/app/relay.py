@@ -16,7 +16,7 @@ from relay.app.settings import Configuration, RelaySettings
 from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher, Slots
 from relay.delivery.fleet import CHECK_SECONDS, Fleet
-from relay.delivery.service import Chore, Pace, Service
+from relay.delivery.service import Chore, LoopIntervals, Service
 from relay.delivery.settler import Settler
 from relay.delivery.stream_session import Gateway
 from relay.delivery.streams import StreamCarrier, StreamPace
@@ -39,7 +39,7 @@ from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import CurrentGauges, Metrics
 from relay.telemetry.store import MeasuredQueue
 from relay.telemetry.traces import AttemptSpans
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 from relay.transports.socket import SocketBounds
 from relay.transports.websocket import WebSocketTransport
@@ -58,7 +58,7 @@ log = structlog.get_logger()
 def build_transport(settings: Configuration, resolver: Resolver) -> HttpTransport:
     """What sends requests; the guard judges every address that it dials."""
     options = settings.relay
-    bounds = Bounds(
+    bounds = ExchangeBounds(
         connect_timeout=options.http.connect_timeout,
         exchange_timeout=options.http.exchange_timeout,
         idle_per_origin=options.per_destination,
@@ -127,7 +127,7 @@ class Relay:
                 ("check_in", CHECK_SECONDS, partial(fleet.check_in, queue, wake)),
                 *self._chores(options, database, metrics),
             ],
-            pace=Pace(poll=lambda: self._listener.poll_seconds, renew=options.lease_seconds / 3),
+            pace=LoopIntervals(poll=lambda: self._listener.poll_seconds, renew=options.lease_seconds / 3),
         )
         CurrentGauges(
             metrics.registry,

@@ -13,7 +13,7 @@ from relay.guard.url import PRE_RECORDED, Target
 from relay.guard.url import read as read_url
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
-from relay.queue.retention import Retention
+from relay.queue.retention import DeliveryRetention
 from relay.service import effective
 from relay.service.configfile import load
 from relay.service.effective import Setting
@@ -52,7 +52,7 @@ class RetrySettings(Section):
         return RetryPolicy(schedules, self.schedule, self.on_too_large)
 
 
-class RetentionSettings(Section):
+class DeliveryRetentionSettings(Section):
     """[relay.retention]: how long what is finished is kept, in seconds since it was finished."""
 
     delivered: float = Field(604800.0, gt=0, description="Delivered and cancelled deliveries: 7 days.")
@@ -61,8 +61,8 @@ class RetentionSettings(Section):
     attempts: float = Field(604800.0, gt=0, description="The attempts of all of them: 7 days.")
     audit: float = Field(31536000.0, gt=0, description="What operators did: 365 days.")
 
-    def kept(self) -> Retention:
-        return Retention(**self.model_dump())
+    def kept(self) -> DeliveryRetention:
+        return DeliveryRetention(**self.model_dump())
 
 
 class HttpSettings(Section):
@@ -131,7 +131,7 @@ class RelaySettings(Section):
     lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead relay's claims stay claimed.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long SIGTERM waits for attempts under way.")
     retry: RetrySettings = RetrySettings()
-    retention: RetentionSettings = RetentionSettings()
+    retention: DeliveryRetentionSettings = DeliveryRetentionSettings()
     http: HttpSettings = HttpSettings()
     streams: StreamsSettings = StreamsSettings()
     log: LogSettings = LogSettings()

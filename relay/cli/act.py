@@ -13,7 +13,7 @@ import typer
 from relay.admin import inspection, operations
 from relay.admin.access import Refused
 from relay.admin.inspection import Filter
-from relay.admin.operations import Plan, Progress, Selection
+from relay.admin.operations import BulkSelection, Plan, Progress
 from relay.admin.times import size
 from relay.cli.look import IdPrefix, OutcomeOption, Owner, Tag
 from relay.cli.terminal import (
@@ -35,7 +35,7 @@ from relay.cli.terminal import (
     say,
     when,
 )
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.outbox.store import Database
 
 commands = typer.Typer()
@@ -51,7 +51,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="The oldest so many.")]
 @commands.command()
 def replay(
     ids: Ids = None,
-    state: Annotated[State | None, typer.Option(help="dead (default), delivered or cancelled.")] = None,
+    state: Annotated[DeliveryState | None, typer.Option(help="dead (default), delivered or cancelled.")] = None,
     outcome: OutcomeOption = None,
     destination: Destination = None,
     id_prefix: IdPrefix = None,
@@ -186,7 +186,7 @@ def _tell(place: str, done: str, already: str, *, changed: bool, as_json: bool) 
         say(safe(f"{place} {done if changed else already}"))
 
 
-def _selection(outbox: Database, ids: Sequence[str], wanted: Filter, limit: int | None, *, all_: bool) -> Selection:
+def _selection(outbox: Database, ids: Sequence[str], wanted: Filter, limit: int | None, *, all_: bool) -> BulkSelection:
     """Ids may be the beginnings of ids."""
     named = [inspection.whole_id(outbox, id_) for id_ in ids]
     try:
@@ -197,7 +197,7 @@ def _selection(outbox: Database, ids: Sequence[str], wanted: Filter, limit: int 
         raise Refused(str(error).replace("say all", "say --all")) from None
 
 
-def _agreed(verb: str, plan: Plan, selection: Selection, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
+def _agreed(verb: str, plan: Plan, selection: BulkSelection, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
     """Whether to go on. Deliveries named by id need no further word."""
     if dry_run and as_json:
         print_json({"dry_run": True, "confirm": _confirmation(), **plan.said()})

@@ -41,7 +41,7 @@ from relay.cli.terminal import (
     when,
 )
 from relay.outbox.errors import RelayError
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.policy.attempt import Outcome
 
 commands = typer.Typer()
@@ -51,7 +51,7 @@ _EXCERPT = 400
 _FEW = 3
 _AN_HOUR_AGO = Moment(ago=3600.0)
 
-StateOption = Annotated[State | None, typer.Option(help="Where it stands.")]
+StateOption = Annotated[DeliveryState | None, typer.Option(help="Where it stands.")]
 OutcomeOption = Annotated[Outcome | None, typer.Option(help="What its last attempt came to.")]
 IdPrefix = Annotated[str | None, typer.Option(metavar="TEXT", help="How its id begins.")]
 Tag = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
@@ -375,7 +375,7 @@ def _came(outcome: str, status: int | None) -> str:
 
 
 def _next(one: Summary | Details, now: float) -> str:
-    if one.state is State.PENDING:
+    if one.state is DeliveryState.PENDING:
         return "in line" if one.due_at is None else relative(one.due_at, now)
     return one.reason or "-"
 
@@ -389,7 +389,9 @@ def _described(one: Details, now: float) -> dict[str, str | None]:
         "state": str(one.state),
         "reason": one.reason,
         "waits for": one.waits_for,
-        "next attempt": spoken(one.due_at, now) if one.state is State.PENDING and one.due_at is not None else None,
+        "next attempt": spoken(one.due_at, now)
+        if one.state is DeliveryState.PENDING and one.due_at is not None
+        else None,
         "added": spoken(one.created_at, now),
         "finished": None if one.finished_at is None else spoken(one.finished_at, now),
         "attempts": settled + (f", {one.lapses} before or cut short" if one.lapses else ""),

@@ -29,7 +29,7 @@ Chore = tuple[str, float, Callable[[], Awaitable[object]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class LoopIntervals:
     """How often the loops turn, in seconds. `poll` says how long to wait for a notification; `claims` is the least time
     after a claim that brought a crowd, so that the next is worth its transaction too."""
 
@@ -50,7 +50,7 @@ class Service:
         wake: asyncio.Event,
         observer: LoopObserver,
         chores: Iterable[Chore],
-        pace: Pace,
+        pace: LoopIntervals,
     ) -> None:
         self._dispatcher = dispatcher
         self._queue = queue

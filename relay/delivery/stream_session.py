@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from relay.delivery.courier import blocked
-from relay.delivery.stream_state import GOING_AWAY, CarriedStream, Ending
+from relay.delivery.stream_state import GOING_AWAY, CarriedStream, StreamEnding
 from relay.guard.rules import Refusal
 from relay.guard.url import Target
 from relay.outbox.model import KillReason
@@ -53,17 +53,17 @@ class StreamSession:
         """The state has changed, or the socket has news."""
         self._stirred.set()
 
-    async def run(self) -> Ending:
+    async def run(self) -> StreamEnding:
         """Carry the stream. Whatever happens is an ending."""
         try:
             ending = await self._converse()
         except Exception as error:
             log.error("stream.crashed", stream=self.state.stream.key, exc_info=error)
-            return Ending(Finish(self.state.stream.id, KillReason.INTERNAL))
+            return StreamEnding(Finish(self.state.stream.id, KillReason.INTERNAL))
         self.announce(ending)
         return ending
 
-    def announce(self, ending: Ending) -> None:
+    def announce(self, ending: StreamEnding) -> None:
         """Say in the log how it ended."""
         state, stream = self.state, self.state.stream
         if ending.finish.reason is None:
@@ -79,7 +79,7 @@ class StreamSession:
             unconfirmed=state.unconfirmed,
         )
 
-    async def _converse(self) -> Ending:
+    async def _converse(self) -> StreamEnding:
         stream, gateway, started_at = self.state.stream, self._gateway, self._clock()
         if not await gateway.store.may_be_called(stream.origin, stream.path):
             return self.state.left_alone()
@@ -95,13 +95,13 @@ class StreamSession:
         finally:
             await opened.close(self.state.close_code or GOING_AWAY)
 
-    async def _not_opened(self, answer: Answer, headers: Headers, started_at: float) -> Ending:
+    async def _not_opened(self, answer: Answer, headers: Headers, started_at: float) -> StreamEnding:
         first = self.state.first()
         if first is None and (messages := await self._gateway.store.messages(self.state.stream, 0, 1)):
             first = messages[0][0]
         return self.state.not_opened(first, answer, headers, started_at, self._clock())
 
-    async def _talk(self, socket: Socket, headers: Headers) -> Ending:
+    async def _talk(self, socket: Socket, headers: Headers) -> StreamEnding:
         state, stream = self.state, self.state.stream
         state.opened(self._clock())
         log.info("stream.opened", stream=stream.key, destination=stream.origin, peer=socket.answer.peer)

@@ -53,7 +53,7 @@ _LOST: Mapping[Failure | None, KillReason] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class StreamEnding:
     """How a stream ends: the last attempts to write down, its finish, and a sentence on why it was killed."""
 
     finish: Finish
@@ -130,22 +130,22 @@ class CarriedStream:
             self.confirmed += 1
         return attempts
 
-    def ending(self, lost: Answer | None, headers: Headers, now: float) -> Ending | None:
+    def ending(self, lost: Answer | None, headers: Headers, now: float) -> StreamEnding | None:
         """Whether it is at its end: everything is confirmed, the socket is `lost`, or the relay stops."""
         if self.close_code is not None and not self._to_send and not self._sent:
-            return Ending(Finish(self.stream.id))
+            return StreamEnding(Finish(self.stream.id))
         if lost is not None:
             return self._dropped(lost, headers, now)
         return self.cut_off() if self._leaving else None
 
-    def cut_off(self) -> Ending:
+    def cut_off(self) -> StreamEnding:
         """The relay stops, and does not wait for its receiver."""
-        return Ending(Finish(self.stream.id, KillReason.RELAY), diagnosis="This relay stops.")
+        return StreamEnding(Finish(self.stream.id, KillReason.RELAY), diagnosis="This relay stops.")
 
-    def left_alone(self) -> Ending:
+    def left_alone(self) -> StreamEnding:
         """It was not even tried."""
         why = "The destination is paused, disabled or failing."
-        return Ending(Finish(self.stream.id, KillReason.LEFT_ALONE), diagnosis=why)
+        return StreamEnding(Finish(self.stream.id, KillReason.LEFT_ALONE), diagnosis=why)
 
     def first(self) -> Delivery | None:
         """The message that is sent first, if one was read."""
@@ -153,21 +153,21 @@ class CarriedStream:
 
     def not_opened(
         self, first: Delivery | None, answer: Answer, headers: Headers, started_at: float, now: float
-    ) -> Ending:
+    ) -> StreamEnding:
         """The `first` message bears the reason, or, where there is none yet, the stream itself."""
         self._opened_at = started_at
         attempt = self._attempted(first or _nothing(self.stream, started_at), answer, headers, started_at, now)
         reason = _UNOPENED.get(answer.failure, KillReason.REFUSED)
         finish = Finish(self.stream.id, reason, None if first else attempt)
-        return Ending(finish, (attempt,) if first else (), attempt.diagnosis)
+        return StreamEnding(finish, (attempt,) if first else (), attempt.diagnosis)
 
-    def _dropped(self, lost: Answer, headers: Headers, now: float) -> Ending:
+    def _dropped(self, lost: Answer, headers: Headers, now: float) -> StreamEnding:
         attempts = []
         for delivery, written_at in self._sent:
             answer = replace(lost, timing=Timing(now - written_at), reused=self.confirmed > 0)
             attempts.append(self._attempted(delivery, answer, headers, written_at, now))
         reason = _LOST.get(lost.failure, KillReason.DROPPED)
-        return Ending(Finish(self.stream.id, reason), tuple(attempts), lost.detail)
+        return StreamEnding(Finish(self.stream.id, reason), tuple(attempts), lost.detail)
 
     def _attempted(
         self, delivery: Delivery, answer: Answer, headers: Headers, started_at: float, now: float

@@ -9,13 +9,13 @@ from relay.outbox.databases import database_at
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.outbox.migrations import OUTBOX, Room
 from relay.outbox.model import (
+    DeliveryState,
     DeliveryStatus,
     KillReason,
     Kind,
     Method,
     NewDelivery,
     OnDead,
-    State,
     Stream,
     StreamState,
     StreamStatus,
@@ -39,6 +39,7 @@ from relay.outbox.waiting import wait, wait_async
 
 __all__ = [
     "OUTBOX",
+    "DeliveryState",
     "DeliveryStatus",
     "DuplicateDelivery",
     "InvalidDelivery",
@@ -52,7 +53,6 @@ __all__ = [
     "Outbox",
     "RelayError",
     "Room",
-    "State",
     "Stream",
     "StreamEnded",
     "StreamKilled",

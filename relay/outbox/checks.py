@@ -50,7 +50,7 @@ _RELAYS = re.compile(
 )
 
 
-class Place(NamedTuple):
+class CallbackTarget(NamedTuple):
     """What of a URL a producer has to know."""
 
     origin: str
@@ -61,7 +61,7 @@ class Place(NamedTuple):
         return self.scheme in _SOCKETS
 
 
-def check(delivery: NewDelivery) -> Place:
+def check(delivery: NewDelivery) -> CallbackTarget:
     """Where a delivery goes. Raises InvalidDelivery for one that could not be kept or sent."""
     check_id(delivery.id)
     place = place_of(delivery.url)
@@ -91,7 +91,7 @@ def check(delivery: NewDelivery) -> Place:
     return place
 
 
-def check_many(deliveries: Sequence[NewDelivery]) -> list[Place]:
+def check_many(deliveries: Sequence[NewDelivery]) -> list[CallbackTarget]:
     """Where those of a batch go. Raises InvalidDelivery, which says at which place what is unfit."""
     places, size = [], 0
     for index, delivery in enumerate(deliveries):
@@ -168,7 +168,7 @@ def is_storable(text: str) -> bool:
     return True
 
 
-def place_of(url: str) -> Place:
+def place_of(url: str) -> CallbackTarget:
     """Raises InvalidDelivery for a URL that leads nowhere."""
     plain = _PLAIN_URL.fullmatch(url) if len(url) <= _LONGEST_PLAIN_URL else None
     found = _plain_place(plain[1]) if plain else _read(url)
@@ -178,13 +178,13 @@ def place_of(url: str) -> Place:
 
 
 @lru_cache(maxsize=1024)
-def _plain_place(beginning: str) -> Place | Refusal:
+def _plain_place(beginning: str) -> CallbackTarget | Refusal:
     return _read(f"{beginning}/")
 
 
-def _read(url: str) -> Place | Refusal:
+def _read(url: str) -> CallbackTarget | Refusal:
     target = read(url, ANYWHERE, LIVE)
-    return target if isinstance(target, Refusal) else Place(target.origin, target.scheme)
+    return target if isinstance(target, Refusal) else CallbackTarget(target.origin, target.scheme)
 
 
 @lru_cache(maxsize=256)

@@ -71,14 +71,14 @@ OUTBOX = Room("relay.outbox", "outbox")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MigrationStep:
     """Some SQL, and the migrations that are done with it."""
 
     sql: str
     migrations: tuple[Migration, ...]
 
 
-def missing(known: Sequence[Migration], applied: Mapping[int, str]) -> Iterator[Step]:
+def missing(known: Sequence[Migration], applied: Mapping[int, str]) -> Iterator[MigrationStep]:
     """What is still to be done for a room; `applied` has the fingerprints of what was.
 
     Raises SchemaError for a database that is newer than this program, or whose applied files were changed since, and
@@ -89,9 +89,9 @@ def missing(known: Sequence[Migration], applied: Mapping[int, str]) -> Iterator[
         newest = max((migration.number for migration in known if migration.baseline), default=0)
         begin = tuple(migration for migration in known if migration.number <= newest)
         if begin:
-            yield Step(begin[-1].baseline or "", begin)
+            yield MigrationStep(begin[-1].baseline or "", begin)
         applied = {migration.number: migration.sha256 for migration in begin}
-    yield from (Step(one.sql, (one,)) for one in known if one.number not in applied)
+    yield from (MigrationStep(one.sql, (one,)) for one in known if one.number not in applied)
 
 
 def _require_known(known: Sequence[Migration], applied: Mapping[int, str]) -> None:

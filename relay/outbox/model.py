@@ -29,7 +29,7 @@ class Kind(StrEnum):
     ERROR = "error"
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """Where a delivery stands. There is no sixth state."""
 
     PENDING = "pending"
@@ -134,7 +134,7 @@ class DeliveryStatus:
     `last_status`, `last_outcome` and `diagnosis`, a sentence, are those of its last attempt, as far as it is kept."""
 
     id: str
-    state: State
+    state: DeliveryState
     attempts: int
     due_at: float | None
     finished_at: float | None
@@ -146,4 +146,4 @@ class DeliveryStatus:
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it, unless an operator replays it."""
-        return self.state not in (State.PENDING, State.LEASED)
+        return self.state not in (DeliveryState.PENDING, DeliveryState.LEASED)

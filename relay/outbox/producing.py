@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from relay.guard.url import endpoint_of
 from relay.outbox.checks import (
-    Place,
+    CallbackTarget,
     at_place,
     check,
     check_headers,
@@ -25,7 +25,7 @@ from relay.outbox.checks import (
     place_of,
 )
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
-from relay.outbox.model import DeliveryStatus, NewDelivery, State, Stream, StreamState
+from relay.outbox.model import DeliveryState, DeliveryStatus, NewDelivery, Stream, StreamState
 from relay.outbox.postgres.placeholders import statement_in
 from relay.outbox.queries import Statement, statement
 
@@ -270,10 +270,10 @@ _in_schema = lru_cache(maxsize=64)(PostgresScripts)
 def status_of(row: Iterable[Any]) -> DeliveryStatus:
     """A row of `delivery_status`."""
     id_, state, *rest = row
-    return DeliveryStatus(id_, State(state), *rest)
+    return DeliveryStatus(id_, DeliveryState(state), *rest)
 
 
-def _batch(new: Iterable[tuple[NewDelivery, Place]]) -> tuple[list[dict[str, Any]], bytes]:
+def _batch(new: Iterable[tuple[NewDelivery, CallbackTarget]]) -> tuple[list[dict[str, Any]], bytes]:
     """Their rows, and their bodies in one: SQLite's JSON has no bytes. `start` counts from 1."""
     rows, start, bodies = [], 1, []
     for delivery, place in new:
@@ -303,7 +303,7 @@ def _duplicate(delivery_id: str) -> DuplicateDelivery:
     return DuplicateDelivery(f"delivery {delivery_id} is in the outbox already")
 
 
-def _check_stream(stream: Stream, url: str, headers: Mapping[str, str]) -> Place:
+def _check_stream(stream: Stream, url: str, headers: Mapping[str, str]) -> CallbackTarget:
     place = place_of(url)
     check_stream(stream)
     check_headers(headers, url, traced=False)
@@ -352,13 +352,13 @@ def _stream_fields(stream: Stream | None) -> dict[str, object]:
     }
 
 
-def _stream_of(delivery: NewDelivery, stream: Stream, place: Place) -> dict[str, object]:
+def _stream_of(delivery: NewDelivery, stream: Stream, place: CallbackTarget) -> dict[str, object]:
     traced = {"traceparent": delivery.traceparent} if delivery.traceparent else {}
     return _stream_values(stream, delivery.url, place, {**traced, **delivery.headers}, count=1)
 
 
 def _stream_values(
-    stream: Stream, url: str, place: Place, headers: Mapping[str, str], *, count: int
+    stream: Stream, url: str, place: CallbackTarget, headers: Mapping[str, str], *, count: int
 ) -> dict[str, object]:
     socket = place.is_socket
     return {

@@ -18,7 +18,7 @@ from relay.policy.breaker import Standing
 from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
 from relay.queue.claiming import Claimed, Claimer, Place, Taken, ToDo, Wanted
-from relay.queue.stats import QueueStats, Snapshot
+from relay.queue.stats import QueueSnapshot, QueueStats
 
 _ANYTHING_TO_DO = statement("anything_to_do", __package__)
 _SWEEP = statement("sweep", __package__)
@@ -254,7 +254,7 @@ class DeliveryQueue:
         outlook, self._outlook = self._outlook or await self._look(), None
         return self._clock() if outlook.ready else outlook.next_at()
 
-    async def snapshot(self, slots: int) -> Snapshot:
+    async def snapshot(self, slots: int) -> QueueSnapshot:
         """The gauges, counted beside everything else. A destination has that many `slots`."""
         now = self._clock()
         return await self._slow_reader.run(lambda connection: self._stats.snapshot(connection, now, slots))

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database, Writer
 
@@ -48,7 +48,7 @@ _FAILED_SECONDS = 86400.0  # so long it is remembered that an endpoint failed fo
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class DeliveryRetention:
     """How long what is finished is kept, in seconds since it was finished.
 
     `bodies` are those of deliveries that were delivered or cancelled: transcripts are personal data, and three days
@@ -115,7 +115,7 @@ class _Due:
 
 
 async def prune_slice(
-    writer: Writer, kept: Retention, now: float, after: int = 0, *, size: int = 500, budget: float = 0.005
+    writer: Writer, kept: DeliveryRetention, now: float, after: int = 0, *, size: int = 500, budget: float = 0.005
 ) -> Slice:
     """Forget what is old among the next `size` deliveries behind seq `after`, in one transaction.
 
@@ -125,7 +125,7 @@ async def prune_slice(
     return await writer.run(lambda connection: _prune(connection, kept, now, after, size, budget))
 
 
-def _prune(connection: Connection, kept: Retention, now: float, after: int, size: int, budget: float) -> Slice:
+def _prune(connection: Connection, kept: DeliveryRetention, now: float, after: int, size: int, budget: float) -> Slice:
     give_up = time.perf_counter() + budget
     pruned, seen = Pruned(), 0
     while seen < size:
@@ -139,7 +139,9 @@ def _prune(connection: Connection, kept: Retention, now: float, after: int, size
     return Slice(pruned, after)
 
 
-async def stream_slice(writer: Writer, kept: Retention, now: float, after: int = 0, *, size: int = 500) -> Slice:
+async def stream_slice(
+    writer: Writer, kept: DeliveryRetention, now: float, after: int = 0, *, size: int = 500
+) -> Slice:
     """Forget those of the next `size` streams behind id `after` that have no delivery left, in one transaction."""
     return await writer.run(lambda connection: _forget_streams(connection, now - kept.delivered, after, size))
 
@@ -150,7 +152,7 @@ def _forget_streams(connection: Connection, before: float, after: int, size: int
     return Slice(Pruned(streams=streams), last if seen == size else None)
 
 
-async def prune(database: Database, kept: Retention, now: float, *, size: int = 500) -> Pruned:
+async def prune(database: Database, kept: DeliveryRetention, now: float, *, size: int = 500) -> Pruned:
     """One whole pass on a connection of its own, with a pause between slices; then free pages go back to the disk."""
     writer = database.writer()
     try:
@@ -179,7 +181,7 @@ async def _shrink(database: Database, writer: Writer) -> None:
         more = await writer.run(database.tidy)
 
 
-def survey(database: Database, kept: Retention, now: float, *, size: int = 500) -> Pruned:
+def survey(database: Database, kept: DeliveryRetention, now: float, *, size: int = 500) -> Pruned:
     """What a pass would forget now, without forgetting it."""
     total, after, going = Pruned(), 0, Counter[int]()
     with database.reading() as connection:
@@ -205,16 +207,16 @@ def _read(connection: Connection, after: int, size: int) -> list[_Row]:
     return [_Row(*row) for row in connection.execute(_SLICE, {"after": after, "slice": size}).fetchall()]
 
 
-def _due(row: _Row, kept: Retention, now: float) -> _Due | None:
+def _due(row: _Row, kept: DeliveryRetention, now: float) -> _Due | None:
     if row.finished_at is None:
         return None
-    age, dead = now - row.finished_at, row.state == State.DEAD.value
+    age, dead = now - row.finished_at, row.state == DeliveryState.DEAD.value
     whole = age >= (kept.dead if dead else kept.delivered)
     due = _Due(whole, whole or (not dead and age >= kept.bodies), whole or age >= kept.attempts)
     return due if due.body or due.attempts else None
 
 
-def _forget_all(connection: Connection, rows: Sequence[_Row], kept: Retention, now: float) -> Pruned:
+def _forget_all(connection: Connection, rows: Sequence[_Row], kept: DeliveryRetention, now: float) -> Pruned:
     pruned = Pruned()
     for row in rows:
         if due := _due(row, kept, now):
@@ -238,19 +240,19 @@ def _count(connection: Connection, row: _Row, due: _Due | None) -> Pruned:
     return Pruned(due.delivery, bodies, bodies * row.body_bytes, attempts * due.attempts)
 
 
-def _goes_on(rows: Sequence[_Row], kept: Retention, now: float, size: int) -> bool:
+def _goes_on(rows: Sequence[_Row], kept: DeliveryRetention, now: float, size: int) -> bool:
     youngest = min(kept.delivered, kept.bodies, kept.dead, kept.attempts)
     return len(rows) == size and rows[-1].created_at - _CLOCK_SLACK <= now - youngest
 
 
-def _forget_the_rest(connection: Connection, kept: Retention, now: float) -> Pruned:
+def _forget_the_rest(connection: Connection, kept: DeliveryRetention, now: float) -> Pruned:
     audit = connection.execute(_FORGET_AUDIT, {"before": now - kept.audit, "slice": 500}).rowcount
     connection.execute(_FORGET_ENDPOINTS, {"before": now - _FAILED_SECONDS})
     connection.execute(_FORGET_RELAYS, {"before": now - _SILENT_SECONDS})
     return Pruned(audit=audit, keys=connection.execute(_FORGET_KEYS, {"now": now}).rowcount)
 
 
-def _rest(connection: Connection, kept: Retention, now: float) -> Pruned:
+def _rest(connection: Connection, kept: DeliveryRetention, now: float) -> Pruned:
     audit = connection.execute("SELECT count(*) FROM outspoken_audit WHERE at <= ?", (now - kept.audit,)).fetchone()[0]
     keys = connection.execute("SELECT count(*) FROM outspoken_signing_keys WHERE retires_at <= ?", (now,)).fetchone()[0]
     return Pruned(audit=audit, keys=keys)

@@ -54,7 +54,7 @@ class Since:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class QueueSnapshot:
     """The gauges at one moment. Ages are in seconds, 0 when there is nothing to wait for.
 
     `destination_states` counts origins; `held_up` are the origins that are left alone or take no more for now.
@@ -108,12 +108,12 @@ class QueueStats:
         self._open: _Places | None = None
         self._acts = _Acts()
 
-    def snapshot(self, connection: Connection, now: float, slots: int) -> Snapshot:
+    def snapshot(self, connection: Connection, now: float, slots: int) -> QueueSnapshot:
         """Count. A destination has that many `slots`."""
         began = time.perf_counter()
         counted = _count(connection, {"now": now, "slots": slots, "after_act": self._acts.after})
         full = frozenset(counted.full + [origin for origin, path, _ in counted.left_alone if not path])
-        return Snapshot(
+        return QueueSnapshot(
             taken_at=now,
             queues=_queues(counted.queues, full, now),
             in_flight=counted.in_flight,

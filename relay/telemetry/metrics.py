@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from relay.outbox.model import KillReason
 from relay.policy.attempt import Attempted, Dead, Delivered, Outcome, Reason
 from relay.queue.retention import Pruned
-from relay.queue.stats import Snapshot
+from relay.queue.stats import QueueSnapshot
 from relay.service.histogram import Histogram
 from relay.service.log import Lines
 from relay.telemetry.queue import DESTINATION, HELD_BY, RELAY, ConditionMetrics, QueueMetrics
@@ -190,7 +190,7 @@ class Metrics:
         for reason, count in ended.items():
             self._finished["dead", reason.value].inc(count)
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: QueueSnapshot) -> None:
         """Take over the outbox's gauges."""
         self._queue(snapshot)
         self._finished[_CANCELLED].inc(snapshot.since.cancelled)

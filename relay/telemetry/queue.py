@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from relay.outbox.model import Kind
 from relay.policy.breaker import Cause, DestinationState, destination_id
-from relay.queue.stats import Queues, Since, Snapshot
+from relay.queue.stats import Queues, QueueSnapshot, Since
 
 RELAY: Final = "relay"
 DESTINATION: Final = "destination"
@@ -41,7 +41,7 @@ class KnownGauge(Collector):
 
 
 class QueueMetrics:
-    """What a Snapshot says, as metrics."""
+    """What a QueueSnapshot says, as metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         deliveries = Gauge(
@@ -110,7 +110,7 @@ class QueueMetrics:
         )
         self._replays = {source: replays.labels(source) for source in _SOURCES}
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def __call__(self, snapshot: QueueSnapshot) -> None:
         self._queue(snapshot, snapshot.queues)
         for state in _DESTINATION_STATES:
             self._by_state[state].set(snapshot.destination_states.get(state, 0))
@@ -123,7 +123,7 @@ class QueueMetrics:
         self._took.set(snapshot.took)
         self._count(snapshot.since)
 
-    def _queue(self, snapshot: Snapshot, queues: Queues) -> None:
+    def _queue(self, snapshot: QueueSnapshot, queues: Queues) -> None:
         counts = (queues.ready, queues.held, queues.scheduled, snapshot.in_flight, snapshot.dead)
         for state, count in zip(_STATES, counts, strict=True):
             self._states[state].set(count)

@@ -20,7 +20,7 @@ from typing import cast
 
 from relay.transports import fault
 from relay.transports.deadline import Deadlines
-from relay.transports.exchange import Bounds, Reply
+from relay.transports.exchange import ExchangeBounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 
@@ -50,7 +50,7 @@ class HttpConnection(asyncio.Protocol):
         self,
         origin: Origin,
         peer: str,
-        bounds: Bounds,
+        bounds: ExchangeBounds,
         deadlines: Deadlines[HttpConnection],
         on_lost: Callable[[HttpConnection], None],
     ) -> None:

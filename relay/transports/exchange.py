@@ -18,7 +18,7 @@ _WINDOWS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ExchangeBounds:
     """What a receiver may cost us. Times are seconds, sizes bytes.
 
     `connect_timeout` spans TCP and TLS over all addresses, `exchange_timeout` everything from the call of `send` to the

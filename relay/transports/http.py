@@ -19,9 +19,9 @@ from relay.transports import fault
 from relay.transports.connection import HttpConnection, Stale
 from relay.transports.deadline import Deadlines
 from relay.transports.dial import Dialler
-from relay.transports.exchange import Bounds, Reply
+from relay.transports.exchange import ExchangeBounds, Reply
 from relay.transports.fault import Fault
-from relay.transports.pool import Pool
+from relay.transports.pool import ConnectionPool
 from relay.transports.proxy import head_for_proxy
 from relay.transports.request import head
 
@@ -37,12 +37,12 @@ class HttpTransport:
     def __init__(
         self,
         resolver: Resolver,
-        bounds: Bounds,
+        bounds: ExchangeBounds,
         ssl_context: ssl.SSLContext | None = None,
         proxy: Target | None = None,
     ) -> None:
         self._bounds = bounds
-        self._pool = Pool(bounds)
+        self._pool = ConnectionPool(bounds)
         self._head: Callable[[Envelope], bytes | Fault] = head if proxy is None else partial(head_for_proxy, proxy)
         tls = ssl_context or ssl.create_default_context()
         self._dialler = Dialler(resolver, bounds.connect_timeout, tls, proxy, self._new_connection)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import httptools
 
 from relay.transports import fault, lenient
-from relay.transports.exchange import Bounds, Reply, excerpt
+from relay.transports.exchange import ExchangeBounds, Reply, excerpt
 from relay.transports.fault import Fault
 
 _FIELD_OVERHEAD = len(": \r\n")
@@ -38,7 +38,7 @@ class ReplyParser:
     nothing came after it, and the receiver keeps the connection open.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ExchangeBounds) -> None:
         self._bounds = bounds
         self._head_bytes, self._header_count = bounds.head_bytes, bounds.header_count
         # Chunk sizes, chunk extensions and trailers count too, or a body of nothing else would have no end.

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from time import perf_counter
 
 from relay.transports.connection import HttpConnection, Origin
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 
 
-class Pool:
+class ConnectionPool:
     """Idle connections by origin. Each was dialled to a checked address, and serves its own origin only."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ExchangeBounds) -> None:
         self._bounds = bounds
         self._idle: dict[Origin, list[HttpConnection]] = {}
         self._count = 0

@@ -13,13 +13,13 @@ from typing import cast
 from relay.guard.url import Target
 from relay.policy.attempt import Envelope
 from relay.transports import fault
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 from relay.transports.request import head
 
 _CHUNK = 4096
-_BOUNDS = Bounds()
+_BOUNDS = ExchangeBounds()
 
 
 def is_tunnelled(target: Target) -> bool:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import ClientSession, CookieJar
 
-from outspoken.place import Place
+from outspoken.installation import Installation
 from relay.admin import keys as signing
 from relay.admin.audit import Actor
 from tests.acceptance.stage import ROOT
@@ -74,7 +74,7 @@ async def test_what_is_printed_is_what_works_and_all_of_it_is_kept(tmp_path: Pat
     files = [folder / name for _, name in made]
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     before = {file: file.read_bytes() for file in files if file.suffix != ".db"}
-    database = Place(folder / "var").settings({}).outbox.database
+    database = Installation(folder / "var").settings({}).outbox.database
     # What signs is not in the file any more.
     signing.rotate(database, signing.generate(), None, Actor("ada", "cli"), database.now(), 0.0)
     async with up(folder) as (process, said):
@@ -131,7 +131,7 @@ def another_terminal_finds_it(said: str, folder: Path) -> None:
 
 
 def test_a_key_that_opens_nothing_any_more_is_replaced_and_no_other(tmp_path: Path) -> None:
-    place = Place(tmp_path / "var")
+    place = Installation(tmp_path / "var")
     assert all(one.new for one in place.prepare({}))
     for file in place.folder.glob("outspoken.db*"):
         file.unlink()

@@ -48,8 +48,8 @@ def _answer(message: wire.LiveMessage, seconds: float) -> wire.LiveAnswer | None
             return None
 
 
-def _step(taken: int, seconds: float, event: LiveEvent) -> wire.Step:
-    return wire.Step(taken, seconds, 1, (event,))
+def _step(taken: int, seconds: float, event: LiveEvent) -> wire.LiveProgress:
+    return wire.LiveProgress(taken, seconds, 1, (event,))
 
 
 def _work() -> None:

@@ -28,7 +28,7 @@ from relay.guard.url import Target
 from relay.outbox.model import Method
 from relay.policy.attempt import Envelope
 from relay.service.names import system_names
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 
 ROUNDS = 3
@@ -136,7 +136,7 @@ def cpu() -> float:
 def client(name: str, load: Load, port: int) -> Result:
     """One round, on a loop of its own."""
     guard = Resolver(Rules(networks=(IPv4Network("127.0.0.0/8"),)), system_names())
-    bounds = Bounds(idle_per_origin=load.concurrency)
+    bounds = ExchangeBounds(idle_per_origin=load.concurrency)
     with uvloop_runner() as runner:
         if name == "bare aiohttp":
             return runner.run(bare(load, port))

@@ -10,20 +10,20 @@ import pytest
 
 from engine import keys
 from engine.errors import EngineError
-from engine.keys import Keys
+from engine.keys import ApiKeys
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.relay.deliveries import apart
 
 
 @pytest.fixture
-async def door(database: Database) -> AsyncIterator[Keys]:
-    door = Keys(database, open_without_keys=True)
+async def door(database: Database) -> AsyncIterator[ApiKeys]:
+    door = ApiKeys(database, open_without_keys=True)
     yield door
     await door.close()
 
 
-async def test_a_key_opens_the_door_until_it_is_removed(database: Database, door: Keys) -> None:
+async def test_a_key_opens_the_door_until_it_is_removed(database: Database, door: ApiKeys) -> None:
     key = apart(lambda: keys.add(database, "alice"))
     (listed,) = apart(lambda: keys.all_keys(database))
     assert await door.key_id(key) == listed.id
@@ -31,7 +31,7 @@ async def test_a_key_opens_the_door_until_it_is_removed(database: Database, door
     assert await door.key_id(key) is None
 
 
-async def test_a_token_is_good_for_a_while_and_as_long_as_its_key(database: Database, door: Keys) -> None:
+async def test_a_token_is_good_for_a_while_and_as_long_as_its_key(database: Database, door: ApiKeys) -> None:
     key_id = apart(lambda: keys.add(database, "alice")).split("_")[1]
     token = await door.grant(key_id, 60)
     assert await door.granted(token) == key_id
@@ -72,7 +72,7 @@ def test_no_secret_is_left_in_a_file(database_path: Path) -> None:
     assert bytes.fromhex(secret) not in stored
 
 
-async def test_nothing_else_opens_the_door(database: Database, door: Keys) -> None:
+async def test_nothing_else_opens_the_door(database: Database, door: ApiKeys) -> None:
     key = apart(lambda: keys.add(database, "alice"))
     other = apart(lambda: keys.add(database, "bob"))
     swapped = f"{key[:21]}{other[21:]}"
@@ -80,14 +80,14 @@ async def test_nothing_else_opens_the_door(database: Database, door: Keys) -> No
         assert await door.key_id(wrong) is None
 
 
-async def test_keys_are_required_from_the_first_one_on(database: Database, door: Keys) -> None:
+async def test_keys_are_required_from_the_first_one_on(database: Database, door: ApiKeys) -> None:
     assert not await door.required()
     apart(lambda: keys.add(database, "alice"))
     assert await door.required()
 
 
 async def test_beyond_this_machine_keys_are_required_even_after_the_last_was_removed(database: Database) -> None:
-    door = Keys(database, open_without_keys=False)
+    door = ApiKeys(database, open_without_keys=False)
     apart(lambda: keys.add(database, "alice"))
     apart(lambda: keys.remove(database, "alice"))
     assert await door.required()

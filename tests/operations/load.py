@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay.admin import operations
 from relay.admin.audit import Actor
 from relay.admin.backup import backup
-from relay.admin.operations import Selection
+from relay.admin.operations import BulkSelection
 from relay.outbox import OUTBOX
 from relay.outbox.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -243,9 +243,9 @@ async def _dictate(stage: Stage, engine: Process) -> None:
 
 def _operate(database: Database) -> None:
     """An operator brings some of the dead back, and gives up what waits for one destination."""
-    dead = Selection(limit=2)
+    dead = BulkSelection(limit=2)
     list(operations.replay(database, dead, operations.plan_replay(database, dead), OPERATOR))
-    pending = Selection(limit=1)
+    pending = BulkSelection(limit=1)
     list(operations.cancel(database, pending, operations.plan_cancel(database, pending), OPERATOR))
 
 

@@ -15,7 +15,7 @@ from relay.outbox.model import Kind, Method, NewDelivery
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.database import PostgresDatabase
-from relay.outbox.postgres.sessions import Sessions
+from relay.outbox.postgres.sessions import SessionFactory
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import (
@@ -57,7 +57,7 @@ class Session:
     look does."""
 
     def __init__(self, database: PostgresDatabase) -> None:
-        self._connection = PostgresConnection(Sessions(database.url, "tests"), ServerClock(), seconds=60.0)
+        self._connection = PostgresConnection(SessionFactory(database.url, "tests"), ServerClock(), seconds=60.0)
         self._thread = ThreadPoolExecutor(1)
 
     def transact(self, work: Callable[[Connection], T], kind: str = "") -> T:

@@ -13,11 +13,11 @@ from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
 from engine.api.socket import REFUSALS, CallerSocket, refusal
 from engine.audio.pcm import bytes_per_second, raw_format
 from engine.dialects.deepgram import BadRequest, DeepgramProtocol, callback_headers, parse_live
-from engine.dialects.live import Ending, LiveRequest
+from engine.dialects.live import EndReason, LiveRequest
 from engine.dialects.warnings import Unsupported
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.session import SessionLimits
-from engine.live.sessions import Sessions
+from engine.live.sessions import LiveSessions
 from engine.transcript import Model
 from relay.guard.url import LIVE
 
@@ -49,7 +49,7 @@ class DeepgramLive:
     def __init__(
         self,
         api: ApiContext,
-        sessions: Sessions,
+        sessions: LiveSessions,
         limits: SessionLimits,
         max_message: int,
         *,
@@ -73,7 +73,7 @@ class DeepgramLive:
             await socket.open()
             await conversation.attend(socket)
         finally:
-            conversation.end(Ending.LEFT)
+            conversation.end(EndReason.LEFT)
         return socket.response
 
     async def _read(self, http: web.Request) -> LiveRequest:
@@ -101,7 +101,7 @@ class DeepgramLive:
             return DeepgramProtocol(asked, model, now, mirror=self._mirror)
 
         def remember(ended: SessionEnded) -> None:
-            if client and ended.ending is Ending.CALLBACK_LOST and asked.request.callback:
+            if client and ended.ending is EndReason.CALLBACK_LOST and asked.request.callback:
                 self._lost.add(client, asked.request.callback.url, self._api.clock())
 
         try:

@@ -15,7 +15,7 @@ from engine.api.admission import Body
 from engine.api.context import ApiContext
 from engine.api.errors import Rejected, identity, not_looked_up
 from engine.dialects.gladia import GladiaProblem, Listing, invalid, parse_listing
-from engine.jobs.archive import Selection
+from engine.jobs.archive import JobFilter
 from engine.record import Record
 from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
 from relay.guard.rules import Refusal
@@ -120,7 +120,7 @@ async def page(
 async def _found(api: ApiContext, listing: Listing, key_id: str | None, dialect: str) -> tuple[list[Record], bool]:
     if listing.nothing:
         return [], False
-    selection = Selection(
+    selection = JobFilter(
         key_id=key_id,
         dialect=dialect,
         states=listing.states,

@@ -27,7 +27,7 @@ from engine.api.gladia.documents import (
 from engine.api.gladia.pending import PendingSession, PendingSessions
 from engine.api.socket import REFUSALS, CallerSocket, refusal
 from engine.audio.pcm import bytes_per_second, integers, raw_format
-from engine.audio.recording import Recording
+from engine.audio.recording import AudioRecording
 from engine.dialects.gladia import (
     LIVE,
     GladiaProblem,
@@ -39,13 +39,13 @@ from engine.dialects.gladia import (
     parse_live,
     running_job,
 )
-from engine.dialects.live import Ending, Goodbye, LiveRequest
+from engine.dialects.live import EndReason, Goodbye, LiveRequest
 from engine.dialects.warnings import Unsupported
 from engine.errors import StorageFull
 from engine.live.conversation import Conversation, SessionEnded
 from engine.live.session import SessionLimits
-from engine.live.sessions import Sessions
-from engine.record import Record, State
+from engine.live.sessions import LiveSessions
+from engine.record import JobState, Record
 from engine.request import Failed, FailureCode
 from engine.transcript import Model
 from relay.outbox.errors import StoreUnavailable
@@ -61,7 +61,7 @@ _NO_TOKEN = GladiaProblem(
 _OVER = Goodbye(4403, "The session has ended. Start another.")
 _MOST_PARAMETERS = 50
 _TOO_SLOW = 429  # the one of the vendor's statuses that comes nearest
-_FAILED = {Ending.UNDECODABLE: FailureCode.AUDIO, Ending.FAILED: FailureCode.INTERNAL}
+_FAILED = {EndReason.UNDECODABLE: FailureCode.AUDIO, EndReason.FAILED: FailureCode.INTERNAL}
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class GladiaLive:
     def __init__(
         self,
         api: ApiContext,
-        sessions: Sessions,
+        sessions: LiveSessions,
         limits: SessionLimits,
         max_message: int,
         *,
@@ -209,12 +209,12 @@ class GladiaLive:
             raise
         return pending.conversation
 
-    def _recording(self, asked: LiveRequest) -> Recording | None:
+    def _recording(self, asked: LiveRequest) -> AudioRecording | None:
         if not asked.request.keeps_audio:
             return None
         path = self._api.spool.path(asked.request.id)
         try:
-            return Recording(path, asked.request.raw, self._api.limits.upload)
+            return AudioRecording(path, asked.request.raw, self._api.limits.upload)
         except OSError as error:
             log.error("live.recording.failed", request_id=asked.request.id, detail=error.strerror)
             return None
@@ -275,7 +275,7 @@ def _record(pending: PendingSession, protocol: GladiaProtocol, ended: SessionEnd
     return Record(
         request=pending.asked.request,
         media=protocol.media,
-        state=State.FAILED if code else State.DONE,
+        state=JobState.FAILED if code else JobState.DONE,
         created_at=pending.created_at,
         started_at=ended.began_at,
         finished_at=ended.ended_at,

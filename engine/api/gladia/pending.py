@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 
-from engine.audio.recording import Recording
+from engine.audio.recording import AudioRecording
 from engine.dialects.gladia import GladiaProtocol
 from engine.dialects.live import LiveRequest
 from engine.errors import Busy
@@ -29,7 +29,7 @@ class PendingSession:
     asked: LiveRequest
     created_at: float
     protocol: GladiaProtocol | None = None
-    recording: Recording | None = None
+    recording: AudioRecording | None = None
     conversation: Conversation | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     saved: asyncio.Event = field(default_factory=asyncio.Event)

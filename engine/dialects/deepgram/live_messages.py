@@ -13,8 +13,8 @@ from engine.dialects.live import (
     Answered,
     AudioChunk,
     ClientMessage,
-    Ending,
     EndOfStream,
+    EndReason,
     FinalizeRequest,
     Goodbye,
     KeepAlive,
@@ -28,18 +28,18 @@ from engine.transcript import Channel, Model, Segment, Transcript
 Document = dict[str, Any]
 
 _GOODBYES = {
-    Ending.DONE: (1000, ""),
-    Ending.LEFT: (1000, ""),
-    Ending.IDLE: (1011, "NET-0001 Neither audio nor KeepAlive came within the time allowed."),
-    Ending.TOO_LONG: (1008, "The session has lasted as long as one may. Open another."),
-    Ending.TOO_LARGE: (1009, "The message is too large. Send smaller pieces."),
-    Ending.NONSENSE: (1008, "Too many messages that cannot be understood."),
-    Ending.UNDECODABLE: (1008, "DATA-0000 The payload cannot be decoded as audio. Check encoding and sample_rate."),
-    Ending.FAILED: (1011, "NET-0000 The server failed to transcribe."),
-    Ending.CALLBACK_LOST: (1011, "Callback lost: nothing would arrive there any more."),
-    Ending.TOO_LATE: (1011, "NET-0000 The server could not keep up with the speech. What it heard was sent."),
-    Ending.CALLBACK_BEHIND: (1011, "Callback too slow: too many results wait for it."),
-    Ending.STOPPING: (1001, "The server is stopping. Connect again."),
+    EndReason.DONE: (1000, ""),
+    EndReason.LEFT: (1000, ""),
+    EndReason.IDLE: (1011, "NET-0001 Neither audio nor KeepAlive came within the time allowed."),
+    EndReason.TOO_LONG: (1008, "The session has lasted as long as one may. Open another."),
+    EndReason.TOO_LARGE: (1009, "The message is too large. Send smaller pieces."),
+    EndReason.NONSENSE: (1008, "Too many messages that cannot be understood."),
+    EndReason.UNDECODABLE: (1008, "DATA-0000 The payload cannot be decoded as audio. Check encoding and sample_rate."),
+    EndReason.FAILED: (1011, "NET-0000 The server failed to transcribe."),
+    EndReason.CALLBACK_LOST: (1011, "Callback lost: nothing would arrive there any more."),
+    EndReason.TOO_LATE: (1011, "NET-0000 The server could not keep up with the speech. What it heard was sent."),
+    EndReason.CALLBACK_BEHIND: (1011, "Callback too slow: too many results wait for it."),
+    EndReason.STOPPING: (1001, "The server is stopping. Connect again."),
 }
 _FEATURES = {
     "punctuate": ("punctuate",),
@@ -107,11 +107,11 @@ class DeepgramProtocol:
             case _:
                 return ()
 
-    def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
+    def parting(self, ending: EndReason, detail: str, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
         """The error that ends it, for caller and callback."""
-        if ending is Ending.CALLBACK_LOST:
+        if ending is EndReason.CALLBACK_LOST:
             return ()
-        document = _error("AudioError" if ending is Ending.UNDECODABLE else "InternalError", detail)
+        document = _error("AudioError" if ending is EndReason.UNDECODABLE else "InternalError", detail)
         return (Message(document, document if self._calls_back else None),)
 
     def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
@@ -122,10 +122,10 @@ class DeepgramProtocol:
         document["metadata"]["warnings"] = [{"type": "behind", "message": _BEHIND.format(lag)}]
         return (self._message(document, partial=True),)
 
-    def goodbye(self, ending: Ending, detail: str) -> Goodbye:
+    def goodbye(self, ending: EndReason, detail: str) -> Goodbye:
         """By the vendor's codes. Only 1000 keeps its JavaScript client from opening the stream again."""
         code, reason = _GOODBYES[ending]
-        return Goodbye(code, f"{reason} {detail}".strip() if ending is Ending.CALLBACK_LOST else reason)
+        return Goodbye(code, f"{reason} {detail}".strip() if ending is EndReason.CALLBACK_LOST else reason)
 
     def _message(self, document: Document, *, partial: bool = False) -> Message:
         return Message(document if self._mirror else None, document if self._calls_back else None, partial)

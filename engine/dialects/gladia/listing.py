@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from engine.dialects.gladia.errors import GladiaProblem, invalid
-from engine.record import State
+from engine.record import JobState
 
 MAX_LIMIT = 100
 """Jobs on one page, results included."""
 
-_STATES = {"queued": State.QUEUED, "processing": State.PROCESSING, "done": State.DONE, "error": State.FAILED}
+_STATES = {
+    "queued": JobState.QUEUED,
+    "processing": JobState.PROCESSING,
+    "done": JobState.DONE,
+    "error": JobState.FAILED,
+}
 _KINDS = ("pre-recorded", "live")
 _METADATA = re.compile(r"custom_metadata\[(?P<key>.{1,2000})\]", re.DOTALL)
 _ONCE = ("offset", "limit", "date", "before_date", "after_date", "region")
@@ -29,7 +34,7 @@ class Listing:
     limit: int = 20
     since: float | None = None
     before: float | None = None
-    states: tuple[State, ...] = ()
+    states: tuple[JobState, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     nothing: bool = False
 

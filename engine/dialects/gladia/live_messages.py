@@ -11,10 +11,19 @@ from typing import Any, cast
 from engine.dialects.gladia.live_parameters import GladiaLiveOptions
 from engine.dialects.gladia.receipts import Receipts
 from engine.dialects.gladia.results import GladiaUtterance, job, result, utterance_document
-from engine.dialects.live import Answered, AudioChunk, ClientMessage, Ending, EndOfStream, Goodbye, LiveRequest, Message
+from engine.dialects.live import (
+    Answered,
+    AudioChunk,
+    ClientMessage,
+    EndOfStream,
+    EndReason,
+    Goodbye,
+    LiveRequest,
+    Message,
+)
 from engine.dialects.words import substitute
 from engine.events import Final, Finished, LiveEvent, Partial, SpeechStarted
-from engine.record import Record, State, timestamp
+from engine.record import JobState, Record, timestamp
 from engine.request import Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript
 
@@ -22,18 +31,18 @@ Document = dict[str, Any]
 
 # 4400 to 4499 are final for the vendor's clients; after most other codes they connect again and go on.
 _GOODBYES = {
-    Ending.DONE: (1000, ""),
-    Ending.LEFT: (1000, ""),
-    Ending.IDLE: (4408, "No audio came within the time allowed."),
-    Ending.TOO_LONG: (4408, "The session has lasted as long as one may. Start another."),
-    Ending.TOO_LARGE: (1009, "The message is too large. Send smaller pieces."),
-    Ending.NONSENSE: (4400, "Too many messages that cannot be understood."),
-    Ending.UNDECODABLE: (4400, "The audio cannot be decoded. Check encoding, bit_depth and sample_rate."),
-    Ending.FAILED: (4499, "The server failed to transcribe."),
-    Ending.CALLBACK_LOST: (4424, "Callback lost: nothing would arrive there any more."),
-    Ending.TOO_LATE: (4429, "The server could not keep up with the speech. What it heard was sent."),
-    Ending.CALLBACK_BEHIND: (4424, "Callback too slow: too many results wait for it."),
-    Ending.STOPPING: (1001, "The server is stopping. Start another session."),
+    EndReason.DONE: (1000, ""),
+    EndReason.LEFT: (1000, ""),
+    EndReason.IDLE: (4408, "No audio came within the time allowed."),
+    EndReason.TOO_LONG: (4408, "The session has lasted as long as one may. Start another."),
+    EndReason.TOO_LARGE: (1009, "The message is too large. Send smaller pieces."),
+    EndReason.NONSENSE: (4400, "Too many messages that cannot be understood."),
+    EndReason.UNDECODABLE: (4400, "The audio cannot be decoded. Check encoding, bit_depth and sample_rate."),
+    EndReason.FAILED: (4499, "The server failed to transcribe."),
+    EndReason.CALLBACK_LOST: (4424, "Callback lost: nothing would arrive there any more."),
+    EndReason.TOO_LATE: (4429, "The server could not keep up with the speech. What it heard was sent."),
+    EndReason.CALLBACK_BEHIND: (4424, "Callback too slow: too many results wait for it."),
+    EndReason.STOPPING: (1001, "The server is stopping. Start another session."),
 }
 _BEHIND = "Recognition is {:.1f} s behind the speech: the server is overloaded. Partial transcripts are left out."
 _LIFECYCLE = "receive_lifecycle_events"
@@ -110,9 +119,9 @@ class GladiaProtocol:
             case _:
                 return ()
 
-    def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
+    def parting(self, ending: EndReason, detail: str, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
         """The end, for the callback; the caller's socket is closed with the reason."""
-        return () if ending is Ending.CALLBACK_LOST else self._called_back({"type": "end_session"}, now)
+        return () if ending is EndReason.CALLBACK_LOST else self._called_back({"type": "end_session"}, now)
 
     def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:  # noqa: ARG002 (as above)
         """A warning, for a caller who wants to hear of errors: clients hand on what they do not know, but on a socket
@@ -122,10 +131,10 @@ class GladiaProtocol:
         data = {"code": "behind", "message": _BEHIND.format(lag)}
         return (Message(self._dated({"type": "warning", "data": data}, now)),)
 
-    def goodbye(self, ending: Ending, detail: str) -> Goodbye:
+    def goodbye(self, ending: EndReason, detail: str) -> Goodbye:
         """A code by which the vendor's clients know whether to come back."""
         code, reason = _GOODBYES[ending]
-        return Goodbye(code, f"{reason} {detail}".strip() if ending is Ending.CALLBACK_LOST else reason)
+        return Goodbye(code, f"{reason} {detail}".strip() if ending is EndReason.CALLBACK_LOST else reason)
 
     @property
     def _received(self) -> float:
@@ -228,7 +237,7 @@ def running_job(request: Request, created_at: float, *, has_begun: bool) -> Docu
     """A session that is not over as `GET` shows it."""
     status = "processing" if has_begun else "queued"
     empty = {"completed_at": None, "error_code": None, "result": None}
-    known = live_job(Record(request, Media("", 0, created_at), State.QUEUED, created_at))
+    known = live_job(Record(request, Media("", 0, created_at), JobState.QUEUED, created_at))
     return known | empty | {"status": status, "file": None}
 
 

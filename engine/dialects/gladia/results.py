@@ -14,13 +14,13 @@ from engine.dialects.gladia.uploads import filename_of
 from engine.dialects.subtitles import Layout, srt, vtt
 from engine.dialects.warnings import warnings
 from engine.dialects.words import confidence, paragraphs, prose, substitute, written
-from engine.record import Record, State, timestamp
+from engine.record import JobState, Record, timestamp
 from engine.request import Failed, Media, Request
 from engine.transcript import Channel, Transcript, Word
 
 Document = dict[str, Any]
 
-_STATES = {State.FAILED: "error"}
+_STATES = {JobState.FAILED: "error"}
 _EVENTS = {"short": "", "namespaced": "transcription."}
 _WRITERS = {"srt": srt, "vtt": vtt}
 _SAME_SECONDS = 0.25

@@ -116,7 +116,7 @@ class PooledRecognition:
             case Unloadable():
                 self.opened.set_exception(RecogniserUnavailable(UNLOADABLE))
                 self._end(None)
-            case wire.Step():
+            case wire.LiveProgress():
                 self._step(answer)
 
     def fail(self) -> None:
@@ -126,7 +126,7 @@ class PooledRecognition:
         if not self._over:
             self._end(Broken(FailureCode.INTERNAL, "the recogniser ended in the middle; open another session"))
 
-    def _step(self, step: wire.Step) -> None:
+    def _step(self, step: wire.LiveProgress) -> None:
         self.duration, self.channels, self._waiting_since = step.duration, step.channels, step.waiting_since
         if step.made:
             told = any(isinstance(event, Partial | Final) for event in step.events)

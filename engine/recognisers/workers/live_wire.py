@@ -80,7 +80,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LiveProgress:
     """Some work was done: `taken` bytes of audio were taken in and leave room for more, and this is what was told.
 
     `duration` is seconds decoded so far, on `channels`. `made` is the pass that was made, if it was one. Audio that is
@@ -96,7 +96,7 @@ class Step:
 
 
 LiveMessage = OpenMessage | MeasureMessage | AudioMessage | FinalizeMessage | FinishMessage | CloseMessage
-LiveAnswer = Opened | Measured | Unloadable | Step
+LiveAnswer = Opened | Measured | Unloadable | LiveProgress
 
 _PLAIN = ("taken", "duration", "channels", "made", "waiting_since")
 _EVENTS: dict[str, Any] = {
@@ -142,11 +142,11 @@ def unpack_message(kind: bytes, body: bytes) -> LiveMessage:
 
 
 def pack_answer(session: int, answer: LiveAnswer) -> bytes:
-    if not isinstance(answer, Step):
+    if not isinstance(answer, LiveProgress):
         return _framed(session, answer)
     named = [{type(one).__name__: one} for one in answer.events]
     fields = {name: getattr(answer, name) for name in _PLAIN} | {"events": named}
-    body = orjson.dumps({Step.__name__: fields})
+    body = orjson.dumps({LiveProgress.__name__: fields})
     return _HEAD.pack(len(body), session, _JSON) + body
 
 
@@ -161,7 +161,7 @@ def unpack_answer(body: bytes) -> LiveAnswer:
             return Unloadable()
         case _:
             made = PassRecord(**fields["made"]) if fields["made"] else None
-            return Step(**fields | {"events": tuple(map(_event, fields["events"])), "made": made})
+            return LiveProgress(**fields | {"events": tuple(map(_event, fields["events"])), "made": made})
 
 
 def _framed(session: int, value: LiveMessage | LiveAnswer) -> bytes:

@@ -177,7 +177,7 @@ class LiveWorker:
         self, number: int, entry: _Entry, told: list[LiveEvent], taken: int = 0, made: PassRecord | None = None
     ) -> None:
         session = entry.session
-        step = wire.Step(taken, session.duration, session.channels, tuple(told), made, session.waiting_since)
+        step = wire.LiveProgress(taken, session.duration, session.channels, tuple(told), made, session.waiting_since)
         self._say(number, step)
         if session.over:
             self._close(number)

@@ -34,7 +34,7 @@ class Transcribe:
     options: RecognitionOptions = field(default_factory=RecognitionOptions)
 
 
-class Pool:
+class TranscriptionPool:
     """At most `size` files are transcribed at once, and `probers` files looked at. Work waits its turn, first come,
     first served.
 

@@ -19,7 +19,7 @@ from relay.admin.audit import Actor
 from relay.admin.backup import Backup
 from relay.admin.context import AdminContext
 from relay.admin.doctor import Finding
-from relay.admin.inspection import Page, Tail
+from relay.admin.inspection import DeliveryPage, Tail
 from relay.admin.keys import NewKey
 from relay.admin.operations import Plan, Progress
 from relay.admin.overview import Overview
@@ -51,7 +51,7 @@ def _status(context: AdminContext, _: Actor, __: requests.NoParameters) -> Overv
     return overview.overview(context.database, context.database.now())
 
 
-def _list(context: AdminContext, _: Actor, asked: requests.ListRequest) -> Page:
+def _list(context: AdminContext, _: Actor, asked: requests.ListRequest) -> DeliveryPage:
     return inspection.search(
         context.database, asked.filter(asked.state, context.database.now), limit=asked.limit, older=asked.older
     )
@@ -125,8 +125,8 @@ def _changing(
     return carry_out
 
 
-def _keys(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Keys:
-    return responses.Keys(keys.keys(context.database))
+def _keys(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.KeyList:
+    return responses.KeyList(keys.keys(context.database))
 
 
 def _add_key(context: AdminContext, actor: Actor, asked: requests.KeyRequest) -> responses.Handover:
@@ -187,13 +187,13 @@ def _audit(context: AdminContext, _: Actor, asked: requests.AuditRequest) -> res
     return responses.Acts(acts, acts[-1].id if len(acts) == asked.limit else None)
 
 
-def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Settings:
-    return responses.Settings(tuple(context.settings))
+def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.SettingList:
+    return responses.SettingList(tuple(context.settings))
 
 
-def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.Forgotten:
+def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.PruneResult:
     pruned = operations.forget(context.database, context.kept, actor, context.database.now(), dry_run=asked.dry_run)
-    return responses.Forgotten(asked.dry_run, pruned)
+    return responses.PruneResult(asked.dry_run, pruned)
 
 
 def _backup(context: AdminContext, actor: Actor, asked: requests.BackupRequest) -> Backup:
@@ -211,7 +211,9 @@ ENDPOINTS = (
         Overview,
         _status,
     ),
-    Endpoint("GET", "/deliveries", "Deliveries, the newest first", requests.ListRequest, Page, _list, for_owners=True),
+    Endpoint(
+        "GET", "/deliveries", "Deliveries, the newest first", requests.ListRequest, DeliveryPage, _list, for_owners=True
+    ),
     Endpoint("GET", "/deliveries/{id}", "One delivery", requests.ShowRequest, responses.Shown, _show, for_owners=True),
     Endpoint(
         "GET",
@@ -264,7 +266,9 @@ ENDPOINTS = (
         responses.Changed,
         _changing(operations.enable),
     ),
-    Endpoint("GET", "/keys", "The keys that sign, without their secrets", requests.NoParameters, responses.Keys, _keys),
+    Endpoint(
+        "GET", "/keys", "The keys that sign, without their secrets", requests.NoParameters, responses.KeyList, _keys
+    ),
     Endpoint("POST", "/keys", "Sign with one more key", requests.KeyRequest, responses.Handover, _add_key),
     Endpoint(
         "POST", "/keys/rotate", "Sign with a new key instead", requests.RotateRequest, responses.Handover, _rotate_key
@@ -275,14 +279,14 @@ ENDPOINTS = (
     Endpoint("GET", "/doctor", "Look the installation over", requests.DoctorRequest, responses.Findings, _doctor),
     Endpoint("GET", "/audit", "What operators did, the last first", requests.AuditRequest, responses.Acts, _audit),
     Endpoint(
-        "GET", "/settings", "Every setting as it is in force", requests.NoParameters, responses.Settings, _settings
+        "GET", "/settings", "Every setting as it is in force", requests.NoParameters, responses.SettingList, _settings
     ),
     Endpoint(
         "POST",
         "/retention",
         "Forget what was kept long enough, now",
         requests.RetentionRequest,
-        responses.Forgotten,
+        responses.PruneResult,
         _retention,
     ),
     Endpoint("POST", "/backup", "Copy the outbox while it is in use", requests.BackupRequest, Backup, _backup),

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.requests import RequestModel
-from relay.admin.api.responses import Failed
+from relay.admin.api.responses import ErrorResponse
 from relay.admin.plain import is_time
 
 PREFIX = "/api/v1"
@@ -104,7 +104,7 @@ def _without(schema: Schema, names: set[str]) -> Schema:
 
 
 def _responses(endpoint: Endpoint, schemas: Schema) -> Schema:
-    error = {"content": {"application/json": {"schema": _component(Failed, schemas)}}}
+    error = {"content": {"application/json": {"schema": _component(ErrorResponse, schemas)}}}
     return {"200": {"description": "Done.", "content": _content(endpoint.gives, schemas)}} | {
         str(code): {"description": text} | error for code, text in _CODES.items()
     }

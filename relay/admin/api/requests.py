@@ -11,11 +11,11 @@ from pydantic_core import PydanticCustomError
 from relay.admin import times
 from relay.admin.access import origin_of
 from relay.admin.inspection import Filter
-from relay.admin.operations import REPLAYABLE, Selection, select
+from relay.admin.operations import REPLAYABLE, BulkSelection, select
 from relay.admin.overview import Group
 from relay.admin.probe import LARGEST, SMALLEST
 from relay.outbox.errors import RelayError
-from relay.outbox.model import Method, State
+from relay.outbox.model import DeliveryState, Method
 from relay.policy.attempt import Outcome
 
 
@@ -97,7 +97,7 @@ class FilterFields(RequestModel):
     since: Moment | None = None
     until: Moment | None = None
 
-    def filter(self, state: State | None, clock: Callable[[], float]) -> Filter:
+    def filter(self, state: DeliveryState | None, clock: Callable[[], float]) -> Filter:
         """The operations' own form; how long ago something was, the clock tells."""
         since, until = (moment.by(clock) if moment else None for moment in (self.since, self.until))
         return Filter(state, self.outcome, self.destination, self.id_prefix, since, until, self.tag, self.owner)
@@ -106,7 +106,7 @@ class FilterFields(RequestModel):
 class ListRequest(FilterFields):
     """A page of deliveries."""
 
-    state: State | None = Field(None, description="Where it stands.")
+    state: DeliveryState | None = Field(None, description="Where it stands.")
     limit: Limit = 50
     older: Seq | None = None
 
@@ -156,7 +156,7 @@ class SelectionRequest(FilterFields):
     all: bool = Field(False, description="Without any filter.")
     dry_run: bool = Field(False, description="Only say what would be done.")
 
-    def selection(self, clock: Callable[[], float], state: State | None = None) -> Selection:
+    def selection(self, clock: Callable[[], float], state: DeliveryState | None = None) -> BulkSelection:
         """The operations' own form. Raises ValueError or Refused."""
         return select(self.ids, self.filter(state, clock), self.limit, everything=self.all)
 
@@ -164,7 +164,7 @@ class SelectionRequest(FilterFields):
 class ReplayRequest(SelectionRequest):
     """Deliveries to send again: dead ones, unless `state` says otherwise."""
 
-    state: Annotated[State, Field(json_schema_extra={"enum": sorted(REPLAYABLE)})] | None = None
+    state: Annotated[DeliveryState, Field(json_schema_extra={"enum": sorted(REPLAYABLE)})] | None = None
     rate: (
         Annotated[float, Field(ge=0.001, le=1e6, description="So many a second; without it all are due now.")] | None
     ) = None

@@ -77,7 +77,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class KeyList:
     """The keys, without their secrets."""
 
     keys: tuple[KeyInfo, ...]
@@ -109,14 +109,14 @@ class Acts:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SettingList:
     """Every setting as it is in force."""
 
     settings: tuple[Setting, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class PruneResult:
     """What was forgotten, or with `dry_run` would be."""
 
     dry_run: bool
@@ -141,7 +141,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ErrorResponse:
     """The body of every answer that is no success."""
 
     error: Problem

@@ -16,7 +16,7 @@ from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.openapi import PREFIX, document
 from relay.admin.api.requests import RequestModel, TailRequest
-from relay.admin.api.responses import Failed, Flaw, Problem
+from relay.admin.api.responses import ErrorResponse, Flaw, Problem
 from relay.admin.audit import Actor
 from relay.admin.auth import proper_name
 from relay.admin.context import AdminContext
@@ -77,7 +77,7 @@ def _why_not(error: Exception) -> web.Response:
 
 def failed(status: int, problem: Problem) -> web.Response:
     """An answer that is no success."""
-    return web.json_response(plain(Failed(problem)), status=status)
+    return web.json_response(plain(ErrorResponse(problem)), status=status)
 
 
 def is_for_owners(request: web.Request) -> bool:

@@ -14,7 +14,7 @@ from relay.admin.context import AdminContext
 from relay.admin.destinations import Destination, KnownEndpoint
 from relay.admin.inspection import Filter
 from relay.admin.recent import MINUTE, DestinationHistory
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.policy.attempt import Outcome
 from relay.policy.breaker import Cause, DestinationState
 
@@ -41,7 +41,9 @@ def now(context: AdminContext) -> Facts:
         "in_flight": context.in_flight(),
         "limit": context.concurrency,
         "more": len(seen.condition.attention) - len(seen.troubles),
-        "dead": inspection.search(context.database, Filter(state=State.DEAD), limit=5).found if seen.dead else (),
+        "dead": inspection.search(context.database, Filter(state=DeliveryState.DEAD), limit=5).found
+        if seen.dead
+        else (),
         "chart": tuple((minute.at, minute.delivered, minute.failed) for minute in minutes),
         "attempts": delivered + failed,
         "success": delivered / (delivered + failed) if delivered + failed else None,
@@ -64,7 +66,7 @@ def deliveries(context: AdminContext, asked: ListRequest, given: dict[str, str])
 
 def choices() -> Facts:
     """What a filter can be set to."""
-    return {"states": list(State), "outcomes": list(Outcome)}
+    return {"states": list(DeliveryState), "outcomes": list(Outcome)}
 
 
 def delivery(context: AdminContext, id_: str, *, reveal: bool = False, body: bytes | None = None) -> Facts:

@@ -25,7 +25,7 @@ from relay.admin.console.pages import Facts
 from relay.admin.context import AdminContext
 from relay.admin.destinations import named
 from relay.admin.keys import NewKey
-from relay.admin.operations import Selection
+from relay.admin.operations import BulkSelection
 from relay.outbox.errors import RelayError
 from relay.outbox.store import Database
 
@@ -249,7 +249,7 @@ class Console:
         id_, actor = request.match_info["id"], self._actor(request)
 
         def carry_out() -> None:
-            selection = Selection((id_,))
+            selection = BulkSelection((id_,))
             plan = operations.plan_cancel(self._context.database, selection)
             deque(operations.cancel(self._context.database, selection, plan, actor), maxlen=0)
 

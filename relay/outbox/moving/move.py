@@ -17,8 +17,8 @@ from relay.outbox.moving.postgres import PostgresDialect
 from relay.outbox.moving.progress import MoveProgress
 from relay.outbox.moving.sqlite import SqliteDialect
 from relay.outbox.moving.tables import (
-    Dialect,
     Row,
+    SqlDialect,
     Table,
     TableReader,
     in_order,
@@ -244,7 +244,7 @@ def _fingerprint(connection: Connection) -> str:
     return hashlib.sha256(b"move " + bytes(secret)).hexdigest()
 
 
-def dialect_of(database: Database) -> Dialect:
+def dialect_of(database: Database) -> SqlDialect:
     """How moving asks a database of this kind."""
     return SqliteDialect(database.path) if isinstance(database, SqliteDatabase) else PostgresDialect()
 

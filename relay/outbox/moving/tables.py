@@ -28,7 +28,7 @@ class Table:
     refers_to: frozenset[str] = frozenset()
 
 
-class Dialect(Protocol):
+class SqlDialect(Protocol):
     """What moving asks of a kind of database beyond what the outbox does."""
 
     @property
@@ -115,7 +115,7 @@ class TableReader:
     One table of one database, in the order of its key. `kinds` has the types that this database gives to the columns.
     """
 
-    def __init__(self, dialect: Dialect, connection: Connection, table: Table, kinds: Mapping[str, str]) -> None:
+    def __init__(self, dialect: SqlDialect, connection: Connection, table: Table, kinds: Mapping[str, str]) -> None:
         self._connection = connection
         self._table = table
         self._from = place(table.name)

@@ -17,7 +17,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.placeholders import SCHEMA, numbered
-from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled, set_local
+from relay.outbox.postgres.sessions import REFUSALS, Session, SessionFactory, is_pooled, set_local
 
 T = TypeVar("T")
 
@@ -72,7 +72,9 @@ class Rows:
 class PostgresConnection:
     """One session. It connects when it is first used, and again after it was lost."""
 
-    def __init__(self, sessions: Sessions, clock: ServerClock, seconds: float = 10.0, schema: str = SCHEMA) -> None:
+    def __init__(
+        self, sessions: SessionFactory, clock: ServerClock, seconds: float = 10.0, schema: str = SCHEMA
+    ) -> None:
         self.schema = schema
         self._sessions = sessions
         self._clock = clock

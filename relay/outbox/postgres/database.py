@@ -18,7 +18,7 @@ from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
 from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
 from relay.outbox.postgres.placeholders import SCHEMA, check_schema
-from relay.outbox.postgres.sessions import Sessions
+from relay.outbox.postgres.sessions import SessionFactory
 from relay.outbox.postgres.writer import PostgresReader, PostgresWriter, SharedConnections
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
@@ -58,13 +58,13 @@ class PostgresDatabase:
     clock: Callable[[], float] | None = None
     schema_name: str = SCHEMA
     _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
-    _sessions: Sessions = field(init=False, repr=False, compare=False)
+    _sessions: SessionFactory = field(init=False, repr=False, compare=False)
     _rooms: dict[float, SharedConnections] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_schema(self.schema_name)
         application = _APPLICATION if self.schema_name == SCHEMA else f"{_APPLICATION} {self.schema_name}"
-        object.__setattr__(self, "_sessions", Sessions(self.url, application))
+        object.__setattr__(self, "_sessions", SessionFactory(self.url, application))
 
     @property
     def name(self) -> str:

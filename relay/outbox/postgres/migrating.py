@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from relay.outbox.migrations import TABLE, TABLE_BEFORE, Migration, Step, is_ours, missing, record, script
+from relay.outbox.migrations import TABLE, TABLE_BEFORE, Migration, MigrationStep, is_ours, missing, record, script
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.placeholders import SCHEMA, file_in, in_schema, quoted
 
@@ -56,7 +56,7 @@ def migration_script(sets: Sequence[tuple[Migration, ...]], schema: str) -> str:
     return f"{begin}\n\n{_MAKE_SCHEMA.format(quoted(schema))}\n{file_in(rest, schema)}"
 
 
-def _missing(connection: PostgresConnection, sets: Sequence[tuple[Migration, ...]]) -> Iterator[Step]:
+def _missing(connection: PostgresConnection, sets: Sequence[tuple[Migration, ...]]) -> Iterator[MigrationStep]:
     for known in sets:
         yield from missing(known, dict(connection.execute(_APPLIED, (known[0].room,))))
 
@@ -89,7 +89,7 @@ def _place_before(connection: PostgresConnection, sets: Sequence[tuple[Migration
     return f'"{name}"'
 
 
-def _apply(connection: PostgresConnection, step: Step) -> tuple[Migration, ...]:
+def _apply(connection: PostgresConnection, step: MigrationStep) -> tuple[Migration, ...]:
     connection.script(file_in(step.sql, connection.schema))
     connection.script(record(in_schema(TABLE, connection.schema), step.migrations, _NOW))
     return step.migrations

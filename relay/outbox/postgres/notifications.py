@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.postgres.sessions import REFUSALS, Session, Sessions, is_pooled
+from relay.outbox.postgres.sessions import REFUSALS, Session, SessionFactory, is_pooled
 from relay.outbox.store import POLL_SECONDS
 
 _AGAIN_SECONDS = 1.0
@@ -33,7 +33,7 @@ class PostgresListener:
     """A session that listens, in the relay's own event loop. While it is lost, the safety poll stands in; so it does
     behind a pooler that gives each transaction to another session of the server, for as long as there is one."""
 
-    def __init__(self, sessions: Sessions, channel: str, *heard: asyncio.Event) -> None:
+    def __init__(self, sessions: SessionFactory, channel: str, *heard: asyncio.Event) -> None:
         self._sessions = sessions
         self._channel = channel  # the name of the schema
         self._heard = heard

@@ -40,7 +40,7 @@ _FLAWED = ("target_session_attrs", "ssl_min_protocol_version", "ssl_max_protocol
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-class Sessions:
+class SessionFactory:
     """Of one database. Shared by the threads of a process."""
 
     def __init__(self, url: str, application: str) -> None:

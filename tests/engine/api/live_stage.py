@@ -23,7 +23,7 @@ from engine.live.callbacks import CallbackWriter
 from engine.live.capacity import Capacity
 from engine.live.conversation import SessionEnded
 from engine.live.session import SessionLimits
-from engine.live.sessions import LiveRecord, SessionRefused, Sessions
+from engine.live.sessions import LiveRecord, LiveSessions, SessionRefused
 from engine.recognisers.whisper.passes import Costs
 from relay.outbox.store import Database
 from tests.engine.live.recogniser import COSTS, FakeRecogniser, FakeRecognition
@@ -39,7 +39,7 @@ class Stage:
     app: web.AppRunner
     database: Database
     recogniser: FakeRecogniser
-    sessions: Sessions
+    sessions: LiveSessions
     archive: Archive
     records: list[LiveRecord]
     http: aiohttp.ClientSession
@@ -94,7 +94,7 @@ async def stage(
     recogniser, records = FakeRecogniser(places, stuck, costs), list[LiveRecord]()
     store, callbacks = JobStore(database, 60.0), CallbackWriter(database, backlog=backlog)
     await callbacks.start()
-    sessions = Sessions(recogniser, callbacks, Capacity(cores, 1.0, most=most), records.append)
+    sessions = LiveSessions(recogniser, callbacks, Capacity(cores, 1.0, most=most), records.append)
     limits = limits or SessionLimits()
     around = context(root, database, store, limits=RequestLimits(upload=max_upload))
     async with around as api, aiohttp.ClientSession() as http:
@@ -108,7 +108,7 @@ async def stage(
     await store.close()
 
 
-async def _stop(sessions: Sessions, live: gladia.GladiaLive, _: web.Application) -> None:
+async def _stop(sessions: LiveSessions, live: gladia.GladiaLive, _: web.Application) -> None:
     await sessions.stop(1.0)
     await live.close()
 

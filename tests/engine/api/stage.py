@@ -29,13 +29,13 @@ from engine.audio.decode import AudioInfo, probe
 from engine.audio.fetch import HttpFetcher
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.emission import emit
-from engine.jobs.admission import Admission, Bounds, WaitEstimate
+from engine.jobs.admission import Admission, QueueBounds, WaitEstimate
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.recognition import Heard
-from engine.jobs.store import Job, JobStore, Result, migrate
-from engine.keys import Keys
+from engine.jobs.store import Job, JobResult, JobStore, migrate
+from engine.keys import ApiKeys
 from engine.request import Failed, Media, RawFormat, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.guard.resolver import Found, Names, Resolver, Unasked, Unresolved
@@ -146,7 +146,7 @@ class Stage:
         delivery = emit(job.request, media, outcome) if job.request.callback else None
         if delivery:
             hold(job.request.dialect, delivery.body)
-        assert await self.store.finish(job, Result(media, outcome), delivery)
+        assert await self.store.finish(job, JobResult(media, outcome), delivery)
 
 
 def key_id_of(key: str) -> str:
@@ -163,7 +163,7 @@ async def context(
     registry: CollectorRegistry | None = None,
     transcriber: FakeTranscriber | None = None,
     limits: RequestLimits | None = None,
-    bounds: Bounds | None = None,
+    bounds: QueueBounds | None = None,
     ports: Collection[int] = Rules().ports,
     public_url: str = "",
 ) -> AsyncIterator[ApiContext]:
@@ -174,11 +174,11 @@ async def context(
     spool.open()
     resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), Names(names))
     api = ApiContext(
-        keys=Keys(database, open_without_keys=True),
+        keys=ApiKeys(database, open_without_keys=True),
         catalogue=CATALOGUE,
         resolver=resolver,
         spool=spool,
-        admission=Admission(store, bounds or Bounds(), WaitEstimate(1)),
+        admission=Admission(store, bounds or QueueBounds(), WaitEstimate(1)),
         fetcher=HttpFetcher(resolver),
         transcriber=transcriber or FakeTranscriber(),
         intake=Intake(store, folder, lambda: None),
@@ -215,7 +215,7 @@ async def stage(
     database: Database | None = None,
     *,
     limits: RequestLimits | None = None,
-    bounds: Bounds | None = None,
+    bounds: QueueBounds | None = None,
     ports: Collection[int] = Rules().ports,
     public_url: str = "",
     event_names: str = "short",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from engine.jobs.admission import Bounds
+from engine.jobs.admission import QueueBounds
 from tests.cases import cases
 
 from .conftest import wav
@@ -24,7 +24,7 @@ CALLBACK = {"callback": "http://127.0.0.1:8080/hook"}
 @pytest.fixture
 async def full(tmp_path: Path) -> AsyncIterator[Stage]:
     """A server in whose queue one job waits, which is as many as may."""
-    async with stage(tmp_path, bounds=Bounds(jobs=1)) as running, client_of(running) as client:
+    async with stage(tmp_path, bounds=QueueBounds(jobs=1)) as running, client_of(running) as client:
         async with client.post("/v1/listen", params=CALLBACK, data=wav()) as response:
             assert response.status == 200
         yield running
@@ -46,7 +46,7 @@ async def test_beyond_the_bound_a_caller_gets_429_in_the_vendors_shape_and_when_
 
 
 async def test_a_caller_who_waits_for_a_result_takes_a_place_until_it_is_there(tmp_path: Path) -> None:
-    async with stage(tmp_path, bounds=Bounds(jobs=1)) as server, client_of(server) as client:
+    async with stage(tmp_path, bounds=QueueBounds(jobs=1)) as server, client_of(server) as client:
         server.transcriber.let_go.clear()
         first = asyncio.create_task(client.post("/v1/listen", data=wav()))
         while not server.stored:
@@ -61,7 +61,7 @@ async def test_a_caller_who_waits_for_a_result_takes_a_place_until_it_is_there(t
 
 
 async def test_of_many_that_come_at_once_no_more_get_in_than_there_is_room_for(tmp_path: Path) -> None:
-    async with stage(tmp_path, bounds=Bounds(jobs=3)) as server, client_of(server) as client:
+    async with stage(tmp_path, bounds=QueueBounds(jobs=3)) as server, client_of(server) as client:
         server.transcriber.let_go.clear()
 
         async def ask() -> int:
@@ -80,7 +80,7 @@ async def test_of_many_that_come_at_once_no_more_get_in_than_there_is_room_for(t
 
 async def test_one_keys_bound_is_told_apart(tmp_path: Path) -> None:
     async with (
-        stage(tmp_path, bounds=Bounds(per_key_jobs=0)) as server,
+        stage(tmp_path, bounds=QueueBounds(per_key_jobs=0)) as server,
         client_of(server) as client,
         client.post("/v1/listen", params=CALLBACK, data=wav()) as response,
     ):
@@ -157,7 +157,7 @@ async def test_a_body_that_announces_nothing_is_weighed_as_it_comes(tmp_path: Pa
         while True:
             yield bytes(64 * 1024)
 
-    async with stage(tmp_path, bounds=Bounds(bytes=1024 * 1024)) as server, client_of(server) as client:
+    async with stage(tmp_path, bounds=QueueBounds(bytes=1024 * 1024)) as server, client_of(server) as client:
         async with client.post("/v1/listen", params=CALLBACK, data=endless()) as response:
             assert (response.status, "more than 1048576 bytes" in await response.text()) == (429, True)
         assert server.stored == []

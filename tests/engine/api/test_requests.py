@@ -18,8 +18,8 @@ from engine.api.errors import identify
 from engine.emission import emit
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
-from engine.jobs.store import JobStore, Result
-from engine.keys import Keys
+from engine.jobs.store import JobResult, JobStore
+from engine.keys import ApiKeys
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from relay.outbox.results import Results
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -64,7 +64,7 @@ class Place:
     async def finish(self, request: Request, said: Any = HELLO) -> None:
         await self.accept(request)
         (job,) = await self.store.lease(1)
-        await self.store.finish(job, Result(MEDIA, said), emit(request, MEDIA, said) if request.callback else None)
+        await self.store.finish(job, JobResult(MEDIA, said), emit(request, MEDIA, said) if request.callback else None)
 
     def write(self, sql: str, *values: object) -> None:
         with self.database.writing() as connection:
@@ -81,7 +81,7 @@ async def place(tmp_path: Path, database_path: Path) -> AsyncIterator[Place]:
     clock = Clock(1_700_000_000.0)
     database = SqliteDatabase(database_path, clock)
     mine, other = (api_keys.add(database, name) for name in ("mine", "other"))
-    store, keys = JobStore(database, 60.0), Keys(database, open_without_keys=False)
+    store, keys = JobStore(database, 60.0), ApiKeys(database, open_without_keys=False)
     archive, results = Archive(database, AudioFolder(tmp_path)), Results(database)
     application = web.Application(middlewares=[identify])
     application.add_routes(requests.routes(keys, archive, results, clock))

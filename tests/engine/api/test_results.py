@@ -16,7 +16,7 @@ from engine.api import requests
 from engine.api.errors import identify
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
-from engine.keys import Keys
+from engine.keys import ApiKeys
 from relay import outbox
 from relay.outbox.model import Kind, Method, NewDelivery
 from relay.outbox.results import Results
@@ -40,7 +40,7 @@ def reader(database: Database) -> Results:
 
 @pytest.fixture
 async def client(reader: Results, database: Database, tmp_path: Path) -> AsyncIterator[Client]:
-    keys, archive = Keys(database, open_without_keys=False), Archive(database, AudioFolder(tmp_path))
+    keys, archive = ApiKeys(database, open_without_keys=False), Archive(database, AudioFolder(tmp_path))
     application = web.Application(middlewares=[identify])
     application.add_routes(requests.routes(keys, archive, reader, lambda: NOW))
     async with TestClient(TestServer(application)) as client:

@@ -15,7 +15,7 @@ from engine.api import status
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.operations import CANCELLED
-from engine.jobs.store import JobStore, Result, migrate
+from engine.jobs.store import JobResult, JobStore, migrate
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests.engine.cli.stage import Engine
@@ -60,7 +60,7 @@ def jobs(engine: Engine, database: SqliteDatabase) -> SqliteDatabase:
             if id_ != FIRST:
                 (job,) = await store.lease(1)
             if id_ == THIRD:
-                await store.finish(job, Result(job.media, Failed(FailureCode.AUDIO, "no \x9b31m sound")), None)
+                await store.finish(job, JobResult(job.media, Failed(FailureCode.AUDIO, "no \x9b31m sound")), None)
 
     do(database, make)
     return database
@@ -107,7 +107,7 @@ def test_what_worked_on_a_cancelled_job_changes_nothing_any_more(engine: Engine,
         (job,) = await store.lease(1)
         assert (await asyncio.to_thread(engine.here, "jobs", "cancel", FIRST)).code == 0
         assert await store.renew([job]) == frozenset()
-        assert not await store.finish(job, Result(job.media, Failed(FailureCode.AUDIO, "late")), None)
+        assert not await store.finish(job, JobResult(job.media, Failed(FailureCode.AUDIO, "late")), None)
 
     do(database, finish)
 

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from engine.audio.fetch import HttpFetcher
-from engine.jobs.store import JobStore, Result
+from engine.jobs.store import JobResult, JobStore
 from engine.request import Callback, Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.guard.resolver import Resolver
@@ -29,14 +29,14 @@ MEDIA = Media(sha256="ab" * 32, size=1000, created=1_700_000_000.0)
 UNFETCHED = Media(sha256="", size=0, created=1_700_000_000.0)
 WORDS = (Word("hello", 0.0, 0.5, 0.9), Word("world", 0.5, 1.0, 0.8))
 TRANSCRIPT = Transcript(Model("1b4e28ba", "small", "1", "test"), 1.0, 1, (Channel((Segment(WORDS),)),))
-HEARD = Result(MEDIA, TRANSCRIPT)
+HEARD = JobResult(MEDIA, TRANSCRIPT)
 IN_A_FILE = pytest.mark.parametrize("dialect", ["sqlite"])
 """Marks a test of what only a file can do, or have done to it."""
 
 REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
 """How a database says that it cannot be so."""
 
-BROKEN = Result(MEDIA, Failed(FailureCode.INTERNAL, "no luck"))
+BROKEN = JobResult(MEDIA, Failed(FailureCode.INTERNAL, "no luck"))
 
 
 class Clock:

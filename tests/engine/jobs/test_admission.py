@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from engine.jobs.admission import Admission, Bound, Bounds, Place, QueueFull, WaitEstimate
+from engine.jobs.admission import Admission, Bound, QueueBounds, QueueFull, Reservation, WaitEstimate
 from engine.jobs.runner import Ended
 from engine.jobs.store import Backlog, Job, JobStore
 from relay.outbox.errors import StoreUnavailable
@@ -57,12 +57,12 @@ def numbers(jobs: int = 0, size: int = 0, key_jobs: int = 0, key_bound: int | No
     return Numbers(Backlog(jobs, size, key_jobs, key_bound))
 
 
-def admission(store: Numbers, bounds: Bounds) -> Admission:
+def admission(store: Numbers, bounds: QueueBounds) -> Admission:
     return Admission(store, bounds, WaitEstimate(workers=2))
 
 
 async def test_places_are_taken_until_the_bound_and_given_back() -> None:
-    gate = admission(numbers(jobs=8), Bounds(jobs=10))
+    gate = admission(numbers(jobs=8), QueueBounds(jobs=10))
     places = [await gate.enter(KEY), await gate.enter(OTHER)]
     with pytest.raises(QueueFull, match="10 requests wait already"):
         await gate.enter(None)
@@ -72,20 +72,20 @@ async def test_places_are_taken_until_the_bound_and_given_back() -> None:
 
 async def test_however_many_look_at_once_no_more_get_in_than_there_is_room_for() -> None:
     store = Distant(numbers().now)
-    gate = admission(store, Bounds(jobs=2, bytes=100))
+    gate = admission(store, QueueBounds(jobs=2, bytes=100))
     entering = [asyncio.ensure_future(gate.enter(KEY, 40)) for _ in range(5)]
     await store.asked.wait()
     store.answers.set()
     met = await asyncio.gather(*entering, return_exceptions=True)
-    assert [type(one) for one in met] == [Place, Place, QueueFull, QueueFull, QueueFull]
-    assert isinstance(met[0], Place)
+    assert [type(one) for one in met] == [Reservation, Reservation, QueueFull, QueueFull, QueueFull]
+    assert isinstance(met[0], Reservation)
     met[0].leave()
     await gate.enter(KEY, 60)
 
 
 async def test_a_place_that_is_given_back_during_a_look_still_counts() -> None:
     store = Distant(numbers().now)
-    gate = admission(store, Bounds(jobs=1))
+    gate = admission(store, QueueBounds(jobs=1))
     store.answers.set()
     place = await gate.enter(KEY)
     store.answers.clear()
@@ -100,7 +100,7 @@ async def test_a_place_that_is_given_back_during_a_look_still_counts() -> None:
 
 async def test_a_store_that_cannot_be_asked_costs_no_place() -> None:
     store = Away(numbers().now)
-    gate = admission(store, Bounds(jobs=1))
+    gate = admission(store, QueueBounds(jobs=1))
     with pytest.raises(StoreUnavailable):
         await gate.enter(KEY)
     store.is_away = False
@@ -108,7 +108,7 @@ async def test_a_store_that_cannot_be_asked_costs_no_place() -> None:
 
 
 async def test_bytes_are_bounded_with_those_that_are_on_their_way() -> None:
-    gate = admission(numbers(size=50), Bounds(bytes=100))
+    gate = admission(numbers(size=50), QueueBounds(bytes=100))
     place = await gate.enter(KEY, 30)
     with pytest.raises(QueueFull, match="more than 100 bytes"):
         await gate.enter(KEY, 21)
@@ -118,19 +118,19 @@ async def test_bytes_are_bounded_with_those_that_are_on_their_way() -> None:
 
 
 async def test_a_key_is_bounded_by_the_settings_or_by_its_own_bound() -> None:
-    gate = admission(numbers(key_jobs=2), Bounds(per_key_jobs=3))
+    gate = admission(numbers(key_jobs=2), QueueBounds(per_key_jobs=3))
     await gate.enter(KEY)
     with pytest.raises(QueueFull, match="3 requests of this key"):
         await gate.enter(KEY)
     await gate.enter(OTHER)
-    generous = admission(numbers(key_jobs=2, key_bound=9), Bounds(per_key_jobs=1))
+    generous = admission(numbers(key_jobs=2, key_bound=9), QueueBounds(per_key_jobs=1))
     await generous.enter(KEY)
     with pytest.raises(QueueFull, match="0 requests of this key"):
-        await admission(numbers(key_bound=0), Bounds()).enter(KEY)
+        await admission(numbers(key_bound=0), QueueBounds()).enter(KEY)
 
 
 async def test_a_body_of_unknown_size_takes_room_as_it_comes() -> None:
-    gate = admission(numbers(), Bounds(bytes=100))
+    gate = admission(numbers(), QueueBounds(bytes=100))
     place = await gate.enter(KEY)
     await place.arrived(60)
     with pytest.raises(QueueFull):
@@ -145,7 +145,7 @@ async def test_a_body_of_unknown_size_takes_room_as_it_comes() -> None:
 
 
 async def test_a_body_of_known_size_took_its_room_before() -> None:
-    gate = admission(numbers(), Bounds(bytes=100))
+    gate = admission(numbers(), QueueBounds(bytes=100))
     place = await gate.enter(KEY, 100)
     for _ in range(10):
         await place.arrived(10)
@@ -162,13 +162,13 @@ async def test_the_time_to_come_again_is_when_a_worker_is_likely_free(took: floa
     for _ in range(100):
         estimate(ended(took))
     with pytest.raises(QueueFull) as full:
-        await Admission(numbers(jobs=1), Bounds(jobs=1), estimate).enter(KEY)
+        await Admission(numbers(jobs=1), QueueBounds(jobs=1), estimate).enter(KEY)
     assert full.value.wait == wait
 
 
 async def test_a_refusal_is_told_by_the_bound_that_was_met() -> None:
     met: list[Bound] = []
-    for bounds in (Bounds(jobs=1), Bounds(bytes=1), Bounds(per_key_jobs=1)):
+    for bounds in (QueueBounds(jobs=1), QueueBounds(bytes=1), QueueBounds(per_key_jobs=1)):
         with pytest.raises(QueueFull):
             await Admission(numbers(jobs=1, size=1, key_jobs=1), bounds, WaitEstimate(1), met.append).enter(KEY, 1)
     assert met == [Bound.JOBS, Bound.BYTES, Bound.KEY]

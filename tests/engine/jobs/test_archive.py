@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from engine.emission import emit
-from engine.jobs.archive import Archive, Selection, Upload
+from engine.jobs.archive import Archive, JobFilter, Upload
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
-from engine.record import State
+from engine.record import JobState
 from engine.request import Request
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import BROKEN, HEARD, MEDIA, UNFETCHED, Clock, Rows, request
 
 MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
-EVERYTHING = Selection(key_id=None, limit=100)
+EVERYTHING = JobFilter(key_id=None, limit=100)
 
 
 @pytest.fixture
@@ -51,17 +51,17 @@ async def test_a_job_is_told_as_it_goes_on(store: JobStore, archive: Archive, cl
     waiting = await archive.find("job-1", MINE)
     assert waiting
     assert (waiting.request, waiting.media, waiting.created_at) == (of(MINE), MEDIA, clock.now)
-    assert (waiting.state, waiting.started_at, waiting.result, waiting.delivery) == (State.QUEUED, None, None, None)
+    assert (waiting.state, waiting.started_at, waiting.result, waiting.delivery) == (JobState.QUEUED, None, None, None)
     clock.advance(1)
     (job,) = await store.lease(1)
     working = await archive.find("job-1", MINE)
     assert working
-    assert (working.state, working.started_at) == (State.PROCESSING, clock.now)
+    assert (working.state, working.started_at) == (JobState.PROCESSING, clock.now)
     clock.advance(1)
     await store.finish(job, HEARD, emit(job.request, MEDIA, HEARD.said))
     ended = await archive.find("job-1", MINE)
     assert ended
-    assert (ended.state, ended.finished_at, ended.duration) == (State.DONE, clock.now, 1.0)
+    assert (ended.state, ended.finished_at, ended.duration) == (JobState.DONE, clock.now, 1.0)
     assert ended.result == HEARD.said
     assert ended.delivery
     assert (ended.delivery.state, ended.delivery.attempts, ended.delivery.last_status) == ("pending", 0, None)
@@ -74,21 +74,21 @@ async def test_a_failure_is_told_too(store: JobStore, archive: Archive) -> None:
     await store.finish(job, BROKEN, None)
     record = await archive.find("job-1", MINE)
     assert record
-    assert (record.state, record.result, record.duration) == (State.FAILED, BROKEN.said, None)
+    assert (record.state, record.result, record.duration) == (JobState.FAILED, BROKEN.said, None)
 
 
 async def test_a_job_without_a_callback_has_no_delivery(store: JobStore, archive: Archive, rows: Rows) -> None:
     await done(store, of(MINE, callback=None))
     record = await archive.find("job-1", MINE)
     assert record
-    assert (record.state, record.delivery) == (State.DONE, None)
+    assert (record.state, record.delivery) == (JobState.DONE, None)
     assert rows("SELECT id FROM outspoken_deliveries") == []
 
 
 async def test_nobody_sees_anothers_job(store: JobStore, archive: Archive) -> None:
     await done(store, of(MINE))
     assert await archive.find("job-1", OTHER) is None
-    assert await archive.list(Selection(OTHER)) == []
+    assert await archive.list(JobFilter(OTHER)) == []
     assert not await archive.delete("job-1", OTHER)
     assert await archive.find("job-1", MINE)
     assert await archive.find("job-1", None), "where no key is required, everything is seen"
@@ -101,12 +101,12 @@ async def test_the_newest_come_first_page_by_page(store: JobStore, archive: Arch
         await store.accept(of(OTHER, f"other-{number}"), MEDIA)
     seen, behind = list[str](), None
     for expected in (2, 2, 1):
-        page = await archive.page(Selection(MINE, limit=2, behind=behind))
+        page = await archive.page(JobFilter(MINE, limit=2, behind=behind))
         assert len(page.records) == expected
         seen += [record.request.id for record in page.records]
         behind = page.next
     assert (seen, behind) == ([f"job-{number}" for number in (4, 3, 2, 1, 0)], None)
-    assert [r.request.id for r in await archive.list(Selection(MINE, offset=1, limit=2))] == ["job-3", "job-2"]
+    assert [r.request.id for r in await archive.list(JobFilter(MINE, offset=1, limit=2))] == ["job-3", "job-2"]
     assert len(await archive.list(EVERYTHING)) == 10
 
 
@@ -116,15 +116,15 @@ async def test_a_selection_goes_by_state_dialect_and_time(store: JobStore, archi
     clock.advance(10)
     await store.accept(of(MINE, "new"), MEDIA)
 
-    async def ids(selection: Selection) -> list[str]:
+    async def ids(selection: JobFilter) -> list[str]:
         return [record.request.id for record in await archive.list(selection)]
 
-    assert await ids(Selection(MINE, states=(State.QUEUED, State.PROCESSING))) == ["new"]
-    assert await ids(Selection(MINE, states=(State.DONE,))) == ["old"]
-    assert await ids(Selection(MINE, since=start + 10)) == ["new"]
-    assert await ids(Selection(MINE, before=start + 10)) == ["old"]
-    assert await ids(Selection(MINE, dialect="gladia")) == []
-    assert await ids(Selection(MINE, dialect="deepgram")) == ["new", "old"]
+    assert await ids(JobFilter(MINE, states=(JobState.QUEUED, JobState.PROCESSING))) == ["new"]
+    assert await ids(JobFilter(MINE, states=(JobState.DONE,))) == ["old"]
+    assert await ids(JobFilter(MINE, since=start + 10)) == ["new"]
+    assert await ids(JobFilter(MINE, before=start + 10)) == ["old"]
+    assert await ids(JobFilter(MINE, dialect="gladia")) == []
+    assert await ids(JobFilter(MINE, dialect="deepgram")) == ["new", "old"]
 
 
 async def test_a_selection_goes_by_metadata(store: JobStore, archive: Archive) -> None:
@@ -133,23 +133,23 @@ async def test_a_selection_goes_by_metadata(store: JobStore, archive: Archive) -
     await store.accept(of(MINE, "his", options={"custom_metadata": {"user": "bob"}}), MEDIA)
     await store.accept(of(MINE, "bare"), MEDIA)
     for wanted in ({"user": "ann"}, {"number": "7"}, {"vip": "true", "user": "ann"}):
-        assert [r.request.id for r in await archive.list(Selection(MINE, metadata=wanted))] == ["hers"]
-    assert await archive.list(Selection(MINE, metadata={"user": "ann", "number": "8"})) == []
+        assert [r.request.id for r in await archive.list(JobFilter(MINE, metadata=wanted))] == ["hers"]
+    assert await archive.list(JobFilter(MINE, metadata={"user": "ann", "number": "8"})) == []
 
 
 async def test_metadata_with_a_null_character_hide_no_other_job(store: JobStore, archive: Archive) -> None:
     odd = of(MINE, "odd", options={"custom_metadata": {"user": "\0"}}, audio_url="http://127.0.0.1/\0")
     await store.accept(odd, UNFETCHED, has_audio=False)
     await store.accept(of(MINE, "hers", options={"custom_metadata": {"user": "ann"}}), MEDIA)
-    assert [r.request.id for r in await archive.list(Selection(MINE, metadata={"user": "ann"}))] == ["hers"]
-    assert await archive.list(Selection(MINE, metadata={"user": "\0"})) == []
-    assert len(await archive.list(Selection(MINE))) == 2
+    assert [r.request.id for r in await archive.list(JobFilter(MINE, metadata={"user": "ann"}))] == ["hers"]
+    assert await archive.list(JobFilter(MINE, metadata={"user": "\0"})) == []
+    assert len(await archive.list(JobFilter(MINE))) == 2
 
 
 async def test_results_are_listed_only_when_asked_for(store: JobStore, archive: Archive) -> None:
     await done(store, of(MINE))
-    assert [record.result for record in await archive.list(Selection(MINE))] == [None]
-    assert [record.result for record in await archive.list(Selection(MINE), with_results=True)] == [HEARD.said]
+    assert [record.result for record in await archive.list(JobFilter(MINE))] == [None]
+    assert [record.result for record in await archive.list(JobFilter(MINE), with_results=True)] == [HEARD.said]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_what_a_receiver_missed_can_be_listed(
     await done(store, of(MINE, "without", callback=None))
     await store.accept(of(MINE, "unfinished"), MEDIA)
     rows(f"UPDATE outspoken_deliveries SET {column} WHERE id = 'other'")
-    listed = [record.request.id for record in await archive.list(Selection(MINE, undelivered=True))]
+    listed = [record.request.id for record in await archive.list(JobFilter(MINE, undelivered=True))]
     assert listed == (["other", "pending"] if missed else ["pending"])
 
 
@@ -268,4 +268,4 @@ async def test_a_row_that_cannot_be_read_does_not_hide_the_others(
     for number in range(2):
         await store.accept(of(MINE, f"job-{number}", audio_url="http://127.0.0.1/a"), UNFETCHED)
     rows("UPDATE outspoken_jobs SET request = '{}' WHERE id = 'job-1'")
-    assert [record.request.id for record in await archive.list(Selection(MINE))] == ["job-0"]
+    assert [record.request.id for record in await archive.list(JobFilter(MINE))] == ["job-0"]

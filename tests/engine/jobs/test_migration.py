@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.jobs.archive import Archive, Selection
+from engine.jobs.archive import Archive, JobFilter
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import JOBS, Backlog, JobStore, migrate
-from engine.record import State, media_to_json, request_to_json
+from engine.record import JobState, media_to_json, request_to_json
 from relay import outbox
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests.engine.jobs.conftest import HEARD, MEDIA, request
@@ -35,8 +35,8 @@ async def test_jobs_of_the_first_release_are_counted_told_and_worked_on(tmp_path
     assert await store.backlog(KEY) == Backlog(jobs=2, bytes=2000, key_jobs=2, key_bound=None)
     (job,) = await store.lease(1)
     await store.finish(job, HEARD, None)
-    told = {record.request.id: record.state for record in await archive.list(Selection(KEY))}
-    assert told == {"waiting-1": State.DONE, "waiting-2": State.QUEUED, "ended": State.DONE}
+    told = {record.request.id: record.state for record in await archive.list(JobFilter(KEY))}
+    assert told == {"waiting-1": JobState.DONE, "waiting-2": JobState.QUEUED, "ended": JobState.DONE}
     record = await archive.find("ended", KEY)
     assert record
     assert record.result is None, "its result was not kept then"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.jobs.store import JobStore, Result
+from engine.jobs.store import JobResult, JobStore
 from engine.request import Failed, FailureCode, Media, Request
 from relay import outbox
 from relay.outbox.queries import statement
@@ -99,7 +99,7 @@ async def test_a_job_is_found_by_the_beginning_of_its_id_and_taken_from_whoever_
     taken = await store.take_over(job.id)
     assert taken
     assert not await store.finish(job, HEARD, None)
-    assert await store.finish(taken, Result(taken.media, Failed(FailureCode.INTERNAL, "enough")), None)
+    assert await store.finish(taken, JobResult(taken.media, Failed(FailureCode.INTERNAL, "enough")), None)
     assert await store.take_over(job.id) is None
     assert (await store.failed(60.0), await store.failed(-60.0)) == (1, 0)
 

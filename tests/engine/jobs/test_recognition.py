@@ -18,9 +18,9 @@ from engine.jobs.folder import AudioFolder
 from engine.jobs.handler import TranscriptionHandler
 from engine.jobs.observers import JobMetrics
 from engine.jobs.recognition import Recognition
-from engine.jobs.runner import MOST_CRASHES, Pace, Runner
+from engine.jobs.runner import MOST_CRASHES, Runner, RunnerTimings
 from engine.jobs.store import JobStore
-from engine.recognisers.workers.pool import Pool
+from engine.recognisers.workers.pool import TranscriptionPool
 from engine.request import Failed, FailureCode
 from engine.transcript import Transcript
 from tests.engine.jobs.conftest import MEDIA, Rows, request, unused_fetcher
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
-async def pool() -> AsyncIterator[Pool]:
-    pool = Pool(1, {"default": TINY})
+async def pool() -> AsyncIterator[TranscriptionPool]:
+    pool = TranscriptionPool(1, {"default": TINY})
     await pool.start()
     yield pool
     await pool.stop()
@@ -46,7 +46,7 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def recognition(pool: Pool, registry: CollectorRegistry) -> Recognition:
+def recognition(pool: TranscriptionPool, registry: CollectorRegistry) -> Recognition:
     return Recognition(pool, JobMetrics(registry, workers=1), PATIENCE)
 
 
@@ -84,7 +84,7 @@ async def test_a_job_that_kills_its_worker_three_times_fails_with_a_callback(
     os.mkfifo(folder.path("job-1"))
     await store.accept(request(), MEDIA)
     handler = TranscriptionHandler(recognition.attempt, unused_fetcher(), folder, store)
-    runner = Runner(store, handler, 1, Pace(crash_pause=0.0))
+    runner = Runner(store, handler, 1, RunnerTimings(crash_pause=0.0))
     for _ in range(MOST_CRASHES):
         await runner.run_once()
         await kill_whoever_reads(folder.path("job-1"))
@@ -121,7 +121,7 @@ async def test_audio_that_is_none_is_a_failure_of_the_audio(recognition: Recogni
     assert told.code is FailureCode.AUDIO
 
 
-async def test_recognition_that_takes_too_long_is_given_up(pool: Pool, trap: Path) -> None:
+async def test_recognition_that_takes_too_long_is_given_up(pool: TranscriptionPool, trap: Path) -> None:
     metrics = JobMetrics(CollectorRegistry(), workers=1)
     told = await Recognition(pool, metrics, max_seconds=0.05).attempt(request(), trap)
     assert isinstance(told, Failed)

@@ -10,12 +10,12 @@ import pytest
 from engine.jobs.archive import Archive, Upload
 from engine.jobs.audio_store import GRACE_SECONDS
 from engine.jobs.folder import AudioFolder
-from engine.jobs.retention import Forgotten, Retention, prune
+from engine.jobs.retention import JobRetention, PrunedJobs, prune
 from engine.jobs.store import JobStore
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import HEARD, MEDIA, Clock, Rows, request
 
-KEPT = Retention(results=30, jobs=300, audio=10, uploads=20)
+KEPT = JobRetention(results=30, jobs=300, audio=10, uploads=20)
 
 
 @pytest.fixture
@@ -35,18 +35,18 @@ async def done(store: JobStore, folder: AudioFolder, job_id: str, *, keeps_audio
 async def test_each_thing_is_forgotten_in_its_own_time(
     store: JobStore, database: Database, folder: AudioFolder, clock: Clock, rows: Rows
 ) -> None:
-    async def forget_after(seconds: float) -> Forgotten:
+    async def forget_after(seconds: float) -> PrunedJobs:
         clock.advance(seconds)
         return await prune(database, folder, store.need_audio, KEPT, clock.now)
 
     await done(store, folder, "job-1", keeps_audio=True)
-    assert await forget_after(9) == Forgotten()
+    assert await forget_after(9) == PrunedJobs()
     assert folder.path("job-1").exists()
-    assert await forget_after(1) == Forgotten(audio=1)
+    assert await forget_after(1) == PrunedJobs(audio=1)
     assert not folder.path("job-1").exists()
-    assert await forget_after(20) == Forgotten(results=1)
+    assert await forget_after(20) == PrunedJobs(results=1)
     assert rows("SELECT id, state FROM outspoken_jobs") == [("job-1", "done")]
-    assert await forget_after(270) == Forgotten(jobs=1)
+    assert await forget_after(270) == PrunedJobs(jobs=1)
     assert rows("SELECT id FROM outspoken_jobs") == []
 
 
@@ -62,7 +62,7 @@ async def test_uploads_are_forgotten_and_jobs_made_of_them_are_not(
     await folder.link("up-1", "job-1")
     await store.accept(replace(request("job-1"), upload_id="up-1"), MEDIA)
     clock.advance(20)
-    assert await prune(database, folder, store.need_audio, KEPT, clock.now) == Forgotten(uploads=1)
+    assert await prune(database, folder, store.need_audio, KEPT, clock.now) == PrunedJobs(uploads=1)
     assert await archive.upload("up-1", None) is None
     assert not folder.path("up-1").exists()
     assert folder.path("job-1").read_bytes() == b"sound"
@@ -77,7 +77,7 @@ async def test_what_is_unfinished_stays_however_old_it_is(
         folder.path(job_id).write_bytes(b"sound")
     await store.lease(1)
     clock.advance(10 * GRACE_SECONDS)
-    assert await prune(database, folder, store.need_audio, KEPT, clock.now) == Forgotten()
+    assert await prune(database, folder, store.need_audio, KEPT, clock.now) == PrunedJobs()
     assert len(rows("SELECT 1 FROM outspoken_jobs")) == 2
     assert folder.path("waiting").exists()
 
@@ -100,4 +100,4 @@ async def test_a_long_history_is_forgotten_whole(
 async def test_litter_is_cleared_away(store: JobStore, database: Database, folder: AudioFolder, clock: Clock) -> None:
     folder.path("orphan").write_bytes(b"sound")
     long_after = folder.path("orphan").stat().st_ctime + GRACE_SECONDS + 1
-    assert await prune(database, folder, store.need_audio, KEPT, long_after) == Forgotten(litter=1)
+    assert await prune(database, folder, store.need_audio, KEPT, long_after) == PrunedJobs(litter=1)

@@ -12,8 +12,8 @@ import pytest
 from engine.errors import WorkerDied
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
-from engine.jobs.runner import MOST_CRASHES, MOST_LAPSES, Ended, Pace, Runner
-from engine.jobs.store import Job, JobStore, Result
+from engine.jobs.runner import MOST_CRASHES, MOST_LAPSES, Ended, Runner, RunnerTimings
+from engine.jobs.store import Job, JobResult, JobStore
 from engine.request import Failed, FailureCode
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import NewDelivery
@@ -31,20 +31,20 @@ from tests.engine.jobs.conftest import (
 )
 
 PATIENCE = 10.0
-QUICK = Pace(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
+QUICK = RunnerTimings(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
 
 
 @dataclass
 class ScriptedHandler:
     """Handles each job as the script says, in turn; the last entry for ever after. A gate holds work until it opens."""
 
-    script: list[Result | Exception] = field(default_factory=lambda: [Result(MEDIA, TRANSCRIPT)])
+    script: list[JobResult | Exception] = field(default_factory=lambda: [JobResult(MEDIA, TRANSCRIPT)])
     gate: asyncio.Event | None = None
     begun: list[str] = field(default_factory=list)
     cleaned: list[str] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def handle(self, job: Job) -> Result:
+    async def handle(self, job: Job) -> JobResult:
         async with self.news:
             self.begun.append(job.id)
             self.news.notify_all()
@@ -81,7 +81,7 @@ async def test_a_job_becomes_one_delivery_under_its_own_id(store: JobStore, rows
 
 async def test_a_failure_is_delivered_too(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    handler = ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
+    handler = ScriptedHandler([JobResult(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
     await crank(Runner(store, handler, 1, QUICK))
     assert rows("SELECT id, kind FROM outspoken_deliveries") == [("job-1", "error")]
     assert rows("SELECT state, error_code FROM outspoken_jobs") == [("failed", "audio")]
@@ -127,7 +127,7 @@ async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_
 
 async def test_a_crash_does_not_doom_a_job(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
-    handler = ScriptedHandler([WorkerDied(), WorkerDied(), Result(MEDIA, TRANSCRIPT)])
+    handler = ScriptedHandler([WorkerDied(), WorkerDied(), JobResult(MEDIA, TRANSCRIPT)])
     await crank(Runner(store, handler, 1, QUICK), turns=3)
     assert rows("SELECT state, crashes FROM outspoken_jobs") == [("done", 2)]
 
@@ -174,7 +174,7 @@ async def test_jobs_beside_audio_that_ends_the_engine_are_not_given_up_with_it(
             clock.advance(LEASE_SECONDS)  # the engine ends before any of them does
             continue
         for job in leased:
-            await store.finish(job, BROKEN if job.lapses >= MOST_LAPSES else Result(MEDIA, TRANSCRIPT), None)
+            await store.finish(job, BROKEN if job.lapses >= MOST_LAPSES else JobResult(MEDIA, TRANSCRIPT), None)
     assert rows("SELECT id, state FROM outspoken_jobs ORDER BY id") == [
         ("beside-1", "done"),
         ("beside-2", "done"),
@@ -238,7 +238,7 @@ class WatchedStore(JobStore):
         super().__init__(database, LEASE_SECONDS)
         self.refused = asyncio.Event()
 
-    async def finish(self, job: Job, result: Result, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
+    async def finish(self, job: Job, result: JobResult, delivery: NewDelivery | None, *, crashed: bool = False) -> bool:
         try:
             return await super().finish(job, result, delivery, crashed=crashed)
         except StoreUnavailable:
@@ -251,7 +251,7 @@ async def test_a_full_disk_delays_the_result_and_loses_nothing(disk: SmallDisk, 
     long, gate = "x" * 1_000_000, asyncio.Event()
     store = WatchedStore(disk)
     await store.accept(request(), MEDIA)
-    runner = Runner(store, ScriptedHandler([Result(MEDIA, Failed(FailureCode.AUDIO, long))], gate), 1, QUICK)
+    runner = Runner(store, ScriptedHandler([JobResult(MEDIA, Failed(FailureCode.AUDIO, long))], gate), 1, QUICK)
     await runner.run_once()
     await disk.fill()
     gate.set()
@@ -296,7 +296,7 @@ async def test_jobs_of_an_engine_that_died_are_found_without_a_wake_up(
     await dead.lease(1)
     await dead.close()
     handler = ScriptedHandler()
-    runner = Runner(store, handler, 1, Pace(poll=0.001))
+    runner = Runner(store, handler, 1, RunnerTimings(poll=0.001))
     running = asyncio.create_task(runner.run())
     clock.advance(LEASE_SECONDS)
     await handler.until_begun(1)
@@ -321,7 +321,7 @@ async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore,
 async def test_what_does_not_end_in_time_is_released_for_the_next_engine(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler(gate=asyncio.Event())
-    runner = Runner(store, handler, 1, Pace(drain=0.0))
+    runner = Runner(store, handler, 1, RunnerTimings(drain=0.0))
     running = asyncio.create_task(runner.run())
     await handler.until_begun(1)
     runner.stop()
@@ -346,7 +346,7 @@ async def test_the_runner_outlives_a_database_that_is_away(database: Database) -
     store = StoreAwayAtFirst(database, LEASE_SECONDS)
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler()
-    runner = Runner(store, handler, 1, Pace(poll=0.001))
+    runner = Runner(store, handler, 1, RunnerTimings(poll=0.001))
     running = asyncio.create_task(runner.run())
     await handler.until_begun(1)
     runner.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from engine.dialects.live import Ending, Goodbye
+from engine.dialects.live import EndReason, Goodbye
 from engine.live.caller import CallerMessages
 
 PATIENCE = 30.0
@@ -16,7 +16,7 @@ class Socket:
     """Takes one message at a time, once the test opens the `gate`."""
 
     def __init__(self, *, is_open: bool = True) -> None:
-        self.farewell: Ending | None = None
+        self.farewell: EndReason | None = None
         self.gate = asyncio.Event()
         if is_open:
             self.gate.set()
@@ -55,14 +55,14 @@ async def test_a_new_socket_takes_the_place_of_an_old_one_whose_end_ends_nothing
     await messages.connect(second)
     assert [goodbye.code for goodbye in first.goodbyes] == [1001]
     assert messages.disconnected(first) is None
-    assert messages.disconnected(second) is Ending.LEFT
+    assert messages.disconnected(second) is EndReason.LEFT
 
 
 async def test_a_caller_who_says_goodbye_does_not_come_back() -> None:
     messages, socket = CallerMessages(resumable=True), Socket()
-    socket.farewell = Ending.LEFT
+    socket.farewell = EndReason.LEFT
     await messages.connect(socket)
-    assert messages.disconnected(socket) is Ending.LEFT
+    assert messages.disconnected(socket) is EndReason.LEFT
 
 
 async def test_a_caller_who_never_reads_loses_what_waits_and_is_still_told_goodbye() -> None:

@@ -12,8 +12,8 @@ from engine.dialects.live import (
     Answered,
     AudioChunk,
     ClientMessage,
-    Ending,
     EndOfStream,
+    EndReason,
     FinalizeRequest,
     Goodbye,
     KeepAlive,
@@ -38,7 +38,7 @@ def message(text: str) -> Message:
 class Plain:
     """A vendor that says what it hears in one word."""
 
-    parted: list[Ending] = field(default_factory=list)
+    parted: list[EndReason] = field(default_factory=list)
 
     def opening(self, now: float) -> Sequence[Message]:
         return (message("opening"),)
@@ -56,14 +56,14 @@ class Plain:
     def tell(self, event: LiveEvent, channels: int, now: float) -> Sequence[Message]:
         return (message(type(event).__name__),)
 
-    def parting(self, ending: Ending, detail: str, now: float) -> Sequence[Message]:
+    def parting(self, ending: EndReason, detail: str, now: float) -> Sequence[Message]:
         self.parted.append(ending)
         return (message("sorry"),)
 
     def late(self, lag: float, channels: int, now: float) -> Sequence[Message]:
         return (message("late"),)
 
-    def goodbye(self, ending: Ending, detail: str) -> Goodbye:
+    def goodbye(self, ending: EndReason, detail: str) -> Goodbye:
         return Goodbye(1000, ending.value)
 
 
@@ -79,7 +79,7 @@ def said(actions: Sequence[Action]) -> list[object]:
     ]
 
 
-def ended(ending: Ending) -> End:
+def ended(ending: EndReason) -> End:
     return End(ending, Goodbye(1000, ending.value))
 
 
@@ -102,7 +102,7 @@ def test_what_is_heard_is_told_until_the_recogniser_has_finished() -> None:
     assert said(live.recognised(WORDS, 1, 0.5)) == ["Final"]
     assert said(live.receive("stop", 1.0)) == ["stopping", Conclude()]
     assert said(live.recognised(WORDS, 1, 1.0)) == ["Final"]
-    assert said(live.recognised(FINISHED, 1, 1.0)) == ["Finished", ended(Ending.DONE)]
+    assert said(live.recognised(FINISHED, 1, 1.0)) == ["Finished", ended(EndReason.DONE)]
 
 
 def test_a_channel_is_made_final_on_request() -> None:
@@ -123,7 +123,7 @@ def test_a_session_without_audio_or_keep_alive_is_idle() -> None:
     live.receive("keep", 5.0)
     assert live.tick(14.9) == ()
     assert said(live.tick(15.0)) == [Conclude()]
-    assert finished(live) == ended(Ending.IDLE)
+    assert finished(live) == ended(EndReason.IDLE)
 
 
 def test_a_sign_of_life_keeps_a_session_before_any_audio_too() -> None:
@@ -147,11 +147,11 @@ def test_a_session_lasts_no_longer_than_it_may_even_with_a_recogniser_that_hangs
     live = session()
     live.receive(SECOND, 0.0)
     assert said(live.tick(100.0)) == [Conclude()]
-    assert said(live.tick(130.0)) == ["sorry", ended(Ending.FAILED)]
+    assert said(live.tick(130.0)) == ["sorry", ended(EndReason.FAILED)]
 
 
 def test_who_ends_a_session_is_told_by_its_ending() -> None:
-    for ending in (Ending.LEFT, Ending.CALLBACK_BEHIND, Ending.STOPPING, Ending.TOO_LARGE):
+    for ending in (EndReason.LEFT, EndReason.CALLBACK_BEHIND, EndReason.STOPPING, EndReason.TOO_LARGE):
         live = session()
         assert said(live.end(ending, "", 1.0)) == [Conclude()]
         assert finished(live) == ended(ending)
@@ -160,22 +160,22 @@ def test_who_ends_a_session_is_told_by_its_ending() -> None:
 def test_a_lost_callback_ends_it_at_once_with_nothing_more_to_do() -> None:
     live = session()
     live.receive("stop", 0.0)
-    assert said(live.end(Ending.CALLBACK_LOST, "", 1.0)) == ["sorry", ended(Ending.CALLBACK_LOST)]
+    assert said(live.end(EndReason.CALLBACK_LOST, "", 1.0)) == ["sorry", ended(EndReason.CALLBACK_LOST)]
     assert live.recognised(FINISHED, 1, 1.0) == ()
-    assert live.end(Ending.CALLBACK_LOST, "", 1.0) == ()
+    assert live.end(EndReason.CALLBACK_LOST, "", 1.0) == ()
     assert live.tick(1000.0) == ()
 
 
 @cases(
     ("code", "ending"),
     [
-        (FailureCode.AUDIO, Ending.UNDECODABLE),
-        (FailureCode.TOO_LARGE, Ending.UNDECODABLE),
-        (FailureCode.INTERNAL, Ending.FAILED),
-        (FailureCode.TIMEOUT, Ending.FAILED),
+        (FailureCode.AUDIO, EndReason.UNDECODABLE),
+        (FailureCode.TOO_LARGE, EndReason.UNDECODABLE),
+        (FailureCode.INTERNAL, EndReason.FAILED),
+        (FailureCode.TIMEOUT, EndReason.FAILED),
     ],
 )
-def test_a_recogniser_that_breaks_ends_it_at_once(code: FailureCode, ending: Ending) -> None:
+def test_a_recogniser_that_breaks_ends_it_at_once(code: FailureCode, ending: EndReason) -> None:
     assert said(session().recognised(Broken(code, "why"), 1, 1.0)) == ["sorry", ended(ending)]
 
 
@@ -184,7 +184,7 @@ def test_nonsense_is_answered_until_there_is_too_much_of_it() -> None:
     assert said(live.receive("?", 0.0)) == ["what?"]
     assert said(live.receive("?", 0.0)) == ["what?"]
     assert said(live.receive("?", 0.0)) == ["what?", Conclude()]
-    assert finished(live) == ended(Ending.NONSENSE)
+    assert finished(live) == ended(EndReason.NONSENSE)
 
 
 def test_a_caller_faster_than_speech_is_slowed_down_and_is_not_idle_meanwhile() -> None:
@@ -208,7 +208,7 @@ def test_how_fast_a_container_comes_is_known_by_what_was_decoded() -> None:
 EVENTS = st.one_of(
     st.tuples(st.just("receive"), st.sampled_from([b"", b"sound", "keep", "flush", "stop", "?"])),
     st.tuples(st.just("hear"), st.sampled_from([WORDS, FINISHED, Broken(FailureCode.AUDIO, "why")])),
-    st.tuples(st.just("end"), st.sampled_from(Ending)),
+    st.tuples(st.just("end"), st.sampled_from(EndReason)),
     st.tuples(st.just("tick"), st.none()),
 )
 
@@ -227,7 +227,7 @@ def test_whatever_happens_it_ends_once_and_is_told_to_conclude_once(
                 actions += live.receive(data, now)
             case "hear", heard:
                 actions += live.recognised(heard, 1, now)  # type: ignore[arg-type]
-            case "end", Ending() as ending:
+            case "end", EndReason() as ending:
                 actions += live.end(ending, "", now)
             case _:
                 actions += live.tick(now)
@@ -261,4 +261,4 @@ def test_who_falls_too_far_behind_is_finished_with_all_that_can_be_heard() -> No
     assert said(live.lag(30.0, 1, 1.0)) == [Conclude()]
     assert live.lag(31.0, 1, 1.5) == ()
     assert live.receive(SECOND, 1.5) == ()
-    assert finished(live) == ended(Ending.TOO_LATE)
+    assert finished(live) == ended(EndReason.TOO_LATE)

@@ -20,7 +20,7 @@ from relay.admin.site import application
 from relay.app.operators import probe
 from relay.app.settings import Configuration
 from relay.outbox.store import Database
-from relay.queue.retention import Retention
+from relay.queue.retention import DeliveryRetention
 from relay.service.effective import Setting
 from relay.service.settings import GuardSettings, OutboxSettings
 
@@ -36,7 +36,7 @@ def context(database: Database, recent: RecentAttempts | None = None) -> AdminCo
         database=database,
         rules=GUARD.rules(),
         resolver=GUARD.resolver,
-        kept=Retention(),
+        kept=DeliveryRetention(),
         recent=recent or RecentAttempts(time.time()),
         version="1.2.3",
         concurrency=256,

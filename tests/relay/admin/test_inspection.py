@@ -8,9 +8,9 @@ import pytest
 from relay.admin import inspection
 from relay.admin.access import NotFound
 from relay.admin.inspection import EVERYTHING, Filter, Tail
-from relay.admin.operations import Selection, plan_replay, replay
+from relay.admin.operations import BulkSelection, plan_replay, replay
 from relay.outbox.errors import SchemaError, StoreUnavailable
-from relay.outbox.model import State, Stream
+from relay.outbox.model import DeliveryState, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome
@@ -38,7 +38,7 @@ def test_a_list_is_narrowed_by_state_outcome_destination_id_and_time(database: D
     put(database, new("a1"), new("a2"), new("b1", "https://other.example/"))
     change(database, "UPDATE outspoken_deliveries SET created_at = 100 WHERE id = 'a1'")
     ended(database, "a2", outcome="dns", status=None)
-    assert ids(database, Filter(state=State.DEAD)) == ["a2"]
+    assert ids(database, Filter(state=DeliveryState.DEAD)) == ["a2"]
     assert ids(database, Filter(outcome=Outcome.DNS)) == ["a2"]
     assert ids(database, Filter(destination="https://other.example:443")) == ["b1"]
     assert ids(database, Filter(id_prefix="a")) == ["a2", "a1"]
@@ -51,7 +51,7 @@ def test_a_summary_tells_what_the_last_attempt_came_to(database: Database) -> No
     ended(database, "d1", attempts=3)
     (one,) = inspection.deliveries(database, EVERYTHING)
     assert (one.state, one.attempts, one.last_number, one.last_outcome, one.last_status) == (
-        State.DEAD,
+        DeliveryState.DEAD,
         3,
         3,
         "http_5xx",
@@ -199,7 +199,7 @@ def test_a_tail_says_that_what_was_replayed_may_have_escaped_it(database: Databa
     ended(database, "d1")
     watched = Tail(database)
     watched.recent(0)
-    selection = Selection(ids=("d1",))
+    selection = BulkSelection(ids=("d1",))
     for _ in replay(database, selection, plan_replay(database, selection), OPERATOR):
         pass
     happen(database, "d1", 2, 20.0)

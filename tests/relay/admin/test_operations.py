@@ -10,8 +10,8 @@ import pytest
 from relay.admin import operations
 from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.inspection import Filter
-from relay.admin.operations import Progress, Selection
-from relay.outbox.model import OnDead, State, Stream
+from relay.admin.operations import BulkSelection, Progress
+from relay.outbox.model import DeliveryState, OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome, Retry
 from relay.policy.outcome import RetryPolicy, judge
@@ -21,15 +21,15 @@ from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import answer, ill, many, new, put, rows, states
 
 ORIGIN = "https://receiver.example:443"
-ALL = Selection()
+ALL = BulkSelection()
 
 
-def replayed(database: Database, selection: Selection, rate: float | None = None) -> Progress:
+def replayed(database: Database, selection: BulkSelection, rate: float | None = None) -> Progress:
     plan = operations.plan_replay(database, selection)
     return list(operations.replay(database, selection, plan, OPERATOR, rate=rate))[-1]
 
 
-def cancelled(database: Database, selection: Selection) -> Progress:
+def cancelled(database: Database, selection: BulkSelection) -> Progress:
     plan = operations.plan_cancel(database, selection)
     return list(operations.cancel(database, selection, plan, OPERATOR))[-1]
 
@@ -43,7 +43,7 @@ def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(databa
     put(database, new())
     ended(database, "d1", attempts=11)
     began = time.time()
-    assert replayed(database, Selection(ids=("d1",))).done == 1
+    assert replayed(database, BulkSelection(ids=("d1",))).done == 1
     ((state, attempts, lapses, due_at, finished_at, reason),) = rows(
         database, "SELECT state, attempts, lapses, due_at, finished_at, reason FROM outspoken_deliveries"
     )
@@ -60,7 +60,7 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     ended(database, "d1", attempts=11)
     long_ago = time.time() - 30 * 86400
     change(database, "UPDATE outspoken_deliveries SET created_at = ?", long_ago)
-    assert (await asyncio.to_thread(replayed, database, Selection(ids=("d1",)))).done == 1
+    assert (await asyncio.to_thread(replayed, database, BulkSelection(ids=("d1",)))).done == 1
     queue = DeliveryQueue(database)
     try:
         (delivery,) = (await queue.claim(Wanted(10, 10, few=10))).deliveries
@@ -77,8 +77,8 @@ def test_without_a_state_only_dead_letters_are_replayed(database: Database) -> N
     ended(database, "d3", "cancelled")
     assert replayed(database, ALL).done == 1
     assert states(database) == {"d1": "pending", "d2": "delivered", "d3": "cancelled", "d4": "pending"}
-    assert replayed(database, Selection(wanted=Filter(state=State.DELIVERED))).done == 1
-    assert replayed(database, Selection(ids=("d3",))).done == 1
+    assert replayed(database, BulkSelection(wanted=Filter(state=DeliveryState.DELIVERED))).done == 1
+    assert replayed(database, BulkSelection(ids=("d3",))).done == 1
     assert set(states(database).values()) == {"pending"}
 
 
@@ -100,7 +100,7 @@ def test_filters_narrow_and_combine(database: Database, wanted: Filter, ids: set
     ended(database, "d1")
     ended(database, "d2", outcome="http_413", status=413, attempts=2)
     ended(database, "d3")
-    replayed(database, Selection(wanted=wanted))
+    replayed(database, BulkSelection(wanted=wanted))
     assert {id_ for id_, state in states(database).items() if state == "pending"} == ids
 
 
@@ -133,7 +133,7 @@ def test_a_replay_that_is_cut_short_keeps_what_it_did_and_says_so(database: Data
 def test_the_limit_takes_the_oldest(database: Database) -> None:
     put(database, *many(5))
     change(database, "UPDATE outspoken_deliveries SET state = 'dead', reason = 'exhausted', finished_at = 1")
-    replayed(database, Selection(limit=2))
+    replayed(database, BulkSelection(limit=2))
     assert {id_ for id_, state in states(database).items() if state == "pending"} == {"d1", "d2"}
 
 
@@ -142,16 +142,16 @@ def test_what_cannot_be_replayed_is_said_with_its_reason(database: Database) -> 
     ended(database, "d1", "delivered")
     ended(database, "d2", "dead")
     change(database, "DELETE FROM outspoken_bodies WHERE seq = 1")
-    plan = operations.plan_replay(database, Selection(ids=("d1", "d2", "d3")))
+    plan = operations.plan_replay(database, BulkSelection(ids=("d1", "d2", "d3")))
     assert plan.count == 1
     assert set(plan.refused.values()) == {1}
     assert {reason.split(":")[0] for reason in plan.refused} == {"its body is no longer kept", "it is pending"}
     with pytest.raises(Refused, match="no longer kept"):
-        operations.plan_replay(database, Selection(ids=("d1",)))
+        operations.plan_replay(database, BulkSelection(ids=("d1",)))
     with pytest.raises(NotFound, match="'nobody'"):
-        operations.plan_replay(database, Selection(ids=("d2", "nobody")))
+        operations.plan_replay(database, BulkSelection(ids=("d2", "nobody")))
     with pytest.raises(NothingMatched):
-        operations.plan_replay(database, Selection(wanted=Filter(id_prefix="zzz")))
+        operations.plan_replay(database, BulkSelection(wanted=Filter(id_prefix="zzz")))
 
 
 def test_what_others_changed_since_the_plan_is_left_alone(database: Database) -> None:
@@ -195,7 +195,7 @@ def test_a_replayed_delivery_waits_for_the_one_of_its_stream_that_is_on_its_way(
     put(database, *in_stream("s1", "s2"))
     ended(database, "s1")
     change(database, "UPDATE outspoken_deliveries SET due_at = 5 WHERE id = 's2'")
-    replayed(database, Selection(ids=("s1",)))
+    replayed(database, BulkSelection(ids=("s1",)))
     assert due(database) == {"s2"}
 
 
@@ -204,7 +204,7 @@ def test_nothing_is_replayed_into_a_killed_stream(database: Database) -> None:
     ended(database, "s1")
     change(database, "UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = 1")
     with pytest.raises(Refused, match="stream was killed"):
-        operations.plan_replay(database, Selection(ids=("s1",)))
+        operations.plan_replay(database, BulkSelection(ids=("s1",)))
 
 
 def messages(*ids: str) -> list[Any]:
@@ -215,12 +215,12 @@ def test_a_message_of_a_socket_is_not_replayed(database: Database) -> None:
     put(database, *messages("m1"))
     ended(database, "m1")
     with pytest.raises(Refused, match="a message of a WebSocket"):
-        operations.plan_replay(database, Selection(ids=("m1",)))
+        operations.plan_replay(database, BulkSelection(ids=("m1",)))
 
 
 def test_a_cancelled_message_makes_no_other_one_due(database: Database) -> None:
     put(database, *messages("m1", "m2"))
-    assert cancelled(database, Selection(ids=("m1",))).done == 1
+    assert cancelled(database, BulkSelection(ids=("m1",))).done == 1
     assert due(database) == set()
 
 
@@ -231,21 +231,21 @@ def test_only_what_is_pending_is_cancelled(database: Database) -> None:
         database,
         "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 9e9 WHERE id = 'd2'",
     )
-    plan = operations.plan_cancel(database, Selection(ids=("d1", "d2", "d3")))
+    plan = operations.plan_cancel(database, BulkSelection(ids=("d1", "d2", "d3")))
     assert plan.count == 1
     assert any("attempted right now" in reason for reason in plan.refused)
     assert cancelled(database, ALL).done == 1
     assert states(database) == {"d1": "delivered", "d2": "leased", "d3": "cancelled"}
     assert audit(database)[0][2] == "delivery.cancel"
-    assert replayed(database, Selection(ids=("d3",))).done == 1
+    assert replayed(database, BulkSelection(ids=("d3",))).done == 1
 
 
 def test_a_cancelled_delivery_lets_the_next_of_its_stream_go(database: Database) -> None:
     put(database, *in_stream("s1", "s2", "s3"))
     assert due(database) == {"s1"}
-    cancelled(database, Selection(ids=("s1",)))
+    cancelled(database, BulkSelection(ids=("s1",)))
     assert due(database) == {"s2"}
-    cancelled(database, Selection(ids=("s3",)))
+    cancelled(database, BulkSelection(ids=("s3",)))
     assert due(database) == {"s2"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from relay import outbox
 from relay.admin import inspection
 from relay.admin.inspection import Filter
-from relay.outbox.model import State
+from relay.outbox.model import DeliveryState
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome
@@ -50,23 +50,23 @@ def test_a_tag_is_found_however_many_others_came_since(database: Database) -> No
     assert ([one.id for one in found.found], found.older) == (["old"], None)
     assert [one.id for one in inspection.search(database, Filter(tag="tenant:a"), effort=4).found] == ["young", "old"]
     ended(database, "old")
-    dead = Filter(state=State.DEAD, tag="tenant:a")
+    dead = Filter(state=DeliveryState.DEAD, tag="tenant:a")
     assert [one.id for one in inspection.search(database, dead, effort=4).found] == ["old"]
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_every_state_is_found_by_the_index_that_knows_it(database: Database, state: State) -> None:
+@pytest.mark.parametrize("state", list(DeliveryState))
+def test_every_state_is_found_by_the_index_that_knows_it(database: Database, state: DeliveryState) -> None:
     put(database, *many(6))
     for id_ in ("d1", "d4"):
-        if state is State.LEASED:
+        if state is DeliveryState.LEASED:
             lease = (
                 "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'h.1', lease_until = 9e9 WHERE id = ?"
             )
             change(database, lease, id_)
-        elif state is not State.PENDING:
+        elif state is not DeliveryState.PENDING:
             ended(database, id_, state)
     found = inspection.search(database, Filter(state=state), limit=10)
-    expected = ["d6", "d5", "d4", "d3", "d2", "d1"] if state is State.PENDING else ["d4", "d1"]
+    expected = ["d6", "d5", "d4", "d3", "d2", "d1"] if state is DeliveryState.PENDING else ["d4", "d1"]
     assert ([one.id for one in found.found], found.older) == (expected, None)
 
 
@@ -139,16 +139,16 @@ def steps(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -
         ("named", {}),
         ("keys", {}),
         ("reach", {}),
-        *(("reach", {"state": state}) for state in State),
-        *(("list", {"state": state, "floor": "reach"}) for state in (None, *State)),
+        *(("reach", {"state": state}) for state in DeliveryState),
+        *(("list", {"state": state, "floor": "reach"}) for state in (None, *DeliveryState)),
         ("list", {"outcome": Outcome.DNS, "floor": "reach"}),
         ("list", {"destination": OTHER, "floor": "reach"}),
         ("list", {"id_prefix": "x", "floor": "reach"}),
         ("list", {"tag": "t", "floor": "reach"}),
         ("reach", {"tag": "t"}),
-        ("matching", {"state": State.DEAD, "tag": "t"}),
-        ("matching", {"state": State.DEAD}),
-        ("matching", {"state": State.PENDING}),
+        ("matching", {"state": DeliveryState.DEAD, "tag": "t"}),
+        ("matching", {"state": DeliveryState.DEAD}),
+        ("matching", {"state": DeliveryState.PENDING}),
     ],
 )
 def test_what_a_page_asks_costs_no_more_when_ten_times_as_much_was_delivered(

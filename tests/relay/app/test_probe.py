@@ -22,7 +22,7 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.service.names import system_names
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 from tests.relay.admin.past import OPERATOR, change
 from tests.relay.deliveries import apart, new, put
@@ -32,7 +32,7 @@ from tests.relay.transports.receivers import OK, Receiver, answers, hangs_up, re
 
 @pytest.fixture
 async def transport() -> AsyncIterator[HttpTransport]:
-    opened = HttpTransport(Resolver(ANYWHERE, system_names()), Bounds(exchange_timeout=5))
+    opened = HttpTransport(Resolver(ANYWHERE, system_names()), ExchangeBounds(exchange_timeout=5))
     yield opened
     await opened.aclose()
 
@@ -134,7 +134,9 @@ async def test_a_redirect_is_told_by_the_destination_to_which_it_leads(
 
 async def test_tls_is_timed_and_its_failure_explained(folder: Path) -> None:
     authority = Authority(folder)
-    trusting = HttpTransport(Resolver(ANYWHERE, system_names()), Bounds(exchange_timeout=5), authority.trusted())
+    trusting = HttpTransport(
+        Resolver(ANYWHERE, system_names()), ExchangeBounds(exchange_timeout=5), authority.trusted()
+    )
     try:
         async with receiving(answers(OK), authority.server("localhost")) as receiver:
             url = Probe(f"https://localhost:{receiver.port}/")
@@ -154,7 +156,7 @@ async def test_a_name_that_leads_inwards_only_once_it_is_dialled_is_refused_ther
         return Found(("10.0.0.1",))
 
     rules = Rules(networks=(ip_network("127.0.0.0/8"),))
-    guarded = HttpTransport(Resolver(rules, Names(rebinding)), Bounds())
+    guarded = HttpTransport(Resolver(rules, Names(rebinding)), ExchangeBounds())
     told = await send(Probe("https://receiver.example/"), guarded, rules, RetryPolicy())
     await guarded.aclose()
     assert (told.verdict, told.reason, told.address) == ("dead", "forbidden_destination", None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher, Slots
-from relay.delivery.service import Pace, Service
+from relay.delivery.service import LoopIntervals, Service
 from relay.delivery.settler import Settler
 from relay.guard.rules import Rules
 from relay.guard.url import PRE_RECORDED, read
@@ -26,7 +26,7 @@ from tests.relay.deliveries import answer, many, new, put, rows, states
 from tests.relay.delivery.doubles import full_disk
 
 # So slow that a test which needs a poll, a renewal or a second count never ends.
-ASLEEP = Pace(poll=lambda: 60, renew=60)
+ASLEEP = LoopIntervals(poll=lambda: 60, renew=60)
 
 
 class Receiver:
@@ -50,7 +50,9 @@ class Receiver:
 class Relay:
     """A service with everything but HTTP."""
 
-    def __init__(self, database: Database, outbox: DeliveryQueue, pace: Pace = ASLEEP, stats: float = 60.0) -> None:
+    def __init__(
+        self, database: Database, outbox: DeliveryQueue, pace: LoopIntervals = ASLEEP, stats: float = 60.0
+    ) -> None:
         self.receiver = Receiver()
         self.told: asyncio.Queue[Attempted] = asyncio.Queue()
         self.turns: Counter[tuple[str, bool]] = Counter()
@@ -138,7 +140,7 @@ async def test_a_notification_wakes_a_relay_that_polls_once_a_minute(database: D
 
 
 async def test_a_lost_notification_costs_one_poll(database: Database, outbox: DeliveryQueue) -> None:
-    relay = Relay(database, outbox, Pace(poll=lambda: 0.02, renew=60))
+    relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.02, renew=60))
     async with relay.running():
         put(database, new("unannounced"))
         assert await relay.delivered() == "unannounced"
@@ -185,7 +187,7 @@ async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
-    relay = Relay(database, outbox, Pace(poll=lambda: 0.01, renew=0.01), stats=0.01)
+    relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.01, renew=0.01), stats=0.01)
     with full_disk():
         async with asyncio.timeout(5), relay.running() as task:
             await relay.until(lambda: relay.turns["claim", False] >= 3)
@@ -205,7 +207,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
     put(database, new("d1"))
-    relay = Relay(database, outbox, Pace(poll=lambda: 0.01, renew=60))
+    relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.01, renew=60))
     relay.receiver.open.clear()
     async with relay.running():
         await relay.receiver.reached.wait()
@@ -219,7 +221,7 @@ async def test_the_same_relay_delivers_once_the_disk_has_room(
 async def test_a_fault_in_one_loop_stops_no_other(
     database: Database, outbox: DeliveryQueue, log: list[MutableMapping[str, Any]]
 ) -> None:
-    relay = Relay(database, outbox, Pace(poll=lambda: 0.01, renew=60), stats=0.01)
+    relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.01, renew=60), stats=0.01)
     relay.stats_fail = True
     async with relay.running():
         await relay.until(lambda: relay.stats_taken >= 3)
@@ -232,7 +234,7 @@ async def test_a_fault_in_one_loop_stops_no_other(
 
 
 async def test_claims_that_go_well_are_remembered_for_readiness(database: Database, outbox: DeliveryQueue) -> None:
-    relay = Relay(database, outbox, Pace(poll=lambda: 0.01, renew=60))
+    relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.01, renew=60))
     before = relay.service.claimed_at
     async with relay.running():
         await relay.until(lambda: relay.turns["claim", True] >= 2)
@@ -272,7 +274,7 @@ async def test_a_destination_that_is_down_is_left_alone_and_others_are_served(
     database: Database, outbox: DeliveryQueue
 ) -> None:
     put(database, *many(300), *many(20, "http://fine.example/", "f"))
-    relay = Relay(database, outbox, Pace(poll=lambda: 0.02, renew=60))
+    relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.02, renew=60))
     relay.receiver.down = "d"
     async with relay.running():
         told: list[str] = []

@@ -15,7 +15,16 @@ import asyncpg
 import pytest
 
 from relay import outbox
-from relay.outbox import DeliveryStatus, DuplicateDelivery, InvalidDelivery, Method, NewDelivery, OnDead, State, Stream
+from relay.outbox import (
+    DeliveryState,
+    DeliveryStatus,
+    DuplicateDelivery,
+    InvalidDelivery,
+    Method,
+    NewDelivery,
+    OnDead,
+    Stream,
+)
 from relay.outbox.errors import StreamEnded
 from relay.outbox.store import Database
 from relay.queue.claiming import Wanted
@@ -50,12 +59,14 @@ def test_all_of_it_works_on_whatever_connection(producer: Producer) -> None:
     assert producer.do(adding(given)) == "d1"
     assert producer.do(adding(replace(given, id="d2"))) == "d1"
     assert rows(producer.database, "SELECT tag FROM outspoken_tags ORDER BY tag") == [("a",), ("ü",)]
-    assert producer.do(asking("d1")) == DeliveryStatus("d1", State.PENDING, 0, 9e9, None, None, None, None, None)
+    assert producer.do(asking("d1")) == DeliveryStatus(
+        "d1", DeliveryState.PENDING, 0, 9e9, None, None, None, None, None
+    )
     assert producer.do(asking("d2")) is None
     assert producer.do(cancelling("d1")) is True
     assert producer.do(cancelling("d1")) is False
     (ended,) = producer.do(taking())
-    assert (ended.id, ended.state, ended.ended) == ("d1", State.CANCELLED, True)
+    assert (ended.id, ended.state, ended.ended) == ("d1", DeliveryState.CANCELLED, True)
     assert producer.do(taking()) == []
 
 
@@ -191,13 +202,13 @@ async def test_what_became_of_it(producer: Producer) -> None:
     try:
         await asyncio.to_thread(put, producer.database, new())
         (delivery,) = (await queue.claim(Wanted(1, 1, few=1))).deliveries
-        assert (await asyncio.to_thread(producer.do, asking("d1"))).state is State.LEASED
+        assert (await asyncio.to_thread(producer.do, asking("d1"))).state is DeliveryState.LEASED
         assert not await asyncio.to_thread(producer.do, cancelling("d1"))
         await queue.settle([attempted(delivery, answer(500), DEAD)])
     finally:
         await queue.close()
     stands = await asyncio.to_thread(producer.do, asking("d1"))
-    assert (stands.state, stands.attempts, stands.reason) == (State.DEAD, 1, "exhausted")
+    assert (stands.state, stands.attempts, stands.reason) == (DeliveryState.DEAD, 1, "exhausted")
     assert (stands.last_status, stands.last_outcome, stands.ended) == (500, "http_5xx", True)
     assert stands.diagnosis
 

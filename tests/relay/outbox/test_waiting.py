@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from relay import outbox
-from relay.outbox import State
+from relay.outbox import DeliveryState
 from relay.outbox.store import Database
 from tests.relay.deliveries import apart, new, put, writing
 
@@ -24,14 +24,14 @@ async def test_its_end_is_told_although_it_is_added_later(database: Database) ->
     await asyncio.to_thread(put, database, new())
     await asyncio.to_thread(cancel, database)
     for told in await asyncio.gather(*waiting):
-        assert (told.id, told.state, told.attempts) == ("d1", State.CANCELLED, 0)
+        assert (told.id, told.state, told.attempts) == ("d1", DeliveryState.CANCELLED, 0)
 
 
 async def test_what_has_ended_is_told_at_once(database: Database) -> None:
     put(database, new())
     cancel(database)
-    assert apart(lambda: outbox.wait(database, "d1", timeout=0)).state is State.CANCELLED
-    assert (await outbox.wait_async(database, "d1", timeout=0)).state is State.CANCELLED
+    assert apart(lambda: outbox.wait(database, "d1", timeout=0)).state is DeliveryState.CANCELLED
+    assert (await outbox.wait_async(database, "d1", timeout=0)).state is DeliveryState.CANCELLED
 
 
 async def test_whoever_waits_no_longer_is_told_how_it_stands(database: Database) -> None:

@@ -8,12 +8,12 @@ import time
 from relay import outbox
 from relay.outbox.model import NewDelivery, OnDead, Stream
 from relay.outbox.store import Connection, Database
-from relay.queue.retention import DAY, Pruned, Retention, prune, prune_slice, stream_slice, survey
+from relay.queue.retention import DAY, DeliveryRetention, Pruned, prune, prune_slice, stream_slice, survey
 from tests.relay.admin.past import ended
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import URL, many, new, put, rows, writing
 
-KEPT = Retention(delivered=7 * DAY, bodies=3 * DAY, dead=30 * DAY, attempts=5 * DAY, audit=9 * DAY)
+KEPT = DeliveryRetention(delivered=7 * DAY, bodies=3 * DAY, dead=30 * DAY, attempts=5 * DAY, audit=9 * DAY)
 
 
 def added_long_ago(database: Database, days: float = 400.0) -> None:
@@ -56,7 +56,7 @@ async def test_what_is_pending_or_leased_is_never_touched_however_old(database: 
         database,
         "UPDATE outspoken_deliveries SET state = 'leased', lease_token = 'x.1', lease_until = 5 WHERE id = 'd2'",
     )
-    nothing = Retention(0, 0, 0, 0, 0)
+    nothing = DeliveryRetention(0, 0, 0, 0, 0)
     assert await prune(database, nothing, time.time()) == Pruned()
     assert left(database)[:2] == ({"d1", "d2", "d3", "d4"},) * 2
 

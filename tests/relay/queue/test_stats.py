@@ -12,12 +12,12 @@ from relay import outbox
 from relay.admin import operations
 from relay.admin.audit import Actor
 from relay.admin.backup import backup
-from relay.admin.operations import Selection
+from relay.admin.operations import BulkSelection
 from relay.outbox.model import OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Dead, Reason
 from relay.policy.breaker import THRESHOLD
-from relay.queue.stats import QueueStats, Snapshot
+from relay.queue.stats import QueueSnapshot, QueueStats
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, apart, attempted, many, new, put, rows
 from tests.relay.queue.claims import START, Clock, Open, claim, end, sort_out
@@ -27,11 +27,11 @@ WELL, ILL = "http://well.example:80", "http://ill.example:80"
 OPERATOR = Actor("somebody", "cli")
 
 
-def count(database: Database, slots: int = 16) -> Snapshot:
+def count(database: Database, slots: int = 16) -> QueueSnapshot:
     return apart(lambda: again(QueueStats(database), database, slots))
 
 
-def again(stats: QueueStats, database: Database, slots: int = 16) -> Snapshot:
+def again(stats: QueueStats, database: Database, slots: int = 16) -> QueueSnapshot:
     with database.reading() as connection:
         return stats.snapshot(connection, START, slots)
 
@@ -107,13 +107,13 @@ def test_what_operators_did_is_counted_as_it_goes_on(database: Database) -> None
     )
     stats = QueueStats(database)
     again(stats, database)
-    pending = Selection(limit=300)
+    pending = BulkSelection(limit=300)
     cancelling = operations.cancel(database, pending, operations.plan_cancel(database, pending), OPERATOR)
     (first,) = islice(cancelling, 1)
     assert first.done == 200
     assert again(stats, database).since.cancelled == 200
     list(cancelling)
-    dead = Selection()
+    dead = BulkSelection()
     list(operations.replay(database, dead, operations.plan_replay(database, dead), Actor("somebody", "console")))
     since = again(stats, database).since
     assert (since.cancelled, since.replayed) == (100, {"console": 2})
@@ -122,7 +122,7 @@ def test_what_operators_did_is_counted_as_it_goes_on(database: Database) -> None
 
 def test_what_operators_did_before_the_first_count_is_history(database: Database) -> None:
     put(database, new())
-    everything = Selection()
+    everything = BulkSelection()
     list(operations.cancel(database, everything, operations.plan_cancel(database, everything), OPERATOR))
     stats = QueueStats(database)
     assert [again(stats, database).since.cancelled for _ in range(2)] == [0, 0]

@@ -16,7 +16,7 @@ from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.model import Method
 from relay.policy.attempt import Envelope
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 from tests.relay.transports.certificates import Authority
 
@@ -25,8 +25,8 @@ LOOPS: dict[str, LoopFactory] = {
     "asyncio": asyncio.SelectorEventLoop,
     "uvloop": uvloop.new_event_loop,
 }
-PATIENT = Bounds()
-QUICK = Bounds(exchange_timeout=0.5)
+PATIENT = ExchangeBounds()
+QUICK = ExchangeBounds(exchange_timeout=0.5)
 LOOPBACK = Rules(networks=(IPv4Network("127.0.0.0/8"),))
 
 
@@ -59,7 +59,7 @@ async def open_transport(authority: Authority, nothing_is_left: None) -> AsyncIt
     """Opens transports that trust the tests' authority and find every host on loopback, and closes them."""
     async with AsyncExitStack() as stack:
 
-        def open_one(bounds: Bounds = PATIENT, lookup: Lookup = loopback) -> HttpTransport:
+        def open_one(bounds: ExchangeBounds = PATIENT, lookup: Lookup = loopback) -> HttpTransport:
             transport = HttpTransport(Resolver(LOOPBACK, Names(lookup)), bounds, authority.trusted())
             stack.push_async_callback(transport.aclose)
             return transport

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from relay.policy.attempt import Failure
-from relay.transports.exchange import Bounds, Reply
+from relay.transports.exchange import ExchangeBounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 from tests.cases import cases
@@ -24,7 +24,7 @@ from tests.relay.transports.receivers import (
     receiving,
 )
 
-HASTY = Bounds(exchange_timeout=0.3, undelimited_seconds=0.05)
+HASTY = ExchangeBounds(exchange_timeout=0.3, undelimited_seconds=0.05)
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
@@ -60,7 +60,7 @@ async def test_what_is_no_answer_is_a_fault_that_names_it(wire: bytes, detail: s
 @cases("odd", [odd for odd in ODD if len(odd.wire) < 400])
 def test_where_the_wire_cuts_an_odd_answer_makes_no_difference(odd: OddAnswer) -> None:
     def read(step: int) -> tuple[int, bytes, list[tuple[str, str]], bool]:
-        parser = ReplyParser(Bounds())
+        parser = ReplyParser(ExchangeBounds())
         edges = [*range(0, len(odd.wire), step), len(odd.wire)]
         told: Reply | Fault | None = None
         for start, end in pairwise(edges):
@@ -115,7 +115,7 @@ async def test_an_answer_without_an_end_does_not_end_the_body_that_it_accepts(op
         await reader.read()
 
     async with receiving(accepts_without_length) as receiver:
-        answer = await open_transport(Bounds(undelimited_seconds=0.0)).send(envelope(receiver.port, body))
+        answer = await open_transport(ExchangeBounds(undelimited_seconds=0.0)).send(envelope(receiver.port, body))
         await receiver.hung_up.wait()
     assert answer.status == 200
     assert [len(request.body) for request in receiver.requests] == [len(body)]
@@ -151,7 +151,7 @@ async def test_what_follows_a_doubtful_answer_never_answers_the_next_delivery(
         await writer.drain()
 
     async with receiving(smuggles) as receiver:
-        transport = open_transport(Bounds(undelimited_seconds=0.05))
+        transport = open_transport(ExchangeBounds(undelimited_seconds=0.05))
         await transport.send(envelope(receiver.port))
         answer = await transport.send(envelope(receiver.port))
     assert (answer.status, answer.reused) == (500, False)

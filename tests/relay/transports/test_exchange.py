@@ -9,7 +9,7 @@ import pytest
 
 from relay.outbox.model import Method
 from relay.policy.attempt import Failure
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import QUICK, Open, envelope
 from tests.relay.transports.receivers import (
@@ -72,7 +72,7 @@ async def test_an_authorization_of_the_envelope_comes_before_that_of_the_url(ope
 async def test_a_body_of_many_megabytes_arrives_whole(open_transport: Open) -> None:
     body = bytes(range(256)) * 4096 * 20
     async with receiving(answers(OK)) as receiver:
-        transport = open_transport(Bounds(exchange_timeout=20))
+        transport = open_transport(ExchangeBounds(exchange_timeout=20))
         answer = await transport.send(envelope(receiver.port, body))
         again = await transport.send(envelope(receiver.port))
     assert (answer.status, again.status, again.reused) == (200, 200, True)
@@ -271,7 +271,7 @@ async def test_tls_names_and_checks_the_host_and_not_the_address(open_transport:
 
 async def test_an_idle_connection_is_closed_after_a_while(open_transport: Open) -> None:
     async with receiving(answers(OK)) as receiver:
-        await open_transport(Bounds(idle_seconds=0.05)).send(envelope(receiver.port))
+        await open_transport(ExchangeBounds(idle_seconds=0.05)).send(envelope(receiver.port))
         async with asyncio.timeout(2):
             await receiver.hung_up.wait()
 

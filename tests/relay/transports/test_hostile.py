@@ -11,7 +11,7 @@ import pytest
 
 from relay.guard.resolver import Found, Unresolved
 from relay.policy.attempt import Failure
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import QUICK, Open, envelope
 from tests.relay.transports.receivers import (
@@ -250,7 +250,7 @@ async def test_a_tls_handshake_that_never_finishes_is_a_connect_timeout(open_tra
         await reader.read()
 
     async with receiving(never_shakes) as receiver:
-        transport = open_transport(Bounds(connect_timeout=0.3))
+        transport = open_transport(ExchangeBounds(connect_timeout=0.3))
         answer = await transport.send(envelope(receiver.port, scheme="https"))
         await receiver.hung_up.wait()
     assert answer.failure is Failure.CONNECT_TIMEOUT

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.policy.attempt import Failure
-from relay.transports.exchange import Bounds, Reply
+from relay.transports.exchange import ExchangeBounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 from tests.cases import cases
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
-SMALL = Bounds(head_bytes=200, header_count=4, informational=2, body_bytes=10, excerpt_bytes=4)
+SMALL = ExchangeBounds(head_bytes=200, header_count=4, informational=2, body_bytes=10, excerpt_bytes=4)
 
 
 def test_nothing_is_told_before_the_answer_is_whole() -> None:
-    parser = ReplyParser(Bounds())
+    parser = ReplyParser(ExchangeBounds())
     assert parser.feed(HEAD + b"o") is None
     assert parser.feed(b"k") == Reply(200, (("Content-Length", "2"),), b"ok")
     assert parser.reusable
@@ -27,7 +27,7 @@ def test_nothing_is_told_before_the_answer_is_whole() -> None:
 
 @given(st.lists(st.integers(1, len(HEAD) + len(INTERIM) + 1)))
 def test_where_the_wire_cuts_makes_no_difference(cuts: list[int]) -> None:
-    whole, parser = INTERIM + HEAD + b"ok", ReplyParser(Bounds())
+    whole, parser = INTERIM + HEAD + b"ok", ReplyParser(ExchangeBounds())
     edges = sorted({0, *cuts, len(whole)})
     told = [parser.feed(whole[start:end]) for start, end in pairwise(edges)]
     assert told[-1] == Reply(200, (("Content-Length", "2"),), b"ok")
@@ -43,13 +43,13 @@ def test_one_parser_reads_one_answer_after_another() -> None:
 
 
 def test_a_cut_before_the_final_head_leaves_nothing() -> None:
-    parser = ReplyParser(Bounds())
+    parser = ReplyParser(ExchangeBounds())
     parser.feed(INTERIM + HEAD[:-2])
     assert parser.cut() is None
 
 
 def test_a_cut_after_the_head_leaves_a_reply_but_not_a_connection() -> None:
-    parser = ReplyParser(Bounds())
+    parser = ReplyParser(ExchangeBounds())
     parser.feed(HEAD)
     assert parser.cut() == Reply(200, (("Content-Length", "2"),), b"", "its body was cut off after 0 of 2 bytes")
     assert not parser.reusable

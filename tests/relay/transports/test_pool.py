@@ -8,13 +8,13 @@ from time import perf_counter
 from relay.guard.resolver import Names, Resolver
 from relay.policy.attempt import Failure
 from relay.transports.deadline import Deadlines
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 from tests.relay.transports.conftest import LOOPBACK, envelope, loopback
 from tests.relay.transports.receivers import OK, Reader, Receiver, Writer, answers, hangs, receiving
 
 
-def transport(bounds: Bounds) -> HttpTransport:
+def transport(bounds: ExchangeBounds) -> HttpTransport:
     return HttpTransport(Resolver(LOOPBACK, Names(loopback)), bounds)
 
 
@@ -30,7 +30,7 @@ async def test_no_more_connections_idle_than_an_origin_may_have(nothing_is_left:
         gone.release()
 
     async with receiving(behave) as receiver:
-        sender = transport(Bounds(idle_per_origin=1))
+        sender = transport(ExchangeBounds(idle_per_origin=1))
         await asyncio.gather(*(sender.send(envelope(receiver.port)) for _ in range(4)))
         for _ in range(3):
             await gone.acquire()
@@ -40,7 +40,7 @@ async def test_no_more_connections_idle_than_an_origin_may_have(nothing_is_left:
 
 async def test_the_longest_idle_connection_makes_room(nothing_is_left: None) -> None:
     async with receiving(answers(OK)) as first, receiving(answers(OK)) as second:
-        sender = transport(Bounds(idle_in_all=1))
+        sender = transport(ExchangeBounds(idle_in_all=1))
         await sender.send(envelope(first.port))
         await sender.send(envelope(second.port))
         await first.hung_up.wait()
@@ -50,7 +50,7 @@ async def test_the_longest_idle_connection_makes_room(nothing_is_left: None) -> 
 
 async def test_an_old_connection_is_replaced_so_that_a_move_is_noticed(nothing_is_left: None) -> None:
     async with receiving(answers(OK)) as receiver:
-        sender = transport(Bounds(age_seconds=0))
+        sender = transport(ExchangeBounds(age_seconds=0))
         told = [await sender.send(envelope(receiver.port)) for _ in range(2)]
         await sender.aclose()
     assert [answer.reused for answer in told] == [False, False]
@@ -58,7 +58,7 @@ async def test_an_old_connection_is_replaced_so_that_a_move_is_noticed(nothing_i
 
 async def test_closing_ends_what_is_under_way_as_our_own_fault(nothing_is_left: None) -> None:
     async with receiving(hangs) as receiver:
-        sender = transport(Bounds())
+        sender = transport(ExchangeBounds())
         sending = asyncio.create_task(sender.send(envelope(receiver.port)))
         await receiver.reached.wait()
         await sender.aclose()

@@ -12,7 +12,7 @@ from relay.guard.resolver import Found, Lookup, Names, Resolver, Unresolved
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
-from relay.transports.exchange import Bounds
+from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 from relay.transports.socket import SocketBounds
 from relay.transports.websocket import WebSocketTransport
@@ -73,7 +73,7 @@ async def through(authority: Authority, nothing_is_left: None) -> AsyncIterator[
     """Transports through a proxy, with rules that open no private network, not even the proxy's own."""
     async with AsyncExitStack() as stack:
 
-        def open_one(proxy: Target, lookup: Lookup = public, bounds: Bounds = PATIENT) -> HttpTransport:
+        def open_one(proxy: Target, lookup: Lookup = public, bounds: ExchangeBounds = PATIENT) -> HttpTransport:
             transport = HttpTransport(Resolver(Rules(), Names(lookup)), bounds, authority.trusted(), proxy)
             stack.push_async_callback(transport.aclose)
             return transport
@@ -218,7 +218,7 @@ async def test_an_early_413_is_heard_through_a_tunnel(through: Through, authorit
 
 async def test_a_deadline_is_for_the_whole_exchange_through_a_tunnel(through: Through, authority: Authority) -> None:
     async with receiving(tunnels()) as proxy, receiving(hangs, authority.server("hook.test")) as receiver:
-        transport = through(at(proxy.port), bounds=Bounds(exchange_timeout=1.0))
+        transport = through(at(proxy.port), bounds=ExchangeBounds(exchange_timeout=1.0))
         answer = await transport.send(envelope(receiver.port, scheme="https"))
     assert answer.failure is Failure.READ_TIMEOUT
 
@@ -284,7 +284,7 @@ async def test_a_proxy_that_talks_nonsense_is_a_connect_failure(answer: bytes, t
 
 async def test_a_proxy_that_says_nothing_is_a_connect_timeout(through: Through) -> None:
     async with receiving(says(b"")) as proxy:
-        transport = through(at(proxy.port), bounds=Bounds(connect_timeout=0.3))
+        transport = through(at(proxy.port), bounds=ExchangeBounds(connect_timeout=0.3))
         answer = await transport.send(envelope(443, scheme="https"))
         await proxy.hung_up.wait()
     assert answer.failure is Failure.CONNECT_TIMEOUT
@@ -360,7 +360,7 @@ async def test_a_kept_tunnel_in_tls_that_was_given_up_is_replaced(through: Throu
 
 async def test_a_proxy_in_tls_that_never_reads_is_not_waited_for(through: Through, authority: Authority) -> None:
     async with receiving(never_reads, authority.server("localhost")) as proxy:
-        transport = through(at(proxy.port, "localhost", scheme="https"), bounds=Bounds(exchange_timeout=1.0))
+        transport = through(at(proxy.port, "localhost", scheme="https"), bounds=ExchangeBounds(exchange_timeout=1.0))
         answer = await transport.send(envelope(80, LARGE))
     assert answer.failure is Failure.READ_TIMEOUT
 

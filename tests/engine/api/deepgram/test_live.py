@@ -12,9 +12,9 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from engine.dialects.live import Ending
+from engine.dialects.live import EndReason
 from engine.events import Broken, Final, LiveOptions, Partial
-from engine.keys import Keys
+from engine.keys import ApiKeys
 from engine.live.conversation import Lateness
 from engine.live.session import SessionLimits
 from engine.recognisers.whisper.passes import Costs
@@ -97,7 +97,7 @@ async def test_audio_goes_in_and_what_is_heard_comes_out(server: Stage) -> None:
     assert recognition.closed.is_set()
     assert UUID(last[0]["request_id"])
     (ended,) = server.ended
-    assert (ended.ending, ended.audio, ended.audio_bytes, ended.told_caller) == (Ending.DONE, 1.0, 32000, 3)
+    assert (ended.ending, ended.audio, ended.audio_bytes, ended.told_caller) == (EndReason.DONE, 1.0, 32000, 3)
 
 
 async def test_the_upgrade_names_the_request(server: Stage) -> None:
@@ -121,7 +121,7 @@ async def test_a_browser_sends_its_key_as_a_subprotocol_and_gets_the_first_one_b
 
 async def test_a_token_that_was_granted_opens_a_session_as_its_key(server: Stage) -> None:
     key = server.add_key()
-    keys = Keys(server.database, open_without_keys=False)
+    keys = ApiKeys(server.database, open_without_keys=False)
     token, expired = await keys.grant(key_id_of(key), 60), await keys.grant(key_id_of(key), -1)
     await keys.close()
     for options in ({"protocols": ("bearer", token)}, {"headers": {"Authorization": f"Bearer {token}"}}):
@@ -247,7 +247,7 @@ async def test_who_is_too_far_behind_is_let_go_with_what_was_heard(tmp_path: Pat
         metadata = await next_message(socket)
         assert metadata["type"] == "Metadata"
         assert (await closed(socket))[1] == 1011
-    assert server.ended[0].ending is Ending.TOO_LATE
+    assert server.ended[0].ending is EndReason.TOO_LATE
 
 
 async def test_finalize_is_handed_on_and_answered(server: Stage) -> None:
@@ -306,7 +306,7 @@ async def test_a_message_that_is_too_large_is_refused(tmp_path: Path, database: 
         _, code, _ = await closed(socket)
         await recognition.closed.wait()
     assert code == 1009
-    assert [ended.ending for ended in server.ended] == [Ending.TOO_LARGE]
+    assert [ended.ending for ended in server.ended] == [EndReason.TOO_LARGE]
 
 
 async def test_what_is_no_audio_is_said_to_be_none(server: Stage) -> None:
@@ -378,7 +378,7 @@ async def test_a_caller_that_leaves_has_its_results_finished(server: Stage) -> N
     await until_committed(server, 2)
     assert [message["type"] for message in called_back(server.database)] == ["Results", "Metadata"]
     assert states(server.database) == ["ended"]
-    assert server.ended[0].ending is Ending.LEFT
+    assert server.ended[0].ending is EndReason.LEFT
 
 
 async def until_committed(server: Stage, count: int) -> None:

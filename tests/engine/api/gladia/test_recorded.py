@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from gladiaio_sdk import PreRecordedV2ListResponse, PreRecordedV2Response
 
-from engine.jobs.admission import Bounds
+from engine.jobs.admission import QueueBounds
 from engine.request import Callback, Failed, FailureCode
 from relay.outbox.results import Results
 from relay.outbox.store import Database
@@ -353,7 +353,7 @@ async def test_the_setting_names_the_events_of_new_jobs(tmp_path: Path, database
 
 
 async def test_a_full_queue_is_said_before_the_body_is_read(tmp_path: Path, database: Database) -> None:
-    async with stage(tmp_path, database, bounds=Bounds(jobs=1)) as server, client_of(server) as client:
+    async with stage(tmp_path, database, bounds=QueueBounds(jobs=1)) as server, client_of(server) as client:
         await create(client)
         for path in (JOBS, "/v2/upload"):
             async with client.post(path, json={"audio_url": URL}) as response:

@@ -15,7 +15,7 @@ from aiohttp import web
 from gladiaio_sdk import PreRecordedV2AudioUploadResponse
 
 from engine.api.admission import RequestLimits
-from engine.jobs.admission import Bounds
+from engine.jobs.admission import QueueBounds
 from relay.outbox.store import Database
 from tests.cases import cases
 from tests.engine.api.conftest import wav
@@ -230,7 +230,10 @@ async def test_an_upload_survives_the_server_and_stays_its_own(tmp_path: Path, d
 
 async def test_uploads_that_no_job_has_named_are_counted_among_what_waits(tmp_path: Path, database: Database) -> None:
     content = wav()
-    async with stage(tmp_path, database, bounds=Bounds(bytes=3 * len(content))) as server, client_of(server) as client:
+    async with (
+        stage(tmp_path, database, bounds=QueueBounds(bytes=3 * len(content))) as server,
+        client_of(server) as client,
+    ):
         sent = [await send(client, data=form(content)) for _ in range(3)]
         assert [status for status, _ in sent] == [200, 200, 429]
         assert (await server.store.backlog("")).bytes == 2 * len(content)
@@ -246,7 +249,7 @@ async def test_what_is_fetched_into_an_upload_is_counted_too(tmp_path: Path, dat
         return web.Response(body=wav())
 
     async with remote(sound) as port:
-        bounds = Bounds(bytes=len(wav()) - 1)
+        bounds = QueueBounds(bytes=len(wav()) - 1)
         async with stage(tmp_path, database, bounds=bounds, ports={port}) as server, client_of(server) as client:
             status, _ = await send(client, json={"audio_url": f"http://127.0.0.1:{port}/a.wav"})
             assert (status, server.files) == (429, [])

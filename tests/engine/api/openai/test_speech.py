@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from engine.api.admission import RequestLimits
-from engine.jobs.admission import Bounds
+from engine.jobs.admission import QueueBounds
 from engine.request import Callback, Failed, FailureCode
 from engine.transcript import Channel, Segment, Transcript, Word
 from tests.cases import cases
@@ -182,7 +182,7 @@ async def test_without_a_key_nothing_is_read(server: Stage, client: aiohttp.Clie
 
 
 async def test_where_the_queue_is_full_it_says_when_to_come_again(tmp_path: Path) -> None:
-    async with stage(tmp_path, bounds=Bounds(jobs=1)) as server, client_of(server) as client:
+    async with stage(tmp_path, bounds=QueueBounds(jobs=1)) as server, client_of(server) as client:
         assert (await send(client, form(callback=HOOK)))[0] == 202
         status, body, response = await send(client, form(callback=HOOK))
         assert (status, body["error"]["type"], body["error"]["code"]) == (429, "requests", "rate_limit_exceeded")

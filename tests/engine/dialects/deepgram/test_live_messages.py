@@ -20,8 +20,8 @@ from engine.dialects.deepgram import BadRequest, DeepgramProtocol, parse_live
 from engine.dialects.live import (
     Answered,
     AudioChunk,
-    Ending,
     EndOfStream,
+    EndReason,
     FinalizeRequest,
     KeepAlive,
     LiveRequest,
@@ -318,17 +318,17 @@ def test_keyterms_cannot_be_replaced_and_nothing_else_is_then(catalogue: Catalog
 @cases(
     ("ending", "code", "begins"),
     [
-        (Ending.DONE, 1000, ""),
-        (Ending.IDLE, 1011, "NET-0001"),
-        (Ending.UNDECODABLE, 1008, "DATA-0000"),
-        (Ending.FAILED, 1011, "NET-0000"),
-        (Ending.CALLBACK_LOST, 1011, "Callback lost"),
-        (Ending.CALLBACK_BEHIND, 1011, "Callback too slow"),
-        (Ending.STOPPING, 1001, "The server is stopping"),
+        (EndReason.DONE, 1000, ""),
+        (EndReason.IDLE, 1011, "NET-0001"),
+        (EndReason.UNDECODABLE, 1008, "DATA-0000"),
+        (EndReason.FAILED, 1011, "NET-0000"),
+        (EndReason.CALLBACK_LOST, 1011, "Callback lost"),
+        (EndReason.CALLBACK_BEHIND, 1011, "Callback too slow"),
+        (EndReason.STOPPING, 1001, "The server is stopping"),
     ],
 )
 def test_sockets_are_closed_with_the_vendors_codes(
-    catalogue: Catalogue, ending: Ending, code: int, begins: str
+    catalogue: Catalogue, ending: EndReason, code: int, begins: str
 ) -> None:
     goodbye = protocol(catalogue).goodbye(ending, "(connection_lost)")
     assert goodbye.code == code
@@ -337,7 +337,7 @@ def test_sockets_are_closed_with_the_vendors_codes(
 
 def test_every_goodbye_fits_into_a_close_frame(catalogue: Catalogue) -> None:
     speaker = protocol(catalogue)
-    assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in Ending)
+    assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in EndReason)
 
 
 def test_who_is_behind_gets_an_empty_result_that_says_so(catalogue: Catalogue) -> None:
@@ -362,7 +362,7 @@ def test_who_wants_no_interim_results_is_not_warned_by_one(catalogue: Catalogue)
 
 def test_an_error_goes_to_caller_and_callback_but_not_to_one_that_is_lost(catalogue: Catalogue) -> None:
     speaker = protocol(catalogue, CALLBACK)
-    (error,) = speaker.parting(Ending.UNDECODABLE, "not audio", 0.0)
+    (error,) = speaker.parting(EndReason.UNDECODABLE, "not audio", 0.0)
     assert document(error)["variant"] == "AudioError"
     assert error.to_callback == error.to_caller
-    assert speaker.parting(Ending.CALLBACK_LOST, "", 0.0) == ()
+    assert speaker.parting(EndReason.CALLBACK_LOST, "", 0.0) == ()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.dialects.gladia import GladiaProblem, Listing, parse_listing
-from engine.record import State
+from engine.record import JobState
 from tests.cases import cases
 
 
@@ -24,7 +24,7 @@ def test_everything_can_be_asked_for_at_once() -> None:
     pairs = [("offset", "10"), ("limit", "5"), ("status", "done"), ("status", "error"), ("region", "eu-west")]
     pairs += [("custom_metadata[user]", "J"), ("custom_metadata[a[b]]", "1"), ("kind", "pre-recorded")]
     assert parse_listing(pairs) == Listing(
-        offset=10, limit=5, states=(State.DONE, State.FAILED), metadata={"user": "J", "a[b]": "1"}
+        offset=10, limit=5, states=(JobState.DONE, JobState.FAILED), metadata={"user": "J", "a[b]": "1"}
     )
 
 

@@ -22,10 +22,10 @@ from engine.dialects.catalogue import Catalogue
 from engine.dialects.gladia import GladiaProblem, GladiaProtocol, live_job, live_started, parse_live, running_job
 from engine.dialects.gladia.receipts import REMEMBERED, Receipts
 from engine.dialects.gladia.results import result
-from engine.dialects.live import Answered, AudioChunk, Ending, EndOfStream, LiveRequest, Message
+from engine.dialects.live import Answered, AudioChunk, EndOfStream, EndReason, LiveRequest, Message
 from engine.dialects.warnings import Unsupported
 from engine.events import Final, Finished, LiveEvent, LiveOptions, Partial, SpeechStarted
-from engine.record import Record, State
+from engine.record import JobState, Record
 from engine.request import Callback, Failed, FailureCode, Media, RawFormat
 from engine.transcript import Model, Transcript, Word
 from tests.cases import cases
@@ -356,10 +356,10 @@ def test_words_are_spelt_as_the_caller_wants_them(catalogue: Catalogue) -> None:
 
 def test_only_a_broken_connection_is_worth_coming_back_to(catalogue: Catalogue) -> None:
     speaker = protocol(catalogue)
-    codes = {ending: speaker.goodbye(ending, "").code for ending in Ending}
+    codes = {ending: speaker.goodbye(ending, "").code for ending in EndReason}
     again = {ending for ending, code in codes.items() if not (code in {1000, 1001} or 4400 <= code < 4500)}
-    assert again == {Ending.TOO_LARGE}  # the vendor's clients send smaller pieces then
-    assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in Ending)
+    assert again == {EndReason.TOO_LARGE}  # the vendor's clients send smaller pieces then
+    assert all(len(speaker.goodbye(ending, "(destination_left_alone)").reason.encode()) <= 123 for ending in EndReason)
 
 
 def test_who_is_behind_is_warned_where_errors_are_wanted(catalogue: Catalogue) -> None:
@@ -384,7 +384,7 @@ def test_a_session_that_is_over_has_its_result_or_its_error(catalogue: Catalogue
     sent(speaker, bytes(32000))
     told(speaker, Final(0, 0.0, 1.0, WORDS))
     request, media = asked(catalogue, CALLBACK).request, speaker.media
-    ended = Record(request, media, State.DONE, NOW, NOW, NOW + 1, 1.0, speaker.transcript())
+    ended = Record(request, media, JobState.DONE, NOW, NOW, NOW + 1, 1.0, speaker.transcript())
     done = LiveV2Response.from_dict(live_job(ended))
     assert done.result
     assert done.result.transcription
@@ -393,7 +393,7 @@ def test_a_session_that_is_over_has_its_result_or_its_error(catalogue: Catalogue
     assert done.request_params.callback_config
     assert done.request_params.callback_config.url == "https://user:pass@example.com/hook"
     failure = Failed(FailureCode.AUDIO, "not audio")
-    failed = LiveV2Response.from_dict(live_job(Record(request, media, State.FAILED, NOW, NOW, NOW, 0.0, failure)))
+    failed = LiveV2Response.from_dict(live_job(Record(request, media, JobState.FAILED, NOW, NOW, NOW, 0.0, failure)))
     assert (failed.status, failed.error_code, failed.result) == ("error", 400, None)
 
 

@@ -25,7 +25,7 @@ from engine.dialects.gladia import (
 from engine.dialects.gladia import render as rendered
 from engine.dialects.gladia import render_failure as failure
 from engine.dialects.gladia.errors import invalid
-from engine.record import Record, State
+from engine.record import JobState, Record
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Channel, Segment, Transcript, Word
 from tests.cases import cases
@@ -76,7 +76,7 @@ def golden(name: str) -> Any:
 
 
 def done(request: Request, media: Media, outcome: Transcript | Failed) -> Record:
-    state = State.FAILED if isinstance(outcome, Failed) else State.DONE
+    state = JobState.FAILED if isinstance(outcome, Failed) else JobState.DONE
     return Record(request, media, state, 1763672314.5, 1763672315.0, 1763672316.25, 6.0, outcome)
 
 
@@ -124,8 +124,8 @@ def test_a_failed_job_has_a_number_that_the_sdks_show(media: Media, code: Failur
     assert document.post_session_metadata == {"error": "Why."}
 
 
-@cases("state", [State.QUEUED, State.PROCESSING])
-def test_a_job_under_way_has_every_key_and_no_result(media: Media, state: State) -> None:
+@cases("state", [JobState.QUEUED, JobState.PROCESSING])
+def test_a_job_under_way_has_every_key_and_no_result(media: Media, state: JobState) -> None:
     record = Record(asked(), media, state, 1763672314.5)
     document = PreRecordedV2Response.from_dict(job(record))
     assert (document.status, document.completed_at, document.result) == (state.value, None, None)
@@ -195,7 +195,7 @@ def test_an_upload_is_named_in_its_answer_and_in_the_jobs_that_use_it(media: Med
     assert (answer.audio_url, answer.audio_metadata.extension, answer.audio_metadata.size) == (url, "wav", 44)
     request = asked()
     options = {**request.options, "file": file, "audio_url": url}
-    document = job(Record(replace(request, audio_url=None, options=options), media, State.QUEUED, 0.0))
+    document = job(Record(replace(request, audio_url=None, options=options), media, JobState.QUEUED, 0.0))
     assert document["file"] == {**file, "source": None}
     assert document["request_params"]["audio_url"] == url
 

@@ -48,9 +48,9 @@ def test_a_message_arrives_as_it_was_sent(message: wire.LiveMessage) -> None:
         wire.Opened(Model("id", "name", "1.0", "arch")),
         Unloadable(),
         wire.Measured(Costs(0.1, 0.2, 0.05)),
-        wire.Step(0, 0.0, 1, (), PassRecord(True, 4.0, 0.3, 17.5, 2), 17.0),
-        wire.Step(0, 0.0, 1, ()),
-        wire.Step(
+        wire.LiveProgress(0, 0.0, 1, (), PassRecord(True, 4.0, 0.3, 17.5, 2), 17.0),
+        wire.LiveProgress(0, 0.0, 1, ()),
+        wire.LiveProgress(
             320,
             1.5,
             2,

@@ -18,7 +18,7 @@ from engine.audio.decode import AudioInfo
 from engine.errors import AudioError, WorkerDied
 from engine.recognisers.base import RecognitionOptions, Spec
 from engine.recognisers.workers import wire
-from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.recognisers.workers.pool import Transcribe, TranscriptionPool
 from engine.request import RawFormat, SpeakerBounds
 from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 from tests.engine.audio.encoding import CLIPS, DEMO, STEREO
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
-async def pool() -> AsyncIterator[Pool]:
+async def pool() -> AsyncIterator[TranscriptionPool]:
     """One worker, one prober."""
-    pool = Pool(1, RECOGNISERS)
+    pool = TranscriptionPool(1, RECOGNISERS)
     await pool.start()
     yield pool
     await pool.stop()
@@ -77,7 +77,7 @@ def text(channel: Channel) -> str:
 RAW = RawFormat("pcm_mulaw", 8000, 1)
 
 
-async def test_a_transcript_and_a_probe_come_back_whole(pool: Pool) -> None:
+async def test_a_transcript_and_a_probe_come_back_whole(pool: TranscriptionPool) -> None:
     transcript, info = await asyncio.gather(
         pool.transcribe(Transcribe(str(STEREO), "small", split=True)), pool.probe(str(STEREO))
     )
@@ -89,7 +89,7 @@ async def test_a_transcript_and_a_probe_come_back_whole(pool: Pool) -> None:
     assert info == AudioInfo(138695 / 44100, channels=2, sample_rate=44100, codec="flac", container="flac")
 
 
-async def test_unusable_audio_is_told_to_the_caller_and_the_worker_lives_on(pool: Pool) -> None:
+async def test_unusable_audio_is_told_to_the_caller_and_the_worker_lives_on(pool: TranscriptionPool) -> None:
     before = children()
     for _ in range(2):
         with pytest.raises(AudioError, match="corrupt"):
@@ -100,14 +100,14 @@ async def test_unusable_audio_is_told_to_the_caller_and_the_worker_lives_on(pool
 
 
 async def test_the_limit_on_seconds_reaches_the_worker() -> None:
-    pool = Pool(1, RECOGNISERS, max_seconds=0.36)
+    pool = TranscriptionPool(1, RECOGNISERS, max_seconds=0.36)
     await pool.start()
     with pytest.raises(AudioError, match=r"longer than 0\.36 seconds"):
         await pool.transcribe(Transcribe(str(DEMO), "small"))
     await pool.stop()
 
 
-async def test_a_worker_killed_in_the_middle_is_told_and_replaced(pool: Pool, fifo: Path) -> None:
+async def test_a_worker_killed_in_the_middle_is_told_and_replaced(pool: TranscriptionPool, fifo: Path) -> None:
     task = asyncio.create_task(pool.transcribe(Transcribe(str(fifo), "small", raw=RAW)))
     writer = await opened(fifo)
     os.kill(hearing(), signal.SIGKILL)
@@ -118,12 +118,12 @@ async def test_a_worker_killed_in_the_middle_is_told_and_replaced(pool: Pool, fi
         await pool.transcribe(Transcribe(str(CLIPS / "demo.txt"), "small"))
 
 
-async def test_a_bug_in_the_worker_is_a_death_and_not_a_verdict_on_the_audio(pool: Pool) -> None:
+async def test_a_bug_in_the_worker_is_a_death_and_not_a_verdict_on_the_audio(pool: TranscriptionPool) -> None:
     with pytest.raises(WorkerDied):
         await pool.transcribe(Transcribe("/nowhere/at/all", "small"))
 
 
-async def test_a_worker_that_died_idle_is_replaced_unnoticed(pool: Pool) -> None:
+async def test_a_worker_that_died_idle_is_replaced_unnoticed(pool: TranscriptionPool) -> None:
     for pid in children():
         end = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ async def test_a_worker_that_died_idle_is_replaced_unnoticed(pool: Pool) -> None
     assert (await pool.probe(str(DEMO))).channels == 1
 
 
-async def test_a_caller_who_goes_away_frees_the_worker(pool: Pool, fifo: Path) -> None:
+async def test_a_caller_who_goes_away_frees_the_worker(pool: TranscriptionPool, fifo: Path) -> None:
     task = asyncio.create_task(pool.transcribe(Transcribe(str(fifo), "small", raw=RAW)))
     writer = await opened(fifo)
     busy = hearing()
@@ -145,7 +145,7 @@ async def test_a_caller_who_goes_away_frees_the_worker(pool: Pool, fifo: Path) -
     assert hearing() != busy
 
 
-async def test_a_caller_who_gives_up_waiting_loses_only_his_turn(pool: Pool, fifo: Path) -> None:
+async def test_a_caller_who_gives_up_waiting_loses_only_his_turn(pool: TranscriptionPool, fifo: Path) -> None:
     running = asyncio.create_task(pool.transcribe(Transcribe(str(fifo), "small", raw=RAW)))
     writer = await opened(fifo)
     busy = hearing()
@@ -161,7 +161,7 @@ async def test_a_caller_who_gives_up_waiting_loses_only_his_turn(pool: Pool, fif
     assert hearing() == busy
 
 
-async def test_work_is_done_in_the_order_it_came(pool: Pool, fifo: Path) -> None:
+async def test_work_is_done_in_the_order_it_came(pool: TranscriptionPool, fifo: Path) -> None:
     order: list[int] = []
 
     async def refused(number: int) -> None:
@@ -178,7 +178,7 @@ async def test_work_is_done_in_the_order_it_came(pool: Pool, fifo: Path) -> None
 async def test_a_probe_waits_for_no_transcription_and_not_for_ever(fifo: Path, tmp_path: Path) -> None:
     other = tmp_path / "another"
     os.mkfifo(other)
-    pool = Pool(1, RECOGNISERS, probe_seconds=3)
+    pool = TranscriptionPool(1, RECOGNISERS, probe_seconds=3)
     await pool.start()
     running = asyncio.create_task(pool.transcribe(Transcribe(str(fifo), "small")))
     writer = await opened(fifo)
@@ -193,7 +193,7 @@ async def test_a_probe_waits_for_no_transcription_and_not_for_ever(fifo: Path, t
 
 
 async def test_stopping_ends_every_process_and_every_wait(fifo: Path) -> None:
-    pool = Pool(1, RECOGNISERS)
+    pool = TranscriptionPool(1, RECOGNISERS)
     await pool.start()
     running = asyncio.create_task(pool.transcribe(Transcribe(str(fifo), "small")))
     writer = await opened(fifo)
@@ -208,7 +208,7 @@ async def test_stopping_ends_every_process_and_every_wait(fifo: Path) -> None:
 
 
 async def test_the_loop_goes_on_while_two_workers_transcribe() -> None:
-    pool = Pool(2, RECOGNISERS)
+    pool = TranscriptionPool(2, RECOGNISERS)
     await pool.start()
     loop = asyncio.get_running_loop()
     work = asyncio.gather(*(pool.transcribe(Transcribe(str(STEREO), "small")) for _ in range(2)))

@@ -23,7 +23,7 @@ from engine.jobs.observers import JobMetrics
 from engine.jobs.recognition import Recognition
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.memory import MemoryBudget, UnloadReason
-from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.recognisers.workers.pool import Transcribe, TranscriptionPool
 from engine.recognisers.workers.process import WORKER
 from engine.recognisers.workers.scheduler import LoadChange
 from engine.request import Failed, FailureCode, RawFormat, Request
@@ -40,7 +40,7 @@ SMALL, LARGE, OTHER = (replace(TINY, memory=memory * GIB) for memory in (10, 90,
 RECOGNISERS = {"small": SMALL, "large": LARGE, "other": OTHER}
 RAW = RawFormat("pcm_mulaw", 8000, 1)
 PATIENCE = 20
-Make = Callable[..., Awaitable[Pool]]
+Make = Callable[..., Awaitable[TranscriptionPool]]
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def told() -> list[LoadChange]:
 @pytest.fixture
 async def make(told: list[LoadChange]) -> AsyncIterator[Make]:
     """Start a pool; it is stopped in the end."""
-    pools: list[Pool] = []
+    pools: list[TranscriptionPool] = []
 
     async def make(
         size: int = 1, *, idle: float | None = None, memory: int | None = None, worker: str = MODULE, **more: Spec
-    ) -> Pool:
+    ) -> TranscriptionPool:
         budget = MemoryBudget(None if memory is None else memory * GIB)
         known = RECOGNISERS | more
-        pools.append(Pool(size, known, idle_seconds=idle, budget=budget, tell=told.append, worker=worker))
+        pools.append(TranscriptionPool(size, known, idle_seconds=idle, budget=budget, tell=told.append, worker=worker))
         await pools[-1].start()
         return pools[-1]
 
@@ -141,7 +141,7 @@ async def test_one_at_work_is_not_idle_however_long_it_takes(quiet: str, trap: P
         if moved.why == "idle":
             rested.set()
 
-    pool = Pool(2, RECOGNISERS, idle_seconds=0.2, tell=tell, worker=MODULE)
+    pool = TranscriptionPool(2, RECOGNISERS, idle_seconds=0.2, tell=tell, worker=MODULE)
     await pool.start()
     await pool.transcribe(Transcribe(quiet, "small"))
     busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
@@ -273,7 +273,7 @@ async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str,
         if moved.why == "idle":
             rested.set()
 
-    pool = Pool(2, RECOGNISERS, idle_seconds=0.05, keep=["small"], tell=tell, worker=MODULE)
+    pool = TranscriptionPool(2, RECOGNISERS, idle_seconds=0.05, keep=["small"], tell=tell, worker=MODULE)
     await pool.start()
     await pool.load()
     assert said(told) == ["small needed"]
@@ -285,7 +285,7 @@ async def test_what_is_kept_is_loaded_before_there_is_work_and_stays(quiet: str,
 
 
 async def test_what_is_kept_and_cannot_be_loaded_is_said_at_once(tmp_path: Path) -> None:
-    pool = Pool(1, {"broken": Spec(model=str(tmp_path), name="broken")}, keep=["broken"])
+    pool = TranscriptionPool(1, {"broken": Spec(model=str(tmp_path), name="broken")}, keep=["broken"])
     await pool.start()
     with pytest.raises(RecogniserUnavailable, match="'broken' cannot be loaded"):
         await pool.load()
@@ -295,7 +295,7 @@ async def test_what_is_kept_and_cannot_be_loaded_is_said_at_once(tmp_path: Path)
 async def test_what_a_process_took_at_its_peak_is_what_counts(quiet: str, told: list[LoadChange]) -> None:
     expected = 1024**2
     budget = MemoryBudget(2 * 1024**2)
-    pool = Pool(
+    pool = TranscriptionPool(
         2,
         {name: replace(TINY, memory=expected) for name in ("one", "two")},
         budget=budget,
@@ -318,7 +318,7 @@ async def test_what_others_hold_is_unloaded_with_their_consent_when_it_is_idle(
     quiet: str, told: list[LoadChange]
 ) -> None:
     budget = MemoryBudget(100 * GIB)
-    pool = Pool(1, RECOGNISERS, budget=budget, tell=told.append, worker=MODULE)
+    pool = TranscriptionPool(1, RECOGNISERS, budget=budget, tell=told.append, worker=MODULE)
     await pool.start()
     gave_up = asyncio.Event()
 

@@ -14,13 +14,13 @@ import pytest
 from relay.admin import keys, operations
 from relay.admin.access import Refused
 from relay.admin.inspection import Tail
-from relay.admin.operations import Selection
+from relay.admin.operations import BulkSelection
 from relay.outbox import OUTBOX, add
 from relay.outbox.model import Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
-from relay.queue.retention import Retention, prune
+from relay.queue.retention import DeliveryRetention, prune
 from relay.queue.settling import step_stream
 from tests.relay.admin.past import OPERATOR, attempt, change, ended, tried
 from tests.relay.deliveries import many, new, put, rows, states
@@ -50,13 +50,13 @@ def until_somebody_waits(connection: Connection) -> None:
 
 
 def cancelled(database: Database, *ids: str) -> int:
-    selection = Selection(ids)
+    selection = BulkSelection(ids)
     plan = operations.plan_cancel(database, selection)
     return list(operations.cancel(database, selection, plan, OPERATOR))[-1].done
 
 
 def replayed(database: Database, *ids: str) -> int:
-    selection = Selection(ids)
+    selection = BulkSelection(ids)
     plan = operations.plan_replay(database, selection)
     return list(operations.replay(database, selection, plan, OPERATOR))[-1].done
 
@@ -78,7 +78,7 @@ def test_what_is_replayed_keeps_its_body_although_retention_is_about_to_forget_i
     with database.writing() as replay:
         values = {"seq": 1, "due_at": 5.0}
         assert replay.execute(statement("replay", "relay.admin"), values).rowcount == 1
-        with meanwhile(lambda: asyncio.run(prune(database, Retention(), 9e9))) as pruning:
+        with meanwhile(lambda: asyncio.run(prune(database, DeliveryRetention(), 9e9))) as pruning:
             until_somebody_waits(replay)
             replay.execute("COMMIT")
             replay.execute("BEGIN")

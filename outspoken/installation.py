@@ -38,7 +38,7 @@ models_dir = {models}
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A file of the place or its database, what it is for, and whether it was made just now."""
+    """A file of the folder or its database, what it is for, and whether it was made just now."""
 
     thing: str
     purpose: str
@@ -46,7 +46,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Installation:
     """Where it all lies. `folder` is absolute."""
 
     folder: Path
