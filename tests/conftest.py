@@ -19,6 +19,7 @@ from tests.services.postgres import Server, running
 INSTALL = {
     "chromium": "apt-get install chromium",
     "faketime": "apt-get install faketime",
+    "g++": "apt-get install g++",
     "go": "apt-get install golang-go golang-github-lib-pq-dev golang-github-mattn-go-sqlite3-dev",
     "nginx": "apt-get install nginx-light",
     "pgbouncer": "apt-get install pgbouncer",

@@ -69,9 +69,13 @@ class Writer(Protocol):
         """Run one statement, which is a transaction of its own and may be run twice; returns its rows. Raises
         StoreUnavailable."""
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a transaction: durable on return, undone if it raises. Raises StoreUnavailable when the
-        database cannot be written. PostgreSQL may run `work` again from its start: it changes only the database."""
+        database cannot be written. PostgreSQL may run `work` again from its start: it changes only the database.
+
+        Where it is not `durable`, all others see it on return, and a power cut may undo it: whole, and together with
+        nothing that is durable. It waits for no disk.
+        """
 
     async def close(self) -> None:
         """Wait for the transaction under way, then give the connection back."""

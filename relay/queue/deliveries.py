@@ -141,7 +141,8 @@ class DeliveryQueue:
             return claimed, self._claimer.blocked(connection, wanted.ahead)
 
         self._in_doubt.add(token)  # until it is known what was leased under it
-        lapsed, taken = await self._writer.run(lease)
+        # A claim that a power cut undoes is one that was never made: nothing of its attempts is durable before it is.
+        lapsed, taken = await self._writer.run(lease, durable=False)
         self._in_doubt -= in_doubt
         claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)

@@ -163,9 +163,11 @@ class PostgresConnection:
         self._clock.set(now, asked_at, time.monotonic())
 
     @contextmanager
-    def transaction(self, kind: str = "") -> Iterator[None]:
-        """Begin, and commit at the end; roll back if the block raises."""
-        self.despite_a_lost_session(lambda: self._begin(kind))
+    def transaction(self, kind: str = "", *, durable: bool = True) -> Iterator[None]:
+        """Begin, and commit at the end; roll back if the block raises. A commit that is not `durable` is seen by all at
+        once, and flushed by the server within a second or so."""
+        begin = f"BEGIN {kind}" if durable else f"BEGIN {kind}; SET LOCAL synchronous_commit = off"
+        self.despite_a_lost_session(lambda: self._begin(begin))
         self._transacting = True
         try:
             self.renew_clock()
@@ -177,8 +179,8 @@ class PostgresConnection:
         finally:
             self._transacting = False
 
-    def _begin(self, kind: str) -> None:
-        self.script(f"BEGIN {kind}")
+    def _begin(self, begin: str) -> None:
+        self.script(begin)
         if self._pooled:
             self.script(self._settings)
 

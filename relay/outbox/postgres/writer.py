@@ -95,10 +95,10 @@ class PostgresWriter:
 
         return await self._executor.run(partial(self._try, work))
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in a transaction: durable on return, undone if it raises. It runs again when it was given up for
-        another's sake (a deadlock). Raises StoreUnavailable."""
-        return await self._executor.run(partial(self._try, partial(_in_transaction, work)))
+    async def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Do `work` in a transaction: durable on return where it shall be, undone if it raises. It runs again when it
+        was given up for another's sake (a deadlock). Raises StoreUnavailable."""
+        return await self._executor.run(partial(self._try, partial(_in_transaction, work, durable)))
 
     def _try(self, work: Callable[[PostgresConnection], T], abandoned: threading.Event) -> T:
         with self._connections.one() as connection:
@@ -135,8 +135,8 @@ class PostgresReader:
         await self._executor.close(self._connections.leave)
 
 
-def _in_transaction(work: Callable[[Connection], T], connection: PostgresConnection) -> T:
-    with connection.transaction():
+def _in_transaction(work: Callable[[Connection], T], durable: bool, connection: PostgresConnection) -> T:
+    with connection.transaction(durable=durable):
         return work(connection)
 
 

@@ -26,6 +26,9 @@ from relay.outbox.store import BUSY_SECONDS
 T = TypeVar("T")
 
 _ASK_AGAIN_SECONDS = 0.001
+# SQLite's own default again, or never.
+_DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
+_SWIFT = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 0")
 # What the statement or its values did, not the store: trying the same again would never succeed.
 _OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
@@ -38,6 +41,7 @@ class SqliteWriter:
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
         self._connection.execute("PRAGMA busy_timeout = 0")
+        self._durable = True
         self._turn = asyncio.Lock()
         self._commit = SerialExecutor("outbox-commit")
 
@@ -45,14 +49,16 @@ class SqliteWriter:
         """Run one statement, which is a transaction of its own; returns its rows."""
         return await self.run(lambda connection: connection.execute(sql, values).fetchall())
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in a write transaction, in the event loop; durable on return, undone if it raises.
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Do `work` in a write transaction, in the event loop; durable on return where it shall be, undone if it
+        raises.
 
         For as long as `work` takes nobody else has a turn: it does best with a few hundred rows at a time. Raises
         StoreUnavailable when the database stays locked, or the disk is full or broken.
         """
         async with self._turn:
             with store_errors():
+                self._flush_commits(durable)
                 await self._begin()
                 try:
                     result = work(self._connection)
@@ -61,6 +67,14 @@ class SqliteWriter:
                 finally:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
+
+    def _flush_commits(self, durable: bool) -> None:
+        """Whether commits wait for the disk. One that does flushes those before it; one that does not leaves moving the
+        log into the database, which flushes both, to the next that does."""
+        if durable is not self._durable:
+            for pragma in _DURABLE if durable else _SWIFT:
+                self._connection.execute(pragma)
+            self._durable = durable
 
     async def _begin(self) -> None:
         give_up = time.monotonic() + self._busy_seconds

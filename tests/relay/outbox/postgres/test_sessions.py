@@ -87,6 +87,17 @@ async def test_a_failed_statement_that_was_passed_over_is_not_told_to_be_committ
     await reader.close()
 
 
+async def test_what_need_not_be_durable_waits_for_no_flush_and_what_has_to_be_does(database: PostgresDatabase) -> None:
+    asked = "SELECT setting = 'off' AND source = 'session' FROM pg_settings WHERE name = 'synchronous_commit'"
+
+    def is_let_off(connection: Connection) -> bool:
+        return bool(connection.execute(asked).fetchone()[0])
+
+    writer = database.writer()
+    assert [await writer.run(is_let_off, durable=one) for one in (True, False, True)] == [False, True, False]
+    await writer.close()
+
+
 async def test_who_was_idle_when_its_session_was_lost_never_hears_of_it(
     postgres: Server, database: PostgresDatabase
 ) -> None:

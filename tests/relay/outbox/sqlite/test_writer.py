@@ -68,6 +68,14 @@ async def test_a_transaction_is_on_disk_once_its_block_is_left(database: SqliteD
     assert stored(database) == ["d1"]
 
 
+async def test_what_need_not_be_durable_waits_for_no_disk_and_what_has_to_be_does(writer: SqliteWriter) -> None:
+    def flushes(connection: sqlite3.Connection) -> list[int]:
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "wal_autocheckpoint")]
+
+    full, normal = [2, 1000], [1, 0]
+    assert [await writer.run(flushes, durable=one) for one in (True, False, True)] == [full, normal, full]
+
+
 async def test_a_transaction_whose_block_fails_leaves_nothing(database: SqliteDatabase, writer: SqliteWriter) -> None:
     def fail(_: sqlite3.Connection) -> None:
         raise ZeroDivisionError
