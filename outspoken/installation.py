@@ -14,7 +14,7 @@ import engine.keys
 from engine.jobs import store
 from relay.admin import keys
 from relay.admin.audit import Actor
-from relay.admin.auth import Gate, token_of
+from relay.admin.auth import Authenticator, token_of
 from relay.app.settings import Configuration, read
 from relay.outbox.store import Database
 
@@ -77,17 +77,17 @@ class Installation:
         yield self._written(self.config, "the settings of relay and engine", self._default_settings())
         settings = self.settings(environ)
         database = settings.outbox.database
-        yield Made(database.name, "jobs, results and deliveries", bool(database.migrate(store.ROOMS)))
+        yield Made(database.name, "jobs, results and deliveries", bool(database.migrate(store.MIGRATION_SETS)))
         yield self._token(settings)
         yield self._known_api_key(database)
         yield self._known_signing_key(database)
         sample = files("engine.recognisers.workers") / "sample.opus"
         yield self._written(self.sample, "a sentence to try it with", sample.read_bytes())
 
-    def gate(self, environ: Mapping[str, str]) -> Gate:
+    def authenticator(self, environ: Mapping[str, str]) -> Authenticator:
         """What hands out ways into the console."""
         settings = self.settings(environ)
-        return Gate(token_of(settings.relay.admin.token.get_secret_value(), settings.token_file))
+        return Authenticator(token_of(settings.relay.admin.token.get_secret_value(), settings.token_file))
 
     def _default_settings(self) -> bytes:
         database, audio, models = (self.folder / name for name in ("outspoken.db", "audio", "models"))

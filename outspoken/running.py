@@ -91,7 +91,7 @@ def _environment(installation: Installation, receiver_port: int, environ: Mappin
 
 def _guide(installation: Installation, engine: str, admin: str, receiver: str, environ: Mapping[str, str]) -> str:
     console = urlsplit(admin)
-    ticket = installation.gate(environ).ticket(getpass.getuser(), time.time())
+    ticket = installation.authenticator(environ).ticket(getpass.getuser(), time.time())
     here = f"{Path.cwd()}/"
     key, sample, logs = (
         str(path).removeprefix(here) for path in (installation.api_key, installation.sample, installation.folder)

@@ -16,7 +16,7 @@ from engine.dialects.gladia import GladiaProblem, render_problem
 from engine.dialects.openai import ErrorObject, render_error
 from engine.errors import StorageFull, TooLarge
 from engine.jobs.admission import QueueFull
-from relay.guard.resolver import Unasked, Unresolved
+from relay.guard.resolver import LookupShortage, Unresolved
 from relay.outbox.errors import StoreUnavailable
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -55,7 +55,7 @@ class Rejected(Exception):
         self.headers = headers or {}
 
 
-def not_looked_up(field: str, unknown: Unresolved | Unasked) -> Rejected:
+def not_looked_up(field: str, unknown: Unresolved | LookupShortage) -> Rejected:
     """The answer where DNS did not answer: whether the host exists is not known, and may be in a moment."""
     reply = BadRequest("SERVICE_UNAVAILABLE", f"{field}: {unknown.detail} Send the request again later.", 503)
     return Rejected(reply, {"Retry-After": "5"})

@@ -33,7 +33,7 @@ from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.health import measure_loop_lag
 from relay.service.systemd import ServiceManager
-from relay.service.trust import trusting
+from relay.service.tls import tls_context
 from relay.service.watch import FileWatch
 
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -70,7 +70,7 @@ async def run(settings: Settings, live_worker: str = WORKER) -> None:
     keys = ApiKeys(database, open_without_keys=engine.on_loopback)
     resolver = settings.outbox.guard.resolver()
     audio = Resolver(replace(rules, ports=engine.fetch.ports), resolver.names)
-    fetcher = HttpFetcher(audio, _fetch_limits(engine), trusting(engine.fetch.ca_file))
+    fetcher = HttpFetcher(audio, _fetch_limits(engine), tls_context(engine.fetch.ca_file))
     recorded = RecordedSpeech(engine, database, rules, specs, budget, fetcher, metrics.registry)
     live = LiveSpeech(engine, database, rules, specs, budget, metrics.registry, live_worker)
     catalogue = engine.catalogue(specs)

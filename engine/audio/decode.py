@@ -23,8 +23,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from engine.audio import pcm
-from engine.audio.ending import is_cut_off
 from engine.audio.resample import Resampler
+from engine.audio.truncation import is_cut_off
 from engine.errors import AudioError
 from engine.request import RawFormat
 

@@ -20,7 +20,7 @@ from yarl import URL
 from engine.audio.sink import Stored, store
 from engine.errors import TooLarge
 from engine.request import Failed, FailureCode
-from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
+from relay.guard.resolver import Addresses, LookupShortage, Resolver, Unresolved
 from relay.guard.rules import Refusal
 from relay.guard.url import Target, read
 from relay.service.retry_after import retry_after
@@ -54,7 +54,7 @@ class TransientFailure(Failed):
     not known whether its host has an address."""
 
     wait: float | None = None
-    unknown: Unresolved | Unasked | None = None
+    unknown: Unresolved | LookupShortage | None = None
 
 
 class HttpFetcher:
@@ -236,7 +236,7 @@ def _transient(message: str, wait: float | None = None) -> TransientFailure:
     return TransientFailure(FailureCode.REMOTE_CONTENT, message, wait)
 
 
-def _undetermined(found: Unresolved | Unasked) -> TransientFailure:
+def _undetermined(found: Unresolved | LookupShortage) -> TransientFailure:
     unknown = None if isinstance(found, Unresolved) and found.answered else found
     return replace(_transient(f"{UNDETERMINED} url: {found.detail}"), unknown=unknown)
 

@@ -40,7 +40,7 @@ def migrate(
     with complaints():
         database = settings(config).outbox.database
         if sql:
-            typer.echo(database.migration_script(store.ROOMS))
+            typer.echo(database.migration_script(store.MIGRATION_SETS))
             return
         store.migrate(database)
         if files := database.exposed():

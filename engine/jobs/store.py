@@ -47,8 +47,8 @@ _TAKE_OVER = statement("take_over", __package__)
 _IDS = statement("ids", __package__)
 _FAILED = statement("failed", __package__)
 
-JOBS = outbox.Room("engine.jobs", "jobs")
-ROOMS = (outbox.OUTBOX, JOBS)
+JOBS = outbox.MigrationSet("engine.jobs", "jobs")
+MIGRATION_SETS = (outbox.OUTBOX, JOBS)
 """The engine's own tables, which stand in the outbox's database."""
 
 NO_KEY = ""
@@ -255,7 +255,7 @@ class JobStore:
 def migrate(database: Database) -> None:
     """Make the database, or bring it up to date: the outbox's tables and the engine's own. Blocks. Raises SchemaError
     and StoreUnavailable."""
-    database.migrate(ROOMS)
+    database.migrate(MIGRATION_SETS)
 
 
 def _readable(rows: Iterable[Sequence[Any]], token: str) -> Iterator[Job]:

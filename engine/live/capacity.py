@@ -45,7 +45,7 @@ class Limited:
 
 
 @dataclass(frozen=True, slots=True)
-class Hogged:
+class KeyLimited:
     """One key holds as much of the room as one may: a `share` of it."""
 
     share: float
@@ -59,7 +59,7 @@ class Impossible:
     left: float
 
 
-Decision = Admitted | Full | Limited | Hogged | Impossible
+Decision = Admitted | Full | Limited | KeyLimited | Impossible
 
 
 class Capacity:
@@ -102,7 +102,7 @@ class Capacity:
         if self._most is not None and len(taken) >= self._most:
             return Limited(self._most)
         if own and self._is_hogged([*own, wanted]):
-            return Hogged(self._key_share)
+            return KeyLimited(self._key_share)
         return Admitted() if needed <= left else Full(needed, left)
 
     def _is_hogged(self, of_key: Sequence[Speech]) -> bool:

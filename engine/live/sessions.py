@@ -14,7 +14,7 @@ from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.events import LiveOptions
 from engine.live.calibration import Calibration
 from engine.live.callbacks import CallbackStream, CallbackWriter
-from engine.live.capacity import Capacity, Full, Hogged, Impossible, Limited, Speech, speech
+from engine.live.capacity import Capacity, Full, Impossible, KeyLimited, Limited, Speech, speech
 from engine.live.conversation import Conversation, Lateness, LiveRecognition, Recorder, SessionEnded
 from engine.live.session import Session, SessionLimits, VendorProtocol
 from engine.recognisers.whisper.passes import Costs
@@ -168,7 +168,7 @@ class LiveSessions:
                 raise Busy(f"it needs {needed:.2f} cores, and {left:.2f} are left", "capacity")
             case Limited(most):
                 raise Busy(f"{most} live sessions are under way, as many as may be", "limit")
-            case Hogged(share):
+            case KeyLimited(share):
                 raise Busy(f"its key has {len(own)} live sessions, and may have {share:.0%} of the room", "key")
             case Impossible(needed, left):
                 raise TooSlow(f"it needs {needed:.2f} cores, and there are {left:.2f}")

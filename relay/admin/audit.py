@@ -29,7 +29,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class AuditEntry:
     """One line of the audit. `at` is in epoch seconds; `detail` holds no secret."""
 
     id: int
@@ -52,9 +52,11 @@ def amend(connection: Connection, line: int, **detail: object) -> None:
     connection.execute(_REWRITE, (json.dumps(detail), line))
 
 
-def acts(database: Database, *, act: str | None = None, limit: int = 50, older: int | None = None) -> tuple[Act, ...]:
+def acts(
+    database: Database, *, act: str | None = None, limit: int = 50, older: int | None = None
+) -> tuple[AuditEntry, ...]:
     """The newest lines first, all or those of one kind of act; `older` is the id of the last one of the page before."""
     values = {"act": act, "limit": limit, "older": _FIRST_PAGE if older is None else older}
     with reading(database) as connection:
         rows = connection.execute(_NEWEST, values).fetchall()
-    return tuple(Act(**{**dict(row), "detail": stored.mapping(row["detail"])}) for row in rows)
+    return tuple(AuditEntry(**{**dict(row), "detail": stored.mapping(row["detail"])}) for row in rows)

@@ -27,7 +27,7 @@ OWNER_KEY_SECONDS = 90 * 86400.0
 _NAME_LENGTH = 64
 
 
-class Gate:
+class Authenticator:
     """Tells those who hold the token from those who do not."""
 
     def __init__(self, token: str) -> None:

@@ -22,7 +22,7 @@ from relay.admin.backup import last_backup_at
 from relay.admin.destinations import destinations
 from relay.admin.keys import keys
 from relay.admin.overview import RELAY_SILENT_SECONDS
-from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
+from relay.guard.resolver import Addresses, LookupShortage, Resolver, Unresolved
 from relay.guard.rules import Refusal, Rules
 from relay.guard.url import LIVE, read
 from relay.outbox.errors import RelayError, StoreUnavailable
@@ -340,7 +340,7 @@ async def _reach(origin: str, resolver: Resolver) -> Finding:
     match await resolver.resolve(target.host):
         case Refusal(_, message):
             return Finding(check, Level.FAIL, message, "its deliveries will be given up")
-        case Unresolved(detail) | Unasked(detail):
+        case Unresolved(detail) | LookupShortage(detail):
             return Finding(check, Level.FAIL, detail, "look at /etc/resolv.conf and the name")
         case Addresses(values):
             return await _connect(check, values[0], target.port)

@@ -161,7 +161,7 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class DeliveryAttempt:
     """One attempt as it is told in passing, and where its delivery stands now."""
 
     id: str
@@ -306,14 +306,14 @@ class Tail:
         self._mark: dict[str, Any] = {"mark": "[]", "crowded": 0, "replay": 0, "high_water": 0}
         self.gap: str | None = None
 
-    def recent(self, limit: int) -> tuple[Happened, ...]:
+    def recent(self, limit: int) -> tuple[DeliveryAttempt, ...]:
         """The last attempts until now, oldest first."""
         with reading(self._database) as connection:
             rows = connection.execute(_RECENT, {**self._wanted, "limit": limit}).fetchall()
             self._move(connection)
         return tuple(_happened(row) for row in rows)
 
-    def news(self) -> tuple[Happened, ...]:
+    def news(self) -> tuple[DeliveryAttempt, ...]:
         """Those since the call before. Afterwards `gap` is a sentence if some may be missing."""
         before = self._mark
         with reading(self._database) as connection:
@@ -418,5 +418,5 @@ def _attempt(row: Any) -> AttemptRecord:
     )
 
 
-def _happened(row: Any) -> Happened:
-    return Happened(**{**dict(row), "state": DeliveryState(row["state"])})
+def _happened(row: Any) -> DeliveryAttempt:
+    return DeliveryAttempt(**{**dict(row), "state": DeliveryState(row["state"])})

@@ -1,6 +1,6 @@
 """A test request to a receiver: a delivery that is sealed, sent and judged as any first attempt is, and kept by nobody.
 
-What sends it is the courier itself (`relay.app.operators`); here is what it is given, and what is told of the attempt.
+What sends it is the courier itself (`relay.app.admin`); here is what it is given, and what is told of the attempt.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from relay.admin import keys
 from relay.admin.recent import AttemptBuffer, recalled
+from relay.app.admin import admin_application
 from relay.app.health import health_site, worker_site
-from relay.app.operators import operators_site
 from relay.app.relay import Observers, Relay
 from relay.app.settings import Configuration
 from relay.outbox.errors import ConfigError
@@ -55,7 +55,7 @@ async def run(settings: Configuration, in_force: Sequence[Setting] = ()) -> None
         _obey_signals(relay, service_manager)
         health = health_site(relay, observers.metrics.registry)
         address = await listen(stack, health, options.host, options.port, "relay")
-        operators = operators_site(settings, database, recent, lambda: relay.dispatcher.in_flight, in_force=in_force)
+        operators = admin_application(settings, database, recent, lambda: relay.dispatcher.in_flight, in_force=in_force)
         admin = await listen(stack, operators, options.admin.host, options.admin.port, "relay.admin")
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _tune_runtime()

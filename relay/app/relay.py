@@ -11,13 +11,13 @@ from importlib.metadata import version
 
 import structlog
 
-from relay.app import chores
+from relay.app import periodic
 from relay.app.settings import Configuration, RelaySettings
 from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher, Slots
-from relay.delivery.fleet import CHECK_SECONDS, Fleet
-from relay.delivery.service import Chore, LoopIntervals, Service
+from relay.delivery.service import LoopIntervals, PeriodicTask, Service
 from relay.delivery.settler import Settler
+from relay.delivery.slot_share import CHECK_SECONDS, SlotShare
 from relay.delivery.stream_session import Gateway
 from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.guard.resolver import Resolver
@@ -32,8 +32,8 @@ from relay.queue.deliveries import DeliveryQueue
 from relay.queue.streams import LiveStreams
 from relay.service.health import measure_loop_lag
 from relay.service.log import count_lines
+from relay.service.tls import tls_context
 from relay.service.traces import Spans
-from relay.service.trust import trusting
 from relay.service.watch import FileWatch
 from relay.telemetry.log import AttemptLog
 from relay.telemetry.metrics import CurrentGauges, Metrics
@@ -64,7 +64,7 @@ def build_transport(settings: Configuration, resolver: Resolver) -> HttpTranspor
         idle_per_origin=options.per_destination,
         idle_in_all=2 * options.concurrency,
     )
-    return HttpTransport(resolver, bounds, trusting(options.http.ca_file), options.http.forward_proxy())
+    return HttpTransport(resolver, bounds, tls_context(options.http.ca_file), options.http.forward_proxy())
 
 
 class Observers:
@@ -112,8 +112,8 @@ class Relay:
         measured = MeasuredQueue(queue, metrics.store)
         self.settler = Settler(measured, observers.attempted, wake)
         courier = _courier(settings, database, secret, queue, self._transport)
-        slots, fleet = Slots(options.concurrency, options.per_destination), Fleet(options.per_destination)
-        self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=fleet.share)
+        slots, slot_share = Slots(options.concurrency, options.per_destination), SlotShare(options.per_destination)
+        self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=slot_share.share)
         self.carrier = _carrier(
             settings, database, resolver, self._streams, queue, observers, wake_carrier, self._listener
         )
@@ -123,9 +123,9 @@ class Relay:
             queue=queue,
             wake=wake,
             observer=metrics,
-            chores=[
-                ("check_in", CHECK_SECONDS, partial(fleet.check_in, queue, wake)),
-                *self._chores(options, database, metrics),
+            periodic=[
+                ("check_in", CHECK_SECONDS, partial(slot_share.check_in, queue, wake)),
+                *self._periodic(options, database, metrics),
             ],
             pace=LoopIntervals(poll=lambda: self._listener.poll_seconds, renew=options.lease_seconds / 3),
         )
@@ -137,16 +137,16 @@ class Relay:
             lines=observers.lines,
         )
 
-    def _chores(self, options: RelaySettings, database: Database, metrics: Metrics) -> list[Chore]:
+    def _periodic(self, options: RelaySettings, database: Database, metrics: Metrics) -> list[PeriodicTask]:
         counted = (self._queue, self.dispatcher, self.settler, self.carrier)
-        stats = partial(chores.report_stats, metrics, *counted, options.per_destination)
-        expire = partial(chores.expire, metrics.store, self._queue, options.retry.patience)
-        retention = partial(chores.forget, metrics, database, options.retention.kept())
+        stats = partial(periodic.report_stats, metrics, *counted, options.per_destination)
+        expire = partial(periodic.expire, metrics.store, self._queue, options.retry.patience)
+        retention = partial(periodic.forget, metrics, database, options.retention.kept())
         return [
-            ("stats", chores.STATS_SECONDS, stats),
-            ("judge", chores.JUDGE_SECONDS, partial(chores.judge, metrics, database)),
-            ("expire", chores.EXPIRE_SECONDS, expire),
-            ("retention", chores.RETENTION_SECONDS, retention),
+            ("stats", periodic.STATS_SECONDS, stats),
+            ("judge", periodic.JUDGE_SECONDS, partial(periodic.judge, metrics, database)),
+            ("expire", periodic.EXPIRE_SECONDS, expire),
+            ("retention", periodic.RETENTION_SECONDS, retention),
         ]
 
     @asynccontextmanager
@@ -218,7 +218,7 @@ def _carrier(
 
     gateway = Gateway(
         streams,
-        WebSocketTransport(resolver, bounds, trusting(http.ca_file), http.forward_proxy()),
+        WebSocketTransport(resolver, bounds, tls_context(http.ca_file), http.forward_proxy()),
         read=partial(read, rules=resolver.rules, schemes=LIVE - PRE_RECORDED),
         seal=seal,
         clock=database.now,

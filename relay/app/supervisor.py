@@ -19,7 +19,7 @@ from aiohttp import web
 
 from relay.admin.recent import recalled
 from relay.app import daemon as app
-from relay.app.operators import operators_site
+from relay.app.admin import admin_application
 from relay.app.settings import Configuration
 from relay.app.workers import WorkerPool
 from relay.service.effective import Setting
@@ -45,7 +45,7 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
         _obey_signals(pool, service_manager)
         metrics = await _serve(stack, settings, pool)
         place = settings.relay.admin
-        operators = operators_site(
+        operators = admin_application(
             settings, database, pool.recent, lambda: pool.in_flight, workers=count, in_force=in_force
         )
         admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")

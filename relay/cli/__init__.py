@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from relay.cli import act, configuration, keys, look, receivers, upkeep, urls
+from relay.cli import configuration, inspection, keys, maintenance, operations, receivers, urls
 from relay.cli.terminal import complain, exit_of
 from relay.outbox.errors import RelayError
 from relay.service.commands import sectioned, while_read
@@ -28,7 +28,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (look, act, upkeep, receivers, urls):
+for group in (inspection, operations, maintenance, receivers, urls):
     application.registered_commands += group.commands.registered_commands
 application.add_typer(keys.commands, name="keys")
 application.add_typer(configuration.commands, name="config")

@@ -70,9 +70,9 @@ async def _judge_lines(chosen: Configuration, *, live: bool, offline: bool, as_j
 
 
 async def _probe(chosen: Configuration, url: str, method: Method, bytes_: int) -> Probed:
-    from relay.app import operators
+    from relay.app.admin import probe
 
-    return await operators.probe(chosen, url, method, bytes_)
+    return await probe(chosen, url, method, bytes_)
 
 
 def _code(judgement: Judgement, probed: Probed | None) -> Exit:

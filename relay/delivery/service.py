@@ -24,7 +24,7 @@ _CROWD = 32  # deliveries in one claim: fewer are a trickle, in which each shoul
 log = structlog.get_logger()
 
 
-Chore = tuple[str, float, Callable[[], Awaitable[object]]]
+PeriodicTask = tuple[str, float, Callable[[], Awaitable[object]]]
 """A name, how often in seconds, and what to do."""
 
 
@@ -39,7 +39,7 @@ class LoopIntervals:
 
 
 class Service:
-    """One relay at work: `run` until `stop` is called, then drain. `chores` are done beside it all the time."""
+    """One relay at work: `run` until `stop` is called, then drain. `periodic` tasks are done beside it all the time."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Service:
         queue: DeliveryQueue,
         wake: asyncio.Event,
         observer: LoopObserver,
-        chores: Iterable[Chore],
+        periodic: Iterable[PeriodicTask],
         pace: LoopIntervals,
     ) -> None:
         self._dispatcher = dispatcher
@@ -61,8 +61,8 @@ class Service:
         self._settle = Loop(
             "settle", settler.run_once, None, wake=settler.arrived, rest=settler.gather, observer=observer
         )
-        every = [("renew", pace.renew, dispatcher.renew), *chores]
-        self._chores = {name: Loop(name, work, seconds, observer=observer) for name, seconds, work in every}
+        every = [("renew", pace.renew, dispatcher.renew), *periodic]
+        self._periodic = {name: Loop(name, work, seconds, observer=observer) for name, seconds, work in every}
 
     @property
     def draining(self) -> bool:
@@ -86,7 +86,7 @@ class Service:
             return f"the outbox has not answered for {silent:.0f} s"
         if self._claim.refused == "busy":
             return "the outbox cannot be used (busy)"
-        loops = (self._claim, self._settle, *self._chores.values())
+        loops = (self._claim, self._settle, *self._periodic.values())
         return next(filter(None, (loop.trouble() for loop in loops)), None)
 
     def stop(self) -> None:
@@ -96,7 +96,7 @@ class Service:
 
     async def run(self, drain_seconds: float) -> None:
         """Claim and deliver until `stop`; then let attempts finish for `drain_seconds` and release the rest."""
-        async with turning(self._settle, *self._chores.values()):
+        async with turning(self._settle, *self._periodic.values()):
             await self._claim.run(until=self._stopping)
             log.info("relay.draining", in_flight=self._dispatcher.in_flight)
             await self._dispatcher.drain(drain_seconds)

@@ -24,7 +24,7 @@ from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import KillReason
 from relay.outbox.store import POLL_SECONDS
 from relay.policy.attempt import Attempted, Finish, HeldStream, Reason
-from relay.queue.streams import LiveStreams, News
+from relay.queue.streams import LiveStreams, StreamChanges
 from relay.service.loop import Loop, LoopObserver, turning
 
 _GATHER_SECONDS = 0.02
@@ -255,7 +255,7 @@ class StreamCarrier:
                 state.take(await self._store.messages(state.stream, state.read_up_to, room), room, position)
                 session.stir()
 
-    def _end(self, news: News, known: Mapping[int, int]) -> None:
+    def _end(self, news: StreamChanges, known: Mapping[int, int]) -> None:
         """What has ended and was read to its end. Whether what has just come was all, the next turn will see, and so it
         will where nobody asked for more, because there was no room for it."""
         for id_, abandoned in news.ended.items():

@@ -42,7 +42,7 @@ class Unresolved:
 
 
 @dataclass(frozen=True, slots=True)
-class Unasked:
+class LookupShortage:
     """Nobody was asked, and the shortage is ours: it says nothing of the host. `detail` is a sentence without the
     name."""
 
@@ -57,10 +57,10 @@ class Found:
     seconds: float = 0.0
 
 
-Lookup = Callable[[str], Awaitable[Found | Unresolved | Unasked]]
+Lookup = Callable[[str], Awaitable[Found | Unresolved | LookupShortage]]
 """Looks a host name up, and raises nothing."""
 
-_NO_ROOM = Unasked("The host name was not looked up: too many other names are being looked up.")
+_NO_ROOM = LookupShortage("The host name was not looked up: too many other names are being looked up.")
 _NO_ADDRESS = Unresolved("The host name has no address.", answered=True)
 
 
@@ -77,7 +77,7 @@ class Names:
         self._lookup = lookup
         self._timeout = timeout
         self._known: dict[str, tuple[Addresses | None, float]] = {}  # None: it failed; and until when that holds
-        self._under_way: dict[str, asyncio.Task[Addresses | Unresolved | Unasked]] = {}
+        self._under_way: dict[str, asyncio.Task[Addresses | Unresolved | LookupShortage]] = {}
         self._room = asyncio.Semaphore(most)
         self._room_of_unproven = asyncio.Semaphore(max(1, most * 3 // 4))
         self._room_of_failed = asyncio.Semaphore(max(1, most // 4))
@@ -85,15 +85,15 @@ class Names:
         self._room_of_owners: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._asked: set[str] = set()  # of those under way
 
-    async def find(self, host: str, owner: str | None = None) -> Addresses | Unresolved | Unasked:
+    async def find(self, host: str, owner: str | None = None) -> Addresses | Unresolved | LookupShortage:
         """The addresses of a name, unjudged. `owner` is whose request it is, where that is known."""
         addresses, until = self._known.get(host, (None, 0.0))
         if addresses is not None and time.monotonic() < until:
             return addresses
-        unasked: Unasked | None = None
+        unasked: LookupShortage | None = None
         try:
             async with asyncio.timeout(self._timeout), self._among(owner, proven=addresses is not None):
-                while isinstance(found := await asyncio.shield(self._shared(host)), Unasked):
+                while isinstance(found := await asyncio.shield(self._shared(host)), LookupShortage):
                     unasked = found
                     await asyncio.sleep(_AGAIN_SECONDS)
                 return found
@@ -113,21 +113,21 @@ class Names:
         async with room:
             yield
 
-    def _shared(self, host: str) -> asyncio.Task[Addresses | Unresolved | Unasked]:
+    def _shared(self, host: str) -> asyncio.Task[Addresses | Unresolved | LookupShortage]:
         """The lookup of this name that is under way, or a new one."""
         if host not in self._under_way:
             self._under_way[host] = task = asyncio.create_task(self._ask(host))
             task.add_done_callback(lambda _: self._under_way.pop(host))
         return self._under_way[host]
 
-    async def _ask(self, host: str) -> Addresses | Unresolved | Unasked:
+    async def _ask(self, host: str) -> Addresses | Unresolved | LookupShortage:
         async with AsyncExitStack() as stack:
             for room in self._rooms(host):
                 await stack.enter_async_context(room)
             self._asked.add(host)
             stack.callback(self._asked.discard, host)
             found = await self._lookup(host)
-        if isinstance(found, Unasked):
+        if isinstance(found, LookupShortage):
             return found
         addresses = Addresses(found.addresses) if isinstance(found, Found) and found.addresses else None
         self._remember(host, addresses, found.seconds if isinstance(found, Found) else 0.0)
@@ -155,7 +155,7 @@ class Resolver:
         self.rules = rules
         self.names = names
 
-    async def resolve(self, host: str, owner: str | None = None) -> Addresses | Refusal | Unresolved | Unasked:
+    async def resolve(self, host: str, owner: str | None = None) -> Addresses | Refusal | Unresolved | LookupShortage:
         """The addresses of a target's host. An address is its own answer; one forbidden address refuses them all."""
         found = Addresses((host,)) if is_address(host) else await self.names.find(host, owner)
         if not isinstance(found, Addresses):
@@ -165,7 +165,7 @@ class Resolver:
 
 async def admit(
     url: str, resolver: Resolver, schemes: frozenset[str] = PRE_RECORDED, owner: str | None = None
-) -> Target | Refusal | Unresolved | Unasked:
+) -> Target | Refusal | Unresolved | LookupShortage:
     """The whole guard in one call, for a URL that is being submitted: reads it, resolves its host, judges both."""
     target = read(url, resolver.rules, schemes)
     if isinstance(target, Refusal):

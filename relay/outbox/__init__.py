@@ -7,7 +7,7 @@ by driver, is in docs/producers.md.
 
 from relay.outbox.databases import database_at
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
-from relay.outbox.migrations import OUTBOX, Room
+from relay.outbox.migrations import OUTBOX, MigrationSet
 from relay.outbox.model import (
     DeliveryState,
     DeliveryStatus,
@@ -47,12 +47,12 @@ __all__ = [
     "Kind",
     "Liveness",
     "Method",
+    "MigrationSet",
     "NewDelivery",
     "Notifier",
     "OnDead",
     "Outbox",
     "RelayError",
-    "Room",
     "Stream",
     "StreamEnded",
     "StreamKilled",

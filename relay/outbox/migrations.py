@@ -45,7 +45,7 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MigrationSet:
     """Who keeps tables: a package with the files `sql/migrations/{sqlite,postgres}/NNNN_name.sql`, `sql/baselines` of
     the same numbers and names, and the name that they go by."""
 
@@ -67,7 +67,7 @@ class Room:
         }
 
 
-OUTBOX = Room("relay.outbox", "outbox")
+OUTBOX = MigrationSet("relay.outbox", "outbox")
 
 
 @dataclass(frozen=True, slots=True)

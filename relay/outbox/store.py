@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from relay.outbox.migrations import Migration, Room
+from relay.outbox.migrations import Migration, MigrationSet
 
 if TYPE_CHECKING:
     import asyncio
@@ -144,16 +144,16 @@ class Database(Protocol):
     def beside(self, suffix: str) -> Path:
         """A file for what belongs to it and not into it, such as the token of its operators."""
 
-    def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+    def migrate(self, rooms: Sequence[MigrationSet]) -> tuple[Migration, ...]:
         """Make the database, or bring it up to date; returns what was applied. Blocks.
 
         Raises SchemaError for one that is newer than this program, or changed by hand; StoreUnavailable.
         """
 
-    def migration_script(self, rooms: Sequence[Room]) -> str:
+    def migration_script(self, rooms: Sequence[MigrationSet]) -> str:
         """The SQL that makes all of it where there is nothing yet, for people and for other tools. Asks nobody."""
 
-    def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
+    def schema(self, connection: Connection, room: MigrationSet) -> tuple[int, int]:
         """The number of the newest migration of a room that was applied (0: none), and of the newest there is."""
 
     def reading(self) -> AbstractContextManager[Connection]:

@@ -44,7 +44,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class AttemptResult:
     """What of an attempt counts here. `pause` is for how many seconds the receiver asked to be left alone; `alone` is
     False where its origin answered another attempt while this one was under way; `allowed` says that it was one of
     those that `went`."""
@@ -153,7 +153,7 @@ WELL = Health()
 NEVER_TRIED = Health(silent=True)
 
 
-def of_origin(health: Health, came: Came) -> Health:
+def of_origin(health: Health, came: AttemptResult) -> Health:
     """An origin after an attempt at any of its endpoints."""
     if came.outcome in OURS or (came.outcome in SILENT and not came.alone):
         return health
@@ -162,7 +162,7 @@ def of_origin(health: Health, came: Came) -> Health:
     return replace(health, silent=True) if came.outcome in SILENT else _answered(health, came)
 
 
-def of_endpoint(health: Health, came: Came) -> Health:
+def of_endpoint(health: Health, came: AttemptResult) -> Health:
     """An endpoint after one of its attempts. One that did not reach the origin says nothing of it."""
     if came.outcome in OURS or came.outcome in UNREACHED:
         return health
@@ -174,7 +174,7 @@ def of_endpoint(health: Health, came: Came) -> Health:
     return _answered(health, came)
 
 
-def _failed(health: Health, came: Came) -> Health:
+def _failed(health: Health, came: AttemptResult) -> Health:
     if health.open and came.allowed:
         return health
     starts = tuple(sorted((*health.starts, came.started_at)))[-TRICKLE:]
@@ -186,7 +186,7 @@ def _failed(health: Health, came: Came) -> Health:
     return replace(counted, rate=max(1, health.rate // 2)) if health.rate else counted
 
 
-def _answered(health: Health, came: Came) -> Health:
+def _answered(health: Health, came: AttemptResult) -> Health:
     if health.open:
         return Health(rate=1)
     if health.rate is None or (health.every is None and health.rate >= _AT_WILL):
@@ -199,7 +199,7 @@ def _answered(health: Health, came: Came) -> Health:
     return replace(health, silent=False, failures=0, starts=(), every=every, allowed_at=allowed_at)
 
 
-def _slowed(health: Health, came: Came) -> Health:
+def _slowed(health: Health, came: AttemptResult) -> Health:
     """It asked for less: half of it, once for all that was under way when it did."""
     again = health.every is not None and came.started_at < health.slowed_at
     rate, every = health.rate, health.every

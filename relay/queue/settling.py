@@ -13,7 +13,7 @@ import orjson
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Postponed, Retry, Timing
-from relay.policy.breaker import Came, of_endpoint, of_origin
+from relay.policy.breaker import AttemptResult, of_endpoint, of_origin
 from relay.policy.outcome import pause_of
 from relay.policy.sealing import kept
 from relay.queue.claiming import fingerprint
@@ -226,9 +226,9 @@ def _record(connection: Connection, place: tuple[str, str], attempts: Sequence[A
         connection.execute(_FORGET, values)
 
 
-def _came(attempt: Attempted) -> Came:
+def _came(attempt: Attempted) -> AttemptResult:
     pause = pause_of(attempt.answer, attempt.finished_at)
-    return Came(
+    return AttemptResult(
         attempt.outcome, attempt.started_at, attempt.finished_at, pause, attempt.alone, attempt.delivery.allowed
     )
 

@@ -26,7 +26,7 @@ _ACT_SECONDS = 600.0  # a bulk act goes through its slices in less
 
 
 @dataclass(frozen=True, slots=True)
-class Queues:
+class QueueDepths:
     """What is pending. `ready` is due and may go; `held` is due, but its destination is left alone or takes no more.
 
     The ages are of the oldest in each, in seconds past due; 0 where there is none. `worst` has the origins for which
@@ -42,7 +42,7 @@ class Queues:
 
 
 @dataclass(frozen=True, slots=True)
-class Since:
+class QueueChanges:
     """What happened since the snapshot before, whoever did it: deliveries added, by kind; deliveries that operators
     cancelled or replayed, these by source; breakers that opened and closed."""
 
@@ -64,14 +64,14 @@ class QueueSnapshot:
 
     taken_at: float
     took: float
-    queues: Queues
+    queues: QueueDepths
     in_flight: int
     dead: int
     oldest_undelivered_age: float
     destination_states: Mapping[str, int]
     held_up: frozenset[str]
     files: Files
-    since: Since
+    since: QueueChanges
     key_age: float
     backup_at: float
 
@@ -128,7 +128,7 @@ class QueueStats:
             took=time.perf_counter() - began,
         )
 
-    def _since(self, connection: Connection, counted: _Counted, now: float) -> Since:
+    def _since(self, connection: Connection, counted: _Counted, now: float) -> QueueChanges:
         after, last = self._intake.next(counted.last_seq or 0, counted.oldest_transaction, counted.next_transaction)
         rows = connection.execute(_ADDED, {"after": after, "last": last}) if last > after else ()
         added = {Kind(kind): count for kind, count in rows}
@@ -136,7 +136,7 @@ class QueueStats:
         was_open = now_open if self._open is None else self._open
         replayed, cancelled = self._acts.read(counted.acts, counted.last_act, now)
         self._open = now_open
-        return Since(added, replayed, cancelled, len(now_open - was_open), len(was_open - now_open))
+        return QueueChanges(added, replayed, cancelled, len(now_open - was_open), len(was_open - now_open))
 
 
 def _count(connection: Connection, values: Mapping[str, Any]) -> _Counted:
@@ -199,7 +199,7 @@ class _Acts:
         return replayed, cancelled
 
 
-def _queues(rows: Sequence[Any], full: frozenset[str], now: float) -> Queues:
+def _queues(rows: Sequence[Any], full: frozenset[str], now: float) -> QueueDepths:
     """Folded here and not in SQL: there are a few rows for each origin with something pending."""
     due = [row for row in rows if row[3]]
     held = [row for row in due if row[1] == HELD or row[0] in full]
@@ -207,7 +207,7 @@ def _queues(rows: Sequence[Any], full: frozenset[str], now: float) -> Queues:
     waiting = Counter[str]()
     for origin, _, count, *_ in rows:
         waiting[origin] += count
-    return Queues(
+    return QueueDepths(
         ready=sum(row[3] for row in free),
         scheduled=sum(row[2] - row[3] for row in rows),
         held=sum(row[3] for row in held),

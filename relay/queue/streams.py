@@ -50,7 +50,7 @@ class Tasks:
 
 
 @dataclass(frozen=True, slots=True)
-class Tended:
+class ReapedStreams:
     """The keys of streams whose holder was overdue, and how many messages died with them without having been sent."""
 
     orphans: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Tended:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class StreamChanges:
     """What has changed about the streams that a relay holds: which got messages, and up to which position; which have
     ended, and whether by their producer's silence; which are not its own any more."""
 
@@ -68,7 +68,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class SettledMessages:
     """What became of a batch: leases that were `stale`, for which nothing was changed, and how many messages died with
     their streams without having been sent."""
 
@@ -103,26 +103,26 @@ class LiveStreams:
         rows = await self._writer.run(lambda connection: connection.execute(_TAKE, values).fetchall())
         return tuple(_held(*row) for row in rows)
 
-    async def tend(self, held: Iterable[int]) -> Tended:
+    async def tend(self, held: Iterable[int]) -> ReapedStreams:
         """Keep what is held, end what is overdue."""
         now = self._clock()
         values = {"ids": json.dumps(list(held)), "holder": self._holder, "until": now + self._lease, "now": now}
 
-        def work(connection: Connection) -> Tended:
+        def work(connection: Connection) -> ReapedStreams:
             values["gone"] = json.dumps(list(_gone(connection)))
             connection.execute(_HOLD, values)
             connection.execute(_ABANDON, values)
             connection.execute(_CLOSE, values)
             orphans = connection.execute(_ORPHANED, values).fetchall()
             killed = [_finish(connection, Finish(id_, KillReason.RELAY), holder, now) for id_, _, holder in orphans]
-            return Tended(tuple(key for _, key, _ in orphans), sum(killed))
+            return ReapedStreams(tuple(key for _, key, _ in orphans), sum(killed))
 
         return await self._writer.run(work)
 
-    async def news(self, read_up_to: Mapping[int, int]) -> News:
+    async def news(self, read_up_to: Mapping[int, int]) -> StreamChanges:
         """What has changed about these held streams, each with the position up to which it was read."""
         rows = await self._read(_CHANGED, known=json.dumps(read_up_to), holder=self._holder)
-        return News(
+        return StreamChanges(
             {id_: position for id_, position, held, _, _ in rows if held and position},
             {id_: bool(abandoned) for id_, _, held, ended, abandoned in rows if held and ended},
             frozenset(id_ for id_, _, held, _, _ in rows if not held),
@@ -165,11 +165,11 @@ class LiveStreams:
         rows = await self._read(_HELD_HEALTHS, origin=origin, path=path)
         return all(state == "active" and health_of(columns).allows(now, 0, 1) > 0 for state, *columns in rows)
 
-    async def write(self, attempts: Sequence[Attempted], finishes: Sequence[Finish]) -> Written:
+    async def write(self, attempts: Sequence[Attempted], finishes: Sequence[Finish]) -> SettledMessages:
         """The ends of some messages, and after them those of some streams, in one transaction."""
         now = self._clock()
 
-        def work(connection: Connection) -> Written:
+        def work(connection: Connection) -> SettledMessages:
             standing = self._standing(connection, attempts)
             for verdict, of_one in _by_verdict(attempts, standing).items():
                 _end(connection, verdict, of_one)
@@ -178,7 +178,7 @@ class LiveStreams:
             settling.record_health(connection, [finish.failed_opening for finish in finishes if finish.failed_opening])
             killed = sum(_finish(connection, finish, self._holder, now) for finish in finishes)
             stale = (attempt.delivery.lease for attempt in attempts if attempt.delivery.lease.seq not in standing)
-            return Written(frozenset(stale), killed)
+            return SettledMessages(frozenset(stale), killed)
 
         return await self._writer.run(work)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pycares
 
-from relay.guard.resolver import LONGEST_KEPT, Found, Names, Unasked, Unresolved
+from relay.guard.resolver import LONGEST_KEPT, Found, LookupShortage, Names, Unresolved
 
 _ANSWERED = {
     pycares.errno.ARES_ENOTFOUND: "it does not exist",
@@ -42,7 +42,7 @@ class SystemLookup:
         self._channel: pycares.Channel | None = None
         self._started_at = 0.0
 
-    async def __call__(self, host: str) -> Found | Unresolved | Unasked:
+    async def __call__(self, host: str) -> Found | Unresolved | LookupShortage:
         found, failure = await self._ask(host)
         if failure is not None or found is None:
             return _unresolved(failure)
@@ -81,9 +81,9 @@ def _tell(told: asyncio.Future[_Told], what: _Told) -> None:
         told.set_result(what)
 
 
-def _unresolved(failure: int | None) -> Unresolved | Unasked:
+def _unresolved(failure: int | None) -> Unresolved | LookupShortage:
     if failure == pycares.errno.ARES_ECONNREFUSED:
-        return Unasked("The host name was not looked up: no name server can be reached.")
+        return LookupShortage("The host name was not looked up: no name server can be reached.")
     if failure in _ANSWERED:
         return Unresolved(f"The host name does not resolve: {_ANSWERED[failure]}.", answered=True)
     why = _FAILED.get(failure or 0, "it could not be looked up")

@@ -26,7 +26,7 @@ from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.postgres.placeholders import check_schema
 from relay.outbox.store import Database
-from relay.service.trust import is_trusted
+from relay.service.tls import readable_ca_file
 
 
 class Section(BaseModel):
@@ -70,7 +70,7 @@ Ports = Annotated[
     BeforeValidator(_listed),
     PlainSerializer(sorted, return_type=list[int], when_used="json"),
 ]
-CaFile = Annotated[str, AfterValidator(is_trusted)]
+CaFile = Annotated[str, AfterValidator(readable_ca_file)]
 
 
 class GuardSettings(Section):

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from relay.outbox.model import Kind
 from relay.policy.breaker import Cause, DestinationState, destination_id
-from relay.queue.stats import Queues, QueueSnapshot, Since
+from relay.queue.stats import QueueChanges, QueueDepths, QueueSnapshot
 
 RELAY: Final = "relay"
 DESTINATION: Final = "destination"
@@ -123,7 +123,7 @@ class QueueMetrics:
         self._took.set(snapshot.took)
         self._count(snapshot.since)
 
-    def _queue(self, snapshot: QueueSnapshot, queues: Queues) -> None:
+    def _queue(self, snapshot: QueueSnapshot, queues: QueueDepths) -> None:
         counts = (queues.ready, queues.held, queues.scheduled, snapshot.in_flight, snapshot.dead)
         for state, count in zip(_STATES, counts, strict=True):
             self._states[state].set(count)
@@ -134,7 +134,7 @@ class QueueMetrics:
         for origin, waiting in queues.worst.items():
             self._worst.labels(destination_id(origin)).set(waiting)
 
-    def _count(self, since: Since) -> None:
+    def _count(self, since: QueueChanges) -> None:
         for kind, count in since.added.items():
             self._enqueued[kind].inc(count)
         for source, count in since.replayed.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from relay.guard.resolver import Addresses, Resolver, Unasked, Unresolved
+from relay.guard.resolver import Addresses, LookupShortage, Resolver, Unresolved
 from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import Target
 from relay.transports import fault
@@ -72,7 +72,7 @@ class Dialler(Generic[P]):
                 return fault.blocked(found), dns
             case Unresolved():
                 return fault.unresolved(found), dns
-            case Unasked():
+            case LookupShortage():
                 return fault.unasked(found), dns
 
     async def _first_of(self, target: Target, addresses: tuple[str, ...]) -> Dialled[P] | Fault:

@@ -9,7 +9,7 @@ import os
 import ssl
 from dataclasses import dataclass
 
-from relay.guard.resolver import Unasked, Unresolved
+from relay.guard.resolver import LookupShortage, Unresolved
 from relay.guard.rules import Refusal
 from relay.policy.attempt import Answer, Failure, Timing
 
@@ -49,7 +49,7 @@ def unresolved(unresolved: Unresolved) -> Fault:
     return Fault(Failure.DNS, unresolved.detail)
 
 
-def unasked(unasked: Unasked) -> Fault:
+def unasked(unasked: LookupShortage) -> Fault:
     """Whether the name has an address could not be asked."""
     return Fault(Failure.SHORTAGE, unasked.detail)
 

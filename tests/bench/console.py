@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from relay.admin.auth import Gate
+from relay.admin.auth import Authenticator
 from relay.admin.console.serving import COOKIE
 from tests.bench import stand
 from tests.bench.stand import Result, Scale
@@ -57,7 +57,7 @@ def _pages(path: Path) -> Iterator[str]:
 
 def _visit(url: str) -> float:
     """Seconds until the whole page is here."""
-    session = Gate(_TOKEN).session("bench", time.time())
+    session = Authenticator(_TOKEN).session("bench", time.time())
     began = time.perf_counter()
     with urllib.request.urlopen(urllib.request.Request(url, headers={"Cookie": f"{COOKIE}={session}"})) as answer:
         assert answer.status == 200

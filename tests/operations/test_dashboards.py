@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models import units
 
 from grafana.exposed import exposed
 from grafana.generate import dashboards
-from relay.admin.auth import Gate
+from relay.admin.auth import Authenticator
 from relay.admin.console.serving import COOKIE
 from relay.admin.destinations import destinations
 from relay.outbox import OUTBOX
@@ -230,7 +230,7 @@ def test_panels_lead_to_pages_of_the_console_and_these_back_to_a_dashboard(tmp_p
     assert len(leads) > 10
     back: set[str] = set()
     with served(replace(context(database), grafana="https://grafana.example")) as address:
-        cookie = {"Cookie": f"{COOKIE}={Gate(TOKEN).session('Ada', time.time())}"}
+        cookie = {"Cookie": f"{COOKIE}={Authenticator(TOKEN).session('Ada', time.time())}"}
         for url in set(leads):
             page = url.replace("${console:raw}", address)
             for name, value in labels.items():

@@ -34,7 +34,7 @@ from engine.dialects.warnings import Unsupported
 from engine.errors import AudioError, TooLarge
 from engine.request import Failed, FailureCode, Media, Request
 from engine.transcript import Transcript
-from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
+from relay.guard.resolver import LookupShortage, Resolver, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
 
@@ -150,7 +150,7 @@ async def judge_callback(request: Request, resolver: Resolver, schemes: frozense
             raise Rejected(invalid_callback(f"callback: {message}"))
         case Unresolved(detail=detail, answered=True):
             raise Rejected(unresolved_callback(f"callback: {detail}"))
-        case Unresolved() | Unasked() as unknown:
+        case Unresolved() | LookupShortage() as unknown:
             raise not_looked_up("callback", unknown)
 
 

@@ -17,7 +17,7 @@ from engine.api.errors import Rejected, identity, not_looked_up
 from engine.dialects.gladia import GladiaProblem, Listing, invalid, parse_listing
 from engine.jobs.archive import JobFilter
 from engine.record import Record
-from relay.guard.resolver import Resolver, Unasked, Unresolved, admit
+from relay.guard.resolver import LookupShortage, Resolver, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
 
@@ -43,7 +43,7 @@ async def judge_url(resolver: Resolver, field: str, url: str, key_id: str | None
             raise Rejected(invalid(f"{field} must be a URL address that this server may call. {message}"))
         case Unresolved(detail=detail, answered=True) if must_resolve:
             raise Rejected(invalid(f"{field} must be a URL address that resolves. {detail}"))
-        case Unresolved() | Unasked() as unknown if must_resolve:
+        case Unresolved() | LookupShortage() as unknown if must_resolve:
             raise not_looked_up(field, unknown)
 
 

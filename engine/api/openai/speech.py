@@ -34,7 +34,7 @@ from engine.dialects.openai import (
 from engine.errors import AudioError
 from engine.request import Failed, Media, Request
 from engine.transcript import Transcript, Word
-from relay.guard.resolver import Unasked, Unresolved, admit
+from relay.guard.resolver import LookupShortage, Unresolved, admit
 from relay.guard.rules import Refusal
 from relay.guard.url import PRE_RECORDED
 
@@ -108,7 +108,7 @@ class OpenAiSpeech:
                 raise Rejected(refused("callback", f"be a URL that this server may call. {message}"))
             case Unresolved(detail=detail, answered=True):
                 raise Rejected(refused("callback", f"be a URL that resolves. {detail}"))
-            case Unresolved() | Unasked() as unknown:
+            case Unresolved() | LookupShortage() as unknown:
                 raise not_looked_up("callback", unknown)
 
     async def _probe(self, path: Path) -> None:

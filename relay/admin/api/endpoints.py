@@ -57,16 +57,16 @@ def _list(context: AdminContext, _: Actor, asked: requests.ListRequest) -> Deliv
     )
 
 
-def _show(context: AdminContext, actor: Actor, asked: requests.ShowRequest) -> responses.Shown:
+def _show(context: AdminContext, actor: Actor, asked: requests.ShowRequest) -> responses.DeliveryResponse:
     now = context.database.now()
     one = inspection.delivery(context.database, asked.id, now, reveal=asked.reveal, owner=asked.owner)
     if asked.reveal:
         _note_reveal(context, actor, asked.id, "headers")
-    return responses.Shown(one, inspection.as_curl(one))
+    return responses.DeliveryResponse(one, inspection.as_curl(one))
 
 
-def _attempts(context: AdminContext, _: Actor, asked: requests.AttemptsRequest) -> responses.Attempts:
-    return responses.Attempts(inspection.history(context.database, asked.id, owner=asked.owner))
+def _attempts(context: AdminContext, _: Actor, asked: requests.AttemptsRequest) -> responses.AttemptsResponse:
+    return responses.AttemptsResponse(inspection.history(context.database, asked.id, owner=asked.owner))
 
 
 def _body(context: AdminContext, actor: Actor, asked: requests.OneRequest) -> bytes:
@@ -80,60 +80,60 @@ def _note_reveal(context: AdminContext, actor: Actor, id_: str, what: str) -> No
         audit.note(connection, actor, "delivery.reveal", context.database.now(), id=id_, what=what)
 
 
-def _tail(context: AdminContext, _: Actor, asked: requests.TailRequest) -> responses.Happenings:
-    return responses.Happenings(Tail(context.database, asked.outcome, asked.destination).recent(asked.limit))
+def _tail(context: AdminContext, _: Actor, asked: requests.TailRequest) -> responses.TailResponse:
+    return responses.TailResponse(Tail(context.database, asked.outcome, asked.destination).recent(asked.limit))
 
 
-def _stats(context: AdminContext, _: Actor, asked: requests.StatsRequest) -> responses.Tallies:
+def _stats(context: AdminContext, _: Actor, asked: requests.StatsRequest) -> responses.StatsResponse:
     since = (asked.since or _AN_HOUR_AGO).by(context.database.now)
-    return responses.Tallies(since, overview.stats(context.database, since, asked.by))
+    return responses.StatsResponse(since, overview.stats(context.database, since, asked.by))
 
 
-def _replay(context: AdminContext, actor: Actor, asked: requests.ReplayRequest) -> responses.Done:
+def _replay(context: AdminContext, actor: Actor, asked: requests.ReplayRequest) -> responses.BulkResponse:
     selection = asked.selection(context.database.now, asked.state)
     plan = operations.plan_replay(context.database, selection)
     steps = operations.replay(context.database, selection, plan, actor, rate=asked.rate)
     return _done(plan, steps, dry_run=asked.dry_run)
 
 
-def _cancel(context: AdminContext, actor: Actor, asked: requests.SelectionRequest) -> responses.Done:
+def _cancel(context: AdminContext, actor: Actor, asked: requests.SelectionRequest) -> responses.BulkResponse:
     selection = asked.selection(context.database.now)
     plan = operations.plan_cancel(context.database, selection)
     return _done(plan, operations.cancel(context.database, selection, plan, actor), dry_run=asked.dry_run)
 
 
-def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> responses.Done:
+def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> responses.BulkResponse:
     """Takes the steps, unless it is a `dry_run`: without that nothing happens."""
     last = deque(steps, maxlen=1) if not dry_run else ()
     run, done = (last[0].run, last[0].done) if last else ("", 0)
-    return responses.Done(dry_run=dry_run, run=run, done=done, **plan.said())
+    return responses.BulkResponse(dry_run=dry_run, run=run, done=done, **plan.said())
 
 
-def _destinations(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.Destinations:
+def _destinations(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.DestinationsResponse:
     now = context.database.now()
     seen = overview.overview(context.database, now, history=False, most=_TROUBLES)
-    return responses.Destinations(destinations.destinations(context.database, now), seen.troubles)
+    return responses.DestinationsResponse(destinations.destinations(context.database, now), seen.troubles)
 
 
 def _changing(
     act: Callable[..., bool],
-) -> Callable[[AdminContext, Actor, requests.DestinationRequest], responses.Changed]:
-    def carry_out(context: AdminContext, actor: Actor, asked: requests.DestinationRequest) -> responses.Changed:
+) -> Callable[[AdminContext, Actor, requests.DestinationRequest], responses.ChangeResponse]:
+    def carry_out(context: AdminContext, actor: Actor, asked: requests.DestinationRequest) -> responses.ChangeResponse:
         place = asked.destination + asked.path
-        return responses.Changed(place, act(context.database, place, actor))
+        return responses.ChangeResponse(place, act(context.database, place, actor))
 
     return carry_out
 
 
-def _keys(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.KeyList:
-    return responses.KeyList(keys.keys(context.database))
+def _keys(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.KeysResponse:
+    return responses.KeysResponse(keys.keys(context.database))
 
 
-def _add_key(context: AdminContext, actor: Actor, asked: requests.KeyRequest) -> responses.Handover:
+def _add_key(context: AdminContext, actor: Actor, asked: requests.KeyRequest) -> responses.NewKeyResponse:
     return _handover(keys.add(context.database, _key(asked), asked.destination, actor, context.database.now()))
 
 
-def _rotate_key(context: AdminContext, actor: Actor, asked: requests.RotateRequest) -> responses.Handover:
+def _rotate_key(context: AdminContext, actor: Actor, asked: requests.RotateRequest) -> responses.NewKeyResponse:
     overlap = keys.OVERLAP if asked.overlap is None else asked.overlap
     return _handover(
         keys.rotate(context.database, _key(asked), asked.destination, actor, context.database.now(), overlap)
@@ -152,8 +152,8 @@ def _key(asked: requests.KeyRequest) -> str:
     return keys.generate(ed25519=asked.ed25519) if asked.key is None else asked.key
 
 
-def _handover(new: NewKey) -> responses.Handover:
-    return responses.Handover(new.info, new.handover, new.retiring)
+def _handover(new: NewKey) -> responses.NewKeyResponse:
+    return responses.NewKeyResponse(new.info, new.handover, new.retiring)
 
 
 def _verify_url(context: AdminContext, _: Actor, asked: requests.UrlRequest) -> Judgement:
@@ -171,29 +171,29 @@ async def _sent(context: AdminContext, asked: requests.ProbeRequest) -> Probed:
     return await context.probe(asked.url, asked.method, asked.bytes)
 
 
-def _doctor(context: AdminContext, _: Actor, asked: requests.DoctorRequest) -> responses.Findings:
+def _doctor(context: AdminContext, _: Actor, asked: requests.DoctorRequest) -> responses.DoctorResponse:
     found = list(doctor.examine(context.database, context.rules, context.environ))
     if asked.egress:
         found += asyncio.run(_egress(context))
-    return responses.Findings(tuple(found))
+    return responses.DoctorResponse(tuple(found))
 
 
 async def _egress(context: AdminContext) -> list[Finding]:
     return [finding async for finding in doctor.egress(context.database, context.resolver())]
 
 
-def _audit(context: AdminContext, _: Actor, asked: requests.AuditRequest) -> responses.Acts:
+def _audit(context: AdminContext, _: Actor, asked: requests.AuditRequest) -> responses.AuditResponse:
     acts = audit.acts(context.database, act=asked.act, limit=asked.limit, older=asked.older)
-    return responses.Acts(acts, acts[-1].id if len(acts) == asked.limit else None)
+    return responses.AuditResponse(acts, acts[-1].id if len(acts) == asked.limit else None)
 
 
-def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.SettingList:
-    return responses.SettingList(tuple(context.settings))
+def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.SettingsResponse:
+    return responses.SettingsResponse(tuple(context.settings))
 
 
-def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.PruneResult:
+def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.RetentionResponse:
     pruned = operations.forget(context.database, context.kept, actor, context.database.now(), dry_run=asked.dry_run)
-    return responses.PruneResult(asked.dry_run, pruned)
+    return responses.RetentionResponse(asked.dry_run, pruned)
 
 
 def _backup(context: AdminContext, actor: Actor, asked: requests.BackupRequest) -> Backup:
@@ -214,32 +214,45 @@ ENDPOINTS = (
     Endpoint(
         "GET", "/deliveries", "Deliveries, the newest first", requests.ListRequest, DeliveryPage, _list, for_owners=True
     ),
-    Endpoint("GET", "/deliveries/{id}", "One delivery", requests.ShowRequest, responses.Shown, _show, for_owners=True),
+    Endpoint(
+        "GET",
+        "/deliveries/{id}",
+        "One delivery",
+        requests.ShowRequest,
+        responses.DeliveryResponse,
+        _show,
+        for_owners=True,
+    ),
     Endpoint(
         "GET",
         "/deliveries/{id}/attempts",
         "Its attempts",
         requests.AttemptsRequest,
-        responses.Attempts,
+        responses.AttemptsResponse,
         _attempts,
         for_owners=True,
     ),
     Endpoint(
         "GET", "/deliveries/{id}/body", "Its body, which may be personal. Audited", requests.OneRequest, bytes, _body
     ),
-    Endpoint("POST", "/replay", "Send deliveries again", requests.ReplayRequest, responses.Done, _replay),
-    Endpoint("POST", "/cancel", "Give up what is pending", requests.SelectionRequest, responses.Done, _cancel),
-    Endpoint("GET", "/attempts", "The last attempts", requests.TailRequest, responses.Happenings, _tail),
-    Endpoint("GET", "/stats", "Attempts by group", requests.StatsRequest, responses.Tallies, _stats),
+    Endpoint("POST", "/replay", "Send deliveries again", requests.ReplayRequest, responses.BulkResponse, _replay),
+    Endpoint("POST", "/cancel", "Give up what is pending", requests.SelectionRequest, responses.BulkResponse, _cancel),
+    Endpoint("GET", "/attempts", "The last attempts", requests.TailRequest, responses.TailResponse, _tail),
+    Endpoint("GET", "/stats", "Attempts by group", requests.StatsRequest, responses.StatsResponse, _stats),
     Endpoint(
-        "GET", "/destinations", "Where deliveries go", requests.NoParameters, responses.Destinations, _destinations
+        "GET",
+        "/destinations",
+        "Where deliveries go",
+        requests.NoParameters,
+        responses.DestinationsResponse,
+        _destinations,
     ),
     Endpoint(
         "POST",
         "/destinations/pause",
         "Call it no more until it is resumed",
         requests.DestinationRequest,
-        responses.Changed,
+        responses.ChangeResponse,
         _changing(operations.pause),
     ),
     Endpoint(
@@ -247,7 +260,7 @@ ENDPOINTS = (
         "/destinations/resume",
         "Call a paused one again",
         requests.DestinationRequest,
-        responses.Changed,
+        responses.ChangeResponse,
         _changing(operations.resume),
     ),
     Endpoint(
@@ -255,7 +268,7 @@ ENDPOINTS = (
         "/destinations/disable",
         "Call it no more until it is enabled",
         requests.DestinationRequest,
-        responses.Changed,
+        responses.ChangeResponse,
         _changing(operations.disable),
     ),
     Endpoint(
@@ -263,30 +276,47 @@ ENDPOINTS = (
         "/destinations/enable",
         "Call it again, whatever stood in the way",
         requests.DestinationRequest,
-        responses.Changed,
+        responses.ChangeResponse,
         _changing(operations.enable),
     ),
     Endpoint(
-        "GET", "/keys", "The keys that sign, without their secrets", requests.NoParameters, responses.KeyList, _keys
+        "GET",
+        "/keys",
+        "The keys that sign, without their secrets",
+        requests.NoParameters,
+        responses.KeysResponse,
+        _keys,
     ),
-    Endpoint("POST", "/keys", "Sign with one more key", requests.KeyRequest, responses.Handover, _add_key),
+    Endpoint("POST", "/keys", "Sign with one more key", requests.KeyRequest, responses.NewKeyResponse, _add_key),
     Endpoint(
-        "POST", "/keys/rotate", "Sign with a new key instead", requests.RotateRequest, responses.Handover, _rotate_key
+        "POST",
+        "/keys/rotate",
+        "Sign with a new key instead",
+        requests.RotateRequest,
+        responses.NewKeyResponse,
+        _rotate_key,
     ),
     Endpoint("POST", "/keys/{id}/retire", "Sign with a key no more", requests.RetireRequest, keys.KeyInfo, _retire_key),
     Endpoint("POST", "/verify-url", "What the guard says of a URL", requests.UrlRequest, Judgement, _verify_url),
     Endpoint("POST", "/probe", "Send one signed test request", requests.ProbeRequest, Probed, _probe),
-    Endpoint("GET", "/doctor", "Look the installation over", requests.DoctorRequest, responses.Findings, _doctor),
-    Endpoint("GET", "/audit", "What operators did, the last first", requests.AuditRequest, responses.Acts, _audit),
+    Endpoint("GET", "/doctor", "Look the installation over", requests.DoctorRequest, responses.DoctorResponse, _doctor),
     Endpoint(
-        "GET", "/settings", "Every setting as it is in force", requests.NoParameters, responses.SettingList, _settings
+        "GET", "/audit", "What operators did, the last first", requests.AuditRequest, responses.AuditResponse, _audit
+    ),
+    Endpoint(
+        "GET",
+        "/settings",
+        "Every setting as it is in force",
+        requests.NoParameters,
+        responses.SettingsResponse,
+        _settings,
     ),
     Endpoint(
         "POST",
         "/retention",
         "Forget what was kept long enough, now",
         requests.RetentionRequest,
-        responses.PruneResult,
+        responses.RetentionResponse,
         _retention,
     ),
     Endpoint("POST", "/backup", "Copy the outbox while it is in use", requests.BackupRequest, Backup, _backup),

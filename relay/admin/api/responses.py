@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from relay.admin.audit import Act
+from relay.admin.audit import AuditEntry
 from relay.admin.destinations import Destination
 from relay.admin.diagnosis import Trouble
 from relay.admin.doctor import Finding
-from relay.admin.inspection import AttemptRecord, Details, Happened
+from relay.admin.inspection import AttemptRecord, DeliveryAttempt, Details
 from relay.admin.keys import KeyInfo
 from relay.admin.overview import Tally
 from relay.queue.retention import Pruned
@@ -17,7 +17,7 @@ from relay.service.effective import Setting
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DeliveryResponse:
     """One delivery, and a command that sends the same."""
 
     delivery: Details
@@ -25,21 +25,21 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
+class AttemptsResponse:
     """The attempts of one delivery, the first first."""
 
     attempts: tuple[AttemptRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Happenings:
+class TailResponse:
     """Attempts of any delivery, the oldest first."""
 
-    attempts: tuple[Happened, ...]
+    attempts: tuple[DeliveryAttempt, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Tallies:
+class StatsResponse:
     """Attempts by group, the largest first."""
 
     since_at: float
@@ -47,7 +47,7 @@ class Tallies:
 
 
 @dataclass(frozen=True, slots=True)
-class Destinations:
+class DestinationsResponse:
     """All destinations, those with most that is due first; `troubles` says what is the matter with the worst."""
 
     destinations: tuple[Destination, ...]
@@ -55,7 +55,7 @@ class Destinations:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class BulkResponse:
     """What a bulk act did, or with `dry_run` would do. `run` is its name in the audit."""
 
     dry_run: bool
@@ -69,7 +69,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangeResponse:
     """Whether an act changed anything; False: it was so already."""
 
     destination: str
@@ -77,14 +77,14 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyList:
+class KeysResponse:
     """The keys, without their secrets."""
 
     keys: tuple[KeyInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
+class NewKeyResponse:
     """A key that was just made. `handover` is what receivers verify with, and is never shown again; `retiring` are the
     keys that it replaces."""
 
@@ -94,29 +94,29 @@ class Handover:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class DoctorResponse:
     """What was looked at, and how it is."""
 
     findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Acts:
+class AuditResponse:
     """What operators did, the last first. `older` is the cursor of the next page, None when there is none."""
 
-    acts: tuple[Act, ...]
+    acts: tuple[AuditEntry, ...]
     older: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class SettingList:
+class SettingsResponse:
     """Every setting as it is in force."""
 
     settings: tuple[Setting, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PruneResult:
+class RetentionResponse:
     """What was forgotten, or with `dry_run` would be."""
 
     dry_run: bool
@@ -124,7 +124,7 @@ class PruneResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class FieldError:
     """What is wrong with one field."""
 
     field: str
@@ -132,16 +132,16 @@ class Flaw:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ErrorDetail:
     """Why a request was not carried out: a code for programs, a sentence with the remedy, and the fields at fault."""
 
     code: str
     message: str
-    fields: tuple[Flaw, ...] = ()
+    fields: tuple[FieldError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
     """The body of every answer that is no success."""
 
-    error: Problem
+    error: ErrorDetail

@@ -16,11 +16,11 @@ from relay.admin.access import NotFound, NothingMatched, Refused
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.openapi import PREFIX, document
 from relay.admin.api.requests import RequestModel, TailRequest
-from relay.admin.api.responses import ErrorResponse, Flaw, Problem
+from relay.admin.api.responses import ErrorDetail, ErrorResponse, FieldError
 from relay.admin.audit import Actor
 from relay.admin.auth import proper_name
 from relay.admin.context import AdminContext
-from relay.admin.inspection import Happened, Tail
+from relay.admin.inspection import DeliveryAttempt, Tail
 from relay.admin.plain import plain
 from relay.outbox.errors import RelayError, StoreUnavailable
 
@@ -70,12 +70,12 @@ def _why_not(error: Exception) -> web.Response:
         case web.HTTPException():
             return _http(error)
         case ValueError():
-            return failed(400, Problem("invalid", str(error)))
+            return failed(400, ErrorDetail("invalid", str(error)))
     log.error("admin.failed", exc_info=error)
-    return failed(500, Problem("internal", "the relay failed at this, and its log says how"))
+    return failed(500, ErrorDetail("internal", "the relay failed at this, and its log says how"))
 
 
-def failed(status: int, problem: Problem) -> web.Response:
+def failed(status: int, problem: ErrorDetail) -> web.Response:
     """An answer that is no success."""
     return web.json_response(plain(ErrorResponse(problem)), status=status)
 
@@ -155,9 +155,9 @@ def _no_constant(name: str) -> Any:
 def _invalid(error: ValidationError) -> web.Response:
     """include_input=False: a value may be a secret."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
-    flaws = tuple(Flaw(".".join(str(part) for part in fault["loc"]), _said(fault)) for fault in faults)
+    flaws = tuple(FieldError(".".join(str(part) for part in fault["loc"]), _said(fault)) for fault in faults)
     message = "; ".join(f"{flaw.field}: {flaw.message}" for flaw in flaws)
-    return failed(400, Problem("invalid", message, flaws))
+    return failed(400, ErrorDetail("invalid", message, flaws))
 
 
 def _said(fault: Any) -> str:
@@ -170,14 +170,14 @@ def _said(fault: Any) -> str:
 def _refused(error: RelayError) -> web.Response:
     for kind, status, code in _STATUSES:
         if isinstance(error, kind):
-            return failed(status, Problem(code, str(error)))
+            return failed(status, ErrorDetail(code, str(error)))
     code = "store_unavailable" if isinstance(error, StoreUnavailable) else "unavailable"
-    return failed(503, Problem(code, str(error)))
+    return failed(503, ErrorDetail(code, str(error)))
 
 
 def _http(error: web.HTTPException) -> web.Response:
     codes = {403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    answer = failed(error.status, Problem(codes.get(error.status, "invalid"), error.reason))
+    answer = failed(error.status, ErrorDetail(codes.get(error.status, "invalid"), error.reason))
     if "Allow" in error.headers:
         answer.headers["Allow"] = error.headers["Allow"]
     return answer
@@ -208,5 +208,5 @@ async def _tell(request: web.Request, tail: Tail, limit: int) -> web.StreamRespo
     return answer
 
 
-def _lines(happened: tuple[Happened, ...]) -> bytes:
+def _lines(happened: tuple[DeliveryAttempt, ...]) -> bytes:
     return b"".join(json.dumps(plain(one)).encode() + b"\n" for one in happened)

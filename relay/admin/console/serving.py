@@ -19,7 +19,7 @@ from relay.admin import audit, inspection, keys, operations
 from relay.admin.access import NotFound, NothingMatched, Refused, acting
 from relay.admin.api.requests import AuditRequest, DestinationRequest, ListRequest, ReplayRequest, RotateRequest
 from relay.admin.audit import Actor
-from relay.admin.auth import SESSION_SECONDS, Gate, proper_name
+from relay.admin.auth import SESSION_SECONDS, Authenticator, proper_name
 from relay.admin.console import pages, rendering
 from relay.admin.console.pages import Facts
 from relay.admin.context import AdminContext
@@ -52,9 +52,9 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN[-1])
 
 
-def visitor(request: web.Request, gate: Gate) -> str | None:
+def visitor(request: web.Request, authenticator: Authenticator) -> str | None:
     """The name of whoever signed in; None for a stranger."""
-    return gate.visitor(request.cookies.get(COOKIE, ""), time.time())
+    return authenticator.visitor(request.cookies.get(COOKIE, ""), time.time())
 
 
 def sign_in_first(request: web.Request) -> web.HTTPSeeOther:
@@ -63,9 +63,9 @@ def sign_in_first(request: web.Request) -> web.HTTPSeeOther:
     return web.HTTPSeeOther("/login?" + urlencode({"next": wanted}) if wanted != "/" else "/login")
 
 
-def furnish(site: web.Application, context: AdminContext, gate: Gate) -> None:
+def furnish(site: web.Application, context: AdminContext, authenticator: Authenticator) -> None:
     """Add the pages, the acts and the files beside them."""
-    console = Console(context, gate)
+    console = Console(context, authenticator)
     site.add_routes(
         [
             web.get("/", console.now),
@@ -126,9 +126,9 @@ def _why_not(error: Exception) -> tuple[int, str]:
 class Console:
     """The pages of one relay."""
 
-    def __init__(self, context: AdminContext, gate: Gate) -> None:
+    def __init__(self, context: AdminContext, authenticator: Authenticator) -> None:
         self._context = context
-        self._gate = gate
+        self._authenticator = authenticator
         self._stopping = asyncio.Event()
 
     async def page(
@@ -139,7 +139,7 @@ class Console:
         around = {
             "path": request.path,
             "here": here,
-            "visitor": visitor(request, self._gate),
+            "visitor": visitor(request, self._authenticator),
             "note": _note(request),
             "grafana": self._context.grafana,
         }
@@ -296,7 +296,7 @@ class Console:
     async def login_page(self, request: web.Request) -> web.Response:
         wanted, ticket = _inside(request.query.get("next", "/")), request.query.get("ticket", "")
         # Whatever only looks at what a link leads to (HEAD) leaves the ticket to whoever follows it.
-        name = self._gate.redeem(ticket, time.time()) if request.method == "GET" else None
+        name = self._authenticator.redeem(ticket, time.time()) if request.method == "GET" else None
         if name is not None:
             raise self._signed_in(request, name, wanted)
         facts = {"next": wanted, "wrong": False, "spent": bool(ticket), "name": ""}
@@ -306,7 +306,7 @@ class Console:
         form = await request.post()
         token, name = str(form.get("token", "")).strip(), str(form.get("name", ""))
         wanted = _inside(str(form.get("next", "/")))
-        if not self._gate.admits(token):
+        if not self._authenticator.admits(token):
             log.warning("admin.login.refused", peer=request.remote)
             facts = {"next": wanted, "wrong": True, "spent": False, "name": name}
             return await self.page(request, "login.html", facts, status=403)
@@ -314,7 +314,7 @@ class Console:
 
     def _signed_in(self, request: web.Request, name: str, wanted: str) -> web.HTTPSeeOther:
         answer = web.HTTPSeeOther(wanted)
-        session = self._gate.session(proper_name(name, "operator"), time.time())
+        session = self._authenticator.session(proper_name(name, "operator"), time.time())
         answer.set_cookie(
             COOKIE,
             session,
@@ -331,7 +331,7 @@ class Console:
         raise answer
 
     def _actor(self, request: web.Request) -> Actor:
-        return Actor(visitor(request, self._gate) or "", "console")
+        return Actor(visitor(request, self._authenticator) or "", "console")
 
 
 def _given(query: Mapping[str, str]) -> dict[str, str]:

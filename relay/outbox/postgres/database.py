@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.migrations import Migration, Room
+from relay.outbox.migrations import Migration, MigrationSet
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
@@ -77,20 +77,20 @@ class PostgresDatabase:
         """A file in the folder where SQLite's would be."""
         return Path("var/outspoken").with_suffix(suffix)
 
-    def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+    def migrate(self, rooms: Sequence[MigrationSet]) -> tuple[Migration, ...]:
         """Bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
         # In a thread of its own: this one may have an event loop that runs.
         with ThreadPoolExecutor(1, "migrate") as thread:
             return thread.submit(self._migrate, rooms).result()
 
-    def _migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+    def _migrate(self, rooms: Sequence[MigrationSet]) -> tuple[Migration, ...]:
         with self._connected() as connection:
             return migrate(connection, [room.migrations("postgres") for room in rooms])
 
-    def migration_script(self, rooms: Sequence[Room]) -> str:
+    def migration_script(self, rooms: Sequence[MigrationSet]) -> str:
         return migration_script([room.migrations("postgres") for room in rooms], self.schema_name)
 
-    def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
+    def schema(self, connection: Connection, room: MigrationSet) -> tuple[int, int]:
         there = connection.execute(HAS_TABLE).fetchone()[0]
         found: int = connection.execute(_NEWEST, (room.name,)).fetchone()[0] if there else 0
         return found, room.migrations("postgres")[-1].number

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.migrations import Migration, Room
+from relay.outbox.migrations import Migration, MigrationSet
 from relay.outbox.sqlite.liveness import SqliteLiveness
 from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
@@ -45,14 +45,14 @@ class SqliteDatabase:
         """A file in the same folder, of the same name."""
         return self.path.with_suffix(suffix)
 
-    def migrate(self, rooms: Sequence[Room]) -> tuple[Migration, ...]:
+    def migrate(self, rooms: Sequence[MigrationSet]) -> tuple[Migration, ...]:
         """Make the file, or bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
         return migrate(self.path, [room.migrations("sqlite") for room in rooms])
 
-    def migration_script(self, rooms: Sequence[Room]) -> str:
+    def migration_script(self, rooms: Sequence[MigrationSet]) -> str:
         return migration_script([room.migrations("sqlite") for room in rooms])
 
-    def schema(self, connection: Connection, room: Room) -> tuple[int, int]:
+    def schema(self, connection: Connection, room: MigrationSet) -> tuple[int, int]:
         has_migrations = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'outspoken_migrations')"
         newest = "SELECT coalesce(max(number), 0) FROM outspoken_migrations WHERE room = ?"
         there = connection.execute(has_migrations).fetchone()[0]

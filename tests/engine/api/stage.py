@@ -38,7 +38,7 @@ from engine.jobs.store import Job, JobResult, JobStore, migrate
 from engine.keys import ApiKeys
 from engine.request import Failed, Media, RawFormat, Request
 from engine.transcript import Channel, Model, Segment, Transcript, Word
-from relay.guard.resolver import Found, Names, Resolver, Unasked, Unresolved
+from relay.guard.resolver import Found, LookupShortage, Names, Resolver, Unresolved
 from relay.guard.rules import Rules
 from relay.outbox.results import Results
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -57,7 +57,7 @@ CATALOGUE = Catalogue(
 )
 
 
-async def names(host: str) -> Found | Unresolved | Unasked:
+async def names(host: str) -> Found | Unresolved | LookupShortage:
     """The only names there are, and one of whom nobody knows whether there is."""
     if host == "silent.example":
         return Unresolved("The host name does not resolve: no name server answered.")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import LiveOptions
-from engine.live.capacity import Admitted, Capacity, Full, Hogged, Impossible, Limited, Speech, speech
+from engine.live.capacity import Admitted, Capacity, Full, Impossible, KeyLimited, Limited, Speech, speech
 from engine.recognisers.whisper.passes import Costs, PassRecord
 from engine.request import RawFormat
 from tests.cases import cases
@@ -54,12 +54,12 @@ def test_one_key_holds_no_more_than_its_share_but_for_its_first_session() -> Non
     shared = Capacity(1.0, 1.0, most=4, key_share=0.5)
     others = [Speech("other")] * 2
     assert shared.decide(SPOKEN, [SPOKEN, *others], [SPOKEN]) == Admitted()
-    assert shared.decide(SPOKEN, [SPOKEN] * 2, [SPOKEN] * 2) == Hogged(0.5)
+    assert shared.decide(SPOKEN, [SPOKEN] * 2, [SPOKEN] * 2) == KeyLimited(0.5)
     assert shared.decide(SPOKEN, [SPOKEN] * 2) == Admitted(), "whoever has no key is nobody in particular"
     shared = Capacity(1.0, 1.0, key_share=0.5)
     shared.measured("tiny", COSTS)
     assert shared.decide(SPOKEN, [SPOKEN], [SPOKEN]) == Admitted()
-    assert shared.decide(SPOKEN, [SPOKEN] * 2, [SPOKEN] * 2) == Hogged(0.5)
+    assert shared.decide(SPOKEN, [SPOKEN] * 2, [SPOKEN] * 2) == KeyLimited(0.5)
     assert shared.decide(Speech("tiny", channels=3), [], []) == Admitted()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from relay.admin.audit import Act, Actor, acts
+from relay.admin.audit import Actor, AuditEntry, acts
 from relay.outbox.store import Connection, Database
 from tests.relay.deliveries import apart, rows, writing
 
@@ -66,7 +66,7 @@ def change(database: Database, sql: str, *values: object) -> None:
     writing(database, lambda connection: connection.execute(sql, values))
 
 
-def trail(database: Database) -> tuple[Act, ...]:
+def trail(database: Database) -> tuple[AuditEntry, ...]:
     """What operators did, the last first."""
     return apart(lambda: acts(database))
 

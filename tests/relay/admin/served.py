@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.admin.auth import Gate
+from relay.admin.auth import Authenticator
 from relay.admin.context import AdminContext
 from relay.admin.recent import RecentAttempts
-from relay.admin.site import application
-from relay.app.operators import probe
+from relay.admin.server import application
+from relay.app.admin import probe
 from relay.app.settings import Configuration
 from relay.outbox.store import Database
 from relay.queue.retention import DeliveryRetention
@@ -57,7 +57,7 @@ def served(of: AdminContext) -> Iterator[str]:
     def do(work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
-    runner = web.AppRunner(application(of, Gate(TOKEN)), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(application(of, Authenticator(TOKEN)), access_log=None, shutdown_timeout=0.1)
     try:
         do(runner.setup())
         do(web.TCPSite(runner, "127.0.0.1", 0).start())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.admin.auth import SESSION_SECONDS, TICKET_SECONDS, Gate, proper_name, token_of
+from relay.admin.auth import SESSION_SECONDS, TICKET_SECONDS, Authenticator, proper_name, token_of
 from relay.outbox.errors import ConfigError
 from tests.cases import cases
 
@@ -51,24 +51,24 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
 
 
 def test_only_the_token_is_admitted() -> None:
-    gate = Gate("the-token-itself-and-nothing-else")
-    assert gate.admits("the-token-itself-and-nothing-else")
+    authenticator = Authenticator("the-token-itself-and-nothing-else")
+    assert authenticator.admits("the-token-itself-and-nothing-else")
     for other in ("", "the-token-itself-and-nothing-els", "the-token-itself-and-nothing-elsE", "\udc80"):
-        assert not gate.admits(other)
+        assert not authenticator.admits(other)
 
 
 def test_a_session_holds_until_its_time_is_over_and_for_its_token_alone() -> None:
-    gate = Gate("the-token-itself-and-nothing-else")
-    session = gate.session("Ada Löwe", 1000.0)
-    assert gate.visitor(session, 1000.0 + SESSION_SECONDS - 1) == "Ada Löwe"
-    assert gate.visitor(session, 1000.0 + SESSION_SECONDS + 1) is None
-    assert Gate("another-token-and-not-this-one").visitor(session, 1000.0) is None
+    authenticator = Authenticator("the-token-itself-and-nothing-else")
+    session = authenticator.session("Ada Löwe", 1000.0)
+    assert authenticator.visitor(session, 1000.0 + SESSION_SECONDS - 1) == "Ada Löwe"
+    assert authenticator.visitor(session, 1000.0 + SESSION_SECONDS + 1) is None
+    assert Authenticator("another-token-and-not-this-one").visitor(session, 1000.0) is None
 
 
 @cases("change", ["later", "other name", "no signature", "nothing", "not even text"])
 def test_a_forged_session_opens_nothing(change: str) -> None:
-    gate = Gate("the-token-itself-and-nothing-else")
-    until, name, signature = gate.session("Ada", 1000.0).split(".")
+    authenticator = Authenticator("the-token-itself-and-nothing-else")
+    until, name, signature = authenticator.session("Ada", 1000.0).split(".")
     forged = {
         "later": f"{int(until) + 10**6}.{name}.{signature}",
         "other name": f"{until}.{name}x.{signature}",
@@ -76,7 +76,7 @@ def test_a_forged_session_opens_nothing(change: str) -> None:
         "nothing": "",
         "not even text": "\udc80.\udc80",
     }[change]
-    assert gate.visitor(forged, 1000.0) is None
+    assert authenticator.visitor(forged, 1000.0) is None
 
 
 @cases(("said", "known_as"), [("Ada", "Ada"), ("", "api"), ("a\x1b[2J", "api"), ("x" * 65, "api")])
@@ -85,13 +85,13 @@ def test_a_name_is_printable_or_not_taken(said: str, known_as: str) -> None:
 
 
 def test_a_ticket_opens_one_session_in_a_quarter_of_an_hour() -> None:
-    gate, other = Gate("the-token-itself-and-nothing-else"), Gate("another-token-altogether")
-    ticket = gate.ticket("ada", now=100.0)
-    assert gate.visitor(ticket, 101.0) is None, "a ticket is no session"
-    assert gate.redeem(gate.session("ada", 100.0), 101.0) is None, "and a session no ticket"
+    authenticator, other = Authenticator("the-token-itself-and-nothing-else"), Authenticator("another-token-altogether")
+    ticket = authenticator.ticket("ada", now=100.0)
+    assert authenticator.visitor(ticket, 101.0) is None, "a ticket is no session"
+    assert authenticator.redeem(authenticator.session("ada", 100.0), 101.0) is None, "and a session no ticket"
     assert other.redeem(ticket, 101.0) is None
-    assert gate.redeem(ticket + "0", 101.0) is None
-    assert gate.redeem(ticket, 101.0) == "ada"
-    assert gate.redeem(ticket, 102.0) is None
-    late = gate.ticket("ada", now=100.0)
-    assert gate.redeem(late, 100.0 + TICKET_SECONDS) is None
+    assert authenticator.redeem(ticket + "0", 101.0) is None
+    assert authenticator.redeem(ticket, 101.0) == "ada"
+    assert authenticator.redeem(ticket, 102.0) is None
+    late = authenticator.ticket("ada", now=100.0)
+    assert authenticator.redeem(late, 100.0 + TICKET_SECONDS) is None

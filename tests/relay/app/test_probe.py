@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from relay.admin import keys, probe
 from relay.admin.probe import Probe, Probed
-from relay.app.operators import send
+from relay.app.admin import send
 from relay.guard.resolver import Found, Names, Resolver
 from relay.guard.rules import ANYWHERE, Rules
 from relay.outbox.model import Method

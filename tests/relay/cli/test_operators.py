@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from relay.admin.auth import Gate
+from relay.admin.auth import Authenticator
 from relay.cli import SECTIONS, main
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
@@ -537,7 +537,7 @@ def test_bash_completes_the_commands(relay: Operator) -> None:
 
 @on_sqlite
 def test_the_key_of_an_owner_is_made_by_the_token(relay: Operator) -> None:
-    gate = Gate("a-token-of-16-letters-or-more")
+    gate = Authenticator("a-token-of-16-letters-or-more")
     made = relay("owner-key", "shop 3", "--for", "1h", OUTSPOKEN_RELAY__ADMIN__TOKEN="a-token-of-16-letters-or-more")
     key, now = made.out.strip(), time.time()
     assert gate.owner(key, now) == "shop 3"

@@ -78,7 +78,7 @@ class Relay:
             queue=outbox,
             wake=wake,
             observer=self,
-            chores=[("stats", stats, self.report_stats), ("expire", 60.0, self.expire)],
+            periodic=[("stats", stats, self.report_stats), ("expire", 60.0, self.expire)],
             pace=pace,
         )
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from relay.guard.resolver import Addresses, Found, Names, Resolver, Unasked, Unresolved, admit
+from relay.guard.resolver import Addresses, Found, LookupShortage, Names, Resolver, Unresolved, admit
 from relay.guard.rules import ANYWHERE, Refusal, Rule, Rules
 from relay.guard.url import LIVE, Target
 from tests.cases import cases
@@ -190,7 +190,7 @@ async def test_who_finds_no_room_was_not_asked_for() -> None:
     first, second = await asyncio.gather(names.find("first.example"), names.find("second.example"))
     assert isinstance(first, Unresolved)
     assert not first.answered
-    assert isinstance(second, Unasked)
+    assert isinstance(second, LookupShortage)
     assert server.asked == ["first.example"]
     server.answer.set()
 

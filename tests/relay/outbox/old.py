@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay import outbox
-from relay.outbox.migrations import Migration, Room, record
+from relay.outbox.migrations import Migration, MigrationSet, record
 from relay.outbox.postgres.connection import PostgresConnection
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.opening import create
@@ -20,7 +20,7 @@ CREATE TABLE migrations (
 )"""
 
 
-def before_the_schema(room: Room, dialect: str) -> tuple[Migration, ...]:
+def before_the_schema(room: MigrationSet, dialect: str) -> tuple[Migration, ...]:
     """The files of a room that work on tables by their plain names."""
     known = room.migrations(dialect)
     move = next(one for one in known if one.baseline)

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from sqlalchemy import create_engine, text
 
-from engine.jobs.store import JOBS, ROOMS
+from engine.jobs.store import JOBS, MIGRATION_SETS
 from relay.outbox import OUTBOX
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -124,22 +124,22 @@ def _columns(table: str) -> str:
 def make_old(place: Neighbours) -> None:
     """With something in it, as the version before the schema left it."""
     if isinstance(place, PostgresDatabase):
-        make_postgres(place, *(before_the_schema(room, "postgres") for room in ROOMS))
+        make_postgres(place, *(before_the_schema(room, "postgres") for room in MIGRATION_SETS))
         with place.writing() as connection:
             connection.script(PAST)  # type: ignore[attr-defined]
         return
-    make_sqlite(place.path, *(before_the_schema(room, "sqlite") for room in ROOMS))
+    make_sqlite(place.path, *(before_the_schema(room, "sqlite") for room in MIGRATION_SETS))
     with closing(sqlite3.connect(place.path)) as file:
         file.executescript(PAST.replace("'xx'", "x'7878'"))
 
 
 def test_tables_of_the_same_names_are_left_alone(place: Neighbours) -> None:
     make_theirs(place)
-    assert place.migrate(ROOMS)
+    assert place.migrate(MIGRATION_SETS)
     put(place, new())
     assert states(place) == {"d1": "pending"}
     assert {table: rows(place, f"SELECT * FROM {table}") for table in THEIRS} == {table: [(7,)] for table in THEIRS}
-    assert place.migrate(ROOMS) == ()
+    assert place.migrate(MIGRATION_SETS) == ()
 
 
 def make_theirs(place: Neighbours) -> None:
@@ -159,14 +159,14 @@ def test_an_old_database_is_moved_with_everything_in_it(place: Neighbours) -> No
     make_old(place)
     tables = KEPT + KEPT_BY_THE_ENGINE
     before = dump(place, tables, "")
-    assert {one.name for one in place.migrate(ROOMS)} >= {"schema"}
+    assert {one.name for one in place.migrate(MIGRATION_SETS)} >= {"schema"}
     assert as_before(dump(place, tables, "outspoken_"), before) == before
     assert len(before["deliveries"]) == 5
     assert rows(place, "SELECT origin, path, state, held FROM outspoken_destinations") == [
         ("http://h:80", "", "paused", 1)
     ]
     assert set(rows(place, "SELECT origin, path FROM outspoken_deliveries")) == {("http://h:80", "/")}
-    assert place.migrate(ROOMS) == ()
+    assert place.migrate(MIGRATION_SETS) == ()
     put(place, new("after", "http://h/"))
     assert rows(place, "SELECT seq FROM outspoken_deliveries WHERE id = 'after'") == [(6,)]
 
@@ -175,13 +175,13 @@ def test_a_moved_database_and_a_new_one_are_the_same(
     place: Neighbours, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     make_old(place)
-    place.migrate(ROOMS)
+    place.migrate(MIGRATION_SETS)
     if isinstance(place, SqliteDatabase):
         fresh: Neighbours = SqliteDatabase(folder / "fresh.db")
     else:
         server: Server = request.getfixturevalue("postgres")
         fresh = PostgresDatabase(server.url(server.create()))
-    fresh.migrate(ROOMS)
+    fresh.migrate(MIGRATION_SETS)
     assert schema_of(place) == schema_of(fresh)
 
 
@@ -190,7 +190,7 @@ def test_the_relay_moves_what_is_its_own_and_the_engine_the_rest(place: Neighbou
     before = dump(place, KEPT_BY_THE_ENGINE, "")
     assert {one.room for one in place.migrate([OUTBOX])} == {"outbox"}
     assert dump(place, KEPT_BY_THE_ENGINE, "") == before
-    assert {one.room for one in place.migrate(ROOMS)} == {"jobs"}
+    assert {one.room for one in place.migrate(MIGRATION_SETS)} == {"jobs"}
     assert as_before(dump(place, KEPT_BY_THE_ENGINE, "outspoken_"), before) == before
     assert place.migrate([JOBS]) == ()
 
@@ -199,7 +199,7 @@ def test_the_sql_that_is_printed_makes_the_same(
     place: Neighbours, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     script = folder / "outbox.sql"
-    script.write_text(place.migration_script(ROOMS))
+    script.write_text(place.migration_script(MIGRATION_SETS))
     if isinstance(place, SqliteDatabase):
         with closing(sqlite3.connect(place.path)) as file:
             file.executescript(script.read_text())
@@ -208,8 +208,8 @@ def test_the_sql_that_is_printed_makes_the_same(
         server: Server = request.getfixturevalue("postgres")
         server.script(script.read_text(), place.url.rpartition("/")[2])
         fresh = PostgresDatabase(server.url(server.create()))
-    assert place.migrate(ROOMS) == ()
-    fresh.migrate(ROOMS)
+    assert place.migrate(MIGRATION_SETS) == ()
+    fresh.migrate(MIGRATION_SETS)
     assert schema_of(place) == schema_of(fresh)
     put(place, new())
     assert states(place) == {"d1": "pending"}
@@ -219,12 +219,12 @@ def test_the_sql_that_is_printed_makes_the_same(
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_sqlalchemy_runs_it_as_the_guide_says(place: PostgresDatabase, driver: str) -> None:
-    sql = "\n".join(place.migration_script(ROOMS).splitlines()[1:-1])
+    sql = "\n".join(place.migration_script(MIGRATION_SETS).splitlines()[1:-1])
     engine = create_engine(place.url.replace("postgresql", f"postgresql+{driver}"))
     with engine.begin() as connection:
         connection.execute(text(sql.replace(":", "\\:")))
     engine.dispose()
-    assert place.migrate(ROOMS) == ()
+    assert place.migrate(MIGRATION_SETS) == ()
     put(place, new())
 
 
@@ -240,10 +240,10 @@ def test_a_move_that_is_cut_short_leaves_the_old_database(place: PostgresDatabas
     rows(place, "CREATE SCHEMA outspoken")
     rows(place, "CREATE TABLE outspoken.api_keys (x INTEGER)")  # in the way of the last of them
     with pytest.raises(Exception, match="api_keys"):
-        place.migrate(ROOMS)
+        place.migrate(MIGRATION_SETS)
     assert dump(place, KEPT, "") == before
     rows(place, "DROP TABLE outspoken.api_keys")
-    place.migrate(ROOMS)
+    place.migrate(MIGRATION_SETS)
     assert dump(place, KEPT, "outspoken_") == before
 
 
@@ -263,7 +263,7 @@ async def test_a_move_that_is_killed_in_the_middle_leaves_the_old_database_too(p
         await moving.wait()
     await reader.close()
     assert await asyncio.to_thread(dump, place, KEPT, "") == before
-    place.migrate(ROOMS)
+    place.migrate(MIGRATION_SETS)
     assert await asyncio.to_thread(dump, place, KEPT, "outspoken_") == before
 
 
@@ -280,7 +280,7 @@ def test_producers_may_go_on_calling_the_functions_by_their_old_names(
         "GRANT SELECT ON outspoken_deliveries_v1, outspoken_streams_v1 TO before",
         name=name,
     )
-    place.migrate(ROOMS)
+    place.migrate(MIGRATION_SETS)
     said = postgres.sql(
         "SET ROLE before",
         "SELECT outspoken_add_v1('new', 'http://h/', 'x')",

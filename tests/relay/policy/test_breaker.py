@@ -13,7 +13,7 @@ from relay.policy.breaker import (
     TRICKLE_SECONDS,
     UNREACHED,
     WELL,
-    Came,
+    AttemptResult,
     Health,
     of_endpoint,
     of_origin,
@@ -26,8 +26,10 @@ ANSWERS = set(Outcome) - OURS - UNREACHED - FAULTS - {Outcome.HTTP_429}
 OPEN = Health(failures=5, open=True, starts=(NOW, NOW + 1, NOW + 2, NOW + 3))
 
 
-def came(outcome: Outcome, at: float = NOW, took: float = 0.0, pause: float | None = None, **more: bool) -> Came:
-    return Came(outcome, at - took, at, pause, **more)
+def came(
+    outcome: Outcome, at: float = NOW, took: float = 0.0, pause: float | None = None, **more: bool
+) -> AttemptResult:
+    return AttemptResult(outcome, at - took, at, pause, **more)
 
 
 def endpoint(health: Health, *outcomes: Outcome, at: float = NOW) -> Health:

@@ -19,7 +19,7 @@ from relay.outbox.results import Results
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, BodyLimits, Dead, Delivery, Failure, Lease, Reason, Retry, Timing
 from relay.queue.deliveries import Membership
-from relay.queue.stats import Queues, Since
+from relay.queue.stats import QueueChanges, QueueDepths
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import TRACE, answer, attempted, many, new, put, rows, stand, states
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids, one_claimed, sort_out, want
@@ -420,10 +420,10 @@ async def test_a_snapshot_counts_what_waits(database: Database, relays: Open, cl
 
 async def test_an_empty_outbox_has_nothing_late(relays: Open) -> None:
     snapshot = await relays().snapshot(16)
-    assert snapshot.queues == Queues(ready=0, scheduled=0, held=0, ready_age=0.0, held_age=0.0, worst={})
+    assert snapshot.queues == QueueDepths(ready=0, scheduled=0, held=0, ready_age=0.0, held_age=0.0, worst={})
     assert (snapshot.in_flight, snapshot.dead, snapshot.oldest_undelivered_age) == (0, 0, 0.0)
     assert (snapshot.destination_states, snapshot.held_up) == ({}, frozenset())
-    assert snapshot.since == Since(added={}, replayed={}, cancelled=0, opened=0, closed=0)
+    assert snapshot.since == QueueChanges(added={}, replayed={}, cancelled=0, opened=0, closed=0)
 
 
 async def test_what_is_not_due_yet_is_not_late(database: Database, relays: Open) -> None:

@@ -23,7 +23,7 @@ from relay.policy.attempt import (
     Reason,
     Timing,
 )
-from relay.queue.streams import LiveStreams, News, Tasks, Tended, Written
+from relay.queue.streams import LiveStreams, ReapedStreams, SettledMessages, StreamChanges, Tasks
 from tests.relay.deliveries import new, put, reading, rows, stand, states, writing
 from tests.relay.queue.claims import START, Clock, Open, claim, end, ids
 
@@ -100,10 +100,10 @@ async def test_news_are_of_what_was_not_read_yet(database: Database, holders: Re
     put(database, *messages("m1"), *messages("k1", key="k"))
     relay = holders()
     s, k = sorted(await relay.take(10), key=lambda stream: stream.id)
-    assert await relay.news({s.id: 0, k.id: 1}) == News({s.id: 1}, {}, frozenset())
-    assert await relay.news({s.id: 1, k.id: 1}) == await relay.news({}) == News({}, {}, frozenset())
+    assert await relay.news({s.id: 0, k.id: 1}) == StreamChanges({s.id: 1}, {}, frozenset())
+    assert await relay.news({s.id: 1, k.id: 1}) == await relay.news({}) == StreamChanges({}, {}, frozenset())
     put(database, *messages("k2", key="k"))
-    assert await relay.news({s.id: 1, k.id: 1}) == News({k.id: 2}, {}, frozenset())
+    assert await relay.news({s.id: 1, k.id: 1}) == StreamChanges({k.id: 2}, {}, frozenset())
 
 
 async def test_room_is_for_the_oldest(database: Database, holders: Relays) -> None:
@@ -148,7 +148,7 @@ async def test_an_ended_stream_is_closed_by_its_holder(database: Database, holde
     end_stream(database)
     relay = holders()
     stream = await take(relay)
-    assert await relay.news({stream.id: 0}) == News({stream.id: 1}, {stream.id: False}, frozenset())
+    assert await relay.news({stream.id: 0}) == StreamChanges({stream.id: 1}, {stream.id: False}, frozenset())
     await relay.write([attempt(one) for one in await read(relay, stream)], [Finish(stream.id)])
     assert state(database) == (StreamState.CLOSED, None)
     assert await relay.tasks() == Tasks(0, waiting=False, overdue=False)
@@ -196,13 +196,13 @@ async def test_a_relay_that_died_took_its_sockets_with_it(database: Database, ho
     await survivor.tend([k.id])
     clock.now = START + 10
     assert (await survivor.tasks()).overdue
-    assert await survivor.tend([k.id]) == Tended(("s",), 2)
+    assert await survivor.tend([k.id]) == ReapedStreams(("s",), 2)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
     assert rows(database, "SELECT state, holder IS NULL FROM outspoken_streams ORDER BY id") == [
         ("killed", 1),
         ("open", 0),
     ]
-    assert await dead.news({s.id: 0}) == News({}, {}, frozenset({s.id}))
+    assert await dead.news({s.id: 0}) == StreamChanges({}, {}, frozenset({s.id}))
 
 
 async def test_a_relay_that_was_taken_for_dead_changes_nothing_any_more(
@@ -215,7 +215,7 @@ async def test_a_relay_that_was_taken_for_dead_changes_nothing_any_more(
     clock.now = START + 10
     await other.tend([])
     written = await slow.write([attempt(one)], [Finish(stream.id)])
-    assert written == Written(frozenset({one.lease}), 0)
+    assert written == SettledMessages(frozenset({one.lease}), 0)
     assert state(database) == (StreamState.KILLED, KillReason.RELAY)
     assert rows(database, "SELECT count(*) FROM outspoken_attempts") == [(0,)]
 

@@ -11,7 +11,7 @@ from time import perf_counter
 
 import pytest
 
-from relay.guard.resolver import Addresses, Found, Names, Resolver, Unasked, Unresolved
+from relay.guard.resolver import Addresses, Found, LookupShortage, Names, Resolver, Unresolved
 from relay.guard.rules import Refusal, Rules
 from relay.service.names import SystemLookup, system_names
 from tests.cases import cases
@@ -97,7 +97,7 @@ async def test_a_no_of_dns_is_told_from_its_failure(host: str, answered: bool, w
 async def test_without_a_name_server_nobody_was_asked() -> None:
     nobody = SystemLookup(["127.0.0.1:1"])
     found = await nobody("four.example")
-    assert isinstance(found, Unasked)
+    assert isinstance(found, LookupShortage)
     assert await Names(nobody, timeout=0.1).find("four.example") == found
 
 

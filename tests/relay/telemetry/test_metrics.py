@@ -12,7 +12,7 @@ from relay.outbox.model import KillReason, Kind
 from relay.outbox.store import Files
 from relay.policy.attempt import Attempted, Dead, Delivery, Failure, Outcome, Reason, Retry, Timing
 from relay.policy.breaker import Cause, destination_id
-from relay.queue.stats import Queues, QueueSnapshot, Since
+from relay.queue.stats import QueueChanges, QueueDepths, QueueSnapshot
 from relay.service.log import Lines
 from relay.telemetry.metrics import CurrentGauges, Metrics
 from tests.cases import cases
@@ -128,8 +128,8 @@ def test_a_dead_letter_is_counted_by_its_reason() -> None:
 
 
 def snapshot(**fields: Any) -> QueueSnapshot:
-    queues = Queues(ready=3, scheduled=4, held=5, ready_age=12.5, held_age=600.0, worst={"http://a:80": 12})
-    since = Since(added={Kind.FINAL: 5, Kind.ERROR: 1}, replayed={"cli": 4}, cancelled=2, opened=1, closed=0)
+    queues = QueueDepths(ready=3, scheduled=4, held=5, ready_age=12.5, held_age=600.0, worst={"http://a:80": 12})
+    since = QueueChanges(added={Kind.FINAL: 5, Kind.ERROR: 1}, replayed={"cli": 4}, cancelled=2, opened=1, closed=0)
     plain = QueueSnapshot(
         taken_at=1700.0,
         took=0.25,

@@ -15,8 +15,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from relay.admin.api.endpoints import ENDPOINTS
-from relay.admin.auth import Gate
-from relay.admin.site import application
+from relay.admin.auth import Authenticator
+from relay.admin.server import application
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import BEARER, TOKEN, context
@@ -51,7 +51,7 @@ class Api:
 
 @pytest.fixture
 async def api(database: Database) -> AsyncIterator[Api]:
-    async with TestClient(TestServer(application(context(database), Gate(TOKEN)))) as client:
+    async with TestClient(TestServer(application(context(database), Authenticator(TOKEN)))) as client:
         yield Api(client)
 
 
@@ -67,7 +67,7 @@ async def test_without_the_token_nothing_is_told(api: Api, header: str) -> None:
 
 @on_sqlite
 async def test_a_session_of_the_console_does_not_open_the_api(api: Api) -> None:
-    cookie = {"relay_session": Gate(TOKEN).session("Ada", time.time())}
+    cookie = {"relay_session": Authenticator(TOKEN).session("Ada", time.time())}
     async with api.client.get("/api/v1/status", cookies=cookie) as answer:
         assert answer.status == 401
 
@@ -95,7 +95,7 @@ async def test_deliveries_come_in_pages_and_filtered(api: Api, database: Databas
 async def test_the_key_of_an_owner_shows_what_is_its_own_and_nothing_else(api: Api, database: Database) -> None:
     put(database, new("mine", SECRET_URL, owner="shop/3", priority=7), new("theirs", owner="shop"), new("nobodys"))
     ended(database, "mine", outcome="http_error", status=500)
-    key = {"Authorization": f"Bearer {Gate(TOKEN).owner_key('shop/3', time.time() + 60)}"}
+    key = {"Authorization": f"Bearer {Authenticator(TOKEN).owner_key('shop/3', time.time() + 60)}"}
 
     async def asked(path: str, method: str = "GET", **query: str) -> tuple[int, Any]:
         async with api.client.request(method, f"/api/v1{path}", params=query, headers=key) as answer:
@@ -127,10 +127,10 @@ async def test_the_key_of_an_owner_shows_what_is_its_own_and_nothing_else(api: A
 
 @on_sqlite
 async def test_the_key_of_an_owner_ends_with_its_time_and_with_the_token(api: Api) -> None:
-    other = Gate(TOKEN + "x").owner_key("shop", time.time() + 60)
-    good = Gate(TOKEN).owner_key("shop", time.time() + 60)
-    session = Gate(TOKEN).session("shop", time.time())
-    for key in (Gate(TOKEN).owner_key("shop", time.time() - 1), other, good + "0", good[1:], session):
+    other = Authenticator(TOKEN + "x").owner_key("shop", time.time() + 60)
+    good = Authenticator(TOKEN).owner_key("shop", time.time() + 60)
+    session = Authenticator(TOKEN).session("shop", time.time())
+    for key in (Authenticator(TOKEN).owner_key("shop", time.time() - 1), other, good + "0", good[1:], session):
         async with api.client.get("/api/v1/deliveries", headers={"Authorization": f"Bearer {key}"}) as answer:
             assert answer.status == 401
 

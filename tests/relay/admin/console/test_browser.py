@@ -20,7 +20,7 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from relay.admin.auth import Gate
+from relay.admin.auth import Authenticator
 from relay.admin.console.serving import COOKIE
 from relay.admin.recent import RecentAttempts
 from relay.outbox import OUTBOX
@@ -147,7 +147,7 @@ def signed_in(chromium: Browser, address: str, **wishes: object) -> Iterator[Pag
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("console", hear)
     page.on("request", follow)
-    session = Gate(TOKEN).session("Ada", time.time())
+    session = Authenticator(TOKEN).session("Ada", time.time())
     context.add_cookies([{"name": COOKIE, "value": session, "url": address, "sameSite": "Strict"}])
     page.goto(address)
     yield page
@@ -229,7 +229,7 @@ def test_an_open_page_says_when_the_relay_is_gone_and_goes_on_when_it_is_back(
     put(database, new())
     ended(database, "d1", "delivered", at=now - 90, outcome="success", status=200)
     visit = chromium.new_context()
-    session = Gate(TOKEN).session("Ada", now)
+    session = Authenticator(TOKEN).session("Ada", now)
     address = f"http://127.0.0.1:{ports[1]}"
     visit.add_cookies([{"name": COOKIE, "value": session, "url": address, "sameSite": "Strict"}])
     page = visit.new_page()

@@ -13,9 +13,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
-from relay.admin.auth import Gate
+from relay.admin.auth import Authenticator
 from relay.admin.recent import RecentAttempts
-from relay.admin.site import application
+from relay.admin.server import application
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.breaker import destination_id
@@ -67,7 +67,7 @@ def recent() -> RecentAttempts:
 
 @pytest.fixture
 async def stranger(database: Database, recent: RecentAttempts) -> AsyncIterator[Visitor]:
-    async with TestClient(TestServer(application(context(database, recent), Gate(TOKEN)))) as client:
+    async with TestClient(TestServer(application(context(database, recent), Authenticator(TOKEN)))) as client:
         yield Visitor(client)
 
 

@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from engine.jobs.store import ROOMS
+from engine.jobs.store import MIGRATION_SETS
 from relay import outbox
 from relay.app.in_process import relay_in_loop
 from relay.outbox.model import Stream
@@ -53,7 +53,7 @@ class Roles:
 def roles(postgres: Server) -> Iterator[Roles]:
     name = postgres.create()
     owners = PostgresDatabase(postgres.url(name))
-    owners.migrate(ROOMS)
+    owners.migrate(MIGRATION_SETS)
     postgres.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC", name=name)
     postgres.sql("CREATE ROLE app LOGIN", "CREATE ROLE relay LOGIN")
     yield Roles(postgres, owners, name)
@@ -90,7 +90,7 @@ async def test_a_producer_needs_what_the_readme_grants_and_sees_nothing_else(rol
 def test_a_relay_needs_what_the_readme_grants(roles: Roles) -> None:
     roles.grant(RELAYS)
     own = PostgresDatabase(roles.url("relay"))
-    assert own.migrate(ROOMS) == (), "nothing is missing, and so nothing is made"
+    assert own.migrate(MIGRATION_SETS) == (), "nothing is missing, and so nothing is made"
     for command in ("migrate", "status"):
         done = roles.run("relay", command, role="relay")
         assert (done.returncode, done.stderr) == (0, ""), command

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from engine.jobs.store import ROOMS
+from engine.jobs.store import MIGRATION_SETS
 from relay import outbox
 from relay.app.in_process import relay_in_loop
 from relay.app.settings import Configuration
@@ -38,7 +38,7 @@ def both(postgres: Server) -> Iterator[tuple[PostgresDatabase, PostgresDatabase]
     name = postgres.create()
     found = PostgresDatabase(postgres.url(name)), PostgresDatabase(postgres.url(name), schema_name=OTHER)
     for database in found:
-        database.migrate(ROOMS)
+        database.migrate(MIGRATION_SETS)
     yield found
     postgres.drop(name)
 
@@ -68,8 +68,8 @@ def test_all_of_it_is_the_same_but_for_its_name(usual: PostgresDatabase, other: 
 def test_the_sql_that_is_printed_makes_it(postgres: Server) -> None:
     name = postgres.create()
     place = PostgresDatabase(postgres.url(name), schema_name=OTHER)
-    postgres.script(place.migration_script(ROOMS), name)
-    assert place.migrate(ROOMS) == ()
+    postgres.script(place.migration_script(MIGRATION_SETS), name)
+    assert place.migrate(MIGRATION_SETS) == ()
     assert (
         postgres.sql("SELECT nspname FROM pg_namespace WHERE nspname IN ('outspoken', 'order')", name=name) == "order\n"
     )

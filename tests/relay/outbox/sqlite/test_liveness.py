@@ -15,7 +15,7 @@ from relay.outbox import Liveness, connect, watch_streams
 from relay.outbox.model import KillReason, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite import liveness
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.queue.streams import LiveStreams, Tasks, Tended
+from relay.queue.streams import LiveStreams, ReapedStreams, Tasks
 from tests.relay.deliveries import new, put, rows
 
 SOCKET = "ws://receiver.example/live"
@@ -117,7 +117,7 @@ async def test_another_relay_writes_that_down_and_does_not_wait_until_it_is_over
     assert not (await survivor.tasks()).overdue
     await dead.close()
     assert (await survivor.tasks()).overdue
-    assert await survivor.tend([k.id]) == Tended(("s",), 1)
+    assert await survivor.tend([k.id]) == ReapedStreams(("s",), 1)
     assert await survivor.tasks() == Tasks(1, waiting=False, overdue=False)
     await survivor.close()
 

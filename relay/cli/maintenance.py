@@ -20,7 +20,7 @@ import typer
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
 from relay.admin.access import Refused, acting
-from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Gate, token_of, way_in
+from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Authenticator, token_of, way_in
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
@@ -105,9 +105,9 @@ def login(as_json: Json = False, config: Config = None) -> None:
     admin = chosen.relay.admin
     if not admin.port:
         raise ConfigError("relay.admin.port: 0 takes any port, which the relay's log names: set one")
-    gate = Gate(token_of(admin.token.get_secret_value(), chosen.token_file))
+    authenticator = Authenticator(token_of(admin.token.get_secret_value(), chosen.token_file))
     now = time.time()
-    url = way_in(admin.host, admin.port, gate.ticket(operator().name, now))
+    url = way_in(admin.host, admin.port, authenticator.ticket(operator().name, now))
     if as_json:
         print_json({"url": url, "until": now + TICKET_SECONDS})
     else:
@@ -128,8 +128,8 @@ def owner_key(
     if not 1 <= len(owner) <= LONGEST_OWNER:
         raise typer.BadParameter(f"NAME: expected 1 to {LONGEST_OWNER} characters, got {len(owner)}")
     chosen = settings(config)
-    gate = Gate(token_of(chosen.relay.admin.token.get_secret_value(), chosen.token_file))
-    say(gate.owner_key(owner, time.time() + (OWNER_KEY_SECONDS if valid is None else valid)))
+    authenticator = Authenticator(token_of(chosen.relay.admin.token.get_secret_value(), chosen.token_file))
+    say(authenticator.owner_key(owner, time.time() + (OWNER_KEY_SECONDS if valid is None else valid)))
 
 
 @commands.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 
-def trusting(ca_file: str = "") -> ssl.SSLContext:
+def tls_context(ca_file: str = "") -> ssl.SSLContext:
     """For connections that are dialled. Raises ValueError for a file that holds no certificates."""
     context = ssl.create_default_context()
     if ca_file:
@@ -18,7 +18,7 @@ def trusting(ca_file: str = "") -> ssl.SSLContext:
     return context
 
 
-def is_trusted(ca_file: str) -> str:
+def readable_ca_file(ca_file: str) -> str:
     """The same file, for a setting: what is wrong with it is said at the start."""
-    trusting(ca_file)
+    tls_context(ca_file)
     return ca_file

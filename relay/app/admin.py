@@ -12,11 +12,11 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from relay.admin.auth import Gate, token_of
+from relay.admin.auth import Authenticator, token_of
 from relay.admin.context import AdminContext
 from relay.admin.probe import Probe, Probed, prepared, probed
 from relay.admin.recent import RecentAttempts
-from relay.admin.site import application
+from relay.admin.server import application
 from relay.app.relay import USER_AGENT, build_transport
 from relay.app.settings import Configuration
 from relay.delivery.courier import Courier, Transport
@@ -30,7 +30,7 @@ from relay.service.effective import Setting
 log = structlog.get_logger()
 
 
-def operators_site(
+def admin_application(
     settings: Configuration,
     database: Database,
     recent: RecentAttempts,
@@ -41,7 +41,7 @@ def operators_site(
 ) -> web.Application:
     """The admin API and the console, of one relay or of all the workers of one."""
     admin = settings.relay.admin
-    gate = Gate(token_of(admin.token.get_secret_value(), settings.token_file))
+    authenticator = Authenticator(token_of(admin.token.get_secret_value(), settings.token_file))
     context = AdminContext(
         database=database,
         rules=settings.outbox.guard.rules(),
@@ -58,7 +58,7 @@ def operators_site(
     )
     if not admin.token.get_secret_value():
         log.info("admin.token", file=str(settings.token_file))
-    return application(context, gate)
+    return application(context, authenticator)
 
 
 async def probe(settings: Configuration, url: str, method: Method, size: int) -> Probed:

@@ -10,8 +10,8 @@ from aiohttp.typedefs import Handler
 
 from relay.admin.api import serving as api
 from relay.admin.api.openapi import PREFIX
-from relay.admin.api.responses import Problem
-from relay.admin.auth import Gate
+from relay.admin.api.responses import ErrorDetail
+from relay.admin.auth import Authenticator
 from relay.admin.console import serving as console
 from relay.admin.context import AdminContext
 
@@ -32,13 +32,14 @@ _HEADERS = {
 }
 
 
-def application(context: AdminContext, gate: Gate) -> web.Application:
-    """Everything on the admin port; the `gate` keeps out whoever shows no token."""
+def application(context: AdminContext, authenticator: Authenticator) -> web.Application:
+    """Everything on the admin port; the `authenticator` keeps out whoever shows no token."""
     site = web.Application(
-        client_max_size=_LARGEST_REQUEST, middlewares=[_keep_out(gate), api.errors_as_json, console.errors_as_pages]
+        client_max_size=_LARGEST_REQUEST,
+        middlewares=[_keep_out(authenticator), api.errors_as_json, console.errors_as_pages],
     )
     site.add_routes(api.routes(context))
-    console.furnish(site, context, gate)
+    console.furnish(site, context, authenticator)
     site.on_response_prepare.append(_harden)
     return site
 
@@ -50,40 +51,40 @@ async def _harden(request: web.Request, answer: web.StreamResponse) -> None:
         answer.headers["Cache-Control"] = "no-cache"  # asked for again, and mostly answered with 304
 
 
-def _keep_out(gate: Gate) -> Any:
+def _keep_out(authenticator: Authenticator) -> Any:
     @web.middleware
     async def keep_out(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(f"{PREFIX}/"):
-            return await _answer(request, handler, gate)
+            return await _answer(request, handler, authenticator)
         if request.method not in ("GET", "HEAD") and not _from_here(request):
             raise web.HTTPForbidden(text="This came from another site, and was not done.")
-        if console.visitor(request, gate) is None and not console.is_open(request.path):
+        if console.visitor(request, authenticator) is None and not console.is_open(request.path):
             raise console.sign_in_first(request)
         return await handler(request)
 
     return keep_out
 
 
-async def _answer(request: web.Request, handler: Handler, gate: Gate) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, authenticator: Authenticator) -> web.StreamResponse:
     """By the admin token everything, by the key of an owner what is its own."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return _unauthorized()
-    if gate.admits(token.strip()):
+    if authenticator.admits(token.strip()):
         return await handler(request)
-    owner = gate.owner(token.strip(), time.time())
+    owner = authenticator.owner(token.strip(), time.time())
     if owner is None:
         return _unauthorized()
     if not api.is_for_owners(request):
         return api.failed(
-            403, Problem("forbidden", "the key of an owner shows that owner's deliveries, and nothing else")
+            403, ErrorDetail("forbidden", "the key of an owner shows that owner's deliveries, and nothing else")
         )
     request[api.OWNER] = owner
     return await handler(request)
 
 
 def _unauthorized() -> web.Response:
-    problem = Problem(
+    problem = ErrorDetail(
         "unauthorized", "send the admin token: Authorization: Bearer TOKEN; the relay's log names its file"
     )
     answer = api.failed(401, problem)

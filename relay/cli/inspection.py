@@ -18,7 +18,7 @@ from relay.admin.access import NothingMatched
 from relay.admin.condition import Severity, shortened
 from relay.admin.destinations import KnownEndpoint
 from relay.admin.diagnosis import Trouble
-from relay.admin.inspection import AttemptRecord, Details, Filter, Happened, Summary, Tail, as_curl
+from relay.admin.inspection import AttemptRecord, DeliveryAttempt, Details, Filter, Summary, Tail, as_curl
 from relay.admin.overview import Group
 from relay.admin.times import Moment, relative, size, span, spoken
 from relay.cli.terminal import (
@@ -206,7 +206,7 @@ def tail(
     outbox = database(config)
     watched = Tail(outbox, outcome, named_origin(outbox, destination))
 
-    def tell(found: tuple[Happened, ...]) -> None:
+    def tell(found: tuple[DeliveryAttempt, ...]) -> None:
         for one in found:
             if as_json:
                 print_json(one)
@@ -430,7 +430,7 @@ def _attempt(one: AttemptRecord, now: float) -> dict[str, str | None]:
     }
 
 
-def _line(one: Happened) -> str:
+def _line(one: DeliveryAttempt) -> str:
     answer = _came(one.outcome, one.status)
     end = f"  {one.state}" + (f" ({one.reason})" if one.reason else "")
     why = f"  {one.detail}" if one.detail else ""

@@ -20,7 +20,7 @@ _JOIN_SECONDS = 1.25
 _OVERDUE_SECONDS = 5.0
 
 
-class Fleet:
+class SlotShare:
     """One relay's share. Nothing until it has checked in."""
 
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:

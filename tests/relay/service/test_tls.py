@@ -15,7 +15,7 @@ from relay.guard.resolver import Names, Resolver
 from relay.guard.rules import Rules
 from relay.outbox.errors import ConfigError
 from relay.policy.attempt import Failure
-from relay.service.trust import trusting
+from relay.service.tls import tls_context
 from relay.transports.http import HttpTransport
 from tests.relay.app.test_settings import from_environment
 from tests.relay.transports.certificates import Authority
@@ -27,7 +27,7 @@ async def test_a_receiver_signed_by_an_authority_of_its_own_is_trusted_where_tha
     authority = Authority(tmp_path)
     answered = []
     for ca_file in ("", str(authority.file())):
-        transport = HttpTransport(Resolver(LOOPBACK, Names(loopback)), PATIENT, trusting(ca_file))
+        transport = HttpTransport(Resolver(LOOPBACK, Names(loopback)), PATIENT, tls_context(ca_file))
         async with receiving(answers(OK), authority.server("hook.test")) as receiver:
             answer = await transport.send(envelope(receiver.port, scheme="https", host="hook.test"))
         await transport.aclose()
@@ -44,7 +44,7 @@ async def test_audio_is_fetched_from_there_too(tmp_path: Path) -> None:
     server = TestServer(site)
     await server.start_server(ssl=authority.server("store.test"))
     rules = Rules(ports=frozenset({server.port or 0}), networks=(ip_network("127.0.0.0/8"),))
-    fetcher = HttpFetcher(Resolver(rules, Names(loopback)), None, trusting(str(authority.file())))
+    fetcher = HttpFetcher(Resolver(rules, Names(loopback)), None, tls_context(str(authority.file())))
     found = await fetcher.fetch(f"https://store.test:{server.port}/a.wav", tmp_path / "a.wav")
     await server.close()
     assert isinstance(found, Stored)

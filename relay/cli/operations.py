@@ -15,7 +15,7 @@ from relay.admin.access import Refused
 from relay.admin.inspection import Filter
 from relay.admin.operations import BulkSelection, Plan, Progress
 from relay.admin.times import size
-from relay.cli.look import IdPrefix, OutcomeOption, Owner, Tag
+from relay.cli.inspection import IdPrefix, OutcomeOption, Owner, Tag
 from relay.cli.terminal import (
     Config,
     Destination,
