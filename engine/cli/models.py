@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from engine.cli.running import ask
+from engine.cli.status import ask
 from engine.cli.terminal import Config, Json, complaints, console, print_table, settings
 from engine.errors import EngineError
 from engine.recognisers.models import files

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.running import address, ask
 from engine.cli.terminal import Config, Json, complaints, print_json, print_table, settings, span
 from relay.service.commands import Exit
 
 if TYPE_CHECKING:
-    from engine.settings import Settings
+    from engine.settings import EngineSettings, Settings
 
 commands = typer.Typer()
+
+_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where everybody is listened to)
+_ANSWER_SECONDS = 2.0
+_MOST = 1024 * 1024
 
 Check = Annotated[bool, typer.Option("--check", help="Say nothing; 0 where an engine answers and takes jobs, else 1.")]
 
@@ -76,3 +80,28 @@ def _show(known: dict[str, Any], url: str, *, running: bool) -> None:
             for one in known["models"]
         ]
         print_table(("RECOGNISER", "MODEL", "PROCESSES", "MEMORY"), loaded)
+
+
+def address(engine: EngineSettings) -> str:
+    """Where the engine of this machine would answer."""
+    host = _HERE.get(engine.host, engine.host)
+    return f"http://[{host}]:{engine.port}" if ":" in host else f"http://{host}:{engine.port}"
+
+
+def ask(engine: EngineSettings, path: str) -> dict[str, Any] | None:
+    """The JSON object that the engine of this machine has at a path; None where none answers."""
+    from urllib.error import HTTPError
+    from urllib.request import ProxyHandler, build_opener
+
+    try:
+        with build_opener(ProxyHandler({})).open(address(engine) + path, timeout=_ANSWER_SECONDS) as answer:
+            body = answer.read(_MOST)
+    except HTTPError as error:
+        body = error.read(_MOST)  # not ready, and says so
+    except OSError:
+        return None
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None

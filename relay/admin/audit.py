@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.admin import stored
+from relay.admin import json_values
 from relay.admin.access import reading
 from relay.outbox.store import Connection, Database
 
@@ -59,4 +59,4 @@ def acts(
     values = {"act": act, "limit": limit, "older": _FIRST_PAGE if older is None else older}
     with reading(database) as connection:
         rows = connection.execute(_NEWEST, values).fetchall()
-    return tuple(AuditEntry(**{**dict(row), "detail": stored.mapping(row["detail"])}) for row in rows)
+    return tuple(AuditEntry(**{**dict(row), "detail": json_values.mapping(row["detail"])}) for row in rows)

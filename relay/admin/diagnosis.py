@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.admin import stored
+from relay.admin import json_values
 from relay.admin.access import reading
 from relay.admin.condition import Attention
 from relay.admin.destinations import Destination
@@ -94,7 +94,7 @@ def _trouble(connection: Connection, one: Attention, now: float) -> Trouble:
 
 
 def _read(row: Any) -> Evidence:
-    headers = {name.lower(): value for name, value in stored.pairs(row["answer_headers"])}
+    headers = {name.lower(): value for name, value in json_values.pairs(row["answer_headers"])}
     return Evidence(
         row["id"],
         row["started_at"],

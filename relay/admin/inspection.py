@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from relay.admin import stored
+from relay.admin import json_values
 from relay.admin.access import NotFound, reading
 from relay.admin.times import clock
 from relay.outbox.model import DeliveryState
@@ -237,7 +237,7 @@ def delivery(database: Database, id_: str, now: float, *, reveal: bool = False, 
     waits_for = _waits_for(row, places, now)
     for name in ("path", "lane", "transport"):
         del row[name]
-    headers = stored.texts(row["headers"])
+    headers = json_values.texts(row["headers"])
     return Details(
         **row
         | {
@@ -411,9 +411,9 @@ def _attempt(row: Any) -> AttemptRecord:
     return AttemptRecord(
         **dict(row)
         | {
-            "timing": stored.numbers(row["timing"]),
-            "request_headers": stored.pairs(row["request_headers"]),
-            "answer_headers": stored.pairs(row["answer_headers"]),
+            "timing": json_values.numbers(row["timing"]),
+            "request_headers": json_values.pairs(row["request_headers"]),
+            "answer_headers": json_values.pairs(row["answer_headers"]),
         }
     )
 

@@ -1,7 +1,8 @@
 """What every command shares: options, and how things are written to a terminal or a pipe.
 
-JSON has one object a line, as `relay.admin.plain` writes it. What receivers and callers chose is never written as it
-came: a terminal obeys. What takes long to import (the settings' library, the one that colours) waits for whom needs it.
+JSON has one object a line, as `relay.admin.json_values` writes it. What receivers and callers chose is never written
+as it came: a terminal obeys. What takes long to import (the settings' library, the one that colours) waits for whom
+needs it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import typer
 from relay.admin import destinations, times
 from relay.admin.access import NotFound, NothingMatched, Refused, origin_of
 from relay.admin.audit import Actor
-from relay.admin.plain import plain
+from relay.admin.json_values import plain
 from relay.admin.times import Moment
 from relay.guard.url import LONGEST_PATH
 from relay.outbox.errors import ConfigError, RelayError

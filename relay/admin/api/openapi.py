@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.requests import RequestModel
 from relay.admin.api.responses import ErrorResponse
-from relay.admin.plain import is_time
+from relay.admin.json_values import is_time
 
 PREFIX = "/api/v1"
 _COMPONENT = "#/components/schemas/{model}"
@@ -136,7 +136,7 @@ def _schema(type_: type, schemas: Schema, mode: Any) -> Schema:
 
 
 def _as_written(schema: Schema) -> None:
-    """As `relay.admin.plain` writes it: every field is there, times are text."""
+    """As `relay.admin.json_values` writes it: every field is there, times are text."""
     properties: Schema = schema.get("properties", {})
     if properties:
         schema["required"] = list(properties)

@@ -21,7 +21,7 @@ from relay.admin.audit import Actor
 from relay.admin.auth import proper_name
 from relay.admin.context import AdminContext
 from relay.admin.inspection import DeliveryAttempt, Tail
-from relay.admin.plain import plain
+from relay.admin.json_values import plain
 from relay.outbox.errors import RelayError, StoreUnavailable
 
 ACTOR_HEADER = "x-relay-actor"

@@ -1,13 +1,14 @@
-"""asyncpg's connection, the caller's own or lent by a pool."""
+"""asyncpg's connection, the caller's own or lent by a pool; and the one that the outbox makes of it for itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from relay.outbox.connections.adapter import AsyncAdapter, Transaction
+from relay.outbox.connections.adapter import AsyncAdapter, SyncAdapter, Transaction
 from relay.outbox.postgres.placeholders import numbered
 from relay.outbox.producing import POSTGRES, Brought
+from relay.outbox.store import Connection
 
 
 class AsyncpgConnection(Protocol):
@@ -51,3 +52,20 @@ class Asyncpg(AsyncAdapter):
             return self._connection.is_closed()
         except InterfaceError:  # a pool takes back what it lent, if that is lost
             return True
+
+
+class OwnPostgres(SyncAdapter):
+    """A PostgresConnection, whose transactions are begun by whoever lends it."""
+
+    remedy = "begin a transaction before"
+    scripts = POSTGRES
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def transaction(self) -> Transaction:
+        return Transaction.CALLERS
+
+    def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
+        cursor = self._connection.execute(sql, values)
+        return cursor.rowcount, cursor.fetchall()

@@ -9,12 +9,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from relay.outbox.connections.adapter import Adapter, Begin, SyncAdapter
-from relay.outbox.connections.asyncpg import Asyncpg, AsyncpgConnection
+from relay.outbox.connections.asyncpg import Asyncpg, AsyncpgConnection, OwnPostgres
 from relay.outbox.connections.django import Django
 from relay.outbox.connections.psycopg import Psycopg, Psycopg2, PsycopgAsync
 from relay.outbox.connections.sqlalchemy import Sqlalchemy, SqlalchemyAsync, SqlalchemySession
 from relay.outbox.connections.sqlite import Aiosqlite, Sqlite
-from relay.outbox.connections.store import Store
 from relay.outbox.store import Connection
 
 _ACCEPTED = (
@@ -87,7 +86,7 @@ def _inside(connection: object) -> SyncAdapter:
 
 
 _KINDS: tuple[tuple[str, str, Callable[[Any], Performing]], ...] = (
-    ("relay.outbox.postgres.connection", "PostgresConnection", Store),
+    ("relay.outbox.postgres.connection", "PostgresConnection", OwnPostgres),
     ("aiosqlite", "Connection", Aiosqlite),
     ("asyncpg", "Connection", Asyncpg),
     ("asyncpg.pool", "PoolConnectionProxy", Asyncpg),
