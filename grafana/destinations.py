@@ -47,43 +47,49 @@ def build() -> Dashboard:
         "Outspoken / Destinations",
         "What receivers do, and what waits for them.",
         [
-            ("How they stand", _standing()),
-            ("What waits for them", _waiting()),
+            ("How they stand", [*_states(), _longest_wait(), *_refusals()]),
+            ("What waits for them", [*_waiting(), *_trouble()]),
             ("What they answer", [*_answers(), *_bodies()]),
-            ("What was given up, and brought back", _endings()),
+            ("What was given up, and brought back", [*_given_up(), *_killed_streams()]),
         ],
     )
 
 
-def _standing() -> list[Panel]:
+def _states() -> list[Panel]:
     return [
-        *(
-            number(
-                title,
-                description,
-                units.Short,
-                Ask(f'max(relay_destinations{{@,state="{state}"}})', state),
-                steps=[] if state == "delivering" else [(1, YELLOW)],
-                leads=f"/destinations?state={state}",
-                width=3,
-            )
-            for state, title, description in (
-                ("delivering", "Delivering", "Origins that are called as deliveries are due, with all their paths."),
-                ("trickling", "Trickling", "A path of theirs failed five times in a row: few attempts go there."),
-                ("unreachable", "Unreachable", "Nothing could be reached there five times in a row."),
-                ("paused", "Paused", "By an operator: `relay resume`."),
-                ("disabled", "Disabled", "By a 410 or an operator: `relay enable`."),
-            )
-        ),
         number(
-            "Longest wait",
-            "How late the latest delivery is that waits for its destination. Past relay.retry.patience it is given up.",
-            units.Seconds,
-            Ask('max(relay_outbox_oldest_due_age_seconds{@,held_by="destination"})', "held"),
-            leads="/destinations",
-            steps=[(3600, YELLOW), (86400, ORANGE)],
+            title,
+            description,
+            units.Short,
+            Ask(f'max(relay_destinations{{@,state="{state}"}})', state),
+            steps=[] if state == "delivering" else [(1, YELLOW)],
+            leads=f"/destinations?state={state}",
             width=3,
-        ),
+        )
+        for state, title, description in (
+            ("delivering", "Delivering", "Origins that are called as deliveries are due, with all their paths."),
+            ("trickling", "Trickling", "A path of theirs failed five times in a row: few attempts go there."),
+            ("unreachable", "Unreachable", "Nothing could be reached there five times in a row."),
+            ("paused", "Paused", "By an operator: `relay resume`."),
+            ("disabled", "Disabled", "By a 410 or an operator: `relay enable`."),
+        )
+    ]
+
+
+def _longest_wait() -> Panel:
+    return number(
+        "Longest wait",
+        "How late the latest delivery is that waits for its destination. Past relay.retry.patience it is given up.",
+        units.Seconds,
+        Ask('max(relay_outbox_oldest_due_age_seconds{@,held_by="destination"})', "held"),
+        leads="/destinations",
+        steps=[(3600, YELLOW), (86400, ORANGE)],
+        width=3,
+    )
+
+
+def _refusals() -> list[Panel]:
+    return [
         number(
             "Too large, 24 h",
             "Results that a receiver called too large, each once. The log has the line that mends it.",
@@ -125,6 +131,11 @@ def _waiting() -> list[Panel]:
             stacked=True,
             colours={"unreachable": RED, "trickling": ORANGE, "slowed": YELLOW, "paused": PURPLE, "disabled": GREY},
         ),
+    ]
+
+
+def _trouble() -> list[Panel]:
+    return [
         graph(
             "Endpoints that need attention",
             "By the cause, as the console's first page and `relay status` count them.",
@@ -219,7 +230,7 @@ def _bodies() -> list[Panel]:
     ]
 
 
-def _endings() -> list[Panel]:
+def _given_up() -> list[Panel]:
     return [
         graph(
             "Given up, by reason",
@@ -251,6 +262,11 @@ def _endings() -> list[Panel]:
             stacked=True,
             columns=True,
         ),
+    ]
+
+
+def _killed_streams() -> list[Panel]:
+    return [
         graph(
             "Live streams that were killed, by reason",
             "Each of them ended a caller's session. What receivers closed is theirs, relay_gone and internal are ours.",

@@ -11,7 +11,7 @@ from engine.api import server
 from engine.api.metrics import HttpMetrics
 from engine.app.daemon import ProcessMetrics
 from engine.jobs.observers import JobGauges, JobMetrics
-from engine.live.observers import LiveGauges, LiveMetrics
+from engine.live.observers import LiveGauges, LiveLagMetrics, LiveMetrics
 from relay.service.log import Lines
 from relay.telemetry.metrics import CurrentGauges, WorkerMetrics
 from relay.telemetry.metrics import Metrics as RelayMetrics
@@ -48,6 +48,7 @@ def exposed() -> tuple[Exposed, ...]:
     JobGauges(engine.registry, draining=lambda: False)
     HttpMetrics(engine.registry, server.ROUTES)
     LiveMetrics(engine.registry)
+    LiveLagMetrics(engine.registry)
     LiveGauges(engine.registry, sessions=lambda: 0, capacity=lambda: 0, lag=lambda: 0)
     found = [*_read(relay.registry), *_read(engine.registry)]
     return tuple(sorted(found, key=lambda one: one.name))

@@ -34,7 +34,7 @@ def build() -> Dashboard:
         "Outspoken / Overview",
         "What is late, whose fault it is, and what fails.",
         [
-            ("Is anything late?", [*_promise(), *_losses()]),
+            ("Is anything late?", [*_promise(), *_condition(), *_losses()]),
             ("What comes, what goes, what receivers say", [*_flow(), *_attempts()]),
             ("How long it takes, and what waits", [*_times(), *_waiting()]),
             ("Speech to text", _engine()),
@@ -75,7 +75,7 @@ def _promise() -> list[Panel]:
     ]
 
 
-def _losses() -> list[Panel]:
+def _condition() -> list[Panel]:
     return [
         number(
             "Condition",
@@ -99,6 +99,11 @@ def _losses() -> list[Panel]:
             steps=[(0.8, YELLOW), (0.95, GREEN)],
             base=RED,
         ),
+    ]
+
+
+def _losses() -> list[Panel]:
+    return [
         number(
             "Given up in the last hour",
             "Dead letters. They are kept, and can be replayed: `relay list --state dead`.",

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.live.callbacks import CallbackWriter
 from engine.live.capacity import Capacity
-from engine.live.observers import LiveGauges, LiveLog, LiveMetrics
+from engine.live.observers import LiveGauges, LiveLagMetrics, LiveLog, LiveMetrics
 from engine.live.sessions import LiveSessions
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER, LivePool
@@ -35,7 +35,7 @@ class LiveSpeech:
         registry: CollectorRegistry,
         worker: str = WORKER,
     ) -> None:
-        live, metrics = engine.live, LiveMetrics(registry)
+        live, lag = engine.live, LiveLagMetrics(registry)
         threads = {name: max(1, spec.threads) for name, spec in specs.items()}
         cores = usable_cores()
         passes = max(1, int(cores) // (live.workers * threads[DEFAULT]))
@@ -43,7 +43,7 @@ class LiveSpeech:
         capacity = Capacity(busy, live.capacity_share, threads, live.sessions or None, live.key_share)
 
         def passed(made: PassMade) -> None:
-            metrics.passed(made)
+            lag.passed(made)
             capacity.passed(made.recogniser, made.record)
 
         self._pool = LivePool(
@@ -57,10 +57,10 @@ class LiveSpeech:
             worker=worker,
         )
         self._callbacks = CallbackWriter(
-            database, backlog=live.backlog, liveness=live.liveness_seconds, committed=metrics.committed
+            database, backlog=live.backlog, liveness=live.liveness_seconds, committed=lag.committed
         )
         self.sessions = sessions = LiveSessions(
-            self._pool, self._callbacks, capacity, LiveLog(rules), metrics, clock=database.now
+            self._pool, self._callbacks, capacity, LiveLog(rules), LiveMetrics(registry), clock=database.now
         )
         self.capacity: Callable[[], int] = lambda: capacity.sessions(DEFAULT)
         LiveGauges(

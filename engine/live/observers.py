@@ -77,7 +77,7 @@ def _known(asked: LiveRequest) -> dict[str, object]:
 
 
 class LiveMetrics:
-    """What is counted of sessions."""
+    """What is counted of sessions, and of what they tell."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         ended = Counter(
@@ -93,12 +93,6 @@ class LiveMetrics:
         self._audio = Counter("engine_live_audio_seconds", "Seconds of audio heard live.", registry=registry)
         told = Counter("engine_live_messages", "Messages of live sessions, by to whom.", ["to"], registry=registry)
         self._to_caller, self._to_callback = told.labels("caller"), told.labels("callback")
-        self._commit = Histogram(
-            "engine_live_commit_seconds",
-            "From a message for a callback to its commit, for the first of each group.",
-            buckets=_COMMIT,
-            registry=registry,
-        )
         refused = Counter(
             "engine_live_sessions_refused",
             "Live sessions that could not begin, by what there was too little of.",
@@ -106,19 +100,6 @@ class LiveMetrics:
             registry=registry,
         )
         self._refused = {reason: refused.labels(reason) for reason in get_args(Reason)}
-        lag = Histogram(
-            "engine_live_lag_seconds",
-            "From the arrival of the audio that a result needed to that result.",
-            ["kind"],
-            buckets=_LAG,
-            registry=registry,
-        )
-        self._interim_lag, self._final_lag = lag.labels("interim"), lag.labels("final")
-        self._dropped = Counter(
-            "engine_live_interims_dropped",
-            "Interim results that were promised, one a second of speech, and not made for want of time.",
-            registry=registry,
-        )
         self._behind = Counter(
             "engine_live_sessions_behind",
             "Times that a live session fell behind so far that its caller was warned.",
@@ -140,6 +121,31 @@ class LiveMetrics:
         self._audio.inc(ended.audio)
         self._to_caller.inc(ended.told_caller)
         self._to_callback.inc(ended.told_callback)
+
+
+class LiveLagMetrics:
+    """How late results are, and what is not made for want of time."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        lag = Histogram(
+            "engine_live_lag_seconds",
+            "From the arrival of the audio that a result needed to that result.",
+            ["kind"],
+            buckets=_LAG,
+            registry=registry,
+        )
+        self._interim_lag, self._final_lag = lag.labels("interim"), lag.labels("final")
+        self._dropped = Counter(
+            "engine_live_interims_dropped",
+            "Interim results that were promised, one a second of speech, and not made for want of time.",
+            registry=registry,
+        )
+        self._commit = Histogram(
+            "engine_live_commit_seconds",
+            "From a message for a callback to its commit, for the first of each group.",
+            buckets=_COMMIT,
+            registry=registry,
+        )
 
     def passed(self, made: PassMade) -> None:
         self._dropped.inc(made.record.missed)
