@@ -14,8 +14,8 @@ from collections.abc import Callable
 from relay.policy.fairness import part
 from relay.queue.deliveries import DeliveryQueue, Membership
 
-CHECK_SECONDS = 1.0
-_JOIN_SECONDS = 1.25
+CHECK_SECONDS = 1.5
+_JOIN_SECONDS = 1.75
 # Well before the others take an n-th more for themselves (`queue.deliveries.GONE_SECONDS`).
 _OVERDUE_SECONDS = 5.0
 

@@ -83,6 +83,7 @@ class PostgresConnection:
         self._seconds = seconds + _GRACE_SECONDS
         self._loop = asyncio.new_event_loop()
         self._session: Session | None = None
+        self._had_session = False
         self._pooled = False
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._transacting = False
@@ -144,7 +145,10 @@ class PostgresConnection:
             self._prepared.clear()
             self._session = await self._sessions.open(self._statement_seconds)
             self._pooled = await is_pooled(self._session)
-            await self._measure()
+            # Behind a session that was lost another server may stand, which has a clock of its own.
+            if self._had_session or self._clock.age() > _MEASURE_SECONDS:
+                await self._measure()
+            self._had_session = True
         return self._session
 
     def renew_clock(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ _GRANTS = (
     "grant its role USAGE on the schema {}, SELECT, INSERT, UPDATE and DELETE on its tables, and EXECUTE on its "
     "functions; only who owns it, or may create it, can migrate it"
 )
+_SIZE = "SELECT pg_database_size(current_database())"
+_SIZE_SECONDS = 60.0
 # An operator's list of a million rows may take its time; a relay's batch may not.
 _PEOPLE_SECONDS = 60.0
 
@@ -47,6 +51,20 @@ class PostgresLiveness:
         """Holds nothing."""
 
 
+class _DatabaseSize:
+    """Of a database, in bytes: asked of the server once a minute at most, which has to look at each of its files."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._asked_at = -math.inf
+
+    def of(self, connection: Connection) -> int:
+        if time.monotonic() - self._asked_at > _SIZE_SECONDS:
+            self._bytes = connection.execute(_SIZE).fetchone()[0]
+            self._asked_at = time.monotonic()
+        return self._bytes
+
+
 @dataclass(frozen=True, slots=True)
 class PostgresDatabase:
     """The database behind `postgresql://user:password@host:5432/name`, which is kept as it is, secrets and all.
@@ -59,6 +77,7 @@ class PostgresDatabase:
     schema_name: str = SCHEMA
     _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
     _sessions: SessionFactory = field(init=False, repr=False, compare=False)
+    _size: _DatabaseSize = field(default_factory=_DatabaseSize, repr=False, compare=False)
     _rooms: dict[float, SharedConnections] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -154,9 +173,8 @@ class PostgresDatabase:
         return self._server.now()
 
     def files(self, connection: Connection) -> Files:
-        """How large it is; of its log and its disk, the server does not tell."""
-        size: int = connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]
-        return Files(size, None, None)
+        """How large it was within the last minute; of its log and its disk, the server does not tell."""
+        return Files(self._size.of(connection), None, None)
 
     def identity(self) -> None:
         """A server keeps its files to itself."""

@@ -9,7 +9,7 @@ from relay.policy.fairness import part
 from relay.queue.deliveries import Membership
 from tests.cases import cases
 
-A_MOMENT, A_WHILE = 0.3, 1.5
+A_MOMENT, A_WHILE = 0.3, 2.0
 
 
 @dataclass

@@ -154,6 +154,8 @@ async def test_an_idle_relay_asks_once_for_each_turn_of_a_loop(postgres: Server,
         await queue.check_in()
         await queue.snapshot(16)
         assert len(asked()[opened:]) <= 5  # what the database's size is, is one more
+        await queue.snapshot(16)
+        assert len(asked()[opened:]) <= 6  # and is not asked for again within a minute
         await queue.close()
         await streams.close()
 
