@@ -60,6 +60,7 @@ class Bench:
 BENCHES = (
     Bench(drain.one, drain.goals("relay.drain.one", ">= 0.95")),
     Bench(drain.hundred, drain.goals("relay.drain.hundred", ">= 0.9")),
+    Bench(drain.ten_thousand, drain.goals("relay.drain.ten_thousand", ">= 0.8")),
     Bench(
         postgres_drain,
         {

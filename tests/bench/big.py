@@ -27,6 +27,6 @@ def _measured(scale: Scale, *, signed: bool) -> tuple[float, float]:
     load = Load(scale.large_bodies, size=500_000)
     with stand.sink() as port, stand.new_outbox(signed=signed) as path:
         stand.fill(path, addresses(port, 1), load)
-        floor = stand.bare(port, load, signed=signed)
+        floor = stand.bare(port, load, signed=signed).rate
         rate = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT).rate
     return rate / floor, rate * load.size / 1e6

@@ -121,9 +121,8 @@ def main() -> None:
     load = Load(asked.deliveries)
     with shared.server() as server:
         with stand.sink() as port:
-            print(
-                f"bare client: {stand.bare(port, load):.0f}/s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-            )
+            floor = stand.bare(port, load).rate
+            print(f"bare client: {floor:.0f}/s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         for relays in asked.relays:
             print(_point(server, load, relays), flush=True)
         with stand.sink() as port, shared.filled(server, port, Load(1)) as url:

@@ -20,6 +20,11 @@ def hundred(scale: Scale) -> Result:
     return _drained("relay.drain.hundred", Load(scale.deliveries, destinations=100))
 
 
+def ten_thousand(scale: Scale) -> Result:
+    """To ten thousand destinations, or one for each delivery: a connection for each, as for the bare client."""
+    return _drained("relay.drain.ten_thousand", Load(scale.deliveries, destinations=min(10_000, scale.deliveries)))
+
+
 def goals(key: str, ratio: str) -> dict[str, str]:
     """The keys of one of them, and what is wanted."""
     return {f"{key}.ratio": ratio, **{f"{key}.{name}": goal for name, goal in stand.WHY.items()}}
@@ -30,4 +35,4 @@ def _drained(key: str, load: Load) -> Result:
         stand.fill(path, addresses(port, load.destinations), load)
         floor = stand.bare(port, load)
         drained = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
-        return {f"{key}.ratio": drained.rate / floor, **drained.told(key)}
+        return drained.told(key, floor)

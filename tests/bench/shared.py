@@ -73,7 +73,7 @@ def server() -> Iterator[postgres.Server]:
 
 def _ratio(server: postgres.Server, load: Load, relays: int) -> float:
     with stand.sink() as port:
-        floor = stand.bare(port, load)
+        floor = stand.bare(port, load).rate
         return drain(server, port, load, relays) / floor
 
 

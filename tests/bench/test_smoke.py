@@ -40,6 +40,7 @@ pytestmark = pytest.mark.acceptance
 # Each is as another one is, but for what it is given: an hour of speech is heard as a minute of it is.
 SIBLINGS = {
     "relay.drain.hundred.ratio",
+    "relay.drain.ten_thousand.ratio",
     "relay.big.unsigned.ratio",
     "relay.isolation.hanging",
     "relay.isolation.dead_hosts.thousand",
