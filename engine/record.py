@@ -89,7 +89,6 @@ def media_from_json(text: str) -> Media:
 
 
 def result_to_json(result: Transcript | Failed) -> str:
-    """What came of a job, as it is kept."""
     if isinstance(result, Failed):
         return _adapter(Failed).dump_json(result).decode()
     return _adapter(Transcript).dump_json(result).decode()

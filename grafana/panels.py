@@ -97,7 +97,6 @@ class Ask:
     exemplars: bool = False
 
     def target(self, letter: str, *, instant: bool = False) -> prometheus.Dataquery:
-        """The question as Grafana puts it."""
         expression = self.expression.replace("{@", "{" + _TARGET).replace("{%", '{job=~"$job"')
         query = prometheus.Dataquery().expr(" ".join(expression.split())).legend_format(self.legend).ref_id(letter)
         query = query.instant() if instant else query.range()

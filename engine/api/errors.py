@@ -80,7 +80,6 @@ def identity(request: web.Request) -> dict[str, str]:
 
 
 def speaks_gladia(request: web.Request) -> bool:
-    """Whether a path is one of Gladia's."""
     return request.path.startswith(GLADIA) and request.path != FLUX
 
 

@@ -45,7 +45,6 @@ class Parts:
         self._some = asyncio.Event()
 
     def add(self, part: bytes) -> None:
-        """This comes next."""
         self._waiting += part
         self._some.set()
 

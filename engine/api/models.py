@@ -26,13 +26,10 @@ def routes(api: ApiContext) -> list[web.RouteDef]:
 
 
 class Models:
-    """The endpoints, one method each."""
-
     def __init__(self, api: ApiContext) -> None:
         self._api = api
 
     async def index(self, http: web.Request) -> web.Response:
-        """All that are worth choosing from."""
         if speaks_openai(http):
             await authenticate_openai(http, self._api.keys)
             return web.json_response(openai.model_list(self._api.catalogue))

@@ -41,8 +41,6 @@ class _At(Enum):
 
 
 class FormData:
-    """One body, as it comes in."""
-
     def __init__(self, content_type: str) -> None:
         """Raises Malformed for a type that is not a form's, or has no boundary."""
         head = Message()

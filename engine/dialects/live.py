@@ -53,8 +53,6 @@ class FinalizeRequest:
 
 @dataclass(frozen=True, slots=True)
 class EndOfStream:
-    """No more audio comes."""
-
     answers: tuple[Message, ...] = ()
 
 

@@ -137,7 +137,6 @@ class JobMetrics:
         self._deaths.inc()
 
     def refused(self, bound: Bound) -> None:
-        """There was no room for a request."""
         self._refused[bound].inc()
 
     def counted(self, snapshot: JobsSnapshot) -> None:

@@ -143,7 +143,6 @@ class CallbackWriter:
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to commit and to watch."""
         watching = Loop("live.watch", self.watch_once, _WATCH_SECONDS)
         renewing = Loop("live.renew", self.renew_once, self._liveness / 4)
         works = (self._committing.run(until=self._stopping), watching.run(), renewing.run())
@@ -187,7 +186,6 @@ class CallbackWriter:
         return stream
 
     def enqueue(self, task: StreamTask) -> None:
-        """Have a task done with the next group."""
         if not self._tasks:
             self._first_at = time.perf_counter()
         self._tasks.append(task)

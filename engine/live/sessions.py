@@ -81,7 +81,6 @@ class LiveSessions:
 
     @property
     def under_way(self) -> tuple[Conversation, ...]:
-        """Those that are not over."""
         return tuple(self._under_way.values())
 
     @property

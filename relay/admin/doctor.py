@@ -54,8 +54,6 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY
 
 
 class Level(StrEnum):
-    """How bad it is."""
-
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"

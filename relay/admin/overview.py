@@ -50,8 +50,6 @@ class Overview:
 
 
 class Group(StrEnum):
-    """By what attempts can be counted."""
-
     DESTINATION = "destination"
     OUTCOME = "outcome"
     STATUS = "status"
@@ -92,7 +90,6 @@ def overview(database: Database, now: float, *, history: bool = True, most: int 
 
 
 def condition(database: Database, now: float) -> Condition:
-    """The judgement alone, for metrics."""
     with reading(database) as connection:
         return _judged(database, connection, now)[2]
 

@@ -112,7 +112,6 @@ class Probed:
 
     @property
     def delivered(self) -> bool:
-        """Whether a delivery would have arrived."""
         return self.verdict == "delivered"
 
 

@@ -24,8 +24,6 @@ _PUBLIC_PREFIX = "whpk_"
 
 
 class SignatureFlaw(StrEnum):
-    """Why a signature does not hold."""
-
     MISSING_HEADER = "missing_header"
     MALFORMED_HEADER = "malformed_header"
     CLOCK_SKEW = "clock_skew"

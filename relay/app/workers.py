@@ -136,7 +136,6 @@ class WorkerPool:
 
     @property
     def stopping(self) -> bool:
-        """Whether they drain."""
         return self._stopping.is_set()
 
     @property

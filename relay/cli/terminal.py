@@ -123,7 +123,6 @@ def settings(config: Path | None) -> Configuration:
 
 
 def database(config: Path | None) -> Database:
-    """The outbox that the settings name."""
     return settings(config).outbox.database
 
 
@@ -154,7 +153,6 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def say(text: str) -> None:
-    """A sentence for a person."""
     print(text)
 
 

@@ -64,7 +64,6 @@ class StreamSession:
         return ending
 
     def announce(self, ending: StreamEnding) -> None:
-        """Say in the log how it ended."""
         state, stream = self.state, self.state.stream
         if ending.finish.reason is None:
             log.info("stream.closed", stream=stream.key, destination=stream.origin, delivered=state.confirmed)

@@ -58,7 +58,6 @@ class StoreUnavailable(RelayError):
 
     @property
     def remedy(self) -> str:
-        """What mends it."""
         return REMEDIES[self.kind]
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class Method(StrEnum):
-    """How a result is handed over."""
-
     POST = "POST"
     PUT = "PUT"
 
@@ -65,8 +63,6 @@ class Stream:
 
 
 class StreamState(StrEnum):
-    """Where a stream stands."""
-
     OPEN = "open"
     ENDED = "ended"  # its last message is in, or its producer was taken for dead
     CLOSED = "closed"  # ended, and nothing of it waits; its socket was closed in order
@@ -74,8 +70,6 @@ class StreamState(StrEnum):
 
 
 class KillReason(StrEnum):
-    """Why a stream was killed."""
-
     DELIVERY = "delivery_dead"  # one of its deliveries was given up, and its `on_dead` says that this kills it
     FORBIDDEN = "forbidden_destination"  # the guard refused it
     LEFT_ALONE = "destination_left_alone"  # paused, disabled, or its breaker is open

@@ -82,7 +82,6 @@ def _field(model: type[BaseModel], keys: Sequence[str]) -> FieldInfo:
 
 
 def as_text(one: Explanation) -> str:
-    """For a person."""
     section, _, key = one.setting.rpartition(".")
     rows = {
         "value": f"{written(one.value)}  ({one.origin})",
@@ -94,7 +93,6 @@ def as_text(one: Explanation) -> str:
 
 
 def written(value: object) -> str:
-    """A value as it stands in a table."""
     return value if isinstance(value, str) and value else json.dumps(value)
 
 

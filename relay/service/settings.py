@@ -162,5 +162,4 @@ class OutboxSettings(Section):
 
     @property
     def database(self) -> Database:
-        """What `url` names."""
         return database_at(self.url, self.postgres_schema)

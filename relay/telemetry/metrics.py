@@ -191,7 +191,6 @@ class Metrics:
             self._finished["dead", reason.value].inc(count)
 
     def snapshot(self, snapshot: QueueSnapshot) -> None:
-        """Take over the outbox's gauges."""
         self._queue(snapshot)
         self._finished[_CANCELLED].inc(snapshot.since.cancelled)
         since = snapshot.taken_at - _REMEMBERED_SECONDS
@@ -199,7 +198,6 @@ class Metrics:
         self._held_up |= dict.fromkeys(snapshot.held_up, snapshot.taken_at)
 
     def forgotten(self, pruned: Pruned) -> None:
-        """Hear of a pass of retention."""
         for table in _TABLES:
             self._deleted[table].inc(getattr(pruned, table))
 

@@ -41,8 +41,6 @@ class KnownGauge(Collector):
 
 
 class QueueMetrics:
-    """What a QueueSnapshot says, as metrics."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         deliveries = Gauge(
             "relay_outbox_deliveries",

@@ -31,5 +31,4 @@ def routes(api: ApiContext, unsupported: Unsupported = "warn") -> list[web.Route
 
 
 def live_routes(live: DeepgramLive) -> list[web.RouteDef]:
-    """The endpoint for live sessions."""
     return [web.get(_LISTEN, live.answer, allow_head=False)]

@@ -40,7 +40,6 @@ class DeepgramManagement:
         self._api = api
 
     def routes(self) -> list[web.RouteDef]:
-        """Ready to be added to an application."""
         return [
             web.get(_PROJECTS, self.projects),
             web.get(_PROJECT, self.project),

@@ -67,7 +67,6 @@ def _options(request: Request) -> DeepgramOptions:
 
 
 def metadata(request: Request, media: Media, transcript: Transcript) -> Document:
-    """What is known besides the words."""
     model = transcript.model
     document: Document = {
         "transaction_key": "deprecated",
@@ -98,7 +97,6 @@ def echo(request: Request) -> Document:
 
 
 def model_info(model: Model) -> Document:
-    """What a model says of itself."""
     return {"name": model.name, "version": model.version, "arch": model.arch}
 
 

@@ -90,7 +90,6 @@ class Fields:
         return found
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
-        """One of the allowed words."""
         value = self._values.get(name)
         if value is not None and value not in allowed:
             self.flaw(name, f"be one of {_listed(allowed)}")
@@ -98,7 +97,6 @@ class Fields:
         return value
 
     def items(self, name: str, limit: int) -> list[Any]:
-        """A list of anything."""
         value = self._values.get(name, [])
         if not isinstance(value, list):
             self.flaw(name, "be an array")

@@ -83,7 +83,6 @@ class GladiaProtocol:
 
     @property
     def media(self) -> Media:
-        """What came of audio so far."""
         return Media(self._finished.sha256 if self._finished else "", self._receipts.count, self._created)
 
     def opening(self, now: float) -> Sequence[Message]:

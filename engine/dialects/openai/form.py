@@ -45,7 +45,6 @@ class FormFields:
         return tuple(self._values)
 
     def all(self, name: str) -> list[str]:
-        """The values of a list."""
         return self._values.get(name, [])
 
     def text(self, name: str) -> str | None:
@@ -74,7 +73,6 @@ class FormFields:
         return number
 
     def choice(self, name: str, allowed: Sequence[str], default: str) -> str:
-        """One of the allowed words."""
         value = self.text(name) or default
         if value not in allowed:
             raise refuse(name, f"be one of {', '.join(allowed)}.")

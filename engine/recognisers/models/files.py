@@ -50,8 +50,6 @@ OUT_OF_REACH = (
 
 
 class Origin(StrEnum):
-    """By which way a model was found."""
-
     DIRECTORY = "directory"
     MODELS_DIR = "models directory"
     WHEEL = "wheel"

@@ -136,7 +136,6 @@ class _Unchanged:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hex."""
     known = path.stat()
     return _sha256(_Unchanged(path.absolute(), known.st_size, known.st_mtime_ns, known.st_ino))
 

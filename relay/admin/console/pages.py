@@ -65,7 +65,6 @@ def deliveries(context: AdminContext, asked: ListRequest, given: dict[str, str])
 
 
 def choices() -> Facts:
-    """What a filter can be set to."""
     return {"states": list(DeliveryState), "outcomes": list(Outcome)}
 
 

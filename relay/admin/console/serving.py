@@ -124,8 +124,6 @@ def _why_not(error: Exception) -> tuple[int, str]:
 
 
 class Console:
-    """The pages of one relay."""
-
     def __init__(self, context: AdminContext, authenticator: Authenticator) -> None:
         self._context = context
         self._authenticator = authenticator
@@ -163,7 +161,6 @@ class Console:
         return answer
 
     async def stop(self, _: web.Application) -> None:
-        """Tell whoever has a page open."""
         self._stopping.set()
 
     async def now(self, request: web.Request) -> web.Response:

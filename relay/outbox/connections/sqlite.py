@@ -16,8 +16,6 @@ _REMEDY = 'execute "BEGIN IMMEDIATE" before, and commit after it'
 
 
 class Sqlite(SyncAdapter):
-    """sqlite3's."""
-
     remedy = _REMEDY
     scripts = SQLITE
 
@@ -33,8 +31,6 @@ class Sqlite(SyncAdapter):
 
 
 class Aiosqlite(AsyncAdapter):
-    """aiosqlite's."""
-
     remedy = _REMEDY
     scripts = SQLITE
 
