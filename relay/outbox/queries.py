@@ -21,15 +21,21 @@ class Statement(str):
     __slots__ = ("postgres",)
     postgres: str
 
+    def __new__(cls, sqlite: str, postgres: str) -> Statement:
+        made = super().__new__(cls, sqlite)
+        made.postgres = postgres
+        return made
+
 
 @cache
 def statement(name: str, package: str) -> Statement:
     """The statement of that name in a package, for both databases. Raises KeyError."""
     ours, theirs = blocks(package, "sqlite").get(name), blocks(package, "postgres").get(name)
     sqlite = ours or theirs or _missing(name, package)
-    result = Statement(_INCLUDED.sub(lambda found: statement(found[1], package), sqlite))
-    result.postgres = _INCLUDED.sub(lambda found: statement(found[1], package).postgres, theirs or sqlite)
-    return result
+    return Statement(
+        _INCLUDED.sub(lambda found: statement(found[1], package), sqlite),
+        _INCLUDED.sub(lambda found: statement(found[1], package).postgres, theirs or sqlite),
+    )
 
 
 @cache

@@ -121,7 +121,7 @@ class LiveProcess:
                 )
             self._holdings[spec] = holding
         for holding in self._holdings.values():
-            holding.busy = True
+            holding.take()
 
     def _unload(self, why: UnloadReason) -> Coroutine[Any, Any, None]:  # noqa: ARG002 (nobody is told, yet)
         """For others, while there is no session here."""
@@ -145,7 +145,7 @@ class LiveProcess:
         loop = asyncio.get_running_loop()
         peak = peak_memory(self._process.pid) if self._process else None
         for holding in self._holdings.values():
-            holding.busy, holding.used_at = False, loop.time()
+            holding.give_back(loop.time())
             if len(self._holdings) == 1:
                 self._budget.measured(holding, peak)
         self._budget.changed()

@@ -32,6 +32,14 @@ class Holding:
     busy: bool = True
     used_at: float = 0.0
 
+    def take(self) -> None:
+        """Something is done with it now: it is not unloaded for others."""
+        self.busy = True
+
+    def give_back(self, now: float) -> None:
+        """Nothing is any more; `now` is the event loop's time."""
+        self.busy, self.used_at = False, now
+
 
 class MemoryBudget:
     """At most `limit` bytes (None: as many as are asked for), over all processes that share it."""

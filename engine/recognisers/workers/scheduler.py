@@ -39,7 +39,7 @@ class _Slot:
     def occupy(self) -> None:
         self.busy = True
         if self.holding:
-            self.holding.busy = True
+            self.holding.take()
         self.keep()
 
     def keep(self) -> None:
@@ -149,7 +149,7 @@ class WorkerScheduler:
         slot.busy = False
         if holding := slot.holding:
             self._budget.measured(holding, slot.worker.peak_memory())
-            holding.busy, holding.used_at = False, loop.time()
+            holding.give_back(loop.time())
             if empty:
                 slot.clear()
                 self._budget.release(holding)

@@ -77,9 +77,8 @@ def in_schema(sql: str, schema: str = SCHEMA) -> str:
 def statement_in(sql: Statement, schema: str) -> Statement:
     """A statement whose names are those of a schema, for whoever would look for them in another. It is told by its text
     from what is the same in other schemas."""
-    found = Statement(in_schema(sql.postgres, schema))
-    found.postgres = str(found)
-    return found
+    text = in_schema(sql.postgres, schema)
+    return Statement(text, text)
 
 
 def file_in(sql: str, schema: str) -> str:
