@@ -32,7 +32,7 @@ from typing import Any
 
 PROGRAMS = ("relay", "engine")
 _IMPORTED = (
-    *("relay.cli.listen", "relay.app.supervisor", "relay.outbox.postgres.database", "relay.service.names"),
+    *("relay.cli.listen", "relay.app.supervisor", "relay.outbox.postgres.database", "relay.service.dns"),
     *("engine.cli", "engine.app.daemon", "engine.recognisers.workers.pool"),
     *("aiosqlite", "anyio.streams.tls", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519", "filelock"),
     *("encodings.idna", "fsspec", "httpcore2", "httpx2", "rich.progress", "rich.table", "tqdm.asyncio", "tqdm.auto"),

@@ -24,10 +24,10 @@ from aiohttp import web
 from engine.api.auth import authenticate
 from engine.api.errors import Rejected
 from engine.dialects.deepgram import BadRequest
-from engine.emission import document
 from engine.jobs.archive import Archive, JobFilter, Position
 from engine.keys import ApiKeys
 from engine.record import CallbackStatus, JobState, Record, timestamp
+from engine.result_delivery import document
 from relay.outbox.links import PATH as LINKS
 from relay.outbox.links import opens
 from relay.outbox.results import PastAttempt, Results

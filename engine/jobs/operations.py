@@ -11,13 +11,13 @@ from typing import Self
 import uuid_utils
 
 from engine.dialects import gladia
-from engine.emission import emit
 from engine.errors import EngineError
 from engine.jobs.archive import Archive, JobFilter
 from engine.jobs.audio_store import AudioStore
 from engine.jobs.store import JobResult, JobStore
 from engine.record import JobState, Record
 from engine.request import Failed, FailureCode
+from engine.result_delivery import delivery_of
 from relay.outbox.results import PastAttempt
 from relay.outbox.store import Database
 
@@ -81,7 +81,9 @@ class JobOperations:
         if job is None:
             raise NotPossible(f"{record.request.id}: {record.state}, and cannot be cancelled any more")
         result = JobResult(job.media, Failed(FailureCode.INTERNAL, CANCELLED))
-        delivery = await asyncio.to_thread(emit, job.request, job.media, result.said) if job.request.callback else None
+        delivery = (
+            await asyncio.to_thread(delivery_of, job.request, job.media, result.said) if job.request.callback else None
+        )
         await self._store.finish(job, result, delivery)
         if not job.request.keeps_audio:
             await self._audio.discard(job.id)

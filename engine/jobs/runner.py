@@ -14,10 +14,10 @@ from typing import Protocol
 
 import structlog
 
-from engine.emission import emit
 from engine.errors import WorkerDied
 from engine.jobs.store import Job, JobResult, JobStore
 from engine.request import Failed, FailureCode
+from engine.result_delivery import delivery_of
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import NewDelivery
 from relay.service.loop import Loop, turning
@@ -254,7 +254,7 @@ class Runner:
         if job.request.callback is None:
             return None
         # In a thread: to render hours of speech takes tenths of a second, for which no other request should wait.
-        return await asyncio.to_thread(emit, job.request, result.media, result.said)
+        return await asyncio.to_thread(delivery_of, job.request, result.media, result.said)
 
     async def _retry(self, job: Job) -> None:
         if await self._write(job, lambda: self._store.retry(job, self._pace.crash_pause)):

@@ -25,7 +25,7 @@ from relay.guard.url import LIVE, PRE_RECORDED, Target, read
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import KillReason
 from relay.outbox.store import Database, Listener
-from relay.policy import sealing
+from relay.policy import request_headers
 from relay.policy.attempt import Attempted, HeldStream
 from relay.policy.pointer import Pointers
 from relay.queue.deliveries import DeliveryQueue
@@ -41,8 +41,8 @@ from relay.telemetry.store import MeasuredQueue
 from relay.telemetry.traces import AttemptSpans
 from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
-from relay.transports.socket import SocketBounds
 from relay.transports.websocket import WebSocketTransport
+from relay.transports.websocket_connection import WebSocketBounds
 
 USER_AGENT = f"Outspoken/{version('outspoken')}"
 
@@ -208,13 +208,13 @@ def _carrier(
     listener: Listener,
 ) -> StreamCarrier:
     chosen, http = settings.relay.streams, settings.relay.http
-    bounds = SocketBounds(
+    bounds = WebSocketBounds(
         open_timeout=chosen.open_timeout, ping_seconds=chosen.ping_seconds, pong_timeout=chosen.pong_timeout
     )
 
-    async def seal(stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+    async def seal(stream: HeldStream, target: Target, now: float) -> request_headers.Headers:
         keys = await queue.keys(stream.origin)
-        return sealing.handshake(stream.id, stream.key, target, USER_AGENT, stream.headers, keys, now)
+        return request_headers.handshake(stream.id, stream.key, target, USER_AGENT, stream.headers, keys, now)
 
     gateway = Gateway(
         streams,

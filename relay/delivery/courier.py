@@ -14,7 +14,7 @@ from relay.guard.rules import Refusal
 from relay.guard.url import Target
 from relay.outbox.checks import check_headers
 from relay.outbox.errors import InvalidDelivery, StoreUnavailable
-from relay.policy import sealing
+from relay.policy import request_headers
 from relay.policy.attempt import (
     NO_LIMITS_KNOWN,
     Answer,
@@ -95,13 +95,15 @@ class Courier:
             body = await self.source.body(delivery)
         keys = await self.source.keys(delivery.destination)
         if len(body) <= _LARGE:
-            headers = sealing.headers(delivery, target, self.user_agent, body, keys, now)
+            headers = request_headers.headers(delivery, target, self.user_agent, body, keys, now)
         else:  # to hash it takes milliseconds, for which every other delivery would stand still
-            headers = await asyncio.to_thread(sealing.headers, delivery, target, self.user_agent, body, keys, now)
+            headers = await asyncio.to_thread(
+                request_headers.headers, delivery, target, self.user_agent, body, keys, now
+            )
         return Envelope(delivery.method, target, headers, body)
 
     async def judged(
-        self, delivery: Delivery, answer: Answer, started_at: float, headers: sealing.Headers
+        self, delivery: Delivery, answer: Answer, started_at: float, headers: request_headers.Headers
     ) -> Attempted:
         """The record of the attempt: what came, what it means, what happens next."""
         now, outcome = self.clock(), classify(answer)
@@ -109,7 +111,7 @@ class Courier:
         limits = await self._limits(delivery.place) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(
-            delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, sealing.redacted(headers)
+            delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, request_headers.redacted(headers)
         )
 
     async def _limits(self, place: tuple[str, str]) -> BodyLimits:

@@ -15,10 +15,10 @@ from relay.guard.rules import Refusal
 from relay.guard.url import Target
 from relay.outbox.model import KillReason
 from relay.policy.attempt import Answer, Attempted, Finish, HeldStream, Timing
-from relay.policy.sealing import Headers
+from relay.policy.request_headers import Headers
 from relay.queue.streams import LiveStreams
-from relay.transports.socket import Socket
 from relay.transports.websocket import WebSocketTransport
+from relay.transports.websocket_connection import WebSocketConnection
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ class StreamSession:
             first = messages[0][0]
         return self.state.not_opened(first, answer, headers, started_at, self._clock())
 
-    async def _talk(self, socket: Socket, headers: Headers) -> StreamEnding:
+    async def _talk(self, socket: WebSocketConnection, headers: Headers) -> StreamEnding:
         state, stream = self.state, self.state.stream
         state.opened(self._clock())
         log.info("stream.opened", stream=stream.key, destination=stream.origin, peer=socket.answer.peer)
@@ -116,7 +116,7 @@ class StreamSession:
             if ending := state.ending(lost, headers, self._clock()):
                 return ending
 
-    def _confirm(self, socket: Socket, headers: Headers) -> None:
+    def _confirm(self, socket: WebSocketConnection, headers: Headers) -> None:
         was_full = self.state.room <= 0
         for attempt in self.state.confirm(socket.confirmed, socket.answer, headers, self._clock()):
             self._record(attempt)

@@ -29,7 +29,7 @@ from relay.policy.attempt import (
     Timing,
 )
 from relay.policy.outcome import classify, diagnose
-from relay.policy.sealing import Headers, redacted
+from relay.policy.request_headers import Headers, redacted
 
 WINDOW = 128
 """Messages of one stream that were read and are not confirmed, at most."""

@@ -2,7 +2,7 @@
 
 The same object judges a URL when it is submitted and again at every new connection. What a name was found to be is kept
 for as long as its DNS records say, and a minute at the most; what was found is judged anew each time, and dialled as it
-was judged. How names are looked up is a `Lookup`; this machine's own is in `relay.service.names`.
+was judged. How names are looked up is a `Lookup`; this machine's own is in `relay.service.dns`.
 """
 
 from __future__ import annotations

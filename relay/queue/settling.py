@@ -15,7 +15,7 @@ from relay.outbox.store import Connection
 from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Postponed, Retry, Timing
 from relay.policy.breaker import AttemptResult, of_endpoint, of_origin
 from relay.policy.outcome import pause_of
-from relay.policy.sealing import kept
+from relay.policy.request_headers import kept
 from relay.queue.claiming import fingerprint
 from relay.queue.holding import gathered, health_of
 

@@ -99,7 +99,7 @@ class GuardSettings(Section):
 
     def resolver(self) -> Resolver:
         """What looks hosts up and judges them, for one event loop."""
-        from relay.service.names import system_names  # it loads c-ares, for which a command need not wait
+        from relay.service.dns import system_names  # it loads c-ares, for which a command need not wait
 
         return Resolver(self.rules(), system_names(self.name_servers))
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from relay.guard.url import Target
 from relay.policy.attempt import Envelope
-from relay.policy.sealing import Headers
+from relay.policy.request_headers import Headers
 from relay.transports import fault
 from relay.transports.fault import Fault
 

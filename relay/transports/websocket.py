@@ -16,13 +16,13 @@ from yarl import URL
 from relay.guard.resolver import Resolver
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Timing
-from relay.policy.sealing import Headers
+from relay.policy.request_headers import Headers
 from relay.transports import fault
 from relay.transports.dial import Dialled, Dialler
 from relay.transports.exchange import Reply
 from relay.transports.fault import Fault
 from relay.transports.request import flaw
-from relay.transports.socket import Keepalive, Socket, SocketBounds, Upgraded
+from relay.transports.websocket_connection import Keepalive, Upgraded, WebSocketBounds, WebSocketConnection
 
 _LINE_BYTES = 8 * 1024
 _HEADERS = 256
@@ -36,7 +36,7 @@ class WebSocketTransport:
     def __init__(
         self,
         resolver: Resolver,
-        bounds: SocketBounds,
+        bounds: WebSocketBounds,
         ssl_context: ssl.SSLContext | None = None,
         proxy: Target | None = None,
     ) -> None:
@@ -46,7 +46,9 @@ class WebSocketTransport:
         )
         self._keepalive = Keepalive(bounds)
 
-    async def open(self, target: Target, headers: Headers, on_change: Callable[[], None]) -> Socket | Answer:
+    async def open(
+        self, target: Target, headers: Headers, on_change: Callable[[], None]
+    ) -> WebSocketConnection | Answer:
         """One handshake; whatever goes wrong is an answer. A redirect is not followed: it is another answer too."""
         started, until = perf_counter(), asyncio.get_running_loop().time() + self._bounds.open_timeout
         if reason := flaw(target, headers):
@@ -60,7 +62,7 @@ class WebSocketTransport:
         first_byte = None if isinstance(upgraded, Fault) else now - stood
         timing = Timing(now - started, dns, dialled.connect, dialled.tls, first_byte)
         if isinstance(upgraded, Upgraded):
-            return Socket(upgraded, Answer(timing, 101, peer=dialled.peer), self._keepalive, on_change)
+            return WebSocketConnection(upgraded, Answer(timing, 101, peer=dialled.peer), self._keepalive, on_change)
         return upgraded.answer(timing, dialled.peer, reused=False)
 
     async def _dial(self, target: Target, until: float) -> tuple[Dialled[ResponseHandler] | Fault, float | None]:

@@ -27,7 +27,7 @@ from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.model import Method
 from relay.policy.attempt import Envelope
-from relay.service.names import system_names
+from relay.service.dns import system_names
 from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 

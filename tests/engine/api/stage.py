@@ -28,7 +28,6 @@ from engine.api.spool import Spool
 from engine.audio.decode import AudioInfo, probe
 from engine.audio.fetch import HttpFetcher
 from engine.dialects.catalogue import Abilities, Catalogue
-from engine.emission import emit
 from engine.jobs.admission import Admission, QueueBounds, WaitEstimate
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
@@ -37,6 +36,7 @@ from engine.jobs.recognition import Heard
 from engine.jobs.store import Job, JobResult, JobStore, migrate
 from engine.keys import ApiKeys
 from engine.request import Failed, Media, RawFormat, Request
+from engine.result_delivery import delivery_of
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.guard.resolver import Found, LookupShortage, Names, Resolver, Unresolved
 from relay.guard.rules import Rules
@@ -143,7 +143,7 @@ class Stage:
         """End the oldest job, as a runner does."""
         job = await self.take()
         media = job.media if job.has_audio else Media("ab" * 32, 1000, job.media.created)
-        delivery = emit(job.request, media, outcome) if job.request.callback else None
+        delivery = delivery_of(job.request, media, outcome) if job.request.callback else None
         if delivery:
             hold(job.request.dialect, delivery.body)
         assert await self.store.finish(job, JobResult(media, outcome), delivery)

@@ -15,12 +15,12 @@ from aiohttp import web
 from engine import keys as api_keys
 from engine.api import requests
 from engine.api.errors import identify
-from engine.emission import emit
 from engine.jobs.archive import Archive
 from engine.jobs.folder import AudioFolder
 from engine.jobs.store import JobResult, JobStore
 from engine.keys import ApiKeys
 from engine.request import Callback, Failed, FailureCode, Media, Request
+from engine.result_delivery import delivery_of
 from relay.outbox.results import Results
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
@@ -64,7 +64,9 @@ class Place:
     async def finish(self, request: Request, said: Any = HELLO) -> None:
         await self.accept(request)
         (job,) = await self.store.lease(1)
-        await self.store.finish(job, JobResult(MEDIA, said), emit(request, MEDIA, said) if request.callback else None)
+        await self.store.finish(
+            job, JobResult(MEDIA, said), delivery_of(request, MEDIA, said) if request.callback else None
+        )
 
     def write(self, sql: str, *values: object) -> None:
         with self.database.writing() as connection:

@@ -21,7 +21,7 @@ from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.writer import SqliteWriter
 from relay.outbox.store import BUSY_SECONDS, Database
-from relay.service.names import system_names
+from relay.service.dns import system_names
 from tests.relay.deliveries import writing
 
 LEASE_SECONDS = 60.0

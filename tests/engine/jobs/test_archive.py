@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.emission import emit
 from engine.jobs.archive import Archive, JobFilter, Upload
 from engine.jobs.folder import AudioFolder
 from engine.jobs.intake import Intake
 from engine.jobs.store import JobStore
 from engine.record import JobState
 from engine.request import Request
+from engine.result_delivery import delivery_of
 from relay.outbox.store import Database
 from tests.engine.jobs.conftest import BROKEN, HEARD, MEDIA, UNFETCHED, Clock, Rows, request
 
@@ -43,7 +43,7 @@ def of(key_id: str, job_id: str = "job-1", **changes: object) -> Request:
 async def done(store: JobStore, asked: Request) -> None:
     await store.accept(asked, MEDIA)
     (job,) = await store.lease(1)
-    await store.finish(job, HEARD, emit(asked, MEDIA, HEARD.said) if asked.callback else None)
+    await store.finish(job, HEARD, delivery_of(asked, MEDIA, HEARD.said) if asked.callback else None)
 
 
 async def test_a_job_is_told_as_it_goes_on(store: JobStore, archive: Archive, clock: Clock) -> None:
@@ -58,7 +58,7 @@ async def test_a_job_is_told_as_it_goes_on(store: JobStore, archive: Archive, cl
     assert working
     assert (working.state, working.started_at) == (JobState.PROCESSING, clock.now)
     clock.advance(1)
-    await store.finish(job, HEARD, emit(job.request, MEDIA, HEARD.said))
+    await store.finish(job, HEARD, delivery_of(job.request, MEDIA, HEARD.said))
     ended = await archive.find("job-1", MINE)
     assert ended
     assert (ended.state, ended.finished_at, ended.duration) == (JobState.DONE, clock.now, 1.0)
@@ -228,7 +228,7 @@ async def test_work_on_a_deleted_job_comes_to_nothing(store: JobStore, archive: 
     (job,) = await store.lease(1)
     await archive.delete("job-1", MINE)
     assert await store.renew([job]) == frozenset()
-    assert not await store.finish(job, HEARD, emit(job.request, MEDIA, HEARD.said))
+    assert not await store.finish(job, HEARD, delivery_of(job.request, MEDIA, HEARD.said))
     assert rows("SELECT id FROM outspoken_deliveries") == []
     assert (await store.snapshot()).leased == 0
 

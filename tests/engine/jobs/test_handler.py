@@ -19,7 +19,7 @@ from engine.jobs.store import Job, JobStore
 from engine.request import Failed, FailureCode
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
-from relay.service.names import system_names
+from relay.service.dns import system_names
 from tests.engine.jobs.conftest import (
     MEDIA,
     TRANSCRIPT,

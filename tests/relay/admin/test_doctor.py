@@ -15,7 +15,7 @@ from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.postgres.vitals import Vitals
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from relay.service.names import system_names
+from relay.service.dns import system_names
 from tests.acceptance.stage import free_port
 from tests.cases import cases
 from tests.relay.admin.past import another_schema, change

@@ -21,7 +21,7 @@ from relay.outbox.model import Method
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.policy.outcome import OnTooLarge, RetryPolicy
-from relay.service.names import system_names
+from relay.service.dns import system_names
 from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
 from tests.relay.admin.past import OPERATOR, change

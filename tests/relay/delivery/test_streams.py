@@ -20,12 +20,12 @@ from relay.guard.rules import Rules
 from relay.guard.url import Target, read
 from relay.outbox.model import KillReason, NewDelivery, Stream, StreamState, StreamStatus
 from relay.outbox.store import Database
-from relay.policy import sealing
+from relay.policy import request_headers
 from relay.policy.attempt import Attempted, HeldStream, Outcome
 from relay.queue.streams import LiveStreams
-from relay.service.names import system_names
-from relay.transports.socket import SocketBounds
+from relay.service.dns import system_names
 from relay.transports.websocket import WebSocketTransport
+from relay.transports.websocket_connection import WebSocketBounds
 from tests.acceptance.sockets import Conversation, Receiver, receiving
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import new, put, reading, rows, stand, states, writing
@@ -66,9 +66,9 @@ class Observer:
                 await self.news.wait()
 
 
-async def seal(stream: HeldStream, target: Target, now: float) -> sealing.Headers:
+async def seal(stream: HeldStream, target: Target, now: float) -> request_headers.Headers:
     """The handshake of a stream for which nobody has a key."""
-    return sealing.handshake(stream.id, stream.key, target, "tests", stream.headers, (), now)
+    return request_headers.handshake(stream.id, stream.key, target, "tests", stream.headers, (), now)
 
 
 class LiveOutbox:
@@ -105,7 +105,7 @@ class LiveOutbox:
         *,
         rules: Rules | None = None,
         sockets: int = 100,
-        bounds: SocketBounds | None = None,
+        bounds: WebSocketBounds | None = None,
         hold: float = 10.0,
         drain: float = 0.0,
     ) -> AsyncIterator[StreamCarrier]:
@@ -117,7 +117,7 @@ class LiveOutbox:
         carrier = StreamCarrier(
             Gateway(
                 store,
-                WebSocketTransport(Resolver(rules, system_names()), bounds or SocketBounds(close_timeout=0.5)),
+                WebSocketTransport(Resolver(rules, system_names()), bounds or WebSocketBounds(close_timeout=0.5)),
                 read=partial(read, rules=rules, schemes=frozenset({"ws", "wss"})),
                 seal=seal,
             ),
@@ -267,7 +267,7 @@ async def test_a_socket_that_drops_kills_its_stream_by_itself_and_no_other(
 
 
 async def test_what_waits_behind_a_lost_socket_is_dead(live: LiveOutbox) -> None:
-    observer, bounds = Observer(), SocketBounds(pong_timeout=0.3, close_timeout=0.1)
+    observer, bounds = Observer(), WebSocketBounds(pong_timeout=0.3, close_timeout=0.1)
     async with listening(deaf(reads=True)) as receiver:
         live.port = receiver.port
         async with live.relay(observer, bounds=bounds):

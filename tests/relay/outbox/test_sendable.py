@@ -16,7 +16,7 @@ from relay.guard.url import Target, read
 from relay.outbox import InvalidDelivery, NewDelivery, Stream
 from relay.outbox.checks import check, is_storable
 from relay.outbox.store import Connection, Database
-from relay.policy import sealing
+from relay.policy import request_headers
 from relay.policy.attempt import Envelope
 from relay.transports import request
 from tests.cases import cases
@@ -202,7 +202,7 @@ def sendable(delivery: NewDelivery) -> bool:
     assert isinstance(target, Target)
     fields: Mapping[str, Any] = {"headers": delivery.headers, "content_type": delivery.content_type}
     leased = claimed(delivery.id, url=delivery.url, traceparent=delivery.traceparent, **fields)
-    headers = sealing.headers(leased, target, "relay", b"", (), 1.0)
+    headers = request_headers.headers(leased, target, "relay", b"", (), 1.0)
     ours = {"content-type", "user-agent", "authorization", "traceparent", "webhook-id", "webhook-attempt"}
     names = [name.lower() for name, _ in headers]
     twice = {name for name in ours if names.count(name) > 1}

@@ -14,8 +14,8 @@ from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
 from relay.transports.exchange import ExchangeBounds
 from relay.transports.http import HttpTransport
-from relay.transports.socket import SocketBounds
 from relay.transports.websocket import WebSocketTransport
+from relay.transports.websocket_connection import WebSocketBounds
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import PATIENT, envelope
 from tests.relay.transports.peers import TEXT, Frame, polite
@@ -393,7 +393,7 @@ async def told(
     """What came of one message on one socket through a proxy, and the answer to its handshake."""
     confirmed = asyncio.Event()
     trusted = authority.trusted() if authority else None
-    transport = WebSocketTransport(Resolver(Rules(), Names(lookup)), SocketBounds(close_timeout=0.5), trusted, proxy)
+    transport = WebSocketTransport(Resolver(Rules(), Names(lookup)), WebSocketBounds(close_timeout=0.5), trusted, proxy)
     opened = await transport.open(Target(scheme, "hook.test", port, "/a?b=1"), (), confirmed.set)
     if isinstance(opened, Answer):
         return opened

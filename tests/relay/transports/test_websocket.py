@@ -13,8 +13,8 @@ from relay.guard.resolver import Lookup, Names, Resolver
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.policy.attempt import Answer, Failure
-from relay.transports.socket import Socket, SocketBounds
 from relay.transports.websocket import WebSocketTransport
+from relay.transports.websocket_connection import WebSocketBounds, WebSocketConnection
 from tests.relay.transports.certificates import Authority
 from tests.relay.transports.conftest import LOOPBACK, loopback
 from tests.relay.transports.peers import (
@@ -41,8 +41,8 @@ from tests.relay.transports.receivers import (
     resets,
 )
 
-PATIENT = SocketBounds()
-QUICK = SocketBounds(open_timeout=0.5, ping_seconds=0.1, pong_timeout=0.3, close_timeout=0.3)
+PATIENT = WebSocketBounds()
+QUICK = WebSocketBounds(open_timeout=0.5, ping_seconds=0.1, pong_timeout=0.3, close_timeout=0.3)
 SENT = (("user-agent", "tests"), ("webhook-id", "s"))
 
 
@@ -51,12 +51,12 @@ class Opened:
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
-        self.came: Socket | Answer | None = None
+        self.came: WebSocketConnection | Answer | None = None
 
     @property
-    def socket(self) -> Socket:
+    def socket(self) -> WebSocketConnection:
         """It has to stand."""
-        assert isinstance(self.came, Socket), self.came
+        assert isinstance(self.came, WebSocketConnection), self.came
         return self.came
 
     @property
@@ -65,7 +65,7 @@ class Opened:
         assert isinstance(self.came, Answer)
         return self.came
 
-    async def until(self, ready: Callable[[Socket], bool]) -> Socket:
+    async def until(self, ready: Callable[[WebSocketConnection], bool]) -> WebSocketConnection:
         """Wait until the socket is so."""
         async with asyncio.timeout(10):
             while not ready(self.socket):
@@ -90,7 +90,7 @@ async def open_socket(authority: Authority, nothing_is_left: None) -> AsyncItera
 
         async def open_one(
             port: int,
-            bounds: SocketBounds = PATIENT,
+            bounds: WebSocketBounds = PATIENT,
             scheme: str = "ws",
             rules: Rules = LOOPBACK,
             lookup: Lookup = loopback,
@@ -99,7 +99,7 @@ async def open_socket(authority: Authority, nothing_is_left: None) -> AsyncItera
             opened = Opened()
             transport = WebSocketTransport(Resolver(rules, Names(lookup)), bounds, authority.trusted())
             opened.came = await transport.open(Target(scheme, "hook.test", port, "/a?b=1"), headers, opened.news.set)
-            if isinstance(opened.came, Socket):
+            if isinstance(opened.came, WebSocketConnection):
                 stack.push_async_callback(opened.came.close, 1000)
             return opened
 
@@ -242,7 +242,7 @@ async def test_a_receiver_that_goes_or_breaks_the_rules_loses_its_socket(
     open_socket: Open, behaviour: Behaviour, failure: Failure
 ) -> None:
     async with receiving(behaviour) as receiver:
-        opened = await open_socket(receiver.port, SocketBounds(unasked=100))
+        opened = await open_socket(receiver.port, WebSocketBounds(unasked=100))
         assert await opened.lost() is failure
         await opened.socket.send(b"too late")
         assert opened.socket.confirmed == 0
@@ -255,7 +255,7 @@ async def test_a_connection_that_ends_without_a_goodbye_is_lost(open_socket: Ope
 
 
 async def test_an_echo_is_borne_for_as_long_as_it_answers_pings(open_socket: Open) -> None:
-    bounds = SocketBounds(unasked=20)
+    bounds = WebSocketBounds(unasked=20)
     async with receiving(_echoing) as receiver:
         opened = await open_socket(receiver.port, bounds)
         for number in range(1, 101):

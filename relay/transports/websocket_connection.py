@@ -30,7 +30,7 @@ _GONE = (aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
 
 @dataclass(frozen=True, slots=True)
-class SocketBounds:
+class WebSocketBounds:
     """What the receiver of a stream may cost us. Times are seconds, sizes bytes.
 
     `open_timeout` spans lookup, TCP, TLS and the upgrade. A ping that is not answered within `pong_timeout` loses the
@@ -56,7 +56,7 @@ class Upgraded:
     transport: asyncio.Transport
 
 
-class Socket:
+class WebSocketConnection:
     """`on_change` is called whenever `confirmed` has grown, or the socket is lost."""
 
     def __init__(self, upgraded: Upgraded, answer: Answer, keepalive: Keepalive, on_change: Callable[[], None]) -> None:
@@ -164,37 +164,37 @@ class Socket:
 class Keepalive:
     """The clocks of all sockets: one timer for the pings that are due, one for the answers that are overdue."""
 
-    def __init__(self, bounds: SocketBounds) -> None:
+    def __init__(self, bounds: WebSocketBounds) -> None:
         self.bounds = bounds
-        self._pings: Deadlines[Socket] = Deadlines(self._ping)
-        self._answers: Deadlines[Socket] = Deadlines(self._give_up)
-        self._expecting: set[Socket] = set()
+        self._pings: Deadlines[WebSocketConnection] = Deadlines(self._ping)
+        self._answers: Deadlines[WebSocketConnection] = Deadlines(self._give_up)
+        self._expecting: set[WebSocketConnection] = set()
 
-    def watch(self, socket: Socket) -> None:
+    def watch(self, socket: WebSocketConnection) -> None:
         """Have the socket pinged after a while, if it is idle then."""
         self._pings.watch(socket, perf_counter() + self.bounds.ping_seconds)
 
-    def expect(self, socket: Socket) -> None:
+    def expect(self, socket: WebSocketConnection) -> None:
         """From now on an answer is due; one that is due already stays so."""
         if socket not in self._expecting:
             self._expecting.add(socket)
             self._answers.watch(socket, perf_counter() + self.bounds.pong_timeout)
 
-    def answered(self, socket: Socket) -> None:
+    def answered(self, socket: WebSocketConnection) -> None:
         """It came."""
         self._expecting.discard(socket)
         self._answers.forget(socket)
 
-    def forget(self, socket: Socket) -> None:
+    def forget(self, socket: WebSocketConnection) -> None:
         """Nothing is expected any more."""
         self.answered(socket)
         self._pings.forget(socket)
 
-    def _ping(self, socket: Socket) -> None:
+    def _ping(self, socket: WebSocketConnection) -> None:
         self.watch(socket)
         socket.ping_if_idle()
 
-    def _give_up(self, socket: Socket) -> None:
+    def _give_up(self, socket: WebSocketConnection) -> None:
         socket.lose(fault.unanswered(self.bounds.pong_timeout))
 
 

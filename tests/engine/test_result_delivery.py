@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.emission import emit
 from engine.record import media_from_json, media_to_json, request_from_json, request_to_json
 from engine.request import Callback, Failed, FailureCode, Media, Request
+from engine.result_delivery import delivery_of
 from engine.transcript import Channel, Model, Segment, Transcript, Word
 from relay.outbox.model import Kind, Method
 
@@ -32,7 +32,7 @@ REQUEST = Request(
 
 
 def test_a_transcript_becomes_a_final_delivery() -> None:
-    delivery = emit(REQUEST, MEDIA, TRANSCRIPT)
+    delivery = delivery_of(REQUEST, MEDIA, TRANSCRIPT)
     assert (delivery.id, delivery.url) == (REQUEST.id, "https://u:p@example.com/hook")
     assert (delivery.method, delivery.kind, delivery.content_type) == (Method.PUT, Kind.FINAL, "application/json")
     assert delivery.headers == {"dg-token": "key-7"}
@@ -42,21 +42,21 @@ def test_a_transcript_becomes_a_final_delivery() -> None:
 
 
 def test_a_failure_becomes_an_error_delivery() -> None:
-    delivery = emit(REQUEST, MEDIA, Failed(FailureCode.AUDIO, "No audio stream."))
+    delivery = delivery_of(REQUEST, MEDIA, Failed(FailureCode.AUDIO, "No audio stream."))
     assert delivery.kind is Kind.ERROR
     assert json.loads(delivery.body)["err_code"] == "Bad Request"
 
 
 def test_a_request_without_a_key_sends_no_token() -> None:
-    assert emit(replace(REQUEST, key_id=None), MEDIA, TRANSCRIPT).headers == {}
+    assert delivery_of(replace(REQUEST, key_id=None), MEDIA, TRANSCRIPT).headers == {}
 
 
 def test_a_request_without_a_callback_has_no_delivery() -> None:
     with pytest.raises(ValueError, match="has no callback"):
-        emit(replace(REQUEST, callback=None), MEDIA, TRANSCRIPT)
+        delivery_of(replace(REQUEST, callback=None), MEDIA, TRANSCRIPT)
 
 
 def test_a_delivery_is_the_same_after_the_job_row() -> None:
     request = request_from_json(request_to_json(REQUEST))
     media = media_from_json(media_to_json(MEDIA))
-    assert emit(request, media, TRANSCRIPT) == emit(REQUEST, MEDIA, TRANSCRIPT)
+    assert delivery_of(request, media, TRANSCRIPT) == delivery_of(REQUEST, MEDIA, TRANSCRIPT)

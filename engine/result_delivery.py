@@ -26,7 +26,7 @@ class Dialect(Protocol):
 _DIALECTS: Mapping[str, Dialect] = {"deepgram": deepgram, "gladia": gladia, gladia.LIVE: gladia, "openai": openai}
 
 
-def emit(request: Request, media: Media, result: Transcript | Failed) -> NewDelivery:
+def delivery_of(request: Request, media: Media, result: Transcript | Failed) -> NewDelivery:
     """The delivery of a result to the request's callback, in the caller's dialect and under the request's own id.
 
     ValueError for a request without a callback: its caller got the result on the connection that it came by.

@@ -13,7 +13,7 @@ import pytest
 
 from relay.guard.resolver import Addresses, Found, LookupShortage, Names, Resolver, Unresolved
 from relay.guard.rules import Refusal, Rules
-from relay.service.names import SystemLookup, system_names
+from relay.service.dns import SystemLookup, system_names
 from tests.cases import cases
 from tests.nameserver import NXDOMAIN, REFUSED, SERVFAIL, Says, name_server
 

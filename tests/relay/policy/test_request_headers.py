@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from relay.guard.url import Target
 from relay.outbox.model import Method
-from relay.policy import sealing
+from relay.policy import request_headers
 from relay.policy.attempt import Delivery
-from relay.policy.sealing import Headers, handshake, is_presigned, redacted
+from relay.policy.request_headers import Headers, handshake, is_presigned, redacted
 from relay.policy.signing import parse_key, signature
 from tests.cases import cases
 from tests.relay.deliveries import claimed
@@ -13,7 +13,7 @@ KEY = parse_key("whsec_" + "a" * 32)
 
 
 def headers(delivery: Delivery, target: Target, *, body: bytes = b"{}", signed: bool = False) -> Headers:
-    return sealing.headers(delivery, target, "Outspoken/1", body=body, keys=[KEY] if signed else [], now=1000.9)
+    return request_headers.headers(delivery, target, "Outspoken/1", body=body, keys=[KEY] if signed else [], now=1000.9)
 
 
 PLAIN = Target("https", "receiver.example", 443, "/hook?x=1")
@@ -114,9 +114,13 @@ def test_a_handshake_is_signed_over_the_key_of_its_stream_and_no_body() -> None:
 
 def test_of_what_a_receiver_chose_a_little_is_kept() -> None:
     few = (("Server", "nginx"), ("Set-Cookie", "s3cret"), ("Location", "https://u:p@h.example/?s3cret"))
-    assert sealing.kept(few) == (("Server", "nginx"), ("Set-Cookie", "[redacted]"), ("Location", "https://h.example/"))
+    assert request_headers.kept(few) == (
+        ("Server", "nginx"),
+        ("Set-Cookie", "[redacted]"),
+        ("Location", "https://h.example/"),
+    )
     many = tuple((f"X-{number}", "x" * 7000) for number in range(8))
-    kept = sealing.kept(many)
+    kept = request_headers.kept(many)
     assert sum(len(name) + len(value) for name, value in kept) < 5000
     assert kept[0] == ("X-0", "x" * 512 + "...")
     assert kept[-1] == ("...", "1 more")
