@@ -94,11 +94,15 @@ class DeliveryRecord:
 
 @dataclass(frozen=True, slots=True)
 class Summary(DeliveryRecord):
-    """One delivery in a list. `seq` is the cursor for the older ones."""
+    """One delivery in a list. `seq` is the cursor for the older ones.
+
+    `held` is a pending one that waits for its destination: `delivery` tells in words for what, and until when.
+    """
 
     last_number: int | None
     last_outcome: str | None
     last_status: int | None
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +202,14 @@ def search(
         reach = {**values, "floor": floor, "effort": effort}
         stop = connection.execute(_REACH, reach).fetchone()
         rows = connection.execute(_LIST, {**values, "floor": stop["seq"] if stop else floor}).fetchall()
-        found = tuple(Summary(**{**dict(row), "state": DeliveryState(row["state"])}) for row in rows)
+        found = tuple(
+            Summary(**{**dict(row), "state": DeliveryState(row["state"]), "held": bool(row["held"])}) for row in rows
+        )
         if len(found) == limit:
             return DeliveryPage(found, found[-1].seq)
-        return (
-            DeliveryPage(found, stop["seq"], _created_at(connection, stop["seq"]))
-            if stop
-            else DeliveryPage(found, None)
-        )
+        if stop is None:
+            return DeliveryPage(found, None)
+        return DeliveryPage(found, stop["seq"], _created_at(connection, stop["seq"]))
 
 
 def bounds(connection: Connection, wanted: Filter) -> tuple[int, int]:

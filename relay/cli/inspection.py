@@ -374,7 +374,9 @@ def _came(outcome: str, status: int | None) -> str:
     return f"answered {status}" if status and outcome.startswith("http_") else outcome
 
 
-def _next(one: Summary | Details, now: float) -> str:
+def _next(one: Summary, now: float) -> str:
+    if one.held:
+        return "held by its destination"
     if one.state is DeliveryState.PENDING:
         return "in line" if one.due_at is None else relative(one.due_at, now)
     return one.reason or "-"
@@ -389,9 +391,7 @@ def _described(one: Details, now: float) -> dict[str, str | None]:
         "state": str(one.state),
         "reason": one.reason,
         "waits for": one.waits_for,
-        "next attempt": spoken(one.due_at, now)
-        if one.state is DeliveryState.PENDING and one.due_at is not None
-        else None,
+        "due": spoken(one.due_at, now) if one.state is DeliveryState.PENDING and one.due_at is not None else None,
         "added": spoken(one.created_at, now),
         "finished": None if one.finished_at is None else spoken(one.finished_at, now),
         "attempts": settled + (f", {one.lapses} before or cut short" if one.lapses else ""),

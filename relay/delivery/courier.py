@@ -139,6 +139,7 @@ def blocked(refusal: Refusal) -> Answer:
 
 
 def _gone(delivery: Delivery) -> Answer:
-    """What a URL that answered 410 would say once more."""
-    said = f"it did before, and is called no more: `relay enable {delivery.destination}` has it called again"
+    """What a URL that answered 410 would say once more, as nothing is sent to it."""
+    again = f"`relay enable {delivery.destination}` has it called again"
+    said = f"not sent: this URL answered 410, and is called no more; {again}"
     return Answer(Timing(0.0), status=410, detail=said, sent=False)

@@ -133,6 +133,8 @@ def diagnose(answer: Answer, size: int = 0, limits: BodyLimits | None = None) ->
 
 
 def _sentence(answer: Answer) -> str:
+    if not answer.sent:
+        return answer.detail
     if answer.failure is not None:
         return answer.detail or _SENTENCES[answer.failure]
     said = _said(answer)

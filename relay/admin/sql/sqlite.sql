@@ -102,7 +102,8 @@ WITH looked (seq) AS (
 )
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.origin AS destination, deliveries.kind,
        deliveries.created_at, deliveries.due_at, deliveries.finished_at, deliveries.reason, deliveries.body_bytes,
-       deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status
+       deliveries.attempts, last.number AS last_number, last.outcome AS last_outcome, last.status AS last_status,
+       deliveries.state = 'pending' AND deliveries.lane = 1 AS held
 FROM chosen
 JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
 LEFT JOIN outspoken_attempts AS last ON last.seq = deliveries.seq

@@ -18,7 +18,7 @@ from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.permissions import exposed
-from relay.outbox.sqlite.writer import SqliteReader, SqliteSlowReader, SqliteWriter, error_kind
+from relay.outbox.sqlite.writer import SqliteReader, SqliteSlowReader, SqliteWriter, error_kind, unusable
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _PATIENCE_SECONDS = 10.0
@@ -90,7 +90,7 @@ class SqliteDatabase:
             self._require_file()
             if error_kind(error) == "other":
                 raise
-            raise StoreUnavailable(error_kind(error), f"outbox.url: {self.path}: {error}") from error
+            raise unusable(self.path, error) from error
 
     def _require_file(self) -> None:
         if not self.path.exists():

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from relay.outbox.errors import SchemaError, StoreUnavailable
+from relay.outbox.errors import SchemaError
 from relay.outbox.migrations import TABLE, TABLE_BEFORE, Migration, is_ours, missing, record, script
 from relay.outbox.sqlite.opening import connect, create
-from relay.outbox.sqlite.writer import error_kind
+from relay.outbox.sqlite.writer import error_kind, unusable
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -38,7 +38,7 @@ def migrate(path: Path, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migratio
     except sqlite3.Error as error:
         if error_kind(error) == "other":
             raise
-        raise StoreUnavailable(error_kind(error), f"outbox.url: {path}: {error}") from error
+        raise unusable(path, error) from error
 
 
 def migration_script(sets: Sequence[tuple[Migration, ...]]) -> str:
@@ -47,6 +47,8 @@ def migration_script(sets: Sequence[tuple[Migration, ...]]) -> str:
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migration, ...]:
+    if _is_up_to_date(connection, sets):  # and starts while a producer is in a long transaction
+        return ()
     # The lock comes before the look: an engine and a relay that start together must not both apply a file.
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -58,6 +60,17 @@ def _bring_up_to_date(connection: sqlite3.Connection, sets: Sequence[tuple[Migra
         if connection.in_transaction:  # a full disk rolls back by itself
             connection.execute("ROLLBACK")
         raise
+
+
+def _is_up_to_date(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...]]) -> bool:
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (TABLE,)).fetchone():
+        return False
+    return not any(step for known in sets for step in missing(known, _applied(connection, known)))
+
+
+def _applied(connection: sqlite3.Connection, known: Sequence[Migration]) -> dict[int, str]:
+    rows = connection.execute(f"SELECT number, sha256 FROM {TABLE} WHERE room = ?", (known[0].room,))  # noqa: S608
+    return dict(rows.fetchall())
 
 
 def _begin(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...]]) -> None:
@@ -80,8 +93,7 @@ def _is_ours(connection: sqlite3.Connection, sets: Sequence[tuple[Migration, ...
 
 
 def _apply_missing(connection: sqlite3.Connection, known: Sequence[Migration]) -> Iterator[Migration]:
-    rows = connection.execute(f"SELECT number, sha256 FROM {TABLE} WHERE room = ?", (known[0].room,))  # noqa: S608
-    for step in missing(known, dict(rows.fetchall())):
+    for step in missing(known, _applied(connection, known)):
         for sql in _statements(step.sql):
             connection.execute(sql)
         connection.execute(record(TABLE, step.migrations, _NOW))

@@ -39,6 +39,8 @@ def create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            return  # and waits for no writer, as what follows does
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes effect before the first table
         connection.execute("PRAGMA journal_mode = WAL")
 

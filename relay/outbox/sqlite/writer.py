@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from relay.outbox.errors import StoreUnavailable
+from relay.outbox.errors import REMEDIES, StoreUnavailable
 from relay.outbox.executor import SerialExecutor
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.store import BUSY_SECONDS
@@ -134,6 +134,14 @@ def store_errors() -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         raise StoreUnavailable(error_kind(error)) from error
+
+
+def unusable(path: Path, error: sqlite3.Error) -> StoreUnavailable:
+    """What SQLite says of a file, with what mends it. Only for an `error_kind` that is not "other"."""
+    kind = error_kind(error)
+    # What cannot be opened, or is no database, says so itself: perhaps it is another file that was meant.
+    remedy = f"; {REMEDIES[kind]}" if kind in ("busy", "full", "io") else ""
+    return StoreUnavailable(kind, f"outbox.url: {path}: {error}{remedy}")
 
 
 def error_kind(error: sqlite3.Error) -> str:

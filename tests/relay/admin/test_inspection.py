@@ -59,6 +59,17 @@ def test_a_summary_tells_what_the_last_attempt_came_to(database: Database) -> No
     )
 
 
+def test_a_summary_tells_whether_its_destination_holds_it(database: Database) -> None:
+    put(database, new("goes"), new("waits"), new("ended"))
+    change(database, "UPDATE outspoken_deliveries SET lane = 1 WHERE id <> 'goes'")
+    ended(database, "ended")
+    assert {one.id: one.held for one in inspection.deliveries(database, EVERYTHING)} == {
+        "goes": False,
+        "waits": True,
+        "ended": False,
+    }
+
+
 def test_credentials_are_never_shown_and_path_and_query_only_when_asked_for(database: Database) -> None:
     put(database, new(url=SECRET_URL, headers={"dg-token": "key-id", "x-secret": "hush"}))
     plain = inspection.delivery(database, "d1", time.time())

@@ -145,7 +145,7 @@ def test_a_list_in_a_pipe_is_plain_text_and_its_json_has_documented_fields(relay
     assert [one["id"] for one in told] == ["d1"]
     assert list(told[0]) == [
         *("seq", "id", "state", "destination", "kind", "created_at", "due_at", "finished_at", "reason", "body_bytes"),
-        *("attempts", "last_number", "last_outcome", "last_status"),
+        *("attempts", "last_number", "last_outcome", "last_status", "held"),
     ]
     for secret in ("hunter2", "t0ken", "s3cret"):
         assert secret not in text.out + json.dumps(told)

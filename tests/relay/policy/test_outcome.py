@@ -118,6 +118,12 @@ TABLE: list[tuple[Answer, Outcome, Verdict, str]] = [
         LATER,
         "the receiver answered 302; redirects are never followed; its lines end in LF alone",
     ),
+    (
+        answer(410, detail="not sent: it answered 410", sent=False),
+        Outcome.HTTP_410,
+        Dead(Reason.GONE),
+        "not sent: it answered 410",
+    ),
 ]
 
 

@@ -44,6 +44,14 @@ def test_a_migration_is_applied_once(folder: Path) -> None:
     assert migrate(path, [(FIRST, SECOND)]) == ()
 
 
+def test_what_is_up_to_date_waits_for_no_writer(folder: Path) -> None:
+    path = folder / "new.db"
+    migrate(path, [OUTBOX.migrations("sqlite")])
+    with closing(outbox.connect(path)) as producer:
+        producer.execute("BEGIN IMMEDIATE")
+        assert migrate(path, [OUTBOX.migrations("sqlite")]) == ()
+
+
 def test_two_rooms_share_a_file_and_number_their_migrations_apart(folder: Path) -> None:
     path = folder / "new.db"
     other = Migration("another", 1, "first", "CREATE TABLE c (x INTEGER);")
