@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from tests.acceptance.stage import ROOT
@@ -13,6 +14,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
+_MIDDLE = 45  # the column of the drawing at which the engine begins
 _LINK = re.compile(r"\]\(((?!https?:)[^)]+)")
 
 
@@ -26,6 +28,16 @@ def test_a_path_that_the_architecture_names_exists(path: str) -> None:
 def test_every_room_stands_in_the_architecture(program: str) -> None:
     rooms = {f"{program}/{one.parent.name}/" for one in (ROOT / program).glob("*/__init__.py")}
     assert rooms <= set(_PATH.findall(ARCHITECTURE))
+
+
+@cases(("program", "column"), [("relay", 0), ("engine", 1)])
+def test_the_storeys_are_drawn_as_they_are_held(program: str, column: int) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (held,) = (one["layers"] for one in contracts if one["name"].startswith(f"{program}: "))
+    rooms = [room for layer in held for room in layer.split(" | ")]
+    drawing = ARCHITECTURE.partition("## The arrows")[2].split("```")[1].splitlines()[2:]
+    drawn = " ".join((line[:_MIDDLE], line[_MIDDLE:])[column] for line in drawing)
+    assert [word for word in re.findall(r"\w+", drawn) if word in rooms] == rooms
 
 
 def test_the_glossary_is_short() -> None:

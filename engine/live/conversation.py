@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
+from engine.audio.recording import AudioRecording
 from engine.dialects.live import EndReason, LiveRequest, Message
 from engine.events import LiveEvent
 from engine.live.callbacks import Behind, CallbackStream, Lost
@@ -44,12 +45,6 @@ class LiveRecognition(Protocol):
     async def finish(self) -> None: ...
     async def close(self) -> None: ...
     def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
-
-
-class Recorder(Protocol):
-    """Who keeps the audio of a session, as it came."""
-
-    async def add(self, data: bytes) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ class Conversation:
         observe: Callable[[SessionEnded | Lateness], None],
         *,
         resumable: bool = False,
-        recorder: Recorder | None = None,
+        recorder: AudioRecording | None = None,
     ) -> None:
         """`clock` is in epoch seconds and never goes back. `observe` is told when the session falls behind, is in
         time again, and ends; `recorder` is handed the audio."""

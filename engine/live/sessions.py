@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
+from engine.audio.recording import AudioRecording
 from engine.dialects.live import EndReason, LiveRequest
 from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 from engine.events import LiveOptions
 from engine.live.calibration import Calibration
 from engine.live.callbacks import CallbackStream, CallbackWriter
 from engine.live.capacity import Capacity, Full, Impossible, KeyLimited, Limited, Speech, speech
-from engine.live.conversation import Conversation, Lateness, LiveRecognition, Recorder, SessionEnded
+from engine.live.conversation import Conversation, Lateness, LiveRecognition, SessionEnded
 from engine.live.session import Session, SessionLimits, VendorProtocol
 from engine.recognisers.whisper.passes import Costs
 from engine.transcript import Model
@@ -109,7 +110,7 @@ class LiveSessions:
         ended: Callable[[SessionEnded], None] = lambda _: None,
         *,
         resumable: bool = False,
-        recorder: Recorder | None = None,
+        recorder: AudioRecording | None = None,
     ) -> Conversation:
         """Begin a session. `headers` go with each message to its callback; `ended` is told of its end, and `recorder`
         is handed the audio.

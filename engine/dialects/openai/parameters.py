@@ -132,7 +132,9 @@ def _options(form: FormFields, catalogue: Catalogue, *, calls_back: bool, transl
 
 
 def _warnings(form: FormFields, catalogue: Catalogue) -> tuple[Mapping[str, str], ...]:
-    found = [warning(name, "unknown", "This server does not know this field.") for name in _strange(form)]
+    found = [
+        warning(name, "unknown", "This server does not know this field.") for name in form.names if name not in _KNOWN
+    ]
     if form.number("temperature", 0, 1):
         found.append(warning("temperature", "unsupported", "The recogniser chooses it by itself, beginning at 0."))
     if form.all("include"):
@@ -147,7 +149,3 @@ def _warnings(form: FormFields, catalogue: Catalogue) -> tuple[Mapping[str, str]
     if form.all("timestamp_granularities") and form.text("response_format") != "verbose_json":
         found.append(warning("timestamp_granularities", "unused", "Only read with response_format=verbose_json."))
     return tuple(found)
-
-
-def _strange(form: FormFields) -> list[str]:
-    return [name for name in form.names if name not in _KNOWN]
