@@ -34,14 +34,14 @@ BACKUPS = "backups"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation over HTTP. Fields of `asked` that stand in the path come from there, the others from the query of
+    """One operation over HTTP. Fields of `request` that stand in the path come from there, the others from the query of
     a GET or the JSON body of a POST. `gives` is a dataclass, or bytes. One that is `for_owners` may be asked with the
-    key of an owner, which is then what `owner` of `asked` says."""
+    key of an owner, which is then what `owner` of `request` says."""
 
     method: Literal["GET", "POST"]
     path: str
     summary: str
-    asked: type[requests.RequestModel]
+    request: type[requests.RequestModel]
     gives: type
     carry_out: Callable[[AdminContext, Actor, Any], Any]
     for_owners: bool = False
@@ -51,27 +51,27 @@ def _status(context: AdminContext, _: Actor, __: requests.NoParameters) -> Overv
     return overview.overview(context.database, context.database.now())
 
 
-def _list(context: AdminContext, _: Actor, asked: requests.ListRequest) -> DeliveryPage:
+def _list(context: AdminContext, _: Actor, request: requests.ListRequest) -> DeliveryPage:
     return inspection.search(
-        context.database, asked.filter(asked.state, context.database.now), limit=asked.limit, older=asked.older
+        context.database, request.filter(request.state, context.database.now), limit=request.limit, older=request.older
     )
 
 
-def _show(context: AdminContext, actor: Actor, asked: requests.ShowRequest) -> responses.DeliveryResponse:
+def _show(context: AdminContext, actor: Actor, request: requests.ShowRequest) -> responses.DeliveryResponse:
     now = context.database.now()
-    one = inspection.delivery(context.database, asked.id, now, reveal=asked.reveal, owner=asked.owner)
-    if asked.reveal:
-        _note_reveal(context, actor, asked.id, "headers")
+    one = inspection.delivery(context.database, request.id, now, reveal=request.reveal, owner=request.owner)
+    if request.reveal:
+        _note_reveal(context, actor, request.id, "headers")
     return responses.DeliveryResponse(one, inspection.as_curl(one))
 
 
-def _attempts(context: AdminContext, _: Actor, asked: requests.AttemptsRequest) -> responses.AttemptsResponse:
-    return responses.AttemptsResponse(inspection.history(context.database, asked.id, owner=asked.owner))
+def _attempts(context: AdminContext, _: Actor, request: requests.AttemptsRequest) -> responses.AttemptsResponse:
+    return responses.AttemptsResponse(inspection.history(context.database, request.id, owner=request.owner))
 
 
-def _body(context: AdminContext, actor: Actor, asked: requests.OneRequest) -> bytes:
-    body = inspection.body(context.database, asked.id)
-    _note_reveal(context, actor, asked.id, "body")
+def _body(context: AdminContext, actor: Actor, request: requests.OneRequest) -> bytes:
+    body = inspection.body(context.database, request.id)
+    _note_reveal(context, actor, request.id, "body")
     return body
 
 
@@ -80,26 +80,26 @@ def _note_reveal(context: AdminContext, actor: Actor, id_: str, what: str) -> No
         audit.note(connection, actor, "delivery.reveal", context.database.now(), id=id_, what=what)
 
 
-def _tail(context: AdminContext, _: Actor, asked: requests.TailRequest) -> responses.TailResponse:
-    return responses.TailResponse(Tail(context.database, asked.outcome, asked.destination).recent(asked.limit))
+def _tail(context: AdminContext, _: Actor, request: requests.TailRequest) -> responses.TailResponse:
+    return responses.TailResponse(Tail(context.database, request.outcome, request.destination).recent(request.limit))
 
 
-def _stats(context: AdminContext, _: Actor, asked: requests.StatsRequest) -> responses.StatsResponse:
-    since = (asked.since or _AN_HOUR_AGO).by(context.database.now)
-    return responses.StatsResponse(since, overview.stats(context.database, since, asked.by))
+def _stats(context: AdminContext, _: Actor, request: requests.StatsRequest) -> responses.StatsResponse:
+    since = (request.since or _AN_HOUR_AGO).by(context.database.now)
+    return responses.StatsResponse(since, overview.stats(context.database, since, request.by))
 
 
-def _replay(context: AdminContext, actor: Actor, asked: requests.ReplayRequest) -> responses.BulkResponse:
-    selection = asked.selection(context.database.now, asked.state)
+def _replay(context: AdminContext, actor: Actor, request: requests.ReplayRequest) -> responses.BulkResponse:
+    selection = request.selection(context.database.now, request.state)
     plan = operations.plan_replay(context.database, selection)
-    steps = operations.replay(context.database, selection, plan, actor, rate=asked.rate)
-    return _done(plan, steps, dry_run=asked.dry_run)
+    steps = operations.replay(context.database, selection, plan, actor, rate=request.rate)
+    return _done(plan, steps, dry_run=request.dry_run)
 
 
-def _cancel(context: AdminContext, actor: Actor, asked: requests.SelectionRequest) -> responses.BulkResponse:
-    selection = asked.selection(context.database.now)
+def _cancel(context: AdminContext, actor: Actor, request: requests.SelectionRequest) -> responses.BulkResponse:
+    selection = request.selection(context.database.now)
     plan = operations.plan_cancel(context.database, selection)
-    return _done(plan, operations.cancel(context.database, selection, plan, actor), dry_run=asked.dry_run)
+    return _done(plan, operations.cancel(context.database, selection, plan, actor), dry_run=request.dry_run)
 
 
 def _done(plan: Plan, steps: Iterator[Progress], *, dry_run: bool) -> responses.BulkResponse:
@@ -118,8 +118,10 @@ def _destinations(context: AdminContext, _: Actor, __: requests.NoParameters) ->
 def _changing(
     act: Callable[..., bool],
 ) -> Callable[[AdminContext, Actor, requests.DestinationRequest], responses.ChangeResponse]:
-    def carry_out(context: AdminContext, actor: Actor, asked: requests.DestinationRequest) -> responses.ChangeResponse:
-        place = asked.destination + asked.path
+    def carry_out(
+        context: AdminContext, actor: Actor, request: requests.DestinationRequest
+    ) -> responses.ChangeResponse:
+        place = request.destination + request.path
         return responses.ChangeResponse(place, act(context.database, place, actor))
 
     return carry_out
@@ -129,51 +131,51 @@ def _keys(context: AdminContext, _: Actor, __: requests.NoParameters) -> respons
     return responses.KeysResponse(keys.keys(context.database))
 
 
-def _add_key(context: AdminContext, actor: Actor, asked: requests.KeyRequest) -> responses.NewKeyResponse:
-    return _handover(keys.add(context.database, _key(asked), asked.destination, actor, context.database.now()))
+def _add_key(context: AdminContext, actor: Actor, request: requests.KeyRequest) -> responses.NewKeyResponse:
+    return _handover(keys.add(context.database, _key(request), request.destination, actor, context.database.now()))
 
 
-def _rotate_key(context: AdminContext, actor: Actor, asked: requests.RotateRequest) -> responses.NewKeyResponse:
-    overlap = keys.OVERLAP if asked.overlap is None else asked.overlap
+def _rotate_key(context: AdminContext, actor: Actor, request: requests.RotateRequest) -> responses.NewKeyResponse:
+    overlap = keys.OVERLAP if request.overlap is None else request.overlap
     return _handover(
-        keys.rotate(context.database, _key(asked), asked.destination, actor, context.database.now(), overlap)
+        keys.rotate(context.database, _key(request), request.destination, actor, context.database.now(), overlap)
     )
 
 
-def _retire_key(context: AdminContext, actor: Actor, asked: requests.RetireRequest) -> keys.KeyInfo:
+def _retire_key(context: AdminContext, actor: Actor, request: requests.RetireRequest) -> keys.KeyInfo:
     return keys.retire(
-        context.database, asked.id, actor, context.database.now(), after=asked.after or 0.0, force=asked.force
+        context.database, request.id, actor, context.database.now(), after=request.after or 0.0, force=request.force
     )
 
 
-def _key(asked: requests.KeyRequest) -> str:
-    if asked.key is not None and asked.ed25519:
+def _key(request: requests.KeyRequest) -> str:
+    if request.key is not None and request.ed25519:
         raise ValueError("key: it says itself which kind it is; leave ed25519 out")
-    return keys.generate(ed25519=asked.ed25519) if asked.key is None else asked.key
+    return keys.generate(ed25519=request.ed25519) if request.key is None else request.key
 
 
 def _handover(new: NewKey) -> responses.NewKeyResponse:
     return responses.NewKeyResponse(new.info, new.handover, new.retiring)
 
 
-def _verify_url(context: AdminContext, _: Actor, asked: requests.UrlRequest) -> Judgement:
-    return asyncio.run(judging.verify(asked.url, context.resolver(), live=asked.live, offline=asked.offline))
+def _verify_url(context: AdminContext, _: Actor, request: requests.UrlRequest) -> Judgement:
+    return asyncio.run(judging.verify(request.url, context.resolver(), live=request.live, offline=request.offline))
 
 
-def _probe(context: AdminContext, _: Actor, asked: requests.ProbeRequest) -> Probed:
-    judgement = asyncio.run(judging.verify(asked.url, context.resolver()))
+def _probe(context: AdminContext, _: Actor, request: requests.ProbeRequest) -> Probed:
+    judgement = asyncio.run(judging.verify(request.url, context.resolver()))
     if not judgement.allowed:
         raise Refused(f"url: {judgement.message}")
-    return asyncio.run(_sent(context, asked))
+    return asyncio.run(_sent(context, request))
 
 
-async def _sent(context: AdminContext, asked: requests.ProbeRequest) -> Probed:
-    return await context.probe(asked.url, asked.method, asked.bytes)
+async def _sent(context: AdminContext, request: requests.ProbeRequest) -> Probed:
+    return await context.probe(request.url, request.method, request.bytes)
 
 
-def _doctor(context: AdminContext, _: Actor, asked: requests.DoctorRequest) -> responses.DoctorResponse:
+def _doctor(context: AdminContext, _: Actor, request: requests.DoctorRequest) -> responses.DoctorResponse:
     found = list(doctor.examine(context.database, context.rules, context.environ))
-    if asked.egress:
+    if request.egress:
         found += asyncio.run(_egress(context))
     return responses.DoctorResponse(tuple(found))
 
@@ -182,24 +184,24 @@ async def _egress(context: AdminContext) -> list[Finding]:
     return [finding async for finding in doctor.egress(context.database, context.resolver())]
 
 
-def _audit(context: AdminContext, _: Actor, asked: requests.AuditRequest) -> responses.AuditResponse:
-    acts = audit.acts(context.database, act=asked.act, limit=asked.limit, older=asked.older)
-    return responses.AuditResponse(acts, acts[-1].id if len(acts) == asked.limit else None)
+def _audit(context: AdminContext, _: Actor, request: requests.AuditRequest) -> responses.AuditResponse:
+    acts = audit.acts(context.database, act=request.act, limit=request.limit, older=request.older)
+    return responses.AuditResponse(acts, acts[-1].id if len(acts) == request.limit else None)
 
 
 def _settings(context: AdminContext, _: Actor, __: requests.NoParameters) -> responses.SettingsResponse:
     return responses.SettingsResponse(tuple(context.settings))
 
 
-def _retention(context: AdminContext, actor: Actor, asked: requests.RetentionRequest) -> responses.RetentionResponse:
-    pruned = operations.forget(context.database, context.kept, actor, context.database.now(), dry_run=asked.dry_run)
-    return responses.RetentionResponse(asked.dry_run, pruned)
+def _retention(context: AdminContext, actor: Actor, request: requests.RetentionRequest) -> responses.RetentionResponse:
+    pruned = operations.forget(context.database, context.kept, actor, context.database.now(), dry_run=request.dry_run)
+    return responses.RetentionResponse(request.dry_run, pruned)
 
 
-def _backup(context: AdminContext, actor: Actor, asked: requests.BackupRequest) -> Backup:
+def _backup(context: AdminContext, actor: Actor, request: requests.BackupRequest) -> Backup:
     folder = backup.file_of(context.database).parent / BACKUPS
     folder.mkdir(mode=0o700, exist_ok=True)
-    return backup.backup(context.database, folder / asked.name, actor)
+    return backup.backup(context.database, folder / request.name, actor)
 
 
 ENDPOINTS = (

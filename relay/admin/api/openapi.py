@@ -50,17 +50,17 @@ def document(version: str) -> Schema:
 def _operation(endpoint: Endpoint, schemas: Schema) -> Schema:
     body = endpoint.method == "POST"
     in_path = set(re.findall(r"{(\w+)}", endpoint.path))
-    asked = _schema(endpoint.asked, schemas, "validation")
+    request = _schema(endpoint.request, schemas, "validation")
     parameters = [
-        _parameter(name, schema, "path" if name in in_path else "query", name in asked.get("required", ()))
-        for name, schema in asked.get("properties", {}).items()
+        _parameter(name, schema, "path" if name in in_path else "query", name in request.get("required", ()))
+        for name, schema in request.get("properties", {}).items()
         if name in in_path or not body
     ]
     operation: Schema = {"operationId": _name(endpoint), "summary": endpoint.summary, "parameters": parameters}
     if body:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _without(asked, in_path)}},
+            "content": {"application/json": {"schema": _without(request, in_path)}},
         }
     return operation | {"responses": _responses(endpoint, schemas)}
 

@@ -99,8 +99,8 @@ def _route(endpoint: Endpoint, handler: Handler) -> web.RouteDef:
 
 def _serve(context: AdminContext, endpoint: Endpoint) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        asked = await _asked(request, endpoint.asked)
-        answer = await asyncio.to_thread(endpoint.carry_out, context, actor_of(request), asked)
+        parsed = await _parsed(request, endpoint.request)
+        answer = await asyncio.to_thread(endpoint.carry_out, context, actor_of(request), parsed)
         if isinstance(answer, bytes):
             return web.Response(body=answer, content_type="application/octet-stream")
         return web.json_response(plain(answer))
@@ -108,7 +108,7 @@ def _serve(context: AdminContext, endpoint: Endpoint) -> Handler:
     return handle
 
 
-async def _asked(request: web.Request, model: type[RequestModel]) -> Any:
+async def _parsed(request: web.Request, model: type[RequestModel]) -> Any:
     if request.method != "POST":
         return model.model_validate(_query(request) | dict(request.match_info) | _bound(request))
     document = _document(await request.read())
@@ -187,11 +187,11 @@ def _streaming(context: AdminContext) -> Handler:
     room = asyncio.Semaphore(_STREAMS)
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        asked: TailRequest = await _asked(request, TailRequest)
+        parsed: TailRequest = await _parsed(request, TailRequest)
         if room.locked():
             raise Refused(f"{_STREAMS} streams are open already: close one")
         async with room:
-            return await _tell(request, Tail(context.database, asked.outcome, asked.destination), asked.limit)
+            return await _tell(request, Tail(context.database, parsed.outcome, parsed.destination), parsed.limit)
 
     return stream
 
