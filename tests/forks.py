@@ -23,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from importlib import import_module
@@ -33,10 +33,10 @@ from typing import Any
 PROGRAMS = ("relay", "engine")
 _IMPORTED = (
     *("relay.cli.listen", "relay.app.supervisor", "relay.outbox.postgres.database", "relay.service.dns"),
-    *("engine.cli", "engine.app.daemon", "engine.recognisers.workers.pool"),
+    *("engine.app.daemon", "engine.recognisers.workers.pool"),
     *("aiosqlite", "anyio.streams.tls", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519", "filelock"),
     *("encodings.idna", "fsspec", "httpcore2", "httpx2", "rich.progress", "rich.table", "tqdm.asyncio", "tqdm.auto"),
-    *("truststore", "typer._click.decorators", "uvloop", "yaml"),
+    *("truststore", "typer._adapters", "typer._click.decorators", "uvloop", "yaml"),
 )
 _LONGEST = 1 << 17
 # What is read before the first import: with another value of these, a process is started afresh.
@@ -226,6 +226,13 @@ def _tell_end(pidfd: int, pid: int, telling: int) -> None:
     os.close(pidfd)
 
 
+def _commands() -> Iterator[str]:
+    """The modules of all commands."""
+    for program in PROGRAMS:
+        for named in import_module(f"{program}.cli").SECTIONS.values():
+            yield from (one.module for one in named.values())
+
+
 def _run(words: list[str], env: dict[str, str], folder: str, largest_file: int | None) -> None:
     os.environ.clear()
     os.environ.update(env)
@@ -239,7 +246,7 @@ def _run(words: list[str], env: dict[str, str], folder: str, largest_file: int |
 
 
 if __name__ == "__main__":
-    for module in _IMPORTED:
+    for module in (*_commands(), *_IMPORTED):
         with suppress(ModuleNotFoundError):  # another release of a library may need others
             import_module(module)
     gc.freeze()  # so that what is forked shares them

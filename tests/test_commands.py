@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.main import get_command
+from typer.main import get_command, get_command_name
 
 import engine.cli
 import outspoken.cli
 import relay.cli
+from relay.service.commands import Listed
 from tests.acceptance.stage import ROOT
 
-PROGRAMS = {
+PROGRAMS: dict[str, Any] = {
     "relay": get_command(relay.cli.application),
     "engine": get_command(engine.cli.application),
     "outspoken": get_command(outspoken.cli.application),
@@ -55,6 +58,21 @@ def flaw(call: str) -> str | None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_command_is_one_that_there_is(page: Path) -> None:
     assert [found for call in calls(page) if (found := flaw(call))] == []
+
+
+@pytest.mark.parametrize(("name", "sections"), [("relay", relay.cli.SECTIONS), ("engine", engine.cli.SECTIONS)])
+def test_the_list_of_commands_says_of_each_what_it_says_itself_and_leaves_none_out(
+    name: str, sections: Mapping[str, Mapping[str, Listed]]
+) -> None:
+    listed = {name: one for named in sections.values() for name, one in named.items()}
+    itself = {name: command.get_short_help_str(1000) for name, command in PROGRAMS[name].commands.items()}
+    assert {name: one.said for name, one in listed.items()} == itself
+    for module in (ROOT / name / "cli").glob("*.py"):
+        path = f"{name}.cli.{module.stem}".removesuffix(".__init__")
+        if made := getattr(import_module(path), "commands", None):
+            own = {name for name, one in listed.items() if one.module == path}
+            typed = {one.name or get_command_name(one.callback.__name__) for one in made.registered_commands}
+            assert own == typed or (len(own) == 1 and made.info.no_args_is_help is True), path
 
 
 def test_one_that_there_is_not_is_found() -> None:

@@ -6,14 +6,30 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import configuration, jobs, keys, models, run, status, transcribe
-from relay.service.commands import sectioned, while_read
+from relay.service.commands import Listed, sectioned, while_read
 
 SECTIONS = {
-    "To run": ("run", "migrate", "config"),
-    "To see and act": ("status", "jobs"),
-    "To keep": ("keys", "models"),
-    "Without a server": ("transcribe",),
+    "To run": {
+        "run": Listed("engine.cli.run", "Take requests until SIGTERM; then let jobs under way finish, and leave."),
+        "migrate": Listed(
+            "engine.cli.run", "Make the database, or bring it up to date: the engine's tables and the outbox's."
+        ),
+        "config": Listed("engine.cli.configuration", "The settings, where they come from, and what they mean."),
+    },
+    "To see and act": {
+        "status": Listed(
+            "engine.cli.status",
+            "Show what waits, runs and failed, live sessions with their lag, and the models that are loaded.",
+        ),
+        "jobs": Listed("engine.cli.jobs", "List and show jobs, cancel one, try one again."),
+    },
+    "To keep": {
+        "keys": Listed("engine.cli.keys", "Make, list and revoke API keys."),
+        "models": Listed("engine.cli.models", "List, pull and remove Whisper models, and what tells speakers apart."),
+    },
+    "Without a server": {
+        "transcribe": Listed("engine.cli.transcribe", "Write down what is said in files."),
+    },
 }
 
 application = typer.Typer(
@@ -23,12 +39,6 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (run, status, transcribe):
-    application.registered_commands += group.commands.registered_commands
-application.add_typer(jobs.commands, name="jobs")
-application.add_typer(keys.commands, name="keys")
-application.add_typer(models.commands, name="models")
-application.add_typer(configuration.commands, name="config")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,17 +1,19 @@
-"""What the command lines of all programs share: exit codes, help in sections, and an end when nobody reads any more."""
+"""What the command lines of all programs share: exit codes, commands that are imported when they are typed, help in
+sections, and an end when nobody reads any more."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
+from typer import Typer
 from typer.core import TyperGroup
-
-_WHOLE = 400
+from typer.main import get_command_name, get_group
 
 
 class Exit(IntEnum):
@@ -40,16 +42,65 @@ def while_read() -> Iterator[None]:
         sys.exit(Exit.FAILED)
 
 
-def sectioned(sections: Mapping[str, Sequence[str]]) -> type[TyperGroup]:
-    """A group of commands whose help lists them in these sections, by title."""
+class Listed(NamedTuple):
+    """A command: the module whose `commands` has it, or is all of it where it has commands of its own; and the sentence
+    that a list of all commands says of it. That list is written without an import of any module."""
+
+    module: str
+    said: str
+
+
+def sectioned(sections: Mapping[str, Mapping[str, Listed]]) -> type[TyperGroup]:
+    """A group of commands by name, whose help lists them in these sections, by title."""
 
     class Sectioned(TyperGroup):
-        def format_commands(self, ctx: Any, formatter: Any) -> None:
-            listed = {name for names in sections.values() for name in names}
-            rest = [name for name in self.list_commands(ctx) if name not in listed]
-            for title, names in (*sections.items(), *([("Besides", rest)] if rest else [])):
-                found = [(name, self.get_command(ctx, name)) for name in names]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.commands = _Commands({name: one for named in sections.values() for name, one in named.items()})
+
+        def format_commands(self, _: Any, formatter: Any) -> None:
+            for title, named in sections.items():
                 with formatter.section(title):
-                    formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in found if one])
+                    formatter.write_dl([(name, one.said) for name, one in named.items()])
 
     return Sectioned
+
+
+class _Commands(MutableMapping[str, Any]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __init__(self, listed: Mapping[str, Listed]) -> None:
+        self._listed = listed
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _command(import_module(self._listed[name].module).commands, name)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._listed
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        raise TypeError("what commands there are is said in a table")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("what commands there are is said in a table")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
+def _command(module: Typer, name: str) -> Any:
+    alone = Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    alone.registered_commands = [
+        one
+        for one in module.registered_commands
+        if name == (one.name or get_command_name(getattr(one.callback, "__name__", "")))
+    ]
+    if not alone.registered_commands:
+        alone.add_typer(module, name=name)
+    return get_group(alone).commands[name]

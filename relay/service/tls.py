@@ -20,5 +20,6 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
 
 def readable_ca_file(ca_file: str) -> str:
     """The same file, for a setting: what is wrong with it is said at the start."""
-    tls_context(ca_file)
+    if ca_file:
+        tls_context(ca_file)
     return ca_file

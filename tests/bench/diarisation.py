@@ -52,7 +52,7 @@ def diarisation(scale: Scale) -> Result:
     dice, errors, right, took, seconds = random.Random(_SEED), dict[int, list[float]](), list[bool](), 0.0, 0.0
     for seed in range(min(_MIXES, scale.recordings)):
         for count, turns in _TURNS.items():
-            said = conversation(dice.sample(people, count), turns, _SEED + seed)
+            said = conversation(dice.sample(people, count), min(turns, scale.dialogue_turns), _SEED + seed)
             heard, spent = _told(encoder, said)
             errors.setdefault(count, []).append(error_rate(said, heard))
             right.append(len({turn.speaker for turn in heard}) == count)

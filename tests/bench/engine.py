@@ -26,7 +26,7 @@ from typing import TypeVar
 from engine.recognisers.base import Spec
 from engine.settings import EngineSettings
 from tests.acceptance.stage import free_port
-from tests.bench.hearing import Listener, listener
+from tests.bench.hearing import Listener, listeners
 from tests.bench.stand import Result, Scale
 from tests.clips import RATE, clips
 from tests.clips.sounds import joined, wav
@@ -114,8 +114,8 @@ def loaded(workers: int) -> Spec:
 def overhead(scale: Scale) -> Result:
     """Submission to commit over the recogniser alone, and the seconds of both."""
     short, audio = speech(1.0), speech(scale.audio_seconds)
-    with engine() as running, listener("product", loaded(workers=1)) as alone:
-        both = (partial(_served, running), partial(_direct, alone))
+    with engine() as running, listeners(("product",), loaded(workers=1)) as alone:
+        both = (partial(_served, running), partial(_direct, alone["product"]))
         for hear in both:
             hear(short)  # warm from here on
         took = [[rested(hear, audio) for hear in both] for _ in range(scale.turns)]

@@ -1,10 +1,11 @@
-"""Hears each file whose path comes in, in one of these ways, and says what was said in it and what that took.
+"""Hears each file whose path comes in, in the way that is named, and says what was said in it and what that took.
 
-    python -m tests.bench.hearing WAY SPEC
+    python -m tests.bench.hearing SPEC WAY...
 
 WAY is `product`: the engine's recogniser as its workers use it, without a server around it. Or it is faster-whisper
 as its own README calls it: `sequential`, `vad` (the same with its voice detector) or `batched`, with the same model,
-beam and threads. SPEC is an engine.recognisers.base.Spec as JSON. Every answer is one line, a Heard as JSON.
+beam and threads. SPEC is an engine.recognisers.base.Spec as JSON. Every line that comes in is a way and a path; every
+answer is one line, a Heard as JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,8 +45,9 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A process that hears in one way, with its model loaded, and the folder of the files that it is asked to hear."""
+    """One way of a process that has its model loaded, and the folder of the files that it is asked to hear."""
 
+    way: str
     process: subprocess.Popen[str]
     folder: Path
 
@@ -54,21 +57,21 @@ class Listener:
         assert self.process.stdout is not None
         path = self.folder / "audio"
         path.write_bytes(audio)
-        self.process.stdin.write(f"{path}\n")
+        self.process.stdin.write(f"{self.way} {path}\n")
         self.process.stdin.flush()
         return Heard(**json.loads(self.process.stdout.readline()))
 
 
 @contextmanager
-def listener(way: str, spec: Spec) -> Iterator[Listener]:
-    """For the length of a block."""
-    command = [sys.executable, "-m", "tests.bench.hearing", way, json.dumps(asdict(spec))]
+def listeners(ways: Sequence[str], spec: Spec) -> Iterator[dict[str, Listener]]:
+    """One process for the length of a block, by the ways in which it hears; those of faster-whisper share a model."""
+    command = [sys.executable, "-m", "tests.bench.hearing", json.dumps(asdict(spec)), *ways]
     with (
         TemporaryDirectory(prefix="outspoken-bench-") as folder,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
     ):
         try:
-            yield Listener(process, Path(folder))
+            yield {way: Listener(way, process, Path(folder)) for way in ways}
         finally:
             process.kill()
 
@@ -85,31 +88,36 @@ def product(spec: Spec) -> Callable[[str], Words]:
     return hear
 
 
-def faster_whisper(way: str, spec: Spec) -> Callable[[str], Words]:
+def faster_whisper(spec: Spec) -> dict[str, Callable[[str], Words]]:
     """The library that the recogniser stands on, without it."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     model = WhisperModel(spec.model, device="cpu", compute_type="int8", cpu_threads=spec.threads)
-    ways: dict[str, dict[str, Any]] = {"sequential": {}, "vad": {"vad_filter": True}, "batched": {"batch_size": 8}}
-    transcribe = BatchedInferencePipeline(model).transcribe if way == "batched" else model.transcribe
 
-    def hear(path: str) -> Words:
-        segments, _ = transcribe(path, beam_size=spec.beam_size, word_timestamps=True, **ways[way])
+    def hear(path: str, transcribe: Callable[..., Any] = model.transcribe, **how: Any) -> Words:
+        segments, _ = transcribe(path, beam_size=spec.beam_size, word_timestamps=True, **how)
         return [(word.word, float(word.start), float(word.end)) for segment in segments for word in segment.words or ()]
 
-    return hear
+    batched = BatchedInferencePipeline(model).transcribe
+    return {
+        "sequential": hear,
+        "vad": partial(hear, vad_filter=True),
+        "batched": partial(hear, transcribe=batched, batch_size=8),
+    }
 
 
-def main(way: str, spec: Spec) -> None:
+def main(spec: Spec, ways: Sequence[str]) -> None:
     """Until the input ends. As polite as a worker: what else runs on the machine shall slow all alike."""
     os.nice(NICENESS)
-    hear = product(spec) if way == "product" else faster_whisper(way, spec)
+    hear = {"product": product(spec)} if "product" in ways else {}
+    hear |= faster_whisper(spec) if {*ways} & {*FASTER_WHISPER} else {}
     for line in sys.stdin:
+        way, path = line.rstrip("\n").split(" ", 1)
         began, burnt = time.perf_counter(), time.process_time()
-        words = hear(line.strip())
+        words = hear[way](path)
         heard = Heard(words, time.perf_counter() - began, time.process_time() - burnt)
         print(json.dumps(asdict(heard)), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Spec(**json.loads(sys.argv[2])))
+    main(Spec(**json.loads(sys.argv[1])), sys.argv[2:])

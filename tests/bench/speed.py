@@ -11,14 +11,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from tests.bench.engine import Running, engine, loaded, rested, speech
-from tests.bench.hearing import FASTER_WHISPER, Listener, listener
+from tests.bench.hearing import FASTER_WHISPER, Listener, listeners
 from tests.bench.stand import Result, Scale
 
 Cost = tuple[float, float]
@@ -46,10 +45,9 @@ def goals(name: str) -> dict[str, str]:
 
 def _compared(name: str, files: Sequence[bytes], turns: int) -> Result:
     spec = replace(loaded(workers=1), threads=os.cpu_count() or 1)
-    with engine(workers=None) as running, ExitStack() as stack:
+    with engine(workers=None) as running, listeners(FASTER_WHISPER, spec) as alone:
         ways: dict[str, Callable[[Sequence[bytes]], Cost]] = {"product": partial(_served, running)}
-        for way in FASTER_WHISPER:
-            ways[way] = partial(_direct, stack.enter_context(listener(way, spec)))
+        ways |= {way: partial(_direct, one) for way, one in alone.items()}
         for hear in ways.values():
             hear(files[:2])  # all are warm from here on
         took = [{way: rested(hear, files) for way, hear in ways.items()} for _ in range(turns)]

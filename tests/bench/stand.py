@@ -55,6 +55,7 @@ class Scale:
     turns: int = 5
     recordings: int = 1000
     recording_seconds: float = 600.0
+    dialogue_turns: int = 24
     uploads: int = 200
     queued: int = 1000
     sessions: int = 100

@@ -22,6 +22,7 @@ TINY = Scale(
     turns=1,
     recordings=1,
     recording_seconds=6.0,  # the first two lines of the clips
+    dialogue_turns=4,
     uploads=3,
     queued=3,
     sessions=3,

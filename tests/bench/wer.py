@@ -15,7 +15,7 @@ import jiwer
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from tests.bench.engine import loaded, speech
-from tests.bench.hearing import FASTER_WHISPER, WAYS, Heard, Words, listener
+from tests.bench.hearing import FASTER_WHISPER, WAYS, Heard, Words, listeners
 from tests.bench.stand import Result, Scale
 from tests.clips import Line, clip, clips
 from tests.clips.sounds import Recording, joined, pieces
@@ -72,12 +72,14 @@ def hour(scale: Scale) -> Result:
 
 
 def compared(recordings: Sequence[Recording]) -> dict[str, Score]:
-    """What each way makes of them, one way after another, each in a process of its own with a model that is warm."""
+    """What each way makes of them, one way after another, with a model that is warm; the product in a process of its
+    own."""
     spec, scores = loaded(workers=1), {}
-    for way in WAYS:
-        with listener(way, spec) as process:
-            process.hear(speech(1.0))
-            scores[way] = score(recordings, [process.hear(one.wav()) for one in recordings])
+    for ways in (("product",), FASTER_WHISPER):
+        with listeners(ways, spec) as alone:
+            for way, one in alone.items():
+                one.hear(speech(1.0))
+                scores[way] = score(recordings, [one.hear(sound.wav()) for sound in recordings])
     return scores
 
 
