@@ -21,8 +21,8 @@ from grafana.panels import (
     dashboard,
     graph,
     number,
-    ours,
     p99,
+    processes,
     quantile,
 )
 
@@ -313,18 +313,5 @@ def _room() -> list[Panel]:
             width=6,
             lines=[(0.25, RED)],
         ),
-        graph(
-            "Processor",
-            "Cores in use.",
-            units.Short,
-            Ask(ours("rate(process_cpu_seconds_total{@}[$__rate_interval])"), "{{job}} {{instance}}"),
-            width=6,
-        ),
-        graph(
-            "Memory",
-            "Resident, without the recogniser processes.",
-            units.BytesIEC,
-            Ask(ours("process_resident_memory_bytes{@}"), "{{job}} {{instance}}"),
-            width=6,
-        ),
+        *processes(),
     ]

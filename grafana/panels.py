@@ -206,6 +206,26 @@ def words(title: str, description: str, content: str, *, width: int = 8, height:
     return text.Panel().title(title).description(description).content(content).span(width).height(height)
 
 
+def processes() -> list[Panel]:
+    """What each process of ours takes of its machine."""
+    return [
+        graph(
+            "Processor",
+            "Cores in use.",
+            units.Short,
+            Ask(ours("rate(process_cpu_seconds_total{@}[$__rate_interval])"), "{{job}} {{instance}}"),
+            width=6,
+        ),
+        graph(
+            "Memory",
+            "Resident, without the recogniser processes.",
+            units.BytesIEC,
+            Ask(ours("process_resident_memory_bytes{@}"), "{{job}} {{instance}}"),
+            width=6,
+        ),
+    ]
+
+
 def dashboard(uid: str, title: str, description: str, rows: Sequence[tuple[str, Sequence[Panel]]]) -> frame.Dashboard:
     """The frame: variables, links to the sisters, annotations, and rows of panels."""
     built = (

@@ -20,6 +20,7 @@ from grafana.panels import (
     number,
     ours,
     p99,
+    processes,
     quantile,
 )
 
@@ -212,20 +213,7 @@ def _lag_and_log() -> list[Panel]:
 
 def _machine() -> list[Panel]:
     return [
-        graph(
-            "Processor",
-            "Cores in use.",
-            units.Short,
-            Ask(ours("rate(process_cpu_seconds_total{@}[$__rate_interval])"), "{{job}} {{instance}}"),
-            width=6,
-        ),
-        graph(
-            "Memory",
-            "Resident, without the recogniser processes.",
-            units.BytesIEC,
-            Ask(ours("process_resident_memory_bytes{@}"), "{{job}} {{instance}}"),
-            width=6,
-        ),
+        *processes(),
         graph(
             "Open files",
             "Of those that a process may open.",
