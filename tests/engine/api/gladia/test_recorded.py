@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,18 +25,6 @@ URL = "http://127.0.0.1:8080/calls/a.wav?token=tok3n"
 HOOK = "http://u:pa55@127.0.0.1:8080/hook"
 JOBS = "/v2/pre-recorded"
 Answer = tuple[int, Any]
-
-
-@pytest.fixture
-async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
-    async with stage(tmp_path, database) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: Stage) -> AsyncIterator[aiohttp.ClientSession]:
-    async with client_of(server) as session:
-        yield session
 
 
 async def ask(client: aiohttp.ClientSession, method: str, path: str, **options: Any) -> Answer:

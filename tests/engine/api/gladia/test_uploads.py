@@ -28,18 +28,6 @@ FORM = {"Content-Type": "multipart/form-data; boundary=B"}
 HEAD = b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
 
 
-@pytest.fixture
-async def server(tmp_path: Path, database: Database) -> AsyncIterator[Stage]:
-    async with stage(tmp_path, database) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: Stage) -> AsyncIterator[aiohttp.ClientSession]:
-    async with client_of(server) as session:
-        yield session
-
-
 def form(content: bytes = b"", filename: str = "a.wav", name: str = "audio") -> aiohttp.FormData:
     data = aiohttp.FormData()
     data.add_field(name, content or wav(), filename=filename)
