@@ -181,33 +181,35 @@ class GladiaLive:
         return asked
 
     async def _begin(self, pending: PendingSession) -> Conversation:
+        asked = pending.asked
+        recording = self._recording(asked)
+        protocols: list[GladiaProtocol] = []
+
         def protocol(model: Model, now: float) -> GladiaProtocol:
-            pending.protocol = GladiaProtocol(pending.asked, model, now)
-            return pending.protocol
+            protocols.append(GladiaProtocol(asked, model, now))
+            return protocols[0]
 
         def ended(record: SessionEnded) -> None:
-            saving = asyncio.create_task(self._save(pending, record))
+            saving = asyncio.create_task(self._save(pending, protocols[0], recording, record))
             self._savings.add(saving)
             saving.add_done_callback(self._savings.discard)
 
-        asked = pending.asked
-        pending.recording = self._recording(asked)
         try:
-            pending.conversation = await self._sessions.open(
+            conversation = await self._sessions.open(
                 asked,
                 self._limits,
                 protocol,
                 callback_headers(asked.request),
                 ended,
                 resumable=True,
-                recorder=pending.recording,
+                recorder=recording,
             )
         except BaseException as error:
-            await self._forget_recording(pending)
+            await self._forget_recording(recording, asked.request.id)
             if isinstance(error, REFUSALS):
                 raise refusal(error, _TOO_SLOW) from None
             raise
-        return pending.conversation
+        return pending.begin(conversation, protocols[0])
 
     def _recording(self, asked: LiveRequest) -> AudioRecording | None:
         if not asked.request.keeps_audio:
@@ -219,18 +221,22 @@ class GladiaLive:
             log.error("live.recording.failed", request_id=asked.request.id, detail=error.strerror)
             return None
 
-    async def _forget_recording(self, pending: PendingSession) -> None:
-        if pending.recording:
-            await pending.recording.close()
-            pending.recording = None
-        self._api.spool.path(pending.asked.request.id).unlink(missing_ok=True)
+    async def _forget_recording(self, recording: AudioRecording | None, request_id: str) -> None:
+        if recording:
+            await recording.close()
+        self._api.spool.path(request_id).unlink(missing_ok=True)
 
-    async def _save(self, pending: PendingSession, ended: SessionEnded) -> None:
+    async def _save(
+        self,
+        pending: PendingSession,
+        protocol: GladiaProtocol,
+        recording: AudioRecording | None,
+        ended: SessionEnded,
+    ) -> None:
         """A store that is full of audio still has room for what was said."""
-        assert pending.protocol
-        record = _record(pending, pending.protocol, ended)
+        record, request_id = _record(pending, protocol, ended), pending.asked.request.id
         try:
-            audio = await self._recorded(pending)
+            audio = await self._recorded(recording, request_id)
             try:
                 await self._api.archive.add_session(_with_audio(record, kept=audio is not None), audio)
             except StorageFull:
@@ -238,19 +244,17 @@ class GladiaLive:
         except StoreUnavailable as error:
             log.error("store.error", operation="live.keep", kind=error.kind)
         finally:
-            await self._forget_recording(pending)
-            pending.ended_at = ended.ended_at
-            pending.saved.set()
+            await self._forget_recording(recording, request_id)
+            pending.end(ended.ended_at)
 
-    async def _recorded(self, pending: PendingSession) -> Path | None:
+    async def _recorded(self, recording: AudioRecording | None, request_id: str) -> Path | None:
         """The file with the session's audio, where there is one and it is whole."""
-        recording, request = pending.recording, pending.asked.request
         if recording is None:
             return None
         if await recording.close():
-            return self._api.spool.path(request.id)
+            return self._api.spool.path(request_id)
         if recording.flaw:
-            log.warning("live.recording.dropped", request_id=request.id, reason=recording.flaw)
+            log.warning("live.recording.dropped", request_id=request_id, reason=recording.flaw)
         return None
 
     async def _under_way(self, http: web.Request, key_id: str | None) -> PendingSession | None:

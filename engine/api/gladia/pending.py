@@ -10,7 +10,6 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 
-from engine.audio.recording import AudioRecording
 from engine.dialects.gladia import GladiaProtocol
 from engine.dialects.live import LiveRequest
 from engine.errors import Busy
@@ -23,17 +22,25 @@ _MOST = 10_000
 @dataclass(slots=True)
 class PendingSession:
     """One session: before its socket, with it, and for a while after its end. `protocol` and `conversation` are there
-    once it has begun, for which `turn` is held, `recording` where its audio is kept; `saved` is set once what became of
-    it is written down."""
+    once it has begun, for which `turn` is held; `saved` is set once what became of it is written down."""
 
     asked: LiveRequest
     created_at: float
     protocol: GladiaProtocol | None = None
-    recording: AudioRecording | None = None
     conversation: Conversation | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     saved: asyncio.Event = field(default_factory=asyncio.Event)
     ended_at: float | None = None
+
+    def begin(self, conversation: Conversation, protocol: GladiaProtocol) -> Conversation:
+        """Its first socket is there."""
+        self.conversation, self.protocol = conversation, protocol
+        return conversation
+
+    def end(self, ended_at: float) -> None:
+        """It is over, and written down as far as it could be. Epoch seconds."""
+        self.ended_at = ended_at
+        self.saved.set()
 
 
 class PendingSessions:
