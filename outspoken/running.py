@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from engine.settings import read as read_engines
 from outspoken.installation import Installation
-from relay.admin.auth import way_in
+from relay.admin.auth import login_url
 from relay.outbox.errors import RelayError
 
 Line = dict[str, Any]
@@ -99,7 +99,7 @@ def _guide(installation: Installation, engine: str, admin: str, receiver: str, e
     return f"""
 engine    {engine}  (what it is at: /status)
 receiver  {receiver}  (what arrives, as below)
-console   {way_in(console.hostname or "", console.port or 0, ticket)}
+console   {login_url(console.hostname or "", console.port or 0, ticket)}
           (opens once, within a quarter of an hour; `relay login` prints another)
 
 Ask for a transcript:

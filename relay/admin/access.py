@@ -54,10 +54,10 @@ def is_missing(database: Database) -> bool:
 
 def origin_of(text: str) -> str:
     """`https://Host/path` -> `https://host:443`. Raises Refused, without repeating what may hold a password."""
-    return place_of(text)[0]
+    return destination_of(text)[0]
 
 
-def place_of(text: str) -> tuple[str, str]:
+def destination_of(text: str) -> tuple[str, str]:
     """`https://Host/path?query` -> `https://host:443` and `/path`. Raises Refused as `origin_of` does."""
     target = read(text, ANYWHERE, LIVE)
     if isinstance(target, Refusal):

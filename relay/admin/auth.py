@@ -142,7 +142,7 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="replace")).digest()
 
 
-def way_in(host: str, port: int, ticket: str) -> str:
+def login_url(host: str, port: int, ticket: str) -> str:
     """The link by which the ticket lets a browser on this machine into the console that is served there."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (where everybody is listened to)
     authority = f"[{here}]" if ":" in here else here

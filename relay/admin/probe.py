@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.admin import keys
-from relay.admin.access import Refused, is_missing, origin_of, place_of, reading
+from relay.admin.access import Refused, destination_of, is_missing, origin_of, reading
 from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
 from relay.outbox.store import Database
@@ -119,7 +119,7 @@ def prepared(database: Database, url: str, method: Method, size: int) -> Probe:
     """A probe with the keys that sign for its destination now; unsigned without an outbox. Raises StoreUnavailable."""
     if is_missing(database):
         return Probe(url, method, size)
-    origin, path = place_of(url)
+    origin, path = destination_of(url)
     with reading(database) as connection:
         limits = BodyLimits(*connection.execute(_BODY_LIMITS, {"origin": origin, "path": path}).fetchone())
     return Probe(url, method, size, keys.active(database, origin, database.now()), limits)

@@ -39,7 +39,7 @@ def application(context: AdminContext, authenticator: Authenticator) -> web.Appl
         middlewares=[_keep_out(authenticator), api.errors_as_json, console.errors_as_pages],
     )
     site.add_routes(api.routes(context))
-    console.furnish(site, context, authenticator)
+    console.add_pages(site, context, authenticator)
     site.on_response_prepare.append(_harden)
     return site
 

@@ -20,7 +20,7 @@ import typer
 from relay.admin import audit, doctor
 from relay.admin import backup as copies
 from relay.admin.access import Refused, acting
-from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Authenticator, token_of, way_in
+from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Authenticator, login_url, token_of
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
@@ -107,7 +107,7 @@ def login(as_json: Json = False, config: Config = None) -> None:
         raise ConfigError("relay.admin.port: 0 takes any port, which the relay's log names: set one")
     authenticator = Authenticator(token_of(admin.token.get_secret_value(), chosen.token_file))
     now = time.time()
-    url = way_in(admin.host, admin.port, authenticator.ticket(operator().name, now))
+    url = login_url(admin.host, admin.port, authenticator.ticket(operator().name, now))
     if as_json:
         print_json({"url": url, "until": now + TICKET_SECONDS})
     else:

@@ -27,8 +27,8 @@ from relay.cli.terminal import (
     Yes,
     console,
     database,
+    named_destination,
     named_origin,
-    named_place,
     operator,
     print_json,
     safe,
@@ -135,7 +135,7 @@ def pause(
 ) -> None:
     """Call a destination no more until it is resumed; its deliveries wait and lose no attempt."""
     outbox = database(config)
-    place = named_place(outbox, destination, path)
+    place = named_destination(outbox, destination, path)
     changed = operations.pause(outbox, place, operator())
     _tell(place, "is paused", "was paused already", changed=changed, as_json=as_json)
 
@@ -146,7 +146,7 @@ def resume(
 ) -> None:
     """Call a paused destination again."""
     outbox = database(config)
-    place = named_place(outbox, destination, path)
+    place = named_destination(outbox, destination, path)
     changed = operations.resume(outbox, place, operator())
     _tell(place, "is called again", "was not paused", changed=changed, as_json=as_json)
 
@@ -157,7 +157,7 @@ def disable(
 ) -> None:
     """Call a destination no more until it is enabled."""
     outbox = database(config)
-    place = named_place(outbox, destination, path)
+    place = named_destination(outbox, destination, path)
     changed = operations.disable(outbox, place, operator())
     _tell(place, "is disabled", "was disabled already", changed=changed, as_json=as_json)
 
@@ -168,7 +168,7 @@ def enable(
 ) -> None:
     """Call a destination again, whatever stood in the way: disabled, paused, left alone, or gone (410)."""
     outbox = database(config)
-    place = named_place(outbox, destination, path)
+    place = named_destination(outbox, destination, path)
     changed = operations.enable(outbox, place, operator())
     _tell(
         place,

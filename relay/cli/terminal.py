@@ -131,7 +131,7 @@ def operator() -> Actor:
     return Actor(os.environ.get("SUDO_USER") or getpass.getuser(), "cli")
 
 
-def named_place(outbox: Database, destination: str, path: str = "") -> str:
+def named_destination(outbox: Database, destination: str, path: str = "") -> str:
     """A destination that was named by an origin or an id, and a path of it. Raises NotFound."""
     if not _DESTINATION_ID.fullmatch(destination):
         return destination + path
@@ -141,7 +141,7 @@ def named_place(outbox: Database, destination: str, path: str = "") -> str:
 
 def named_origin(outbox: Database, destination: str | None) -> str | None:
     """The origin of a destination that was named; None where none was. Raises NotFound."""
-    return None if destination is None else origin_of(named_place(outbox, destination))
+    return None if destination is None else origin_of(named_destination(outbox, destination))
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -64,7 +64,7 @@ class CallbackTarget(NamedTuple):
 def check(delivery: NewDelivery) -> CallbackTarget:
     """Where a delivery goes. Raises InvalidDelivery for one that could not be kept or sent."""
     check_id(delivery.id)
-    place = place_of(delivery.url)
+    target = target_of(delivery.url)
     if not _MEDIA_TYPE.fullmatch(delivery.content_type):
         raise _unfit("content_type", delivery.content_type, "expected a media type, such as application/json")
     if delivery.headers:
@@ -84,25 +84,25 @@ def check(delivery: NewDelivery) -> CallbackTarget:
         _check_turn(delivery)
     if delivery.stream is not None:
         check_stream(delivery.stream)
-    if place.is_socket:
+    if target.is_socket:
         _check_message(delivery)
         if delivery.stream is not None:
             check_socket(delivery.stream)
-    return place
+    return target
 
 
 def check_many(deliveries: Sequence[NewDelivery]) -> list[CallbackTarget]:
     """Where those of a batch go. Raises InvalidDelivery, which says at which place what is unfit."""
-    places, size = [], 0
+    targets, size = [], 0
     for index, delivery in enumerate(deliveries):
         with at_place(index):
-            places.append(check(delivery))
+            targets.append(check(delivery))
             if delivery.stream is not None:
                 raise InvalidDelivery("stream: deliveries of a stream are added one by one: use add")
         size += len(delivery.body)
     if size > MOST_BYTES:
         raise InvalidDelivery(f"deliveries: their bodies have {size} bytes: add at most {MOST_BYTES} at once")
-    return places
+    return targets
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def is_storable(text: str) -> bool:
     return True
 
 
-def place_of(url: str) -> CallbackTarget:
+def target_of(url: str) -> CallbackTarget:
     """Raises InvalidDelivery for a URL that leads nowhere."""
     plain = _PLAIN_URL.fullmatch(url) if len(url) <= _LONGEST_PLAIN_URL else None
     found = _plain_place(plain[1]) if plain else _read(url)

@@ -22,7 +22,7 @@ from relay.outbox.checks import (
     check_socket,
     check_stream,
     is_storable,
-    place_of,
+    target_of,
 )
 from relay.outbox.errors import DuplicateDelivery, InvalidDelivery, RelayError, StreamEnded, StreamKilled
 from relay.outbox.model import DeliveryState, DeliveryStatus, NewDelivery, Stream, StreamState
@@ -78,11 +78,11 @@ class SqliteScripts(_AlikeScripts):
 
     def add(self, delivery: NewDelivery) -> Script[str]:
         """Stream, delivery and body, in this order."""
-        place = check(delivery)
+        target = check(delivery)
         values = _fields(delivery)
-        values |= {"origin": place.origin, "path": endpoint_of(delivery.url), "now": time.time(), "stream": None}
+        values |= {"origin": target.origin, "path": endpoint_of(delivery.url), "now": time.time(), "stream": None}
         if delivery.stream:
-            values |= _stream_of(delivery, delivery.stream, place)
+            values |= _stream_of(delivery, delivery.stream, target)
             refusal = yield from self._join(delivery.stream, values)
             if refusal is not None:
                 return (yield from self._first(values, refusal))
@@ -98,11 +98,11 @@ class SqliteScripts(_AlikeScripts):
 
     def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
         """Deliveries, bodies and tags, a statement each. Nothing is written until it is known that all can be."""
-        places = check_many(deliveries)
+        targets = check_many(deliveries)
         if not deliveries:
             return []
         ids, fresh = yield from self._sift(deliveries)
-        batch, bodies = _batch([(deliveries[index], places[index]) for index in fresh])
+        batch, bodies = _batch([(deliveries[index], targets[index]) for index in fresh])
         values = {"batch": json.dumps(batch), "bodies": bodies, "now": time.time()}
         yield statement("add_deliveries", __package__), values
         yield statement("add_bodies", __package__), values
@@ -148,8 +148,8 @@ class SqliteScripts(_AlikeScripts):
 
     def begin_stream(self, stream: Stream, url: str, headers: Mapping[str, str]) -> Script[None]:
         """A stream, before anything is in it."""
-        place = _check_stream(stream, url, headers)
-        refusal = yield from self._join(stream, _stream_values(stream, url, place, headers, count=0))
+        target = _check_stream(stream, url, headers)
+        refusal = yield from self._join(stream, _stream_values(stream, url, target, headers, count=0))
         if refusal is not None:
             raise refusal
 
@@ -217,10 +217,10 @@ class PostgresScripts(_AlikeScripts):
         return str(id_)
 
     def add_many(self, deliveries: Sequence[NewDelivery]) -> Script[list[str]]:
-        places = check_many(deliveries)
+        targets = check_many(deliveries)
         if not deliveries:
             return []
-        batch, bodies = _batch(zip(deliveries, places, strict=True))
+        batch, bodies = _batch(zip(deliveries, targets, strict=True))
         for row, one in zip(batch, deliveries, strict=True):
             row["tags"] = json.dumps([*one.tags]) if one.tags else None
         values = {"batch": json.dumps(batch), "bodies": bodies}
@@ -276,10 +276,10 @@ def status_of(row: Iterable[Any]) -> DeliveryStatus:
 def _batch(new: Iterable[tuple[NewDelivery, CallbackTarget]]) -> tuple[list[dict[str, Any]], bytes]:
     """Their rows, and their bodies in one: SQLite's JSON has no bytes. `start` counts from 1."""
     rows, start, bodies = [], 1, []
-    for delivery, place in new:
+    for delivery, target in new:
         row = _fields(delivery)
         body = row.pop("body")
-        where = {"origin": place.origin, "path": endpoint_of(delivery.url)}
+        where = {"origin": target.origin, "path": endpoint_of(delivery.url)}
         rows.append(row | where | {"start": start, "bytes": len(body)})
         bodies.append(body)
         start += len(body)
@@ -304,12 +304,12 @@ def _duplicate(delivery_id: str) -> DuplicateDelivery:
 
 
 def _check_stream(stream: Stream, url: str, headers: Mapping[str, str]) -> CallbackTarget:
-    place = place_of(url)
+    target = target_of(url)
     check_stream(stream)
     check_headers(headers, url, traced=False)
-    if place.is_socket:
+    if target.is_socket:
         check_socket(stream)
-    return place
+    return target
 
 
 def _why_not(found: Iterable[object] | None, stream: Stream) -> RelayError:
@@ -352,15 +352,15 @@ def _stream_fields(stream: Stream | None) -> dict[str, object]:
     }
 
 
-def _stream_of(delivery: NewDelivery, stream: Stream, place: CallbackTarget) -> dict[str, object]:
+def _stream_of(delivery: NewDelivery, stream: Stream, target: CallbackTarget) -> dict[str, object]:
     traced = {"traceparent": delivery.traceparent} if delivery.traceparent else {}
-    return _stream_values(stream, delivery.url, place, {**traced, **delivery.headers}, count=1)
+    return _stream_values(stream, delivery.url, target, {**traced, **delivery.headers}, count=1)
 
 
 def _stream_values(
-    stream: Stream, url: str, place: CallbackTarget, headers: Mapping[str, str], *, count: int
+    stream: Stream, url: str, target: CallbackTarget, headers: Mapping[str, str], *, count: int
 ) -> dict[str, object]:
-    socket = place.is_socket
+    socket = target.is_socket
     return {
         **_stream_fields(stream),
         "transport": "ws" if socket else "http",

@@ -73,7 +73,7 @@ class Dialler(Generic[P]):
             case Unresolved():
                 return fault.unresolved(found), dns
             case LookupShortage():
-                return fault.unasked(found), dns
+                return fault.lookup_shortage(found), dns
 
     async def _first_of(self, target: Target, addresses: tuple[str, ...]) -> Dialled[P] | Fault:
         """The first address that answers. Each gets an equal share of the time left: a dead one starves no other."""

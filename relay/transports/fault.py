@@ -49,9 +49,9 @@ def unresolved(unresolved: Unresolved) -> Fault:
     return Fault(Failure.DNS, unresolved.detail)
 
 
-def unasked(unasked: LookupShortage) -> Fault:
+def lookup_shortage(lookup_shortage: LookupShortage) -> Fault:
     """Whether the name has an address could not be asked."""
-    return Fault(Failure.SHORTAGE, unasked.detail)
+    return Fault(Failure.SHORTAGE, lookup_shortage.detail)
 
 
 def connect_timed_out(seconds: float) -> Fault:

@@ -168,7 +168,7 @@ def chart_of(history: DestinationHistory) -> tuple[Bar, ...]:
     return tuple((hour.at, hour.delivered, hour.failed) for hour in history.hours)
 
 
-def trail(context: AdminContext, asked: AuditRequest, given: dict[str, str]) -> Facts:
+def audit_page(context: AdminContext, asked: AuditRequest, given: dict[str, str]) -> Facts:
     """Audit: what operators did."""
     acts = audit.acts(context.database, act=asked.act, limit=asked.limit, older=asked.older)
     return {

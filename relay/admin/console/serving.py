@@ -63,7 +63,7 @@ def sign_in_first(request: web.Request) -> web.HTTPSeeOther:
     return web.HTTPSeeOther("/login?" + urlencode({"next": wanted}) if wanted != "/" else "/login")
 
 
-def furnish(site: web.Application, context: AdminContext, authenticator: Authenticator) -> None:
+def add_pages(site: web.Application, context: AdminContext, authenticator: Authenticator) -> None:
     """Add the pages, the acts and the files beside them."""
     console = Console(context, authenticator)
     site.add_routes(
@@ -74,7 +74,7 @@ def furnish(site: web.Application, context: AdminContext, authenticator: Authent
             web.get("/deliveries/{id:[^/]+}", console.delivery),
             web.get("/destinations", console.destinations),
             web.get("/destination", console.destination),
-            web.get("/audit", console.trail),
+            web.get("/audit", console.audit),
             web.get("/settings", console.settings),
             web.get("/runbooks", console.runbooks),
             web.get("/alive", console.alive),
@@ -211,10 +211,10 @@ class Console:
     def _named(self, id_: str) -> tuple[str, str]:
         return named(self._context.database, id_, self._context.database.now())
 
-    async def trail(self, request: web.Request) -> web.Response:
+    async def audit(self, request: web.Request) -> web.Response:
         given = _given(request.query)
         asked = AuditRequest.model_validate(given)
-        return await self.page(request, "audit.html", lambda: pages.trail(self._context, asked, given))
+        return await self.page(request, "audit.html", lambda: pages.audit_page(self._context, asked, given))
 
     async def settings(self, request: web.Request) -> web.Response:
         return await self.page(request, "settings.html", lambda: pages.settings(self._context))
