@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from relay.admin import keys
 from relay.admin.access import Refused, destination_of, is_missing, origin_of, reading
@@ -35,6 +36,8 @@ SMALLEST = 256
 LARGEST = 64 * 2**20
 
 _BODY_LIMITS = statement("body_limits", "relay.queue")
+T = TypeVar("T")
+
 _NOTE = "A test of this callback URL by those who operate the relay. It carries no result."
 
 
@@ -72,10 +75,10 @@ class Probe:
             lapses=0,
         )
 
-    async def body(self, _: Delivery) -> bytes:
+    async def with_body(self, _: Delivery, use: Callable[[bytes], T]) -> T:
         plain = {"event": "relay.probe", "id": self.id, "note": _NOTE, "padding": ""}
         plain["padding"] = "x" * max(0, self.size - len(json.dumps(plain)))
-        return json.dumps(plain).encode()
+        return use(json.dumps(plain).encode())
 
     async def keys(self, _: str) -> tuple[SigningKey, ...]:
         return self.signing

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -30,7 +30,8 @@ from relay.policy.outcome import RetryPolicy, classify, diagnose, judge
 from relay.policy.pointer import Pointers
 from relay.policy.signing import SigningKey
 
-_LARGE = 128 * 1024
+T = TypeVar("T")
+
 # The outcomes behind which a size limit may stand.
 _ABOUT_SIZE = frozenset({Outcome.HTTP_413, Outcome.HTTP_5XX, Outcome.RESET})
 
@@ -45,8 +46,8 @@ class Transport(Protocol):
 class PayloadSource(Protocol):
     """Where bodies and keys are kept until an attempt starts, and what is known of destinations' limits."""
 
-    async def body(self, delivery: Delivery) -> bytes:
-        """The bytes, the same on every attempt."""
+    async def with_body(self, delivery: Delivery, use: Callable[[bytes], T]) -> T:
+        """What `use` makes of the bytes, the same on every attempt. Of many it may make it in another thread."""
 
     async def keys(self, origin: str) -> tuple[SigningKey, ...]:
         """What signs for a destination now."""
@@ -88,18 +89,16 @@ class Courier:
 
     async def seal(self, delivery: Delivery, target: Target, now: float) -> Envelope:
         """The request to send: the result, or a link to it for a receiver that called it too large."""
-        if delivery.pointer and self.pointers:
-            body = self.pointers.envelope(delivery, now)
-            delivery = replace(delivery, content_type="application/json")
-        else:
-            body = await self.source.body(delivery)
         keys = await self.source.keys(delivery.destination)
-        if len(body) <= _LARGE:
-            headers = request_headers.headers(delivery, target, self.user_agent, body, keys, now)
-        else:  # to hash it takes milliseconds, for which every other delivery would stand still
-            headers = await asyncio.to_thread(
-                request_headers.headers, delivery, target, self.user_agent, body, keys, now
-            )
+        if delivery.pointer and self.pointers:
+            link = self.pointers.envelope(delivery, now)
+            return self._sealed(replace(delivery, content_type="application/json"), target, keys, now, link)
+        return await self.source.with_body(delivery, partial(self._sealed, delivery, target, keys, now))
+
+    def _sealed(
+        self, delivery: Delivery, target: Target, keys: Sequence[SigningKey], now: float, body: bytes
+    ) -> Envelope:
+        headers = request_headers.headers(delivery, target, self.user_agent, body, keys, now)
         return Envelope(delivery.method, target, headers, body)
 
     async def judged(

@@ -106,8 +106,7 @@ class Service:
         """How long to wait for a notification or a freed slot: until the next due time or the safety poll."""
         if claimed and claimed >= _CROWD:
             await asyncio.sleep(self._pace.claims)
-        elif claimed:  # requests are made in one turn of the event loop and written at its end: they go first
-            await asyncio.sleep(0)
+        elif claimed:  # their requests go first
             await asyncio.sleep(0)
         now = self._queue.now()
         try:

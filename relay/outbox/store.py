@@ -62,6 +62,16 @@ class Reader(Protocol):
         """Give the connection back."""
 
 
+class BodyReader(Protocol):
+    """Reads what is large, in threads, and has it used there: either takes milliseconds."""
+
+    async def read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T], /) -> T:
+        """What `use` makes of the body that a statement finds. Raises StoreUnavailable."""
+
+    async def close(self) -> None:
+        """Wait for what is being read, then give the connections back."""
+
+
 class Writer(Protocol):
     """A connection that writes, for an event loop: one transaction at a time."""
 
@@ -165,6 +175,9 @@ class Database(Protocol):
 
     def reader(self, *, slow: bool = False) -> Reader:
         """For reads out of an event loop, which have to be quick. Those of a `slow` one hold nobody up."""
+
+    def body_reader(self) -> BodyReader:
+        """For bodies that are too large to be read in an event loop."""
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> Writer:
         """For transactions out of an event loop, one after another. `busy_seconds`: how long a lock is waited for."""

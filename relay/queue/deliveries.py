@@ -7,9 +7,9 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
@@ -19,6 +19,8 @@ from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
 from relay.queue.claiming import Claimed, Claimer, Place, Taken, ToDo, Wanted
 from relay.queue.stats import QueueSnapshot, QueueStats
+
+T = TypeVar("T")
 
 _ANYTHING_TO_DO = statement("anything_to_do", __package__)
 _SWEEP = statement("sweep", __package__)
@@ -41,6 +43,7 @@ GONE_SECONDS = 15.0
 _ALONE_SECONDS = 5.0  # between two heartbeats, where nobody counts on them
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.005
+_LARGE = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class DeliveryQueue:
         self._writer = database.writer()
         self._reader = database.reader()
         self._slow_reader = database.reader(slow=True)
+        self._body_reader = database.body_reader()
         self._claimer = Claimer(lease)
         self._holder = secrets.token_hex(8)
         self._claims = 0
@@ -220,12 +224,15 @@ class DeliveryQueue:
         connection.execute(_LEAVE, {"holder": self._holder})
         connection.execute(_NOTE_STOP, {"now": now, "since": now - GONE_SECONDS})
 
-    async def body(self, delivery: Delivery) -> bytes:
-        """The body's bytes, the same on every attempt. A large one is read only now, and held by nobody who waits."""
-        held = self._bodies.pop(delivery.lease.seq, None)
-        if held is None:
-            held = (await self._read(_BODY, seq=delivery.lease.seq))[0][0]
-        return held
+    async def with_body(self, delivery: Delivery, use: Callable[[bytes], T]) -> T:
+        """What `use` makes of the body's bytes, the same on every attempt. A large one is read only now, held by
+        nobody who waits, and used where it was read: in a thread, because both take milliseconds."""
+        body = self._bodies.pop(delivery.lease.seq, None)
+        if body is not None:
+            return use(body)
+        if delivery.body_bytes > _LARGE:
+            return await self._body_reader.read(_BODY, {"seq": delivery.lease.seq}, use)
+        return use((await self._read(_BODY, seq=delivery.lease.seq))[0][0])
 
     async def body_limits(self, origin: str, path: str) -> BodyLimits:
         """What is known of an endpoint's body limit."""
@@ -261,7 +268,7 @@ class DeliveryQueue:
         return await self._slow_reader.run(lambda connection: self._stats.snapshot(connection, now, slots))
 
     async def close(self) -> None:
-        for connection in (self._writer, self._reader, self._slow_reader):
+        for connection in (self._writer, self._reader, self._slow_reader, self._body_reader):
             await connection.close()
 
 

@@ -24,7 +24,9 @@ from relay.transports.exchange import ExchangeBounds, Reply
 from relay.transports.fault import Fault
 from relay.transports.parser import ReplyParser
 
-SLICE = 1024 * 1024
+SLICE = 256 * 1024
+# TLS holds what it has encrypted of a slice twice until it is with the kernel.
+_TLS_SLICE = 64 * 1024
 # Up to here, copying a body behind its head costs less than handing over two buffers.
 _JOINED = 16 * 1024
 _NOTHING = memoryview(b"")
@@ -60,6 +62,7 @@ class HttpConnection(asyncio.Protocol):
         self.served = 0
         self.open = self.reusable = False
         self.sent_at = self.first_byte_at = 0.0
+        self._slice = SLICE if origin[0] == "http" else _TLS_SLICE
         self._undelimited_seconds = bounds.undelimited_seconds
         self._deadlines = deadlines
         self._on_lost = on_lost
@@ -109,13 +112,13 @@ class HttpConnection(asyncio.Protocol):
             self._transport.write(head + body)
         else:
             whole = memoryview(body)
-            self._unsent = whole[SLICE:]
-            self._transport.writelines((head, whole[:SLICE]))
+            self._unsent = whole[self._slice :]
+            self._transport.writelines((head, whole[: self._slice]))
             self._push()
 
     def _push(self) -> None:
         while self._unsent and not self._paused and not self._transport.is_closing():
-            part, self._unsent = self._unsent[:SLICE], self._unsent[SLICE:]
+            part, self._unsent = self._unsent[: self._slice], self._unsent[self._slice :]
             self._transport.write(part)
 
     def pause_writing(self) -> None:

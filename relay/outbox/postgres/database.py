@@ -21,7 +21,7 @@ from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
 from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
 from relay.outbox.postgres.placeholders import SCHEMA, check_schema
 from relay.outbox.postgres.sessions import SessionFactory
-from relay.outbox.postgres.writer import PostgresReader, PostgresWriter, SharedConnections
+from relay.outbox.postgres.writer import PostgresBodyReader, PostgresReader, PostgresWriter, SharedConnections
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _APPLICATION = "outspoken"
@@ -146,6 +146,9 @@ class PostgresDatabase:
     def reader(self, *, slow: bool = False) -> PostgresReader:
         del slow  # it holds up a thread of its own, and no event loop
         return PostgresReader(self._shared(BUSY_SECONDS))
+
+    def body_reader(self) -> PostgresBodyReader:
+        return PostgresBodyReader(self._shared(BUSY_SECONDS))
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> PostgresWriter:
         return PostgresWriter(self._shared(busy_seconds))

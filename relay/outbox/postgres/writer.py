@@ -135,6 +135,19 @@ class PostgresReader:
         await self._executor.close(self._connections.leave)
 
 
+class PostgresBodyReader:
+    """Reads in a thread of its own, beside whoever claims."""
+
+    def __init__(self, connections: SharedConnections) -> None:
+        self._reader = PostgresReader(connections)
+
+    async def read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T], /) -> T:
+        return await self._reader.run(lambda connection: use(connection.execute(sql, values).fetchone()[0]))
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+
 def _in_transaction(work: Callable[[Connection], T], durable: bool, connection: PostgresConnection) -> T:
     with connection.transaction(durable=durable):
         return work(connection)

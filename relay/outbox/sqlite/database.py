@@ -18,7 +18,14 @@ from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.permissions import exposed
-from relay.outbox.sqlite.writer import SqliteReader, SqliteSlowReader, SqliteWriter, error_kind, unusable
+from relay.outbox.sqlite.writer import (
+    SqliteBodyReader,
+    SqliteReader,
+    SqliteSlowReader,
+    SqliteWriter,
+    error_kind,
+    unusable,
+)
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 _PATIENCE_SECONDS = 10.0
@@ -99,6 +106,9 @@ class SqliteDatabase:
 
     def reader(self, *, slow: bool = False) -> SqliteReader | SqliteSlowReader:
         return SqliteSlowReader(self.path) if slow else SqliteReader(self.path)
+
+    def body_reader(self) -> SqliteBodyReader:
+        return SqliteBodyReader(self.path)
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> SqliteWriter:
         return SqliteWriter(self.path, busy_seconds)

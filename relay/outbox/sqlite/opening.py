@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 # FULL: a commit is on the disk when it returns; NORMAL would lose committed rows in a power cut.
 # secure_delete FAST: Debian builds with it ON, which makes pruning bodies 40 times slower.
 # A small page cache beside memory-mapped reads: a large one slows cold reads of bodies.
-_PRAGMAS = """
+_MAPPED_BYTES = 1 << 30
+_PRAGMAS = f"""
 PRAGMA foreign_keys = ON;
 PRAGMA synchronous = FULL;
 PRAGMA secure_delete = FAST;
 PRAGMA cache_size = -4096;
-PRAGMA mmap_size = 1073741824;
+PRAGMA mmap_size = {_MAPPED_BYTES};
 """
 
 
@@ -59,6 +60,12 @@ def connect_read_only(path: Path, *, any_thread: bool = False) -> sqlite3.Connec
     )
     connection.executescript(_PRAGMAS)
     return connection
+
+
+def map_afresh(connection: sqlite3.Connection) -> None:
+    """Give back what of the file is in this process's memory because it was read through the connection's mapping."""
+    connection.execute("PRAGMA mmap_size = 0")
+    connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
 
 
 async def connect_async(path: Path) -> aiosqlite.Connection:

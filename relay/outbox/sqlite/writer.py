@@ -14,18 +14,21 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from relay.outbox.errors import REMEDIES, StoreUnavailable
 from relay.outbox.executor import SerialExecutor
-from relay.outbox.sqlite.opening import connect, connect_read_only
+from relay.outbox.sqlite.opening import connect, connect_read_only, map_afresh
 from relay.outbox.store import BUSY_SECONDS
 
 T = TypeVar("T")
 
 _ASK_AGAIN_SECONDS = 0.001
+_BODY_THREADS = 2
+_MAPPED_BYTES = 4 * 1024 * 1024
 # SQLite's own default again, or never.
 _DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
 _SWIFT = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 0")
@@ -123,6 +126,37 @@ class SqliteSlowReader:
     async def close(self) -> None:
         """Wait for the read under way, then close."""
         await self._executor.close(self._connection.close)
+
+
+class SqliteBodyReader:
+    """Reads in a few threads at once, each time on a connection that nobody else has meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="outbox-body")
+        self._free: list[tuple[sqlite3.Connection, int]] = []
+
+    async def read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T], /) -> T:
+        with store_errors():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, sql, values, use)
+
+    def _read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T]) -> T:
+        connection, mapped = self._free.pop() if self._free else (connect_read_only(self._path, any_thread=True), 0)
+        try:
+            body: bytes = connection.execute(sql, values).fetchone()[0]
+            mapped += len(body)
+            if mapped > _MAPPED_BYTES:  # all that was read would stay in this process's memory
+                map_afresh(connection)
+                mapped = 0
+        finally:
+            self._free.append((connection, mapped))
+        return use(body)
+
+    async def close(self) -> None:
+        """Wait for what is being read, then close."""
+        await asyncio.to_thread(self._threads.shutdown)
+        for connection, _ in self._free:
+            connection.close()
 
 
 @contextmanager

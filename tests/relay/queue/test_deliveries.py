@@ -68,7 +68,7 @@ async def test_a_claim_brings_everything_that_an_attempt_needs(database: Databas
         path="/x",
         owner="somebody",
     )
-    assert await relay.body(delivery) == b"\x00body"
+    assert await relay.with_body(delivery, bytes) == b"\x00body"
     assert rows(database, "SELECT state, lease_token, lease_until FROM outspoken_deliveries") == [
         ("leased", delivery.lease.token, START + 60)
     ]
@@ -261,7 +261,7 @@ async def test_a_retry_waits_until_it_is_due_and_counts_up(database: Database, r
     clock.now = START + 30
     (again,) = await claim(relay)
     assert (again.attempts, again.number, again.due_at) == (1, 2, START + 30)
-    assert await relay.body(again) == new().body
+    assert await relay.with_body(again, bytes) == new().body
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -390,13 +390,20 @@ async def test_a_destination_teaches_its_body_limit(database: Database, relays: 
     assert await relay.body_limits(origin, "/another") == BodyLimits(largest_accepted=300)
 
 
+async def test_a_large_body_is_read_and_used_where_it_holds_nobody_up(database: Database, relays: Open) -> None:
+    put(database, new(body=bytes(200_000)), due_at=START)
+    relay = relays()
+    (delivery,) = await claim(relay)
+    assert await relay.with_body(delivery, lambda _: threading.get_ident()) != threading.get_ident()
+
+
 async def test_the_body_is_the_same_on_every_attempt(database: Database, relays: Open) -> None:
     body = bytes(range(256)) * 2000
     put(database, new(body=body), due_at=START)
     relay = relays()
     for _ in range(3):
         (delivery,) = await claim(relay)
-        assert await relay.body(delivery) == body
+        assert await relay.with_body(delivery, bytes) == body
         await relay.settle([attempted(delivery, answer(500), Retry(START))])
 
 

@@ -158,6 +158,14 @@ async def never_reads(receiver: Receiver, reader: Reader, writer: Writer) -> Non
     await asyncio.Event().wait()
 
 
+async def reads_once(receiver: Receiver, reader: Reader, writer: Writer) -> None:
+    """Answers one request, and reads nothing of the next."""
+    await receiver.read(reader)
+    cast(asyncio.Transport, writer.transport).pause_reading()
+    writer.write(OK)
+    await asyncio.Event().wait()
+
+
 async def hangs_up(receiver: Receiver, reader: Reader, writer: Writer) -> None:
     """Reads the request and closes without a word."""
     await receiver.read(reader)

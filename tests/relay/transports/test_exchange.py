@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.relay.transports.receivers import (
     gives_up_idle,
     gives_up_midway,
     hangs,
+    reads_once,
     receiving,
 )
 
@@ -77,6 +79,24 @@ async def test_a_body_of_many_megabytes_arrives_whole(open_transport: Open) -> N
         again = await transport.send(envelope(receiver.port))
     assert (answer.status, again.status, again.reused) == (200, 200, True)
     assert receiver.requests[0].body == body
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_body_is_sent_from_where_it_is(scheme: str, open_transport: Open, authority: Authority) -> None:
+    """What is copied of one that nobody reads is no more than a fifth of 2 MB."""
+    body = bytes(32 * 2**20)  # more than the kernel takes
+    async with receiving(reads_once, authority.server("hook.test") if scheme == "https" else None) as receiver:
+        transport = open_transport()
+        await transport.send(envelope(receiver.port, scheme=scheme))
+        tracemalloc.start()
+        sending = asyncio.create_task(transport.send(envelope(receiver.port, body, scheme=scheme)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert not sending.done()
+        sending.cancel()
+    assert peak < 400_000
 
 
 async def test_headers_status_and_peer_of_the_answer_are_told(open_transport: Open) -> None:

@@ -85,7 +85,7 @@ async def test_what_psql_adds_wakes_a_relay_which_claims_it(
     assert (delivery.id, delivery.destination) == ("from psql", "https://h.example:443")
     assert (delivery.method, delivery.kind, delivery.content_type) == ("POST", "final", "application/json")
     assert (dict(delivery.headers), delivery.url) == ({}, "https://u:p@h.example/x?k=v")
-    assert json.loads(await relay.body(delivery)) == {"text": "hello"}
+    assert json.loads(await relay.with_body(delivery, bytes)) == {"text": "hello"}
 
 
 def test_all_there_is_to_say_is_stored_as_python_stores_it(database: Database, psql: Psql) -> None:

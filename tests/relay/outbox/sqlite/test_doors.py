@@ -103,7 +103,7 @@ async def test_a_relay_claims_what_was_inserted(database: SqliteDatabase, file: 
     insert(file, {"id": "d1", "url": "https://u:p@h.example/x?k=v", "body": '{"text": "caf\u00e9 \\n"}'})
     relay = DeliveryQueue(database)
     (delivery,) = (await relay.claim(Wanted(10, 10, few=10))).deliveries
-    body = await relay.body(delivery)
+    body = await relay.with_body(delivery, bytes)
     await relay.close()
     assert (delivery.id, delivery.destination) == ("d1", "https://h.example:443")
     assert (delivery.method, delivery.kind, delivery.content_type) == ("POST", "final", "application/json")
