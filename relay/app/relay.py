@@ -108,7 +108,7 @@ class Relay:
         self._listener = database.listener(wake, wake_carrier)
         resolver = settings.outbox.guard.resolver()
         self._transport = build_transport(settings, resolver)
-        self._loop_lag = metrics.loop_lag
+        self._loop_lag = metrics.loops.lag
         measured = MeasuredQueue(queue, metrics.store)
         self.settler = Settler(measured, observers.attempted, wake)
         courier = _courier(settings, database, secret, queue, self._transport)
@@ -122,7 +122,7 @@ class Relay:
             self.settler,
             queue=queue,
             wake=wake,
-            observer=metrics,
+            observer=metrics.loops,
             periodic=[
                 ("check_in", CHECK_SECONDS, partial(slot_share.check_in, queue, wake)),
                 *self._periodic(options, database, metrics),
@@ -226,7 +226,7 @@ def _carrier(
     return StreamCarrier(
         gateway,
         observer=observers,
-        loops=observers.metrics,
+        loops=observers.metrics.loops,
         wake=wake,
         sockets=chosen.sockets,
         pace=StreamPace(poll=lambda: listener.poll_seconds, hold=chosen.hold_seconds),

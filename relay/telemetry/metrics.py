@@ -47,7 +47,7 @@ _CLOSED = "none"
 
 
 class Metrics:
-    """The relay's metrics, an observer of attempts and of the loops. Children are looked up once: it costs 10 us."""
+    """The relay's metrics, an observer of attempts. Children are looked up once: it costs 10 us."""
 
     def __init__(self, concurrency: int) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -55,17 +55,49 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         Info("relay_build", "What runs.", registry=registry).info(_build())
-        self._attempts(registry)
-        self._loops(registry)
+        limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)
+        limit.set(concurrency)
+        self._attempts = AttemptMetrics(registry)
+        self._deliveries = DeliveryMetrics(registry)
+        self._leases = LeaseMetrics(registry)
+        self.loops = LoopMetrics(registry)
         self.store = StoreMetrics(registry)
         self.streams = StreamMetrics(registry)
         self._queue = QueueMetrics(registry)
         self.judged = ConditionMetrics(registry)
-        self._held_up: dict[str, float] = {}
-        limit = Gauge("relay_delivery_concurrency_limit", "Attempts that may be in flight.", registry=registry)
-        limit.set(concurrency)
+        deleted = Counter("relay_retention_deleted_rows", "Rows forgotten.", ["table"], registry=registry)
+        self._deleted = {table: deleted.labels(table) for table in _TABLES}
 
-    def _attempts(self, registry: CollectorRegistry) -> None:
+    def __call__(self, attempts: Sequence[Attempted]) -> None:
+        delivered = [attempt for attempt in attempts if isinstance(attempt.verdict, Delivered)]
+        failed = [attempt for attempt in attempts if not isinstance(attempt.verdict, Delivered)]
+        self._attempts.made(attempts)
+        self._attempts.succeeded(delivered)
+        self._deliveries.delivered(delivered)
+        for attempt in failed:
+            self._attempts.failed(attempt)
+            self._deliveries.failed(attempt)
+
+    def counted(self, *, stale: int, lapsed: int, ended: Mapping[Reason, int]) -> None:
+        """Take over what the moving parts counted since the last call: settlements that came too late, leases taken
+        over, and deliveries given up without an attempt."""
+        self._leases.lost(stale=stale, lapsed=lapsed)
+        self._deliveries.gave_up(ended)
+
+    def snapshot(self, snapshot: QueueSnapshot) -> None:
+        self._queue(snapshot)
+        self._deliveries.cancelled(snapshot.since.cancelled)
+        self._attempts.held_up(snapshot.held_up, snapshot.taken_at)
+
+    def forgotten(self, pruned: Pruned) -> None:
+        for table in _TABLES:
+            self._deleted[table].inc(getattr(pruned, table))
+
+
+class AttemptMetrics:
+    """Attempts: what came of them, how long they took, and how late they began."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         attempts = Counter("relay_delivery_attempts", "Attempts by outcome.", ["outcome"], registry=registry)
         self._outcomes = {outcome: attempts.labels(outcome.value) for outcome in Outcome}
         self._duration = Histogram(
@@ -79,13 +111,61 @@ class Metrics:
             "held_by",
             HELD_BY,
         )
-        self._finishing(registry)
+        self._held_up: dict[str, float] = {}
         connections = Counter("relay_delivery_connections", "Connections used.", ["reused"], registry=registry)
         self._connections = {reused: connections.labels(str(reused).lower()) for reused in (False, True)}
-        self._stale = Counter("relay_settlements_stale", "Settlements whose lease had been lost.", registry=registry)
-        self._lapsed = Counter("relay_leases_expired", "Leases taken over.", registry=registry)
+        self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", _BODY, registry)
 
-    def _finishing(self, registry: CollectorRegistry) -> None:
+    def made(self, attempts: Sequence[Attempted]) -> None:
+        """What counts of an attempt, whatever came of it."""
+        self._pick_up(attempts)
+        self._bytes.observe([attempt.delivery.body_bytes for attempt in attempts])
+        self._connect(attempts)
+
+    def succeeded(self, attempts: Sequence[Attempted]) -> None:
+        self._outcomes[Outcome.SUCCESS].inc(len(attempts))
+        self._duration["success"].observe([attempt.answer.timing.total for attempt in attempts])
+        if attempts:
+            self._exemplify(max(attempts, key=_duration))
+
+    def failed(self, attempt: Attempted) -> None:
+        result = "http_error" if attempt.answer.failure is None else "transport_error"
+        self._outcomes[attempt.outcome].inc()
+        self._duration[result].observe([attempt.answer.timing.total])
+
+    def held_up(self, origins: Iterable[str], at: float) -> None:
+        """These were left alone, or had all their slots taken, at that time (epoch seconds): remembered for a day."""
+        self._held_up = {origin: seen for origin, seen in self._held_up.items() if seen > at - _REMEMBERED_SECONDS}
+        self._held_up |= dict.fromkeys(origins, at)
+
+    def _pick_up(self, attempts: Sequence[Attempted]) -> None:
+        """Apart: those whose destination was seen left alone, or with all its slots taken, since they were due."""
+        ours: list[float] = []
+        theirs: list[float] = []
+        for attempt in attempts:
+            delivery = attempt.delivery
+            waited = self._held_up.get(delivery.destination, 0.0) >= delivery.due_at
+            (theirs if waited else ours).append(attempt.lag)
+        self._lag[RELAY].observe(ours)
+        self._lag[DESTINATION].observe(theirs)
+
+    def _connect(self, attempts: Sequence[Attempted]) -> None:
+        """Those that the guard refused, or that found no address, used none."""
+        kept = [attempt.answer.reused for attempt in attempts if attempt.answer.peer is not None]
+        self._connections[True].inc(sum(kept))
+        self._connections[False].inc(len(kept) - sum(kept))
+
+    def _exemplify(self, attempt: Attempted) -> None:
+        """The slowest of a batch is the one that somebody will want to see."""
+        if attempt.delivery.traceparent:
+            trace_id = attempt.delivery.traceparent.split("-")[1]
+            self._duration["success"].exemplify(attempt.answer.timing.total, trace_id, attempt.finished_at)
+
+
+class DeliveryMetrics:
+    """Deliveries that ended: how, after how many attempts, and how long after they were added."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._end_to_end = Histogram(
             "relay_delivery_end_to_end_seconds", "From added to delivered.", _END_TO_END, registry
         )
@@ -106,73 +186,55 @@ class Metrics:
             "Results whose first attempt was answered with 413: each counts once, however often it is tried.",
             registry=registry,
         )
-        self._bytes = Histogram("relay_delivery_request_body_bytes", "Bodies sent.", _BODY, registry)
 
-    def _loops(self, registry: CollectorRegistry) -> None:
+    def delivered(self, attempts: Sequence[Attempted]) -> None:
+        self._finished["delivered", "none"].inc(len(attempts))
+        self._tries["delivered"].observe([attempt.delivery.attempts + 1 for attempt in attempts])
+        ages = [attempt.finished_at - attempt.delivery.created_at for attempt in attempts]
+        self._end_to_end.observe([max(0.0, age) for age in ages])
+
+    def failed(self, attempt: Attempted) -> None:
+        """An attempt failed, which may have been the last."""
+        if attempt.outcome is Outcome.HTTP_413 and not attempt.delivery.attempts:
+            self._too_large.inc()
+        if isinstance(attempt.verdict, Dead):
+            self._finished["dead", attempt.verdict.reason.value].inc()
+            self._tries["dead"].observe([attempt.delivery.attempts + 1])
+
+    def gave_up(self, ended: Mapping[Reason, int]) -> None:
+        """So many were given up without an attempt."""
+        for reason, count in ended.items():
+            self._finished["dead", reason.value].inc(count)
+
+    def cancelled(self, count: int) -> None:
+        self._finished[_CANCELLED].inc(count)
+
+
+class LeaseMetrics:
+    """Leases that were lost, by this relay or by others."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._stale = Counter("relay_settlements_stale", "Settlements whose lease had been lost.", registry=registry)
+        self._lapsed = Counter("relay_leases_expired", "Leases taken over.", registry=registry)
+
+    def lost(self, *, stale: int, lapsed: int) -> None:
+        self._stale.inc(stale)
+        self._lapsed.inc(lapsed)
+
+
+class LoopMetrics:
+    """The loops of a relay, which are known by name from the start, and how late its event loop is (`lag`)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         turns = Counter("relay_loop_iterations", "Turns of a loop.", ["loop"], registry=registry)
         errors = Counter("relay_loop_errors", "Turns that failed.", ["loop"], registry=registry)
         success = Gauge(
             "relay_loop_last_success_timestamp_seconds", "The last good turn of a loop.", ["loop"], registry=registry
         )
         self._turns = {loop: (turns.labels(loop), errors.labels(loop), success.labels(loop)) for loop in _LOOPS}
-        self.loop_lag = prometheus_client.Histogram(
+        self.lag = prometheus_client.Histogram(
             "relay_event_loop_lag_seconds", "How late a timer fires.", buckets=_LOOP_LAG, registry=registry
         )
-        deleted = Counter("relay_retention_deleted_rows", "Rows forgotten.", ["table"], registry=registry)
-        self._deleted = {table: deleted.labels(table) for table in _TABLES}
-
-    def __call__(self, attempts: Sequence[Attempted]) -> None:
-        delivered = [attempt for attempt in attempts if isinstance(attempt.verdict, Delivered)]
-        failed = [attempt for attempt in attempts if not isinstance(attempt.verdict, Delivered)]
-        self._pick_up(attempts)
-        self._bytes.observe([attempt.delivery.body_bytes for attempt in attempts])
-        self._connect(attempts)
-        self._succeed(delivered)
-        for attempt in failed:
-            self._fail(attempt)
-
-    def _pick_up(self, attempts: Sequence[Attempted]) -> None:
-        """Apart: those whose destination was seen left alone, or with all its slots taken, since they were due."""
-        ours: list[float] = []
-        theirs: list[float] = []
-        for attempt in attempts:
-            delivery = attempt.delivery
-            waited = self._held_up.get(delivery.destination, 0.0) >= delivery.due_at
-            (theirs if waited else ours).append(attempt.lag)
-        self._lag[RELAY].observe(ours)
-        self._lag[DESTINATION].observe(theirs)
-
-    def _connect(self, attempts: Sequence[Attempted]) -> None:
-        """Those that the guard refused, or that found no address, used none."""
-        kept = [attempt.answer.reused for attempt in attempts if attempt.answer.peer is not None]
-        self._connections[True].inc(sum(kept))
-        self._connections[False].inc(len(kept) - sum(kept))
-
-    def _succeed(self, attempts: Sequence[Attempted]) -> None:
-        self._outcomes[Outcome.SUCCESS].inc(len(attempts))
-        self._finished["delivered", "none"].inc(len(attempts))
-        self._duration["success"].observe([attempt.answer.timing.total for attempt in attempts])
-        self._tries["delivered"].observe([attempt.delivery.attempts + 1 for attempt in attempts])
-        ages = [attempt.finished_at - attempt.delivery.created_at for attempt in attempts]
-        self._end_to_end.observe([max(0.0, age) for age in ages])
-        if attempts:
-            self._exemplify(max(attempts, key=_duration))
-
-    def _exemplify(self, attempt: Attempted) -> None:
-        """The slowest of a batch is the one that somebody will want to see."""
-        if attempt.delivery.traceparent:
-            trace_id = attempt.delivery.traceparent.split("-")[1]
-            self._duration["success"].exemplify(attempt.answer.timing.total, trace_id, attempt.finished_at)
-
-    def _fail(self, attempt: Attempted) -> None:
-        result = "http_error" if attempt.answer.failure is None else "transport_error"
-        self._outcomes[attempt.outcome].inc()
-        self._duration[result].observe([attempt.answer.timing.total])
-        if attempt.outcome is Outcome.HTTP_413 and not attempt.delivery.attempts:
-            self._too_large.inc()
-        if isinstance(attempt.verdict, Dead):
-            self._finished["dead", attempt.verdict.reason.value].inc()
-            self._tries["dead"].observe([attempt.delivery.attempts + 1])
 
     def turned(self, loop: str, *, ok: bool) -> None:
         turns, errors, success = self._turns[loop]
@@ -181,25 +243,6 @@ class Metrics:
             success.set_to_current_time()
         else:
             errors.inc()
-
-    def counted(self, *, stale: int, lapsed: int, ended: Mapping[Reason, int]) -> None:
-        """Take over what the moving parts counted since the last call: settlements that came too late, leases taken
-        over, and deliveries given up without an attempt."""
-        self._stale.inc(stale)
-        self._lapsed.inc(lapsed)
-        for reason, count in ended.items():
-            self._finished["dead", reason.value].inc(count)
-
-    def snapshot(self, snapshot: QueueSnapshot) -> None:
-        self._queue(snapshot)
-        self._finished[_CANCELLED].inc(snapshot.since.cancelled)
-        since = snapshot.taken_at - _REMEMBERED_SECONDS
-        self._held_up = {origin: at for origin, at in self._held_up.items() if at > since}
-        self._held_up |= dict.fromkeys(snapshot.held_up, snapshot.taken_at)
-
-    def forgotten(self, pruned: Pruned) -> None:
-        for table in _TABLES:
-            self._deleted[table].inc(getattr(pruned, table))
 
 
 class StreamMetrics:

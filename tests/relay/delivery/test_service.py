@@ -87,7 +87,7 @@ class Relay:
             self.told.put_nowait(attempt)
 
     def turned(self, loop: str, *, ok: bool) -> None:
-        self.metrics.turned(loop, ok=ok)
+        self.metrics.loops.turned(loop, ok=ok)
         self.turns[loop, ok] += 1
         self.news.set()
 

@@ -58,7 +58,7 @@ def enter(settler: Settler, *deliveries: Delivery) -> None:
 
 @asynccontextmanager
 async def running(settler: Settler) -> AsyncIterator[None]:
-    loop = Loop("settle", settler.run_once, None, wake=settler.arrived, rest=settler.gather, observer=Metrics(1))
+    loop = Loop("settle", settler.run_once, None, wake=settler.arrived, rest=settler.gather, observer=Metrics(1).loops)
     async with turning(loop):
         yield
 

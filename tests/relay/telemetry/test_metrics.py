@@ -103,7 +103,7 @@ def test_a_batch_counts_each_of_its_attempts() -> None:
 @cases("loop", ["claim", "renew", "stats", "expire", "settle", "retention", "check_in"])
 def test_every_loop_is_counted_by_its_name(loop: str) -> None:
     metrics = Metrics(16)
-    metrics.turned(loop, ok=True)
+    metrics.loops.turned(loop, ok=True)
     assert value(metrics, "relay_loop_iterations_total", loop=loop) == 1
     assert value(metrics, "relay_loop_errors_total", loop=loop) == 0
 
@@ -283,11 +283,11 @@ def test_the_build_is_named() -> None:
 
 def test_a_loop_that_fails_turns_without_success() -> None:
     metrics = Metrics(16)
-    metrics.turned("claim", ok=False)
+    metrics.loops.turned("claim", ok=False)
     assert value(metrics, "relay_loop_iterations_total", loop="claim") == 1
     assert value(metrics, "relay_loop_errors_total", loop="claim") == 1
     assert value(metrics, "relay_loop_last_success_timestamp_seconds", loop="claim") == 0
-    metrics.turned("claim", ok=True)
+    metrics.loops.turned("claim", ok=True)
     assert value(metrics, "relay_loop_errors_total", loop="claim") == 1
     assert (value(metrics, "relay_loop_last_success_timestamp_seconds", loop="claim") or 0) > 0
 
