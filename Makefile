@@ -2,9 +2,10 @@
 # make up     engine, relay, receiver and console to stay in, until Ctrl-C; all of it is kept in var
 # make check  lint, types, import contracts, and every test that starts no process and loads no model: for each change
 # make test   all tests too: real processes, databases, models
+# make image  build the image out of Debian's packages, and run the composition in it; as root
 # make bench  measure speed and memory, as ratios
 .DEFAULT_GOAL := demo
-.PHONY: setup demo up check test lint quick bench clip clean
+.PHONY: setup demo up check test lint quick image bench clip clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,7 +32,11 @@ quick: $(TESTED)
 # Half of the time these wait: for processes that start, leases that end, and speech that is spoken. So there are more
 # of them at once than cores.
 test: $(TESTED) lint
-	$(PARALLEL) -n 4 $(PYTEST)
+	$(PARALLEL) -n 4 -m 'not image' $(PYTEST)
+
+# Apart, since a processor is busy with it for two minutes, and tests of who waits for whom would notice.
+image: $(TESTED)
+	$(BIN)/pytest -m image tests/acceptance/test_image.py
 
 lint: $(TESTED)
 	$(BIN)/ruff check .

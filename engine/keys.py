@@ -28,7 +28,7 @@ _ADD = (
     "INSERT INTO outspoken_api_keys (id, name, sha256, created_at, max_queued, max_running) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (name) DO NOTHING"
 )
-_REMOVE = "DELETE FROM outspoken_api_keys WHERE name = ? OR id = ?"
+_REMOVE = "DELETE FROM outspoken_api_keys WHERE id = ?"
 _COUNT = "SELECT count(*) FROM outspoken_api_keys"
 
 
@@ -63,11 +63,17 @@ def add(database: Database, name: str, *, max_queued: int | None = None, max_run
 
 
 def remove(database: Database, name: str) -> None:
-    """Revoke a key by its name or its public id, from the next request on. EngineError when there is none."""
+    """Revoke a key by its name or its public id, or by as much of that as no other begins with, from the next request
+    on. EngineError when there is none, or more than one."""
     with database.writing() as connection:
-        removed = connection.execute(_REMOVE, (name, name)).rowcount
-    if not removed:
-        raise EngineError(f"name: there is no key named {name!r}; `engine keys list` shows those there are")
+        keys = [Key(*row) for row in connection.execute(_LIST)]
+        found = [key for key in keys if name in (key.name, key.id)] or [key for key in keys if key.id.startswith(name)]
+        if not found:
+            raise EngineError(f"name: there is no key named {name!r}; `engine keys list` shows those there are")
+        if len(found) > 1:
+            which = ", ".join(f"{key.id} ({key.name})" for key in found)
+            raise EngineError(f"name: {name!r} is how several ids begin: {which}")
+        connection.execute(_REMOVE, (found[0].id,))
 
 
 def count(database: Database) -> int:

@@ -69,7 +69,7 @@ def _each_by_itself(installation: Installation) -> str:
   relay run
   relay listen --verify
 
-`relay login` prints a link into the console."""
+`relay login` prints a link into the console, `relay keys add` a key by which a receiver of yours verifies."""
 
 
 def _short(path: str) -> str:

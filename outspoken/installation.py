@@ -60,10 +60,6 @@ class Installation:
         return self.folder / "api-key"
 
     @property
-    def signing_key(self) -> Path:
-        return self.folder / "signing-key"
-
-    @property
     def sample(self) -> Path:
         return self.folder / "hello.opus"
 
@@ -77,10 +73,11 @@ class Installation:
         yield self._written(self.config, "the settings of relay and engine", self._default_settings())
         settings = self.settings(environ)
         database = settings.outbox.database
-        yield Made(database.name, "jobs, results and deliveries", bool(database.migrate(store.MIGRATION_SETS)))
+        purpose = "jobs, results, deliveries, and the key that signs them"
+        yield Made(database.name, purpose, bool(database.migrate(store.MIGRATION_SETS)))
+        _sign_with_a_key(database)
         yield self._token(settings)
         yield self._known_api_key(database)
-        yield self._known_signing_key(database)
         sample = files("engine.recognisers.workers") / "sample.opus"
         yield self._written(self.sample, "a sentence to try it with", sample.read_bytes())
 
@@ -111,19 +108,17 @@ class Installation:
             _write(self.api_key, engine.keys.add(database, API_KEY).encode() + b"\n")
         return Made(str(self.api_key), "opens the engine: every request needs a key", new)
 
-    def _known_signing_key(self, database: Database) -> Made:
-        key = f"{keys.generate()}\n".encode()
-        made = self._written(self.signing_key, "signs callbacks: for receivers", key)
-        if made.new or not keys.keys(database):  # one that was retired stays so
-            actor = Actor(getpass.getuser(), "cli")
-            keys.add(database, self.signing_key.read_text("utf-8").strip(), None, actor, database.now())
-        return made
-
     def _written(self, file: Path, purpose: str, content: bytes) -> Made:
         new = not file.exists()
         if new:
             _write(file, content)
         return Made(str(file), purpose, new)
+
+
+def _sign_with_a_key(database: Database) -> None:
+    """It stands in no file, which a rotation would make untrue. One that was retired stays so."""
+    if not keys.keys(database):
+        keys.add(database, keys.generate(), None, Actor(getpass.getuser(), "cli"), database.now())
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -107,6 +107,8 @@ Ask for a transcript:
   curl '{engine}/v1/listen?punctuate=true&callback={receiver}hook' \\
        -H "Authorization: Token $(cat {key})" --data-binary @{sample}
 
+A receiver of your own verifies by a key that `relay keys add` prints.
+
 So that `relay` and `engine` in another terminal find this place:
 
 {_exports(installation, engine, admin, environ)}

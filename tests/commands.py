@@ -1,10 +1,12 @@
-"""A command of ours in this process, which spares the start of another: a second of a processor's time for each."""
+"""A command of ours, typed: in this process, which spares the start of another (a second of a processor's time for
+each), or in a terminal."""
 
 from __future__ import annotations
 
 import os
+import pty
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
@@ -37,3 +39,28 @@ def _exit_code(command: Callable[[], object]) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def in_a_terminal(
+    program: Path, words: Sequence[str], folder: Path, environ: Mapping[str, str], answer: bytes = b""
+) -> tuple[int, str]:
+    """Its exit code, and what the terminal saw, without the carriage returns."""
+    child, master = pty.fork()
+    if child == 0:  # pragma: no cover
+        os.chdir(folder)
+        os.execve(program, [str(program), *words], dict(environ))
+    os.write(master, answer)
+    seen = b"".join(_until_closed(master)).decode().replace("\r", "")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
+
+
+def _until_closed(master: int) -> Iterator[bytes]:
+    with os.fdopen(master, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                chunk = terminal.read(65536)
+            except OSError:  # Linux says EIO when the other side is gone
+                return
+            if not chunk:
+                return
+            yield chunk

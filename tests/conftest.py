@@ -17,10 +17,13 @@ from tests.services import whisper
 from tests.services.postgres import Server, running
 
 INSTALL = {
+    "buildah": "apt-get install buildah",
     "chromium": "apt-get install chromium",
     "faketime": "apt-get install faketime",
     "g++": "apt-get install g++",
     "go": "apt-get install golang-go golang-github-lib-pq-dev golang-github-mattn-go-sqlite3-dev",
+    "ip": "apt-get install iproute2",
+    "mmdebstrap": "apt-get install mmdebstrap",
     "nginx": "apt-get install nginx-light",
     "pgbouncer": "apt-get install pgbouncer",
     "node": "apt-get install nodejs",

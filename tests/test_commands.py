@@ -75,6 +75,25 @@ def test_the_list_of_commands_says_of_each_what_it_says_itself_and_leaves_none_o
             assert own == typed or (len(own) == 1 and made.info.no_args_is_help is True), path
 
 
+def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All that can be typed, with what it is."""
+    for name, one in group.commands.items():
+        if hasattr(one, "commands"):
+            yield from commands(one, f"{path} {name}")
+        else:
+            yield f"{path} {name}", one
+
+
+def test_what_tells_something_tells_it_to_programs_too() -> None:
+    """Whatever lists, shows, looks or changes the database, in each program."""
+    told = {"list", "show", "status", "check", "migrate", "destinations", "tail", "stats", "audit", "doctor", "login"}
+    every = {path: one for name, program in PROGRAMS.items() for path, one in commands(program, name)}
+    asked = {path: one for path, one in every.items() if path.split()[-1] in told}
+    assert len(asked) >= 18
+    silent = [path for path, one in asked.items() if not any("--json" in option.opts for option in one.params)]
+    assert silent == []
+
+
 def test_one_that_there_is_not_is_found() -> None:
     assert flaw("relay keys add --ed25519") is None
     assert flaw("relay kyes add") == "relay kyes add: there is no kyes"

@@ -8,10 +8,14 @@ import re
 import socket
 import subprocess
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
+from pydantic import BaseModel, ValidationError
 
 from engine.settings import Settings as EngineSettings
 from engine.settings import read as read_engine
@@ -136,7 +140,9 @@ def settings_in(environ: dict[str, str]) -> None:
 
 
 def test_the_composition_sets_what_there_is_to_set() -> None:
-    services = yaml.safe_load((ROOT / "config" / "docker" / "compose.yaml").read_text("utf-8"))["services"]
+    composition = yaml.safe_load((ROOT / "config" / "docker" / "compose.yaml").read_text("utf-8"))
+    assert set(composed(composition)) == {*composition["services"]}
+    services = composition["services"]
     for name in ("engine", "relay"):
         settings_in(services[name]["environment"])
         assert "postgres:5432" in services[name]["environment"]["OUTSPOKEN_OUTBOX__URL"]
@@ -144,9 +150,40 @@ def test_the_composition_sets_what_there_is_to_set() -> None:
     assert all(port.startswith("127.0.0.1:") for port in services["engine"]["ports"])
 
 
+def composed(composition: dict[str, Any]) -> list[str]:
+    """The services of a composition. Raises ValueError for a key or a value that the specification does not have."""
+    return list(PyCompose.from_yaml(yaml.safe_dump(composition)).service_names())
+
+
+def test_a_composition_that_no_tool_would_take_is_found() -> None:
+    for flaw in ({"restart": "sometimes"}, {"comand": ["relay", "run"]}, {"depends_on": {"a": {"condition": "well"}}}):
+        with pytest.raises(ValueError, match=r"services\.relay"):
+            composed({"services": {"relay": {"image": "outspoken", **flaw}}})
+
+
+def taken_by_a_cluster(manifest: dict[str, Any]) -> dict[str, Any]:
+    """As much of a manifest as a cluster knows. Raises ValidationError for a value of another kind."""
+    kind = manifest["kind"]
+    group = manifest["apiVersion"] if "/" in manifest["apiVersion"] else f"core/{manifest['apiVersion']}"
+    module = re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()
+    model: type[BaseModel] = getattr(import_module(f"kubex.k8s.v1_36.{group.replace('/', '.')}.{module}"), kind)
+    return model.model_validate(manifest).model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def test_a_cluster_takes_the_manifests_and_knows_all_that_stands_in_them() -> None:
+    for manifest in manifests():
+        assert taken_by_a_cluster(manifest) == manifest
+    spec = {"replicas": 2, "templat": {}}
+    with pytest.raises(ValidationError, match="template"):
+        taken_by_a_cluster({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "relay"}, "spec": spec})
+
+
+def manifests() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "config" / "kubernetes" / "outspoken.yaml").read_text("utf-8")))
+
+
 def test_the_manifests_fit_together_and_to_what_the_daemons_serve() -> None:
-    manifests = list(yaml.safe_load_all((ROOT / "config" / "kubernetes" / "outspoken.yaml").read_text("utf-8")))
-    of = {(one["kind"], one["metadata"]["name"]): one for one in manifests}
+    of = {(one["kind"], one["metadata"]["name"]): one for one in manifests()}
     settings_in(of["ConfigMap", "outspoken"]["data"])
     for name, port in (("relay", RelaySettings().relay.port), ("engine", EngineSettings().engine.port)):
         template = of["Deployment", name]["spec"]["template"]

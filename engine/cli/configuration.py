@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -10,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.terminal import Config, Json, complain, complaints, print_table, settings
+from engine.cli.terminal import Config, Json, complain, complaints, print_json, settings
+from relay.outbox.errors import ConfigError
+from relay.service.commands import Exit, Subcommands
 from relay.service.configfile import ABSENT, config_file
+from relay.service.terminal import print_table, say
 
 if TYPE_CHECKING:
     from relay.service.effective import Setting
 
-commands = typer.Typer(no_args_is_help=True, help="The settings, where they come from, and what they mean.")
+commands = typer.Typer(
+    cls=Subcommands, no_args_is_help=True, help="The settings, where they come from, and what they mean."
+)
 
 
 @commands.callback(invoke_without_command=True)
@@ -34,17 +38,28 @@ def explain(
 
         with complaints():
             found = explained(key, Settings, _in_force(config))
-            print("\n\n".join(map(as_text, found)))
+            say("\n\n".join(map(as_text, found)))
         raise typer.Exit
     context.default_map = {name: {"config": config} for name in ("check", "show")}  # where it was said before them
 
 
 @commands.command()
-def check(config: Config = None) -> None:
+def check(as_json: Json = False, config: Config = None) -> None:
     """Say whether the engine would start with these settings. Exit code 78 when it would not."""
     with complaints():
-        settings(config)
-        print(f"{config_file(config) or ABSENT}: in order")
+        error = None
+        try:
+            settings(config)
+        except ConfigError as found:
+            if not as_json:
+                raise
+            error = str(found)
+        file = config_file(config)
+        if as_json:
+            print_json({"file": None if file is None else str(file), "valid": error is None, "error": error})
+        else:
+            say(f"{file or ABSENT}: in order")
+        raise typer.Exit(Exit.OK if error is None else Exit.CONFIG)
 
 
 @commands.command()
@@ -57,7 +72,7 @@ def show(as_json: Json = False, config: Config = None) -> None:
         if config_file(config) is None:
             complain(ABSENT)
         if as_json:
-            print("\n".join(json.dumps(asdict(row)) for row in rows))
+            print_json(*map(asdict, rows))
             return
         print_table(("SETTING", "VALUE", "FROM"), [(row.setting, written(row.value), row.origin) for row in rows])
 

@@ -11,14 +11,16 @@ from urllib.parse import urlsplit
 
 import typer
 
-from engine.cli.terminal import Config, Json, complaints, print_json, print_table, safe, settings, span
+from engine.cli.terminal import Config, Json, complaints, print_json, settings, span
+from relay.service.commands import Subcommands
+from relay.service.terminal import print_pairs, print_table, say
 
 if TYPE_CHECKING:
     from engine.jobs.operations import JobOperations
     from engine.record import Record
     from relay.outbox.results import PastAttempt
 
-commands = typer.Typer(no_args_is_help=True, help="List and show jobs, cancel one, try one again.")
+commands = typer.Typer(cls=Subcommands, no_args_is_help=True, help="List and show jobs, cancel one, try one again.")
 
 _STATES = ("queued", "processing", "done", "failed")
 
@@ -70,17 +72,20 @@ def list_jobs(state: StateOption = None, limit: Limit = 20, as_json: Json = Fals
 @commands.command()
 def show(job: Id, as_json: Json = False, config: Config = None) -> None:
     """Show one job: what was asked, what came of it, each attempt at its callback. No URL, and no word of its text."""
+    from engine.record import timestamp
+
     with complaints():
         record, attempts = _with(config, lambda jobs: _shown(jobs, job))
         told = _told(record) | {"attempts": [_attempt(one) for one in attempts]}
         if as_json:
             print_json(told)
             return
-        for name, value in told.items():
-            if value is not None and name != "attempts":
-                print(f"{name.replace('_', ' '):<12} {safe(value)}")
-        for one in told["attempts"]:
-            print(f"{'attempt':<12} {one['number']}  {one['started_at']}  {one['status'] or one['outcome']}")
+        del told["attempts"]
+        print_pairs({name.replace("_", " "): None if value is None else str(value) for name, value in told.items()})
+        if attempts:
+            print()
+            tried = [(str(one.number), timestamp(one.started_at), str(one.status or one.outcome)) for one in attempts]
+            print_table(("ATTEMPT", "STARTED", "OUTCOME"), tried)
 
 
 @commands.command()
@@ -88,14 +93,14 @@ def cancel(job: Id, config: Config = None) -> None:
     """End a job that is not finished. It has failed then, which its callback tells; work under way is abandoned."""
     with complaints():
         record = _with(config, lambda jobs: jobs.cancel(job))
-        print(f"{record.request.id}: cancelled{', which its callback tells' if record.request.callback else ''}")
+        say(f"{record.request.id}: cancelled{', which its callback tells' if record.request.callback else ''}")
 
 
 @commands.command()
 def retry(job: Id, config: Config = None) -> None:
     """Try a failed job again, as a new one with a callback of its own, if its audio is kept or behind a URL."""
     with complaints():
-        print(f"{_with(config, lambda jobs: jobs.retry(job))}: queued")
+        say(f"{_with(config, lambda jobs: jobs.retry(job))}: queued")
 
 
 async def _listed(jobs: JobOperations, states: Sequence[str], limit: int) -> list[Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Annotated
 import typer
 
 from engine import keys
-from engine.cli.terminal import Config, Json, complain, complaints, settings
+from engine.cli.terminal import Config, Json, complain, complaints, print_json, settings
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
+from relay.service.commands import Subcommands
+from relay.service.terminal import print_table
 
-commands = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+commands = typer.Typer(cls=Subcommands, no_args_is_help=True, help="Make, list and revoke API keys.")
 
 Name = Annotated[str, typer.Argument(help="Whose key it is, or what for.")]
 MaxQueued = Annotated[
@@ -36,29 +37,34 @@ def add(name: Name, max_queued: MaxQueued = None, max_running: MaxRunning = None
 
 @commands.command("list")
 def list_keys(as_json: Json = False, config: Config = None) -> None:
-    """Show every key's public id, when it was made, its bounds (waiting/running, - for none), and its name."""
+    """Show every key's public id, its name, its bounds (jobs that wait and run, - for none), and when it was made."""
     with complaints():
         database = settings(config).outbox.database
         if isinstance(database, SqliteDatabase) and not database.path.exists():
             complain("no keys: there is no database yet")
             return
-        for key in keys.all_keys(_database(config)):
-            if as_json:
-                print(json.dumps(asdict(key)))
-                continue
-            made = datetime.fromtimestamp(key.created_at, UTC)
-            bounds = "/".join("-" if bound is None else str(bound) for bound in (key.max_queued, key.max_running))
-            print(f"{key.id}  {made:%Y-%m-%dT%H:%M:%SZ}  {bounds:>9}  {key.name}")
+        found = keys.all_keys(_database(config))
+        if as_json:
+            print_json(*map(asdict, found))
+        else:
+            print_table(("ID", "NAME", "QUEUED", "RUNNING", "MADE"), [_row(key) for key in found])
 
 
 @commands.command()
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="As `engine keys list` shows it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|ID", help="Its name; or of its id as much as no other begins with.")
+    ],
     config: Config = None,
 ) -> None:
     """Revoke a key: from the next request on it opens nothing."""
     with complaints():
         keys.remove(_database(config), name)
+
+
+def _row(key: keys.Key) -> tuple[str, ...]:
+    bounds = ("-" if bound is None else str(bound) for bound in (key.max_queued, key.max_running))
+    return key.id, key.name, *bounds, f"{datetime.fromtimestamp(key.created_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _database(config: Path | None) -> Database:

@@ -6,7 +6,6 @@ This is the only place from which the hub is ever reached.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import typer
 from rich.filesize import decimal
 
 from engine.cli.status import ask
-from engine.cli.terminal import Config, Json, complaints, console, print_table, settings
+from engine.cli.terminal import Config, Json, complaints, print_json, settings
 from engine.errors import EngineError
 from engine.recognisers.models import files
 from engine.recognisers.models.files import ModelDamaged, ModelFiles
@@ -25,12 +24,14 @@ from engine.recognisers.models.integrity import check
 from engine.recognisers.models.names import SPEAKERS, canonical, short, wheel_of
 from engine.recognisers.models.pull import pull as pull_model
 from engine.recognisers.models.staging import PullProgress, at_work
+from relay.service.commands import Subcommands
+from relay.service.terminal import console, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from engine.settings import EngineSettings
 
 commands = typer.Typer(
-    no_args_is_help=True, help="List, pull and remove Whisper models, and what tells speakers apart."
+    cls=Subcommands, no_args_is_help=True, help="List, pull and remove Whisper models, and what tells speakers apart."
 )
 
 What = Annotated[
@@ -77,7 +78,7 @@ def list_models(as_json: Json = False, config: Config = None) -> None:
         loaded = _loaded(engine)
         lines = [_with_loaded(line, loaded) for line in _lines(engine)]
         if as_json:
-            print("\n".join(json.dumps(asdict(line)) for line in lines))
+            print_json(*map(asdict, lines))
         else:
             _print_table(lines)
 
@@ -187,7 +188,7 @@ def _print_table(lines: list[Line]) -> None:
     print_table(("MODEL", "LANGUAGES", "SIZE", "STATE", "LOADED", "RECOGNISER", "PATH"), rows)
     for line in lines:
         if line.problem:
-            print(f"{line.model}: {line.problem}")
+            print_wrapped(f"{line.model}: {line.problem}")
 
 
 @contextmanager

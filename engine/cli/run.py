@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.terminal import Config, complain, complaints, settings
+from engine.cli.terminal import Config, Json, complain, complaints, print_json, settings
 from relay.outbox.sqlite.permissions import remedy
 from relay.service.configfile import log_file
+from relay.service.terminal import say
 
 commands = typer.Typer()
 
@@ -32,16 +33,23 @@ def run(config: Config = None) -> None:
 @commands.command()
 def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print what makes a new one instead, and do nothing.")] = False,
+    as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Make the database, or bring it up to date: the engine's tables and the outbox's. `engine run` does it too."""
     from engine.jobs import store
 
+    if sql and as_json:
+        raise typer.BadParameter("--json: --sql prints SQL")
     with complaints():
         database = settings(config).outbox.database
         if sql:
-            typer.echo(database.migration_script(store.MIGRATION_SETS))
+            say(database.migration_script(store.MIGRATION_SETS))
             return
-        store.migrate(database)
+        applied = [f"{one.number:04}_{one.name}" for one in database.migrate(store.MIGRATION_SETS)]
+        if as_json:
+            print_json({"applied": applied})
+        else:
+            say("\n".join(f"applied {name}" for name in applied) or "up to date")
         if files := database.exposed():
             complain(f"others may read the database: {remedy(files)}")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.terminal import Config, Json, complaints, print_json, print_table, settings, span
+from engine.cli.terminal import Config, Json, complaints, print_json, settings, span
 from relay.service.commands import Exit
+from relay.service.terminal import print_table, print_wrapped
 
 if TYPE_CHECKING:
     from engine.settings import EngineSettings, Settings
@@ -60,9 +61,9 @@ async def _stored(chosen: Settings) -> dict[str, Any]:
 def _show(known: dict[str, Any], url: str, *, running: bool) -> None:
     drains = " It lets its jobs finish, and takes no more." if known.get("draining") else ""
     up = f"The engine at {url} has been up for {span(known['uptime'])}.{drains}" if running else f"No engine at {url}."
-    print(up)
-    print(f"{known['queued']} queued, the longest for {span(known['oldest'])}; {known['running']} running;", end=" ")
-    print(f"{known['failed']} failed in 24 hours")
+    print_wrapped(up)
+    waiting = f"{known['queued']} queued, the longest for {span(known['oldest'])}; {known['running']} running"
+    print_wrapped(f"{waiting}; {known['failed']} failed in 24 hours")
     if not running:
         return
     if known["speed"] is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,12 +15,10 @@ from engine.errors import EngineError
 from relay.outbox.errors import ConfigError, RelayError
 from relay.service.commands import Exit
 from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_file
+from relay.service.terminal import as_json_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from engine.settings import Settings
-
 
 Config = Annotated[
     Path | None,
@@ -38,20 +35,10 @@ def settings(config: Path | None) -> Settings:
     return read(config_file(config), os.environ)
 
 
-def print_json(told: object) -> None:
-    """One line. What a terminal would obey is escaped: callers chose some of it."""
-    print(json.dumps(told))
-
-
-def safe(value: object) -> str:
-    """As it may be written to a terminal, which obeys some characters and turns the order of others."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in str(value))
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def print_json(*records: object) -> None:
+    """One line each."""
+    for record in records:
+        print(as_json_line(record), flush=True)
 
 
 def span(seconds: float) -> str:
@@ -80,11 +67,3 @@ def complaints() -> Iterator[None]:
 def complain(text: str) -> None:
     """One line on standard error."""
     print(f"engine: {text}", file=sys.stderr)
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A terminal with colours; with NO_COLOR, without."""
-    from rich.console import Console
-
-    plain = "NO_COLOR" in os.environ
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")

@@ -20,7 +20,7 @@ from uuid import uuid4
 import orjson
 import typer
 
-from engine.cli.terminal import Config, complain, complaints, console, settings
+from engine.cli.terminal import Config, complain, complaints, settings
 from engine.dialects import subtitles
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.deepgram.errors import BadRequest
@@ -33,6 +33,7 @@ from engine.recognisers.base import RecognitionOptions
 from engine.request import Media, Request
 from engine.transcript import Channel, Transcript, Word
 from relay.service.commands import Exit
+from relay.service.terminal import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress

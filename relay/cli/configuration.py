@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from relay.cli.terminal import Config, Json, complain, print_json, print_table, say, settings
+from relay.cli.terminal import Config, Json, complain, print_json, settings
 from relay.outbox.errors import ConfigError
-from relay.service.commands import Exit
+from relay.service.commands import Exit, Subcommands
 from relay.service.configfile import ABSENT, config_file
+from relay.service.terminal import print_table, say
 
-commands = typer.Typer(no_args_is_help=True, help="The settings, where they come from, and what they mean.")
+commands = typer.Typer(
+    cls=Subcommands, no_args_is_help=True, help="The settings, where they come from, and what they mean."
+)
 
 
 @commands.callback(invoke_without_command=True)
@@ -53,12 +56,8 @@ def check(as_json: Json = False, config: Config = None) -> None:
 
 
 @commands.command()
-def show(
-    origin: Annotated[bool, typer.Option("--origin", help="And where each value comes from.")] = False,
-    as_json: Json = False,
-    config: Config = None,
-) -> None:
-    """Every setting with the value that is in force. Credentials are not shown."""
+def show(as_json: Json = False, config: Config = None) -> None:
+    """Every setting with the value that is in force, and where that comes from. Credentials are not shown."""
     from relay.app.settings import in_force
     from relay.service.effective import written
 
@@ -68,5 +67,4 @@ def show(
     if as_json:
         print_json(*rows)
         return
-    headings = ("SETTING", "VALUE", "FROM") if origin else ("SETTING", "VALUE")
-    print_table(headings, [(row.setting, written(row.value), row.origin)[: len(headings)] for row in rows])
+    print_table(("SETTING", "VALUE", "FROM"), [(row.setting, written(row.value), row.origin) for row in rows])

@@ -22,7 +22,6 @@ from relay.admin.inspection import AttemptRecord, DeliveryAttempt, Details, Filt
 from relay.admin.overview import Group
 from relay.admin.times import Moment, relative, size, span, spoken
 from relay.cli.terminal import (
-    BELOW,
     Config,
     Destination,
     Json,
@@ -33,16 +32,12 @@ from relay.cli.terminal import (
     moment,
     named_origin,
     print_json,
-    print_pairs,
-    print_table,
-    print_wrapped,
-    safe,
-    say,
     when,
 )
 from relay.outbox.errors import RelayError
 from relay.outbox.model import DeliveryState
 from relay.policy.attempt import Outcome
+from relay.service.terminal import BELOW, print_pairs, print_table, print_wrapped, safe, say
 
 commands = typer.Typer()
 

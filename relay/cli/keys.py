@@ -12,20 +12,11 @@ from relay.admin import keys
 from relay.admin.access import NothingMatched
 from relay.admin.keys import KeyInfo, NewKey
 from relay.admin.times import relative, spoken
-from relay.cli.terminal import (
-    Config,
-    Destination,
-    Json,
-    Yes,
-    database,
-    duration,
-    operator,
-    print_json,
-    print_table,
-    say,
-)
+from relay.cli.terminal import Config, Destination, Json, Yes, database, duration, operator, print_json
+from relay.service.commands import Subcommands
+from relay.service.terminal import print_table, say
 
-commands = typer.Typer(no_args_is_help=True, help="The keys that sign deliveries.")
+commands = typer.Typer(cls=Subcommands, no_args_is_help=True, help="The keys that sign deliveries.")
 
 Ed25519 = Annotated[bool, typer.Option("--ed25519", help="A key pair (v1a) instead of a shared secret (v1).")]
 Stdin = Annotated[bool, typer.Option("--stdin", help="Take a key that exists (whsec_, whsk_) from standard input.")]

@@ -24,19 +24,7 @@ from relay.admin.auth import OWNER_KEY_SECONDS, TICKET_SECONDS, Authenticator, l
 from relay.admin.doctor import Finding, Level
 from relay.admin.operations import forget
 from relay.admin.times import size, span
-from relay.cli.terminal import (
-    Config,
-    Json,
-    complain,
-    console,
-    database,
-    duration,
-    operator,
-    print_json,
-    print_table,
-    say,
-    settings,
-)
+from relay.cli.terminal import Config, Json, complain, database, duration, operator, print_json, settings
 from relay.outbox import OUTBOX, database_at
 from relay.outbox.checks import LONGEST_OWNER
 from relay.outbox.errors import ConfigError, MoveRefused, RelayError
@@ -45,6 +33,7 @@ from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.commands import Exit
 from relay.service.configfile import ABSENT, config_file, log_file
+from relay.service.terminal import console, print_table, say
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

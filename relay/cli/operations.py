@@ -25,18 +25,16 @@ from relay.cli.terminal import (
     Since,
     Until,
     Yes,
-    console,
     database,
     named_destination,
     named_origin,
     operator,
     print_json,
-    safe,
-    say,
     when,
 )
 from relay.outbox.model import DeliveryState
 from relay.outbox.store import Database
+from relay.service.terminal import console, safe, say
 
 commands = typer.Typer()
 

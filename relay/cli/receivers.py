@@ -17,9 +17,10 @@ from relay.admin import keys, signatures
 from relay.admin.access import NotFound
 from relay.admin.signatures import Verifier
 from relay.admin.times import Moment
-from relay.cli.terminal import Config, Destination, Json, complain, database, moment, print_json, safe, say
+from relay.cli.terminal import Config, Destination, Json, complain, database, moment, print_json
 from relay.policy.signing import SigningKey, parse_key
 from relay.service.commands import Exit
+from relay.service.terminal import safe, say
 
 commands = typer.Typer()
 

@@ -15,9 +15,10 @@ from relay.admin import probe as probing
 from relay.admin.probe import Probed
 from relay.admin.times import size, span
 from relay.admin.verify_url import Judgement, verify, verify_lines
-from relay.cli.terminal import Config, Json, safe, settings
+from relay.cli.terminal import Config, Json, settings
 from relay.outbox.model import Method
 from relay.service.commands import Exit
+from relay.service.terminal import safe
 
 if TYPE_CHECKING:
     from relay.app.settings import Configuration

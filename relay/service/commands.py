@@ -15,6 +15,8 @@ from typer import Typer
 from typer.core import TyperGroup
 from typer.main import get_command_name, get_group
 
+_LONGEST = 400
+
 
 class Exit(IntEnum):
     """What the exit code says; the same for every command. 2, wrong usage, is the parser's."""
@@ -64,6 +66,14 @@ def sectioned(sections: Mapping[str, Mapping[str, Listed]]) -> type[TyperGroup]:
                     formatter.write_dl([(name, one.said) for name, one in named.items()])
 
     return Sectioned
+
+
+class Subcommands(TyperGroup):
+    """A group within a group. Its help gives the whole sentence of each command."""
+
+    def format_commands(self, _: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_LONGEST)) for name, one in self.commands.items()])
 
 
 class _Commands(MutableMapping[str, Any]):

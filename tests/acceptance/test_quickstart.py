@@ -75,7 +75,7 @@ async def test_what_is_printed_is_what_works_and_all_of_it_is_kept(tmp_path: Pat
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     before = {file: file.read_bytes() for file in files if file.suffix != ".db"}
     database = Installation(folder / "var").settings({}).outbox.database
-    # What signs is not in the file any more.
+    # The receiver verifies by what signs now.
     signing.rotate(database, signing.generate(), None, Actor("ada", "cli"), database.now(), 0.0)
     async with up(folder) as (process, said):
         assert {word for word, _ in re.findall(r"^(made|kept)  (\S+)", said, re.MULTILINE)} == {"kept"}
@@ -138,7 +138,7 @@ def test_a_key_that_opens_nothing_any_more_is_replaced_and_no_other(tmp_path: Pa
     again = list(place.prepare({}))
     assert {Path(one.thing).name for one in again if one.new} == {"outspoken.db", "api-key"}
     database = place.settings({}).outbox.database
-    assert len(signing.keys(database)) == 1, "the key that receivers have signs again"
+    assert len(signing.keys(database)) == 1, "what is delivered is signed from the first time on"
     signing.retire(database, 1, Actor("ada", "cli"), database.now(), force=True)
     assert not any(one.new for one in place.prepare({}))
     assert len(signing.keys(database)) == 1, "and one that was retired stays so"

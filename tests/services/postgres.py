@@ -54,7 +54,9 @@ class Server:
     data, and tests are faster.
     """
 
-    def __init__(self, folder: Path, *settings: str, durable: bool = False, primary: Server | None = None) -> None:
+    def __init__(
+        self, folder: Path, *settings: str, durable: bool = False, primary: Server | None = None, port: int = 0
+    ) -> None:
         found = binaries()
         assert found is not None, REMEDY
         self._bin = found
@@ -63,7 +65,7 @@ class Server:
         self._settings = (*_LEAN, *(() if durable else _FAST), *settings)
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = port or _free_port()
         # PostgreSQL refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
@@ -187,13 +189,13 @@ class Server:
 
 @contextmanager
 def running(
-    *settings: str, durable: bool = False, primary: Server | None = None, on: Path | None = None
+    *settings: str, durable: bool = False, primary: Server | None = None, on: Path | None = None, port: int = 0
 ) -> Iterator[Server]:
-    """A server for the length of a block: a standby, where there is a `primary`."""
+    """A server for the length of a block: a standby, where there is a `primary`; at any port, unless one is named."""
     memory = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     folder = Path(mkdtemp(prefix="outspoken-postgres-", dir=on or memory))
     try:
-        server = Server(folder, *settings, durable=durable, primary=primary)
+        server = Server(folder, *settings, durable=durable, primary=primary, port=port)
         server.start()
         try:
             yield server

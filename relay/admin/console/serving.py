@@ -34,6 +34,7 @@ PAGE: web.AppKey[Callable[..., Awaitable[web.Response]]] = web.AppKey("page")
 _STATIC = Path(__file__).with_name("static")
 _BEAT_SECONDS = 2.0
 _BEAT, _STOPPED = b"event: beat\ndata:\n\n", b"event: stopped\ndata:\n\n"
+_SIGNED_OUT = b"event: signed-out\ndata:\n\n"
 _OPEN = ("/login", "/runbooks", "/alive", "/static/")
 _SECURE = "https"
 _ACTS: dict[str, Callable[[Database, str, Actor], bool]] = {
@@ -149,7 +150,10 @@ class Console:
         return web.Response(text=await asyncio.to_thread(render), content_type="text/html", status=status)
 
     async def alive(self, request: web.Request) -> web.StreamResponse:
-        """A sign of life every other second, for pages that are open, and a word when the relay stops in order."""
+        """A sign of life every other second, for pages that are open, and a word when the relay stops in order. Who is
+        not signed in, or no longer, is told so at once: a stranger holds no connection."""
+        if visitor(request, self._gate) is None:
+            return web.Response(body=_SIGNED_OUT, content_type="text/event-stream")
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         with suppress(ConnectionResetError):  # whoever listened has left

@@ -197,8 +197,8 @@ async def test_beyond_this_machine_only_keys_open_it_at_once_and_until_they_are_
     _, second = here(stage, "keys", "add", "second")
     assert (await submit(stage, quiet, Authorization=f"Bearer {second}"))[0] == 200
     code, listed = here(stage, "keys", "list")
-    assert (code, [line.split()[-1] for line in listed.splitlines()]) == (0, ["first", "second"])
-    key_id = listed.split()[0]
+    assert (code, [line.split()[1] for line in listed.splitlines()]) == (0, ["NAME", "first", "second"])
+    key_id = listed.splitlines()[1].split()[0]
     request = json.loads(
         str(rows(stage, f"SELECT request FROM outspoken_jobs WHERE id = '{answer['request_id']}'")[0][0])
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.cli import main
 from tests.acceptance.stage import free_port
-from tests.commands import run_here
+from tests.commands import in_a_terminal, run_here
 from tests.forks import Forked, fork, forkable
 
 PATIENCE = 60.0
@@ -43,6 +43,11 @@ class Engine:
     def here(self, *arguments: str | Path) -> Said:
         """The command in this process: whatever asks no hub, whose library reads its settings once."""
         return Said(*run_here(main, list(map(str, arguments)), self.folder, self._env))
+
+    def in_80_columns(self, *arguments: str) -> tuple[int, str]:
+        """The exit code, and what a terminal of that width sees, without colours."""
+        program = Path(sys.executable).with_name("engine")
+        return in_a_terminal(program, arguments, self.folder, self._env | {"COLUMNS": "80", "NO_COLOR": "1"})
 
     async def start(
         self, *arguments: str | Path, stderr: int = PIPE, largest_file: int | None = None

@@ -75,9 +75,20 @@ def test_jobs_are_listed_by_their_states(engine: Engine, jobs: SqliteDatabase) -
     listed = told(engine, "jobs", "list")
     assert {one["id"]: one["state"] for one in listed} == {FIRST: "queued", SECOND: "processing", THIRD: "failed"}
     assert [one["id"] for one in told(engine, "jobs", "list", "--state", "failed")] == [THIRD]
-    lines = engine.here("jobs", "list").out.splitlines()
-    assert len(lines) == 4
-    assert all(len(line) <= 80 for line in lines)
+    code, seen = engine.in_80_columns("jobs", "list")
+    head, *lines = seen.splitlines()
+    assert (code, head.split()[:2], [line.split()[0] for line in lines]) == (0, ["ID", "STATE"], [FIRST, SECOND, THIRD])
+    assert max(map(len, lines)) <= 80
+
+
+def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(engine: Engine, jobs: SqliteDatabase) -> None:
+    long = "/".join([str(engine.folder), *["models"] * 12])
+    engine.set(engine__models_dir=long)
+    engine.here("keys", "add", "a key " * 10 + "long")
+    for command in (["jobs", "show", THIRD], ["keys", "list"], ["models", "list"], ["config", "show"]):
+        code, seen = engine.in_80_columns(*command)
+        assert (code, [line for line in seen.splitlines() if len(line) > 80 and "/" not in line]) == (0, []), command
+    assert long in [line.split()[-1] for line in seen.splitlines() if line]
 
 
 def test_one_is_shown_by_the_beginning_of_its_id_without_secrets(engine: Engine, jobs: SqliteDatabase) -> None:

@@ -47,7 +47,7 @@ UNUSABLE = [
     f"{_SERVER}?ssl_min_protocol_version=S3CRET",
     f"{_SERVER}?passfile=/nowhere",
 ]
-COMMANDS = ["status", "list", "doctor", "keys list", "migrate", "config show --origin"]
+COMMANDS = ["status", "list", "doctor", "keys list", "migrate", "config show"]
 
 
 def told(words: str, url: str, folder: Path) -> tuple[int, str, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from relay.cli import SECTIONS, main
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.stage import free_port
-from tests.commands import run_here
+from tests.commands import in_a_terminal, run_here
 from tests.relay.admin.past import change, ended, tried
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, rows, states
@@ -70,25 +69,7 @@ class Operator:
 
     def in_a_terminal(self, *words: str, answer: bytes = b"", **environ: str) -> tuple[int, str]:
         """Exit code and what the terminal saw."""
-        child, master = pty.fork()
-        if child == 0:  # pragma: no cover
-            os.chdir(self.folder)
-            os.execve(PROGRAM, [str(PROGRAM), *words], self.environ | {"COLUMNS": "200"} | environ)
-        os.write(master, answer)
-        seen = b"".join(_until_closed(master))
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
-
-
-def _until_closed(master: int) -> Iterator[bytes]:
-    with os.fdopen(master, "rb", buffering=0) as terminal:
-        while True:
-            try:
-                chunk = terminal.read(65536)
-            except OSError:  # Linux says EIO when the other side is gone
-                return
-            if not chunk:
-                return
-            yield chunk
+        return in_a_terminal(PROGRAM, words, self.folder, self.environ | {"COLUMNS": "200"} | environ, answer)
 
 
 @pytest.fixture
@@ -239,7 +220,7 @@ def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(relay: 
     id_ = "01a1fc0a-9bc8-71ba-82e4-a1bb78000001"
     put(database, new(id_, "https://a-host-with-a-long-name.customers.receiver.example/hook"))
     code, seen = relay.in_a_terminal("list", COLUMNS="80", NO_COLOR="1")
-    lines = seen.replace("\r", "").splitlines()
+    lines = seen.splitlines()
     assert (code, max(map(len, lines)) <= 80) == (0, True)
     assert lines[1].split() == [id_, "pending"]
     assert lines[2].startswith("    destination https://a-host-with-a-long-name.customers.receiver.example:443")
@@ -248,7 +229,7 @@ def test_in_80_columns_nothing_is_cut_and_what_does_not_fit_stands_below(relay: 
     put(database, new("d2", f"https://{host}/hook", headers={"x-note": "word " * 30}))
     for command in (["status"], ["destinations"], ["show", "d2", "--reveal"]):
         code, seen = relay.in_a_terminal(*command, COLUMNS="80", NO_COLOR="1")
-        lines = seen.replace("\r", "").splitlines()
+        lines = seen.splitlines()
         assert (code, [line for line in lines if len(line) > 80 and host not in line]) == (0, [])
         assert command != ["destinations"] or [line for line in lines if host in line] == [f"    https://{host}:443"]
 
@@ -485,7 +466,7 @@ def test_the_doctor_fails_when_something_does(relay: Operator, path: Path) -> No
 @on_sqlite
 def test_settings_come_with_their_origin(relay: Operator) -> None:
     (relay.folder / "mine.toml").write_text("[relay]\nport = 9999\n[engine]\nport = 1\n")
-    shown = relay("config", "show", "--origin", "--json", "--config", "mine.toml").json
+    shown = relay("config", "show", "--json", "--config", "mine.toml").json
     origins = {one["setting"]: (one["value"], one["origin"]) for one in shown}
     assert origins["relay.port"] == (9999, "mine.toml")
     assert origins["relay.retry.retries"] == (10, "default")

@@ -115,6 +115,7 @@
         heard = Date.now();
         lose(true);
       });
+      source?.addEventListener("signed-out", () => location.reload()); // which leads to the sign-in page, and back
       source?.addEventListener("error", lose);
     };
     const look = () => {

@@ -207,6 +207,9 @@ def test_now_renews_itself_and_keeps_its_chart(chromium: Browser, alone: str, da
         change(database, "UPDATE outspoken_deliveries SET state = 'cancelled', finished_at = 1")
         expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is late, and nothing is wrong.")
         expect(page.locator(".plot canvas")).to_be_visible()
+        page.context.clear_cookies()  # as when a session ends
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page).to_have_url(f"{alone}/login")
 
 
 @contextmanager

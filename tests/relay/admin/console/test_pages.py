@@ -88,6 +88,15 @@ async def test_a_stranger_is_asked_to_sign_in_and_then_gets_the_page_that_was_wa
     await stranger.see("/", status=303)
 
 
+async def test_a_stranger_holds_no_connection_and_whoever_signed_in_hears_that_the_relay_lives(
+    stranger: Visitor,
+) -> None:
+    assert await stranger.see("/alive") == "event: signed-out\ndata:\n\n"
+    await stranger.send("/login", token=TOKEN)
+    async with stranger.client.get("/alive") as answer:
+        assert await answer.content.readline() == b"event: beat\n"
+
+
 async def test_the_cookie_is_for_this_site_and_no_script_s(stranger: Visitor) -> None:
     async with stranger.client.post("/login", data={"token": TOKEN}, headers=HERE, allow_redirects=False) as answer:
         cookie = answer.headers["Set-Cookie"]
