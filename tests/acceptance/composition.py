@@ -80,11 +80,19 @@ def innermost(pid: int) -> int:
     return pid
 
 
+def moved(word: str, places: Mapping[str, str]) -> str:
+    """An argument with the folders of this machine."""
+    for there, here in places.items():
+        word = word.replace(there, here)
+    return word
+
+
 @contextmanager
 def watched(folder: Path) -> Iterator[Watchers]:
     """Prometheus and Alertmanager where the composition has them, by the files that it mounts."""
     files = ROOT / "config" / "prometheus"
-    prometheus = ("prometheus", f"--config.file={files}/prometheus.yml", f"--storage.tsdb.path={folder}/prometheus")
+    places = {"=/etc/prometheus": f"={files}", "=/prometheus": f"={folder}/prometheus"}
+    prometheus = ("prometheus", *(moved(word, places) for word in SERVICES["prometheus"]["command"]))
     alerts = ("prometheus-alertmanager", f"--config.file={files}/alertmanager.yml", f"--storage.path={folder}/alerts")
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = [subprocess.Popen(words, **quiet) for words in (prometheus, (*alerts, "--cluster.listen-address="))]
