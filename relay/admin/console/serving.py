@@ -152,7 +152,7 @@ class Console:
     async def alive(self, request: web.Request) -> web.StreamResponse:
         """A sign of life every other second, for pages that are open, and a word when the relay stops in order. Who is
         not signed in, or no longer, is told so at once: a stranger holds no connection."""
-        if visitor(request, self._gate) is None:
+        if visitor(request, self._authenticator) is None:
             return web.Response(body=_SIGNED_OUT, content_type="text/event-stream")
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
