@@ -228,29 +228,14 @@ WITH looked AS MATERIALIZED (
             SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT nullif(CAST(:limit AS bigint), -1)
 )
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
-       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
-       streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
-FROM chosen
-JOIN outspoken_deliveries AS deliveries ON deliveries.seq = chosen.seq
-LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
-LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
-LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
-ORDER BY deliveries.seq
+{selected}
 
 -- named --
 -- The same of deliveries named in a JSON array of ids.
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
-       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
-       streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
-FROM json_array_elements_text(CAST(:ids AS json)) AS wanted
-JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
-LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
-LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
-LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
-ORDER BY deliveries.seq
+WITH chosen (seq) AS (
+    SELECT deliveries.seq FROM json_array_elements_text(CAST(:ids AS json)) AS wanted JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
+)
+{selected}
 
 -- lock_streams --
 -- The streams of some deliveries, a JSON array of seqs, before any of those is touched: nothing joins a stream, and

@@ -316,6 +316,10 @@ WITH looked (seq) AS (
             SELECT outcome FROM outspoken_attempts AS attempts WHERE attempts.seq = deliveries.seq ORDER BY number DESC LIMIT 1))
     ORDER BY deliveries.seq LIMIT :limit
 )
+{selected}
+
+-- selected --
+-- What a bulk act has to know of each delivery that was `chosen`, oldest first.
 SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
        coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
        streams.transport AS stream_transport,
@@ -329,16 +333,10 @@ ORDER BY deliveries.seq
 
 -- named --
 -- The same of deliveries named in a JSON array of ids.
-SELECT deliveries.seq, deliveries.id, deliveries.state, deliveries.body_bytes, deliveries.origin AS destination,
-       coalesce(nullif(whole.state, 'active'), part.state, 'active') AS destination_state, streams.state AS stream_state,
-       streams.transport AS stream_transport,
-       EXISTS (SELECT 1 FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) AS body
-FROM json_each(:ids) AS wanted
-JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
-LEFT JOIN outspoken_destinations AS whole ON whole.origin = deliveries.origin AND whole.path = ''
-LEFT JOIN outspoken_destinations AS part ON part.origin = deliveries.origin AND part.path = deliveries.path
-LEFT JOIN outspoken_streams AS streams ON streams.id = deliveries.stream_id
-ORDER BY deliveries.seq
+WITH chosen (seq) AS (
+    SELECT deliveries.seq FROM json_each(:ids) AS wanted JOIN outspoken_deliveries AS deliveries ON deliveries.id = wanted.value
+)
+{selected}
 
 -- lock_streams --
 -- The streams of some deliveries, a JSON array of seqs. SQLite has one writer at a time: there is nothing to lock.
