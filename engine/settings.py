@@ -63,9 +63,10 @@ class RecogniserSettings(Section):
         looked at; `voices` is the file of the voice encoder. Raises ModelMissing, ModelDamaged."""
         found = files.find(self.model, models_dir)
         integrity.check(found)
-        batch = self.batch_size or files.batch_for(found.size, self.compute_type, memory // workers)
+        size, compute, speakers = found.size, self.compute_type, bool(voices)
+        batch = self.batch_size or files.batch_for(size, compute, memory // workers, voices=speakers)
         return Spec(
-            memory=self.memory_bytes or files.expected_memory(found.size, self.compute_type, batch),
+            memory=self.memory_bytes or files.expected_memory(size, compute, batch, voices=speakers),
             model=str(found.path),
             name=found.name,
             device=self.device,

@@ -209,9 +209,9 @@ def _text(form: Format, request: Request, file: Path, transcript: Transcript) ->
             document = render(request, _media(file), transcript)
             return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
         case Format.SRT:
-            return subtitles.srt(transcript.channels)
+            return subtitles.srt(transcript.channels, names=True)
         case Format.VTT:
-            return subtitles.vtt(transcript.channels)
+            return subtitles.vtt(transcript.channels, names=True)
         case Format.TXT:
             return "".join(f"{line}\n" for line in _lines(transcript.channels))
 

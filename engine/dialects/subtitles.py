@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from engine.transcript import Channel, Word
+from engine.dialects.words import name
+from engine.transcript import Channel, Segment, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,28 @@ DEFAULT = Layout()
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What stands on the screen at once; times in seconds."""
+    """What stands on the screen at once; times in seconds. `speaker` says all of it, where that is known."""
 
     start: float
     end: float
     rows: tuple[str, ...]
+    speaker: int | None = None
 
 
-def srt(channels: Sequence[Channel], layout: Layout = DEFAULT) -> str:
-    """The channels as one SubRip file, in the order of time; empty where nothing was said."""
+def srt(channels: Sequence[Channel], layout: Layout = DEFAULT, *, names: bool = False) -> str:
+    """The channels as one SubRip file, in the order of time; empty where nothing was said. With `names` it says who
+    speaks, where somebody begins."""
+    channels = [_introduced(channel) for channel in channels] if names else channels
     return "".join(
         f"{number}\n{_span(caption, ',')}\n{_srt_text(caption)}\n\n"
         for number, caption in enumerate(captions(channels, layout), 1)
     )
 
 
-def vtt(channels: Sequence[Channel], layout: Layout = DEFAULT) -> str:
-    """The channels as one WebVTT file, in the order of time; its header alone where nothing was said."""
-    cues = [f"{_span(caption, '.')}\n{_vtt_text(caption)}\n" for caption in captions(channels, layout)]
+def vtt(channels: Sequence[Channel], layout: Layout = DEFAULT, *, names: bool = False) -> str:
+    """The channels as one WebVTT file, in the order of time; its header alone where nothing was said. With `names` each
+    cue has a voice, as the format has it."""
+    cues = [f"{_span(caption, '.')}\n{_vtt_text(caption, names)}\n" for caption in captions(channels, layout)]
     return "\n".join(("WEBVTT\n", *cues))
 
 
@@ -59,6 +64,17 @@ def _of_channel(channel: Channel, layout: Layout) -> list[Caption]:
     found = [_caption(group, layout) for group in groups]
     following = [(before, after.start) for before, after in pairwise(found)] + [(last, None) for last in found[-1:]]
     return [_held(caption, until, layout) for caption, until in following]
+
+
+def _introduced(channel: Channel) -> Channel:
+    """With each speaker's name before the first word, as a part of it, so that it has room in a row."""
+    segments: list[Segment] = []
+    for segment in channel.segments:
+        first, *others = segment.words
+        if not segments or segments[-1].words[0].speaker != first.speaker:
+            first = replace(first, written=f"{name(segment.words)}{first.written or first.text}")
+        segments.append(Segment((first, *others)))
+    return replace(channel, segments=tuple(segments))
 
 
 def _groups(words: Sequence[Word], layout: Layout) -> Iterator[list[Word]]:
@@ -78,8 +94,8 @@ def _fits(words: Sequence[Word], layout: Layout) -> bool:
 
 
 def _caption(words: Sequence[Word], layout: Layout) -> Caption:
-    start = words[0].start
-    return Caption(start, min(words[-1].end, start + layout.longest), tuple(_wrap(words, layout.characters)))
+    start, rows = words[0].start, tuple(_wrap(words, layout.characters))
+    return Caption(start, min(words[-1].end, start + layout.longest), rows, words[0].speaker)
 
 
 def _held(caption: Caption, until: float | None, layout: Layout) -> Caption:
@@ -109,8 +125,9 @@ def _srt_text(caption: Caption) -> str:
     return "\n".join(caption.rows).replace("-->", "->")  # SubRip knows no escape, and lenient readers seek the arrow
 
 
-def _vtt_text(caption: Caption) -> str:
-    return "\n".join(caption.rows).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _vtt_text(caption: Caption, names: bool) -> str:
+    voice = "" if not names or caption.speaker is None else f"<v Speaker {caption.speaker}>"
+    return voice + "\n".join(caption.rows).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _span(caption: Caption, point: str) -> str:

@@ -123,6 +123,16 @@ def test_its_memory_may_be_said_and_its_threads_are_a_share_of_the_machine(tmp_p
     assert big.spec(tmp_path, workers=1, memory=1024**3).threads == int(usable_cores())
 
 
+def test_the_voice_encoder_counts_where_there_is_one(tmp_path: Path) -> None:
+    path = model(tmp_path / "mine", multilingual=True)
+    size = size_on_disk(path)
+    enough = expected_memory(size, "auto", 8)
+    alone, telling = (RecogniserSettings(model=str(path)).spec(tmp_path, 1, enough, file) for file in ("", "encoder"))
+    assert (alone.memory, alone.batch_size) == (enough, 8)
+    assert (telling.memory, telling.batch_size) == (expected_memory(size, "auto", 2, voices=True), 2)
+    assert 2 * enough > expected_memory(size, "auto", 8, voices=True) > enough
+
+
 def test_the_machine_is_what_this_process_may_use_of_it() -> None:
     before = os.sched_getaffinity(0)
     try:

@@ -156,7 +156,7 @@ class Deltas:
 def _filling(request: Request) -> Filling:
     if request.options["stream"]:
         return replace(EVENTS, headers={"Cache-Control": "no-cache", **_warned(request)})
-    filling = JSON if request.options["format"] in {"json", "verbose_json"} else TEXT
+    filling = TEXT if request.options["format"] in {"text", "srt", "vtt"} else JSON
     return replace(filling, headers=_warned(request))
 
 

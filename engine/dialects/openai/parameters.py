@@ -20,7 +20,7 @@ DIARIZED = "diarized_json"
 """The format that tells who speaks; of transcriptions alone."""
 
 _GRANULARITIES = ("word", "segment")
-_STREAMED = ("json", "text")
+_STREAMED = ("json", "text", DIARIZED)
 _KNOWN = (
     *("model", "language", "languages", "prompt", "keywords", "temperature", "response_format", "stream"),
     *("timestamp_granularities", "include", "chunking_strategy", "known_speaker_names", "known_speaker_references"),
@@ -123,7 +123,8 @@ def _options(form: FormFields, catalogue: Catalogue, *, calls_back: bool, transl
     options = OpenAiOptions(format=form.choice("response_format", formats, "json"), stream=form.flag("stream"))
     options["granularities"] = form.choices("timestamp_granularities", _GRANULARITIES) or ["segment"]
     if options["stream"] and options["format"] not in _STREAMED:
-        raise refuse("stream", f"be left out with response_format={options['format']}; it goes with json and text.")
+        problem = f"be left out with response_format={options['format']}; it goes with {', '.join(_STREAMED)}."
+        raise refuse("stream", problem)
     if options["stream"] and calls_back:
         raise refuse("stream", "be left out with callback, where the result goes.")
     form.number("temperature", 0, 1)

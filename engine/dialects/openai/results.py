@@ -13,7 +13,7 @@ import orjson
 
 from engine.dialects.openai.errors import failure_error, render_error
 from engine.dialects.openai.languages import language_name
-from engine.dialects.openai.parameters import OpenAiOptions
+from engine.dialects.openai.parameters import DIARIZED, OpenAiOptions
 from engine.dialects.subtitles import srt, vtt
 from engine.dialects.warnings import warnings
 from engine.dialects.words import prose, written
@@ -55,7 +55,8 @@ def answer(request: Request, transcript: Transcript) -> Document:
         case "verbose_json":
             document |= _verbose(request, transcript)
         case "diarized_json":
-            document |= _diarized(transcript)
+            document |= {"task": "transcribe", "duration": round(transcript.duration, 6)}
+            document["segments"] = _diarized_segments(transcript)
     document["usage"] = {"type": "duration", "seconds": math.ceil(transcript.duration)}
     if found := warnings(request, transcript):
         document["warnings"] = found
@@ -76,15 +77,18 @@ def delta(words: Sequence[Word], *, first: bool) -> bytes:
 
 
 def events(request: Request, transcript: Transcript, told: int = 0) -> bytes:
-    """The answer as server-sent events: one for each segment beyond the first `told` words, then the whole."""
+    """The answer as server-sent events: one for each segment beyond the first `told` words, then, where that was asked,
+    who says each segment, which is known once all was heard; then the whole."""
     spoken = [segment.words for channel in transcript.channels for segment in channel.segments]
     ends = list(accumulate(map(len, spoken)))
     left = [words[max(0, len(words) - (end - told)) :] for words, end in zip(spoken, ends, strict=True) if end > told]
-    deltas = [delta(words, first=told == 0 and number == 0) for number, words in enumerate(left)]
+    parts = [delta(words, first=told == 0 and number == 0) for number, words in enumerate(left)]
+    if _options(request).get("format") == DIARIZED:
+        parts += map(event, _diarized_segments(transcript))
     done: Document = {"type": "transcript.text.done", "text": _text(transcript)}
     if found := warnings(request, transcript):
         done["warnings"] = found
-    return b"".join([*deltas, event(done)])
+    return b"".join([*parts, event(done)])
 
 
 def event(document: Document | bytes) -> bytes:
@@ -120,22 +124,19 @@ def _verbose(request: Request, transcript: Transcript) -> Document:
     return document
 
 
-def _diarized(transcript: Transcript) -> Document:
-    """What each speaker says between two pauses."""
-    said = transcript.channels[0].segments
-    segments = [_diarized_segment(number, segment) for number, segment in enumerate(said)]
-    return {"task": "transcribe", "duration": round(transcript.duration, 6), "segments": segments}
-
-
-def _diarized_segment(number: int, segment: Segment) -> Document:
-    return {
-        "type": "transcript.text.segment",
-        "id": f"seg_{number}",
-        "start": round(segment.words[0].start, 6),
-        "end": round(segment.words[-1].end, 6),
-        "speaker": chr(ord("A") + (segment.words[0].speaker or 0)),  # there are no more than twenty
-        "text": prose(segment.words, punctuate=True),
-    }
+def _diarized_segments(transcript: Transcript) -> list[Document]:
+    """What each speaker says between two pauses; each is an event of its own in a stream."""
+    return [
+        {
+            "type": "transcript.text.segment",
+            "id": f"seg_{number}",
+            "start": round(segment.words[0].start, 6),
+            "end": round(segment.words[-1].end, 6),
+            "speaker": chr(ord("A") + (segment.words[0].speaker or 0)),  # there are no more than twenty
+            "text": prose(segment.words, punctuate=True),
+        }
+        for number, segment in enumerate(transcript.channels[0].segments)
+    ]
 
 
 def _segment(number: int, segment: Segment) -> Document:

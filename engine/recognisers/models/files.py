@@ -39,7 +39,7 @@ STAGING = ".staging"
 
 _SLASH = "%"  # stands in no name
 
-_PROCESS, _WINDOW = 180 * 1024**2, 15 * 1024**2
+_PROCESS, _WINDOW, _VOICES = 180 * 1024**2, 15 * 1024**2, 80 * 1024**2
 """Bytes that a process takes without a model, and a window without its share of the model's size."""
 
 OUT_OF_REACH = (
@@ -226,19 +226,20 @@ def vocabulary(path: Path) -> list[str]:
     return tokens
 
 
-def expected_memory(size: int, compute_type: str, batch_size: int) -> int:
-    """What a process takes at its peak that works with a model, in bytes, from the model's size on disk.
+def expected_memory(size: int, compute_type: str, batch_size: int, *, voices: bool = False) -> int:
+    """What a process takes at its peak that works with a model, in bytes, from the model's size on disk; with `voices`
+    it tells speakers apart, too.
 
     Measured with tiny.en and base in int8, a little more than they took: the process itself, the weights while they
     are converted from the 16 bits in which they are published, and each window that is decoded at once.
     """
     weights = 2.6 if compute_type == "float32" else 1.6
-    return int(_PROCESS + weights * size + batch_size * (_WINDOW + 0.2 * size))
+    return int(_PROCESS + weights * size + batch_size * (_WINDOW + 0.2 * size) + (_VOICES if voices else 0))
 
 
-def batch_for(size: int, compute_type: str, allowed: int) -> int:
+def batch_for(size: int, compute_type: str, allowed: int, *, voices: bool = False) -> int:
     """As many windows at once as the allowed bytes have room for, at most 8: more is hardly quicker. At least 1."""
-    fitting = (batch for batch in (8, 4, 2) if expected_memory(size, compute_type, batch) <= allowed)
+    fitting = (batch for batch in (8, 4, 2) if expected_memory(size, compute_type, batch, voices=voices) <= allowed)
     return next(fitting, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,24 @@ def test_webvtt_has_a_header_and_writes_a_point_before_the_milliseconds(conversa
         "00:00:02.500 --> 00:00:02.750\nYes.\n\n"
         "00:00:05.000 --> 00:00:05.500\nHello!\n"
     )
+
+
+def test_who_speaks_is_named_where_it_is_asked_and_known() -> None:
+    said = spoken("Who is there?", "It is I & you.", "I see.")
+    people = zip((0, 0, 1), said.segments, strict=True)
+    told = [Channel(tuple(Segment(tuple(replace(word, speaker=n) for word in one.words)) for n, one in people))]
+    assert srt(told, Layout(characters=20), names=True) == (
+        "1\n00:00:00,000 --> 00:00:01,500\nSpeaker 0: Who is\nthere?\n\n"
+        "2\n00:00:02,500 --> 00:00:05,000\nIt is I & you.\n\n"
+        "3\n00:00:06,000 --> 00:00:07,000\nSpeaker 1: I see.\n\n"
+    )
+    assert vtt(told, names=True) == (
+        "WEBVTT\n\n"
+        "00:00:00.000 --> 00:00:01.500\n<v Speaker 0>Who is there?\n\n"
+        "00:00:02.500 --> 00:00:05.000\n<v Speaker 0>It is I &amp; you.\n\n"
+        "00:00:06.000 --> 00:00:07.000\n<v Speaker 1>I see.\n"
+    )
+    assert (srt(told), vtt(told)) == (srt([said]), vtt([said])) == (srt([said], names=True), vtt([said], names=True))
 
 
 def test_silence_has_no_captions(silence: Transcript) -> None:

@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from openai.types.audio import Transcription, TranscriptionDiarized, TranscriptionVerbose, TranslationVerbose
+from openai.types.audio import (
+    Transcription,
+    TranscriptionDiarized,
+    TranscriptionTextSegmentEvent,
+    TranscriptionVerbose,
+    TranslationVerbose,
+)
 
 from engine.dialects.catalogue import Abilities, Catalogue
 from engine.dialects.openai import acknowledge, answer, events, parse, plain_answer
@@ -54,7 +60,29 @@ def test_the_plain_json_answer(monologue: Transcript) -> None:
 
 
 def test_the_diarized_answer_calls_speakers_by_letters(monologue: Transcript, media: Media) -> None:
-    fields = [("response_format", "diarized_json"), ("model", "whisper-1")]
+    request, heard = _diarized(monologue)
+    read = TranscriptionDiarized.model_validate(answer(request, heard))
+    assert [(one.speaker, one.text) for one in read.segments] == [
+        ("A", "Hello, doctor."),
+        ("B", "Are you in?"),
+        ("C", "Hello!"),
+    ]
+    assert render(request, media, heard)["segments"][2]["id"] == "seg_2"
+
+
+def test_a_diarized_stream_tells_who_says_each_segment_behind_its_words(monologue: Transcript) -> None:
+    request, heard = _diarized(monologue, ("stream", "true"))
+    found = told(events(request, heard, told=2))
+    types = [*["transcript.text.delta"] * 2, *["transcript.text.segment"] * 3, "transcript.text.done"]
+    assert [one["type"] for one in found] == types
+    read = [TranscriptionTextSegmentEvent.model_validate(one) for one in found[2:-1]]
+    assert [(one.speaker, one.text) for one in read] == [("A", "Hello, doctor."), ("B", "Are you in?"), ("C", "Hello!")]
+    assert found[-1]["text"] == " ".join(one.text for one in read)
+
+
+def _diarized(monologue: Transcript, *more: tuple[str, str]) -> tuple[Request, Transcript]:
+    """Asked for so, each segment said by another."""
+    fields = [("response_format", "diarized_json"), ("model", "whisper-1"), *more]
     request = parse(fields, request_id=REQUEST_ID, catalogue=replace(CATALOGUE, speakers=True))
     assert isinstance(request, Request), request
     assert (request.speakers, request.warnings) == (SpeakerBounds(), ())
@@ -62,14 +90,7 @@ def test_the_diarized_answer_calls_speakers_by_letters(monologue: Transcript, me
         Segment(tuple(replace(word, speaker=n) for word in one.words))
         for n, one in enumerate(monologue.channels[0].segments)
     ]
-    told = replace(monologue, channels=(Channel(tuple(said)),))
-    read = TranscriptionDiarized.model_validate(answer(request, told))
-    assert [(one.speaker, one.text) for one in read.segments] == [
-        ("A", "Hello, doctor."),
-        ("B", "Are you in?"),
-        ("C", "Hello!"),
-    ]
-    assert render(request, media, told)["segments"][2]["id"] == "seg_2"
+    return request, replace(monologue, channels=(Channel(tuple(said)),))
 
 
 def test_the_verbose_answer(monologue: Transcript) -> None:
