@@ -16,6 +16,9 @@ from tests.services import s3 as buckets
 from tests.services import whisper
 from tests.services.postgres import Server, running
 
+# As the engine's workers have it: several test processes that each keep all cores busy get in each other's way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 INSTALL = {
     "buildah": "apt-get install buildah",
     "chromium": "apt-get install chromium",

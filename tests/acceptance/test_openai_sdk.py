@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from openai.types.audio import TranscriptionVerbose
 from tests.acceptance.speech import first_seconds, silence
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port
 from tests.acceptance.test_deepgram_sdk import a_key
+from tests.clips.dialogues import dialogue
 from tests.schemas import hold
-from tests.services import whisper
+from tests.services import voices, whisper
 
 SPEECH = first_seconds(1.5)
 DEMO = ROOT / "tests" / "clips" / "demo.flac"
@@ -70,6 +72,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         port,
         outbox__guard__ports=port,
         engine__recognisers__multilingual__model=whisper.base(),
+        engine__models_dir=voices.models_dir(tmp_path_factory.mktemp("models")),
     )
     async with AsyncExitStack() as stack:
         signing_key = await stage.signing_key()
@@ -134,6 +137,23 @@ async def test_events(client: AsyncOpenAI) -> None:
     assert {event.type for event in events[:-1]} == {"transcript.text.delta"}
     assert events[-1].type == "transcript.text.done"
     assert events[-1].text == "".join(event.delta for event in events[:-1] if event.type == "transcript.text.delta")
+
+
+async def test_events_tell_who_speaks(client: AsyncOpenAI) -> None:
+    """Two people, one of them twice: words as they come, then segments with their speakers."""
+    voices.skip_without()
+    said = dialogue(("en/adler", 2), ("en/bennet", 3), ("en/adler", 3))
+    stream = await client.audio.transcriptions.create(
+        file=("a.wav", said.wav()), model="gpt-4o-transcribe-diarize", response_format="diarized_json", stream=True
+    )
+    events = [event async for event in stream]
+    segments = [event for event in events if event.type == "transcript.text.segment"]
+    kinds = [kind for kind, _ in groupby(event.type for event in events)]
+    assert kinds == ["transcript.text.delta", "transcript.text.segment", "transcript.text.done"]
+    assert [speaker for speaker, _ in groupby(event.speaker for event in segments)] == ["A", "B", "A"]
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == " ".join(event.text for event in segments)
+    assert events[-1].text == "".join(event.delta for event in events if event.type == "transcript.text.delta")
 
 
 async def test_german_is_translated(client: AsyncOpenAI) -> None:

@@ -112,6 +112,8 @@ BENCHES = (
     Bench(wer.ten_minutes, wer.goals("ten_minutes", counts=True), once=True),
     Bench(wer.hour, wer.goals("hour", counts=True), once=True, named="engine.wer.hour"),
     Bench(diarisation.diarisation, diarisation.GOALS, once=True),
+    Bench(diarisation.live, diarisation.LIVE_GOALS, once=True),
+    Bench(diarisation.hour, diarisation.HOUR_GOALS, once=True, named="engine.diarisation.hour"),
     Bench(engine.submit, {"engine.submit.p50_ms": "< 25", "engine.submit.p99_ms": ""}),
     Bench(restart, {"engine.restart.lost": "<= 0", "engine.restart.jobs_per_s": ""}),
     Bench(

@@ -1,4 +1,5 @@
-"""engine.diarisation: who speaks, in conversations that are put together out of clips, over noise 20 dB below.
+"""engine.diarisation: who speaks, in conversations that are put together out of clips, over noise 20 dB below: once all
+was heard, and live, and in an hour.
 
 The diarisation error rate is in percent of what is said: missed, heard where nobody speaks, or given to another. Around
 the beginnings and ends of turns a quarter of a second does not count; a pause in what one person says is speech.
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,14 +23,20 @@ from numpy.typing import NDArray
 
 from engine.recognisers.models.names import ENCODER, SPEAKERS
 from engine.recognisers.speakers.encoder import VoiceEncoder
+from engine.recognisers.speakers.known import KnownSpeakers
 from engine.recognisers.speakers.turns import Turn
-from engine.recognisers.speakers.voices import ChannelVoices
+from engine.recognisers.speakers.voices import ChannelVoices, heard
 from engine.recognisers.speakers.weights import load_encoder
+from engine.recognisers.speech.cutting import Cutter
+from engine.recognisers.speech.detection import SpeechDetector
+from engine.recognisers.speech.windows import Stretches
 from engine.recognisers.whisper.stretch import Sound
 from engine.request import SpeakerBounds
+from engine.transcript import Word
 from tests.bench.stand import Result, Scale
-from tests.clips import clips
+from tests.clips import RATE, clips
 from tests.clips.dialogues import Dialogue, conversation
+from tests.clips.sounds import joined
 from tests.services import voices
 
 Labels = NDArray[np.int64]
@@ -39,24 +48,22 @@ GOALS = {
     "engine.diarisation.count_right": ">= 0.9",
     "engine.diarisation.overhead": "<= 0.05",
 }
+LIVE_GOALS = {"engine.diarisation.live.right": ">= 0.9", "engine.diarisation.live.overhead": "<= 0.05"}
+HOUR_GOALS = {"engine.diarisation.hour.ratio": "<= 1.1", "engine.diarisation.hour.memory_mib": "<= 80"}
 _MIXES, _TURNS, _SEED = 8, {2: 20, 4: 24}, 5000
 _COLLAR, _HUNDREDTHS, _PAUSE = 0.25, 100, 0.8
+_STRETCH = 120.0
+"""Seconds of a recording that are heard at once."""
 
 
 def diarisation(scale: Scale) -> Result:
     """Of two voices and of four: errors, how often their number is right, and seconds of processor for one of audio."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the engine's workers
-    people = [*(one.name for one in clips("en")), "real/austen", "real/jfk"]
-    with TemporaryDirectory() as folder:
-        encoder = load_encoder(str(voices.models_dir(Path(folder)) / SPEAKERS / ENCODER))
-    dice, errors, right, took, seconds = random.Random(_SEED), dict[int, list[float]](), list[bool](), 0.0, 0.0
-    for seed in range(min(_MIXES, scale.recordings)):
-        for count, turns in _TURNS.items():
-            said = conversation(dice.sample(people, count), min(turns, scale.dialogue_turns), _SEED + seed)
-            heard, spent = _told(encoder, said)
-            errors.setdefault(count, []).append(error_rate(said, heard))
-            right.append(len({turn.speaker for turn in heard}) == count)
-            took, seconds = took + spent, seconds + said.seconds
+    encoder, errors, right, took, seconds = _encoder(), dict[int, list[float]](), list[bool](), 0.0, 0.0
+    for said, count in _mixes(scale):
+        told, spent = _told(encoder, said)
+        errors.setdefault(count, []).append(error_rate(said, told))
+        right.append(len({turn.speaker for turn in told}) == count)
+        took, seconds = took + spent, seconds + said.seconds
     return {
         "engine.diarisation.der": float(np.mean(errors[2])),
         "engine.diarisation.four.der": float(np.mean(errors[4])),
@@ -65,12 +72,93 @@ def diarisation(scale: Scale) -> Result:
     }
 
 
+def live(scale: Scale) -> Result:
+    """The same conversations: how many of the words, three in a second, go at once to whom they belong; and the seconds
+    of processor for one of audio."""
+    encoder, right, count, took, seconds = _encoder(), 0, 0, 0.0, 0.0
+    for said, _ in _mixes(scale):
+        pairs, spent = _told_live(encoder, said)
+        truth, guess = np.array([one for one, _ in pairs]), np.array([other for _, other in pairs])
+        right, count = right + _agreed(truth, guess), count + len(pairs)
+        took, seconds = took + spent, seconds + said.seconds
+    return {"engine.diarisation.live.right": right / count, "engine.diarisation.live.overhead": took / seconds}
+
+
+def hour(scale: Scale) -> Result:
+    """An hour of speech: how much more processor a second of it takes than one of ten minutes, and by how much the
+    process grows at its peak, the encoder included."""
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
+        short, _ = processes.apply(_of_speech, (scale.recording_seconds,))
+        long, grown = processes.apply(_of_speech, (6 * scale.recording_seconds,))
+    return {"engine.diarisation.hour.ratio": long / short, "engine.diarisation.hour.memory_mib": grown}
+
+
+def _of_speech(seconds: float) -> tuple[float, float]:
+    """Seconds of processor for one of so many of speech, and MiB."""
+    stretches = Stretches(_STRETCH, RATE)
+    found = stretches.push(joined(clips("en"), seconds).pcm)
+    sounds = ((stretch.start, Sound(stretch.pcm)) for stretch in chain(found, stretches.flush()))
+    first = next(sounds)
+    before, took = _peak_kib(), -time.process_time()
+    listener = ChannelVoices(_encoder())
+    took += time.process_time()
+    for start, sound in chain([first], sounds):
+        took -= time.process_time()
+        listener.hear(start, sound.samples, sound.speech)
+        took += time.process_time()
+    took -= time.process_time()
+    listener.name([Word("so", at / 3, at / 3 + 0.3, 1.0) for at in range(int(3 * seconds))], SpeakerBounds())
+    return (took + time.process_time()) / seconds, (_peak_kib() - before) / 1024
+
+
+def _peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _encoder() -> VoiceEncoder:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the engine's workers
+    with TemporaryDirectory() as folder:
+        return load_encoder(str(voices.models_dir(Path(folder)) / SPEAKERS / ENCODER))
+
+
+def _mixes(scale: Scale) -> Iterator[tuple[Dialogue, int]]:
+    """Conversations of two and of four, and how many they are."""
+    people = [*(one.name for one in clips("en")), "real/austen", "real/jfk"]
+    dice = random.Random(_SEED)
+    for seed in range(min(_MIXES, scale.recordings)):
+        for count, turns in _TURNS.items():
+            yield conversation(dice.sample(people, count), min(turns, scale.dialogue_turns), _SEED + seed), count
+
+
 def _told(encoder: VoiceEncoder, said: Dialogue) -> tuple[list[Turn], float]:
     """Who speaks, and the seconds of processor that it took beside what recognition does anyway."""
     sound, listener = Sound(said.pcm), ChannelVoices(encoder)
     began = time.process_time()
     listener.hear(0.0, sound.samples, sound.speech)
     return listener.turns(SpeakerBounds()), time.process_time() - began
+
+
+def _told_live(encoder: VoiceEncoder, said: Dialogue) -> tuple[list[tuple[int, int]], float]:
+    """For each word who says it and who is told to, once its utterance is over; and the same seconds."""
+    cutter, known = Cutter(SpeechDetector()), KnownSpeakers()
+    pairs, took = list[tuple[int, int]](), 0.0
+    for piece in (*cutter.push(said.pcm), *cutter.flush()):
+        sound = Sound(piece.pcm)
+        spoken = list(_words(said, piece.start, piece.start + sound.seconds))
+        took -= time.process_time()
+        told = known.name([word for word, _ in spoken], heard(encoder, piece.start, sound.samples, sound.speech))
+        took += time.process_time()
+        pairs += [(truth, word.speaker or 0) for (_, truth), word in zip(spoken, told, strict=True)]
+    return pairs, took
+
+
+def _words(said: Dialogue, start: float, end: float) -> Iterator[tuple[Word, int]]:
+    """Three a second in that part, and who says each."""
+    for turn in said.turns:
+        for number in range(int(3 * (turn.end - turn.start))):
+            at = turn.start + number / 3
+            if start <= at < end:
+                yield Word("so", at, at + 0.3, 1.0), turn.speaker
 
 
 def error_rate(said: Dialogue, heard: Sequence[Turn]) -> float:

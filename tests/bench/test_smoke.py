@@ -63,7 +63,7 @@ SIBLINGS = {
     ids=lambda bench: next(iter(bench.goals)),
 )
 def test_a_benchmark_measures_every_key_that_it_names(bench: Bench) -> None:
-    if "engine.diarisation.der" in bench.goals:
+    if any(key.startswith("engine.diarisation") for key in bench.goals):
         voices.skip_without()
     result = bench.measure(TINY)
     assert result.keys() == bench.goals.keys()

@@ -1,8 +1,10 @@
 """How many voices there are among pieces of speech, and what each is like. Pure.
 
 Agglomerative, by average linkage on cosine similarity: the mean similarity between two groups is the product of their
-mean vectors, so that a group is nothing but its mean and its count. What is much alike is merged as it comes, and hours
-take as much memory as minutes.
+mean vectors, and that within one follows from the length of its mean. So a group is nothing but its mean and its count.
+How alike the pieces of one voice are depends on the voice and on the line that it comes over: two groups are one voice
+where they are about as similar to one another as each is within itself. What is much alike is merged as it comes, and
+hours take as much memory as minutes.
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ from engine.request import SpeakerBounds
 
 Floats = NDArray[np.float32]
 
-SAME = 0.755
-"""Mean similarity from which two groups are one voice. Of one voice it is 0.76 and more, however its pieces are parted;
-of two voices that are much alike up to 0.75, and mostly 0.45 to 0.65."""
+_WITHIN, _WITHIN_PAIRS = 0.82, 4.0
+"""How similar pieces of a voice are of which nothing is known yet; it counts as so many pairs of them."""
 
-SAME_FEW = 0.7
-"""The same where one of them has fewer than FEW pieces, which tell less."""
+_MOST_PAIRS = 50.0
+"""More pairs of pieces tell nothing new of how similar a voice is within itself."""
 
-FEW = 3
+_APART, _APART_FEW = 0.07, 0.1
+"""By how much two groups may be less similar to one another than within themselves, to be one voice; and how much more
+where one of them is a single piece, by half of it where that has two, and so on: what is nearest is merged first, and
+so a small group seems to be more similar within than its voice is."""
+
+_LEAST = 0.1
+"""Of a piece: no group tells less."""
 
 _SURE = 0.85
 """Similarity from which pieces are merged before the others are known."""
@@ -50,39 +57,58 @@ class Groups:
     def none() -> Groups:
         return Groups(np.zeros((0, SIZE), np.float32), np.zeros(0, np.float32))
 
-    def joined(self, pieces: Embeddings) -> Groups:
-        """With more pieces, each a group of its own."""
-        counts = np.ones(len(pieces), np.float32)
-        return Groups(np.concatenate((self.means, pieces)), np.concatenate((self.counts, counts)))
+    def joined(self, pieces: Embeddings, count: float = 1.0) -> Groups:
+        """With more pieces, each a group of its own; one that tells little counts as a part of one. Where that makes
+        too many, those that are surely one voice are one group."""
+        groups, step = self, _MOST_GROUPS // 2
+        for first in range(0, len(pieces), step):
+            new = pieces[first : first + step]
+            counts = np.concatenate((groups.counts, np.full(len(new), count, np.float32)))
+            groups = Groups(np.concatenate((groups.means, new)), counts)
+            if len(groups) > _MOST_GROUPS:
+                groups, _ = _merged(groups, _surely_one, 1, step)
+        return groups
+
+    def within(self) -> Floats:
+        """How similar the pieces of each are to one another, as far as they tell."""
+        others = np.maximum(self.counts - 1, 1)
+        alike = (self.counts * np.einsum("ij,ij->i", self.means, self.means) - 1) / others
+        pairs = np.clip(self.counts * (self.counts - 1) / 2, 0, _MOST_PAIRS)
+        found: Floats = (_WITHIN * _WITHIN_PAIRS + alike * pairs) / (_WITHIN_PAIRS + pairs)
+        return found
 
 
-def voices(pieces: Embeddings, bounds: SpeakerBounds) -> Embeddings:
+Similarity = Callable[[Groups, Groups], Floats]
+"""What is asked of each of some groups and each of others to be one voice, of shape (some, others)."""
+
+
+def voices(groups: Groups, bounds: SpeakerBounds) -> Embeddings:
     """What each voice is like, of shape (voices, SIZE): as many as there seem to be, but within the bounds; never more
-    than there are pieces."""
-    groups = Groups.none()
-    step = _MOST_GROUPS // 2
-    for first in range(0, len(pieces), step):
-        groups = groups.joined(pieces[first : first + step])
-        if first + step < len(pieces):
-            groups, _ = _merged(groups, lambda fewer: np.full_like(fewer, _SURE), 1, step)
-    return _refined(unit(merged(groups, bounds)[0].means), pieces)
+    than there are groups."""
+    return _refined(unit(merged(groups, bounds)[0].means), groups)
 
 
 def merged(groups: Groups, bounds: SpeakerBounds) -> tuple[Groups, list[int]]:
     """Those that are one voice as one group, in the place of the first of them; and which one each has become."""
-    return _merged(groups, _needed, bounds.least, bounds.most)
+    return _merged(groups, _one_voice, bounds.least, bounds.most)
 
 
-def _needed(fewer: Floats) -> Floats:
-    """The similarity that is asked of two groups to be one voice, by how many pieces the smaller one has."""
-    return np.where(fewer < FEW, np.float32(SAME_FEW), np.float32(SAME))
+def _one_voice(some: Groups, others: Groups) -> Floats:
+    fewer = np.minimum(some.counts[:, None], others.counts)
+    found: Floats = (some.within()[:, None] + others.within()) / 2 - _APART - _APART_FEW / np.maximum(fewer, _LEAST)
+    return found
 
 
-def _merged(groups: Groups, needed: Callable[[Floats], Floats], least: int, most: int) -> tuple[Groups, list[int]]:
+def _surely_one(some: Groups, others: Groups) -> Floats:
+    return np.full((len(some), len(others)), _SURE, np.float32)
+
+
+def _merged(groups: Groups, needed: Similarity, least: int, most: int) -> tuple[Groups, list[int]]:
     """The nearest two merged again and again, while they are as similar as is needed or there are more than `most`; no
     fewer than `least` are left."""
-    means, counts, into = groups.means.copy(), groups.counts.copy(), np.arange(len(groups))
-    margins = means @ means.T - needed(np.minimum(counts[:, None], counts))
+    groups, into = Groups(groups.means.copy(), groups.counts.copy()), np.arange(len(groups))
+    means, counts = groups.means, groups.counts
+    margins = means @ means.T - needed(groups, groups)
     np.fill_diagonal(margins, -np.inf)
     for left in range(len(counts), least, -1):
         one, other = sorted(divmod(int(margins.argmax()), len(counts)))
@@ -93,17 +119,18 @@ def _merged(groups: Groups, needed: Callable[[Floats], Floats], least: int, most
         counts[one], counts[other] = both, 0
         into[into == other] = one
         margins[other] = margins[:, other] = -np.inf
-        row = np.where(counts > 0, means @ means[one] - needed(np.minimum(counts, both)), -np.inf)
-        row[one] = -np.inf
+        row = means @ means[one] - needed(Groups(means[one : one + 1], counts[one : one + 1]), groups)[0]
+        row[counts == 0] = row[one] = -np.inf
         margins[one] = margins[:, one] = row
     stay = counts > 0
     return Groups(means[stay], counts[stay]), (np.cumsum(stay) - 1)[into].tolist()
 
 
-def _refined(found: Embeddings, pieces: Embeddings) -> Embeddings:
-    """Each voice by those pieces that are nearest to it."""
+def _refined(found: Embeddings, groups: Groups) -> Embeddings:
+    """Each voice by those groups that are nearest to it."""
+    said = groups.means * groups.counts[:, None]
     for _ in range(_REFINEMENTS if len(found) > 1 else 0):
-        nearest = (pieces @ found.T).argmax(axis=1)
-        sums = np.stack([pieces[nearest == number].sum(axis=0) for number in range(len(found))])
+        nearest = (groups.means @ found.T).argmax(axis=1)
+        sums = np.stack([said[nearest == number].sum(axis=0) for number in range(len(found))])
         found = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 0, unit(sums), found)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio.pcm import SAMPLE_RATE
-from engine.recognisers.speakers.clustering import voices
+from engine.recognisers.speakers.clustering import Groups, voices
 from engine.recognisers.speakers.encoder import WINDOW_FRAMES, WINDOW_SECONDS, Embeddings, VoiceEncoder, unit
 from engine.recognisers.speakers.features import FRAMES_PER_SECOND, Mels, mels
 from engine.recognisers.speakers.turns import Turn, VoiceWindow, named, turns
@@ -34,6 +34,9 @@ _TELLING_SECONDS = 1.5
 """Speech between two pauses that is long enough to be clustered. What is shorter gets its speaker afterwards, unless
 there is nothing else."""
 
+_LITTLE_SECONDS, _LITTLE = 0.5, 0.5
+"""Where there is nothing else: speech that long, which tells half as much."""
+
 _LEVEL = 10 ** (-30 / 20)
 """Root mean square of the speech between two pauses, as the encoder is used to it: 30 dB below full scale."""
 
@@ -53,8 +56,7 @@ def heard(encoder: VoiceEncoder, start: float, sound: Samples, speech: Sequence[
     found = list(windows_of(sound, speech))
     windows = [one.later(start, 0) for one, _ in found]
     embeddings = encoder.embed([seen for _, seen in found])
-    pieces = list(_means(_telling(windows), embeddings))
-    return HeardVoices(windows, embeddings, unit(np.stack(pieces)) if pieces else embeddings[:0])
+    return HeardVoices(windows, embeddings, _pieces(_longer(windows, _TELLING_SECONDS), embeddings))
 
 
 class ChannelVoices:
@@ -64,13 +66,15 @@ class ChannelVoices:
         self._encoder = encoder
         self._windows: list[VoiceWindow] = []
         self._embeddings: list[NDArray[np.float16]] = []  # half as large, and as good
+        self._groups = Groups.none()
         self._speech = 0
 
     def hear(self, start: float, sound: Samples, speech: Sequence[Span]) -> None:
         """More of the channel, from the second `start` on; in it, what lies between pauses."""
-        found = list(windows_of(sound, speech))
-        self._windows += [one.later(start, self._speech) for one, _ in found]
-        self._embeddings.append(self._encoder.embed([seen for _, seen in found]).astype(np.float16))
+        more = heard(self._encoder, start, sound, speech)
+        self._windows += [one.later(0.0, self._speech) for one in more.windows]
+        self._embeddings.append(more.embeddings.astype(np.float16))
+        self._groups = self._groups.joined(more.pieces)
         self._speech += len(speech)
 
     def name(self, words: Iterable[Word], bounds: SpeakerBounds) -> list[Word]:
@@ -81,10 +85,15 @@ class ChannelVoices:
         """Who speaks when, by numbers of no meaning."""
         if not self._windows:
             return []
-        embeddings = np.concatenate(self._embeddings)
-        pieces = _means(_telling(self._windows) or _runs(self._windows), embeddings)
-        found = voices(unit(np.stack(list(pieces))), bounds)
-        return turns(self._windows, embeddings.astype(np.float32) @ found.T)
+        found = voices(self._groups if len(self._groups) else self._of_little(), bounds)
+        similarities = [part.astype(np.float32) @ found.T for part in self._embeddings]
+        return turns(self._windows, np.concatenate(similarities))
+
+    def _of_little(self) -> Groups:
+        """Where no piece of speech is long enough to tell."""
+        embeddings = np.concatenate(self._embeddings).astype(np.float32)
+        runs = _longer(self._windows, _LITTLE_SECONDS) or _runs(self._windows)
+        return Groups.none().joined(_pieces(runs, embeddings), _LITTLE)
 
 
 def windows_of(sound: Samples, speech: Sequence[Span]) -> Iterator[tuple[VoiceWindow, Mels]]:
@@ -108,19 +117,19 @@ def _levelled(sound: Samples) -> Samples:
     return sound * np.float32(_LEVEL / max(rms, 1e-6))
 
 
-def _telling(windows: Sequence[VoiceWindow]) -> list[tuple[int, int]]:
-    """The first and last window of each piece of speech that is long enough to tell."""
-    return [run for run in _runs(windows) if windows[run[1]].end - windows[run[0]].start >= _TELLING_SECONDS]
+def _longer(windows: Sequence[VoiceWindow], seconds: float) -> list[tuple[int, int]]:
+    """The first and last window of each piece of speech that is so long."""
+    return [run for run in _runs(windows) if windows[run[1]].end - windows[run[0]].start >= seconds]
 
 
-def _means(
-    runs: Sequence[tuple[int, int]], embeddings: NDArray[np.float16] | Embeddings
-) -> Iterator[NDArray[np.float32]]:
-    """Of a few windows each."""
-    for first, last in runs:
-        count = last + 1 - first
-        for part in np.array_split(np.arange(first, last + 1), max(1, round(count / _PIECE))):
-            yield embeddings[part].astype(np.float32).mean(axis=0)
+def _pieces(runs: Sequence[tuple[int, int]], embeddings: Embeddings) -> Embeddings:
+    """The mean of a few windows each, of unit length."""
+    found = [
+        embeddings[part].mean(axis=0)
+        for first, last in runs
+        for part in np.array_split(np.arange(first, last + 1), max(1, round((last + 1 - first) / _PIECE)))
+    ]
+    return unit(np.stack(found)) if found else embeddings[:0]
 
 
 def _runs(windows: Sequence[VoiceWindow]) -> list[tuple[int, int]]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.recognisers.speakers.clustering import voices as found
+from engine.recognisers.speakers.clustering import Groups
+from engine.recognisers.speakers.clustering import voices as of_groups
 from engine.recognisers.speakers.encoder import SIZE, Embeddings, unit
 from engine.request import MOST_SPEAKERS, SpeakerBounds
 from tests.engine.recognisers.speakers.making import said, voices
 
 ANY = SpeakerBounds()
+
+
+def found(pieces: Embeddings, bounds: SpeakerBounds) -> Embeddings:
+    return of_groups(Groups.none().joined(pieces), bounds)
 
 
 def conversation(people: int, pieces: int, seed: int = 0) -> Embeddings:
