@@ -86,6 +86,8 @@ def _show_callback(callback: Line) -> None:
 
 def _show_speakers(callback: Line) -> None:
     said = json.loads(callback["body"])["results"]["channels"][0]["alternatives"][0]["paragraphs"]["transcript"]
+    if "Speaker 1: " not in said:
+        raise AssertionError("the callback tells of one speaker, and two speak")
     for paragraph in said.split("\n\n"):
         print(textwrap.fill(paragraph.strip(), 110, initial_indent="  ", subsequent_indent=" " * 14))
 

@@ -13,7 +13,7 @@ import resource
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import cycle, pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,14 +29,13 @@ from engine.recognisers.speakers.voices import ChannelVoices, heard
 from engine.recognisers.speakers.weights import load_encoder
 from engine.recognisers.speech.cutting import Cutter
 from engine.recognisers.speech.detection import SpeechDetector
-from engine.recognisers.speech.windows import Stretches
+from engine.recognisers.speech.windows import Stretch, Stretches
 from engine.recognisers.whisper.stretch import Sound
 from engine.request import SpeakerBounds
 from engine.transcript import Word
 from tests.bench.stand import Result, Scale
 from tests.clips import RATE, clips
 from tests.clips.dialogues import Dialogue, conversation
-from tests.clips.sounds import joined
 from tests.services import voices
 
 Labels = NDArray[np.int64]
@@ -85,34 +84,45 @@ def live(scale: Scale) -> Result:
 
 
 def hour(scale: Scale) -> Result:
-    """An hour of speech: how much more processor a second of it takes than one of ten minutes, and by how much the
-    process grows at its peak, the encoder included."""
-    with get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
-        short, _ = processes.apply(_of_speech, (scale.recording_seconds,))
-        long, grown = processes.apply(_of_speech, (6 * scale.recording_seconds,))
-    return {"engine.diarisation.hour.ratio": long / short, "engine.diarisation.hour.memory_mib": grown}
+    """An hour of speech: what a second of it takes of the processor, as a ratio to ten minutes'; and how much more
+    memory a process has at its peak that tells speakers apart."""
+    seconds = scale.recording_seconds
+    processes = get_context("spawn")
+    with processes.Pool(1) as without, processes.Pool(1) as short, processes.Pool(1) as long:
+        _, floor = without.apply(_of_speech, (seconds,), {"telling": False})
+        few, _ = short.apply(_of_speech, (seconds,))
+        many, peak = long.apply(_of_speech, (6 * seconds,))
+    return {"engine.diarisation.hour.ratio": many / few, "engine.diarisation.hour.memory_mib": peak - floor}
 
 
-def _of_speech(seconds: float) -> tuple[float, float]:
-    """Seconds of processor for one of so many of speech, and MiB."""
-    stretches = Stretches(_STRETCH, RATE)
-    found = stretches.push(joined(clips("en"), seconds).pcm)
-    sounds = ((stretch.start, Sound(stretch.pcm)) for stretch in chain(found, stretches.flush()))
-    first = next(sounds)
-    before, took = _peak_kib(), -time.process_time()
-    listener = ChannelVoices(_encoder())
-    took += time.process_time()
-    for start, sound in chain([first], sounds):
+def _of_speech(seconds: float, *, telling: bool = True) -> tuple[float, float]:
+    """Seconds of processor for one of so much speech, beside what finds the speech, and the peak of memory in MiB."""
+    listener, took, end = ChannelVoices(_encoder()) if telling else None, 0.0, 0.0
+    for stretch in _stretches(seconds):
+        sound = Sound(stretch.pcm)
+        end = stretch.start + sound.seconds
         took -= time.process_time()
-        listener.hear(start, sound.samples, sound.speech)
+        if listener:
+            listener.hear(stretch.start, sound.samples, sound.speech)
         took += time.process_time()
     took -= time.process_time()
-    listener.name([Word("so", at / 3, at / 3 + 0.3, 1.0) for at in range(int(3 * seconds))], SpeakerBounds())
-    return (took + time.process_time()) / seconds, (_peak_kib() - before) / 1024
+    if listener:
+        listener.name([Word("so", at / 3, at / 3 + 0.3, 1.0) for at in range(int(3 * end))], SpeakerBounds())
+    took += time.process_time()
+    return took / end, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _stretches(seconds: float) -> Iterator[Stretch]:
+    """Of clips that are said over and over."""
+    stretches = Stretches(_STRETCH, RATE)
+    left = int(2 * RATE * seconds)
+    for one in cycle(clips("en")):
+        part = one.pcm()[:left]
+        yield from stretches.push(part)
+        left -= len(part)
+        if not left:
+            break
+    yield from stretches.flush()
 
 
 def _encoder() -> VoiceEncoder:
