@@ -23,6 +23,9 @@ Floats = NDArray[np.float32]
 _WITHIN, _WITHIN_PAIRS = 0.82, 4.0
 """How similar pieces of a voice are of which nothing is known yet; it counts as so many pairs of them."""
 
+_MOST_WITHIN = 0.84
+"""More similar than that is what is said twice, such as a message that was recorded, and tells nothing of a voice."""
+
 _MOST_PAIRS = 50.0
 """More pairs of pieces tell nothing new of how similar a voice is within itself."""
 
@@ -75,7 +78,7 @@ class Groups:
         alike = (self.counts * np.einsum("ij,ij->i", self.means, self.means) - 1) / others
         pairs = np.clip(self.counts * (self.counts - 1) / 2, 0, _MOST_PAIRS)
         found: Floats = (_WITHIN * _WITHIN_PAIRS + alike * pairs) / (_WITHIN_PAIRS + pairs)
-        return found
+        return np.minimum(found, _MOST_WITHIN)
 
 
 Similarity = Callable[[Groups, Groups], Floats]

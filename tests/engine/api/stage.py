@@ -166,6 +166,7 @@ async def context(
     bounds: QueueBounds | None = None,
     ports: Collection[int] = Rules().ports,
     public_url: str = "",
+    speakers: bool = False,
 ) -> AsyncIterator[ApiContext]:
     """What the endpoints work with: all of it real, but for who transcribes."""
     folder = AudioFolder(root / "audio")
@@ -175,7 +176,7 @@ async def context(
     resolver = Resolver(Rules(ports=ports, networks=(ip_network("127.0.0.0/8"),)), Names(names))
     api = ApiContext(
         keys=ApiKeys(database, open_without_keys=True),
-        catalogue=CATALOGUE,
+        catalogue=replace(CATALOGUE, speakers=speakers),
         resolver=resolver,
         spool=spool,
         admission=Admission(store, bounds or QueueBounds(), WaitEstimate(1)),
@@ -218,6 +219,7 @@ async def stage(
     bounds: QueueBounds | None = None,
     ports: Collection[int] = Rules().ports,
     public_url: str = "",
+    speakers: bool = False,
     event_names: str = "short",
     checks: Mapping[str, Check] | None = None,
 ) -> AsyncIterator[Stage]:
@@ -238,6 +240,7 @@ async def stage(
         bounds=bounds,
         ports=ports,
         public_url=public_url,
+        speakers=speakers,
     )
     async with around as api:
         application = build(

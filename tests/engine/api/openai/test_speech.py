@@ -197,9 +197,14 @@ async def test_more_than_may_be_sent(tmp_path: Path) -> None:
 
 async def test_a_late_answer_is_waited_for_in_the_form_that_it_has(tmp_path: Path) -> None:
     """Spaces before JSON, comments before events, and nothing before text."""
-    async with stage(tmp_path, limits=RequestLimits(keep_alive=0.02)) as server, client_of(server) as client:
+    limits = RequestLimits(keep_alive=0.02)
+    async with stage(tmp_path, limits=limits, speakers=True) as server, client_of(server) as client:
         fields: dict[str, str]
-        for fields, filler in (({}, b"   "), ({"stream": "true"}, b":\n\n:\n\n")):
+        for fields, filler in (
+            ({}, b"   "),
+            ({"response_format": "diarized_json"}, b"   "),
+            ({"stream": "true"}, b":\n\n:\n\n"),
+        ):
             server.transcriber.let_go.clear()
             async with client.post(PATH, data=form(**fields)) as response:
                 assert await response.content.readexactly(len(filler)) == filler

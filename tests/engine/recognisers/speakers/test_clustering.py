@@ -37,6 +37,11 @@ def test_one_voice_is_never_split_however_long_it_speaks(pieces: int) -> None:
     assert len(found(said(voices(1)[0], pieces), ANY)) == 1
 
 
+def test_what_is_said_again_and_again_is_no_voice_of_its_own() -> None:
+    """As a recorded message is, to the sample."""
+    assert len(found(np.repeat(said(voices(1)[0], 12), 10, axis=0), ANY)) == 1
+
+
 def test_hours_are_told_apart_as_minutes_are() -> None:
     """More pieces than are ever compared at once; someone who comes last is heard as well."""
     late = said(voices(4)[3], 5, seed=9)
