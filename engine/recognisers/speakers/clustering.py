@@ -97,9 +97,9 @@ def merged(groups: Groups, bounds: SpeakerBounds) -> tuple[Groups, list[int]]:
 
 
 def _one_voice(some: Groups, others: Groups) -> Floats:
-    fewer = np.minimum(some.counts[:, None], others.counts)
-    found: Floats = (some.within()[:, None] + others.within()) / 2 - _APART - _APART_FEW / np.maximum(fewer, _LEAST)
-    return found
+    fewer = np.maximum(np.minimum(some.counts[:, None], others.counts), _LEAST)
+    needed = (some.within()[:, None] + others.within()) / 2 - _APART - _APART_FEW / fewer
+    return needed.astype(np.float32)
 
 
 def _surely_one(some: Groups, others: Groups) -> Floats:
