@@ -75,8 +75,8 @@ def filled(value: object) -> str:
 
 def innermost(pid: int) -> int:
     """The process that the image would begin with: what stands above it is of the tool that runs it."""
-    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        pid = int(children[0])
+    while Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"buildah"):
+        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     return pid
 
 
@@ -113,7 +113,7 @@ async def walk(store: Store, folder: Path) -> dict[str, Any]:
         server = stack.enter_context(running(port=5432))
         server.sql("CREATE ROLE outspoken LOGIN", "CREATE DATABASE outspoken OWNER outspoken")
         key = compose.told("engine", "engine", "keys", "add", "first")
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)))
         watchers = stack.enter_context(watched(folder))
         listen = ("relay", "listen", "--json", "--port", "8080")
         receiver = await stack.enter_async_context(compose.up("relay", *listen))
@@ -125,12 +125,12 @@ async def walk(store: Store, folder: Path) -> dict[str, Any]:
             "user": Path(f"/proc/{innermost(engine.pid)}").stat().st_uid,
             "probes": [await status(session, url) for url in probes()],
             "transcript": await delivered(session, key, receiver),
-            "console": await status(session, compose.told("relay", "relay", "login")),
+            "console": await opened(session, compose.told("relay", "relay", "login")),
             "in PostgreSQL": int(server.sql("SELECT count(*) FROM outspoken.deliveries", name="outspoken")),
             "scraped": await answered(watchers, 'up{job=~"relay|engine"} == 1', 2),
             "scaled by": await answered(watchers, scaled_by(), 1),
             "alertmanager": await status(session, "http://127.0.0.1:9093/-/ready"),
-            "on the volume": sorted(path.name for path in volume.iterdir()),
+            "in files": [path.name for path in volume.rglob("*.db")],
         }
 
 
@@ -159,6 +159,12 @@ def scaled_by() -> str:
 async def status(session: aiohttp.ClientSession, url: str) -> int:
     async with session.get(url) as answer:
         return answer.status
+
+
+async def opened(session: aiohttp.ClientSession, link: str) -> str:
+    """The page to which a link leads."""
+    async with session.get(link) as answer:
+        return answer.url.path
 
 
 async def delivered(session: aiohttp.ClientSession, key: str, receiver: Process) -> str:

@@ -56,10 +56,10 @@ def test_the_composition_transcribes_delivers_is_watched_and_stops(store: image.
     assert told == {
         "user": 10001,
         "probes": [200] * 6,
-        "console": 200,
+        "console": "/",
         "in PostgreSQL": 1,
         "scraped": 2,
         "scaled by": 1,
         "alertmanager": 200,
-        "on the volume": ["admin-token", "var"],
+        "in files": [],
     }
