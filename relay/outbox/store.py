@@ -73,7 +73,8 @@ class BodyReader(Protocol):
 
 
 class Writer(Protocol):
-    """A connection that writes, for an event loop: one transaction at a time."""
+    """A connection that writes, for an event loop: one transaction at a time; beside it, on a server, one that is not
+    durable."""
 
     async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
         """Run one statement, which is a transaction of its own and may be run twice; returns its rows. Raises

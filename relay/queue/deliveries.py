@@ -42,7 +42,7 @@ GONE_SECONDS = 15.0
 
 _ALONE_SECONDS = 5.0  # between two heartbeats, where nobody counts on them
 _EXPIRE_SLICE = 500
-_KEYS_SECONDS = 0.005
+_KEYS_SECONDS = 0.05
 _LARGE = 128 * 1024
 
 
@@ -111,6 +111,7 @@ class DeliveryQueue:
         self._relays = 0
         self._seen_at = -math.inf
         self._outlook: _Outlook | None = None  # what the claim that found nothing saw
+        self._ready: _Outlook | None = None  # what was seen after the last claim, if something was ready then
         self._stats = QueueStats(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
@@ -121,7 +122,7 @@ class DeliveryQueue:
     async def claim(self, wanted: Wanted) -> Claims:
         """Lease due deliveries, as many as the caller has room for, in turn."""
         now = self._clock()
-        outlook = await self._look()
+        outlook, self._ready = self._ready or await self._look(), None
         todo, lapsed = outlook.todo(now), _is_past(outlook.lease_until, now)
         if self._in_doubt or lapsed or todo.ready or todo.due or todo.held:
             return await self._lease_due(wanted, todo, now, sweep=lapsed)
@@ -239,7 +240,7 @@ class DeliveryQueue:
         return BodyLimits(*(await self._read(_BODY_LIMITS, origin=origin, path=path))[0])
 
     async def keys(self, origin: str) -> tuple[SigningKey, ...]:
-        """What signs for a destination now: a rotation counts at once, give or take 5 ms."""
+        """What signs for a destination now: a rotation counts at once, give or take 50 ms."""
         if time.monotonic() - self._keys_at > _KEYS_SECONDS:
             await self._forget_changed_keys()
         if origin not in self._keys:
@@ -260,6 +261,7 @@ class DeliveryQueue:
     async def next_due(self) -> float | None:
         """When a claim is worth while again: now, if something is ready; None while nothing waits for its time."""
         outlook, self._outlook = self._outlook or await self._look(), None
+        self._ready = outlook if outlook.ready else None
         return self._clock() if outlook.ready else outlook.next_at()
 
     async def snapshot(self, slots: int) -> QueueSnapshot:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -21,11 +23,10 @@ from relay.queue.holding import gathered, health_of
 
 _DELIVER = statement("deliver", __package__)
 _SETTLE = statement("settle", __package__)
-_RECORD_ATTEMPT = statement("record_attempt", __package__).strip()
+_RECORD_ATTEMPT = statement("record_attempt", __package__)
 _ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
 _MOST_AT_ONCE = 64
-_STILL_LEASED = statement("still_leased", __package__)
-_TROUBLED = statement("troubled", __package__)
+_NOTEWORTHY = statement("noteworthy", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
 _LOCK_HEALTH = statement("lock_health", __package__)
 _RECORD_HEALTH = statement("record_health", __package__)
@@ -79,34 +80,39 @@ def _deliver_all(connection: Connection, attempts: Sequence[Attempted]) -> set[i
     written: set[int] = set()
     for token, seqs in by_token.items():
         values = {"token": token, "seqs": json.dumps(seqs), "finished_at": attempts[-1].finished_at}
-        standing = connection.execute(_STILL_LEASED, values).fetchone()[0]
-        connection.execute(_DELIVER, values | {"seqs": standing})
-        written.update(json.loads(standing))
+        written.update(seq for (seq,) in connection.execute(_DELIVER, values))
     return written
 
 
 def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
-    """In slices whose sizes are powers of two, so that a handful of statements is prepared once and for all."""
+    """In one statement on a server, which takes a column at a time. SQLite takes rows, in slices whose sizes are powers
+    of two, so that a handful of statements is prepared once and for all."""
+    rows = [_row(attempt) for attempt in attempts]
+    if not isinstance(connection, sqlite3.Connection):
+        if rows:
+            connection.execute(_RECORD_ATTEMPT, [*zip(*rows, strict=True)])
+        return
     start = 0
-    while start < len(attempts):
-        size = min(_MOST_AT_ONCE, 1 << (len(attempts) - start).bit_length() - 1)
-        values = [value for attempt in attempts[start : start + size] for value in _row(attempt)]
-        connection.execute(_RECORD_ATTEMPT + _ANOTHER * (size - 1), values)
+    while start < len(rows):
+        size = min(_MOST_AT_ONCE, 1 << (len(rows) - start).bit_length() - 1)
+        connection.execute(_RECORD_ATTEMPT + _ANOTHER * (size - 1), [*chain(*rows[start : start + size])])
         start += size
 
 
 def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None:
-    """One statement for all origins of which nothing but successes came; what else there is to write one by one."""
+    """One statement tells where there is anything to write, which is nowhere while all goes well. Origins of which
+    nothing but successes came are then written in another; what else there is to write one by one."""
     groups = _by_destination(attempts)
     accepted = {place: max(_sizes(of_one, Outcome.SUCCESS), default=None) for place, of_one in groups.items()}
     places = json.dumps([(origin, path, size or 0) for (origin, path), size in accepted.items()])
-    troubled = {(origin, path) for origin, path in gathered(connection, _TROUBLED, places=places)}
+    found = gathered(connection, _NOTEWORTHY, places=places)
+    troubled = {(origin, path): bool(in_trouble) for origin, path, in_trouble in found}
     well: dict[str, int | None] = {}
     # In one order, always: two relays that write of the same destinations must not wait for each other.
     for place, of_one in sorted(groups.items()):
-        if place in troubled or not all(attempt.outcome is Outcome.SUCCESS for attempt in of_one):
+        if troubled.get(place) or not all(attempt.outcome is Outcome.SUCCESS for attempt in of_one):
             _record(connection, place, of_one)
-        elif not place[1]:
+        elif place in troubled:
             well[place[0]] = accepted[place]
     if well:
         connection.execute(_RECORD_SUCCESS, {"well": json.dumps(well)})

@@ -63,9 +63,12 @@ BENCHES = (
     Bench(
         postgres_drain,
         {
-            "relay.drain.postgres.ratio": ">= 1.0",
+            "relay.drain.postgres.ratio": ">= 0.7",
             "relay.drain.postgres.two": "",
             "relay.drain.postgres.four": "",
+            "relay.drain.postgres.relay_us": "",
+            "relay.drain.postgres.server_us": "",
+            "relay.drain.postgres.statements": "<= 0.1",
         },
     ),
     Bench(latency, {"relay.latency.p50_ms": "< 2", "relay.latency.p99_ms": "< 10"}),

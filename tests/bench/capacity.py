@@ -12,10 +12,7 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -32,7 +29,6 @@ SELECT pg_current_wal_lsn() - '0/0' AS log, (SELECT wal_sync FROM pg_stat_wal) A
 _WRITERS = (1, 2, 8, 32)
 _SECONDS = 3.0
 _NOTIFY = "SELECT pg_notify('outspoken', '')"
-_CORE_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -47,30 +43,14 @@ class Spent:
     sessions: int
 
 
-def _processes(parent: int) -> Iterator[int]:
-    """All that descend from one, and it."""
-    yield parent
-    with suppress(OSError):  # it has just ended
-        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-            yield from _processes(int(child))
-
-
-def _core_seconds(parent: int) -> float:
-    """Of a process and its children, those that ended and were waited for too."""
-    ticks = 0
-    for pid in _processes(parent):
-        with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))
-    return ticks / _CORE_TICKS
-
-
 async def _spent(server: postgres.Server, url: str) -> Spent:
     connection: Any = await asyncpg.connect(url)
     row = await connection.fetchrow(_SERVER)
     await connection.close()
-    own = _core_seconds(os.getpid()) - _core_seconds(server.pid)
-    return Spent(own, _core_seconds(server.pid), int(row["log"]), int(row["commits"]), row["flushes"], row["sessions"])
+    own = stand.core_seconds(os.getpid()) - stand.core_seconds(server.pid)
+    return Spent(
+        own, stand.core_seconds(server.pid), int(row["log"]), int(row["commits"]), row["flushes"], row["sessions"]
+    )
 
 
 def _point(server: postgres.Server, load: Load, relays: int) -> str:

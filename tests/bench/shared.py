@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
@@ -32,6 +33,7 @@ AS_IT_COMES = ("shared_buffers=128MB", "max_connections=100", "autovacuum=on")
 
 _KEY = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
 _POLL_SECONDS = 0.02
+_NOTED = 5000  # deliveries: enough for batches as they are under load
 _FILL = """
 WITH place AS (
     INSERT INTO outspoken.destinations (origin, state, held) VALUES ($1, 'paused', 1) RETURNING origin
@@ -55,13 +57,35 @@ _BEGAN = "SELECT min(started_at) FROM outspoken.attempts"
 _NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
 
+@dataclass(frozen=True, slots=True)
+class SharedDrain:
+    """How relays emptied an outbox: deliveries a second, and for each delivery the microseconds that cores worked in
+    the relays, and in the server."""
+
+    rate: float
+    relay_us: float
+    server_us: float
+
+
 def postgres_drain(scale: Scale) -> Result:
-    """One, two and four relays, each beside a bare client of its own."""
+    """One, two and four relays, each beside a bare client of its own; and what each delivery of one relay takes: time
+    of a core in the relay and in the server, and statements, which are round trips."""
     load = Load(scale.deliveries)
     names = {"ratio": 1, "two": min(2, scale.relays), "four": min(4, scale.relays)}
     with server() as one:
-        ratios = {relays: _ratio(one, load, relays) for relays in {*names.values()}}
-    return {f"relay.drain.postgres.{name}": ratios[relays] for name, relays in names.items()}
+        drained = {relays: _beside_bare(one, load, relays) for relays in {*names.values()}}
+        statements = _statements(one, Load(min(load.count, _NOTED)))
+    ratios = {name: drained[relays][0] for name, relays in names.items()}
+    alone = drained[1][1]
+    return {
+        f"relay.drain.postgres.{name}": value
+        for name, value in {
+            **ratios,
+            "relay_us": alone.relay_us,
+            "server_us": alone.server_us,
+            "statements": statements,
+        }.items()
+    }
 
 
 @contextmanager
@@ -71,16 +95,39 @@ def server() -> Iterator[postgres.Server]:
         yield server
 
 
-def _ratio(server: postgres.Server, load: Load, relays: int) -> float:
+def _beside_bare(server: postgres.Server, load: Load, relays: int) -> tuple[float, SharedDrain]:
     with stand.sink() as port:
         floor = stand.bare(port, load).rate
-        return drain(server, port, load, relays) / floor
+        found = drain(server, port, load, relays)
+        return found.rate / floor, found
 
 
-def drain(server: postgres.Server, port: int, load: Load, relays: int) -> float:
-    """Deliveries a second of so many relays, from the first attempt's start to the last settlement's commit."""
-    with filled(server, port, load) as url, running(url, port, relays):
-        return load.count / asyncio.run(drained(url))
+def drain(server: postgres.Server, port: int, load: Load, relays: int) -> SharedDrain:
+    """Have so many relays empty an outbox: from the first attempt's start to the last settlement's commit."""
+    with filled(server, port, load) as url, running(url, port, relays) as processes:
+
+        def worked() -> tuple[float, float]:
+            return sum(stand.core_seconds(one.pid) for one in processes), stand.core_seconds(server.pid)
+
+        before = worked()
+        took = asyncio.run(drained(url))
+        relays_us, server_us = (
+            1e6 * (after - until_then) / load.count for after, until_then in zip(worked(), before, strict=True)
+        )
+    return SharedDrain(load.count / took, relays_us, server_us)
+
+
+def _statements(server: postgres.Server, load: Load) -> float:
+    """How many one relay asks for each delivery. The server notes them down, which takes time of its own."""
+    with (
+        stand.sink() as port,
+        filled(server, port, load) as url,
+        server.noting(url.rpartition("/")[2]) as asked,
+        running(url, port, 1),
+    ):
+        before = len(asked())
+        asyncio.run(drained(url))
+        return (len(asked()) - before) / load.count
 
 
 @contextmanager
@@ -107,7 +154,7 @@ async def _fill(url: str, callback: str, load: Load) -> None:
 
 async def drained(url: str) -> float:
     """Open the destination, and wait until everything is delivered; the seconds that it took."""
-    connection: Any = await asyncpg.connect(url)
+    connection: Any = await asyncpg.connect(url, server_settings={"log_statement": "none"})
     await connection.execute(_OPEN)
     await connection.execute("NOTIFY outspoken")
     while await connection.fetchval(_LEFT):

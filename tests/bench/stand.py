@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from heapq import heappop, heappush
@@ -337,6 +337,23 @@ def _dry(attempts: Sequence[tuple[float, float]]) -> float:
 def burnt(pid: int) -> float:
     """CPU seconds of all threads of a process, to the nanosecond: /proc/PID/stat counts in hundredths."""
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in _threads(pid)) / 1e9
+
+
+def core_seconds(parent: int) -> float:
+    """CPU of a process and of all that descend from it, those that ended and were waited for too."""
+    ticks = 0
+    for pid in _processes(parent):
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _processes(parent: int) -> Iterator[int]:
+    yield parent
+    with suppress(OSError):  # it has just ended
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            yield from _processes(int(child))
 
 
 def switches(pid: int) -> int:

@@ -79,11 +79,12 @@ class SharedConnections:
 
 
 class PostgresWriter:
-    """Serialises the transactions of one room."""
+    """Serialises the transactions of one room: those that wait for the disk, and beside them those that do not. So no
+    end of an attempt waits until something was claimed, nor a claim until that is flushed."""
 
     def __init__(self, connections: SharedConnections) -> None:
         self._connections = connections
-        self._executor = SerialExecutor("outbox-commit")
+        self._executor, self._swift = SerialExecutor("outbox-commit"), SerialExecutor("outbox-claim")
         connections.join()
 
     async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
@@ -98,7 +99,8 @@ class PostgresWriter:
     async def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a transaction: durable on return where it shall be, undone if it raises. It runs again when it
         was given up for another's sake (a deadlock). Raises StoreUnavailable."""
-        return await self._executor.run(partial(self._try, partial(_in_transaction, work, durable)))
+        executor = self._executor if durable else self._swift
+        return await executor.run(partial(self._try, partial(_in_transaction, work, durable)))
 
     def _try(self, work: Callable[[PostgresConnection], T], abandoned: threading.Event) -> T:
         with self._connections.one() as connection:
@@ -111,7 +113,8 @@ class PostgresWriter:
             return work(connection)
 
     async def close(self) -> None:
-        """Wait for the transaction under way, then close."""
+        """Wait for the transactions under way, then close."""
+        await self._swift.close(lambda: None)
         await self._executor.close(self._connections.leave)
 
 

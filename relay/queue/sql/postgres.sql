@@ -185,13 +185,16 @@ CROSS JOIN LATERAL (
     ) AS head
 ) AS queue
 
--- troubled --
+-- noteworthy --
 -- Of some destinations, a JSON array of origin, path and the largest body that they took just now, those of which there is
--- something to write although all went well.
-SELECT coalesce(json_agg(json_build_array(d.origin, d.path)), '[]')
-FROM json_array_elements(CAST(:places AS json)) AS wanted (value)
-JOIN outspoken_destinations AS d ON d.origin = wanted.value ->> 0 AND d.path = wanted.value ->> 1
-WHERE held = 1 OR failures > 0 OR (d.path <> '' AND coalesce(largest_accepted, 0) < CAST(wanted.value ->> 2 AS bigint))
+-- something to write although all went well: an array of origin, path, and whether more is to be written than of a success.
+SELECT coalesce(json_agg(json_build_array(
+           place.origin, place.path, coalesce(d.held = 1 OR d.failures > 0 OR place.path <> '', false))), '[]')
+FROM (SELECT value ->> 0 AS origin, value ->> 1 AS path, CAST(value ->> 2 AS bigint) AS size
+      FROM json_array_elements(CAST(:places AS json)) AS it (value)) AS place
+LEFT JOIN outspoken_destinations AS d ON d.origin = place.origin AND d.path = place.path
+WHERE d.held = 1 OR d.failures > 0 OR coalesce(d.largest_accepted, CASE place.path WHEN '' THEN -1 ELSE 0 END) < place.size
+      AND (d.origin IS NOT NULL OR place.path = '')
 
 -- lock_health --
 -- What is known of a destination, read by whoever is about to write more: others wait until that is committed.
@@ -249,19 +252,26 @@ ORDER BY id
 -- What changes whenever what signs does.
 SELECT max(id), count(*), count(*) FILTER (WHERE retires_at IS NULL OR retires_at > :now) FROM outspoken_signing_keys
 
--- still_leased --
--- Which of these are still leased under a token, as a JSON array; they are held until their ends are committed.
-SELECT coalesce(json_agg(seq), '[]') FROM (
-    SELECT seq FROM outspoken_deliveries
-    WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))) AND state = 'leased' AND lease_token = :token
-    ORDER BY seq FOR UPDATE
-) AS standing
-
 -- deliver --
--- The good end of attempts, for all seqs (a JSON array) under one token. A stale token changes nothing.
+-- The good end of attempts, for all seqs (a JSON array) under one token; returns those that it changed. A stale token changes
+-- nothing.
 UPDATE outspoken_deliveries
 SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))) AND state = 'leased' AND lease_token = :token
+RETURNING seq
+
+-- record_attempt --
+-- What happened in some attempts, column by column.
+INSERT INTO outspoken_attempts
+    (seq, number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers,
+     excerpt)
+SELECT seq, number, started_at, lag, duration, outcome, status, peer, detail, CAST(timing AS json),
+       CAST(request_headers AS json), CAST(answer_headers AS json), excerpt
+FROM unnest(CAST(? AS bigint[]), CAST(? AS integer[]), CAST(? AS double precision[]), CAST(? AS double precision[]),
+            CAST(? AS double precision[]), CAST(? AS text[]), CAST(? AS integer[]), CAST(? AS text[]), CAST(? AS text[]),
+            CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS bytea[]))
+     AS it (seq, number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers,
+            excerpt)
 
 -- renew --
 -- What a relay holds and is still at work on.

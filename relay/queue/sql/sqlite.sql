@@ -219,12 +219,15 @@ SELECT coalesce((SELECT largest_accepted FROM outspoken_destinations WHERE origi
                 (SELECT largest_accepted FROM outspoken_destinations WHERE origin = :origin AND path = '')),
        (SELECT smallest_refused FROM outspoken_destinations WHERE origin = :origin AND path = :path)
 
--- troubled --
+-- noteworthy --
 -- Of some destinations, a JSON array of origin, path and the largest body that they took just now, those of which there is
--- something to write although all went well.
-SELECT json_group_array(json_array(d.origin, d.path)) FROM json_each(:places) AS wanted
-JOIN outspoken_destinations AS d ON d.origin = json_extract(wanted.value, '$[0]') AND d.path = json_extract(wanted.value, '$[1]')
-WHERE held = 1 OR failures > 0 OR (d.path <> '' AND coalesce(largest_accepted, 0) < json_extract(wanted.value, '$[2]'))
+-- something to write although all went well: an array of origin, path, and whether more is to be written than of a success.
+SELECT json_group_array(json_array(place.origin, place.path, coalesce(d.held = 1 OR d.failures > 0 OR place.path <> '', 0)))
+FROM (SELECT json_extract(value, '$[0]') AS origin, json_extract(value, '$[1]') AS path, json_extract(value, '$[2]') AS size
+      FROM json_each(:places)) AS place
+LEFT JOIN outspoken_destinations AS d ON d.origin = place.origin AND d.path = place.path
+WHERE d.held = 1 OR d.failures > 0 OR coalesce(d.largest_accepted, CASE place.path WHEN '' THEN -1 ELSE 0 END) < place.size
+      AND (d.origin IS NOT NULL OR place.path = '')
 
 -- lock_health --
 -- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
@@ -296,16 +299,13 @@ ORDER BY id
 -- Changes whenever another set of keys signs: one was added, or its time has come.
 SELECT max(id), count(*), sum(retires_at IS NULL OR retires_at > :now) FROM outspoken_signing_keys
 
--- still_leased --
--- Which of these leases still stand, as a JSON array of seqs.
-SELECT json_group_array(seq) FROM outspoken_deliveries
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'leased' AND lease_token = :token
-
 -- deliver --
--- The good end of attempts, for all seqs (a JSON array) under one token. A stale token changes nothing.
+-- The good end of attempts, for all seqs (a JSON array) under one token; returns those that it changed. A stale token changes
+-- nothing.
 UPDATE outspoken_deliveries
 SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'leased' AND lease_token = :token
+RETURNING seq
 
 -- settle --
 -- The end of one attempt; one that was not charged leaves its number to no other. A stale token changes nothing.

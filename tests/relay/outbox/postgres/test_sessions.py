@@ -21,6 +21,7 @@ from relay.outbox.store import Connection
 from relay.queue.claiming import Wanted
 from relay.queue.deliveries import DeliveryQueue
 from relay.queue.streams import LiveStreams
+from tests.relay.deliveries import attempted, new, put
 from tests.services.postgres import Server, empty
 
 pytestmark = pytest.mark.needs("postgres")
@@ -98,6 +99,22 @@ async def test_what_need_not_be_durable_waits_for_no_flush_and_what_has_to_be_do
     await writer.close()
 
 
+async def test_what_waits_for_no_flush_waits_for_no_transaction_that_does(database: PostgresDatabase) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> bool:
+        began.set()
+        return go.wait(10)
+
+    writer = database.writer()
+    held = asyncio.create_task(writer.run(hold))
+    await asyncio.to_thread(began.wait)
+    await writer.run(relays, durable=False)
+    go.set()
+    assert await held
+    await writer.close()
+
+
 async def test_who_was_idle_when_its_session_was_lost_never_hears_of_it(
     postgres: Server, database: PostgresDatabase
 ) -> None:
@@ -158,6 +175,26 @@ async def test_an_idle_relay_asks_once_for_each_turn_of_a_loop(postgres: Server,
         assert len(asked()[opened:]) <= 6  # and is not asked for again within a minute
         await queue.close()
         await streams.close()
+
+
+async def test_a_claim_and_a_settlement_take_a_handful_of_round_trips_however_many_deliveries_are_theirs(
+    postgres: Server, database: PostgresDatabase
+) -> None:
+    put(database, *(new(f"d{number}") for number in range(100)))
+    with postgres.noting(database.url.rpartition("/")[2]) as asked:
+        queue = DeliveryQueue(database)
+        (first,) = (await queue.claim(Wanted(1))).deliveries
+        await queue.settle([attempted(first)])  # sessions are open, and the destination is known
+        opened = len(asked())
+        claims = await queue.claim(Wanted(80, 80, 80))
+        claimed = len(asked())
+        await queue.settle([attempted(delivery) for delivery in claims.deliveries])
+        settled = len(asked())
+        await queue.close()
+    assert len(claims.deliveries) == 80
+    # What there is to do; BEGIN, without a flush, groups, heads, the lease, COMMIT; what was claimed.
+    assert claimed - opened <= 8
+    assert settled - claimed <= 5  # BEGIN, the ends, the attempts, what is noteworthy, COMMIT
 
 
 async def test_a_server_that_only_reads_is_as_good_as_none(postgres: Server, database: PostgresDatabase) -> None:

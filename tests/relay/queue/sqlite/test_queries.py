@@ -76,10 +76,9 @@ HOLD = ("turns", "healths", "held_endpoints", "held_heads", "arm", "had_turn", "
 SETTLE = (
     "settle",
     "deliver",
-    "still_leased",
     "record_success",
     "record_attempt",
-    "troubled",
+    "noteworthy",
     "lock_health",
     "record_health",
     "record_gone",
