@@ -44,7 +44,8 @@ async def produce(database: Path, url: str, keys: list[str], told: asyncio.Event
             notifier.notify()
             count += 1
             say(committed=count)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), _PAUSE_SECONDS)
             for key, status in outbox.watch_streams(connection, alive).items():
                 if status.state is not StreamState.OPEN:
                     alive.discard(key)

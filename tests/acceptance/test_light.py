@@ -78,11 +78,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment of its own, with what `pip install outspoken` brings."""
     folder = tmp_path_factory.mktemp("light")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, _source(folder / "source")], check=True)
-    (wheel,) = folder.glob("outspoken-*.whl")
     venv.create(folder / "environment")
     python = folder / "environment" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", wheel], check=True)
+    subprocess.run([*pip, "--python", python, "install", _source(folder / "source")], check=True)
     return folder / "environment"
 
 
