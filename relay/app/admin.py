@@ -16,7 +16,7 @@ from relay.admin.auth import Authenticator, token_of
 from relay.admin.context import AdminContext
 from relay.admin.probe import Probe, Probed, prepared, probed
 from relay.admin.recent import RecentAttempts
-from relay.admin.server import application
+from relay.app.admin_server import application
 from relay.app.relay import USER_AGENT, build_transport
 from relay.app.settings import Configuration
 from relay.delivery.courier import Courier, Transport

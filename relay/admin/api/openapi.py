@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from relay.admin.api.endpoints import ENDPOINTS, Endpoint
 from relay.admin.api.requests import RequestModel
 from relay.admin.api.responses import ErrorResponse
+from relay.admin.inspection import DeliveryAttempt
 from relay.admin.json_values import is_time
 
 PREFIX = "/api/v1"
@@ -68,7 +69,7 @@ def _operation(endpoint: Endpoint, schemas: Schema) -> Schema:
 def _stream(schemas: Schema) -> Schema:
     listing = next(endpoint for endpoint in ENDPOINTS if endpoint.path == "/attempts")
     operation = _operation(listing, schemas)
-    line = {"application/x-ndjson": {"schema": _schema_of_name("Happened")}}
+    line = {"application/x-ndjson": {"schema": _schema_of_name(DeliveryAttempt.__name__)}}
     said = {"description": "One attempt a line, as they happen, until the caller leaves.", "content": line}
     return operation | {
         "operationId": "get_attempts_stream",

@@ -16,8 +16,8 @@ from aiohttp import web
 from relay.admin.auth import Authenticator
 from relay.admin.context import AdminContext
 from relay.admin.recent import RecentAttempts
-from relay.admin.server import application
 from relay.app.admin import probe
+from relay.app.admin_server import application
 from relay.app.settings import Configuration
 from relay.outbox.store import Database
 from relay.queue.retention import DeliveryRetention

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from relay.admin.api.endpoints import ENDPOINTS
 from relay.admin.auth import Authenticator
-from relay.admin.server import application
+from relay.app.admin_server import application
 from relay.outbox.store import Database
 from tests.relay.admin.past import change, ended, trail, tried
 from tests.relay.admin.served import BEARER, TOKEN, context

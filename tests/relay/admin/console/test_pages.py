@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from relay.admin.auth import Authenticator
 from relay.admin.recent import RecentAttempts
-from relay.admin.server import application
+from relay.app.admin_server import application
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.breaker import destination_id
