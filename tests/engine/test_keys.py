@@ -100,6 +100,20 @@ def test_a_name_is_given_once(database: Database) -> None:
         keys.add(database, "alice")
 
 
+def test_a_key_is_removed_by_the_beginning_of_its_id_that_no_other_has(database: Database) -> None:
+    for name in ("alice", "bob"):
+        keys.add(database, name)
+    with database.writing() as connection:
+        connection.execute("UPDATE outspoken_api_keys SET id = 'aaaa' || substr(id, 5)")
+    alice, bob = keys.all_keys(database)
+    with pytest.raises(EngineError, match=f"{alice.id} .alice., {bob.id} .bob."):
+        keys.remove(database, "aaaa")
+    keys.remove(database, bob.id[:12])
+    with pytest.raises(EngineError, match="no key named ''"):
+        keys.remove(database, "")
+    assert keys.all_keys(database) == (alice,)
+
+
 def test_removing_what_is_not_there_is_said(database: Database) -> None:
     with pytest.raises(EngineError, match="no key named 'bob'"):
         keys.remove(database, "bob")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,18 @@ def test_settings_are_shown_with_their_origin_and_explained(tmp_path: Path) -> N
     code, _, complaint = run_here(main, ["config", "show"], tmp_path, {})
     assert (code, "config/outspoken.toml is not here" in complaint) == (0, True)
     assert run_here(main, ["config", "check", "--config", "no.toml"], tmp_path, {})[0] == 78
+
+
+def test_programs_are_told_whether_the_settings_are_in_order_and_what_a_migration_did(tmp_path: Path) -> None:
+    def said(*words: str, **environ: str) -> tuple[int, dict[str, Any]]:
+        code, out, _ = run_here(main, [*words, "--json"], tmp_path, environ)
+        return code, json.loads(out)
+
+    assert said("config", "check") == (0, {"file": None, "valid": True, "error": None})
+    code, told = said("config", "check", OUTSPOKEN_ENGINE__WORKERS="many")
+    assert (code, told["valid"], "engine.workers" in told["error"]) == (78, False, True)
+    assert said("migrate")[1]["applied"] != []
+    assert said("migrate") == (0, {"applied": []})
 
 
 @pytest.mark.acceptance

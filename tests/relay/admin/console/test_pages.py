@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 import time
@@ -91,7 +92,8 @@ async def test_a_stranger_is_asked_to_sign_in_and_then_gets_the_page_that_was_wa
 async def test_a_stranger_holds_no_connection_and_whoever_signed_in_hears_that_the_relay_lives(
     stranger: Visitor,
 ) -> None:
-    assert await stranger.see("/alive") == "event: signed-out\ndata:\n\n"
+    async with asyncio.timeout(10):
+        assert await stranger.see("/alive") == "event: signed-out\ndata:\n\n"
     await stranger.send("/login", token=TOKEN)
     async with stranger.client.get("/alive") as answer:
         assert await answer.content.readline() == b"event: beat\n"
