@@ -1,14 +1,23 @@
-"""relay.latency: from the producer's commit to the whole request at the receiver, with an idle relay."""
+"""relay.latency: from the producer's commit, and from its call, to the whole request at the receiver, one each 50 ms
+with an idle relay; and from the call of a producer that adds a thousand a second.
+
+Beside it stands what it is made of: until the attempt starts (waking the relay, and the claim), and from there until
+the request has come; and `flush`, the producer's own commit, which waits for the disk and is in no figure but those
+from the call.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
 from statistics import quantiles
-from time import perf_counter
 
 import uvloop
 
@@ -19,7 +28,28 @@ from tests.bench import stand
 from tests.bench.stand import Result, Scale
 
 _WARM_UP = 20
-_REST = 0.01  # seconds: the relay shall be idle again
+_BUSY_RATE = 1000  # a second
+
+GOALS = {
+    "relay.latency.p50_ms": "<= 0.7",
+    "relay.latency.p99_ms": "<= 2",
+    "relay.latency.started_p50_ms": "",
+    "relay.latency.sent_p50_ms": "",
+    "relay.latency.flush_p50_ms": "",
+    "relay.latency.call_p50_ms": "<= 2",
+    "relay.latency.call_p99_ms": "<= 6",
+    "relay.latency.busy_p99_ms": "<= 20",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """When one delivery was asked for, added, committed and received."""
+
+    called: float
+    added: float
+    committed: float
+    came: float
 
 
 class Watch:
@@ -29,7 +59,7 @@ class Watch:
         self._came: asyncio.Future[float] | None = None
 
     def handle(self, arrival: Arrival, reply: Reply) -> None:
-        at = perf_counter()
+        at = time.time()
         reply(204)
         if self._came is not None:
             self._came.set_result(at)
@@ -41,19 +71,38 @@ class Watch:
 
 def latency(scale: Scale) -> Result:
     """Percentiles, in milliseconds."""
-    took = uvloop.run(_sample(scale.samples))
-    percentiles = quantiles((seconds * 1e3 for seconds in took), n=100, method="inclusive")
-    return {"relay.latency.p50_ms": percentiles[49], "relay.latency.p99_ms": percentiles[98]}
+    samples, started = uvloop.run(_sample(scale))
+    parts = {
+        "": [one.came - one.committed for one in samples],
+        "started_": [at - one.committed for at, one in zip(started, samples, strict=True)],
+        "sent_": [one.came - at for at, one in zip(started, samples, strict=True)],
+        "flush_": [one.committed - one.added for one in samples],
+        "call_": [one.came - one.called for one in samples],
+        "busy_": uvloop.run(_busy(scale)),
+    }
+    spreads = {name: quantiles((1e3 * one for one in part), n=100, method="inclusive") for name, part in parts.items()}
+    found = {f"relay.latency.{name}p{at}_ms": spread[at - 1] for name, spread in spreads.items() for at in (50, 99)}
+    return {key: found[key] for key in GOALS}
 
 
-async def _sample(count: int) -> list[float]:
+async def _sample(scale: Scale) -> tuple[Sequence[Sample], Sequence[float]]:
+    """What the producer and the receiver saw, and when the relay's attempts began."""
     watch = Watch()
     async with receiving(watch.handle) as port:
         with stand.new_outbox() as path, stand.relay(path, port) as relay:
             await asyncio.to_thread(stand.wait_until_ready, path, relay)
+            samples = []
             with _producing(path) as (connection, notifier):
-                took = [await _one(watch, connection, notifier, callback(port, 0), n) for n in range(_WARM_UP + count)]
-    return took[_WARM_UP:]
+                for number in range(_WARM_UP + scale.samples):
+                    samples.append(await _one(watch, connection, notifier, callback(port, 0), number))
+                    await asyncio.sleep(scale.rest)
+            await asyncio.to_thread(stand.wait_until_drained, path, relay)
+            return samples[_WARM_UP:], _started(path)[_WARM_UP:]
+
+
+def _started(path: Path) -> Sequence[float]:
+    with closing(outbox.connect(path)) as connection:
+        return [at for (at,) in connection.execute("SELECT started_at FROM outspoken_attempts ORDER BY seq")]
 
 
 @contextmanager
@@ -62,13 +111,31 @@ def _producing(path: Path) -> Iterator[tuple[Connection, outbox.Notifier]]:
         yield connection, notifier
 
 
-async def _one(watch: Watch, connection: Connection, notifier: outbox.Notifier, url: str, number: int) -> float:
+async def _one(watch: Watch, connection: Connection, notifier: outbox.Notifier, url: str, number: int) -> Sample:
     came = watch.wait()
+    called = time.time()
     connection.execute("BEGIN IMMEDIATE")
     outbox.add(connection, NewDelivery(str(number), url, bytes(2048)))
+    added = time.time()
     connection.execute("COMMIT")
-    committed = perf_counter()
+    committed = time.time()
     notifier.notify()
-    took = await came - committed
-    await asyncio.sleep(_REST)
-    return took
+    return Sample(called, added, committed, await came)
+
+
+async def _busy(scale: Scale) -> list[float]:
+    """Seconds from the call of a producer in a process of its own; the first quarter is warming up."""
+    took: list[float] = []
+
+    def note(arrival: Arrival, reply: Reply) -> None:
+        took.append(time.time() - struct.unpack_from("d", arrival.body)[0])
+        reply(204)
+
+    async with receiving(note) as port:
+        with stand.new_outbox() as path, stand.relay(path, port) as relay:
+            await asyncio.to_thread(stand.wait_until_ready, path, relay)
+            command = ("-m", "tests.bench.producer", path, str(scale.seconds), callback(port, 0), str(_BUSY_RATE))
+            producer = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
+            await producer.wait()
+            await asyncio.to_thread(stand.wait_until_drained, path, relay)
+    return took[len(took) // 4 :]

@@ -50,6 +50,7 @@ class Scale:
     history: int = 1_000_000
     large_bodies: int = 400
     samples: int = 300
+    rest: float = 0.05
     seconds: float = 5.0
     audio_seconds: float = 60.0
     turns: int = 5

@@ -17,6 +17,7 @@ TINY = Scale(
     history=1000,
     large_bodies=4,
     samples=20,
+    rest=0.0,
     seconds=0.1,
     audio_seconds=1.0,
     turns=1,
