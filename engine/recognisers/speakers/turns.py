@@ -90,7 +90,8 @@ def _speaker(word: Word, turns: Sequence[Turn], first: int) -> tuple[int, float]
     """Who says most of a word, and how sure that is; of one that lies between turns who is nearer. `first` is the first
     turn that may reach into it."""
     shares: dict[int, list[float]] = {}
-    for turn in turns[first:]:
+    for number in range(first, len(turns)):  # no slice: a copy of the rest for each word
+        turn = turns[number]
         if turn.start >= word.end:
             break
         seconds = min(turn.end, word.end) - max(turn.start, word.start)
