@@ -126,7 +126,9 @@ class RelaySettings(Section):
     )
     port: int = Field(9464, ge=0, le=65535, description="0 takes any free port, which the log names.")
     workers: Workers = Field(1, description="Processes, each a whole relay, behind one port for each purpose.")
-    concurrency: int = Field(256, ge=1, le=10000, description="Attempts in flight at once, in each worker.")
+    concurrency: int = Field(
+        256, ge=1, le=10000, description="Attempts in flight at once, in each worker; twice as many while many hang."
+    )
     per_destination: int = Field(16, ge=1, le=10000, description="Attempts in flight to one destination.")
     lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead relay's claims stay claimed.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long SIGTERM waits for attempts under way.")

@@ -1,19 +1,24 @@
 """Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot.
 
 A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for
-origins whose latest attempt was answered. Of the others, one that never was tried has one for its first attempt, and a
-few while many are free. Those whose latest attempt was not answered have a few each, but no more of them start while a
-quarter of all slots is taken by such, or by what has waited long for its first answer: so what is new finds room beside
-what hangs. Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
+origins that are *prompt*: one of their attempts was answered a moment ago, and none has waited long since. Of the
+others, one that never was tried has one for its first attempt, and a few while many are free. Those whose latest
+attempt was not answered have a few each, but no more of them start while a quarter of all slots is taken by such, or by
+what has waited long for its first answer: so what is new finds room beside what hangs. Nor does more start of one that
+is known and keeps its attempts waiting while a quarter of all slots is taken by such; once it answers, it goes on.
+What has waited long counts as a slot only for that quarter: as many attempts again may hang without being in the way.
+
+Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum, auto
 from typing import Protocol, cast
 
 import structlog
@@ -31,8 +36,12 @@ Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 # Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one.
 _MOST_AHEAD = 512
 _NEWCOMERS = 32  # in one claim: to begin with more keeps all others waiting for the processor
+_NEWCOMERS_A_SECOND = 50
+_TOGETHER = 4
 _REMEMBERED = 10_000
-_PATIENCE = 1.0  # seconds: a first attempt that was not answered by then is one that hangs, for all that is known
+_PATIENCE = 1.0  # seconds: an attempt that was not answered by then is one that hangs, for all that is known
+_FAILED_SECONDS = 0.05  # in which ends of what failed share a claim
+_LOOK_SECONDS = 0.25  # between two looks at what hangs
 
 log = structlog.get_logger()
 
@@ -53,7 +62,7 @@ class ClaimSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class Slots:
     """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
-    with what never was tried, three times that; and one such origin at most a `few`."""
+    with whatever did not answer a moment ago, three times that; and one origin that may not answer at most a `few`."""
 
     in_all: int = 256
     per_destination: int = 16
@@ -64,10 +73,49 @@ class Slots:
         """How many of some slots what did not answer can take; one at least."""
         return max(1, int(slots * self.doubtful))
 
-    @property
-    def unproven(self) -> int:
-        """How many can be taken by what did not answer, or never was tried; one at least."""
-        return max(1, min(self.in_all, int(3 * self.in_all * self.doubtful)))
+    def unproven_of(self, slots: int) -> int:
+        """How many of some slots can be taken by all that did not answer a moment ago; one at least."""
+        return max(1, min(slots, int(3 * slots * self.doubtful)))
+
+
+class _Class(IntEnum):
+    """Of origins, by what is to be expected of them: each kind has a line of its own for the slots."""
+
+    PROMPT = auto()  # answered a moment ago, and keeps nobody waiting
+    KNOWN = auto()
+    LATE = auto()  # known, and keeps its attempts waiting
+    UNTRIED = auto()
+    SILENT = auto()
+
+
+class _Recent:
+    """Origins that answered within the last seconds: one at least, two at most."""
+
+    def __init__(self) -> None:
+        self._now: set[str] = set()
+        self._before: set[str] = set()
+        self._turns_at = 0.0
+
+    def turn(self) -> None:
+        """Forget those that answered longer ago."""
+        now = time.monotonic()
+        if now >= self._turns_at:
+            longer = now >= self._turns_at + _PATIENCE
+            self._before, self._now = set() if longer else self._now, set()
+            self._turns_at = now + _PATIENCE
+
+    def add(self, origin: str) -> None:
+        self._now.add(origin)
+
+    def discard(self, origin: str) -> None:
+        self._now.discard(origin)
+        self._before.discard(origin)
+
+    def __bool__(self) -> bool:
+        return bool(self._now or self._before)
+
+    def __contains__(self, origin: object) -> bool:
+        return origin in self._now or origin in self._before
 
 
 class _Endpoint:
@@ -94,18 +142,23 @@ class _Endpoint:
 class _DestinationQueue:
     """An origin with those of its endpoints for which something is held."""
 
-    __slots__ = ("ahead", "answered_at", "busy", "endpoints", "finished", "low", "origin", "standing", "turns", "waits")
+    __slots__ = (
+        "ahead", "answered_at", "busy", "endpoints", "finished", "late", "low", "origin", "prompt", "standing", "turns",
+        "waits",
+    )  # fmt: skip
 
-    def __init__(self, origin: str, standing: Standing) -> None:
+    def __init__(self, origin: str, standing: Standing, *, prompt: bool) -> None:
         self.origin = origin
         self.standing = standing
+        self.prompt = prompt
+        self.late = False
         self.endpoints: dict[str, _Endpoint] = {}
         self.turns: deque[_Endpoint] = deque()  # with something ahead, the next one first
         self.ahead = 0
         self.busy = 0
         self.finished = 0
         self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
-        self.waits = False  # for a slot, in the line of those that stand like it
+        self.waits: _Class | None = None  # for a slot, in this line
         self.answered_at = 0.0  # on the monotonic clock
 
     @property
@@ -113,9 +166,29 @@ class _DestinationQueue:
         """Claimed, and not at an end."""
         return self.ahead + self.busy
 
+    @property
+    def kind(self) -> _Class:
+        """In which line it waits."""
+        if self.standing is not Standing.ANSWERS:
+            return _Class.UNTRIED if self.standing is Standing.UNTRIED else _Class.SILENT
+        if self.prompt:
+            return _Class.PROMPT
+        return _Class.LATE if self.late else _Class.KNOWN
+
+    def answers(self) -> None:
+        """An attempt was answered, in whatever way."""
+        self.answered_at = time.monotonic()
+        self.standing = Standing.ANSWERS
+        self.prompt, self.late = True, False
+
+    def fell_silent(self) -> None:
+        """An attempt was not answered, and no other one meanwhile."""
+        self.standing = Standing.SILENT
+        self.prompt, self.late = False, False
+
     def busy_with(self, most: int, slots: Slots) -> int:
         """What of its share is held: an endpoint that has yet to answer counts for no more than it can take."""
-        return sum(min(one.held, self.share_of(one, most, slots)) for one in self.endpoints.values())
+        return sum([min(one.held, self.share_of(one, most, slots)) for one in self.endpoints.values()])
 
     def share_of(self, endpoint: _Endpoint, most: int, slots: Slots) -> int:
         """How many of so many slots an endpoint can take: one that never was tried of an origin that may not answer
@@ -175,6 +248,9 @@ class _DestinationQueue:
 
 
 _Start = tuple[_DestinationQueue, _Endpoint, Delivery]
+_Run = tuple[Delivery, _DestinationQueue, float]
+"""What is under way in a slot, and since when, on the monotonic clock."""
+_Line = OrderedDict[_DestinationQueue, None]
 
 
 class Dispatcher:
@@ -197,16 +273,26 @@ class Dispatcher:
         self._deliver = deliver
         self._settler = settler
         self._slots = slots
+        self._quarter = slots.doubtful_of(slots.in_all)  # slots that are enough for those who keep them long
+        self._three_quarters = slots.unproven_of(slots.in_all)
+        self._most_held = max(slots.in_all, _MOST_AHEAD) * 2
         self._wake = wake
         self._queues: dict[str, _DestinationQueue] = {}
         # With something to start and a slot of their own free. The first of the lines has the next slot.
-        self._lines = deque((standing, deque[_DestinationQueue]()) for standing in Standing)
-        self._line_of = dict(self._lines)
-        self._unproven: set[int] = set()  # what is under way to those that may not answer
-        self._first: dict[int, float] = {}  # and of this, to what never was tried: since when, until that is long ago
-        self._met = 0  # of those that never were tried, how many answered since they were asked for last
+        self._lines = deque((kind, _Line()) for kind in _Class)
+        self._line_of: Mapping[_Class, _Line] = dict(self._lines)
+        self._recent = _Recent()
+        self._unproven: set[int] = set()  # what is under way to those that are not prompt
+        self._hanging: set[int] = set()  # of it, what is to those that did not answer, or has waited long for the first
+        self._late: set[int] = set()  # and what has waited long for those that are known
+        self._looks_at = 0.0
+        self._look: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._credit: float = _NEWCOMERS  # how many that may not answer may be asked for beside those that are served
+        self._credited_at = 0.0
+        self._met = 0  # of those that might not answer, how many did since they were asked for last
         self._unanswered: dict[Place, None] = {}
-        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._running: dict[asyncio.Task[None], _Run] = {}
         # Nothing was sent: the outbox would not give the body, or no name server the address.
         self._unread: list[Lease] = []
         self._lapsed = 0
@@ -229,8 +315,14 @@ class Dispatcher:
         """Claim what there is room for and start what may start; returns how many deliveries were claimed."""
         if self._unread:
             await self._give_back_unread()
+        self._forget_claim()
+        self._recent.turn()
+        self._find_those_that_hang()
+        if self._room_of_others() <= 0:
+            await self._give_back_late()
         room, cap = self._room(), self._cap
         if room <= 0 or not cap:
+            self._start_all()
             return 0
         claims = await self._source.claim(self._wanted(room, cap))
         self._lapsed += claims.lapsed
@@ -238,12 +330,31 @@ class Dispatcher:
             self._append(delivery, claims)
         for queue in self._queues.values():
             queue.low = queue.ahead // 2
-            self._take_turn(queue)  # the cap may have grown
+            if queue.ahead:
+                self._take_turn(queue)  # the cap may have grown
         await self._leave_alone(claims)
         self._start_all()
+        self._credit -= sum(standing is not Standing.ANSWERS for standing in claims.standing.values())
         if claims.more:
-            self._wake.set()
+            self._claim_again(claims.pause)
+        if self._credit < _TOGETHER:
+            self._claim_again((_TOGETHER - max(0.0, self._credit)) / _NEWCOMERS_A_SECOND)
         return len(claims.deliveries)
+
+    def _claim_again(self, seconds: float) -> None:
+        """Another claim is worth while then, if not before."""
+        if seconds <= 0.0:
+            self._wake.set()
+            return
+        loop = asyncio.get_running_loop()
+        if self._again is None or self._again.when() > loop.time() + seconds:
+            self._forget_claim()
+            self._again = loop.call_later(seconds, self._wake.set)
+
+    def _forget_claim(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     async def _give_back_unread(self) -> None:
         """As soon as the outbox can be written again, so that nobody waits for the ends of their leases."""
@@ -251,31 +362,51 @@ class Dispatcher:
         await self._source.release(unread, sent=False)
         del self._unread[: len(unread)]
 
+    async def _give_back_late(self) -> None:
+        """What waits for those that keep others waiting takes the room of whoever answers."""
+        late = [queue for queue in self._queues.values() if queue.kind is _Class.LATE and queue.ahead]
+        unsent = [queue.give_up(lambda _: True) for queue in late]
+        await self._release([lease for leases in unsent for lease in leases], sent=False)
+
     def _append(self, delivery: Delivery, claims: Claims) -> None:
         queue = self._queues.get(delivery.destination)
         if queue is None:
-            standing = claims.standing.get((delivery.destination, ""), Standing.ANSWERS)
-            queue = self._queues[delivery.destination] = _DestinationQueue(delivery.destination, standing)
+            origin = delivery.destination
+            standing = claims.standing.get((origin, ""), Standing.ANSWERS)
+            queue = self._queues[origin] = _DestinationQueue(origin, standing, prompt=origin in self._recent)
         silent = delivery.place in self._unanswered or claims.standing.get(delivery.place) is Standing.SILENT
         queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
     def _take_turn(self, queue: _DestinationQueue) -> None:
-        if not queue.waits and queue.next_endpoint(self._most(queue), self._slots):
-            queue.waits = True
-            self._line_of[queue.standing].append(queue)
+        kind = self._line_for(queue)
+        if queue.waits is not kind and queue.next_endpoint(self._most(queue), self._slots):
+            if queue.waits is not None:
+                del self._line_of[queue.waits][queue]
+            queue.waits = kind
+            self._line_of[kind][queue] = None
+
+    def _line_for(self, queue: _DestinationQueue) -> _Class:
+        """Known ones go in turn with those that are prompt, while there is room for both."""
+        kind = queue.kind
+        return _Class.PROMPT if kind is _Class.KNOWN and self._may_start(kind) else kind
 
     def _most(self, queue: _DestinationQueue) -> int:
         """How many slots an origin may take."""
         if queue.standing is Standing.ANSWERS:
             return self._cap
-        is_crowded = len(self._unproven) >= self._slots.doubtful_of(self._slots.in_all)
+        is_crowded = len(self._unproven) >= self._quarter
         few = 1 if is_crowded and queue.standing is Standing.UNTRIED else self._slots.few
         return min(self._cap, few)
 
     def _room(self) -> int:
         held = sum(queue.held for queue in self._queues.values()) + len(self._settler.waiting)
-        return max(self._slots.in_all, _MOST_AHEAD) * 2 - held
+        return self._most_held - held
+
+    def _room_of_others(self) -> int:
+        """Of the room, what is for those that are not prompt."""
+        held = sum(queue.held for queue in self._queues.values() if not queue.prompt)
+        return self._slots.unproven_of(self._most_held) - held
 
     def _wanted(self, room: int, cap: int) -> Wanted:
         """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
@@ -284,9 +415,15 @@ class Dispatcher:
         few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
         endpoints: dict[Place, int] = {}
-        untried, silent = self._slots.unproven - len(self._unproven), self._slots.doubtful_of(self._slots.in_all)
-        untried, self._met = untried + 2 * self._met, 0
+        untried = self._three_quarters + self._excess - len(self._unproven) + 2 * self._met
+        silent, too_late = self._quarter, not self._may_start(_Class.LATE)
+        is_crowded = len(self._unproven) >= self._quarter
         for origin, queue in self._queues.items():
+            # It has what it can take, and may be one of many.
+            if (too_late and queue.late) or (is_crowded and queue.standing is Standing.UNTRIED):
+                origins[origin] = 0
+                untried -= queue.standing is Standing.UNTRIED and not queue.busy
+                continue
             most = cap if queue.standing is Standing.ANSWERS else few
             origins[origin] = min(most + 2 * queue.finished, _MOST_AHEAD) - queue.busy_with(most, self._slots)
             untried -= queue.standing is Standing.UNTRIED and not queue.busy
@@ -303,7 +440,8 @@ class Dispatcher:
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not Outcome.SUCCESS:
                 endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
-        untried = max(0, min(untried, _NEWCOMERS))
+        newcomers = self._newcomers()
+        untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = [
             (origin, path)
             for origin, queue in self._queues.items()
@@ -311,48 +449,89 @@ class Dispatcher:
             for path, endpoint in queue.endpoints.items()
             if endpoint.ahead
         ]
-        return Wanted(room, cap, cap, max(0, silent), untried, few, 1, origins, endpoints=endpoints, ahead=ahead)
+        others = self._room_of_others()
+        recent = self._recent
+        return Wanted(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, recent, others)
+
+    def _newcomers(self) -> int:
+        """How many that may not answer are asked for. Beside those that are served they come at a pace, and two more
+        for each that answers: to be refused by a crowd takes the time of all others. Several share a claim."""
+        now = time.monotonic()
+        earned = (now - self._credited_at) * _NEWCOMERS_A_SECOND + 2 * self._met
+        self._credit, self._credited_at, self._met = min(max(0.0, self._credit) + earned, _NEWCOMERS), now, 0
+        if not self._recent:
+            return _NEWCOMERS
+        return int(self._credit) if self._credit >= _TOGETHER else 0
 
     def _start_all(self) -> None:
-        while len(self._running) < self._slots.in_all and (start := self._next()):
+        while len(self._running) - self._excess < self._slots.in_all and (start := self._next()):
             task = asyncio.create_task(self._carry(*start))
-            self._running[task] = start[2]
+            self._running[task] = start[2], start[0], time.monotonic()
             task.add_done_callback(self._stopped)
+        # Where all slots hang, nothing ends that would free one.
+        if self._look is None and any(line for _, line in self._lines):
+            self._look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._find_those_that_hang()
+        self._start_all()
+
+    def _find_those_that_hang(self) -> None:
+        now = time.monotonic()
+        if now < self._looks_at:
+            return
+        self._looks_at = now + _LOOK_SECONDS
+        for delivery, queue, began in self._running.values():
+            if began + _PATIENCE < now:
+                self._note_long_wait(delivery.lease.seq, queue, began)
+
+    def _note_long_wait(self, seq: int, queue: _DestinationQueue, began: float) -> None:
+        self._unproven.add(seq)
+        if seq in self._hanging:
+            return
+        if queue.standing is not Standing.ANSWERS:
+            self._hanging.add(seq)
+            return
+        self._late.add(seq)
+        if queue.answered_at < began:
+            queue.prompt, queue.late = False, True
+            self._recent.discard(queue.origin)
+
+    @property
+    def _excess(self) -> int:
+        """What hangs beyond a quarter, and is in nobody's way; as many as there are slots."""
+        return min(self._slots.in_all, max(0, len(self._late) + len(self._hanging) - self._quarter))
 
     def _next(self) -> _Start | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
         for _ in range(len(self._lines)):
-            standing, line = self._lines[0]
+            kind, line = self._lines[0]
             self._lines.rotate(-1)
-            while line and self._may_start(standing):
-                queue = line.popleft()
-                queue.waits = False
-                if queue.standing is not standing:
+            while line and self._may_start(kind):
+                queue, _none = line.popitem(last=False)
+                queue.waits = None
+                if self._line_for(queue) is not kind:
                     self._take_turn(queue)
                 elif endpoint := queue.next_endpoint(self._most(queue), self._slots):  # the cap may have shrunk since
                     return queue, endpoint, self._take(queue, endpoint)
         return None
 
-    def _may_start(self, standing: Standing) -> bool:
-        if standing is Standing.ANSWERS:
+    def _may_start(self, kind: _Class) -> bool:
+        if kind is _Class.PROMPT:
             return True
-        if len(self._unproven) >= self._slots.unproven:
+        if len(self._unproven) - self._excess >= self._three_quarters:
             return False
-        return standing is Standing.UNTRIED or self._hanging() < self._slots.doubtful_of(self._slots.in_all)
-
-    def _hanging(self) -> int:
-        """Slots of those that did not answer, or have waited long for the first time that they do."""
-        since = time.monotonic() - _PATIENCE
-        while self._first and next(iter(self._first.values())) < since:
-            del self._first[next(iter(self._first))]
-        return len(self._unproven) - len(self._first)
+        if kind is _Class.LATE:
+            return len(self._late) < self._quarter
+        return kind is not _Class.SILENT or len(self._hanging) < self._quarter
 
     def _take(self, queue: _DestinationQueue, endpoint: _Endpoint) -> Delivery:
         delivery = queue.take(endpoint)
-        if queue.standing is not Standing.ANSWERS:
+        if not queue.prompt:
             self._unproven.add(delivery.lease.seq)
-        if queue.standing is Standing.UNTRIED:
-            self._first[delivery.lease.seq] = time.monotonic()
+        if queue.standing is Standing.SILENT:
+            self._hanging.add(delivery.lease.seq)
         self._take_turn(queue)
         return delivery
 
@@ -362,8 +541,8 @@ class Dispatcher:
         following: _Start | None = queue, endpoint, delivery
         while following is not None:
             queue, endpoint, delivery = following
-            self._running[task] = delivery
             began = time.monotonic()
+            self._running[task] = delivery, queue, began
             try:
                 attempt = await self._deliver(delivery)
                 if attempt.outcome is Outcome.SHORTAGE:  # nothing was sent, and nobody but us is at fault
@@ -378,7 +557,7 @@ class Dispatcher:
             finally:
                 self._leave(queue, endpoint, delivery)
             following = self._next()
-            if self._line_of[Standing.UNTRIED] or self._line_of[Standing.SILENT]:  # this one may have left room
+            if self._line_of[_Class.UNTRIED] or self._line_of[_Class.SILENT]:  # this one may have left room
                 self._start_all()
         self._stopped(task)
 
@@ -395,11 +574,12 @@ class Dispatcher:
         endpoint.answered = not silent
         if silent:
             self._unanswered[attempt.delivery.place] = None
-            queue.standing = Standing.SILENT if attempt.alone else queue.standing
+            if attempt.alone:
+                queue.fell_silent()
         else:
-            queue.answered_at = time.monotonic()
-            self._met += queue.standing is Standing.UNTRIED
-            queue.standing = Standing.ANSWERS
+            self._met += queue.standing is not Standing.ANSWERS
+            queue.answers()
+            self._recent.add(queue.origin)
             self._unanswered.pop(attempt.delivery.place, None)
         if len(self._unanswered) > _REMEMBERED:
             del self._unanswered[next(iter(self._unanswered))]
@@ -408,13 +588,14 @@ class Dispatcher:
             endpoint.finished += 1
 
     def _leave(self, queue: _DestinationQueue, endpoint: _Endpoint, delivery: Delivery) -> None:
-        self._unproven.discard(delivery.lease.seq)
-        self._first.pop(delivery.lease.seq, None)
+        for those in (self._unproven, self._hanging, self._late):
+            those.discard(delivery.lease.seq)
         queue.busy -= 1
         endpoint.busy -= 1
         self._take_turn(queue)
         if queue.ahead <= max(queue.busy, queue.low):
-            self._wake.set()
+            # The ends of what fails, one by one, are no reason to ask at once, beside those that are served.
+            self._claim_again(0.0 if queue.prompt or not self._recent else _FAILED_SECONDS)
 
     async def _leave_alone(self, claims: Claims) -> None:
         """Paused, disabled, or in trouble: what was not started goes back, but for what was claimed because of that."""
@@ -430,7 +611,7 @@ class Dispatcher:
         """Keep the leases of everything held: ahead, under way, and not yet durable."""
         queues = self._queues.values()
         held = [one.lease for queue in queues for endpoint in queue.turns for one in endpoint.ahead]
-        held += [delivery.lease for delivery in self._running.values()]
+        held += [delivery.lease for delivery, _, _ in self._running.values()]
         held += [attempt.delivery.lease for attempt in self._settler.waiting] + self._unread
         if held:
             await self._source.renew(held)
@@ -439,6 +620,9 @@ class Dispatcher:
         """Give back what was not started, let attempts finish for that long, stop the rest and release it."""
         unsent = [queue.give_up(lambda _: True) for queue in self._queues.values()]
         await self._release([lease for leases in unsent for lease in leases], sent=False)
+        for timer in (self._look, self._again):
+            if timer is not None:
+                timer.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         left = dict(self._running)
@@ -447,7 +631,7 @@ class Dispatcher:
         if left:
             await asyncio.wait(left)
             # One that ended in the same moment was entered, and keeps its lease for its settlement.
-            await self._release([delivery.lease for task, delivery in left.items() if task.cancelled()], sent=True)
+            await self._release([run[0].lease for task, run in left.items() if task.cancelled()], sent=True)
         await self._release(self._unread, sent=False)
 
     async def _release(self, leases: list[Lease], *, sent: bool) -> None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -32,6 +33,7 @@ _ALL_GROUPS = statement("groups", __package__)
 _OWNERS = statement("owners", __package__)
 _ORIGINS = statement("origins", __package__)
 _ENDPOINTS = statement("endpoints", __package__)
+_ARRIVED = statement("arrived", __package__)
 _HEADS = statement("heads", __package__)
 _BLOCKED = statement("blocked", __package__)
 _LEASE = statement("lease", __package__)
@@ -39,10 +41,15 @@ _CLAIMED = statement("claimed", __package__)
 _GONE = statement("gone", __package__)
 
 _SMALL = 8 * 1024
-_SLICE = 500  # deliveries that change their lane with one claim
+_SLICE = 500  # deliveries that have become due with one claim
+_MOVED = 128  # that leave the lane of what is ready with one claim: for these milliseconds nothing else is done
+_EACH_MOVED = 16  # of one endpoint, where there are many
+_RESTS = 9.0  # times as long as that took, until the next slice: what is in the way has a tenth of the time
+_NEWEST = 64  # deliveries that are looked at, of what came since the last claim
 _MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
-_GROUPS = 64  # that are set aside with one claim
+_GROUPS = 64  # that are set aside with one claim, at the most
 _FEW = 384  # groups: so many are looked at all at once
+_EACH = 4  # endpoints of each of them
 _MANY = 32  # where there are more, twice so many are, besides those that were served lately
 _LATELY = 256  # origins that are looked at with each claim while others are too many
 _CROWD = 128  # groups that were never tried and have no room: more of them are set aside, as each claim meets them all
@@ -66,7 +73,8 @@ class Wanted:
 
     `silent` is the room for deliveries to those whose latest attempt was not answered, `untried` for how many more
     origins that never were tried; `few` is how much of either one origin may take, `of_untried` how much of the latter
-    one endpoint may. For those in `ahead` something is held that was not started.
+    one endpoint may. For those in `ahead` something is held that was not started. Origins that are `prompt` answered a
+    moment ago, whatever is written down of them so far: `others` is the room for all that are not.
     """
 
     room: int
@@ -79,6 +87,8 @@ class Wanted:
     origins: Mapping[str, int] = field(default_factory=dict)
     endpoints: Mapping[Place, int] = field(default_factory=dict)
     ahead: Collection[Place] = ()
+    prompt: Container[str] = ()
+    others: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +103,12 @@ class ToDo:
 @dataclass(slots=True)
 class Taken:
     """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is
-    more to see to at once, as something changed its lane."""
+    more to see to, as something changed its lane: after a `pause`, in seconds, where that can wait."""
 
     seqs: list[int] = field(default_factory=list)
     standing: dict[Place, Standing] = field(default_factory=dict)
     more: bool = False
+    pause: float = 0.0
 
 
 class Claimer:
@@ -110,6 +121,10 @@ class Claimer:
         self._origin: dict[str, str] = {}
         self._path: dict[tuple[str, str], str] = {}
         self._many = False
+        self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
+        self._several = False  # groups were found when all were looked for last
+        self._moves = False  # there was something to set aside when it was looked for last
+        self._newest = 0
         self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
 
     def lease(self, connection: Connection, wanted: Wanted, todo: ToDo, token: str, now: float) -> Taken:
@@ -141,7 +156,11 @@ class Claimer:
 
     def _choose(self, connection: Connection, wanted: Wanted, taken: Taken, now: float) -> None:
         """Take what is ready, in turn; what must not go now leaves the lane."""
-        groups = self._groups(connection, wanted)
+        began = time.monotonic()
+        rests = began < self._rests_until
+        in_part = rests and self._several
+        groups = self._groups(connection, wanted, in_part=in_part)
+        self._several = in_part or len(groups) > 2 * _MANY
         free: list[Group] = []
         untried: dict[Group, None] = {}
         held: dict[Group, Place] = {}
@@ -149,7 +168,7 @@ class Claimer:
             group = (owner, origin, path)
             if whole or part:
                 held[group] = (origin, path if part else "")
-            elif known or wanted.origins.get(origin, 0) > 0:
+            elif known or wanted.origins.get(origin, 0) > 0 or origin in wanted.prompt:
                 free.append(group)
             else:
                 untried[group] = None
@@ -162,13 +181,18 @@ class Claimer:
         picked = {group for group, _ in chosen}
         taken.seqs += [seq for _, seq in chosen]
         taken.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
-        self._remember(groups, picked, reached_all=room > len(chosen))
+        self._remember(groups, picked, reached_all=room > len(chosen), in_turn=not in_part)
         self._note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
-        taken.more |= _set_aside(connection, held, now)
         crowd = {group: (group[1], "") for group in untried if group not in going}
-        if crowd and (self._many or self._holder.crowded or len(crowd) > _CROWD):
-            self._holder.crowded = True
-            taken.more |= _set_aside(connection, crowd, now, tried=False)
+        if not (self._many or self._holder.crowded or len(crowd) > _CROWD):
+            crowd = {}
+        if not rests:
+            self._holder.crowded |= bool(crowd)
+            self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
+            if self._moves or _in_the_way(groups, wanted) > _MANY:
+                self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
+        if self._moves:
+            taken.more, taken.pause = True, max(0.0, self._rests_until - time.monotonic())
 
     @staticmethod
     def _pick(
@@ -177,12 +201,14 @@ class Claimer:
         """One each in turn: of owners, of each the origins, of each of these the endpoints."""
         of_origin: dict[str, int] = {}
         quota: dict[Group, int] = {}
+        others = wanted.others
         for group in groups:
             _, origin, path = group
             most = wanted.of_origin if group not in untried else min(wanted.of_origin, wanted.few)
             of_origin[origin] = wanted.origins.get(origin, most)
             share = wanted.of_untried if group in untried else wanted.of_endpoint
-            quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), share), room)
+            least = room if origin in wanted.prompt else min(room, others)
+            quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), share), least)
         turn = list(islice(_one_each(group for group in groups if quota[group] > 0), room + _MORE))
         if not turn or room <= 0:
             return []
@@ -191,24 +217,37 @@ class Claimer:
         heads = _heads(connection, {group: min(quota[group], deepest) for group in turn})
         picked: list[tuple[Group, int]] = []
         for group, seq in _by_turns(heads):
-            if of_origin[group[1]] <= 0:
+            is_other = group[1] not in wanted.prompt
+            if of_origin[group[1]] <= 0 or (is_other and others <= 0):
                 continue
             of_origin[group[1]] -= 1
+            others -= is_other
             picked.append((group, seq))
             if len(picked) == room:
                 break
         return picked
 
-    def _groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
+    def _groups(self, connection: Connection, wanted: Wanted, *, in_part: bool) -> list[Any]:
         """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
-        many as could fill the room, and as many more as may be full."""
+        many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
+        and what came since the last claim."""
+        if in_part:
+            prompt = [pair for pair in self._lately if pair[1] in wanted.prompt]
+            return self._endpoints(connection, list(dict.fromkeys([*prompt, *self._arrived(connection)])), _EACH)
         if not self._many:
             found: list[Any] = gathered(connection, _ALL_GROUPS, most=_FEW)
             if len(found) < _FEW:
                 return sorted(found, key=self._turn_of)
-        found = self._several_groups(connection, wanted)
+        arrived = self._arrived(connection)
+        found = self._several_groups(connection, wanted, arrived)
         self._many = len(found) >= 2 * _MANY
         return found
+
+    def _arrived(self, connection: Connection) -> list[tuple[str, str]]:
+        """Owners and origins of what came since the last claim: a new one does not wait behind a crowd either."""
+        newest, found = gathered(connection, _ARRIVED, after=self._newest, room=_NEWEST)
+        self._newest = max(self._newest, newest)
+        return [(owner, origin) for owner, origin in found]
 
     def _turn_of(self, group: Sequence[Any]) -> tuple[bool, str, bool, str, bool, str]:
         """In each of the three rings those come first that are behind the one that had the last turn."""
@@ -216,16 +255,17 @@ class Claimer:
         last, latest = self._origin.get(owner, ""), self._path.get((owner, origin), "")
         return owner <= self._owner, owner, origin <= last, origin, path <= latest, path
 
-    def _several_groups(self, connection: Connection, wanted: Wanted) -> list[Any]:
+    def _several_groups(self, connection: Connection, wanted: Wanted, arrived: Iterable[tuple[str, str]]) -> list[Any]:
         room = min(wanted.room + len(wanted.endpoints) + _MORE, _MANY)
         owners = self._owners(connection, room)
         origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
         # Whoever is served all the time does not wait until the ring has come to it through a crowd.
-        origins = list(dict.fromkeys([*self._lately, *origins]))
+        origins = list(dict.fromkeys([*self._lately, *arrived, *origins]))
         return self._endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
 
-    def _remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool) -> None:
-        """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next one."""
+    def _remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool, in_turn: bool) -> None:
+        """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next one.
+        Where they were not looked at in turn, only that of paths."""
         for remembered in (self._origin, self._path):
             if len(remembered) > _REMEMBERED:
                 remembered.clear()
@@ -233,9 +273,9 @@ class Claimer:
         served = {owner for owner, _, _ in picked}
         reached = {pair[:2] for pair in picked}
         for owner, origin, path in met:
-            if owner in served or reached_all:
+            if in_turn and (owner in served or reached_all):
                 self._owner = owner
-            if (owner, origin) in reached or (reached_all and owner not in served):
+            if in_turn and ((owner, origin) in reached or (reached_all and owner not in served)):
                 self._origin[owner] = origin
             if (owner, origin, path) in picked or (reached_all and (owner, origin) not in reached):
                 self._path[owner, origin] = path
@@ -290,11 +330,24 @@ class Claimer:
         return frozenset(found), frozenset(place for place, stopped in found.items() if stopped)
 
 
+def _in_the_way(groups: Iterable[Any], wanted: Wanted) -> int:
+    """Of how many nothing can be taken, as they keep what was claimed of them waiting, or their kind does."""
+    return sum(
+        origin not in wanted.prompt and (wanted.others <= 0 or wanted.origins.get(origin, 1) <= 0)
+        for _, origin, *_ in groups
+    )
+
+
 def _set_aside(connection: Connection, groups: Mapping[Group, Place], now: float, *, tried: bool = True) -> bool:
-    """Into the lane of the held, a slice of each, a thousand in all; returns whether any was moved."""
+    """Into the lane of the held, a slice; returns whether any was moved."""
     several = list(groups)[:_GROUPS]
-    heads = _heads(connection, dict.fromkeys(several, min(_SLICE, 2 * _SLICE // max(1, len(several)))))
-    moved = {group: seqs for group, seqs in heads.items() if seqs}
+    heads = _heads(connection, dict.fromkeys(several, max(_EACH_MOVED, _MOVED // max(1, len(several)))))
+    moved: dict[Group, list[int]] = {}
+    room = _MOVED
+    for group, seqs in heads.items():
+        if seqs and room > 0:
+            moved[group] = seqs
+            room -= len(seqs)
     set_lane(connection, HELD, [seq for seqs in moved.values() for seq in seqs])
     arm(connection, {groups[group]: group[0] for group in moved}, now, tried=tried)
     return bool(moved)

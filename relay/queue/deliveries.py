@@ -52,7 +52,7 @@ class Claims:
 
     Of the endpoints that the caller has deliveries ahead for, `blocked` are in trouble: what was claimed of them before
     goes back; and `stopped` are those that an operator paused or disabled. `standing` is that of the destinations of
-    what was claimed that may not answer. With `more`, another claim is worth while at once.
+    what was claimed that may not answer. With `more`, another claim is worth while, after a `pause` in seconds.
     """
 
     deliveries: tuple[Delivery, ...] = ()
@@ -61,6 +61,7 @@ class Claims:
     stopped: frozenset[Place] = frozenset()
     standing: Mapping[Place, Standing] = field(default_factory=dict)
     more: bool = False
+    pause: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class DeliveryQueue:
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         deliveries = tuple(delivery for delivery, _ in claimed)
-        return Claims(deliveries, lapsed, blocked, stopped, taken.standing, taken.more)
+        return Claims(deliveries, lapsed, blocked, stopped, taken.standing, taken.more, taken.pause)
 
     async def _look(self) -> _Outlook:
         """A read first, so that the poll of an idle relay takes no write lock."""

@@ -27,6 +27,7 @@ NEVER = 1000.0  # seconds: longer than any test waits
 WITHIN = 60.0  # seconds in which everything here has long come to its end
 NEIGHBOURS = 9
 HANGING = 64  # hosts
+MANY_KNOWN = 300  # more than there are slots
 
 pytestmark = pytest.mark.acceptance
 
@@ -211,6 +212,22 @@ async def hang(a: Play) -> None:
     await a.receiver.until(
         lambda: len({id_.rpartition(" ")[0] for id_ in a.receiver.came if "hanging" in id_}) == HANGING
     )
+
+
+async def test_known_hosts_that_begin_to_hang_together_keep_no_other_host_waiting(tmp_path: Path) -> None:
+    async with play(tmp_path, hanging=hangs) as a:
+        healthy = [f"127.0.2.{number}" for number in range(1, 21)]
+        unwell = [f"127.0.{4 + number // 250}.{1 + number % 250}" for number in range(MANY_KNOWN)]
+        await a.known(*healthy, *unwell)
+        hung = [one for host in unwell for one in several(f"hung {host}", a.receiver.url("/hanging", host), 4)]
+        await a.send(*hung)
+        await a.receiver.until(lambda: sum(id_.startswith("hung") for id_ in a.receiver.came) >= HANGING)
+        strangers = [new(f"new {number}", a.receiver.url("/", f"127.0.3.{number}")) for number in range(1, 21)]
+        served = [one for host in healthy for one in several(f"healthy {host}", a.receiver.url("/", host), 20)]
+        await a.send(*served, *strangers)
+        await a.taken(ids([*served, *strangers]))
+        # All of them beside those that hold their slots to this moment.
+        assert not {id_ for id_ in a.relay.ended if id_.startswith("hung")}
 
 
 @pytest.fixture

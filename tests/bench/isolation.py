@@ -1,9 +1,10 @@
 """relay.isolation: what those who are served notice of those who are not, as ratios to what they see undisturbed.
 
 `relay.isolation.ratio` is that of nine destinations while a tenth hangs; `hanging` of nine paths while a tenth path of
-the same host hangs; `dead_hosts` of healthy hosts beside many that hang or refuse, `slow_dns` beside many whose name
-servers say nothing. `owner_ms` is how long one delivery waits for its first attempt while another owner's many are
-under way. `rate_limited` is how often a receiver that takes one a second had to answer 429 until it had all.
+the same host hangs; `dead_hosts` of healthy hosts beside many that hang or refuse, `known_hosts` beside many that hang
+at once after they answered, `slow_dns` beside many whose name servers say nothing. `owner_ms` is how long one delivery
+waits for its first attempt while another owner's many are under way. `rate_limited` is how often a receiver that takes
+one a second had to answer 429 until it had all.
 """
 
 from __future__ import annotations
@@ -119,6 +120,18 @@ def _beside_dead_hosts(scale: Scale) -> float:
             stand.wait_until_ready(path, relay)
             backlog = 8 if len(places) < 10_000 else 1
             return _beside(path, relay, addresses(port, DESTINATIONS - 1), hang + refuse, scale.seconds, backlog)
+
+
+def known_hosts(scale: Scale) -> Result:
+    """Hosts that answer, beside more than there are slots that always did, and begin to hang at once."""
+    with stand.sink() as port, stand.new_outbox() as path, stand.relay(path, port) as relay:
+        hosts = [f"http://127.0.{8 + number // 250}.{1 + number % 250}:{port}" for number in range(scale.known_hosts)]
+        stand.wait_until_ready(path, relay)
+        _produce(path, [f"{host}/callback" for host in hosts], SELDOM, "known ", SELDOM)
+        _took(path, relay, "known *", len(hosts))
+        hang = [host + HANGING_PATH for host in hosts]
+        ratio = _beside(path, relay, addresses(port, DESTINATIONS - 1), hang, scale.seconds, backlog=4)
+    return {"relay.isolation.known_hosts": ratio}
 
 
 def slow_dns(scale: Scale) -> Result:

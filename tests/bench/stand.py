@@ -64,6 +64,7 @@ class Scale:
     live_seconds: float = 45.0
     relays: int = 4
     dead_hosts: int = 64
+    known_hosts: int = 300
     slow_names: int = 100
     limited: int = 40
     limited_seconds: float = 1.0

@@ -107,6 +107,13 @@ FROM (
 LEFT JOIN outspoken_destinations AS whole ON whole.origin = pairs.origin AND whole.path = ''
 LEFT JOIN outspoken_destinations AS part ON part.origin = pairs.origin AND part.path = pairs.path
 
+-- arrived --
+-- What came since a seq, the newest :room of it: the newest seq, and the owners and the origins of what is ready. What is
+-- committed later than its neighbours may be missed, and is found in its turn.
+SELECT json_build_array(coalesce(max(seq), 0), coalesce(
+           json_agg(json_build_array(owner, origin)) FILTER (WHERE state = 'pending' AND lane = 0), '[]'))
+FROM (SELECT seq, owner, origin, state, lane FROM outspoken_deliveries WHERE seq > :after ORDER BY seq DESC LIMIT :room) AS newest
+
 -- heads --
 -- The first :cap of each group in a JSON array of an owner, an origin and a path: an array of arrays of seqs. What another
 -- relay is about to claim is passed over; what is found here is held until the claim is committed.

@@ -120,6 +120,12 @@ FROM (
 LEFT JOIN outspoken_destinations AS whole ON whole.origin = pairs.origin AND whole.path = ''
 LEFT JOIN outspoken_destinations AS part ON part.origin = pairs.origin AND part.path = pairs.path
 
+-- arrived --
+-- What came since a seq, the newest :room of it, as a JSON array: the newest seq, and the owners and the origins of what is
+-- ready. Nothing but new rows is read.
+SELECT json_array(coalesce(max(seq), 0), json_group_array(json_array(owner, origin)) FILTER (WHERE state = 'pending' AND lane = 0))
+FROM (SELECT seq, owner, origin, state, lane FROM outspoken_deliveries WHERE seq > :after ORDER BY seq DESC LIMIT :room)
+
 -- heads --
 -- The first :cap of each group in a JSON array of an owner, an origin and a path: an array of arrays of seqs. Nothing but
 -- the index is read.

@@ -541,10 +541,13 @@ async def test_origins_that_never_were_tried_have_a_slot_each_and_leave_a_quarte
     put(database, *many(16, HOG, "h"), *many(16, OTHER, "o"))
     one = doubting(outbox)
     one.couriers.let_through(*every("h", 16), *every("o", 16))
+    async with asyncio.timeout(PATIENCE):  # those that nobody knows come at a pace
+        while one.dispatcher.in_flight < 48 or len(one.settler.waiting) < 32:
+            await one.dispatcher.run_once()
+            await asyncio.sleep(0)
     for _ in range(10):
         await one.dispatcher.run_once()
         await asyncio.sleep(0)
-    await one.ended(32)
     assert {delivery.delivery.id[0] for delivery in one.settler.waiting} == {"h", "o"}
     assert one.dispatcher.in_flight == 48
     assert max(count for name, count in one.couriers.most.items() if "dead" in name) == 1
