@@ -37,7 +37,8 @@ Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 _MOST_AHEAD = 512
 _NEWCOMERS = 32  # in one claim: to begin with more keeps all others waiting for the processor
 _NEWCOMERS_A_SECOND = 50
-_TOGETHER = 4
+_FOR_EACH_ANSWER = 8
+_TOGETHER = 2
 _REMEMBERED = 10_000
 _PATIENCE = 1.0  # seconds: an attempt that was not answered by then is one that hangs, for all that is known
 _FAILED_SECONDS = 0.05  # in which ends of what failed share a claim
@@ -454,10 +455,10 @@ class Dispatcher:
         return Wanted(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, recent, others)
 
     def _newcomers(self) -> int:
-        """How many that may not answer are asked for. Beside those that are served they come at a pace, and two more
+        """How many that may not answer are asked for. Beside those that are served they come at a pace, and eight more
         for each that answers: to be refused by a crowd takes the time of all others. Several share a claim."""
         now = time.monotonic()
-        earned = (now - self._credited_at) * _NEWCOMERS_A_SECOND + 2 * self._met
+        earned = (now - self._credited_at) * _NEWCOMERS_A_SECOND + _FOR_EACH_ANSWER * self._met
         self._credit, self._credited_at, self._met = min(max(0.0, self._credit) + earned, _NEWCOMERS), now, 0
         if not self._recent:
             return _NEWCOMERS
