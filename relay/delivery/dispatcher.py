@@ -286,6 +286,7 @@ class Dispatcher:
         self._unproven: set[int] = set()  # what is under way to those that are not prompt
         self._hanging: set[int] = set()  # of it, what is to those that did not answer, or has waited long for the first
         self._late: set[int] = set()  # and what has waited long for those that are known
+        self._pressed = False  # more hangs than a quarter of the slots
         self._looks_at = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
@@ -395,7 +396,9 @@ class Dispatcher:
     def _most(self, queue: _DestinationQueue) -> int:
         """How many slots an origin may take."""
         if queue.standing is Standing.ANSWERS:
-            return self._cap
+            # While many hang, who has not answered just now may be the next.
+            may_hang = self._pressed and queue.answered_at + _PATIENCE < time.monotonic()
+            return min(1, self._cap) if may_hang else self._cap
         is_crowded = len(self._unproven) >= self._quarter
         few = 1 if is_crowded and queue.standing is Standing.UNTRIED else self._slots.few
         return min(self._cap, few)
@@ -486,6 +489,7 @@ class Dispatcher:
         for delivery, queue, began in self._running.values():
             if began + _PATIENCE < now:
                 self._note_long_wait(delivery.lease.seq, queue, began)
+        self._pressed = self._excess > 0
 
     def _note_long_wait(self, seq: int, queue: _DestinationQueue, began: float) -> None:
         self._unproven.add(seq)

@@ -549,7 +549,7 @@ async def test_origins_that_never_were_tried_have_a_slot_each_and_leave_a_quarte
         await one.dispatcher.run_once()
         await asyncio.sleep(0)
     assert {delivery.delivery.id[0] for delivery in one.settler.waiting} == {"h", "o"}
-    assert one.dispatcher.in_flight == 48
+    assert one.dispatcher.in_flight >= 48  # more, once these have waited for a second
     assert max(count for name, count in one.couriers.most.items() if "dead" in name) == 1
     await one.dispatcher.drain(0)
 
