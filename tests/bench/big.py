@@ -55,11 +55,12 @@ def held(scale: Scale) -> Result:
             stand.fill(path, addresses(port, 1), Load(1, size=1))
             _answer_once(server)  # from its first answer on an origin has more than a few slots
             stand.wait_until_drained(path, process)
-            time.sleep(_CALM_SECONDS)
+            calm = min(_CALM_SECONDS, scale.seconds)
+            time.sleep(calm)
             before = _peak(process)
             # An endpoint that never answered has a quarter of its origin's slots.
             stand.fill(path, [f"{addresses(port, 1)[0]}/{number}" for number in range(8)], load)
-            return {"relay.big.memory": 1024 * (_settled_peak(process) - before) / (load.count * load.size)}
+            return {"relay.big.memory": 1024 * (_settled_peak(process, 2 * calm) - before) / (load.count * load.size)}
 
 
 def _answer_once(server: socket.socket) -> None:
@@ -69,10 +70,10 @@ def _answer_once(server: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 
 
-def _settled_peak(process: subprocess.Popen[bytes]) -> int:
-    """The peak, once it has not grown for a while."""
+def _settled_peak(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """The peak, once it has not grown for so long."""
     peak, seen_at = _peak(process), time.monotonic()
-    while time.monotonic() - seen_at < 2 * _CALM_SECONDS:
+    while time.monotonic() - seen_at < seconds:
         time.sleep(0.05)
         if (now := _peak(process)) > peak:
             peak, seen_at = now, time.monotonic()

@@ -49,7 +49,9 @@ class Run:
 def workers(scale: Scale) -> Result:
     """Ratios to one worker: of throughput, of processor time per delivery, and of the time that a transaction takes."""
     load = Load(scale.deliveries, destinations=_DESTINATIONS)
-    one, two, four = (_run(load, count) for count in (1, 2, min(4, scale.relays * 2)))
+    counts = (1, min(2, scale.relays), min(4, scale.relays))
+    runs = {count: _run(load, count, min(_JOINED_SECONDS, scale.seconds)) for count in sorted({*counts})}
+    one, two, four = (runs[count] for count in counts)
     return {
         f"relay.drain.workers.{name}.{key}": value
         for name, run in (("two", two), ("four", four))
@@ -61,7 +63,7 @@ def workers(scale: Scale) -> Result:
     }
 
 
-def _run(load: Load, count: int) -> Run:
+def _run(load: Load, count: int, joined_seconds: float) -> Run:
     with stand.sink() as port, stand.new_outbox() as path:
         urls = addresses(port, load.destinations)
         with closing(outbox.connect(path)) as connection:
@@ -70,7 +72,7 @@ def _run(load: Load, count: int) -> Run:
         settings = {"relay__workers": count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT}
         with stand.relay(path, port, **settings) as process:
             stand.wait_until_ready(path, process)
-            time.sleep(_JOINED_SECONDS)
+            time.sleep(joined_seconds)
             worked, took = _burnt(process.pid), _transactions(path)
             with closing(outbox.connect(path)) as connection, closing(outbox.Notifier(path)) as notifier:
                 connection.execute(_OPEN)
