@@ -80,13 +80,13 @@ def _build(store: Store) -> None:
 
 
 def _make_base(store: Store, name: str) -> None:
-    """A Debian of this machine's release, with its Python."""
+    """A Debian of this machine's release, with its Python, and of what the real one has what an image builds upon."""
     container = store("from", "scratch")
     root = Path(store("mount", container))
     release = run("sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME").strip()
     mirror = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Codename: {release}")
     without = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
-    packages = "--include=ca-certificates,passwd,python3,python3-venv"
+    packages = "--include=ca-certificates,libstdc++6,passwd,python3,python3-venv"
     quick = ("--variant=essential", "--dpkgopt=force-unsafe-io", *without, packages)
     archive = store.folder / "base.tar"
     run("mmdebstrap", "--quiet", *quick, release, str(archive), mirror.split()[0])
