@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from itertools import takewhile
 from time import perf_counter
 
 from relay.transports.connection import HttpConnection, Origin
@@ -16,18 +16,18 @@ class ConnectionPool:
     def __init__(self, bounds: ExchangeBounds) -> None:
         self._bounds = bounds
         self._idle: dict[Origin, list[HttpConnection]] = {}
-        self._count = 0
+        self._order: dict[HttpConnection, None] = {}  # all of them, the longest idle first
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._order)
 
     def take(self, origin: Origin) -> HttpConnection | None:
         """An idle connection to an origin: the caller's own until it is put back or aborted."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            self._count -= 1
+            del self._order[connection]
             if connection.open:
                 return connection
         return None
@@ -42,28 +42,24 @@ class ConnectionPool:
             connection.abort()
             return
         idle.append(connection)
-        self._count += 1
-        if self._count > self._bounds.idle_in_all:
-            self._evict(min(self._connections(), key=_idle_since))
+        self._order[connection] = None
+        if len(self._order) > self._bounds.idle_in_all:
+            self._evict(next(iter(self._order)))
         if self._timer is None:
             self._sweep_in(self._bounds.idle_seconds)
 
     def forget(self, connection: HttpConnection) -> None:
         """The connection is not open any more."""
-        idle = self._idle.get(connection.origin)
-        if idle and connection in idle:
-            idle.remove(connection)
-            self._count -= 1
+        if connection in self._order:
+            del self._order[connection]
+            self._idle[connection.origin].remove(connection)
 
     def close(self) -> None:
         """Forget every connection."""
         self._idle.clear()
-        self._count = 0
+        self._order.clear()
         if self._timer is not None:
             self._timer.cancel()
-
-    def _connections(self) -> Iterable[HttpConnection]:
-        return (connection for idle in self._idle.values() for connection in idle)
 
     def _sweep_in(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
@@ -72,16 +68,12 @@ class ConnectionPool:
         """Close what has idled too long, and come back when the next will have; stop when nothing idles."""
         self._timer = None
         expired = perf_counter() - self._bounds.idle_seconds
-        for connection in [connection for connection in self._connections() if connection.idle_since <= expired]:
+        for connection in [*takewhile(lambda one: one.idle_since <= expired, self._order)]:
             self._evict(connection)
         self._idle = {origin: idle for origin, idle in self._idle.items() if idle}
-        if self._idle:
-            self._sweep_in(min(map(_idle_since, self._connections())) - expired)
+        if self._order:
+            self._sweep_in(next(iter(self._order)).idle_since - expired)
 
     def _evict(self, connection: HttpConnection) -> None:
         self.forget(connection)
         connection.abort()
-
-
-def _idle_since(connection: HttpConnection) -> float:
-    return connection.idle_since
