@@ -6,11 +6,12 @@ import json
 import math
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
@@ -116,7 +117,8 @@ class DeliveryQueue:
         self._stats = QueueStats(database)
         self._ended = Counter[Reason]()
         self._bodies: dict[int, bytes] = {}
-        self._keys: dict[str, tuple[SigningKey, ...]] = {}
+        self._written_keys: dict[str | None, list[str]] = {}  # by whose they are
+        self._keys: dict[str | None, tuple[SigningKey, ...]] = {}
         self._keys_version: list[Any] = []
         self._keys_at = 0.0
 
@@ -241,19 +243,28 @@ class DeliveryQueue:
         return BodyLimits(*(await self._read(_BODY_LIMITS, origin=origin, path=path))[0])
 
     async def keys(self, origin: str) -> tuple[SigningKey, ...]:
-        """What signs for a destination now: a rotation counts at once, give or take 50 ms."""
-        if time.monotonic() - self._keys_at > _KEYS_SECONDS:
-            await self._forget_changed_keys()
-        if origin not in self._keys:
-            rows = await self._read(_SIGNING_KEYS, origin=origin, now=self._clock())
-            self._keys[origin] = tuple(parse_key(text) for (text,) in rows)
-        return self._keys[origin]
+        """What signs for a destination now, its own keys or else those for all: a rotation counts at once, give or take
+        50 ms."""
+        if not self._keys_version or time.monotonic() - self._keys_at > _KEYS_SECONDS:
+            await self._read_changed_keys()
+        whose = origin if origin in self._written_keys else None
+        if whose not in self._keys:
+            self._keys[whose] = tuple(parse_key(text) for text in self._written_keys.get(whose, ()))
+        return self._keys[whose]
 
-    async def _forget_changed_keys(self) -> None:
-        self._keys_at = time.monotonic()
-        keys = await self._read(_KEYS_VERSION, now=self._clock())
-        if keys != self._keys_version:
-            self._keys, self._keys_version = {}, keys
+    async def _read_changed_keys(self) -> None:
+        self._keys_at = time.monotonic()  # whoever comes meanwhile goes on with those before
+        try:
+            version = await self._read(_KEYS_VERSION, now=self._clock())
+            if version == self._keys_version:
+                return
+            written: dict[str | None, list[str]] = defaultdict(list)
+            for origin, text in await self._read(_SIGNING_KEYS, now=self._clock()):
+                written[origin].append(text)
+        except StoreUnavailable:
+            self._keys_at = 0.0
+            raise
+        self._keys_version, self._written_keys, self._keys = version, dict(written), {}
 
     def now(self) -> float:
         """What time it is for those who decide what is due."""

@@ -246,15 +246,6 @@ FROM json_array_elements(CAST(:places AS json)) AS wanted (value)
 JOIN outspoken_destinations AS d ON d.origin = wanted.value ->> 0 AND d.path IN ('', wanted.value ->> 1) AND d.held = 1
 GROUP BY 1, 2
 
--- signing_keys --
--- What signs for a destination now: the keys of its origin where it has any, those of all others elsewhere.
-SELECT key FROM outspoken_signing_keys
-WHERE (retires_at IS NULL OR retires_at > :now)
-  AND origin IS NOT DISTINCT FROM (
-      SELECT max(own.origin) FROM outspoken_signing_keys AS own
-      WHERE own.origin = :origin AND (own.retires_at IS NULL OR own.retires_at > :now))
-ORDER BY id
-
 -- keys_version --
 -- What changes whenever what signs does.
 SELECT max(id), count(*), count(*) FILTER (WHERE retires_at IS NULL OR retires_at > :now) FROM outspoken_signing_keys

@@ -294,12 +294,8 @@ GROUP BY 1, 2
 SELECT body FROM outspoken_bodies WHERE seq = :seq
 
 -- signing_keys --
--- The keys that sign for a destination now: those of its origin, or else the global ones.
-SELECT key FROM outspoken_signing_keys
-WHERE (retires_at IS NULL OR retires_at > :now)
-  AND origin IS (SELECT max(own.origin) FROM outspoken_signing_keys AS own
-                 WHERE own.origin = :origin AND (own.retires_at IS NULL OR own.retires_at > :now))
-ORDER BY id
+-- The keys that sign now, each with the origin that it is for, or none.
+SELECT origin, key FROM outspoken_signing_keys WHERE retires_at IS NULL OR retires_at > :now ORDER BY id
 
 -- keys_version --
 -- Changes whenever another set of keys signs: one was added, or its time has come.
