@@ -40,6 +40,9 @@ _NEWCOMERS_A_SECOND = 50
 _FOR_EACH_ANSWER = 8
 _TOGETHER = 2
 _REMEMBERED = 10_000
+# By names of their own: to ask an enumeration for a member takes half a microsecond, and each attempt has asked twenty.
+_ANSWERS, _UNTRIED, _SILENT = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
+_SUCCESS = Outcome.SUCCESS
 _PATIENCE = 1.0  # seconds: an attempt that was not answered by then is one that hangs, for all that is known
 _FAILED_SECONDS = 0.05  # in which ends of what failed share a claim
 _LOOK_SECONDS = 0.25  # between two looks at what hangs
@@ -170,8 +173,8 @@ class _DestinationQueue:
     @property
     def kind(self) -> _Class:
         """In which line it waits."""
-        if self.standing is not Standing.ANSWERS:
-            return _Class.UNTRIED if self.standing is Standing.UNTRIED else _Class.SILENT
+        if self.standing is not _ANSWERS:
+            return _Class.UNTRIED if self.standing is _UNTRIED else _Class.SILENT
         if self.prompt:
             return _Class.PROMPT
         return _Class.LATE if self.late else _Class.KNOWN
@@ -179,12 +182,12 @@ class _DestinationQueue:
     def answers(self) -> None:
         """An attempt was answered, in whatever way."""
         self.answered_at = time.monotonic()
-        self.standing = Standing.ANSWERS
+        self.standing = _ANSWERS
         self.prompt, self.late = True, False
 
     def fell_silent(self) -> None:
         """An attempt was not answered, and no other one meanwhile."""
-        self.standing = Standing.SILENT
+        self.standing = _SILENT
         self.prompt, self.late = False, False
 
     def busy_with(self, most: int, slots: Slots) -> int:
@@ -196,7 +199,7 @@ class _DestinationQueue:
         takes one, so that no path that hangs hides one that answers."""
         if endpoint.answered:
             return _MOST_AHEAD
-        if self.standing is Standing.ANSWERS:
+        if self.standing is _ANSWERS:
             return slots.doubtful_of(most)
         return 1 if endpoint.answered is None else max(1, most - 1)
 
@@ -336,7 +339,7 @@ class Dispatcher:
                 self._take_turn(queue)  # the cap may have grown
         await self._leave_alone(claims)
         self._start_all()
-        self._credit -= sum(standing is not Standing.ANSWERS for standing in claims.standing.values())
+        self._credit -= sum(standing is not _ANSWERS for standing in claims.standing.values())
         if claims.more:
             self._claim_again(claims.pause)
         if self._credit < _TOGETHER:
@@ -374,9 +377,9 @@ class Dispatcher:
         queue = self._queues.get(delivery.destination)
         if queue is None:
             origin = delivery.destination
-            standing = claims.standing.get((origin, ""), Standing.ANSWERS)
+            standing = claims.standing.get((origin, ""), _ANSWERS)
             queue = self._queues[origin] = _DestinationQueue(origin, standing, prompt=origin in self._recent)
-        silent = delivery.place in self._unanswered or claims.standing.get(delivery.place) is Standing.SILENT
+        silent = delivery.place in self._unanswered or claims.standing.get(delivery.place) is _SILENT
         queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
@@ -395,12 +398,12 @@ class Dispatcher:
 
     def _most(self, queue: _DestinationQueue) -> int:
         """How many slots an origin may take."""
-        if queue.standing is Standing.ANSWERS:
+        if queue.standing is _ANSWERS:
             # While many hang, who has not answered just now may be the next.
             may_hang = self._pressed and queue.answered_at + _PATIENCE < time.monotonic()
             return min(1, self._cap) if may_hang else self._cap
         is_crowded = len(self._unproven) >= self._quarter
-        few = 1 if is_crowded and queue.standing is Standing.UNTRIED else self._slots.few
+        few = 1 if is_crowded and queue.standing is _UNTRIED else self._slots.few
         return min(self._cap, few)
 
     def _room(self) -> int:
@@ -424,14 +427,14 @@ class Dispatcher:
         is_crowded = len(self._unproven) >= self._quarter
         for origin, queue in self._queues.items():
             # It has what it can take, and may be one of many.
-            if (too_late and queue.late) or (is_crowded and queue.standing is Standing.UNTRIED):
+            if (too_late and queue.late) or (is_crowded and queue.standing is _UNTRIED):
                 origins[origin] = 0
-                untried -= queue.standing is Standing.UNTRIED and not queue.busy
+                untried -= queue.standing is _UNTRIED and not queue.busy
                 continue
-            most = cap if queue.standing is Standing.ANSWERS else few
+            most = cap if queue.standing is _ANSWERS else few
             origins[origin] = min(most + 2 * queue.finished, _MOST_AHEAD) - queue.busy_with(most, self._slots)
-            untried -= queue.standing is Standing.UNTRIED and not queue.busy
-            silent -= queue.held if queue.standing is Standing.SILENT else 0
+            untried -= queue.standing is _UNTRIED and not queue.busy
+            silent -= queue.held if queue.standing is _SILENT else 0
             queue.finished = 0
             for path, endpoint in list(queue.endpoints.items()):
                 if not endpoint.held:
@@ -439,10 +442,10 @@ class Dispatcher:
                     continue
                 share = min(cap, queue.share_of(endpoint, most, self._slots))
                 endpoints[origin, path] = min(share + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
-                silent -= endpoint.held if endpoint.answered is False and queue.standing is Standing.ANSWERS else 0
+                silent -= endpoint.held if endpoint.answered is False and queue.standing is _ANSWERS else 0
                 endpoint.finished = 0
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
-            if attempt.outcome is not Outcome.SUCCESS:
+            if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
         newcomers = self._newcomers()
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
@@ -495,7 +498,7 @@ class Dispatcher:
         self._unproven.add(seq)
         if seq in self._hanging:
             return
-        if queue.standing is not Standing.ANSWERS:
+        if queue.standing is not _ANSWERS:
             self._hanging.add(seq)
             return
         self._late.add(seq)
@@ -535,7 +538,7 @@ class Dispatcher:
         delivery = queue.take(endpoint)
         if not queue.prompt:
             self._unproven.add(delivery.lease.seq)
-        if queue.standing is Standing.SILENT:
+        if queue.standing is _SILENT:
             self._hanging.add(delivery.lease.seq)
         self._take_turn(queue)
         return delivery
@@ -582,13 +585,13 @@ class Dispatcher:
             if attempt.alone:
                 queue.fell_silent()
         else:
-            self._met += queue.standing is not Standing.ANSWERS
+            self._met += queue.standing is not _ANSWERS
             queue.answers()
             self._recent.add(queue.origin)
             self._unanswered.pop(attempt.delivery.place, None)
         if len(self._unanswered) > _REMEMBERED:
             del self._unanswered[next(iter(self._unanswered))]
-        if attempt.outcome is Outcome.SUCCESS:  # to fail fast is no reason to be given more
+        if attempt.outcome is _SUCCESS:  # to fail fast is no reason to be given more
             queue.finished += 1
             endpoint.finished += 1
 

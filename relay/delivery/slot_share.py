@@ -29,6 +29,7 @@ class SlotShare:
         self._membership = Membership(0, 0)
         self._heard_at = -math.inf
         self._joined_at = -math.inf
+        self._is_alone = False  # and has been for long enough: it is asked several times for each delivery
 
     async def check_in(self, queue: DeliveryQueue, wake: asyncio.Event) -> None:
         """Ask the others, and `wake` whoever claims where there are more slots than before."""
@@ -43,9 +44,12 @@ class SlotShare:
         if new and max(membership.relays, self._membership.relays) > 1:
             self._joined_at = self._clock() + _JOIN_SECONDS
         self._membership, self._heard_at = membership, asked_at
+        self._is_alone = membership.relays == 1 and self._clock() >= self._joined_at
 
     def share(self) -> int:
         """Slots of each destination, at this moment."""
+        if self._is_alone:
+            return self._slots
         now, membership = self._clock(), self._membership
         overdue = membership.relays > 1 and now - self._heard_at > _OVERDUE_SECONDS
         if not membership.relays or overdue or now < self._joined_at:

@@ -15,6 +15,7 @@ Headers = tuple[tuple[str, str], ...]
 
 # The query parameters by which S3, Azure and Google Cloud Storage recognise a presigned URL.
 _PRESIGNED = frozenset({"x-amz-signature", "sig", "x-goog-signature"})
+_PUT = Method.PUT
 _KEPT_BYTES, _KEPT_VALUE = 4096, 512
 _SECRET = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "webhook-signature", "www-authenticate"}
@@ -29,7 +30,7 @@ def headers(
     if target.authorization:
         sent.append(("authorization", target.authorization))
     # A presigned signature covers the headers of the request: one that it does not know would break it.
-    if not (delivery.method is Method.PUT and is_presigned(target)):
+    if not (delivery.method is _PUT and is_presigned(target)):
         _add_ours(sent, delivery)
         _add_signature(sent, delivery.id, body, keys, int(now))
     return tuple(sent)
@@ -68,7 +69,12 @@ def is_presigned(target: Target) -> bool:
 
 def redacted(headers: Headers) -> Headers:
     """The same headers, fit to be kept: credentials, cookies and signatures by name only."""
-    return tuple((name, "[redacted]" if name.lower() in _SECRET else without_secrets(value)) for name, value in headers)
+    return tuple([(name, "[redacted]" if _is_secret(name) else without_secrets(value)) for name, value in headers])
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return name.lower() in _SECRET
 
 
 def kept(headers: Headers) -> Headers:

@@ -43,22 +43,24 @@ def head(envelope: Envelope) -> bytes | Fault:
         sent = (*sent, ("authorization", target.authorization))
     try:
         opening = _opening(envelope.method, target.path, target.scheme, target.host, target.port)
-        fields = [_field(name) + value for name, value in sent]
-        encoded = f"{opening}{''.join(fields)}\r\ncontent-length: {len(envelope.body)}\r\n\r\n".encode("latin-1")
+        names, values = zip(*sent, strict=True) if sent else ((), ())
+        fields = _fields(names) % values
+        encoded = f"{opening}{fields}\r\ncontent-length: {len(envelope.body)}\r\n\r\n".encode("latin-1")
     except ValueError:
         return _flawed(envelope)
     # Counting line ends is the cheapest proof that no value has brought its own.
-    lines = len(fields) + 4
+    lines = len(values) + 4
     if encoded.count(b"\n") != lines or encoded.count(b"\r") != lines or b"\0" in encoded:
         return _flawed(envelope)
     return encoded
 
 
 @lru_cache(maxsize=1024)
-def _field(name: str) -> str:
-    if not _sendable(name):
-        raise ValueError(name)
-    return f"\r\n{name}: "
+def _fields(names: tuple[str, ...]) -> str:
+    """What is left to be filled in with the values."""
+    if not all(map(_sendable, names)):
+        raise ValueError(names)
+    return "".join(f"\r\n{name.replace('%', '%%')}: %s" for name in names)
 
 
 @lru_cache(maxsize=4096)
