@@ -12,7 +12,7 @@ import structlog
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
 from relay.outbox.errors import StoreUnavailable
-from relay.outbox.store import POLL_SECONDS
+from relay.outbox.store import POLL_SECONDS, in_step
 from relay.queue.deliveries import DeliveryQueue
 from relay.service.loop import Loop, LoopObserver, turning
 
@@ -108,13 +108,13 @@ class Service:
             await asyncio.sleep(self._pace.claims)
         elif claimed:  # their requests go first
             await asyncio.sleep(0)
-        now = self._queue.now()
+        now, poll = self._queue.now(), in_step(self._pace.poll())
         try:
             due_at = await self._queue.next_due()
         except StoreUnavailable:  # the next claim will say so
-            return min(self._pace.poll(), POLL_SECONDS)
+            return min(poll, POLL_SECONDS)
         if due_at is None:
-            return self._pace.poll()
+            return poll
         if due_at <= now:  # and not claimed: no room, which a freed slot will announce, or another has it in hand
-            return min(self._pace.poll(), POLL_SECONDS)
-        return min(self._pace.poll(), max(_SHORTEST_REST, due_at - now))
+            return min(poll, POLL_SECONDS)
+        return min(poll, max(_SHORTEST_REST, due_at - now))

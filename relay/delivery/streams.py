@@ -22,7 +22,7 @@ from relay.delivery.stream_session import Gateway, StreamSession
 from relay.delivery.stream_state import NOWHERE
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import KillReason
-from relay.outbox.store import POLL_SECONDS
+from relay.outbox.store import POLL_SECONDS, in_step
 from relay.policy.attempt import Attempted, Finish, HeldStream, Reason
 from relay.queue.streams import LiveStreams, StreamChanges
 from relay.service.loop import Loop, LoopObserver, turning
@@ -218,7 +218,7 @@ class StreamCarrier:
 
     async def _rest(self, live: int | None) -> float:
         """What becomes overdue, nobody tells of."""
-        return POLL_SECONDS if live else self._poll()
+        return in_step(POLL_SECONDS if live else self._poll())
 
     async def _rest_of_hold(self, _: object) -> float | None:
         """Who holds nothing need not say so."""

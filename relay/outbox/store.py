@@ -6,6 +6,7 @@ statements is written once: as `work` on a connection, which a reader or a write
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +25,16 @@ POLL_SECONDS = 0.25
 
 BUSY_SECONDS = 5.0
 """How long a writer asks a database that is locked."""
+
+
+def in_step(seconds: float) -> float:
+    """So many seconds, give or take half a poll: until a moment that is the same for all who wait like this. Timers
+    that fire together wake a process once, and to be woken is most of what an idle one does. Less than a poll stays as
+    it is."""
+    if seconds < POLL_SECONDS:
+        return seconds
+    now = int(1000 * time.monotonic()) / 1000  # event loops count whole milliseconds
+    return round((now + seconds) / POLL_SECONDS) * POLL_SECONDS - now
 
 
 class Cursor(Protocol):

@@ -10,6 +10,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import choose_encoder
 
+from relay.outbox.store import in_step
+
 Check = Callable[[], Awaitable[str | None]]
 """None while all is well, else a short reason without secrets. An exception is a reason too."""
 
@@ -80,6 +82,7 @@ async def measure_loop_lag(histogram: Histogram) -> None:
     """Observe, until cancelled, how late a timer fires: the time that something else held the event loop."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + _LAG_SAMPLE_SECONDS
-        await asyncio.sleep(_LAG_SAMPLE_SECONDS)
+        seconds = in_step(_LAG_SAMPLE_SECONDS)
+        due = loop.time() + seconds
+        await asyncio.sleep(seconds)
         histogram.observe(max(0.0, loop.time() - due))

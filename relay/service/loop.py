@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from relay.outbox.errors import StoreUnavailable
+from relay.outbox.store import in_step
 
 log = structlog.get_logger()
 
@@ -98,7 +99,7 @@ class Loop:
             self.busy_since = None
             await asyncio.sleep(self._again)
             return
-        seconds = self._every if self._rest is None else await self._rest(result)
+        seconds = await self._rest(result) if self._rest else self._every and in_step(self._every)
         self.busy_since = None
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

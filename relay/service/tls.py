@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 
 
+@lru_cache(maxsize=2)  # a system's authorities take a megabyte, and time to read: all who dial share them
 def tls_context(ca_file: str = "") -> ssl.SSLContext:
     """For connections that are dialled. Raises ValueError for a file that holds no certificates."""
     context = ssl.create_default_context()

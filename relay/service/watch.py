@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from relay.outbox.errors import REMEDIES, StoreUnavailable
-from relay.outbox.store import Database
+from relay.outbox.store import Database, in_step
 
 _LOOK_SECONDS = 1.0
 
@@ -30,7 +30,7 @@ class FileWatch:
     async def until_replaced(self, stop: Callable[[], None]) -> None:
         """Look, until it was replaced: then say so, and `stop`."""
         while not self.replaced():  # noqa: ASYNC110 (nobody tells of it)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(in_step(_LOOK_SECONDS))
         log.error("store.replaced", database=self._database.name, remedy=REMEDIES["replaced"])
         stop()
 

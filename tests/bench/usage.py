@@ -3,6 +3,8 @@ delivered ones."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -44,12 +46,27 @@ def _resident(port: int, scale: Scale, copy_of: Path | None) -> float:
         return float(next(line for line in status if line.startswith("VmRSS")).split()[1])
 
 
+# As often as an idle relay has to be woken.
+_BARE_LOOP = """
+import asyncio, uvloop
+async def wake() -> None:
+    while True:
+        await asyncio.sleep(0.25)
+uvloop.run(wake())
+"""
+
+
 def idle(scale: Scale) -> Result:
-    """Percent of a core, with nothing to do and many delivered rows in the file."""
+    """Percent of a core, with nothing to do and many delivered rows in the file; and what a bare event loop takes that
+    is woken as often."""
+    with subprocess.Popen((sys.executable, "-c", _BARE_LOOP)) as loop:
+        time.sleep(scale.seconds / 2)
+        floor = _percent(loop.pid, scale.seconds * 2)
+        loop.kill()
     with stand.new_outbox(stand.delivered(scale.history)) as path, stand.relay(path, 8080) as relay:
         stand.wait_until_ready(path, relay)
         time.sleep(scale.seconds / 2)
-        return {"relay.idle.cpu_percent": _percent(relay.pid, scale.seconds * 2)}
+        return {"relay.idle.cpu_percent": _percent(relay.pid, scale.seconds * 2), "relay.idle.floor_percent": floor}
 
 
 def _percent(pid: int, seconds: float) -> float:

@@ -1,7 +1,8 @@
 """Wakes relays when something was committed: one empty datagram to each Unix socket beside the database.
 
 A lost datagram costs a safety poll (250 ms) and nothing else, so to notify never blocks and never fails. Watching the
-write-ahead log instead would be a race: it changes before the commit can be seen.
+write-ahead log instead would be a race: it changes before the commit can be seen. The poll asks whether anybody has
+committed since, and no more: that is all that an idle relay's four wake-ups a second are for.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relay.outbox.sqlite.opening import connect_read_only
 from relay.outbox.sqlite.permissions import fit, make_folder
-from relay.outbox.store import POLL_SECONDS
+from relay.outbox.store import POLL_SECONDS, in_step
 
 if TYPE_CHECKING:
     import asyncio
 
 _LONGEST_ADDRESS = 100  # sun_path holds 108 bytes on Linux, 104 elsewhere
+# What was committed is noticed all the same: this is for what time alone brings.
+_LISTENING_SECONDS = 1.0
 
 
 def _folder_of(database: Path) -> Path:
@@ -73,7 +78,8 @@ def notify(database: str) -> None:
 
 
 class SqliteListener:
-    """The listening side, one per relay process. A datagram sets all of `heard`; whoever acts on one clears it."""
+    """The listening side, one per relay process. A datagram sets all of `heard`, and so does a commit untold;
+    whoever acts on one clears it."""
 
     def __init__(self, database: Path, *heard: asyncio.Event) -> None:
         self._database = database
@@ -82,8 +88,11 @@ class SqliteListener:
         self._path = _folder_of(database) / f"{secrets.token_hex(8)}.sock"
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._seen: int | None = None
+        self._poll: asyncio.TimerHandle | None = None
         self.hears = True
-        self.poll_seconds = POLL_SECONDS
+        self.poll_seconds = _LISTENING_SECONDS
 
     async def open(self) -> None:
         """Bind and listen on the running loop; sockets of relays that are gone are cleared away."""
@@ -99,8 +108,15 @@ class SqliteListener:
         fit(self._path, self._database)
         self._loop = get_running_loop()
         self._loop.add_reader(self._socket, self._hear)
+        self._reader = connect_read_only(self._database)
+        self._seen = self._version(self._reader)
+        self._poll_again(self._loop, self._reader)
 
     async def close(self) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+        if self._reader is not None:
+            self._reader.close()
         if self._socket is None or self._loop is None:
             return
         self._loop.remove_reader(self._socket)
@@ -113,8 +129,29 @@ class SqliteListener:
         with suppress(BlockingIOError):
             while True:
                 self._socket.recv(1)
-                for event in self._heard:
-                    event.set()
+                self._tell()
+
+    def _poll_again(self, loop: asyncio.AbstractEventLoop, reader: sqlite3.Connection) -> None:
+        self._poll = loop.call_later(in_step(POLL_SECONDS), self._look, loop, reader)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, reader: sqlite3.Connection) -> None:
+        seen, self._seen = self._seen, self._version(reader)
+        if self._seen is None or self._seen != seen:
+            self._tell()
+        self._poll_again(loop, reader)
+
+    @staticmethod
+    def _version(reader: sqlite3.Connection) -> int | None:
+        """Changes with each commit of others. None: whoever is told will meet what is wrong, and say so."""
+        try:
+            version: int = reader.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            return None
+        return version
+
+    def _tell(self) -> None:
+        for event in self._heard:
+            event.set()
 
 
 def _remove_if_dead(path: Path) -> None:

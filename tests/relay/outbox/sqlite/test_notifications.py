@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
+from relay.outbox.sqlite.opening import connect, create
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def notifier(path: Path) -> Iterator[SqliteNotifier]:
 
 @asynccontextmanager
 async def listening(path: Path) -> AsyncIterator[asyncio.Event]:
+    create(path)
     heard = asyncio.Event()
     listener = SqliteListener(path, heard)
     await listener.open()
@@ -46,6 +48,13 @@ async def test_a_relay_on_another_database_hears_nothing(path: Path, notifier: S
         notifier.notify()
         await hears(here)
         assert not elsewhere.is_set()
+
+
+async def test_a_commit_that_nobody_told_of_is_heard_all_the_same(path: Path) -> None:
+    async with listening(path) as heard:
+        with closing(connect(path)) as connection:
+            connection.execute("CREATE TABLE anything (at_all)")
+        await hears(heard)
 
 
 async def test_a_relay_that_left_takes_its_socket_along(path: Path, notifier: SqliteNotifier) -> None:
