@@ -29,7 +29,7 @@ CLIP = ROOT / "tests" / "clips" / "demo.flac"
 SERVICES = yaml.safe_load((ROOT / "config" / "docker" / "compose.yaml").read_text("utf-8"))["services"]
 # The receiver is on this machine, where no callback goes unless it is opened.
 OPENED = {"OUTSPOKEN_OUTBOX__GUARD__ALLOW_NETWORKS": "127.0.0.0/8"}
-_USER = 10001
+_USER, _STATE = 10001, "/var/lib/outspoken"
 # The engine has loaded and measured its recogniser then.
 _START_SECONDS = 180.0
 
@@ -45,10 +45,12 @@ class Composition:
         """What runs a command as a service would, or that of the service."""
         written = SERVICES[service]
         container = self._store("from", "--pull-never", "--add-host", "postgres:127.0.0.1", IMAGE)
+        # Else buildah may lay a fresh volume over the one that is mounted there.
+        self._store("config", "--volume", f"{_STATE}-", container)
         asked = {**written["environment"], **OPENED}
         given = [part for name, value in asked.items() for part in ("--env", f"{name}={filled(value)}")]
         dropped = [part for name in written["cap_drop"] for part in ("--cap-drop", name.lower())]
-        mounts = ("--volume", f"{self._volume}:/var/lib/outspoken", "--mount", "type=tmpfs,dst=/tmp")
+        mounts = ("--volume", f"{self._volume}:{_STATE}", "--mount", "type=tmpfs,dst=/tmp")
         way = ("run", "--isolation", "chroot", *dropped, *mounts, *given, container, "--")
         return self._store.command(*way, *(command or written["command"]))
 
@@ -117,7 +119,7 @@ async def walk(store: Store, folder: Path) -> dict[str, Any]:
         server = stack.enter_context(running(port=5432))
         server.sql("CREATE ROLE outspoken LOGIN", "CREATE DATABASE outspoken OWNER outspoken")
         key = compose.told("engine", "engine", "keys", "add", "first")
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)))
         watchers = stack.enter_context(watched(folder))
         listen = ("relay", "listen", "--json", "--port", "8080")
         receiver = await stack.enter_async_context(compose.up("relay", *listen))
@@ -129,11 +131,12 @@ async def walk(store: Store, folder: Path) -> dict[str, Any]:
             "user": Path(f"/proc/{innermost(engine.pid)}").stat().st_uid,
             "probes": [await status(session, url) for url in probes()],
             "transcript": await delivered(session, key, receiver),
+            "console": await opened(session, compose.told("relay", "relay", "login")),
             "in PostgreSQL": int(server.sql("SELECT count(*) FROM outspoken.deliveries", name="outspoken")),
             "scraped": await answered(watchers, 'up{job=~"relay|engine"} == 1', 2),
             "scaled by": await answered(watchers, scaled_by(), 1),
             "alertmanager": await status(session, "http://127.0.0.1:9093/-/ready"),
-            "in files": [path.name for path in volume.rglob("*.db")],
+            "in files": [path.name for path in volume.rglob("outspoken*.db")],
         }
 
 
@@ -162,6 +165,12 @@ def scaled_by() -> str:
 async def status(session: aiohttp.ClientSession, url: str) -> int:
     async with session.get(url) as answer:
         return answer.status
+
+
+async def opened(session: aiohttp.ClientSession, link: str) -> str:
+    """The page to which a link leads."""
+    async with session.get(link) as answer:
+        return answer.url.path
 
 
 async def delivered(session: aiohttp.ClientSession, key: str, receiver: Process) -> str:

@@ -56,6 +56,7 @@ def test_the_composition_transcribes_delivers_is_watched_and_stops(store: image.
     assert told == {
         "user": 10001,
         "probes": [200] * 6,
+        "console": "/",
         "in PostgreSQL": 1,
         "scraped": 2,
         "scaled by": 1,
