@@ -14,10 +14,11 @@ import structlog
 from relay.app import periodic
 from relay.app.settings import Configuration, RelaySettings
 from relay.delivery.courier import Courier
-from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.service import LoopIntervals, PeriodicTask, Service
 from relay.delivery.settler import Settler
 from relay.delivery.slot_share import CHECK_SECONDS, SlotShare
+from relay.delivery.slots import Slots
 from relay.delivery.stream_session import Gateway
 from relay.delivery.streams import StreamCarrier, StreamPace
 from relay.guard.resolver import Resolver

@@ -1,15 +1,4 @@
-"""Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot.
-
-A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for
-origins that are *prompt*: one of their attempts was answered a moment ago, and none has waited long since. Of the
-others, one that never was tried has one for its first attempt, and a few while many are free. Those whose latest
-attempt was not answered have a few each, but no more of them start while a quarter of all slots is taken by such, or by
-what has waited long for its first answer: so what is new finds room beside what hangs. Nor does more start of one that
-is known and keeps its attempts waiting while a quarter of all slots is taken by such; once it answers, it goes on.
-What has waited long counts as a slot only for that quarter: as many attempts again may hang without being in the way.
-
-Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
-"""
+"""Claims due deliveries a little ahead, and starts one courier run for each when its destination has a free slot."""
 
 from __future__ import annotations
 
@@ -17,14 +6,15 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum, auto
 from typing import Protocol, cast
 
 import structlog
 from msgspec.structs import replace
 
+from relay.delivery import slots as kinds
+from relay.delivery.destination_queue import MOST_AHEAD, DestinationQueue, EndpointQueue
 from relay.delivery.settler import Settler
+from relay.delivery.slots import PATIENCE, NewcomerPace, OriginKind, RecentlyAnswered, Slots, SlotUse
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.policy.breaker import OURS, SILENT, Standing
@@ -33,17 +23,10 @@ from relay.queue.deliveries import Claims
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
-# Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one.
-_MOST_AHEAD = 512
-_NEWCOMERS = 32  # in one claim: to begin with more keeps all others waiting for the processor
-_NEWCOMERS_A_SECOND = 50
-_FOR_EACH_ANSWER = 8
-_TOGETHER = 2
 _REMEMBERED = 10_000
 # By names of their own: to ask an enumeration for a member takes half a microsecond, and each attempt has asked twenty.
 _ANSWERS, _UNTRIED, _SILENT = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
 _SUCCESS = Outcome.SUCCESS
-_PATIENCE = 1.0  # seconds: an attempt that was not answered by then is one that hangs, for all that is known
 _FAILED_SECONDS = 0.05  # in which ends of what failed share a claim
 _LOOK_SECONDS = 0.25  # between two looks at what hangs
 
@@ -63,198 +46,10 @@ class ClaimSource(Protocol):
         """Give back what was not sent, or cut short. Raises StoreUnavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
-    with whatever did not answer a moment ago, three times that; and one origin that may not answer at most a `few`."""
-
-    in_all: int = 256
-    per_destination: int = 16
-    doubtful: float = 0.25
-    few: int = 4
-
-    def doubtful_of(self, slots: int) -> int:
-        """How many of some slots what did not answer can take; one at least."""
-        return max(1, int(slots * self.doubtful))
-
-    def unproven_of(self, slots: int) -> int:
-        """How many of some slots can be taken by all that did not answer a moment ago; one at least."""
-        return max(1, min(slots, int(3 * slots * self.doubtful)))
-
-
-class _Class(IntEnum):
-    """Of origins, by what is to be expected of them: each kind has a line of its own for the slots."""
-
-    PROMPT = auto()  # answered a moment ago, and keeps nobody waiting
-    KNOWN = auto()
-    LATE = auto()  # known, and keeps its attempts waiting
-    UNTRIED = auto()
-    SILENT = auto()
-
-
-class _Recent:
-    """Origins that answered within the last seconds: one at least, two at most."""
-
-    def __init__(self) -> None:
-        self._now: set[str] = set()
-        self._before: set[str] = set()
-        self._turns_at = 0.0
-
-    def turn(self) -> None:
-        """Forget those that answered longer ago."""
-        now = time.monotonic()
-        if now >= self._turns_at:
-            longer = now >= self._turns_at + _PATIENCE
-            self._before, self._now = set() if longer else self._now, set()
-            self._turns_at = now + _PATIENCE
-
-    def add(self, origin: str) -> None:
-        self._now.add(origin)
-
-    def discard(self, origin: str) -> None:
-        self._now.discard(origin)
-        self._before.discard(origin)
-
-    def __bool__(self) -> bool:
-        return bool(self._now or self._before)
-
-    def __contains__(self, origin: object) -> bool:
-        return origin in self._now or origin in self._before
-
-
-class _Endpoint:
-    """Deliveries to one endpoint: claimed and waiting, how many are under way, how many it took since last asked.
-
-    `answered` says whether its latest attempt was; None before the first.
-    """
-
-    __slots__ = ("ahead", "answered", "busy", "finished", "path")
-
-    def __init__(self, path: str, *, answered: bool | None) -> None:
-        self.path = path
-        self.ahead: deque[Delivery] = deque()
-        self.busy = 0
-        self.finished = 0
-        self.answered = answered
-
-    @property
-    def held(self) -> int:
-        """Claimed, and not at an end."""
-        return len(self.ahead) + self.busy
-
-
-class _DestinationQueue:
-    """An origin with those of its endpoints for which something is held."""
-
-    __slots__ = (
-        "ahead", "answered_at", "busy", "endpoints", "finished", "late", "low", "origin", "prompt", "standing", "turns",
-        "waits",
-    )  # fmt: skip
-
-    def __init__(self, origin: str, standing: Standing, *, prompt: bool) -> None:
-        self.origin = origin
-        self.standing = standing
-        self.prompt = prompt
-        self.late = False
-        self.endpoints: dict[str, _Endpoint] = {}
-        self.turns: deque[_Endpoint] = deque()  # with something ahead, the next one first
-        self.ahead = 0
-        self.busy = 0
-        self.finished = 0
-        self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
-        self.waits: _Class | None = None  # for a slot, in this line
-        self.answered_at = 0.0  # on the monotonic clock
-
-    @property
-    def held(self) -> int:
-        """Claimed, and not at an end."""
-        return self.ahead + self.busy
-
-    @property
-    def kind(self) -> _Class:
-        """In which line it waits."""
-        if self.standing is not _ANSWERS:
-            return _Class.UNTRIED if self.standing is _UNTRIED else _Class.SILENT
-        if self.prompt:
-            return _Class.PROMPT
-        return _Class.LATE if self.late else _Class.KNOWN
-
-    def answers(self) -> None:
-        """An attempt was answered, in whatever way."""
-        self.answered_at = time.monotonic()
-        self.standing = _ANSWERS
-        self.prompt, self.late = True, False
-
-    def fell_silent(self) -> None:
-        """An attempt was not answered, and no other one meanwhile."""
-        self.standing = _SILENT
-        self.prompt, self.late = False, False
-
-    def busy_with(self, most: int, slots: Slots) -> int:
-        """What of its share is held: an endpoint that has yet to answer counts for no more than it can take."""
-        return sum([min(one.held, self.share_of(one, most, slots)) for one in self.endpoints.values()])
-
-    def share_of(self, endpoint: _Endpoint, most: int, slots: Slots) -> int:
-        """How many of so many slots an endpoint can take: one that never was tried of an origin that may not answer
-        takes one, so that no path that hangs hides one that answers."""
-        if endpoint.answered:
-            return _MOST_AHEAD
-        if self.standing is _ANSWERS:
-            return slots.doubtful_of(most)
-        return 1 if endpoint.answered is None else max(1, most - 1)
-
-    def append(self, delivery: Delivery, *, answered: bool | None) -> None:
-        """One more that was claimed."""
-        endpoint = self.endpoints.get(delivery.path)
-        if endpoint is None:
-            endpoint = self.endpoints[delivery.path] = _Endpoint(delivery.path, answered=answered)
-        if not endpoint.ahead:
-            self.turns.append(endpoint)
-        endpoint.ahead.append(delivery)
-        self.ahead += 1
-
-    def next_endpoint(self, most: int, slots: Slots) -> _Endpoint | None:
-        """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
-        if not self.ahead or self.busy >= most:
-            return None
-        for _ in range(len(self.turns)):
-            endpoint = self.turns[0]
-            if endpoint.answered:
-                return endpoint
-            silent = endpoint.busy if endpoint.answered is None else self._silent()
-            if silent < self.share_of(endpoint, most, slots):
-                return endpoint
-            self.turns.rotate(-1)
-        return None
-
-    def _silent(self) -> int:
-        return sum(endpoint.busy for endpoint in self.endpoints.values() if endpoint.answered is False)
-
-    def take(self, endpoint: _Endpoint) -> Delivery:
-        """The next of the endpoint that is the first in line."""
-        self.turns.popleft()
-        delivery = endpoint.ahead.popleft()
-        if endpoint.ahead:
-            self.turns.append(endpoint)
-        self.ahead -= 1
-        self.busy += 1
-        endpoint.busy += 1
-        return delivery
-
-    def give_up(self, which: Callable[[Delivery], bool]) -> list[Lease]:
-        """Take out what was not started, where it is wanted back."""
-        given = [one.lease for endpoint in self.turns for one in endpoint.ahead if which(one)]
-        for endpoint in self.turns:
-            endpoint.ahead = deque(one for one in endpoint.ahead if not which(one))
-        self.turns = deque(endpoint for endpoint in self.turns if endpoint.ahead)
-        self.ahead -= len(given)
-        return given
-
-
-_Start = tuple[_DestinationQueue, _Endpoint, Delivery]
-_Run = tuple[Delivery, _DestinationQueue, float]
+_Start = tuple[DestinationQueue, EndpointQueue, Delivery]
+_Run = tuple[Delivery, DestinationQueue, float]
 """What is under way in a slot, and since when, on the monotonic clock."""
-_Line = OrderedDict[_DestinationQueue, None]
+_Line = OrderedDict[DestinationQueue, None]
 
 
 class Dispatcher:
@@ -277,25 +72,19 @@ class Dispatcher:
         self._deliver = deliver
         self._settler = settler
         self._slots = slots
-        self._quarter = slots.doubtful_of(slots.in_all)  # slots that are enough for those who keep them long
-        self._three_quarters = slots.unproven_of(slots.in_all)
-        self._most_held = max(slots.in_all, _MOST_AHEAD) * 2
+        self._use = SlotUse(slots)
+        self._most_held = max(slots.in_all, MOST_AHEAD) * 2
         self._wake = wake
-        self._queues: dict[str, _DestinationQueue] = {}
+        self._queues: dict[str, DestinationQueue] = {}
         # With something to start and a slot of their own free. The first of the lines has the next slot.
-        self._lines = deque((kind, _Line()) for kind in _Class)
-        self._line_of: Mapping[_Class, _Line] = dict(self._lines)
-        self._recent = _Recent()
-        self._unproven: set[int] = set()  # what is under way to those that are not prompt
-        self._hanging: set[int] = set()  # of it, what is to those that did not answer, or has waited long for the first
-        self._late: set[int] = set()  # and what has waited long for those that are known
+        self._lines = deque((kind, _Line()) for kind in OriginKind)
+        self._line_of: Mapping[OriginKind, _Line] = dict(self._lines)
+        self._recent = RecentlyAnswered()
+        self._newcomers = NewcomerPace()
         self._pressed = False  # more hangs than a quarter of the slots
         self._looks_at = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._credit: float = _NEWCOMERS  # how many that may not answer may be asked for beside those that are served
-        self._credited_at = 0.0
-        self._met = 0  # of those that might not answer, how many did since they were asked for last
         self._unanswered: dict[Place, None] = {}
         self._running: dict[asyncio.Task[None], _Run] = {}
         # Nothing was sent: the outbox would not give the body, or no name server the address.
@@ -339,11 +128,11 @@ class Dispatcher:
                 self._take_turn(queue)  # the cap may have grown
         await self._leave_alone(claims)
         self._start_all()
-        self._credit -= sum(standing is not _ANSWERS for standing in claims.standing.values())
         if claims.more:
             self._claim_again(claims.pause)
-        if self._credit < _TOGETHER:
-            self._claim_again((_TOGETHER - max(0.0, self._credit)) / _NEWCOMERS_A_SECOND)
+        came = sum(standing is not _ANSWERS for standing in claims.standing.values())
+        if pause := self._newcomers.spend(came):
+            self._claim_again(pause)
         return len(claims.deliveries)
 
     def _claim_again(self, seconds: float) -> None:
@@ -369,7 +158,7 @@ class Dispatcher:
 
     async def _give_back_late(self) -> None:
         """What waits for those that keep others waiting takes the room of whoever answers."""
-        late = [queue for queue in self._queues.values() if queue.kind is _Class.LATE and queue.ahead]
+        late = [queue for queue in self._queues.values() if queue.kind is kinds.LATE and queue.ahead]
         unsent = [queue.give_up(lambda _: True) for queue in late]
         await self._release([lease for leases in unsent for lease in leases], sent=False)
 
@@ -378,12 +167,12 @@ class Dispatcher:
         if queue is None:
             origin = delivery.destination
             standing = claims.standing.get((origin, ""), _ANSWERS)
-            queue = self._queues[origin] = _DestinationQueue(origin, standing, prompt=origin in self._recent)
+            queue = self._queues[origin] = DestinationQueue(origin, standing, prompt=origin in self._recent)
         silent = delivery.place in self._unanswered or claims.standing.get(delivery.place) is _SILENT
         queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
-    def _take_turn(self, queue: _DestinationQueue) -> None:
+    def _take_turn(self, queue: DestinationQueue) -> None:
         kind = self._line_for(queue)
         if queue.waits is not kind and queue.next_endpoint(self._most(queue), self._slots):
             if queue.waits is not None:
@@ -391,19 +180,18 @@ class Dispatcher:
             queue.waits = kind
             self._line_of[kind][queue] = None
 
-    def _line_for(self, queue: _DestinationQueue) -> _Class:
+    def _line_for(self, queue: DestinationQueue) -> OriginKind:
         """Known ones go in turn with those that are prompt, while there is room for both."""
         kind = queue.kind
-        return _Class.PROMPT if kind is _Class.KNOWN and self._may_start(kind) else kind
+        return kinds.PROMPT if kind is kinds.KNOWN and self._use.may_start(kind) else kind
 
-    def _most(self, queue: _DestinationQueue) -> int:
+    def _most(self, queue: DestinationQueue) -> int:
         """How many slots an origin may take."""
         if queue.standing is _ANSWERS:
             # While many hang, who has not answered just now may be the next.
-            may_hang = self._pressed and queue.answered_at + _PATIENCE < time.monotonic()
+            may_hang = self._pressed and queue.answered_at + PATIENCE < time.monotonic()
             return min(1, self._cap) if may_hang else self._cap
-        is_crowded = len(self._unproven) >= self._quarter
-        few = 1 if is_crowded and queue.standing is _UNTRIED else self._slots.few
+        few = 1 if self._use.is_crowded and queue.standing is _UNTRIED else self._slots.few
         return min(self._cap, few)
 
     def _room(self) -> int:
@@ -422,9 +210,9 @@ class Dispatcher:
         few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
         endpoints: dict[Place, int] = {}
-        untried = self._three_quarters + self._excess - len(self._unproven) + 2 * self._met
-        silent, too_late = self._quarter, not self._may_start(_Class.LATE)
-        is_crowded = len(self._unproven) >= self._quarter
+        use = self._use
+        untried = use.three_quarters + use.excess - use.unproven + 2 * self._newcomers.met
+        silent, too_late, is_crowded = use.quarter, not use.may_start(kinds.LATE), use.is_crowded
         for origin, queue in self._queues.items():
             # It has what it can take, and may be one of many.
             if (too_late and queue.late) or (is_crowded and queue.standing is _UNTRIED):
@@ -432,7 +220,7 @@ class Dispatcher:
                 untried -= queue.standing is _UNTRIED and not queue.busy
                 continue
             most = cap if queue.standing is _ANSWERS else few
-            origins[origin] = min(most + 2 * queue.finished, _MOST_AHEAD) - queue.busy_with(most, self._slots)
+            origins[origin] = min(most + 2 * queue.finished, MOST_AHEAD) - queue.busy_with(most, self._slots)
             untried -= queue.standing is _UNTRIED and not queue.busy
             silent -= queue.held if queue.standing is _SILENT else 0
             queue.finished = 0
@@ -441,13 +229,13 @@ class Dispatcher:
                     del queue.endpoints[path]
                     continue
                 share = min(cap, queue.share_of(endpoint, most, self._slots))
-                endpoints[origin, path] = min(share + 2 * endpoint.finished, _MOST_AHEAD) - endpoint.held
+                endpoints[origin, path] = min(share + 2 * endpoint.finished, MOST_AHEAD) - endpoint.held
                 silent -= endpoint.held if endpoint.answered is False and queue.standing is _ANSWERS else 0
                 endpoint.finished = 0
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
-        newcomers = self._newcomers()
+        newcomers = self._newcomers.ask(beside=bool(self._recent))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = [
             (origin, path)
@@ -460,18 +248,8 @@ class Dispatcher:
         recent = self._recent
         return Wanted(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, recent, others)
 
-    def _newcomers(self) -> int:
-        """How many that may not answer are asked for. Beside those that are served they come at a pace, and eight more
-        for each that answers: to be refused by a crowd takes the time of all others. Several share a claim."""
-        now = time.monotonic()
-        earned = (now - self._credited_at) * _NEWCOMERS_A_SECOND + _FOR_EACH_ANSWER * self._met
-        self._credit, self._credited_at, self._met = min(max(0.0, self._credit) + earned, _NEWCOMERS), now, 0
-        if not self._recent:
-            return _NEWCOMERS
-        return int(self._credit) if self._credit >= _TOGETHER else 0
-
     def _start_all(self) -> None:
-        while len(self._running) - self._excess < self._slots.in_all and (start := self._next()):
+        while len(self._running) - self._use.excess < self._slots.in_all and (start := self._next()):
             task = asyncio.create_task(self._carry(*start))
             self._running[task] = start[2], start[0], time.monotonic()
             task.add_done_callback(self._stopped)
@@ -490,33 +268,20 @@ class Dispatcher:
             return
         self._looks_at = now + _LOOK_SECONDS
         for delivery, queue, began in self._running.values():
-            if began + _PATIENCE < now:
-                self._note_long_wait(delivery.lease.seq, queue, began)
-        self._pressed = self._excess > 0
-
-    def _note_long_wait(self, seq: int, queue: _DestinationQueue, began: float) -> None:
-        self._unproven.add(seq)
-        if seq in self._hanging:
-            return
-        if queue.standing is not _ANSWERS:
-            self._hanging.add(seq)
-            return
-        self._late.add(seq)
-        if queue.answered_at < began:
-            queue.prompt, queue.late = False, True
-            self._recent.discard(queue.origin)
-
-    @property
-    def _excess(self) -> int:
-        """What hangs beyond a quarter, and is in nobody's way; as many as there are slots."""
-        return min(self._slots.in_all, max(0, len(self._late) + len(self._hanging) - self._quarter))
+            if began + PATIENCE >= now:
+                continue
+            is_late = self._use.waits_long(delivery.lease.seq, known=queue.standing is _ANSWERS)
+            if is_late and queue.answered_at < began:
+                queue.prompt, queue.late = False, True
+                self._recent.discard(queue.origin)
+        self._pressed = self._use.excess > 0
 
     def _next(self) -> _Start | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
         for _ in range(len(self._lines)):
             kind, line = self._lines[0]
             self._lines.rotate(-1)
-            while line and self._may_start(kind):
+            while line and self._use.may_start(kind):
                 queue, _none = line.popitem(last=False)
                 queue.waits = None
                 if self._line_for(queue) is not kind:
@@ -525,25 +290,13 @@ class Dispatcher:
                     return queue, endpoint, self._take(queue, endpoint)
         return None
 
-    def _may_start(self, kind: _Class) -> bool:
-        if kind is _Class.PROMPT:
-            return True
-        if len(self._unproven) - self._excess >= self._three_quarters:
-            return False
-        if kind is _Class.LATE:
-            return len(self._late) < self._quarter
-        return kind is not _Class.SILENT or len(self._hanging) < self._quarter
-
-    def _take(self, queue: _DestinationQueue, endpoint: _Endpoint) -> Delivery:
+    def _take(self, queue: DestinationQueue, endpoint: EndpointQueue) -> Delivery:
         delivery = queue.take(endpoint)
-        if not queue.prompt:
-            self._unproven.add(delivery.lease.seq)
-        if queue.standing is _SILENT:
-            self._hanging.add(delivery.lease.seq)
+        self._use.take(delivery.lease.seq, prompt=queue.prompt, silent=queue.standing is _SILENT)
         self._take_turn(queue)
         return delivery
 
-    async def _carry(self, queue: _DestinationQueue, endpoint: _Endpoint, delivery: Delivery) -> None:
+    async def _carry(self, queue: DestinationQueue, endpoint: EndpointQueue, delivery: Delivery) -> None:
         """A slot at work, one delivery after another."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         following: _Start | None = queue, endpoint, delivery
@@ -565,14 +318,14 @@ class Dispatcher:
             finally:
                 self._leave(queue, endpoint, delivery)
             following = self._next()
-            if self._line_of[_Class.UNTRIED] or self._line_of[_Class.SILENT]:  # this one may have left room
+            if self._line_of[kinds.UNTRIED] or self._line_of[kinds.SILENT]:  # this one may have left room
                 self._start_all()
         self._stopped(task)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
 
-    def _enter(self, queue: _DestinationQueue, endpoint: _Endpoint, attempt: Attempted, began: float) -> None:
+    def _enter(self, queue: DestinationQueue, endpoint: EndpointQueue, attempt: Attempted, began: float) -> None:
         silent = attempt.outcome in SILENT
         if silent and queue.answered_at > began:
             attempt = replace(attempt, alone=False)
@@ -585,7 +338,7 @@ class Dispatcher:
             if attempt.alone:
                 queue.fell_silent()
         else:
-            self._met += queue.standing is not _ANSWERS
+            self._newcomers.met += queue.standing is not _ANSWERS
             queue.answers()
             self._recent.add(queue.origin)
             self._unanswered.pop(attempt.delivery.place, None)
@@ -595,9 +348,8 @@ class Dispatcher:
             queue.finished += 1
             endpoint.finished += 1
 
-    def _leave(self, queue: _DestinationQueue, endpoint: _Endpoint, delivery: Delivery) -> None:
-        for those in (self._unproven, self._hanging, self._late):
-            those.discard(delivery.lease.seq)
+    def _leave(self, queue: DestinationQueue, endpoint: EndpointQueue, delivery: Delivery) -> None:
+        self._use.leave(delivery.lease.seq)
         queue.busy -= 1
         endpoint.busy -= 1
         self._take_turn(queue)

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay import outbox as producer
-from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
+from relay.delivery.slots import Slots
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease

@@ -10,9 +10,10 @@ from ipaddress import ip_network
 from typing import Any
 
 from relay.delivery.courier import Courier
-from relay.delivery.dispatcher import Dispatcher, Slots
+from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.service import LoopIntervals, Service
 from relay.delivery.settler import Settler
+from relay.delivery.slots import Slots
 from relay.guard.rules import Rules
 from relay.guard.url import PRE_RECORDED, read
 from relay.outbox.model import Stream

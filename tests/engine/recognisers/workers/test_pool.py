@@ -225,10 +225,10 @@ async def test_the_loop_goes_on_while_two_workers_transcribe() -> None:
 
 PARENT = """
 import asyncio, sys
-from engine.recognisers.workers.pool import Pool, Transcribe
+from engine.recognisers.workers.pool import Transcribe, TranscriptionPool
 from tests.engine.recognisers.tiny import TINY
 async def main():
-    pool = Pool(1, {"small": TINY})
+    pool = TranscriptionPool(1, {"small": TINY})
     await pool.start()
     await pool.transcribe(Transcribe(sys.argv[1], "small"))
 asyncio.run(main())

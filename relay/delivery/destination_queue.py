@@ -1,0 +1,149 @@
+"""What is claimed of one origin and not at an end, by its endpoints, and which of them has the next slot.
+
+Within an origin, its endpoints whose latest attempt was not answered share a quarter of its slots.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from relay.delivery.slots import KNOWN, LATE, PROMPT, SILENT, UNTRIED, OriginKind, Slots
+from relay.policy.attempt import Delivery, Lease
+from relay.policy.breaker import Standing
+
+MOST_AHEAD = 512
+"""Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one."""
+
+# By names of their own: to ask an enumeration for a member takes half a microsecond, and each attempt has asked twenty.
+_ANSWERS, _UNTRIED, _DID_NOT_ANSWER = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
+
+
+class EndpointQueue:
+    """Deliveries to one endpoint: claimed and waiting, how many are under way, how many it took since last asked.
+
+    `answered` says whether its latest attempt was; None before the first.
+    """
+
+    __slots__ = ("ahead", "answered", "busy", "finished", "path")
+
+    def __init__(self, path: str, *, answered: bool | None) -> None:
+        self.path = path
+        self.ahead: deque[Delivery] = deque()
+        self.busy = 0
+        self.finished = 0
+        self.answered = answered
+
+    @property
+    def held(self) -> int:
+        """Claimed, and not at an end."""
+        return len(self.ahead) + self.busy
+
+
+class DestinationQueue:
+    """An origin with those of its endpoints for which something is held."""
+
+    __slots__ = (
+        "ahead", "answered_at", "busy", "endpoints", "finished", "late", "low", "origin", "prompt", "standing", "turns",
+        "waits",
+    )  # fmt: skip
+
+    def __init__(self, origin: str, standing: Standing, *, prompt: bool) -> None:
+        self.origin = origin
+        self.standing = standing
+        self.prompt = prompt
+        self.late = False
+        self.endpoints: dict[str, EndpointQueue] = {}
+        self.turns: deque[EndpointQueue] = deque()  # with something ahead, the next one first
+        self.ahead = 0
+        self.busy = 0
+        self.finished = 0
+        self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
+        self.waits: OriginKind | None = None  # for a slot, in this line
+        self.answered_at = 0.0  # on the monotonic clock
+
+    @property
+    def held(self) -> int:
+        """Claimed, and not at an end."""
+        return self.ahead + self.busy
+
+    @property
+    def kind(self) -> OriginKind:
+        """In which line it waits."""
+        if self.standing is not _ANSWERS:
+            return UNTRIED if self.standing is _UNTRIED else SILENT
+        if self.prompt:
+            return PROMPT
+        return LATE if self.late else KNOWN
+
+    def answers(self) -> None:
+        """An attempt was answered, in whatever way."""
+        self.answered_at = time.monotonic()
+        self.standing = _ANSWERS
+        self.prompt, self.late = True, False
+
+    def fell_silent(self) -> None:
+        """An attempt was not answered, and no other one meanwhile."""
+        self.standing = _DID_NOT_ANSWER
+        self.prompt, self.late = False, False
+
+    def busy_with(self, most: int, slots: Slots) -> int:
+        """What of its share is held: an endpoint that has yet to answer counts for no more than it can take."""
+        return sum([min(one.held, self.share_of(one, most, slots)) for one in self.endpoints.values()])
+
+    def share_of(self, endpoint: EndpointQueue, most: int, slots: Slots) -> int:
+        """How many of so many slots an endpoint can take: one that never was tried of an origin that may not answer
+        takes one, so that no path that hangs hides one that answers."""
+        if endpoint.answered:
+            return MOST_AHEAD
+        if self.standing is _ANSWERS:
+            return slots.doubtful_of(most)
+        return 1 if endpoint.answered is None else max(1, most - 1)
+
+    def append(self, delivery: Delivery, *, answered: bool | None) -> None:
+        """One more that was claimed."""
+        endpoint = self.endpoints.get(delivery.path)
+        if endpoint is None:
+            endpoint = self.endpoints[delivery.path] = EndpointQueue(delivery.path, answered=answered)
+        if not endpoint.ahead:
+            self.turns.append(endpoint)
+        endpoint.ahead.append(delivery)
+        self.ahead += 1
+
+    def next_endpoint(self, most: int, slots: Slots) -> EndpointQueue | None:
+        """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
+        if not self.ahead or self.busy >= most:
+            return None
+        for _ in range(len(self.turns)):
+            endpoint = self.turns[0]
+            if endpoint.answered:
+                return endpoint
+            silent = endpoint.busy if endpoint.answered is None else self._silent()
+            if silent < self.share_of(endpoint, most, slots):
+                return endpoint
+            self.turns.rotate(-1)
+        return None
+
+    def _silent(self) -> int:
+        return sum(endpoint.busy for endpoint in self.endpoints.values() if endpoint.answered is False)
+
+    def take(self, endpoint: EndpointQueue) -> Delivery:
+        """The next of the endpoint that is the first in line."""
+        self.turns.popleft()
+        delivery = endpoint.ahead.popleft()
+        if endpoint.ahead:
+            self.turns.append(endpoint)
+        self.ahead -= 1
+        self.busy += 1
+        endpoint.busy += 1
+        return delivery
+
+    def give_up(self, which: Callable[[Delivery], bool]) -> list[Lease]:
+        """Take out what was not started, where it is wanted back."""
+        given = [one.lease for endpoint in self.turns for one in endpoint.ahead if which(one)]
+        for endpoint in self.turns:
+            endpoint.ahead = deque(one for one in endpoint.ahead if not which(one))
+        self.turns = deque(endpoint for endpoint in self.turns if endpoint.ahead)
+        self.ahead -= len(given)
+        return given

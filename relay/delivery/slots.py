@@ -1,0 +1,169 @@
+"""Whose slots are whose: how many each kind of origin may take, what is under way in them, and what waits too long.
+
+A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for
+origins that are *prompt*: one of their attempts was answered a moment ago, and none has waited long since. Of the
+others, one that never was tried has one for its first attempt, and a few while many are free. Those whose latest
+attempt was not answered have a few each, but no more of them start while a quarter of all slots is taken by such, or by
+what has waited long for its first answer: so what is new finds room beside what hangs. Nor does more start of one that
+is known and keeps its attempts waiting while a quarter of all slots is taken by such; once it answers, it goes on.
+What has waited long counts as a slot only for that quarter: as many attempts again may hang without being in the way.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+PATIENCE = 1.0
+"""Seconds: an attempt that was not answered by then is one that hangs, for all that is known."""
+NEWCOMERS = 32
+"""In one claim: to begin with more keeps all others waiting for the processor."""
+
+_NEWCOMERS_A_SECOND = 50
+_FOR_EACH_ANSWER = 8
+_TOGETHER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
+    with whatever did not answer a moment ago, three times that; and one origin that may not answer at most a `few`."""
+
+    in_all: int = 256
+    per_destination: int = 16
+    doubtful: float = 0.25
+    few: int = 4
+
+    def doubtful_of(self, slots: int) -> int:
+        """How many of some slots what did not answer can take; one at least."""
+        return max(1, int(slots * self.doubtful))
+
+    def unproven_of(self, slots: int) -> int:
+        """How many of some slots can be taken by all that did not answer a moment ago; one at least."""
+        return max(1, min(slots, int(3 * slots * self.doubtful)))
+
+
+class OriginKind(IntEnum):
+    """Of origins, by what is to be expected of them: each kind has a line of its own for the slots."""
+
+    PROMPT = auto()  # answered a moment ago, and keeps nobody waiting
+    KNOWN = auto()
+    LATE = auto()  # known, and keeps its attempts waiting
+    UNTRIED = auto()
+    SILENT = auto()
+
+
+# To ask an enumeration for a member takes half a microsecond.
+PROMPT, KNOWN, LATE, UNTRIED, SILENT = OriginKind
+
+
+class SlotUse:
+    """What is under way, by what is to be expected of it: deliveries by their numbers."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.quarter = slots.doubtful_of(slots.in_all)  # slots that are enough for those who keep them long
+        self.three_quarters = slots.unproven_of(slots.in_all)
+        self._in_all = slots.in_all
+        self._unproven: set[int] = set()  # to those that are not prompt
+        self._hanging: set[int] = set()  # of it, to those that did not answer, or has waited long for the first answer
+        self._late: set[int] = set()  # and what has waited long for those that are known
+
+    @property
+    def unproven(self) -> int:
+        return len(self._unproven)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether those that are not prompt have what is enough for those who keep slots long."""
+        return len(self._unproven) >= self.quarter
+
+    @property
+    def excess(self) -> int:
+        """What hangs beyond a quarter, and is in nobody's way; as many as there are slots."""
+        return min(self._in_all, max(0, len(self._late) + len(self._hanging) - self.quarter))
+
+    def may_start(self, kind: OriginKind) -> bool:
+        """Whether one more of a kind may, where a slot is free."""
+        if kind is PROMPT:
+            return True
+        if len(self._unproven) - self.excess >= self.three_quarters:
+            return False
+        if kind is LATE:
+            return len(self._late) < self.quarter
+        return kind is not SILENT or len(self._hanging) < self.quarter
+
+    def take(self, seq: int, *, prompt: bool, silent: bool) -> None:
+        """One starts, to an origin that is so."""
+        if not prompt:
+            self._unproven.add(seq)
+        if silent:
+            self._hanging.add(seq)
+
+    def waits_long(self, seq: int, *, known: bool) -> bool:
+        """One has waited for longer than patience has it; returns whether it is late: to an origin that is known."""
+        self._unproven.add(seq)
+        if seq in self._hanging:
+            return False
+        (self._late if known else self._hanging).add(seq)
+        return known
+
+    def leave(self, seq: int) -> None:
+        """One has ended."""
+        for those in (self._unproven, self._hanging, self._late):
+            those.discard(seq)
+
+
+class RecentlyAnswered:
+    """Origins that answered within the last seconds: one at least, two at most."""
+
+    def __init__(self) -> None:
+        self._now: set[str] = set()
+        self._before: set[str] = set()
+        self._turns_at = 0.0
+
+    def turn(self) -> None:
+        """Forget those that answered longer ago."""
+        now = time.monotonic()
+        if now >= self._turns_at:
+            longer = now >= self._turns_at + PATIENCE
+            self._before, self._now = set() if longer else self._now, set()
+            self._turns_at = now + PATIENCE
+
+    def add(self, origin: str) -> None:
+        self._now.add(origin)
+
+    def discard(self, origin: str) -> None:
+        self._now.discard(origin)
+        self._before.discard(origin)
+
+    def __bool__(self) -> bool:
+        return bool(self._now or self._before)
+
+    def __contains__(self, origin: object) -> bool:
+        return origin in self._now or origin in self._before
+
+
+class NewcomerPace:
+    """How many origins that may not answer are asked for. Beside those that are served they come at a pace, and eight
+    more for each that answers: to be refused by a crowd takes the time of all others. Several share a claim."""
+
+    def __init__(self) -> None:
+        self._credit: float = NEWCOMERS
+        self._credited_at = 0.0
+        self.met = 0
+        """Of those that might not answer, how many did since they were asked for last."""
+
+    def ask(self, *, beside: bool) -> int:
+        """How many are asked for now, `beside` others that are served."""
+        now = time.monotonic()
+        earned = (now - self._credited_at) * _NEWCOMERS_A_SECOND + _FOR_EACH_ANSWER * self.met
+        self._credit, self._credited_at, self.met = min(max(0.0, self._credit) + earned, NEWCOMERS), now, 0
+        if not beside:
+            return NEWCOMERS
+        return int(self._credit) if self._credit >= _TOGETHER else 0
+
+    def spend(self, came: int) -> float:
+        """So many came; returns the seconds after which it is worth while to ask for more, 0.0 where it is now."""
+        self._credit -= came
+        return max(0.0, (_TOGETHER - max(0.0, self._credit)) / _NEWCOMERS_A_SECOND)
