@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.cli.terminal import Config, Json, complain, complaints, print_json, settings
-from relay.outbox.errors import ConfigError
 from relay.service.commands import Exit, Subcommands
 from relay.service.configfile import ABSENT, config_file
-from relay.service.terminal import print_table, say
+from relay.service.terminal import print_table, print_validity, say
 
 if TYPE_CHECKING:
     from relay.service.effective import Setting
@@ -47,19 +47,8 @@ def explain(
 def check(as_json: Json = False, config: Config = None) -> None:
     """Say whether the engine would start with these settings. Exit code 78 when it would not."""
     with complaints():
-        error = None
-        try:
-            settings(config)
-        except ConfigError as found:
-            if not as_json:
-                raise
-            error = str(found)
-        file = config_file(config)
-        if as_json:
-            print_json({"file": None if file is None else str(file), "valid": error is None, "error": error})
-        else:
-            say(f"{file or ABSENT}: in order")
-        raise typer.Exit(Exit.OK if error is None else Exit.CONFIG)
+        valid = print_validity(partial(settings, config), config_file(config), as_json=as_json)
+    raise typer.Exit(Exit.OK if valid else Exit.CONFIG)
 
 
 @commands.command()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from relay.cli.terminal import Config, Json, complain, print_json, settings
-from relay.outbox.errors import ConfigError
 from relay.service.commands import Exit, Subcommands
 from relay.service.configfile import ABSENT, config_file
-from relay.service.terminal import print_table, say
+from relay.service.terminal import print_table, print_validity, say
 
 commands = typer.Typer(
     cls=Subcommands, no_args_is_help=True, help="The settings, where they come from, and what they mean."
@@ -40,19 +40,8 @@ def explain(
 @commands.command()
 def check(as_json: Json = False, config: Config = None) -> None:
     """Say whether the relay would start with these settings. Exit code 78 when it would not."""
-    error = None
-    try:
-        settings(config)
-    except ConfigError as found:
-        if not as_json:
-            raise
-        error = str(found)
-    file = config_file(config)
-    if as_json:
-        print_json({"file": None if file is None else str(file), "valid": error is None, "error": error})
-    else:
-        say(f"{file or ABSENT}: in order")
-    raise typer.Exit(Exit.OK if error is None else Exit.CONFIG)
+    valid = print_validity(partial(settings, config), config_file(config), as_json=as_json)
+    raise typer.Exit(Exit.OK if valid else Exit.CONFIG)
 
 
 @commands.command()

@@ -9,9 +9,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from relay.outbox.errors import ConfigError
+from relay.service.configfile import ABSENT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +48,23 @@ def as_json_line(record: object) -> str:
     """What could steer a terminal, or turn the order of what is read, is escaped as JSON escapes it."""
     text = json.dumps(record, ensure_ascii=False)
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def print_validity(read: Callable[[], object], file: Path | None, *, as_json: bool) -> bool:
+    """Whether the settings, which `read` reads of that file and of what overrides it, are in order. Raises ConfigError
+    where a person is told."""
+    error = None
+    try:
+        read()
+    except ConfigError as found:
+        if not as_json:
+            raise
+        error = str(found)
+    if as_json:
+        print(as_json_line({"file": None if file is None else str(file), "valid": error is None, "error": error}))
+    else:
+        say(f"{file or ABSENT}: in order")
+    return error is None
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +29,10 @@ from relay.outbox.store import BUSY_SECONDS
 T = TypeVar("T")
 
 _ASK_AGAIN_SECONDS = 0.0002
+_LONG_SECONDS = 0.05  # a lock that is held for longer than this is no steady producer's, and is asked for less often
+_ASK_SELDOM_SECONDS = 0.005
 _BODY_THREADS = 2
-_MAPPED_BYTES = 4 * 1024 * 1024
+_REMAP_BYTES = 4 * 1024 * 1024
 # SQLite's own default again, or never.
 _DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
 _SWIFT = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 0")
@@ -80,17 +84,19 @@ class SqliteWriter:
             self._durable = durable
 
     async def _begin(self) -> None:
-        give_up = time.monotonic() + self._busy_seconds
+        began = time.monotonic()
         while True:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if error_kind(error) != "busy" or time.monotonic() >= give_up:
+                waited = time.monotonic() - began
+                if error_kind(error) != "busy" or waited >= self._busy_seconds:
                     raise
             # In the thread, since timers of an event loop know only milliseconds. But not the next try: whoever blocks
             # the loop to wait for the lock himself would wait for one that only the loop can give back.
-            await self._commit.run(lambda _: time.sleep(_ASK_AGAIN_SECONDS))
+            pause = _ASK_AGAIN_SECONDS if waited < _LONG_SECONDS else _ASK_SELDOM_SECONDS
+            await self._commit.run(partial(threading.Event.wait, timeout=pause))
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""
@@ -147,7 +153,7 @@ class SqliteBodyReader:
         try:
             body: bytes = connection.execute(sql, values).fetchone()[0]
             mapped += len(body)
-            if mapped > _MAPPED_BYTES:  # all that was read would stay in this process's memory
+            if mapped > _REMAP_BYTES:  # all that was read would stay in this process's memory
                 map_afresh(connection)
                 mapped = 0
         finally:
