@@ -112,13 +112,13 @@ class Courier:
             return Attempted(delivery, answer, _SUCCESS, DELIVERED, "", started_at, now, NO_LIMITS_KNOWN, kept)
         outcome = classify(answer)
         verdict = judge(delivery, answer, self.policy, now=now, dice=self.dice())
-        limits = await self._limits(delivery.place) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
+        limits = await self._limits(delivery.endpoint) if outcome in _ABOUT_SIZE else NO_LIMITS_KNOWN
         diagnosis = diagnose(answer, delivery.body_bytes, limits)
         return Attempted(delivery, answer, outcome, verdict, diagnosis, started_at, now, limits, kept)
 
-    async def _limits(self, place: tuple[str, str]) -> BodyLimits:
+    async def _limits(self, endpoint: tuple[str, str]) -> BodyLimits:
         try:
-            return await self.source.body_limits(*place)
+            return await self.source.body_limits(*endpoint)
         except StoreUnavailable:  # what was sent was sent, whatever can be said about its size
             return NO_LIMITS_KNOWN
 

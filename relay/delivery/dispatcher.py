@@ -18,7 +18,7 @@ from relay.delivery.slots import PATIENCE, NewcomerPace, OriginKind, RecentlyAns
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.policy.breaker import OURS, SILENT, Standing
-from relay.queue.claiming import Place, Wanted
+from relay.queue.claiming import ClaimRequest, DestinationKey
 from relay.queue.deliveries import Claims
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 class ClaimSource(Protocol):
     """Where due deliveries come from."""
 
-    async def claim(self, wanted: Wanted) -> Claims:
+    async def claim(self, request: ClaimRequest) -> Claims:
         """Lease what there is room for. Raises StoreUnavailable."""
 
     async def renew(self, leases: Iterable[Lease]) -> None:
@@ -85,7 +85,7 @@ class Dispatcher:
         self._looks_at = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._unanswered: dict[Place, None] = {}
+        self._unanswered: dict[DestinationKey, None] = {}
         self._running: dict[asyncio.Task[None], _Run] = {}
         # Nothing was sent: the outbox would not give the body, or no name server the address.
         self._unread: list[Lease] = []
@@ -118,7 +118,7 @@ class Dispatcher:
         if room <= 0 or not cap:
             self._start_all()
             return 0
-        claims = await self._source.claim(self._wanted(room, cap))
+        claims = await self._source.claim(self._request(room, cap))
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
             self._append(delivery, claims)
@@ -168,7 +168,7 @@ class Dispatcher:
             origin = delivery.destination
             standing = claims.standing.get((origin, ""), _ANSWERS)
             queue = self._queues[origin] = DestinationQueue(origin, standing, prompt=origin in self._recent)
-        silent = delivery.place in self._unanswered or claims.standing.get(delivery.place) is _SILENT
+        silent = delivery.endpoint in self._unanswered or claims.standing.get(delivery.endpoint) is _SILENT
         queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
@@ -203,13 +203,13 @@ class Dispatcher:
         held = sum(queue.held for queue in self._queues.values() if not queue.prompt)
         return self._slots.unproven_of(self._most_held) - held
 
-    def _wanted(self, room: int, cap: int) -> Wanted:
+    def _request(self, room: int, cap: int) -> ClaimRequest:
         """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
         one ramps up, and one that hangs holds a handful."""
         self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
         few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
-        endpoints: dict[Place, int] = {}
+        endpoints: dict[DestinationKey, int] = {}
         use = self._use
         untried = use.three_quarters + use.excess - use.unproven + 2 * self._newcomers.met
         silent, too_late, is_crowded = use.quarter, not use.may_start(kinds.LATE), use.is_crowded
@@ -234,7 +234,7 @@ class Dispatcher:
                 endpoint.finished = 0
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not _SUCCESS:
-                endpoints[attempt.delivery.place] = endpoints.get(attempt.delivery.place, cap) - 1
+                endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1
         newcomers = self._newcomers.ask(beside=bool(self._recent))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = [
@@ -246,7 +246,7 @@ class Dispatcher:
         ]
         others = self._room_of_others()
         recent = self._recent
-        return Wanted(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, recent, others)
+        return ClaimRequest(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, recent, others)
 
     def _start_all(self) -> None:
         while len(self._running) - self._use.excess < self._slots.in_all and (start := self._next()):
@@ -334,14 +334,14 @@ class Dispatcher:
             return
         endpoint.answered = not silent
         if silent:
-            self._unanswered[attempt.delivery.place] = None
+            self._unanswered[attempt.delivery.endpoint] = None
             if attempt.alone:
                 queue.fell_silent()
         else:
             self._newcomers.met += queue.standing is not _ANSWERS
             queue.answers()
             self._recent.add(queue.origin)
-            self._unanswered.pop(attempt.delivery.place, None)
+            self._unanswered.pop(attempt.delivery.endpoint, None)
         if len(self._unanswered) > _REMEMBERED:
             del self._unanswered[next(iter(self._unanswered))]
         if attempt.outcome is _SUCCESS:  # to fail fast is no reason to be given more
@@ -361,7 +361,7 @@ class Dispatcher:
         """Paused, disabled, or in trouble: what was not started goes back, but for what was claimed because of that."""
 
         def is_unwanted(one: Delivery) -> bool:
-            return one.place in claims.stopped or (one.place in claims.blocked and not one.allowed)
+            return one.endpoint in claims.stopped or (one.endpoint in claims.blocked and not one.allowed)
 
         touched = {origin for origin, _ in claims.blocked}
         unsent = [self._queues[origin].give_up(is_unwanted) for origin in touched if origin in self._queues]

@@ -112,8 +112,8 @@ class Delivery(Struct, frozen=True, gc=False):
     gone: bool = False
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Its endpoint."""
+    def endpoint(self) -> tuple[str, str]:
+        """Its origin, and the path of its endpoint there."""
         return self.destination, self.path
 
     @property

@@ -60,14 +60,14 @@ _KINDS = {kind.value: kind for kind in Kind}
 
 Claimed = tuple[Delivery, bytes | None]
 """A delivery, and its body where that is small."""
-Place = tuple[str, str]
+DestinationKey = tuple[str, str]
 """An origin, and the path of an endpoint of it; '' for the origin as a whole."""
 Group = tuple[str, str, str]
-"""What has one turn: an owner, and a place."""
+"""What has one turn: an owner, and an endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ClaimRequest:
     """What a relay has room for: in all, of one origin and of one endpoint, where `origins` and `endpoints` do not say
     how much more of those that it holds some of.
 
@@ -85,15 +85,15 @@ class Wanted:
     few: int = 4
     of_untried: int = 16
     origins: Mapping[str, int] = field(default_factory=dict)
-    endpoints: Mapping[Place, int] = field(default_factory=dict)
-    ahead: Collection[Place] = ()
+    endpoints: Mapping[DestinationKey, int] = field(default_factory=dict)
+    ahead: Collection[DestinationKey] = ()
     prompt: Container[str] = ()
     others: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class ToDo:
-    """What a claim would find: something ready, something that has become due, a held destination whose turn it is."""
+class DueLanes:
+    """The lanes in which a claim would find something: ready, become due, or held with its turn come."""
 
     ready: bool = True
     due: bool = True
@@ -101,12 +101,12 @@ class ToDo:
 
 
 @dataclass(slots=True)
-class Taken:
+class ClaimBatch:
     """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is
     more to see to, as something changed its lane: after a `pause`, in seconds, where that can wait."""
 
     seqs: list[int] = field(default_factory=list)
-    standing: dict[Place, Standing] = field(default_factory=dict)
+    standing: dict[DestinationKey, Standing] = field(default_factory=dict)
     more: bool = False
     pause: float = 0.0
 
@@ -127,23 +127,25 @@ class Claimer:
         self._newest = 0
         self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
 
-    def lease(self, connection: Connection, wanted: Wanted, todo: ToDo, token: str, now: float) -> Taken:
+    def lease(
+        self, connection: Connection, request: ClaimRequest, lanes: DueLanes, token: str, now: float
+    ) -> ClaimBatch:
         """Choose, and claim what was chosen under a token."""
-        taken = Taken()
-        if todo.due:
-            taken.more |= self._promote(connection, now)
+        batch = ClaimBatch()
+        if lanes.due:
+            batch.more |= self._promote(connection, now)
         freed = False
-        if todo.held or todo.due:
-            freed = self._holder.ask(connection, wanted, taken, now)
-            taken.more |= freed
+        if lanes.held or lanes.due:
+            freed = self._holder.ask(connection, request, batch, now)
+            batch.more |= freed
         else:
             self._holder.crowded = False
-        if todo.ready or todo.due or freed:
-            self._choose(connection, wanted, taken, now)
-        if taken.seqs:
-            values = {"token": token, "until": now + self._lease, "seqs": json.dumps(taken.seqs)}
+        if lanes.ready or lanes.due or freed:
+            self._choose(connection, request, batch, now)
+        if batch.seqs:
+            values = {"token": token, "until": now + self._lease, "seqs": json.dumps(batch.seqs)}
             connection.execute(_LEASE, values)
-        return taken
+        return batch
 
     def _promote(self, connection: Connection, now: float) -> bool:
         """What has become due goes to its lane; returns whether there may be more."""
@@ -154,33 +156,33 @@ class Claimer:
         arm(connection, {(origin, path if part else ""): owner for _, owner, origin, path, _, part in held}, now)
         return len(due) == _SLICE
 
-    def _choose(self, connection: Connection, wanted: Wanted, taken: Taken, now: float) -> None:
+    def _choose(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> None:
         """Take what is ready, in turn; what must not go now leaves the lane."""
         began = time.monotonic()
         rests = began < self._rests_until
         in_part = rests and self._several
-        groups = self._groups(connection, wanted, in_part=in_part)
+        groups = self._groups(connection, request, in_part=in_part)
         self._several = in_part or len(groups) > 2 * _MANY
         free: list[Group] = []
         untried: dict[Group, None] = {}
-        held: dict[Group, Place] = {}
+        held: dict[Group, DestinationKey] = {}
         for owner, origin, path, known, whole, part in groups:
             group = (owner, origin, path)
             if whole or part:
                 held[group] = (origin, path if part else "")
-            elif known or wanted.origins.get(origin, 0) > 0 or origin in wanted.prompt:
+            elif known or request.origins.get(origin, 0) > 0 or origin in request.prompt:
                 free.append(group)
             else:
                 untried[group] = None
-        room, asked = wanted.room - len(taken.seqs), [*taken.standing.values()].count(Standing.UNTRIED)
-        newcomers = wanted.untried - min(asked, wanted.untried // 2)
-        strangers = dict.fromkeys(origin for _, origin, _ in _one_each(untried) if origin not in wanted.origins)
+        room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
+        newcomers = request.untried - min(asked, request.untried // 2)
+        strangers = dict.fromkeys(origin for _, origin, _ in _one_each(untried) if origin not in request.origins)
         begun = set(islice(strangers, newcomers))
         going = {group: None for group in untried if group[1] in begun}
-        chosen = self._pick([*free, *going], connection, wanted, room, going)
+        chosen = self._pick([*free, *going], connection, request, room, going)
         picked = {group for group, _ in chosen}
-        taken.seqs += [seq for _, seq in chosen]
-        taken.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
+        batch.seqs += [seq for _, seq in chosen]
+        batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
         self._remember(groups, picked, reached_all=room > len(chosen), in_turn=not in_part)
         self._note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
         crowd = {group: (group[1], "") for group in untried if group not in going}
@@ -189,26 +191,26 @@ class Claimer:
         if not rests:
             self._holder.crowded |= bool(crowd)
             self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
-            if self._moves or _in_the_way(groups, wanted) > _MANY:
+            if self._moves or _in_the_way(groups, request) > _MANY:
                 self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
         if self._moves:
-            taken.more, taken.pause = True, max(0.0, self._rests_until - time.monotonic())
+            batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
 
     @staticmethod
     def _pick(
-        groups: Sequence[Group], connection: Connection, wanted: Wanted, room: int, untried: Mapping[Group, None]
+        groups: Sequence[Group], connection: Connection, request: ClaimRequest, room: int, untried: Mapping[Group, None]
     ) -> list[tuple[Group, int]]:
         """One each in turn: of owners, of each the origins, of each of these the endpoints."""
         of_origin: dict[str, int] = {}
         quota: dict[Group, int] = {}
-        others = wanted.others
+        others = request.others
         for group in groups:
             _, origin, path = group
-            most = wanted.of_origin if group not in untried else min(wanted.of_origin, wanted.few)
-            of_origin[origin] = wanted.origins.get(origin, most)
-            share = wanted.of_untried if group in untried else wanted.of_endpoint
-            least = room if origin in wanted.prompt else min(room, others)
-            quota[group] = min(of_origin[origin], wanted.endpoints.get((origin, path), share), least)
+            most = request.of_origin if group not in untried else min(request.of_origin, request.few)
+            of_origin[origin] = request.origins.get(origin, most)
+            share = request.of_untried if group in untried else request.of_endpoint
+            least = room if origin in request.prompt else min(room, others)
+            quota[group] = min(of_origin[origin], request.endpoints.get((origin, path), share), least)
         turn = list(islice(_one_each(group for group in groups if quota[group] > 0), room + _MORE))
         if not turn or room <= 0:
             return []
@@ -217,7 +219,7 @@ class Claimer:
         heads = _heads(connection, {group: min(quota[group], deepest) for group in turn})
         picked: list[tuple[Group, int]] = []
         for group, seq in _by_turns(heads):
-            is_other = group[1] not in wanted.prompt
+            is_other = group[1] not in request.prompt
             if of_origin[group[1]] <= 0 or (is_other and others <= 0):
                 continue
             of_origin[group[1]] -= 1
@@ -227,19 +229,19 @@ class Claimer:
                 break
         return picked
 
-    def _groups(self, connection: Connection, wanted: Wanted, *, in_part: bool) -> list[Any]:
+    def _groups(self, connection: Connection, request: ClaimRequest, *, in_part: bool) -> list[Any]:
         """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
         many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
         and what came since the last claim."""
         if in_part:
-            prompt = [pair for pair in self._lately if pair[1] in wanted.prompt]
+            prompt = [pair for pair in self._lately if pair[1] in request.prompt]
             return self._endpoints(connection, list(dict.fromkeys([*prompt, *self._arrived(connection)])), _EACH)
         if not self._many:
             found: list[Any] = gathered(connection, _ALL_GROUPS, most=_FEW)
             if len(found) < _FEW:
                 return sorted(found, key=self._turn_of)
         arrived = self._arrived(connection)
-        found = self._several_groups(connection, wanted, arrived)
+        found = self._several_groups(connection, request, arrived)
         self._many = len(found) >= 2 * _MANY
         return found
 
@@ -255,8 +257,10 @@ class Claimer:
         last, latest = self._origin.get(owner, ""), self._path.get((owner, origin), "")
         return owner <= self._owner, owner, origin <= last, origin, path <= latest, path
 
-    def _several_groups(self, connection: Connection, wanted: Wanted, arrived: Iterable[tuple[str, str]]) -> list[Any]:
-        room = min(wanted.room + len(wanted.endpoints) + _MORE, _MANY)
+    def _several_groups(
+        self, connection: Connection, request: ClaimRequest, arrived: Iterable[tuple[str, str]]
+    ) -> list[Any]:
+        room = min(request.room + len(request.endpoints) + _MORE, _MANY)
         owners = self._owners(connection, room)
         origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
         # Whoever is served all the time does not wait until the ring has come to it through a crowd.
@@ -322,23 +326,27 @@ class Claimer:
         rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL})
         return [_claimed(connection, row, token) for row in rows]
 
-    def blocked(self, connection: Connection, places: Iterable[Place]) -> tuple[frozenset[Place], frozenset[Place]]:
+    def blocked(
+        self, connection: Connection, keys: Iterable[DestinationKey]
+    ) -> tuple[frozenset[DestinationKey], frozenset[DestinationKey]]:
         """Which of these endpoints are held, and which of those because an operator said so."""
-        wanted = list(places)
-        rows = connection.execute(_BLOCKED, {"places": json.dumps(wanted)}).fetchall() if wanted else ()
+        wanted = list(keys)
+        rows = connection.execute(_BLOCKED, {"keys": json.dumps(wanted)}).fetchall() if wanted else ()
         found = {(origin, path): bool(stopped) for origin, path, stopped in rows}
-        return frozenset(found), frozenset(place for place, stopped in found.items() if stopped)
+        return frozenset(found), frozenset(key for key, stopped in found.items() if stopped)
 
 
-def _in_the_way(groups: Iterable[Any], wanted: Wanted) -> int:
+def _in_the_way(groups: Iterable[Any], request: ClaimRequest) -> int:
     """Of how many nothing can be taken, as they keep what was claimed of them waiting, or their kind does."""
     return sum(
-        origin not in wanted.prompt and (wanted.others <= 0 or wanted.origins.get(origin, 1) <= 0)
+        origin not in request.prompt and (request.others <= 0 or request.origins.get(origin, 1) <= 0)
         for _, origin, *_ in groups
     )
 
 
-def _set_aside(connection: Connection, groups: Mapping[Group, Place], now: float, *, tried: bool = True) -> bool:
+def _set_aside(
+    connection: Connection, groups: Mapping[Group, DestinationKey], now: float, *, tried: bool = True
+) -> bool:
     """Into the lane of the held, a slice; returns whether any was moved."""
     several = list(groups)[:_GROUPS]
     heads = _heads(connection, dict.fromkeys(several, max(_EACH_MOVED, _MOVED // max(1, len(several)))))

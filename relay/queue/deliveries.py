@@ -18,7 +18,7 @@ from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
 from relay.policy.breaker import Standing
 from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
-from relay.queue.claiming import Claimed, Claimer, Place, Taken, ToDo, Wanted
+from relay.queue.claiming import ClaimBatch, Claimed, Claimer, ClaimRequest, DestinationKey, DueLanes
 from relay.queue.stats import QueueSnapshot, QueueStats
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ class Claims:
 
     deliveries: tuple[Delivery, ...] = ()
     lapsed: int = 0
-    blocked: frozenset[Place] = frozenset()
-    stopped: frozenset[Place] = frozenset()
-    standing: Mapping[Place, Standing] = field(default_factory=dict)
+    blocked: frozenset[DestinationKey] = frozenset()
+    stopped: frozenset[DestinationKey] = frozenset()
+    standing: Mapping[DestinationKey, Standing] = field(default_factory=dict)
     more: bool = False
     pause: float = 0.0
 
@@ -82,9 +82,9 @@ class _Outlook:
     turn_at: float | None
     lease_until: float | None
 
-    def todo(self, now: float) -> ToDo:
+    def due_lanes(self, now: float) -> DueLanes:
         """What a claim would find."""
-        return ToDo(self.ready, _is_past(self.due_at, now), _is_past(self.turn_at, now))
+        return DueLanes(self.ready, _is_past(self.due_at, now), _is_past(self.turn_at, now))
 
     def next_at(self) -> float | None:
         """When there is something to do that is not ready yet."""
@@ -122,42 +122,44 @@ class DeliveryQueue:
         self._keys_version: list[Any] = []
         self._keys_at = 0.0
 
-    async def claim(self, wanted: Wanted) -> Claims:
+    async def claim(self, request: ClaimRequest) -> Claims:
         """Lease due deliveries, as many as the caller has room for, in turn."""
         now = self._clock()
         outlook, self._ready = self._ready or await self._look(), None
-        todo, lapsed = outlook.todo(now), _is_past(outlook.lease_until, now)
-        if self._in_doubt or lapsed or todo.ready or todo.due or todo.held:
-            return await self._lease_due(wanted, todo, now, sweep=lapsed)
+        lanes, lapsed = outlook.due_lanes(now), _is_past(outlook.lease_until, now)
+        if self._in_doubt or lapsed or lanes.ready or lanes.due or lanes.held:
+            return await self._lease_due(request, lanes, now, sweep=lapsed)
         self._outlook = outlook
-        held = wanted.ahead
+        held = request.ahead
         blocked, stopped = await self._reader.run(lambda connection: self._claimer.blocked(connection, held))
         return Claims(blocked=blocked, stopped=stopped)
 
-    async def _lease_due(self, wanted: Wanted, todo: ToDo, now: float, *, sweep: bool) -> Claims:
+    async def _lease_due(self, request: ClaimRequest, lanes: DueLanes, now: float, *, sweep: bool) -> Claims:
         token, in_doubt = self._token(), frozenset(self._in_doubt)
 
-        def lease(connection: Connection) -> tuple[int, Taken]:
+        def lease(connection: Connection) -> tuple[int, ClaimBatch]:
             for lost in in_doubt:
                 connection.execute(_RELEASE_LOST_CLAIM, {"token": lost})
             lapsed = connection.execute(_SWEEP, {"now": now}).rowcount if sweep else 0
             freed = lapsed or in_doubt
-            return lapsed, self._claimer.lease(connection, wanted, ToDo() if freed else todo, token, now)
+            return lapsed, self._claimer.lease(connection, request, DueLanes() if freed else lanes, token, now)
 
-        def read(connection: Connection) -> tuple[list[Claimed], tuple[frozenset[Place], frozenset[Place]]]:
-            claimed = self._claimer.claimed(connection, taken.seqs, token)
-            return claimed, self._claimer.blocked(connection, wanted.ahead)
+        def read(
+            connection: Connection,
+        ) -> tuple[list[Claimed], tuple[frozenset[DestinationKey], frozenset[DestinationKey]]]:
+            claimed = self._claimer.claimed(connection, batch.seqs, token)
+            return claimed, self._claimer.blocked(connection, request.ahead)
 
         self._in_doubt.add(token)  # until it is known what was leased under it
         # A claim that a power cut undoes is one that was never made: nothing of its attempts is durable before it is.
-        lapsed, taken = await self._writer.run(lease, durable=False)
+        lapsed, batch = await self._writer.run(lease, durable=False)
         self._in_doubt -= in_doubt
         claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)
         self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
         deliveries = tuple(delivery for delivery, _ in claimed)
-        return Claims(deliveries, lapsed, blocked, stopped, taken.standing, taken.more, taken.pause)
+        return Claims(deliveries, lapsed, blocked, stopped, batch.standing, batch.more, batch.pause)
 
     async def _look(self) -> _Outlook:
         """A read first, so that the poll of an idle relay takes no write lock."""

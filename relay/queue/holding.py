@@ -18,7 +18,7 @@ from relay.policy.breaker import Health, Standing
 from relay.policy.fairness import different_first, in_turn
 
 if TYPE_CHECKING:
-    from relay.queue.claiming import Place, Taken, Wanted
+    from relay.queue.claiming import ClaimBatch, ClaimRequest, DestinationKey
 
 READY, HELD = 0, 1
 """Lanes of what is pending."""
@@ -75,27 +75,27 @@ class Holder:
         self._path: dict[str, str] = {}
         self.crowded = False  # some that were never tried wait, and whoever comes behind them does too
 
-    def ask(self, connection: Connection, wanted: Wanted, taken: Taken, now: float) -> bool:
+    def ask(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> bool:
         """Take what held destinations allow, in turn, and let those go free that are well again; returns whether there
         is more to do at once."""
         slow = self._turns(connection, Standing.ANSWERS, _ASKED, now)
-        untried = self._turns(connection, Standing.UNTRIED, (wanted.untried + 1) // 2, now)
-        self.crowded = bool(untried) if wanted.untried else self.crowded
-        places = [*slow, *untried, *self._turns(connection, Standing.SILENT, wanted.silent, now)]
-        if not places:
+        untried = self._turns(connection, Standing.UNTRIED, (request.untried + 1) // 2, now)
+        self.crowded = bool(untried) if request.untried else self.crowded
+        keys = [*slow, *untried, *self._turns(connection, Standing.SILENT, request.silent, now)]
+        if not keys:
             return False
-        rows = _rows(connection, places)
-        asked = [place for place in places if place in rows]
-        going = [place for place in asked if not _is_stopped(rows, place)]
-        well = [place for place in asked if not rows[place].held]
+        rows = _rows(connection, keys)
+        asked = [key for key in keys if key in rows]
+        going = [key for key in asked if not _is_stopped(rows, key)]
+        well = [key for key in asked if not rows[key].held]
         freed = self._free(connection, well, rows, self._heads(connection, [p for p in going if p in well], _SLICE))
-        heads = self._heads(connection, [place for place in going if place not in well], _MOST)
-        taken.seqs += self._choose(asked, rows, heads, wanted, now)
-        taken.standing |= {_whose(rows, place): _standing(rows, place) for place in asked}
+        heads = self._heads(connection, [key for key in going if key not in well], _MOST)
+        batch.seqs += self._choose(asked, rows, heads, request, now)
+        batch.standing |= {_whose(rows, key): _standing(rows, key) for key in asked}
         _leave(connection, rows)
         return freed or len(slow) == _ASKED
 
-    def _turns(self, connection: Connection, standing: Standing, room: int, now: float) -> list[Place]:
+    def _turns(self, connection: Connection, standing: Standing, room: int, now: float) -> list[DestinationKey]:
         if room <= 0:
             return []
         values: dict[str, Any] = {"after": self._owner[standing], "now": now, "each": room, "room": room}
@@ -103,33 +103,35 @@ class Holder:
         found = gathered(connection, _TURNS, **values)
         if self._owner[standing] and len(found) < room:
             found += gathered(connection, _TURNS, **values | {"after": ""})
-        by_owner: dict[str, dict[Place, None]] = {}
+        by_owner: dict[str, dict[DestinationKey, None]] = {}
         for owner, origin, path in found:
             by_owner.setdefault(owner, {})[origin, path] = None
         first = by_owner.pop(self._owner[standing], {})
         owners = [*by_owner.items(), (self._owner[standing], first)] if first else [*by_owner.items()]
-        taken: list[tuple[str, Place]] = []
-        for item in in_turn([(owner, place) for place in places] for owner, places in owners):
+        taken: list[tuple[str, DestinationKey]] = []
+        for item in in_turn([(owner, key) for key in keys] for owner, keys in owners):
             if len(taken) < room:
                 taken.append(item)
         reached = {owner for owner, _ in taken}
         self._owner[standing] = next((owner for owner, _ in reversed(owners) if owner in reached), "")
-        return list(dict.fromkeys(place for _, place in taken))
+        return list(dict.fromkeys(key for _, key in taken))
 
-    def _heads(self, connection: Connection, places: Sequence[Place], cap: int) -> dict[Place, list[Head]]:
+    def _heads(
+        self, connection: Connection, keys: Sequence[DestinationKey], cap: int
+    ) -> dict[DestinationKey, list[Head]]:
         """What is first in line for each: for an origin, of all its endpoints that are not held themselves."""
-        origins = [origin for origin, path in places if not path]
+        origins = [origin for origin, path in keys if not path]
         wanted = [(origin, self._path.get(origin, "")) for origin in origins]
         found = _endpoints(connection, wanted)
         found += _endpoints(connection, [(origin, "") for origin, after in wanted if after])
-        endpoints = list(dict.fromkeys([*(place for place in places if place[1]), *found]))
+        endpoints = list(dict.fromkeys([*(key for key in keys if key[1]), *found]))
         if not endpoints:
             return {}
-        found_heads = gathered(connection, _HELD_HEADS, places=json.dumps(endpoints), cap=cap)
+        found_heads = gathered(connection, _HELD_HEADS, keys=json.dumps(endpoints), cap=cap)
         heads = dict(zip(endpoints, found_heads, strict=True))
-        result: dict[Place, list[Head]] = {place: heads[place] for place in places if place[1]}
+        result: dict[DestinationKey, list[Head]] = {key: heads[key] for key in keys if key[1]}
         for origin in origins:
-            own = {path: heads[place, path] for place, path in dict.fromkeys(found) if place == origin}
+            own = {path: heads[origin, path] for of, path in dict.fromkeys(found) if of == origin}
             result[origin, ""] = [*in_turn(own.values())]
             self._path[origin] = next(reversed(own), "")
         return result
@@ -137,51 +139,51 @@ class Holder:
     @staticmethod
     def _free(
         connection: Connection,
-        well: Iterable[Place],
-        rows: Mapping[Place, _HeldDestination],
-        heads: Mapping[Place, Sequence[Head]],
+        well: Iterable[DestinationKey],
+        rows: Mapping[DestinationKey, _HeldDestination],
+        heads: Mapping[DestinationKey, Sequence[Head]],
     ) -> bool:
         """Those that are well let a slice go; returns whether any did."""
         seqs: list[int] = []
-        for place in well:
-            freed = [seq for seq, _, _ in heads.get(place, ())][:_SLICE]
+        for key in well:
+            freed = [seq for seq, _, _ in heads.get(key, ())][:_SLICE]
             seqs += freed
-            rows[place].turn_at = 0.0 if freed else None
-            rows[place].asked = True
+            rows[key].turn_at = 0.0 if freed else None
+            rows[key].asked = True
         set_lane(connection, READY, seqs)
         return bool(seqs)
 
     @staticmethod
     def _choose(
-        asked: Iterable[Place],
-        rows: Mapping[Place, _HeldDestination],
-        heads: Mapping[Place, Sequence[Head]],
-        wanted: Wanted,
+        asked: Iterable[DestinationKey],
+        rows: Mapping[DestinationKey, _HeldDestination],
+        heads: Mapping[DestinationKey, Sequence[Head]],
+        request: ClaimRequest,
         now: float,
     ) -> list[int]:
         room = {
-            Standing.ANSWERS: max(1, wanted.room // 4),
-            Standing.UNTRIED: (wanted.untried + 1) // 2,
-            Standing.SILENT: wanted.silent,
+            Standing.ANSWERS: max(1, request.room // 4),
+            Standing.UNTRIED: (request.untried + 1) // 2,
+            Standing.SILENT: request.silent,
         }
-        lines: list[list[tuple[Place, int]]] = []
-        for place in asked:
-            row = rows[place]
+        lines: list[list[tuple[DestinationKey, int]]] = []
+        for key in asked:
+            row = rows[key]
             if row.held:
                 row.asked = True
-                waiting = [] if _is_stopped(rows, place) else heads.get(place, [])
+                waiting = [] if _is_stopped(rows, key) else heads.get(key, [])
                 urls = different_first(waiting, [url for _, _, url in waiting])
-                lines.append([(place, seq) for seq, _, _ in urls])
-        free = _allowances(asked, rows, wanted, now)
-        chosen: dict[Place, list[int]] = {}
+                lines.append([(key, seq) for seq, _, _ in urls])
+        free = _allowances(asked, rows, request, now)
+        chosen: dict[DestinationKey, list[int]] = {}
         whole = Counter[str]()
-        for place, seq in in_turn(lines):
-            standing = _standing(rows, place)
-            limit = free.get((place[0], ""), wanted.room)
-            if len(chosen.get(place, ())) >= free[place] or whole[place[0]] >= limit or room[standing] <= 0:
+        for key, seq in in_turn(lines):
+            standing = _standing(rows, key)
+            limit = free.get((key[0], ""), request.room)
+            if len(chosen.get(key, ())) >= free[key] or whole[key[0]] >= limit or room[standing] <= 0:
                 continue
-            chosen.setdefault(place, []).append(seq)
-            whole[place[0]] += 1
+            chosen.setdefault(key, []).append(seq)
+            whole[key[0]] += 1
             room[standing] -= 1
         for line in lines:
             if line:
@@ -190,24 +192,26 @@ class Holder:
 
 
 def _allowances(
-    asked: Iterable[Place], rows: Mapping[Place, _HeldDestination], wanted: Wanted, now: float
-) -> dict[Place, int]:
+    asked: Iterable[DestinationKey], rows: Mapping[DestinationKey, _HeldDestination], request: ClaimRequest, now: float
+) -> dict[DestinationKey, int]:
     """What each allows, and its origin where that is held too."""
     several = dict.fromkeys([*asked, *((origin, "") for origin, _ in asked)])
     return {
-        place: rows[place].health.allows(now, rows[place].in_flight, wanted.few if rows[place].tried else 1)
-        for place in several
-        if place in rows and rows[place].held
+        key: rows[key].health.allows(now, rows[key].in_flight, request.few if rows[key].tried else 1)
+        for key in several
+        if key in rows and rows[key].held
     }
 
 
-def _settle(rows: Mapping[Place, _HeldDestination], place: Place, waiting: int, count: int, now: float) -> None:
+def _settle(
+    rows: Mapping[DestinationKey, _HeldDestination], key: DestinationKey, waiting: int, count: int, now: float
+) -> None:
     """After its turn: what went of what waits, and when it is asked again."""
-    row, whole = rows[place], rows.get((place[0], ""))
+    row, whole = rows[key], rows.get((key[0], ""))
     row.health = row.health.went(count, now) if count else row.health
     row.held = row.health.held
     row.turn_at = _next_turn(row, now, came_short=not count) if waiting > count or not row.held else None
-    if place[1] and whole is not None and whole.held:
+    if key[1] and whole is not None and whole.held:
         whole.health = whole.health.went(count, now) if count else whole.health
         whole.asked = True
         whole.turn_at = now
@@ -220,27 +224,27 @@ def _next_turn(row: _HeldDestination, now: float, *, came_short: bool) -> float:
     return now + _AGAIN_SECONDS if came_short and asks_at <= now else asks_at
 
 
-def _is_stopped(rows: Mapping[Place, _HeldDestination], place: Place) -> bool:
-    whole = rows.get((place[0], ""))
-    return rows[place].stopped or (whole is not None and whole.stopped)
+def _is_stopped(rows: Mapping[DestinationKey, _HeldDestination], key: DestinationKey) -> bool:
+    whole = rows.get((key[0], ""))
+    return rows[key].stopped or (whole is not None and whole.stopped)
 
 
-def _standing(rows: Mapping[Place, _HeldDestination], place: Place) -> Standing:
-    return rows[_whose(rows, place)].standing
+def _standing(rows: Mapping[DestinationKey, _HeldDestination], key: DestinationKey) -> Standing:
+    return rows[_whose(rows, key)].standing
 
 
-def _whose(rows: Mapping[Place, _HeldDestination], place: Place) -> Place:
+def _whose(rows: Mapping[DestinationKey, _HeldDestination], key: DestinationKey) -> DestinationKey:
     """Of an endpoint and its origin the one that decides how it stands: the origin, unless that answers."""
-    whole = rows.get((place[0], ""))
-    return place if whole is None or whole.standing is Standing.ANSWERS else (place[0], "")
+    whole = rows.get((key[0], ""))
+    return key if whole is None or whole.standing is Standing.ANSWERS else (key[0], "")
 
 
-def _rows(connection: Connection, places: Sequence[Place]) -> dict[Place, _HeldDestination]:
+def _rows(connection: Connection, keys: Sequence[DestinationKey]) -> dict[DestinationKey, _HeldDestination]:
     """These destinations, and the origins that they belong to."""
-    wanted = dict.fromkeys([*places, *((origin, "") for origin, _ in places)])
-    found: dict[Place, _HeldDestination] = {}
+    wanted = dict.fromkeys([*keys, *((origin, "") for origin, _ in keys)])
+    found: dict[DestinationKey, _HeldDestination] = {}
     for origin, path, state, held, tried, owner, *health, in_flight in connection.execute(
-        _HEALTHS, {"places": json.dumps(list(wanted))}
+        _HEALTHS, {"keys": json.dumps(list(wanted))}
     ):
         found[origin, path] = _HeldDestination(state, bool(held), bool(tried), owner, health_of(health), in_flight)
     return found
@@ -252,7 +256,7 @@ def health_of(row: Sequence[Any]) -> Health:
     return Health(bool(silent), failures, bool(is_open), tuple(json.loads(starts)), rate, every, slowed_at, allowed_at)
 
 
-def _leave(connection: Connection, rows: Mapping[Place, _HeldDestination]) -> None:
+def _leave(connection: Connection, rows: Mapping[DestinationKey, _HeldDestination]) -> None:
     for (origin, path), row in rows.items():
         if not row.asked:
             continue
@@ -272,7 +276,7 @@ def _leave(connection: Connection, rows: Mapping[Place, _HeldDestination]) -> No
             connection.execute(_FORGET, values)
 
 
-def _endpoints(connection: Connection, origins: Sequence[tuple[str, str]]) -> list[Place]:
+def _endpoints(connection: Connection, origins: Sequence[tuple[str, str]]) -> list[DestinationKey]:
     if not origins:
         return []
     found = gathered(connection, _HELD_ENDPOINTS, origins=json.dumps(origins), room=_ENDPOINTS)
@@ -285,11 +289,11 @@ def set_lane(connection: Connection, lane: int, seqs: Sequence[int]) -> None:
         connection.execute(_SET_LANE, {"lane": lane, "seqs": json.dumps(seqs)})
 
 
-def arm(connection: Connection, places: Mapping[Place, str], now: float, *, tried: bool = True) -> None:
+def arm(connection: Connection, keys: Mapping[DestinationKey, str], now: float, *, tried: bool = True) -> None:
     """Have these destinations asked for what waits for them; each with the owner of some of it."""
-    if places:
-        rows = [(origin, path, owner, int(tried)) for (origin, path), owner in places.items()]
-        connection.execute(_ARM, {"places": json.dumps(rows), "now": now})
+    if keys:
+        rows = [(origin, path, owner, int(tried)) for (origin, path), owner in keys.items()]
+        connection.execute(_ARM, {"keys": json.dumps(rows), "now": now})
 
 
 def gathered(connection: Connection, sql: str, **values: object) -> Any:

@@ -104,17 +104,17 @@ def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None
     """One statement tells where there is anything to write, which is nowhere while all goes well. Origins of which
     nothing but successes came are then written in another; what else there is to write one by one."""
     groups = _by_destination(attempts)
-    accepted = {place: max(_sizes(of_one, _SUCCESS), default=None) for place, of_one in groups.items()}
-    places = json.dumps([(origin, path, size or 0) for (origin, path), size in accepted.items()])
-    found = gathered(connection, _NOTEWORTHY, places=places)
+    accepted = {key: max(_sizes(of_one, _SUCCESS), default=None) for key, of_one in groups.items()}
+    keys = json.dumps([(origin, path, size or 0) for (origin, path), size in accepted.items()])
+    found = gathered(connection, _NOTEWORTHY, keys=keys)
     troubled = {(origin, path): bool(in_trouble) for origin, path, in_trouble in found}
     well: dict[str, int | None] = {}
     # In one order, always: two relays that write of the same destinations must not wait for each other.
-    for place, of_one in sorted(groups.items()):
-        if troubled.get(place) or not all(attempt.outcome is _SUCCESS for attempt in of_one):
-            _record(connection, place, of_one)
-        elif place in troubled:
-            well[place[0]] = accepted[place]
+    for key, of_one in sorted(groups.items()):
+        if troubled.get(key) or not all(attempt.outcome is _SUCCESS for attempt in of_one):
+            _record(connection, key, of_one)
+        elif key in troubled:
+            well[key[0]] = accepted[key]
     if well:
         connection.execute(_RECORD_SUCCESS, {"well": json.dumps(well)})
 
@@ -196,14 +196,14 @@ def _by_destination(attempts: Iterable[Attempted]) -> dict[tuple[str, str], list
     groups: dict[tuple[str, str], list[Attempted]] = defaultdict(list)
     for attempt in sorted(attempts, key=lambda one: one.finished_at):
         if attempt.answer.sent:
-            groups[attempt.delivery.place].append(attempt)
+            groups[attempt.delivery.endpoint].append(attempt)
             groups[attempt.delivery.destination, ""].append(attempt)
     return groups
 
 
-def _record(connection: Connection, place: tuple[str, str], attempts: Sequence[Attempted]) -> None:
+def _record(connection: Connection, key: tuple[str, str], attempts: Sequence[Attempted]) -> None:
     """Health and body limit, read once and written at most once for a whole batch of one destination."""
-    origin, path = place
+    origin, path = key
     known = connection.execute(_LOCK_HEALTH, {"origin": origin, "path": path}).fetchone()
     state, held, turn_at, *columns, accepted, refused = known or ("active", 0, None, *_NOTHING_KNOWN)
     health = before = health_of(columns)

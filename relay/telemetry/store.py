@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from relay.outbox.errors import REMEDIES, StoreUnavailable
 from relay.policy.attempt import Attempted, Lease
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import Claims, DeliveryQueue
 from relay.service.histogram import Histogram
 
@@ -56,9 +56,9 @@ class MeasuredQueue:
         self._outbox = outbox
         self._watch = metrics.watch
 
-    async def claim(self, wanted: Wanted) -> Claims:
+    async def claim(self, request: ClaimRequest) -> Claims:
         with self._watch("claim"):
-            return await self._outbox.claim(wanted)
+            return await self._outbox.claim(request)
 
     async def settle(self, attempts: Sequence[Attempted]) -> frozenset[Lease]:
         with self._watch("settle"):

@@ -23,7 +23,7 @@ from relay.outbox import OUTBOX
 from relay.outbox.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds
@@ -165,7 +165,7 @@ async def _before(stage: Stage, database: Database, receivers: Receivers) -> Non
     database.migrate([OUTBOX])
     put(database, NewDelivery("0-lost", receivers.url(0), b"{}"), due_at=1.0)
     dead = DeliveryQueue(database, lease=0.001)
-    assert (await dead.claim(Wanted(1, 1, few=1))).deliveries
+    assert (await dead.claim(ClaimRequest(1, 1, few=1))).deliveries
     await dead.close()
     put(database, *_some(LATE, receivers, 3), due_at=time.time() - PATIENCE - 60)
     put(database, *_some(PAUSED, receivers, 5))

@@ -33,7 +33,7 @@ WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text
 INSERT INTO outspoken_destinations (origin, path, owner, tried, held, silent, turn_at)
 SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS integer), 1 - CAST(value ->> 3 AS integer),
        1 - CAST(value ->> 3 AS integer), CAST(:now AS double precision)
-FROM json_array_elements(CAST(:places AS json)) AS it (value) ORDER BY 1, 2
+FROM json_array_elements(CAST(:keys AS json)) AS it (value) ORDER BY 1, 2
 ON CONFLICT (origin, path) DO UPDATE
 SET owner = excluded.owner,
     turn_at = coalesce(outspoken_destinations.turn_at, greatest(outspoken_destinations.allowed_at, excluded.turn_at))
@@ -157,7 +157,7 @@ SELECT d.origin, d.path, d.state, d.held, d.tried, d.owner, d.silent, d.failures
        ELSE (SELECT count(*) FROM outspoken_deliveries AS deliveries
              WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin AND deliveries.path = d.path) END AS in_flight
 FROM outspoken_destinations AS d
-WHERE (d.origin, d.path) IN (SELECT value ->> 0, value ->> 1 FROM json_array_elements(CAST(:places AS json)) AS it (value))
+WHERE (d.origin, d.path) IN (SELECT value ->> 0, value ->> 1 FROM json_array_elements(CAST(:keys AS json)) AS it (value))
 ORDER BY d.origin, d.path FOR NO KEY UPDATE OF d SKIP LOCKED
 
 -- held_endpoints --
@@ -183,7 +183,7 @@ WHERE NOT EXISTS (SELECT 1 FROM outspoken_destinations AS d WHERE d.origin = pai
 -- The first :cap that are held of each endpoint in a JSON array of pairs: an array of arrays, of a seq, its due time and
 -- its URL.
 SELECT coalesce(json_agg(coalesce(queue.heads, '[]') ORDER BY wanted.place), '[]')
-FROM json_array_elements(CAST(:places AS json)) WITH ORDINALITY AS wanted (value, place)
+FROM json_array_elements(CAST(:keys AS json)) WITH ORDINALITY AS wanted (value, place)
 CROSS JOIN LATERAL (
     SELECT json_agg(json_build_array(seq, due_at, url) ORDER BY priority DESC, due_at, seq) AS heads FROM (
         SELECT seq, priority, due_at, url FROM outspoken_deliveries
@@ -198,7 +198,7 @@ CROSS JOIN LATERAL (
 SELECT coalesce(json_agg(json_build_array(
            place.origin, place.path, coalesce(d.held = 1 OR d.failures > 0 OR place.path <> '', false))), '[]')
 FROM (SELECT value ->> 0 AS origin, value ->> 1 AS path, CAST(value ->> 2 AS bigint) AS size
-      FROM json_array_elements(CAST(:places AS json)) AS it (value)) AS place
+      FROM json_array_elements(CAST(:keys AS json)) AS it (value)) AS place
 LEFT JOIN outspoken_destinations AS d ON d.origin = place.origin AND d.path = place.path
 WHERE d.held = 1 OR d.failures > 0 OR coalesce(d.largest_accepted, CASE place.path WHEN '' THEN -1 ELSE 0 END) < place.size
       AND (d.origin IS NOT NULL OR place.path = '')
@@ -242,7 +242,7 @@ ORDER BY due_at, seq
 -- Of some endpoints, a JSON array of pairs, those that are held, themselves or with their origin; and whether an operator
 -- said so.
 SELECT wanted.value ->> 0, wanted.value ->> 1, bool_or(d.state <> 'active')
-FROM json_array_elements(CAST(:places AS json)) AS wanted (value)
+FROM json_array_elements(CAST(:keys AS json)) AS wanted (value)
 JOIN outspoken_destinations AS d ON d.origin = wanted.value ->> 0 AND d.path IN ('', wanted.value ->> 1) AND d.held = 1
 GROUP BY 1, 2
 

@@ -40,7 +40,7 @@ UPDATE outspoken_deliveries SET lane = :lane WHERE seq IN (SELECT value FROM jso
 INSERT INTO outspoken_destinations (origin, path, owner, tried, held, silent, turn_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
        1 - json_extract(value, '$[3]'), 1 - json_extract(value, '$[3]'), :now
-FROM json_each(:places) WHERE true
+FROM json_each(:keys) WHERE true
 ON CONFLICT (origin, path) DO UPDATE
 SET owner = excluded.owner, turn_at = coalesce(turn_at, max(allowed_at, :now))
 
@@ -168,7 +168,7 @@ SELECT d.origin, d.path, d.state, d.held, d.tried, d.owner, d.silent, d.failures
                                  WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin)
        ELSE (SELECT count(*) FROM outspoken_deliveries AS deliveries
              WHERE deliveries.state = 'leased' AND deliveries.origin = d.origin AND deliveries.path = d.path) END AS in_flight
-FROM json_each(:places) AS wanted
+FROM json_each(:keys) AS wanted
 JOIN outspoken_destinations AS d ON d.origin = json_extract(wanted.value, '$[0]') AND d.path = json_extract(wanted.value, '$[1]')
 
 -- held_endpoints --
@@ -201,7 +201,7 @@ SELECT json_group_array(json((
         ORDER BY priority DESC, due_at, seq LIMIT :cap
     )
 )))
-FROM json_each(:places) AS wanted
+FROM json_each(:keys) AS wanted
 
 -- had_turn --
 -- What a destination that was asked looks like afterwards, and when it is asked again.
@@ -230,7 +230,7 @@ SELECT coalesce((SELECT largest_accepted FROM outspoken_destinations WHERE origi
 -- something to write although all went well: an array of origin, path, and whether more is to be written than of a success.
 SELECT json_group_array(json_array(place.origin, place.path, coalesce(d.held = 1 OR d.failures > 0 OR place.path <> '', 0)))
 FROM (SELECT json_extract(value, '$[0]') AS origin, json_extract(value, '$[1]') AS path, json_extract(value, '$[2]') AS size
-      FROM json_each(:places)) AS place
+      FROM json_each(:keys)) AS place
 LEFT JOIN outspoken_destinations AS d ON d.origin = place.origin AND d.path = place.path
 WHERE d.held = 1 OR d.failures > 0 OR coalesce(d.largest_accepted, CASE place.path WHEN '' THEN -1 ELSE 0 END) < place.size
       AND (d.origin IS NOT NULL OR place.path = '')
@@ -284,7 +284,7 @@ ORDER BY due_at, seq
 -- Of some endpoints, a JSON array of pairs, those that are held, themselves or with their origin; and whether an operator
 -- said so.
 SELECT json_extract(wanted.value, '$[0]'), json_extract(wanted.value, '$[1]'), max(d.state <> 'active')
-FROM json_each(:places) AS wanted
+FROM json_each(:keys) AS wanted
 JOIN outspoken_destinations AS d
   ON d.origin = json_extract(wanted.value, '$[0]') AND d.path IN ('', json_extract(wanted.value, '$[1]')) AND d.held = 1
 GROUP BY 1, 2

@@ -15,7 +15,7 @@ from relay.outbox.model import DeliveryState, OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome, Retry
 from relay.policy.outcome import RetryPolicy, judge
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import answer, ill, many, new, put, rows, states
@@ -63,7 +63,7 @@ async def test_a_delivery_that_is_replayed_after_days_has_the_whole_exponential_
     assert (await asyncio.to_thread(replayed, database, BulkSelection(ids=("d1",)))).done == 1
     queue = DeliveryQueue(database)
     try:
-        (delivery,) = (await queue.claim(Wanted(10, 10, few=10))).deliveries
+        (delivery,) = (await queue.claim(ClaimRequest(10, 10, few=10))).deliveries
     finally:
         await queue.close()
     patient = RetryPolicy(default="exponential")

@@ -22,7 +22,7 @@ from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.pointer import Pointers
 from relay.policy.schedule import FixedSchedule
 from relay.policy.signing import parse_key
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import TRACE, answer, new, put, rows
 from tests.relay.delivery.doubles import Network
@@ -68,7 +68,7 @@ class Harness:
 
     async def again(self, id_: str = "d1") -> Attempted:
         """One more attempt at a delivery that is due."""
-        due = (await self.outbox.claim(Wanted(100, 100, few=100))).deliveries
+        due = (await self.outbox.claim(ClaimRequest(100, 100, few=100))).deliveries
         (claimed,) = (delivery for delivery in due if delivery.id == id_)
         attempt = await self.courier.deliver(claimed)
         await self.outbox.settle([attempt])

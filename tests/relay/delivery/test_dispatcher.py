@@ -18,7 +18,7 @@ from relay.delivery.slots import Slots
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease
-from relay.queue.claiming import Place, Wanted
+from relay.queue.claiming import ClaimRequest, DestinationKey
 from relay.queue.deliveries import Claims, DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, stand, states
@@ -271,7 +271,7 @@ async def test_a_disk_that_is_full_keeps_nobody_else_from_starting(
     one = harness(outbox, in_all=1, per_destination=3)
     await one.dispatcher.run_once()
     stand(database, "paused", "http://hog.example:80")
-    await outbox.claim(Wanted(0))  # the outbox has taken note
+    await outbox.claim(ClaimRequest(0))  # the outbox has taken note
     with full_disk():
         assert await one.dispatcher.run_once() == 0
     assert [(line["event"], line["operation"], line["held"]) for line in log] == [("store.error", "release", 2)]
@@ -353,7 +353,7 @@ async def test_whoever_holds_nothing_renews_nothing(database: Database, path: Pa
 async def test_leases_that_were_taken_over_are_counted(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(3))
     abandoned = DeliveryQueue(database, lease=-1.0)
-    await abandoned.claim(Wanted(3, 3))
+    await abandoned.claim(ClaimRequest(3, 3))
     await abandoned.close()
     one = harness(outbox)
     assert await one.dispatcher.run_once() == 3
@@ -409,7 +409,7 @@ async def test_what_is_still_under_way_after_the_drain_is_given_back_at_once(
     assert states(database) == {"d1": "delivered", "d2": "pending"}
     assert one.dispatcher.in_flight == 0
     heir = DeliveryQueue(database)
-    (again,) = (await heir.claim(Wanted(9, 9))).deliveries
+    (again,) = (await heir.claim(ClaimRequest(9, 9))).deliveries
     await heir.close()
     assert (again.id, again.attempts, again.number) == ("d2", 0, 2)
 
@@ -459,10 +459,10 @@ class FakeSource:
 
     def __init__(self, backlog: dict[str, int]) -> None:
         self.backlog = {origin: [f"{origin}.{n}" for n in range(count)] for origin, count in backlog.items()}
-        self.blocked: frozenset[Place] = frozenset()
+        self.blocked: frozenset[DestinationKey] = frozenset()
         self.returned: list[str] = []
 
-    async def claim(self, wanted: Wanted) -> Claims:
+    async def claim(self, wanted: ClaimRequest) -> Claims:
         given: list[Delivery] = []
         for origin, ids in self.backlog.items():
             most = wanted.endpoints.get((origin, "/"), wanted.of_endpoint)

@@ -14,7 +14,7 @@ from relay.outbox import connect
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Lease, Retry
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from relay.service.loop import Loop, turning
 from relay.telemetry.metrics import Metrics
@@ -47,7 +47,7 @@ def observer(database: Database) -> Observer:
 
 async def claim(database: Database, outbox: DeliveryQueue, count: int) -> tuple[Delivery, ...]:
     put(database, *many(count))
-    return (await outbox.claim(Wanted(count, count, few=count))).deliveries
+    return (await outbox.claim(ClaimRequest(count, count, few=count))).deliveries
 
 
 def enter(settler: Settler, *deliveries: Delivery) -> None:
@@ -275,7 +275,7 @@ async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(2)), new("alone"))
     wake = asyncio.Event()
     settler = Settler(outbox, observer, wake)
-    first, alone = (await outbox.claim(Wanted(9, 9, few=9))).deliveries
+    first, alone = (await outbox.claim(ClaimRequest(9, 9, few=9))).deliveries
     enter(settler, alone)
     await settler.run_once()
     assert not wake.is_set()
@@ -283,4 +283,4 @@ async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before
     assert not wake.is_set()
     await settler.run_once()
     assert wake.is_set()
-    assert [one.id for one in (await outbox.claim(Wanted(9, 9, few=9))).deliveries] == ["s1"]
+    assert [one.id for one in (await outbox.claim(ClaimRequest(9, 9, few=9))).deliveries] == ["s1"]

@@ -27,7 +27,7 @@ from relay.outbox import (
 )
 from relay.outbox.errors import StreamEnded
 from relay.outbox.store import Database
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.cases import cases
 from tests.relay.deliveries import DEAD, answer, attempted, new, put, rows, states
@@ -201,7 +201,7 @@ async def test_what_became_of_it(producer: Producer) -> None:
     queue = DeliveryQueue(producer.database)
     try:
         await asyncio.to_thread(put, producer.database, new())
-        (delivery,) = (await queue.claim(Wanted(1, 1, few=1))).deliveries
+        (delivery,) = (await queue.claim(ClaimRequest(1, 1, few=1))).deliveries
         assert (await asyncio.to_thread(producer.do, asking("d1"))).state is DeliveryState.LEASED
         assert not await asyncio.to_thread(producer.do, cancelling("d1"))
         await queue.settle([attempted(delivery, answer(500), DEAD)])

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Delivery, Lease, Retry, Verdict
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted, new, put
 
@@ -44,10 +44,10 @@ async def sort_out(relay: DeliveryQueue) -> None:
         pass
 
 
-def want(room: int = 100, free: Mapping[str, int] | None = None, most: int = 16, **wanted: Any) -> Wanted:
+def want(room: int = 100, free: Mapping[str, int] | None = None, most: int = 16, **wanted: Any) -> ClaimRequest:
     """What a relay has room for that holds nothing, or that has so much `free`."""
     wanted = {"silent": room, "untried": room, "few": most, "of_untried": most, "of_endpoint": most} | wanted
-    return Wanted(room=room, of_origin=most, origins=free or {}, **wanted)
+    return ClaimRequest(room=room, of_origin=most, origins=free or {}, **wanted)
 
 
 async def one_claimed(database: Database, relay: DeliveryQueue) -> Delivery:

@@ -332,7 +332,7 @@ async def test_a_link_teaches_nothing_about_size(database: Database, relays: Ope
         forged = replace(delivery, pointer=True, body_bytes=9_000_000)
         await end(relay, forged, answer(status), Retry(START))
         (delivery,) = await claim(relay)
-    assert await relay.body_limits(*delivery.place) == BodyLimits()
+    assert await relay.body_limits(*delivery.endpoint) == BodyLimits()
 
 
 async def test_gone_is_the_url_until_an_operator_enables_it(database: Database, relays: Open) -> None:
@@ -470,7 +470,7 @@ async def test_intake_during_a_count_is_counted_once(database: Database, relays:
 CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from relay.outbox import OUTBOX, database_at
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import Membership, DeliveryQueue
 
 async def main(database):
@@ -478,7 +478,7 @@ async def main(database):
     print("ready", flush=True)
     sys.stdin.readline()
     mine = []
-    while claims := (await outbox.claim(Wanted(5, 5, 5, few=5))).deliveries:
+    while claims := (await outbox.claim(ClaimRequest(5, 5, 5, few=5))).deliveries:
         mine += [delivery.id for delivery in claims]
     await outbox.close()
     print(json.dumps(mine))
@@ -539,7 +539,7 @@ async def test_whoever_holds_something_hears_that_it_must_stay(
 ) -> None:
     put(database, new("held"), new("fine", "http://other.example/"), due_at=START)
     relay = relays()
-    held = {delivery.place: 1 for delivery in await claim(relay)}
+    held = {delivery.endpoint: 1 for delivery in await claim(relay)}
     stand(database, state)
     if more:
         put(database, new("more", "http://other.example/"), due_at=START)

@@ -17,7 +17,7 @@ from relay import outbox
 from relay.outbox.errors import DuplicateDelivery
 from relay.outbox.postgres.placeholders import in_schema
 from relay.outbox.store import Database
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import TRACE, new, put, rows, states
 from tests.services.postgres import Server
@@ -81,7 +81,7 @@ async def test_what_psql_adds_wakes_a_relay_which_claims_it(
         await asyncio.wait_for(heard.wait(), 10)
     finally:
         await listener.close()
-    (delivery,) = (await relay.claim(Wanted(10, 10, few=10))).deliveries
+    (delivery,) = (await relay.claim(ClaimRequest(10, 10, few=10))).deliveries
     assert (delivery.id, delivery.destination) == ("from psql", "https://h.example:443")
     assert (delivery.method, delivery.kind, delivery.content_type) == ("POST", "final", "application/json")
     assert (dict(delivery.headers), delivery.url) == ({}, "https://u:p@h.example/x?k=v")

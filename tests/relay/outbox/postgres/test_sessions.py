@@ -18,7 +18,7 @@ from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import error_kind
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.store import Connection
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from relay.queue.streams import LiveStreams
 from tests.relay.deliveries import attempted, new, put
@@ -165,7 +165,7 @@ async def test_an_idle_relay_asks_once_for_each_turn_of_a_loop(postgres: Server,
         queue, streams = DeliveryQueue(database), LiveStreams(database)
         await queue.check_in()  # the first statement of all opens the session
         opened = len(asked())
-        await queue.claim(Wanted(10))
+        await queue.claim(ClaimRequest(10))
         await queue.next_due()
         await streams.tasks()
         await queue.check_in()
@@ -183,10 +183,10 @@ async def test_a_claim_and_a_settlement_take_a_handful_of_round_trips_however_ma
     put(database, *(new(f"d{number}") for number in range(100)))
     with postgres.noting(database.url.rpartition("/")[2]) as asked:
         queue = DeliveryQueue(database)
-        (first,) = (await queue.claim(Wanted(1))).deliveries
+        (first,) = (await queue.claim(ClaimRequest(1))).deliveries
         await queue.settle([attempted(first)])  # sessions are open, and the destination is known
         opened = len(asked())
-        claims = await queue.claim(Wanted(80, 80, 80))
+        claims = await queue.claim(ClaimRequest(80, 80, 80))
         claimed = len(asked())
         await queue.settle([attempted(delivery) for delivery in claims.deliveries])
         settled = len(asked())

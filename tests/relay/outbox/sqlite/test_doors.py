@@ -24,7 +24,7 @@ from relay.guard.url import LIVE, Target, read
 from relay.outbox.errors import RelayError
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.queue.claiming import Wanted
+from relay.queue.claiming import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import TRACE, put, rows, states
 from tests.relay.guard.destinations import ADDRESSES, URLS
@@ -102,7 +102,7 @@ def test_it_is_there_when_the_callers_transaction_commits_and_not_before(
 async def test_a_relay_claims_what_was_inserted(database: SqliteDatabase, file: sqlite3.Connection) -> None:
     insert(file, {"id": "d1", "url": "https://u:p@h.example/x?k=v", "body": '{"text": "caf\u00e9 \\n"}'})
     relay = DeliveryQueue(database)
-    (delivery,) = (await relay.claim(Wanted(10, 10, few=10))).deliveries
+    (delivery,) = (await relay.claim(ClaimRequest(10, 10, few=10))).deliveries
     body = await relay.with_body(delivery, bytes)
     await relay.close()
     assert (delivery.id, delivery.destination) == ("d1", "https://h.example:443")

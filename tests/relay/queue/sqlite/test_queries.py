@@ -35,7 +35,7 @@ VALUES: dict[str, object] = {
     "owners": '[["", ""]]',
     "origins": '[["", "http://h:80", ""]]',
     "groups": '[["", "http://h:80", "/"]]',
-    "places": '[["http://h:80", "/", "", 0]]',
+    "keys": '[["http://h:80", "/", "", 0]]',
     "owner": "",
     "path": "/held",
     "held": 1,
@@ -216,7 +216,7 @@ def steps_of(connection: sqlite3.Connection, sql: str, values: dict[str, object]
 
 def costs(connection: sqlite3.Connection) -> dict[str, int]:
     """The steps of each statement of a claim, and of what it asks of those in trouble."""
-    values = VALUES | {"places": '[["http://h:80", "/held", "", 0]]'}
+    values = VALUES | {"keys": '[["http://h:80", "/held", "", 0]]'}
     return {name: steps(connection, name, values) for name in (*CLAIM, *ASKED)}
 
 
