@@ -1,8 +1,9 @@
-"""One connection that writes from an event loop: statements where they stand, and only the commit in a thread.
+"""One connection that writes from an event loop: statements where they stand, and a commit that takes long in a thread.
 
 A statement finds its pages in memory and takes microseconds; beside a busy loop a thread would lose more than that at
-each of its steps, which gives the interpreter lock away and waits to get it back. What takes long is the commit, which
-waits for the disk: an fsync holds nobody up but its own transaction.
+each of its steps, which gives the interpreter lock away and waits to get it back. What takes long is a commit that
+waits for the disk: an fsync holds nobody up but its own transaction. One of a few rows that waits for none is made
+where it stands: to ask the thread and to be told would take several times as long.
 
 A locked database is asked again every fifth of a millisecond: it is free for no longer between two commits of a steady
 producer, and SQLite's own busy handler, which backs off to 100 ms, starves behind one.
@@ -31,6 +32,7 @@ T = TypeVar("T")
 _ASK_AGAIN_SECONDS = 0.0002
 _LONG_SECONDS = 0.05  # a lock that is held for longer than this is no steady producer's, and is asked for less often
 _ASK_SELDOM_SECONDS = 0.005
+_FEW_ROWS = 32
 _BODY_THREADS = 2
 _REMAP_BYTES = 4 * 1024 * 1024
 # SQLite's own default again, or never.
@@ -68,8 +70,12 @@ class SqliteWriter:
                 self._flush_commits(durable)
                 await self._begin()
                 try:
+                    before = self._connection.total_changes
                     result = work(self._connection)
-                    await self._commit.run(lambda _: self._connection.execute("COMMIT"))
+                    if durable or self._connection.total_changes - before > _FEW_ROWS:
+                        await self._commit.run(lambda _: self._connection.execute("COMMIT"))
+                    else:
+                        self._connection.execute("COMMIT")
                     return result
                 finally:
                     if self._connection.in_transaction:
