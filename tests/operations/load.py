@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +136,7 @@ def staged(folder: Path, receivers: Receivers) -> Stage:
         engine__workers=1,
         engine__preload='["default"]',  # which is measured for live speech
         engine__live__sessions=1,
+        engine__live__capacity_share=100,  # nobody is refused because others have the machine
     )
 
 
@@ -226,7 +227,7 @@ async def _dictate(stage: Stage, engine: Process) -> None:
     await engine.event("live.measured")
     listen = f"{stage.engine_url}/v1/listen"
     async with aiohttp.ClientSession() as http:
-        async with await _admitted(http, listen, {"callback": stage.callback_url}) as socket:
+        async with http.ws_connect(listen, params={"callback": stage.callback_url}) as socket:
             await socket.send_bytes(first_seconds(1.0))
             await socket.send_str('{"type":"CloseStream"}')
             assert [message.json()["type"] async for message in socket] == ["Metadata"]
@@ -239,19 +240,6 @@ async def _dictate(stage: Stage, engine: Process) -> None:
                 await http.ws_connect(listen)
             await socket.send_str('{"type":"CloseStream"}')
             assert [message.json()["type"] async for message in socket][-1] == "Metadata"
-
-
-async def _admitted(
-    http: aiohttp.ClientSession, listen: str, params: Mapping[str, str]
-) -> aiohttp.ClientWebSocketResponse:
-    """A session that is let in: a machine with much to do when it was measured is measured again a minute later."""
-    while True:
-        try:
-            return await http.ws_connect(listen, params=params)
-        except aiohttp.WSServerHandshakeError as refused:
-            if refused.status != 503:
-                raise
-        await asyncio.sleep(1)
 
 
 def _operate(database: Database) -> None:
