@@ -199,8 +199,8 @@ class Siege:
         return {percent: cuts[percent - 1] for percent in NOISE}
 
     async def gives_back_what_it_took(self) -> None:
-        """Its memory is what it was after the first round, and its descriptors are what they were before it as soon as it
-        has heard that the attackers are gone. What the first round needed at once, the allocator may well keep."""
+        """Its memory is what it was after the first round: what that needed at once, the allocator may well keep. Its
+        descriptors are what they were before it, as soon as it has heard that the attackers are gone."""
         assert self.rounds[-1].held.memory - self.rounds[0].held.memory < GROWTH
         async with asyncio.timeout(10):
             while Held.by(self.relay).descriptors > self.before.descriptors:
