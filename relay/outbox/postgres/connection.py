@@ -1,21 +1,24 @@
-"""asyncpg for threads without an event loop: each call turns a loop of its own until the server has answered.
+"""asyncpg for work that is written as plain calls: so what is done with statements is the same code for SQLite and
+PostgreSQL, and asyncpg still does the talking.
 
-So what is done with statements is the same code for SQLite and PostgreSQL, and asyncpg still does the talking.
+In an event loop each call stands aside until the server has answered (`greenlets`). In a thread without one it turns a
+loop of its own for so long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.greenlets import wait_in_greenlet
 from relay.outbox.postgres.placeholders import SCHEMA, numbered
 from relay.outbox.postgres.sessions import REFUSALS, Session, SessionFactory, is_pooled, set_local
 
@@ -69,19 +72,56 @@ class Rows:
         return iter(self.fetchall())
 
 
+class Waiter(Protocol):
+    """How a call waits for the server."""
+
+    def wait(self, coroutine: Coroutine[Any, Any, T], /) -> T:
+        """What a coroutine brings."""
+
+    def close(self) -> None:
+        """Wait no more."""
+
+
+class ThreadWaiter:
+    """For threads without an event loop, for as long as one turns here."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.wait = self._loop.run_until_complete
+
+    def close(self) -> None:
+        self.wait(_end_tasks())
+        self._loop.close()
+
+
+class LoopWaiter:
+    """For work that an event loop has run in a greenlet."""
+
+    wait = staticmethod(wait_in_greenlet)
+
+    def close(self) -> None:
+        """The loop goes on, and ends what was begun."""
+
+
 class PostgresConnection:
     """One session. It connects when it is first used, and again after it was lost."""
 
     def __init__(
-        self, sessions: SessionFactory, clock: ServerClock, seconds: float = 10.0, schema: str = SCHEMA
+        self,
+        sessions: SessionFactory,
+        clock: ServerClock,
+        seconds: float = 10.0,
+        schema: str = SCHEMA,
+        waiting: Waiter | None = None,
     ) -> None:
+        """`waiting` in a thread without an event loop, unless told otherwise."""
         self.schema = schema
         self._sessions = sessions
         self._clock = clock
         self._statement_seconds = seconds
         self._settings = set_local(seconds)
         self._seconds = seconds + _GRACE_SECONDS
-        self._loop = asyncio.new_event_loop()
+        self._waiting = waiting or ThreadWaiter()
         self._session: Session | None = None
         self._had_session = False
         self._pooled = False
@@ -92,19 +132,19 @@ class PostgresConnection:
         """Run one statement. Raises StoreUnavailable, and asyncpg's own errors for what the statement did."""
         found = numbered(sql, self.schema)
         with self._store_errors():
-            return self._loop.run_until_complete(self._run(found.text, found.arguments(values)))
+            return self._waiting.wait(self._run(found.text, found.arguments(values)))
 
     def executemany(self, sql: str, values: Iterable[Any], /) -> Rows:
         found = numbered(sql, self.schema)
         with self._store_errors():
             many = [found.arguments(one) for one in values]
-            self._loop.run_until_complete(self._run_many(found.text, many))
+            self._waiting.wait(self._run_many(found.text, many))
             return Rows([], "")
 
     def script(self, sql: str) -> str:
         """Run some statements, which take no values; returns what the server said of the last."""
         with self._store_errors():
-            return self._loop.run_until_complete(self._script(sql))
+            return self._waiting.wait(self._script(sql))
 
     async def _run(self, text: str, arguments: Sequence[Any]) -> Rows:
         async with self._session_for_statements() as session:
@@ -155,7 +195,7 @@ class PostgresConnection:
         """Ask the server what time it is, if that was long ago."""
         if self._clock.age() > _MEASURE_SECONDS:
             with self._store_errors():
-                self._loop.run_until_complete(self._measure())
+                self._waiting.wait(self._measure())
 
     async def _measure(self) -> None:
         async with self._session_for_statements() as session:
@@ -221,8 +261,7 @@ class PostgresConnection:
     def close(self) -> None:
         """Tell the server, if it still listens."""
         self.drop()
-        self._loop.run_until_complete(_end_tasks())
-        self._loop.close()
+        self._waiting.close()
 
     @contextmanager
     def _store_errors(self) -> Iterator[None]:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, MigrationSet
 from relay.outbox.postgres.clock import ServerClock
-from relay.outbox.postgres.connection import PostgresConnection
+from relay.outbox.postgres.connection import LoopWaiter, PostgresConnection, ThreadWaiter, Waiter
 from relay.outbox.postgres.migrating import HAS_TABLE, migrate, migration_script
 from relay.outbox.postgres.notifications import PostgresListener, PostgresNotifier
 from relay.outbox.postgres.placeholders import SCHEMA, check_schema
@@ -78,7 +80,9 @@ class PostgresDatabase:
     _server: ServerClock = field(default_factory=ServerClock, repr=False, compare=False)
     _sessions: SessionFactory = field(init=False, repr=False, compare=False)
     _size: _DatabaseSize = field(default_factory=_DatabaseSize, repr=False, compare=False)
-    _rooms: dict[float, SharedConnections] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, SharedConnections]] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         check_schema(self.schema_name)
@@ -129,7 +133,7 @@ class PostgresDatabase:
 
     @contextmanager
     def _connected(self) -> Iterator[PostgresConnection]:
-        connection = self._connection(_PEOPLE_SECONDS)
+        connection = self._connection(_PEOPLE_SECONDS, ThreadWaiter())
         try:
             yield connection
         except StoreUnavailable as error:
@@ -140,23 +144,24 @@ class PostgresDatabase:
         finally:
             connection.close()
 
-    def _connection(self, seconds: float) -> PostgresConnection:
-        return PostgresConnection(self._sessions, self._server, seconds, self.schema_name)
+    def _connection(self, seconds: float, waiting: Waiter) -> PostgresConnection:
+        return PostgresConnection(self._sessions, self._server, seconds, self.schema_name, waiting)
 
     def reader(self, *, slow: bool = False) -> PostgresReader:
-        del slow  # it holds up a thread of its own, and no event loop
-        return PostgresReader(self._shared(BUSY_SECONDS))
+        del slow  # what takes long takes it on the server
+        return PostgresReader(partial(self._connections, BUSY_SECONDS))
 
     def body_reader(self) -> PostgresBodyReader:
-        return PostgresBodyReader(self._shared(BUSY_SECONDS))
+        return PostgresBodyReader(partial(self._connections, BUSY_SECONDS))
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> PostgresWriter:
-        return PostgresWriter(self._shared(busy_seconds))
+        return PostgresWriter(partial(self._connections, busy_seconds))
 
-    def _shared(self, busy_seconds: float) -> SharedConnections:
-        """Those whose statements may wait equally long."""
-        fresh = SharedConnections(lambda: self._connection(2 * busy_seconds))
-        return self._rooms.setdefault(busy_seconds, fresh)
+    def _connections(self, busy_seconds: float) -> SharedConnections:
+        """Of the event loop that runs, those whose statements may wait equally long."""
+        of_loop = self._shared.setdefault(asyncio.get_running_loop(), {})
+        fresh = SharedConnections(lambda: self._connection(2 * busy_seconds, LoopWaiter()))
+        return of_loop.setdefault(busy_seconds, fresh)
 
     def notifier(self) -> PostgresNotifier:
         return PostgresNotifier()

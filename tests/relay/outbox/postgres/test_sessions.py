@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
@@ -26,6 +25,7 @@ from tests.services.postgres import Server, empty
 
 pytestmark = pytest.mark.needs("postgres")
 
+LOCK = "SELECT pg_advisory_lock(1)"
 SEEN = "INSERT INTO outspoken_relays (holder, seen_at) VALUES ('somebody', 1.0)"
 END_MINE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
 
@@ -99,18 +99,24 @@ async def test_what_need_not_be_durable_waits_for_no_flush_and_what_has_to_be_do
     await writer.close()
 
 
-async def test_what_waits_for_no_flush_waits_for_no_transaction_that_does(database: PostgresDatabase) -> None:
-    began, go = threading.Event(), threading.Event()
+@asynccontextmanager
+async def locked(postgres: Server, database: PostgresDatabase) -> AsyncIterator[None]:
+    """While the block runs, whoever does LOCK waits; a writer or reader of this database does when it begins."""
+    connection = await asyncpg.connect(database.url)
+    await connection.execute(LOCK)
+    yield
+    while postgres.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == "0\n":
+        await asyncio.sleep(0.01)
+    await connection.close()
 
-    def hold(_: Connection) -> bool:
-        began.set()
-        return go.wait(10)
 
+async def test_what_waits_for_no_flush_waits_for_no_transaction_that_does(
+    postgres: Server, database: PostgresDatabase
+) -> None:
     writer = database.writer()
-    held = asyncio.create_task(writer.run(hold))
-    await asyncio.to_thread(began.wait)
-    await writer.run(relays, durable=False)
-    go.set()
+    async with locked(postgres, database):
+        held = asyncio.create_task(writer.run(lambda connection: connection.execute(LOCK).fetchall()))
+        await writer.run(relays, durable=False)
     assert await held
     await writer.close()
 
@@ -142,16 +148,10 @@ async def test_rooms_that_ask_in_turn_share_a_session_and_who_asks_beside_them_h
         await reader.run(relays)
     await writer.run(relays)
     assert sessions(postgres, database) == 1
-    reads, written = threading.Event(), threading.Event()
-
-    def read_until_written(_: Connection) -> bool:
-        reads.set()
-        return written.wait(10)
-
-    waiting = asyncio.create_task(readers[0].run(read_until_written))
-    await asyncio.to_thread(reads.wait)
-    await writer.execute(SEEN, {})
-    written.set()
+    async with locked(postgres, database):
+        waiting = asyncio.create_task(readers[0].run(lambda connection: connection.execute(LOCK).fetchall()))
+        await asyncio.sleep(0)
+        await writer.execute(SEEN, {})
     assert await waiting
     assert sessions(postgres, database) == 2
     await writer.close()
