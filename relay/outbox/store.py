@@ -87,9 +87,9 @@ class Writer(Protocol):
     """A connection that writes, for an event loop: one transaction at a time; beside it, on a server, one that is not
     durable."""
 
-    async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
-        """Run one statement, which is a transaction of its own and may be run twice; returns its rows. Raises
-        StoreUnavailable."""
+    async def execute(self, sql: str, values: Mapping[str, Any], /, *, durable: bool = True) -> list[Any]:
+        """Run one statement, which is a transaction of its own; returns its rows. A durable one may be run twice.
+        Raises StoreUnavailable."""
 
     async def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a transaction: durable on return, undone if it raises. Raises StoreUnavailable when the
@@ -162,6 +162,10 @@ class Database(Protocol):
     @property
     def name(self) -> str:
         """What to call it before people: its file, or its URL without what is secret."""
+
+    @property
+    def is_distant(self) -> bool:
+        """Whether a statement is a journey to a server, and one that answers several questions is worth its length."""
 
     def beside(self, suffix: str) -> Path:
         """A file for what belongs to it and not into it, such as the token of its operators."""

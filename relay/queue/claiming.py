@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -37,6 +38,9 @@ _ARRIVED = statement("arrived", __package__)
 _HEADS = statement("heads", __package__)
 _BLOCKED = statement("blocked", __package__)
 _LEASE = statement("lease", __package__)
+CLAIM_READY = statement("claim_ready", __package__)
+"""A whole claim, with what `Claimer.foresee` asks for: a row for each delivery, as `Claimer.claimed` reads them, with a
+column more, which has in the first row what was seen."""
 _CLAIMED = statement("claimed", __package__)
 _GONE = statement("gone", __package__)
 
@@ -124,6 +128,7 @@ class Claimer:
         self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
         self._several = False  # groups were found when all were looked for last
         self._moves = False  # there was something to set aside when it was looked for last
+        self._seen: Sequence[Any] = ()  # groups that were found with the last claim, where those were all
         self._newest = 0
         self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
 
@@ -131,7 +136,7 @@ class Claimer:
         self, connection: Connection, request: ClaimRequest, lanes: DueLanes, token: str, now: float
     ) -> ClaimBatch:
         """Choose, and claim what was chosen under a token."""
-        batch = ClaimBatch()
+        batch, self._seen = ClaimBatch(), ()
         if lanes.due:
             batch.more |= self._promote(connection, now)
         freed = False
@@ -146,6 +151,46 @@ class Claimer:
             values = {"token": token, "until": now + self._lease, "seqs": json.dumps(batch.seqs)}
             connection.execute(_LEASE, values)
         return batch
+
+    def foresee(self, request: ClaimRequest) -> Counter[Group]:
+        """How many to take of which groups, if those that were seen with the last claim are all there are, and simply
+        may go. Nothing where a claim has to look closer."""
+        if self._moves or not all(
+            (known or _is_served(origin, request)) and not whole and not part
+            for _, origin, _, known, whole, part in self._seen
+        ):
+            return Counter()
+        groups = [(owner, origin, path) for owner, origin, path, *_ in sorted(self._seen, key=self._turn_of)]
+        chosen = self._pick(groups, request, request.room, _whatever_there_is)
+        return Counter(group for group, _ in chosen)
+
+    def ready_claim(self, request: ClaimRequest, asked: Counter[Group]) -> dict[str, Any]:
+        """What the statement needs that takes what was foreseen, but for lease and time."""
+        return {
+            "wanted": json.dumps([(*group, count) for group, count in asked.items()]),
+            "keys": json.dumps(list(request.ahead)),
+            "most": _FEW,
+            "small": _SMALL,
+        }
+
+    def note_foreseen(
+        self, request: ClaimRequest, asked: Counter[Group], came: Counter[Group], groups: Sequence[Any]
+    ) -> bool:
+        """So many came of those that were asked for, and these groups were ready when they were; returns whether there
+        are any that could not be asked for, as nobody knew of them."""
+        met = sorted(self._seen, key=self._turn_of)
+        self._remember(met, asked.keys(), reached_all=asked.total() < request.room, in_turn=True)
+        self._note_served(dict.fromkeys(group[:2] for group in asked))
+        self._holder.crowded = False
+        known = {tuple(row[:3]) for row in met}
+        few = groups if len(groups) < _FEW else ()
+        self._seen = [row for row in few if came[tuple(row[:3])] >= asked[tuple(row[:3])]]
+        return any(tuple(row[:3]) not in known for row in groups)
+
+    @property
+    def foresees(self) -> bool:
+        """Whether something is ready, for all that was seen with the last claim."""
+        return bool(self._seen)
 
     def _promote(self, connection: Connection, now: float) -> bool:
         """What has become due goes to its lane; returns whether there may be more."""
@@ -162,6 +207,7 @@ class Claimer:
         rests = began < self._rests_until
         in_part = rests and self._several
         groups = self._groups(connection, request, in_part=in_part)
+        self._seen = () if in_part or self._many else groups
         self._several = in_part or len(groups) > 2 * _MANY
         free: list[Group] = []
         untried: dict[Group, None] = {}
@@ -170,7 +216,7 @@ class Claimer:
             group = (owner, origin, path)
             if whole or part:
                 held[group] = (origin, path if part else "")
-            elif known or request.origins.get(origin, 0) > 0 or origin in request.prompt:
+            elif known or _is_served(origin, request):
                 free.append(group)
             else:
                 untried[group] = None
@@ -179,7 +225,7 @@ class Claimer:
         strangers = dict.fromkeys(origin for _, origin, _ in _one_each(untried) if origin not in request.origins)
         begun = set(islice(strangers, newcomers))
         going = {group: None for group in untried if group[1] in begun}
-        chosen = self._pick([*free, *going], connection, request, room, going)
+        chosen = self._pick([*free, *going], request, room, partial(_heads, connection), going)
         picked = {group for group, _ in chosen}
         batch.seqs += [seq for _, seq in chosen]
         batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
@@ -198,7 +244,11 @@ class Claimer:
 
     @staticmethod
     def _pick(
-        groups: Sequence[Group], connection: Connection, request: ClaimRequest, room: int, untried: Mapping[Group, None]
+        groups: Sequence[Group],
+        request: ClaimRequest,
+        room: int,
+        heads_of: Callable[[Mapping[Group, int]], Mapping[Group, Sequence[int]]],
+        untried: Collection[Group] = (),
     ) -> list[tuple[Group, int]]:
         """One each in turn: of owners, of each the origins, of each of these the endpoints."""
         of_origin: dict[str, int] = {}
@@ -216,7 +266,7 @@ class Claimer:
             return []
         # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
         deepest = 2 * -(-room // (len([group for group in turn if group not in untried]) or len(turn)))
-        heads = _heads(connection, {group: min(quota[group], deepest) for group in turn})
+        heads = heads_of({group: min(quota[group], deepest) for group in turn})
         picked: list[tuple[Group, int]] = []
         for group, seq in _by_turns(heads):
             is_other = group[1] not in request.prompt
@@ -323,17 +373,21 @@ class Claimer:
         """What was leased under a token, in the order in which it was due."""
         if not seqs:
             return []
-        rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL})
-        return [_claimed(connection, row, token) for row in rows]
+        rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL}).fetchall()
+        return claimed_of(rows, token, gone_of(connection, rows))
 
     def blocked(
         self, connection: Connection, keys: Iterable[DestinationKey]
     ) -> tuple[frozenset[DestinationKey], frozenset[DestinationKey]]:
         """Which of these endpoints are held, and which of those because an operator said so."""
         wanted = list(keys)
-        rows = connection.execute(_BLOCKED, {"keys": json.dumps(wanted)}).fetchall() if wanted else ()
-        found = {(origin, path): bool(stopped) for origin, path, stopped in rows}
-        return frozenset(found), frozenset(key for key, stopped in found.items() if stopped)
+        return blocked_of(connection.execute(_BLOCKED, {"keys": json.dumps(wanted)}).fetchall() if wanted else ())
+
+
+def blocked_of(rows: Iterable[Sequence[Any]]) -> tuple[frozenset[DestinationKey], frozenset[DestinationKey]]:
+    """Which endpoints are held, by rows that name these, and which of those because an operator said so."""
+    found = {(origin, path): bool(stopped) for origin, path, stopped in rows}
+    return frozenset(found), frozenset(key for key, stopped in found.items() if stopped)
 
 
 def _in_the_way(groups: Iterable[Any], request: ClaimRequest) -> int:
@@ -361,10 +415,21 @@ def _set_aside(
     return bool(moved)
 
 
-def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
-    seq, id_, origin, url, method, kind, content_type, headers, *rest, lane, at_gone, body = row
-    gone = at_gone and connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() is not None
-    rest += (lane == HELD, bool(gone))
+def gone_of(connection: Connection, rows: Iterable[Sequence[Any]]) -> frozenset[str]:
+    """Which URLs among claimed rows answered 410."""
+    urls = [row[3] for row in rows if row[-2]]
+    known = {url: connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() for url in urls}
+    return frozenset(url for url, since in known.items() if since is not None)
+
+
+def claimed_of(rows: Iterable[Sequence[Any]], token: str, gone: Container[str]) -> list[Claimed]:
+    """What claimed rows say, of which these URLs answered 410."""
+    return [_claimed(row, token, gone) for row in rows]
+
+
+def _claimed(row: Sequence[Any], token: str, gone: Container[str]) -> Claimed:
+    seq, id_, origin, url, method, kind, content_type, headers, *rest, lane, _, body = row
+    rest += (lane == HELD, url in gone)
     delivery = Delivery(
         Lease(seq, token),
         id_,
@@ -382,6 +447,16 @@ def _claimed(connection: Connection, row: Sequence[Any], token: str) -> Claimed:
 def fingerprint(url: str) -> str:
     """By which a URL that answered 410 is known: it may hold secrets."""
     return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _is_served(origin: str, request: ClaimRequest) -> bool:
+    """Whether an origin answers, whatever is written down of it."""
+    return request.origins.get(origin, 0) > 0 or origin in request.prompt
+
+
+def _whatever_there_is(depths: Mapping[Group, int]) -> Mapping[Group, Sequence[int]]:
+    """In place of the heads of some groups, before those are known."""
+    return {group: range(depth) for group, depth in depths.items()}
 
 
 def _several(connection: Connection, sql: str, name: str, wanted: Sequence[Any], room: int) -> dict[Any, list[Any]]:

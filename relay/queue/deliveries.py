@@ -18,7 +18,19 @@ from relay.policy.attempt import Attempted, BodyLimits, Delivery, Lease, Reason
 from relay.policy.breaker import Standing
 from relay.policy.signing import SigningKey, parse_key
 from relay.queue import settling
-from relay.queue.claiming import ClaimBatch, Claimed, Claimer, ClaimRequest, DestinationKey, DueLanes
+from relay.queue.claiming import (
+    CLAIM_READY,
+    ClaimBatch,
+    Claimed,
+    Claimer,
+    ClaimRequest,
+    DestinationKey,
+    DueLanes,
+    Group,
+    blocked_of,
+    claimed_of,
+    gone_of,
+)
 from relay.queue.stats import QueueSnapshot, QueueStats
 
 T = TypeVar("T")
@@ -42,6 +54,7 @@ GONE_SECONDS = 15.0
 """A relay that has not checked in for so long is at work no more."""
 
 _ALONE_SECONDS = 5.0  # between two heartbeats, where nobody counts on them
+_READY_ALONE = DueLanes(ready=True, due=False, held=False)
 _EXPIRE_SLICE = 500
 _KEYS_SECONDS = 0.05
 _LARGE = 128 * 1024
@@ -100,6 +113,7 @@ class DeliveryQueue:
 
     def __init__(self, database: Database, lease: float = 60.0) -> None:
         self._database = database
+        self._is_distant = database.is_distant
         self._lease = lease
         self._clock = database.now
         self._writer = database.writer()
@@ -125,8 +139,12 @@ class DeliveryQueue:
     async def claim(self, request: ClaimRequest) -> Claims:
         """Lease due deliveries, as many as the caller has room for, in turn."""
         now = self._clock()
-        outlook, self._ready = self._ready or await self._look(), None
+        seen, self._ready = self._ready, None
+        outlook = seen or await self._look()
         lanes, lapsed = outlook.due_lanes(now), _is_past(outlook.lease_until, now)
+        is_plain = seen is not None and lanes == _READY_ALONE and not lapsed and not self._in_doubt
+        if is_plain and self._is_distant and (asked := self._claimer.foresee(request)):
+            return await self._lease_foreseen(request, asked, now)
         if self._in_doubt or lapsed or lanes.ready or lanes.due or lanes.held:
             return await self._lease_due(request, lanes, now, sweep=lapsed)
         self._outlook = outlook
@@ -156,10 +174,34 @@ class DeliveryQueue:
         self._in_doubt -= in_doubt
         claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)
-        self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
         self._keys_at = 0.0  # what is claimed after a rotation is signed by the new keys
-        deliveries = tuple(delivery for delivery, _ in claimed)
-        return Claims(deliveries, lapsed, blocked, stopped, batch.standing, batch.more, batch.pause)
+        return Claims(self._taken(claimed), lapsed, blocked, stopped, batch.standing, batch.more, batch.pause)
+
+    async def _lease_foreseen(self, request: ClaimRequest, asked: Counter[Group], now: float) -> Claims:
+        """The same in one round trip, where all that is ready may simply go."""
+        token = self._token()
+        values = self._claimer.ready_claim(request, asked) | {"token": token, "until": now + self._lease, "now": now}
+        self._in_doubt.add(token)
+        rows = await self._writer.execute(CLAIM_READY, values, durable=False)
+        outlook, groups, held, version = json.loads(rows[0][-1])
+        leased = [row[:-1] for row in rows if row[0] is not None]
+        gone: frozenset[str] = frozenset()
+        if any(row[-2] for row in leased):
+            gone = await self._reader.run(lambda connection: gone_of(connection, leased))
+        self._in_doubt.discard(token)
+        claimed = claimed_of(leased, token, gone)
+        came = Counter((delivery.owner, *delivery.endpoint) for delivery, _ in claimed)
+        more = self._claimer.note_foreseen(request, asked, came, groups)
+        if self._claimer.foresees:
+            self._ready = _Outlook(*outlook)
+        self._keys_at = time.monotonic() if self._keys_version == [tuple(version)] else 0.0
+        blocked, stopped = blocked_of(held)
+        return Claims(self._taken(claimed), blocked=blocked, stopped=stopped, more=more)
+
+    def _taken(self, claimed: Iterable[Claimed]) -> tuple[Delivery, ...]:
+        """The deliveries of a claim; their bodies are kept until they are asked for."""
+        self._bodies.update((delivery.lease.seq, body) for delivery, body in claimed if body is not None)
+        return tuple(delivery for delivery, _ in claimed)
 
     async def _look(self) -> _Outlook:
         """A read first, so that the poll of an idle relay takes no write lock."""
@@ -178,6 +220,11 @@ class DeliveryQueue:
         for attempt in attempts:  # what was refused or sent as a link never asked for its body
             self._bodies.pop(attempt.delivery.lease.seq, None)
         self._outlook = None
+        if self._is_distant and settling.is_plain(attempts):
+            ((noteworthy, seqs),) = await self._writer.execute(settling.DELIVER_PLAIN, settling.plain_end(attempts))
+            if noteworthy == "[]":
+                written, leases = frozenset(seqs), (attempt.delivery.lease for attempt in attempts)
+                return frozenset(lease for lease in leases if lease.seq not in written)
         settled = await self._writer.run(lambda connection: settling.settle(connection, attempts))
         self._ended[Reason.STREAM_KILLED] += settled.killed
         return settled.stale
@@ -257,7 +304,7 @@ class DeliveryQueue:
     async def _read_changed_keys(self) -> None:
         self._keys_at = time.monotonic()  # whoever comes meanwhile goes on with those before
         try:
-            version = await self._read(_KEYS_VERSION, now=self._clock())
+            version = [*map(tuple, await self._read(_KEYS_VERSION, now=self._clock()))]
             if version == self._keys_version:
                 return
             written: dict[str | None, list[str]] = defaultdict(list)
@@ -274,7 +321,7 @@ class DeliveryQueue:
 
     async def next_due(self) -> float | None:
         """When a claim is worth while again: now, if something is ready; None while nothing waits for its time."""
-        outlook, self._outlook = self._outlook or await self._look(), None
+        outlook, self._outlook = self._outlook or self._ready or await self._look(), None
         self._ready = outlook if outlook.ready else None
         return self._clock() if outlook.ready else outlook.next_at()
 

@@ -18,14 +18,20 @@ from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Pos
 from relay.policy.breaker import AttemptResult, of_endpoint, of_origin
 from relay.policy.outcome import pause_of
 from relay.policy.request_headers import kept
-from relay.queue.claiming import fingerprint
+from relay.queue.claiming import DestinationKey, fingerprint
 from relay.queue.holding import gathered, health_of
 
 _DELIVER = statement("deliver", __package__)
+DELIVER_PLAIN = statement("deliver_plain", __package__)
+"""Answers with what `plain_end` asks for, in one row: what is noteworthy, or else the seqs whose lease still stood."""
 _SETTLE = statement("settle", __package__)
 _RECORD_ATTEMPT = statement("record_attempt", __package__)
 _ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
 _MOST_AT_ONCE = 64
+_COLUMNS = (
+    "seq", "number", "started_at", "lag", "duration", "outcome", "status", "peer", "detail", "timing",
+    "request_headers", "answer_headers", "excerpt",
+)  # fmt: skip
 _NOTEWORTHY = statement("noteworthy", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
 _LOCK_HEALTH = statement("lock_health", __package__)
@@ -67,6 +73,23 @@ def settle(connection: Connection, attempts: Sequence[Attempted]) -> Settled:
     return Settled(frozenset(stale), killed)
 
 
+def is_plain(attempts: Iterable[Attempted]) -> bool:
+    """Whether all of them went well, and no stream has to be moved on."""
+    return all(
+        attempt.outcome is _SUCCESS and isinstance(attempt.verdict, Delivered) and attempt.delivery.stream_id is None
+        for attempt in attempts
+    )
+
+
+def plain_end(attempts: Sequence[Attempted]) -> dict[str, Any]:
+    """What one statement needs that settles such attempts, unless there is more to say of their destinations."""
+    return _by_column([_row(attempt) for attempt in attempts]) | {
+        "token": [attempt.delivery.lease.token for attempt in attempts],
+        "finished_at": attempts[-1].finished_at,
+        "keys": _keys(_largest(_by_destination(attempts))),
+    }
+
+
 def note(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """Keep a record of attempts whose deliveries were written, and what they say of their destinations."""
     _record_all(connection, attempts)
@@ -91,7 +114,7 @@ def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
     rows = [_row(attempt) for attempt in attempts]
     if not isinstance(connection, sqlite3.Connection):
         if rows:
-            connection.execute(_RECORD_ATTEMPT, [*zip(*rows, strict=True)])
+            connection.execute(_RECORD_ATTEMPT, _by_column(rows))
         return
     start = 0
     while start < len(rows):
@@ -104,9 +127,8 @@ def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None
     """One statement tells where there is anything to write, which is nowhere while all goes well. Origins of which
     nothing but successes came are then written in another; what else there is to write one by one."""
     groups = _by_destination(attempts)
-    accepted = {key: max(_sizes(of_one, _SUCCESS), default=None) for key, of_one in groups.items()}
-    keys = json.dumps([(origin, path, size or 0) for (origin, path), size in accepted.items()])
-    found = gathered(connection, _NOTEWORTHY, keys=keys)
+    accepted = _largest(groups)
+    found = gathered(connection, _NOTEWORTHY, keys=_keys(accepted))
     troubled = {(origin, path): bool(in_trouble) for origin, path, in_trouble in found}
     well: dict[str, int | None] = {}
     # In one order, always: two relays that write of the same destinations must not wait for each other.
@@ -117,6 +139,14 @@ def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None
             well[key[0]] = accepted[key]
     if well:
         connection.execute(_RECORD_SUCCESS, {"well": json.dumps(well)})
+
+
+def _largest(groups: Mapping[DestinationKey, Sequence[Attempted]]) -> dict[DestinationKey, int | None]:
+    return {key: max(_sizes(of_one, _SUCCESS), default=None) for key, of_one in groups.items()}
+
+
+def _keys(accepted: Mapping[DestinationKey, int | None]) -> str:
+    return json.dumps([(origin, path, size or 0) for (origin, path), size in accepted.items()])
 
 
 def step_stream(connection: Connection, stream_id: int, now: float, *, dead: bool) -> int:
@@ -175,6 +205,10 @@ def _row(attempt: Attempted) -> tuple[Any, ...]:
     )
 
 
+def _by_column(rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    return dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+
+
 def _steps(timing: Timing) -> dict[str, float]:
     if timing.dns is timing.connect is timing.tls is None:
         return {} if timing.first_byte is None else {"first_byte": round(timing.first_byte, 6)}
@@ -191,9 +225,9 @@ def _json(value: object, empty: str = "[]") -> str:
         return json.dumps(value)
 
 
-def _by_destination(attempts: Iterable[Attempted]) -> dict[tuple[str, str], list[Attempted]]:
+def _by_destination(attempts: Iterable[Attempted]) -> dict[DestinationKey, list[Attempted]]:
     """Those at each endpoint and at each origin, in the order of their answers."""
-    groups: dict[tuple[str, str], list[Attempted]] = defaultdict(list)
+    groups: dict[DestinationKey, list[Attempted]] = defaultdict(list)
     for attempt in sorted(attempts, key=lambda one: one.finished_at):
         if attempt.answer.sent:
             groups[attempt.delivery.endpoint].append(attempt)

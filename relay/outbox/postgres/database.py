@@ -96,6 +96,10 @@ class PostgresDatabase:
         schema = "" if self.schema_name == SCHEMA else f", schema {self.schema_name}"
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{schema}"
 
+    @property
+    def is_distant(self) -> bool:
+        return True
+
     def beside(self, suffix: str) -> Path:
         """A file in the folder where SQLite's would be."""
         return Path("var/outspoken").with_suffix(suffix)

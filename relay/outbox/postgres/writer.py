@@ -113,20 +113,25 @@ class PostgresWriter:
         self._room = _Room(shared)
         self._durable, self._swift = SerialTasks(), SerialTasks()
 
-    async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
-        """Run one statement, which is a transaction of its own and may be run twice; returns its rows. Raises
-        StoreUnavailable."""
+    async def execute(self, sql: str, values: Mapping[str, Any], /, *, durable: bool = True) -> list[Any]:
+        """Run one statement, which is a transaction of its own; returns its rows. A durable one may be run twice; one
+        that is not says so itself (`synchronous_commit`). Raises StoreUnavailable."""
 
         def work(connection: PostgresConnection) -> list[Any]:
-            return connection.despite_a_lost_session(lambda: connection.execute(sql, values).fetchall())
+            def once() -> list[Any]:
+                return connection.execute(sql, values).fetchall()
 
-        return await self._durable.run(partial(self._try, work))
+            return connection.despite_a_lost_session(once) if durable else once()
+
+        return await self._turns(durable).run(partial(self._try, work))
 
     async def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a transaction: durable on return where it shall be, undone if it raises. It runs again when it
         was given up for another's sake (a deadlock). Raises StoreUnavailable."""
-        turns = self._durable if durable else self._swift
-        return await turns.run(partial(self._try, partial(_in_transaction, work, durable)))
+        return await self._turns(durable).run(partial(self._try, partial(_in_transaction, work, durable)))
+
+    def _turns(self, durable: bool) -> SerialTasks:
+        return self._durable if durable else self._swift
 
     async def _try(self, work: Callable[[PostgresConnection], T], abandoned: threading.Event) -> T:
         return await self._room.do(partial(_despite_others, work, abandoned))

@@ -48,6 +48,10 @@ class SqliteDatabase:
     def name(self) -> str:
         return str(self.path)
 
+    @property
+    def is_distant(self) -> bool:
+        return False
+
     def beside(self, suffix: str) -> Path:
         """A file in the same folder, of the same name."""
         return self.path.with_suffix(suffix)

@@ -54,9 +54,9 @@ class SqliteWriter:
         self._turn = asyncio.Lock()
         self._commit = SerialExecutor("outbox-commit")
 
-    async def execute(self, sql: str, values: Mapping[str, Any], /) -> list[Any]:
+    async def execute(self, sql: str, values: Mapping[str, Any], /, *, durable: bool = True) -> list[Any]:
         """Run one statement, which is a transaction of its own; returns its rows."""
-        return await self.run(lambda connection: connection.execute(sql, values).fetchall())
+        return await self.run(lambda connection: connection.execute(sql, values).fetchall(), durable=durable)
 
     async def run(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a write transaction, in the event loop; durable on return where it shall be, undone if it

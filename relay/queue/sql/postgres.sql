@@ -238,6 +238,42 @@ FROM outspoken_deliveries AS deliveries
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
 ORDER BY due_at, seq
 
+-- claim_ready --
+-- Claim so many of each group in a JSON array of an owner, an origin, a path and a number, but of those that are held: a
+-- whole claim in one round trip, where nothing is to be put into another lane. Brings what `claimed` does; and in the first
+-- row, which may have nothing else, what was seen when it began: what there is to do, all groups, those that are blocked of
+-- some endpoints, and the version of the keys. A claim waits for no flush: a power cut undoes it.
+WITH wanted AS (
+    SELECT value ->> 0 AS owner, value ->> 1 AS origin, value ->> 2 AS path, CAST(value ->> 3 AS integer) AS most
+    FROM json_array_elements(CAST(:wanted AS json)) AS it (value)
+), head AS (
+    SELECT queue.seq FROM wanted CROSS JOIN LATERAL (
+        SELECT seq FROM outspoken_deliveries
+        WHERE state = 'pending' AND lane = 0 AND owner = wanted.owner AND origin = wanted.origin AND path = wanted.path
+        ORDER BY priority DESC, due_at, seq LIMIT wanted.most FOR UPDATE SKIP LOCKED
+    ) AS queue
+    WHERE NOT EXISTS (SELECT 1 FROM outspoken_destinations AS d
+                      WHERE d.origin = wanted.origin AND d.path IN ('', wanted.path) AND d.held = 1)
+), leased AS (
+    UPDATE outspoken_deliveries SET state = 'leased', lease_token = :token, lease_until = :until
+    WHERE state = 'pending' AND seq = ANY(ARRAY(SELECT seq FROM head))
+    RETURNING seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
+              attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane
+), seen AS (
+    SELECT json_build_array(
+        (SELECT json_build_array(ready, due_at, turn_at, lease_until) FROM ({anything_to_do}) AS it),
+        ({groups}),
+        (SELECT coalesce(json_agg(json_build_array(origin, path, stopped)), '[]') FROM ({blocked}) AS it (origin, path, stopped)),
+        (SELECT json_build_array(newest, all_of_them, signing) FROM ({keys_version}) AS it (newest, all_of_them, signing))) AS it,
+        set_config('synchronous_commit', 'off', true)
+)
+SELECT leased.*,
+       EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = leased.origin AND gone.path = leased.path) AS gone,
+       CASE WHEN body_bytes <= :small THEN (SELECT body FROM outspoken_bodies AS bodies WHERE bodies.seq = leased.seq) END,
+       CASE row_number() OVER (ORDER BY due_at, seq) WHEN 1 THEN seen.it END
+FROM seen LEFT JOIN leased ON true
+ORDER BY due_at, seq
+
 -- blocked --
 -- Of some endpoints, a JSON array of pairs, those that are held, themselves or with their origin; and whether an operator
 -- said so.
@@ -258,6 +294,20 @@ SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_unti
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))) AND state = 'leased' AND lease_token = :token
 RETURNING seq
 
+-- deliver_plain --
+-- The good end of attempts, each by its seq and its token, with what happened in them: a whole settlement in one round trip,
+-- where all there is to say of their destinations is known. Where there is more (`noteworthy`) nothing is changed, and that
+-- is answered; beside it the seqs that were changed.
+WITH unusual AS (SELECT CAST(({noteworthy}) AS text) AS keys), delivered AS (
+    UPDATE outspoken_deliveries AS it
+    SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
+    FROM unnest(CAST(:seq AS bigint[]), CAST(:token AS text[])) AS ended (seq, token)
+    WHERE it.seq = ended.seq AND it.state = 'leased' AND it.lease_token = ended.token
+      AND (SELECT keys FROM unusual) = '[]'
+    RETURNING it.seq
+), recorded AS ({record_attempt} WHERE seq IN (SELECT seq FROM delivered))
+SELECT keys, ARRAY(SELECT seq FROM delivered) FROM unusual
+
 -- record_attempt --
 -- What happened in some attempts, column by column.
 INSERT INTO outspoken_attempts
@@ -265,9 +315,10 @@ INSERT INTO outspoken_attempts
      excerpt)
 SELECT seq, number, started_at, lag, duration, outcome, status, peer, detail, CAST(timing AS json),
        CAST(request_headers AS json), CAST(answer_headers AS json), excerpt
-FROM unnest(CAST(? AS bigint[]), CAST(? AS integer[]), CAST(? AS double precision[]), CAST(? AS double precision[]),
-            CAST(? AS double precision[]), CAST(? AS text[]), CAST(? AS integer[]), CAST(? AS text[]), CAST(? AS text[]),
-            CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS bytea[]))
+FROM unnest(CAST(:seq AS bigint[]), CAST(:number AS integer[]), CAST(:started_at AS double precision[]),
+            CAST(:lag AS double precision[]), CAST(:duration AS double precision[]), CAST(:outcome AS text[]),
+            CAST(:status AS integer[]), CAST(:peer AS text[]), CAST(:detail AS text[]), CAST(:timing AS text[]),
+            CAST(:request_headers AS text[]), CAST(:answer_headers AS text[]), CAST(:excerpt AS bytea[]))
      AS it (seq, number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers,
             excerpt)
 

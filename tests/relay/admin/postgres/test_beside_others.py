@@ -220,6 +220,34 @@ def test_what_a_page_asks_reads_nothing_of_what_was_delivered_long_ago(grown: Da
     assert not expensive, "\n\n".join(f"{question}\n{plan}" for question, plan in expensive.items())
 
 
+HOT: Mapping[str, Mapping[str, object]] = {
+    "anything_to_do": {},
+    "claim_ready": {
+        "wanted": '[["", "https://h:443", "/", 16]]', "keys": '[["https://h:443", "/"]]', "most": 384, "small": 8192,
+        "token": "h.1", "until": 9e9, "now": 1.0,
+    },
+    "deliver_plain": {
+        "keys": '[["https://h:443", "/", 2]]', "finished_at": 9.0, "seq": [21], "token": ["h.1"], "number": [2],
+        "started_at": [1.0], "lag": [0.0], "duration": [0.1], "outcome": ["success"], "status": [200], "peer": [None],
+        "detail": [""], "timing": ["{}"], "request_headers": ["[]"], "answer_headers": ["[]"], "excerpt": [b""],
+    },
+}  # fmt: skip
+
+
+def test_what_a_relay_asks_all_the_time_reads_nothing_of_what_was_delivered_long_ago(grown: Database) -> None:
+    change(grown, "UPDATE outspoken_destinations SET largest_accepted = 2")
+    looked_at = {}
+    with grown.writing() as connection:
+        for name, values in HOT.items():
+            asked = statement(name, "relay.queue").postgres
+            plan = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {asked}", values).fetchall()
+            looked_at[name] = "\n".join(line for (line,) in plan)
+        states = "SELECT state, count(*) FROM outspoken_deliveries WHERE seq BETWEEN 21 AND 40 GROUP BY state"
+        assert dict(connection.execute(states).fetchall()) == {"delivered": 1, "leased": 15, "pending": 4}
+    expensive = {question: plan for question, plan in looked_at.items() if _rows(plan) > 1000}
+    assert not expensive, "\n\n".join(f"{question}\n{plan}" for question, plan in expensive.items())
+
+
 def _rows(plan: str) -> int:
     """Seen by any of its steps, or thrown away there."""
     seen = (int(rows) * int(loops) for rows, loops in re.findall(r"rows=(\d+) loops=(\d+)", plan))
