@@ -71,9 +71,8 @@ LONGEST_PATH = 255
 _BEFORE_QUERY = re.compile(r"[^:]*://[^/?#]*(/[^?#]*)?")
 _UNSAFE = re.compile(r"[^\x21-\x7e]|\\")
 _TWO_ATS = re.compile(r"[^:]*://[^/?#@]*@[^/?#@]*@")
-_INTERNATIONAL = re.compile(
-    r"[A-Za-z]+://(?:[^/?#@]*@|(?!.*@))(?P<host>[^][:/?#@\\\s]+)(?::[0-9]*)?(?:[/?#].*)?", re.DOTALL
-)
+# Compiled when the first such URL comes: nobody else need wait.
+_INTERNATIONAL = r"(?s)[A-Za-z]+://(?:[^/?#@]*@|(?!.*@))(?P<host>[^][:/?#@\\\s]+)(?::[0-9]*)?(?:[/?#].*)?"
 _PARTS = re.compile(
     r"(?P<scheme>[^:]*)://"
     r"(?:(?P<userinfo>[^/?#@]*)@)?"
@@ -194,7 +193,7 @@ def _judge_text(url: str, rules: Rules) -> Refusal | None:
 def _converted(url: str) -> str:
     """How a host that is not ASCII has to be written (IDNA 2008), as another sentence; nothing where it is not the
     host, or no name. Nor where an @ further on makes it look like half of a password."""
-    parts = _INTERNATIONAL.fullmatch(url)
+    parts = re.fullmatch(_INTERNATIONAL, url)
     if parts is None or parts["host"].isascii():
         return ""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.opening import sqlite_path
@@ -17,11 +16,10 @@ _ENCODE = (
     "outbox.url: it is unclear where the host begins. In user, password and options write / as %2F, ? as %3F, "
     "# as %23, @ as %40, and what is not printable ASCII percent-encoded too"
 )
-_SERVER = re.compile(
-    r"postgres(?:ql)?://(?:[^][/?#@]*@)?(?P<hosts>[^/?#@]*)/(?P<name>[^/?#@]*)(?:\?(?P<options>[^?#@]*))?"
-)
-_HOST = re.compile(r"(?:[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[^:]*))?")
-_OPTION = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=(.*)")
+# Compiled by whoever has a server: others need not wait.
+_SERVER = r"postgres(?:ql)?://(?:[^][/?#@]*@)?(?P<hosts>[^/?#@]*)/(?P<name>[^/?#@]*)(?:\?(?P<options>[^?#@]*))?"
+_HOST = r"(?:[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[^:]*))?"
+_OPTION = r"([A-Za-z_][A-Za-z0-9_.]*)=(.*)"
 # What asyncpg takes for itself; any other is a setting of the session, which the server knows.
 _OPTIONS = frozenset(
     {"database", "dbname", "gsslib", "host", "krbsrvname", "passfile", "password", "port", "service", "servicefile"}
@@ -57,7 +55,7 @@ def _check_server(url: str) -> None:
     No message repeats anything but the name of an option."""
     if "@" not in url and not re.match(r"[^/]+://[^/?#]*/[^/?#]", url):
         raise ConfigError(_EXPECTED)
-    parts = _SERVER.fullmatch(url)
+    parts = re.fullmatch(_SERVER, url)
     if parts is None or not re.fullmatch(r"[\x21-\x7e]+", url):
         raise ConfigError(_ENCODE)
     if not parts["name"]:
@@ -69,7 +67,7 @@ def _check_server(url: str) -> None:
 
 
 def _check_host(text: str) -> None:
-    host = _HOST.fullmatch(text)
+    host = re.fullmatch(_HOST, text)
     if host is None:
         raise ConfigError(
             "outbox.url: the host is neither a name nor an address (IPv6: in brackets), perhaps with a port"
@@ -79,16 +77,22 @@ def _check_host(text: str) -> None:
 
 
 def _check_option(text: str) -> None:
-    option = _OPTION.fullmatch(text)
+    option = re.fullmatch(_OPTION, text)
     if option is None:
         raise ConfigError("outbox.url: expected options as ?name=value&name=value, such as ?sslmode=require")
     name, value = option.groups()
-    if name not in _OPTIONS and (close := get_close_matches(name, _OPTIONS, 1, 0.8)):
-        raise ConfigError(f"outbox.url: there is no option {name}; {close[0]} is meant?")
+    if name not in _OPTIONS and (close := _close_to(name)):
+        raise ConfigError(f"outbox.url: there is no option {name}; {close} is meant?")
     if name == "sslmode" and value not in _SSL_MODES:
         raise ConfigError(f"outbox.url: sslmode: expected {', '.join(_SSL_MODES)}")
     if name == "port" and not all(map(_is_port, value.split(","))):
         raise ConfigError("outbox.url: port: expected a number from 1 to 65535")
+
+
+def _close_to(name: str) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, _OPTIONS, 1, 0.8)), None)
 
 
 def _is_port(text: str) -> bool:

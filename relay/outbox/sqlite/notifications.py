@@ -8,7 +8,6 @@ committed since, and no more: that is all that an idle relay's four wake-ups a s
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -85,7 +84,7 @@ class SqliteListener:
         self._database = database
         self._heard = heard
         # A process id would not do: two containers that share a volume may both be process 1.
-        self._path = _folder_of(database) / f"{secrets.token_hex(8)}.sock"
+        self._path = _folder_of(database) / f"{os.urandom(8).hex()}.sock"
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: sqlite3.Connection | None = None
