@@ -90,6 +90,9 @@ class Dispatcher:
         # Nothing was sent: the outbox would not give the body, or no name server the address.
         self._unread: list[Lease] = []
         self._lapsed = 0
+        self.left_due = True
+        """Whether the last claim may have left something that is due: where it has not, a slot that becomes free is no
+        reason for another."""
         self._share = share or (lambda: slots.per_destination)
 
     @property
@@ -107,6 +110,7 @@ class Dispatcher:
 
     async def run_once(self) -> int:
         """Claim what there is room for and start what may start; returns how many deliveries were claimed."""
+        self.left_due = True  # until somebody has looked
         if self._unread:
             await self._give_back_unread()
         self._forget_claim()
@@ -353,9 +357,14 @@ class Dispatcher:
         queue.busy -= 1
         endpoint.busy -= 1
         self._take_turn(queue)
-        if queue.ahead <= max(queue.busy, queue.low):
+        if self._is_more_wanted and queue.ahead <= max(queue.busy, queue.low):
             # The ends of what fails, one by one, are no reason to ask at once, beside those that are served.
             self._claim_again(0.0 if queue.prompt or not self._recent else _FAILED_SECONDS)
+
+    @property
+    def _is_more_wanted(self) -> bool:
+        """Whether a turn may do anything: with what was left due, waits in line, or is to be given back."""
+        return self.left_due or bool(self._unread) or any(line for _, line in self._lines)
 
     async def _leave_alone(self, claims: Claims) -> None:
         """Paused, disabled, or in trouble: what was not started goes back, but for what was claimed because of that."""

@@ -108,11 +108,13 @@ class Service:
             await asyncio.sleep(self._pace.claims)
         elif claimed:  # their requests go first
             await asyncio.sleep(0)
-        now, poll = self._queue.now(), in_step(self._pace.poll())
+        poll = in_step(self._pace.poll())
         try:
             due_at = await self._queue.next_due()
         except StoreUnavailable:  # the next claim will say so
             return min(poll, POLL_SECONDS)
+        now = self._queue.now()  # only then: what is due already is due now at the latest
+        self._dispatcher.left_due = due_at is not None and due_at <= now
         if due_at is None:
             return poll
         if due_at <= now:  # and not claimed: no room, which a freed slot will announce, or another has it in hand

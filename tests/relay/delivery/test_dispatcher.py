@@ -231,6 +231,19 @@ async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Data
     assert ten_slots.dispatcher.in_flight == 0
 
 
+async def test_where_nothing_was_left_the_end_of_an_attempt_asks_for_no_claim(
+    database: Database, ten_slots: Harness
+) -> None:
+    put(database, new("d1"))
+    await ten_slots.dispatcher.run_once()
+    ten_slots.dispatcher.left_due = False
+    ten_slots.couriers.let_through("d1")
+    await ten_slots.ended(1)
+    while ten_slots.dispatcher.in_flight:
+        await asyncio.sleep(0)
+    assert not ten_slots.wake.is_set()
+
+
 async def test_a_stream_has_one_in_flight(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(1, 9)))
     one = harness(outbox)

@@ -131,6 +131,21 @@ async def test_what_waited_before_the_start_is_delivered(database: Database, out
     assert set(states(database).values()) == {"delivered"}
 
 
+async def test_what_is_due_and_has_no_room_is_asked_for_no_oftener_than_by_polls(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    put(database, *many(3 * SLOTS))
+    relay = Relay(database, outbox, stats=0.02)
+    relay.receiver.open.clear()
+    async with relay.running():
+        await relay.receiver.reached.wait()
+        claims, counts = relay.turns["claim", True], relay.turns["stats", True]
+        await relay.until(lambda: relay.turns["stats", True] >= counts + 10)
+        assert relay.turns["claim", True] - claims < 10
+        relay.receiver.open.set()
+        assert len({await relay.delivered() for _ in range(3 * SLOTS)}) == 3 * SLOTS
+
+
 async def test_a_notification_wakes_a_relay_that_polls_once_a_minute(database: Database, outbox: DeliveryQueue) -> None:
     relay, notifier = Relay(database, outbox), database.notifier()
     async with relay.running():
