@@ -20,19 +20,42 @@ MOST_AHEAD = 512
 _ANSWERS, _UNTRIED, _DID_NOT_ANSWER = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
 
 
+class Throughput:
+    """How many deliveries were taken, now and in the period before: a claim that comes soon after another has to know
+    of both."""
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self) -> None:
+        self._now = self._before = 0
+
+    def count(self) -> None:
+        """One more."""
+        self._now += 1
+
+    def turn(self) -> None:
+        """Another period begins."""
+        self._before, self._now = self._now, 0
+
+    @property
+    def lately(self) -> int:
+        """In this period or in the one before, whichever saw more."""
+        return max(self._now, self._before)
+
+
 class EndpointQueue:
-    """Deliveries to one endpoint: claimed and waiting, how many are under way, how many it took since last asked.
+    """Deliveries to one endpoint: claimed and waiting, how many are under way, how many it took lately.
 
     `answered` says whether its latest attempt was; None before the first.
     """
 
-    __slots__ = ("ahead", "answered", "busy", "finished", "path")
+    __slots__ = ("ahead", "answered", "busy", "path", "took")
 
     def __init__(self, path: str, *, answered: bool | None) -> None:
         self.path = path
         self.ahead: deque[Delivery] = deque()
         self.busy = 0
-        self.finished = 0
+        self.took = Throughput()
         self.answered = answered
 
     @property
@@ -45,7 +68,7 @@ class DestinationQueue:
     """An origin with those of its endpoints for which something is held."""
 
     __slots__ = (
-        "ahead", "answered_at", "busy", "endpoints", "finished", "late", "low", "origin", "prompt", "standing", "turns",
+        "ahead", "answered_at", "busy", "endpoints", "late", "low", "origin", "prompt", "standing", "took", "turns",
         "waits",
     )  # fmt: skip
 
@@ -58,7 +81,7 @@ class DestinationQueue:
         self.turns: deque[EndpointQueue] = deque()  # with something ahead, the next one first
         self.ahead = 0
         self.busy = 0
-        self.finished = 0
+        self.took = Throughput()
         self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
         self.waits: OriginKind | None = None  # for a slot, in this line
         self.answered_at = 0.0  # on the monotonic clock
@@ -82,6 +105,12 @@ class DestinationQueue:
         self.answered_at = time.monotonic()
         self.standing = _ANSWERS
         self.prompt, self.late = True, False
+
+    def turn_period(self) -> None:
+        """What it takes is counted anew."""
+        self.took.turn()
+        for endpoint in self.endpoints.values():
+            endpoint.took.turn()
 
     def fell_silent(self) -> None:
         """An attempt was not answered, and no other one meanwhile."""

@@ -29,6 +29,7 @@ _ANSWERS, _UNTRIED, _SILENT = Standing.ANSWERS, Standing.UNTRIED, Standing.SILEN
 _SUCCESS = Outcome.SUCCESS
 _FAILED_SECONDS = 0.05  # in which ends of what failed share a claim
 _LOOK_SECONDS = 0.25  # between two looks at what hangs
+_PERIOD_SECONDS = 0.1  # in which is counted what a destination takes
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Dispatcher:
         self._newcomers = NewcomerPace()
         self._pressed = False  # more hangs than a quarter of the slots
         self._looks_at = 0.0
+        self._period_ends = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._unanswered: dict[DestinationKey, None] = {}
@@ -199,8 +201,9 @@ class Dispatcher:
         return min(self._cap, few)
 
     def _room(self) -> int:
-        held = sum(queue.held for queue in self._queues.values()) + len(self._settler.waiting)
-        return self._most_held - held
+        """What is not settled yet has given back its body, and takes none of it before it is very much."""
+        held = sum(queue.held for queue in self._queues.values())
+        return self._most_held - held - max(0, len(self._settler.waiting) - MOST_AHEAD)
 
     def _room_of_others(self) -> int:
         """Of the room, what is for those that are not prompt."""
@@ -208,8 +211,8 @@ class Dispatcher:
         return self._slots.unproven_of(self._most_held) - held
 
     def _request(self, room: int, cap: int) -> ClaimRequest:
-        """How much to claim. Of what some is held of, what it got through since the last claim, twice: so that a fast
-        one ramps up, and one that hangs holds a handful."""
+        """How much to claim. Of what some is held of, what it took lately, twice: so that a fast one ramps up, and one
+        that hangs holds a handful."""
         self._queues = {origin: queue for origin, queue in self._queues.items() if queue.held}
         few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
@@ -224,21 +227,20 @@ class Dispatcher:
                 untried -= queue.standing is _UNTRIED and not queue.busy
                 continue
             most = cap if queue.standing is _ANSWERS else few
-            origins[origin] = min(most + 2 * queue.finished, MOST_AHEAD) - queue.busy_with(most, self._slots)
+            origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD) - queue.busy_with(most, self._slots)
             untried -= queue.standing is _UNTRIED and not queue.busy
             silent -= queue.held if queue.standing is _SILENT else 0
-            queue.finished = 0
             for path, endpoint in list(queue.endpoints.items()):
                 if not endpoint.held:
                     del queue.endpoints[path]
                     continue
                 share = min(cap, queue.share_of(endpoint, most, self._slots))
-                endpoints[origin, path] = min(share + 2 * endpoint.finished, MOST_AHEAD) - endpoint.held
+                endpoints[origin, path] = min(share + 2 * endpoint.took.lately, MOST_AHEAD) - endpoint.held
                 silent -= endpoint.held if endpoint.answered is False and queue.standing is _ANSWERS else 0
-                endpoint.finished = 0
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1
+        self._turn_period()
         newcomers = self._newcomers.ask(beside=bool(self._recent))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = [
@@ -251,6 +253,13 @@ class Dispatcher:
         others = self._room_of_others()
         recent = self._recent
         return ClaimRequest(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, recent, others)
+
+    def _turn_period(self) -> None:
+        now = time.monotonic()
+        if now >= self._period_ends:
+            self._period_ends = now + _PERIOD_SECONDS
+            for queue in self._queues.values():
+                queue.turn_period()
 
     def _start_all(self) -> None:
         while len(self._running) - self._use.excess < self._slots.in_all and (start := self._next()):
@@ -349,8 +358,8 @@ class Dispatcher:
         if len(self._unanswered) > _REMEMBERED:
             del self._unanswered[next(iter(self._unanswered))]
         if attempt.outcome is _SUCCESS:  # to fail fast is no reason to be given more
-            queue.finished += 1
-            endpoint.finished += 1
+            queue.took.count()
+            endpoint.took.count()
 
     def _leave(self, queue: DestinationQueue, endpoint: EndpointQueue, delivery: Delivery) -> None:
         self._use.leave(delivery.lease.seq)

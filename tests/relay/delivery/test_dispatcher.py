@@ -177,6 +177,10 @@ async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(
     await one.dispatcher.run_once()
     assert Counter(states(database).values())["leased"] - len(one.settler.waiting) == 4 + 2 * 3
     assert one.dispatcher.in_flight == 4
+    one.couriers.let_through("h4")
+    await one.ended(4)
+    await one.dispatcher.run_once()  # soon after another, and no less is held ahead
+    assert Counter(states(database).values())["leased"] - len(one.settler.waiting) >= 4 + 2 * 3
     one.couriers.let_through(*every("h", 60))
     await one.deliver_all(database)
     assert one.couriers.most["all"] == 4
