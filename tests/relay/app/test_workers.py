@@ -23,7 +23,7 @@ from tests.acceptance.stage import Line, Process, Stage
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import new, put, states
 
-WORKERS = 3
+WORKERS = 2
 DESTINATIONS = 8
 
 pytestmark = pytest.mark.acceptance
@@ -60,8 +60,8 @@ class Callee:
 
 
 @asynccontextmanager
-async def relay_of_three(folder: Path, database: Database, callee: Callee) -> AsyncIterator[tuple[Stage, Process]]:
-    """Three workers at work, whose leases are short; and a stage that knows where."""
+async def relay_of_two(folder: Path, database: Database, callee: Callee) -> AsyncIterator[tuple[Stage, Process]]:
+    """Two workers at work, whose leases are short; and a stage that knows where."""
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(receiving(callee.handle))
         stage = Stage(
@@ -125,14 +125,14 @@ async def ready(stage: Stage) -> tuple[int, dict[str, str]]:
 @on_sqlite
 async def test_what_the_workers_count_adds_up_to_what_was_delivered(folder: Path, database: Database) -> None:
     callee = Callee()
-    async with relay_of_three(folder, database, callee) as (stage, relay):
+    async with relay_of_two(folder, database, callee) as (stage, relay):
         ids = queue(stage, database, 600)
         await settled(relay, ids)
         finished = await samples(stage, "relay_deliveries_finished_total")
         assert sum(one.value for one in finished) == 600
-        assert {one.labels["worker"] for one in finished} == {"0", "1", "2"}
+        assert {one.labels["worker"] for one in finished} == {"0", "1"}
         assert callee.came == Counter(ids)
-        assert await ready(stage) == (200, {"worker.0": "ok", "worker.1": "ok", "worker.2": "ok"})
+        assert await ready(stage) == (200, {"worker.0": "ok", "worker.1": "ok"})
         assert await seen_by_operators((await relay.event("relay.ready"))["admin"], folder / "token", 600) == 600
 
 
@@ -151,7 +151,7 @@ async def seen_by_operators(console: str, token: Path, expected: int) -> int:
 async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(folder: Path, database: Database) -> None:
     callee = Callee()
     callee.patient = True
-    async with relay_of_three(folder, database, callee) as (stage, relay):
+    async with relay_of_two(folder, database, callee) as (stage, relay):
         ids = queue(stage, database, 300)
         await callee.has_heard_of(DESTINATIONS)  # some of them are in the hands of each
         victim = workers(relay)["1"]
@@ -170,7 +170,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(folder: P
 async def test_sigterm_lets_all_workers_finish_what_is_under_way(folder: Path, database: Database) -> None:
     callee = Callee()
     callee.patient = True
-    async with relay_of_three(folder, database, callee) as (stage, relay):
+    async with relay_of_two(folder, database, callee) as (stage, relay):
         queue(stage, database, 400)
         await callee.has_heard_of(DESTINATIONS)
         leaving = asyncio.create_task(relay.stop())
@@ -194,7 +194,7 @@ async def test_sigterm_lets_all_workers_finish_what_is_under_way(folder: Path, d
 
 @on_sqlite
 async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, database: Database) -> None:
-    async with relay_of_three(folder, database, Callee()) as (_, relay):
+    async with relay_of_two(folder, database, Callee()) as (_, relay):
         pids = workers(relay)
         await relay.kill()
         for pid in pids.values():
@@ -203,7 +203,7 @@ async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, datab
 
 @on_sqlite
 async def test_a_ctrl_c_at_the_terminal_reaches_the_parent_alone(folder: Path, database: Database) -> None:
-    async with relay_of_three(folder, database, Callee()) as (_, relay):
+    async with relay_of_two(folder, database, Callee()) as (_, relay):
         assert {os.getsid(pid) for pid in workers(relay).values()}.isdisjoint({os.getsid(relay.pid)})
         os.kill(relay.pid, signal.SIGINT)
         assert await relay.finished() == 0
