@@ -30,7 +30,7 @@ from tests.engine.jobs.conftest import (
     request,
 )
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 QUICK = RunnerTimings(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
 
 

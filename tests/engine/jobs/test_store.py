@@ -100,7 +100,7 @@ async def test_finishing_ends_the_job_adds_the_delivery_and_rings(
     await store.accept(request(), MEDIA)
     (job,) = await store.lease(1)
     assert await store.finish(job, HEARD, delivery())
-    await asyncio.wait_for(heard.wait(), 5)
+    await asyncio.wait_for(heard.wait(), 60)
     await notifier.close()
     assert rows("SELECT state, error_code, crashes FROM outspoken_jobs") == [("done", None, 0)]
     assert rows("SELECT id FROM outspoken_deliveries") == [("job-1",)]

@@ -25,7 +25,7 @@ from tests.relay.deliveries import answer, attempted, claimed, many, new, put, r
 from tests.relay.delivery.doubles import Couriers, full_disk
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
-PATIENCE = 5.0  # seconds before a test gives up
+PATIENCE = 60.0  # seconds before a test gives up
 
 
 class Harness:

@@ -109,7 +109,7 @@ class Relay:
         self.expiries += 1
 
     async def delivered(self) -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return (await self.told.get()).delivery.id
 
     @asynccontextmanager
@@ -206,7 +206,7 @@ async def test_every_loop_outlives_a_disk_that_is_full_for_a_while(
     put(database, new("d1"))
     relay = Relay(database, outbox, LoopIntervals(poll=lambda: 0.01, renew=0.01), stats=0.01)
     with full_disk():
-        async with asyncio.timeout(5), relay.running() as task:
+        async with asyncio.timeout(60), relay.running() as task:
             await relay.until(lambda: relay.turns["claim", False] >= 3)
             assert not task.done()
             assert relay.turns["claim", True] == 0

@@ -102,7 +102,7 @@ async def test_the_first_after_a_quiet_time_is_written_at_once_and_the_next_shar
     store = CountedStore(outbox)
     settler = Settler(store, observer, asyncio.Event())
     first, *others = await claim(database, outbox, 6)
-    async with running(settler), asyncio.timeout(5):
+    async with running(settler), asyncio.timeout(60):
         enter(settler, first)
         assert await observer.batches.get() == ["d1"]
         enter(settler, *others)
@@ -143,7 +143,7 @@ async def test_the_loop_itself_tries_again_when_a_write_failed(
     enter(settler, *await claim(database, outbox, 1))
     with full_disk():
         await settler.run_once()
-    async with running(settler), asyncio.timeout(5):
+    async with running(settler), asyncio.timeout(60):
         assert await observer.batches.get() == ["d1"]
 
 

@@ -49,7 +49,7 @@ async def nothing_is_left() -> AsyncIterator[None]:
     """After the test, no socket is open and no task runs that was not there before."""
     before = _held()
     yield
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while _held() != before:
             await asyncio.sleep(0)
 

@@ -210,7 +210,7 @@ async def test_a_header_that_would_break_the_request_is_not_sent(open_socket: Op
 async def test_an_opening_that_is_cancelled_leaves_nothing(open_socket: Open) -> None:
     async with receiving(hangs_on) as receiver:
         task = asyncio.ensure_future(open_socket(receiver.port))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await receiver.reached.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -275,7 +275,7 @@ async def test_a_ping_of_the_receivers_is_answered(open_socket: Open) -> None:
 
     async with receiving(asking) as receiver:
         await open_socket(receiver.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await came.wait()
     assert heard == [Frame(PONG, b"there?")]
 
@@ -308,7 +308,7 @@ async def test_a_silent_socket_is_pinged_so_that_a_death_is_noticed(open_socket:
         opened = await open_socket(receiver.port, QUICK)
         for _ in range(4):  # longer than it takes to give a dead one up
             opened.news.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await opened.news.wait()
         assert opened.socket.lost is None
     assert {one.kind for one in heard} <= {PING, CLOSE}

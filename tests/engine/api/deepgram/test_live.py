@@ -383,7 +383,7 @@ async def test_a_caller_that_leaves_has_its_results_finished(server: Stage) -> N
 
 async def until_committed(server: Stage, count: int) -> None:
     """The callbacks commits within milliseconds; how it is woken is its own business."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(called_back(server.database)) < count or states(server.database) == ["open"]:
             await asyncio.sleep(0.01)
 
