@@ -13,7 +13,7 @@ from relay.delivery.slots import KNOWN, LATE, PROMPT, SILENT, UNTRIED, OriginKin
 from relay.policy.attempt import Delivery, Lease
 from relay.policy.breaker import Standing
 
-MOST_AHEAD = 512
+MOST_AHEAD = 1024
 """Claimed ahead of their slots: enough that a fast destination never waits for a claim, and few for a slow one."""
 
 # By names of their own: to ask an enumeration for a member takes half a microsecond, and each attempt has asked twenty.

@@ -129,7 +129,7 @@ class Dispatcher:
         for delivery in claims.deliveries:
             self._append(delivery, claims)
         for queue in self._queues.values():
-            queue.low = queue.ahead // 2
+            queue.low = 3 * queue.ahead // 4  # the rest lasts while a settlement is committed, and the claim after it
             if queue.ahead:
                 self._take_turn(queue)  # the cap may have grown
         await self._leave_alone(claims)
@@ -206,9 +206,9 @@ class Dispatcher:
         return self._most_held - held - max(0, len(self._settler.waiting) - MOST_AHEAD)
 
     def _room_of_others(self) -> int:
-        """Of the room, what is for those that are not prompt."""
+        """Of the room, what is for those that are not prompt: half at most, as what is slow needs little ahead."""
         held = sum(queue.held for queue in self._queues.values() if not queue.prompt)
-        return self._slots.unproven_of(self._most_held) - held
+        return self._slots.unproven_of(self._most_held) // 2 - held
 
     def _request(self, room: int, cap: int) -> ClaimRequest:
         """How much to claim. Of what some is held of, what it took lately, twice: so that a fast one ramps up, and one
