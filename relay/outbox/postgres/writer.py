@@ -52,22 +52,22 @@ class SharedConnections:
             self._free = []
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[PostgresConnection]:
-        """Nobody else has it until the block is left."""
-        connection = await self._take() or self._connect()
+    async def one(self, *, swift: bool = False) -> AsyncIterator[PostgresConnection]:
+        """Nobody else has it until the block is left. Who is `swift` does not wait for one that is given back soon."""
+        if not swift and not self._free and self._taken:
+            await self._wait()
+        self._taken += 1
+        connection = self._free.pop()[0] if self._free else self._connect()
         try:
             yield connection
         finally:
             self._give_back(connection)
 
-    async def _take(self) -> PostgresConnection | None:
-        if not self._free and self._taken:
-            given_back = asyncio.get_running_loop().create_future()
-            self._waiting.append(given_back)
-            await asyncio.wait([given_back], timeout=_WAIT_SECONDS)
-            given_back.cancel()
-        self._taken += 1
-        return self._free.pop()[0] if self._free else None
+    async def _wait(self) -> None:
+        given_back = asyncio.get_running_loop().create_future()
+        self._waiting.append(given_back)
+        await asyncio.wait([given_back], timeout=_WAIT_SECONDS)
+        given_back.cancel()
 
     def _give_back(self, connection: PostgresConnection) -> None:
         now = time.monotonic()
@@ -91,11 +91,11 @@ class _Room:
         self._shared = shared
         self._connections: SharedConnections | None = None
 
-    async def do(self, work: Callable[[PostgresConnection], T]) -> T:
+    async def do(self, work: Callable[[PostgresConnection], T], *, swift: bool = False) -> T:
         if self._connections is None:
             self._connections = self._shared()
             self._connections.join()
-        async with self._connections.one() as connection:
+        async with self._connections.one(swift=swift) as connection:
             return await run_in_greenlet(partial(work, connection))
 
     async def leave(self) -> None:
@@ -123,18 +123,18 @@ class PostgresWriter:
 
             return connection.despite_a_lost_session(once) if durable else once()
 
-        return await self._turns(durable).run(partial(self._try, work))
+        return await self._turn(work, durable)
 
     async def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a transaction: durable on return where it shall be, undone if it raises. It runs again when it
         was given up for another's sake (a deadlock). Raises StoreUnavailable."""
-        return await self._turns(durable).run(partial(self._try, partial(_in_transaction, work, durable)))
+        return await self._turn(partial(_in_transaction, work, durable), durable)
 
-    def _turns(self, durable: bool) -> SerialTasks:
-        return self._durable if durable else self._swift
-
-    async def _try(self, work: Callable[[PostgresConnection], T], abandoned: threading.Event) -> T:
-        return await self._room.do(partial(_despite_others, work, abandoned))
+    async def _turn(self, work: Callable[[PostgresConnection], T], durable: bool) -> T:
+        turns = self._durable if durable else self._swift
+        return await turns.run(
+            lambda abandoned: self._room.do(partial(_despite_others, work, abandoned), swift=not durable)
+        )
 
     async def close(self) -> None:
         """Wait for the transactions under way, then close."""
