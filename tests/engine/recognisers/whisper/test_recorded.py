@@ -22,13 +22,13 @@ from engine.recognisers.whisper.quality import DecodingResult
 from engine.recognisers.whisper.recorded import Whisper
 from engine.recognisers.whisper.stretch import Sound, StretchTranscription, Window
 from engine.transcript import Channel, GapReason, Transcript, Word
-from tests.clips import RATE, audioeval, clip, clips, sounds
+from tests.clips import RATE, Clip, audioeval, clip, clips, sounds
 from tests.engine.recognisers.tiny import TINY
 from tests.services.whisper import base
 
 pytestmark = pytest.mark.recognition
 
-BASE = replace(TINY, model="", name="base")
+BASE = replace(TINY, model="", name="base", beam_size=1)
 ANYTHING = RecognitionOptions()
 
 
@@ -216,7 +216,7 @@ def test_where_nobody_speaks_there_are_no_words_no_gaps_and_no_language(sound: b
 
 
 def test_many_voices_at_once_are_unheard_and_no_words_are_made_up() -> None:
-    speech = np.frombuffer(clip("en/rabbit").pcm(), np.int16)[: 20 * RATE].astype(np.float64)
+    speech = np.frombuffer(clip("en/rabbit").pcm(), np.int16)[: 12 * RATE].astype(np.float64)
     babble = np.sum([np.roll(speech[::-1], 2 * RATE * number) for number in range(6)], axis=0) / 4
     transcript = hear(tiny(), babble.astype("<i2").tobytes())
     assert len(only(transcript).words) < 10
@@ -241,14 +241,20 @@ def test_a_language_is_found_out_and_its_words_heard(language: str) -> None:
 
 @pytest.mark.parametrize("language", ["ja", "pt"])
 def test_other_languages_are_told_apart_too(language: str) -> None:
-    assert only(hear(multilingual(), audioeval(language)[-1].pcm())).language == language
+    assert detected(audioeval(language)[-1]) == language
+
+
+def detected(spoken: Clip, *candidates: str) -> str:
+    """The language of a clip, without a word of it."""
+    (language,) = Languages(multilingual().decoder, RecognitionOptions(languages=candidates)).of([samples(spoken.pcm())])
+    return language
 
 
 def test_candidates_restrict_the_detection() -> None:
-    german = clips("de")[0].pcm()
-    assert only(hear(multilingual(), german, options=RecognitionOptions(languages=("es", "de-AT")))).language == "de"
+    german = clips("de")[0]
+    assert detected(german, "es", "de-AT") == "de"
     forced = Languages(multilingual().decoder, RecognitionOptions(languages=("es-MX",)))
-    assert forced.of([samples(german)]) == ["es"]
+    assert forced.of([samples(german.pcm())]) == ["es"]
     language, likely = forced.told({"es": 5})
     assert language == "es"
     assert likely is not None
@@ -276,18 +282,18 @@ def test_a_model_of_one_language_never_says_that_it_detected_it() -> None:
 
 
 def test_where_languages_change_each_word_tells_its_own() -> None:
-    turns = [clips("es")[0], clips("de")[0], clip("demo"), clips("fr")[0]]
+    turns = [clips("es")[1], clip("real/austen-0870"), clips("de")[0]]
     channel = only(hear(multilingual(), sounds.joined(turns).pcm, options=RecognitionOptions(code_switching=True)))
     told = list(dict.fromkeys(word.language for word in channel.words))
-    assert told == ["es", "de", "en", "fr"]
+    assert told == ["es", "en", "de"]
     assert channel.language == "en"
     assert all(len({word.language for word in segment.words}) == 1 for segment in channel.segments)
     german = [word.text for word in channel.words if word.language == "de"]
-    assert wrong(german, plain(turns[1].text)) <= 2
+    assert wrong(german, plain(turns[2].text)) <= 2
 
 
 def test_each_channel_is_heard_by_itself_in_its_own_language() -> None:
-    german, english = clips("de")[1].pcm(), clip("demo").pcm()
+    german, english = clips("de")[1].pcm(), clip("real/austen-0870").pcm()
     silence = bytes(len(english))
     transcript = hear(multilingual(), german + bytes(len(english) - len(german)), english, silence)
     assert transcript.source_channels == 3
