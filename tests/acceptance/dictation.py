@@ -1,4 +1,5 @@
-"""Speech spoken into the vendors' own live clients, unmodified, at the pace at which it was spoken."""
+"""Speech spoken into the vendors' own live clients, unmodified, at the pace at which it was spoken, or `speed` times as
+fast."""
 
 from __future__ import annotations
 
@@ -99,8 +100,8 @@ async def deepgram_session(url: str, key: str, heard: Heard, **options: Any) -> 
         heard.end(live._websocket.close_code, live._websocket.close_reason)
 
 
-async def speak(live: Any, sound: bytes) -> None:
-    """In real time, until nobody listens any more."""
+async def speak(live: Any, sound: bytes, speed: float = 1.0) -> None:
+    """Until nobody listens any more."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     for number, start in enumerate(range(0, len(sound), CHUNK), 1):
@@ -108,13 +109,13 @@ async def speak(live: Any, sound: bytes) -> None:
             await live.send_media(sound[start : start + CHUNK])
         except ConnectionClosed:
             return
-        await asyncio.sleep(began + number * CHUNK_SECONDS - loop.time())
+        await asyncio.sleep(began + number * CHUNK_SECONDS / speed - loop.time())
 
 
-async def deepgram_async(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> Heard:
+async def deepgram_async(url: str, key: str, sound: bytes, heard: Heard, speed: float = 1.0, **options: Any) -> Heard:
     """With the asynchronous client, to the end."""
     async with deepgram_session(url, key, heard, **options) as live:
-        await speak(live, sound)
+        await speak(live, sound, speed)
         await live.send_close_stream()
     return heard
 
@@ -133,7 +134,7 @@ def gladia(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> He
     return heard
 
 
-async def gladia_async(url: str, key: str, sound: bytes, heard: Heard, **options: Any) -> Heard:
+async def gladia_async(url: str, key: str, sound: bytes, heard: Heard, speed: float = 1.0, **options: Any) -> Heard:
     """With Gladia's asynchronous client, to the end."""
     connected, over = asyncio.Event(), asyncio.Event()
 
@@ -149,7 +150,7 @@ async def gladia_async(url: str, key: str, sound: bytes, heard: Heard, **options
     await asyncio.wait_for(connected.wait(), PATIENCE)
     for start in range(0, len(sound), CHUNK):
         session.send_audio(sound[start : start + CHUNK])
-        await asyncio.sleep(CHUNK_SECONDS)
+        await asyncio.sleep(CHUNK_SECONDS / speed)
     session.stop_recording()
     await asyncio.wait_for(over.wait(), 60)
     await client._http_client.close()
