@@ -183,7 +183,9 @@ class Stage:
                 settings.get("outbox__guard__ports", f"80, 443, 8080, 8443, {callback_port}")
             ),
             "OUTSPOKEN_ENGINE__AUDIO_DIR": str(folder / "audio"),
-            "OUTSPOKEN_ENGINE__PRELOAD": "[]",  # most engines here transcribe little or nothing
+            # Most engines here transcribe little or nothing.
+            "OUTSPOKEN_ENGINE__PRELOAD": "[]",
+            "OUTSPOKEN_ENGINE__WORKERS": "1",
             "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),
             "OUTSPOKEN_RELAY__PORT": str(self.relay_port),
             "OUTSPOKEN_RELAY__ADMIN__PORT": "0",

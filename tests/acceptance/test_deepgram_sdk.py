@@ -26,15 +26,16 @@ from deepgram.errors import BadRequestError
 from deepgram.types.listen_v1accepted_response import ListenV1AcceptedResponse
 from deepgram.types.listen_v1response import ListenV1Response
 
-from tests.acceptance.speech import first_seconds
+from tests.acceptance.speech import first_seconds, silence
 from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
 from tests.clips.dialogues import dialogue
 from tests.schemas import hold, told
 from tests.services import clients, voices, whisper
 
-DEMO = ROOT / "tests" / "clips" / "demo.flac"
 STEREO = ROOT / "tests" / "clips" / "stereo.flac"
 SPEECH = first_seconds(1.5)
+SENTENCE = first_seconds(3.2)
+QUIET = silence(0.2)
 KEEP_ALIVE_SECONDS = 0.25
 
 pytestmark = [
@@ -279,15 +280,15 @@ async def test_a_client_that_hangs_up_after_a_second_of_silence_gets_a_result_th
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
     hearing = asyncio.create_task(
-        media.file(DEMO.read_bytes(), request_options={"timeout_in_seconds": 1, "max_retries": 0})
+        media.file(SPEECH, request_options={"timeout_in_seconds": 1, "max_retries": 0})
     )
     # Who asks after it is told, by as many spaces, that more than a second has gone by.
-    asking = aiohttp.request("POST", f"{world.stage.engine_url}/v1/listen", data=SPEECH, headers=world.authorization)
+    asking = aiohttp.request("POST", f"{world.stage.engine_url}/v1/listen", data=QUIET, headers=world.authorization)
     async with asking as answer:
         await answer.content.readexactly(int(1 / KEEP_ALIVE_SECONDS) + 2)
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
-        assert len(words(await hearing)) > 10
+        assert "morning" in words(await hearing)
         assert (await answer.read()).lstrip().startswith(b"{")
 
 
@@ -297,12 +298,13 @@ def also(**parameters: str) -> dict[str, Any]:
 
 
 async def test_parameters_of_tomorrow_are_listed_and_harmless(media: Media) -> None:
-    result = await media.file(SPEECH, request_options=also(telepathy="true"))
-    assert words(result)
+    result = await media.file(QUIET, request_options=also(telepathy="true"))
     assert [warning["parameter"] for warning in result.metadata.warnings] == ["telepathy"]
 
 
-@pytest.mark.parametrize("method", ["POST", "put"])
+@pytest.mark.parametrize(
+    ("connect", "method"), [("synchronous", "POST"), ("asynchronous", "put")], indirect=["connect"]
+)
 async def test_a_callback_brings_the_very_document_that_waiting_would(world: World, media: Media, method: str) -> None:
     callback = f"http://user:pa%20ss@127.0.0.1:{world.stage.callback_port}/hook?x=1&y=a+b"
     accepted = await media.file(
@@ -400,7 +402,7 @@ async def test_a_generator_that_comes_again_empty_is_refused(media: Media) -> No
 
 
 async def test_an_access_token_is_as_good_as_a_key_and_a_wrong_one_is_none(world: World, connect: Connect) -> None:
-    assert "morning" in words(await connect(access_token=world.key).file(SPEECH))
+    assert words(await connect(access_token=world.key).file(QUIET)) == []
     for credentials in ({"api_key": "wrong"}, {"access_token": world.key[:-1]}):
         with pytest.raises(ApiError) as caught:
             await connect(**credentials).file(SPEECH)
@@ -410,7 +412,7 @@ async def test_an_access_token_is_as_good_as_a_key_and_a_wrong_one_is_none(world
 async def test_the_request_id_is_in_the_headers_of_a_success_too(world: World) -> None:
     async with httpx.AsyncClient() as http:
         client = AsyncDeepgramClient(api_key=world.key, environment=world.environment, httpx_client=http)
-        raw = await client.listen.v1.media.with_raw_response.transcribe_file(request=SPEECH)
+        raw = await client.listen.v1.media.with_raw_response.transcribe_file(request=QUIET)
         assert isinstance(raw.data, ListenV1Response)
         assert raw.headers["dg-request-id"] == raw.data.metadata.request_id
 
@@ -436,14 +438,22 @@ print(answer.results.channels[0].alternatives[0].paragraphs.transcript)
 """
 
 
+@pytest.fixture
+def sentence(tmp_path: Path) -> str:
+    """The path of a file."""
+    path = tmp_path / "sentence.wav"
+    path.write_bytes(SENTENCE)
+    return str(path)
+
+
 @pytest.mark.parametrize("version", ["3.11.0", "4.8.1"])
-async def test_the_quickstart_of_older_clients_prints_paragraphs(world: World, version: str) -> None:
+async def test_the_quickstart_of_older_clients_prints_paragraphs(world: World, sentence: str, version: str) -> None:
     programs = await asyncio.to_thread(clients.installed, f"deepgram-sdk=={version}")
-    said = await output(programs / "python", "-c", QUICKSTART, world.stage.engine_url, world.key, str(DEMO))
+    said = await output(programs / "python", "-c", QUICKSTART, world.stage.engine_url, world.key, sentence)
     assert said.lstrip().removeprefix("Speaker 0: ").startswith("Good morning and thank you for calling.")
 
 
-async def test_the_vendors_command_line_works(world: World) -> None:
+async def test_the_vendors_command_line_works(world: World, sentence: str) -> None:
     """`dg`, for projects, models and speech."""
     programs = await asyncio.to_thread(clients.installed, "deepctl==0.4.0")
 
@@ -454,7 +464,7 @@ async def test_the_vendors_command_line_works(world: World) -> None:
 
     assert [project["name"] for project in (await dg("projects", "--list"))["projects"]] == ["Outspoken"]
     assert "multilingual" in [model["name"] for model in (await dg("models"))["models"]]
-    heard = await dg("listen", str(DEMO), "--diarize")
+    heard = await dg("listen", sentence, "--diarize")
     assert "Good morning" in json.dumps(heard)
 
 

@@ -170,7 +170,11 @@ async def test_transcribe_does_it_all_in_one_call(world: World, jobs: Jobs) -> N
     assert await jobs.get_file(fetched.id) == SPEECH
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", None])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("synchronous", "POST"), ("asynchronous", "PUT"), ("asynchronous", None)],
+    indirect=["kind"],
+)
 async def test_a_callback_brings_the_result_that_polling_would(
     world: World, jobs: Jobs, clip: Path, method: Any
 ) -> None:

@@ -94,6 +94,7 @@ async def test_every_accepted_job_calls_back_though_both_processes_are_killed_ag
             relay__retry__retries=60,
             relay__lease_seconds=2,
             engine__lease_seconds=2,
+            engine__workers=2,  # so that one dies while it has several jobs
         )
         receiver = await stage.receiver("--fail-ratio", "0.333")
         stack.push_async_callback(receiver.stop)
