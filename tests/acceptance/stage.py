@@ -186,6 +186,7 @@ class Stage:
             # Most engines here transcribe little or nothing.
             "OUTSPOKEN_ENGINE__PRELOAD": "[]",
             "OUTSPOKEN_ENGINE__WORKERS": "1",
+            "OUTSPOKEN_ENGINE__RECOGNISERS__DEFAULT__THREADS": "1",  # two wait for one another, and take more in all
             "OUTSPOKEN_ENGINE__PORT": str(self.engine_port),
             "OUTSPOKEN_RELAY__PORT": str(self.relay_port),
             "OUTSPOKEN_RELAY__ADMIN__PORT": "0",

@@ -279,9 +279,7 @@ async def test_a_client_that_hangs_up_after_a_second_of_silence_gets_a_result_th
     workers = world.recognising()
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
-    hearing = asyncio.create_task(
-        media.file(SPEECH, request_options={"timeout_in_seconds": 1, "max_retries": 0})
-    )
+    hearing = asyncio.create_task(media.file(SPEECH, request_options={"timeout_in_seconds": 1, "max_retries": 0}))
     # Who asks after it is told, by as many spaces, that more than a second has gone by.
     asking = aiohttp.request("POST", f"{world.stage.engine_url}/v1/listen", data=QUIET, headers=world.authorization)
     async with asking as answer:

@@ -270,7 +270,7 @@ async def test_gladias_client_has_every_byte_acknowledged_and_its_result_at_the_
 ) -> None:
     heard, speech = Heard(), PCM
     wanted = ("partial_transcripts", "lifecycle_events", "acknowledgments")
-    wishes = {"messages_config": {f"receive_{name}": True for name in wanted}}
+    wishes: dict[str, Any] = {"messages_config": {f"receive_{name}": True for name in wanted}}
     if client == "synchronous":
         await asyncio.to_thread(gladia, world.url, world.key, speech, heard, **wishes)
     else:
@@ -295,7 +295,7 @@ async def test_gladias_client_has_every_byte_acknowledged_and_its_result_at_the_
 
 async def test_gladias_callbacks_are_what_its_client_can_read(world: World) -> None:
     heard = Heard()
-    callback = {"callback": True, "callback_config": {"url": world.stage.callback_url}}
+    callback: dict[str, Any] = {"callback": True, "callback_config": {"url": world.stage.callback_url}}
     await gladia_async(world.url, world.key, PCM, heard, FAST, **callback)
     session_id = heard.messages[-1].session_id
     log = await world.engine.said(lambda line: line.get("request_id") == session_id)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted
-from engine.recognisers.whisper.live import LiveWhisper
 from engine.recognisers.speech.detection import FRAME_SECONDS
+from engine.recognisers.whisper.live import LiveWhisper
 from engine.recognisers.whisper.live_channel import LONG_SECONDS, LONGEST, LiveChannel
 from engine.recognisers.whisper.passes import Pass
 from engine.recognisers.workers.calibration import measure, sample

@@ -246,7 +246,8 @@ def test_other_languages_are_told_apart_too(language: str) -> None:
 
 def detected(spoken: Clip, *candidates: str) -> str:
     """The language of a clip, without a word of it."""
-    (language,) = Languages(multilingual().decoder, RecognitionOptions(languages=candidates)).of([samples(spoken.pcm())])
+    languages = Languages(multilingual().decoder, RecognitionOptions(languages=candidates))
+    (language,) = languages.of([samples(spoken.pcm())])
     return language
 
 
