@@ -48,7 +48,7 @@ _SMALL = 8 * 1024
 _SLICE = 500  # deliveries that have become due with one claim
 _MOVED = 128  # that leave the lane of what is ready with one claim: for these milliseconds nothing else is done
 _EACH_MOVED = 16  # of one endpoint, where there are many
-_RESTS = 9.0  # times as long as that took, until the next slice: what is in the way has a tenth of the time
+_RESTS = 19.0  # times as long as that took, until the next slice: what is in the way has a twentieth of the time
 _NEWEST = 64  # deliveries that are looked at, of what came since the last claim
 _MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
 _GROUPS = 64  # that are set aside with one claim, at the most
@@ -129,6 +129,7 @@ class Claimer:
         self._several = False  # groups were found when all were looked for last
         self._moves = False  # there was something to set aside when it was looked for last
         self._seen: Sequence[Any] = ()  # groups that were found with the last claim, where those were all
+        self._unseen = False  # of many, not all were looked at, and there was room for more
         self._newest = 0
         self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
 
@@ -237,9 +238,10 @@ class Claimer:
         if not rests:
             self._holder.crowded |= bool(crowd)
             self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
-            if self._moves or _in_the_way(groups, request) > _MANY:
+            self._unseen = self._many and room > len(chosen)
+            if self._moves or (self._unseen and not chosen) or _in_the_way(groups, request) > _MANY:
                 self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
-        if self._moves:
+        if self._moves or self._unseen:
             batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
 
     @staticmethod

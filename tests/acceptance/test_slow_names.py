@@ -1,4 +1,5 @@
-"""A hundred hosts whose name servers do not answer cost others nothing that they would notice, new ones neither."""
+"""A hundred hosts whose name servers do not answer keep no others waiting, new ones neither: how fast it goes beside
+them is measured by the benchmarks."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from statistics import quantiles
 
 import aiohttp
 import pytest
@@ -15,13 +15,14 @@ from relay.outbox import Notifier
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.receiver import Arrival, Reply, receiving
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Process, Stage
+from tests.acceptance.stage import Stage
 from tests.nameserver import NXDOMAIN, NameServer, Says, name_server
 from tests.relay.deliveries import new, put
 
 pytestmark = pytest.mark.acceptance
 
-SLOW, HEALTHY = 100, 200
+SLOW, HEALTHY = 100, 50
+HONEST = 5
 
 
 def zone(name: str) -> Says:
@@ -40,15 +41,6 @@ async def names() -> AsyncIterator[NameServer]:
         yield server
 
 
-async def lags(relay: Process, wave: str) -> list[float]:
-    """How long after its commit each healthy delivery of a wave was durable."""
-    ids = {f"{wave}-{number}" for number in range(HEALTHY)}
-    await relay.until(lambda: ids <= relay.ended)
-    finished = {line["delivery.id"]: line for line in relay.lines if line.get("delivery.id") in ids}
-    assert all(line["outcome"] == "success" for line in finished.values())
-    return [line["queue_lag_s"] + line["duration_s"] for line in finished.values()]
-
-
 async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: NameServer) -> None:
     def accept(_: Arrival, reply: Reply) -> None:
         reply(200)
@@ -65,13 +57,13 @@ async def test_names_that_do_not_resolve_slow_no_others(tmp_path: Path, names: N
             put(database, *(new(f"{wave}-{n}", f"http://{hosts}-{n}.example:{port}/") for n in range(count)))
             notifier.notify()
 
-        send("alone", "healthy-then", HEALTHY)
-        undisturbed = await lags(relay, "alone")
         send("lost", "slow", SLOW)
         await names.until(all_slow)
         send("beside", "healthy-now", HEALTHY)
-        beside = await lags(relay, "beside")
-        assert quantiles(beside, n=20)[-1] < 2 * quantiles(undisturbed, n=20)[-1]
+        healthy = {f"beside-{number}" for number in range(HEALTHY)}
+        await relay.until(lambda: healthy <= relay.ended)
+        # All of them, at the first attempt, before one of the others is given up.
+        assert {line["outcome"] for line in relay.lines if "outcome" in line} == {"success"}
 
 
 async def test_submissions_with_names_that_do_not_resolve_cost_others_none_of_theirs(
@@ -92,7 +84,7 @@ async def test_submissions_with_names_that_do_not_resolve_cost_others_none_of_th
 
         slow = [asyncio.create_task(submit(f"slow-{number}")) for number in range(SLOW)]
         await names.until(all_slow)
-        honest = await asyncio.gather(*(submit(f"healthy-{number}") for number in range(20)), submit("nowhere"))
-        assert honest == [(200, None)] * 20 + [(400, None)]
+        honest = await asyncio.gather(*(submit(f"healthy-{number}") for number in range(HONEST)), submit("nowhere"))
+        assert honest == [(200, None)] * HONEST + [(400, None)]
         assert not any(one.done() for one in slow)
         assert await asyncio.gather(*slow) == [(503, "5")] * SLOW

@@ -24,6 +24,7 @@ DESTINATIONS_PER_PAGE = 100
 ENDPOINTS_IN_LIST, ENDPOINTS_ON_PAGE, EXPLAINED_IN_LIST = 20, 200, 20
 MOST_REPLAYED = 5000
 TROUBLES_ON_PAGE = 10
+_SLOWED = "It asked for less, or is well again: it is called slowly until it has kept up for a while."
 _RECENT_MINUTES = 5
 _LEAST_MINUTES, _MOST_MINUTES = 15, 60
 
@@ -127,8 +128,10 @@ def _has_id(place: Destination, begin: str) -> bool:
 
 
 def _said_of(place: Destination, sentences: Mapping[str, str]) -> str | None:
-    """About the whole, or about the only one of its paths that needs attention."""
+    """About the whole, or about the only one of its paths that needs attention; where none does, why it is slowed."""
     needy = place.attention
+    if not needy and place.state is DestinationState.SLOWED:
+        return _SLOWED
     return sentences.get(needy[0].id) if needy and (len(needy) == 1 or not needy[0].path) else None
 
 

@@ -6,8 +6,6 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import pytest
 
@@ -128,26 +126,17 @@ async def test_a_thousand_who_call_one_host_ask_once() -> None:
 
 
 async def test_names_that_hang_do_not_slow_others() -> None:
-    """A hundred names whose servers do not answer, and healthy ones asked beside them."""
-
-    async def healthy(names: Names, of: str) -> float:
-        took = []
-        for number in range(200):
-            began = perf_counter()
-            assert await names.find(f"healthy-{of}-{number}.example") == Addresses((PUBLIC,))
-            took.append(perf_counter() - began)
-        return median(took)
+    """A hundred names whose servers do not answer, and as many healthy ones, one after another: all of these are found
+    before one of those is given up."""
 
     never = asyncio.Event()
     async with name_server(lambda name: Says((PUBLIC,), after=never if name.startswith("slow") else None)) as server:
         names = system_names([server.address])
-        await healthy(names, "first")
-        undisturbed = await healthy(names, "undisturbed")
         waiting = [asyncio.create_task(names.find(f"slow-{number}.example")) for number in range(100)]
         while sum(name.startswith("slow") for name in server.asked) < len(waiting):
             await asyncio.sleep(0)
-        beside = await healthy(names, "beside")
+        found = {await names.find(f"healthy-{number}.example") for number in range(100)}
         assert not any(task.done() for task in waiting)
         for task in waiting:
             task.cancel()
-    assert beside < 2 * undisturbed
+    assert found == {Addresses((PUBLIC,))}

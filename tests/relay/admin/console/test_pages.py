@@ -310,8 +310,12 @@ async def test_the_list_counts_what_is_to_look_at_and_finds_an_origin_by_its_pat
     visitor: Visitor, database: Database
 ) -> None:
     troubled_paths(database)
-    put(database, new("well", "https://well.example/"))
+    put(database, new("well", "https://well.example/"), new("slow", "https://slow.example/"))
+    change(
+        database, "INSERT INTO outspoken_destinations (origin, held, rate) VALUES ('https://slow.example:443', 1, 2)"
+    )
     text = await visitor.text("/destinations")
+    assert text.count("it is called slowly until it has kept up for a while") == 1
     assert f"4 paths to look at, 1 paused, 1 trickling, 2 URLs gone of {ORIGIN}" in text
     assert "of https://well.example:443" not in text
     assert "Destinations 1 " in await visitor.text("/destinations?state=paused")
