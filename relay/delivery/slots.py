@@ -22,7 +22,7 @@ NEWCOMERS = 32
 
 _NEWCOMERS_A_SECOND = 50
 _FOR_EACH_ANSWER = 8
-_TOGETHER = 2
+_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
