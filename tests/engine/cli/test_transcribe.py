@@ -20,6 +20,12 @@ LEFT = "He asked her to call him back in the morning."
 RIGHT = "I would like to send this letter to my brother in the city."
 
 
+@pytest.fixture(autouse=True)
+def one_thread(engine: Engine) -> None:
+    """Two wait for one another, and load a model at three times the cost."""
+    engine.set(engine__recognisers__default__threads=1)
+
+
 @pytest.fixture
 def clip(engine: Engine) -> Path:
     """Two people on two channels."""
