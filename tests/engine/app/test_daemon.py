@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sqlite3
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -217,9 +218,9 @@ def test_a_mistake_in_the_settings_is_named_and_ends_with_78(stage: Stage) -> No
     assert said.endswith("engine.workres: no such setting (misspelt?)")
 
 
-async def test_a_port_that_is_taken_is_said_in_one_line(stage: Stage, start: Start) -> None:
-    await start()
-    code, said = await engine(stage, "run")
+async def test_a_port_that_is_taken_is_said_in_one_line(stage: Stage) -> None:
+    with socket.create_server(("127.0.0.1", stage.engine_port)):
+        code, said = await engine(stage, "run")
     assert code == 1
     assert str(stage.engine_port) in said.splitlines()[-1]
     assert "Traceback" not in said
