@@ -49,7 +49,7 @@ GOALS = {
 }
 LIVE_GOALS = {"engine.diarisation.live.right": ">= 0.9", "engine.diarisation.live.overhead": "<= 0.05"}
 HOUR_GOALS = {"engine.diarisation.hour.ratio": "<= 1.1", "engine.diarisation.hour.memory_mib": "<= 80"}
-_MIXES, _TURNS, _SEED = 8, {2: 20, 4: 24}, 5000
+_MIXES, _TURNS, _SEED = 20, {2: 20, 4: 24}, 5000
 _COLLAR, _HUNDREDTHS, _PAUSE = 0.25, 100, 0.8
 _STRETCH = 120.0
 """Seconds of a recording that are heard at once."""
@@ -88,16 +88,19 @@ def hour(scale: Scale) -> Result:
     memory a process has at its peak that tells speakers apart."""
     seconds = scale.recording_seconds
     processes = get_context("spawn")
-    with processes.Pool(1) as without, processes.Pool(1) as short, processes.Pool(1) as long:
-        _, floor = without.apply(_of_speech, (seconds,), {"telling": False})
-        few, _ = short.apply(_of_speech, (seconds,))
-        many, peak = long.apply(_of_speech, (6 * seconds,))
+    with TemporaryDirectory() as folder:
+        pulled = _pulled(folder)  # here, because that takes memory, too
+        with processes.Pool(1) as without, processes.Pool(1) as short, processes.Pool(1) as long:
+            _, floor = without.apply(_of_speech, (seconds, None))
+            few, _ = short.apply(_of_speech, (seconds, pulled))
+            many, peak = long.apply(_of_speech, (6 * seconds, pulled))
     return {"engine.diarisation.hour.ratio": many / few, "engine.diarisation.hour.memory_mib": peak - floor}
 
 
-def _of_speech(seconds: float, *, telling: bool = True) -> tuple[float, float]:
-    """Seconds of processor for one of so much speech, beside what finds the speech, and the peak of memory in MiB."""
-    listener, took, end = ChannelVoices(_encoder()) if telling else None, 0.0, 0.0
+def _of_speech(seconds: float, encoder: str | None) -> tuple[float, float]:
+    """Seconds of processor for one of so much speech, beside what finds the speech, and the peak of memory in MiB; with
+    the encoder in that file, or without who speaks."""
+    listener, took, end = ChannelVoices(load_encoder(encoder)) if encoder else None, 0.0, 0.0
     for stretch in _stretches(seconds):
         sound = Sound(stretch.pcm)
         end = stretch.start + sound.seconds
@@ -126,9 +129,14 @@ def _stretches(seconds: float) -> Iterator[Stretch]:
 
 
 def _encoder() -> VoiceEncoder:
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the engine's workers
     with TemporaryDirectory() as folder:
-        return load_encoder(str(voices.models_dir(Path(folder)) / SPEAKERS / ENCODER))
+        return load_encoder(_pulled(folder))
+
+
+def _pulled(folder: str) -> str:
+    """The encoder's file, in that folder."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the engine's workers
+    return str(voices.models_dir(Path(folder)) / SPEAKERS / ENCODER)
 
 
 def _mixes(scale: Scale) -> Iterator[tuple[Dialogue, int]]:

@@ -1,10 +1,10 @@
 """How many voices there are among pieces of speech, and what each is like. Pure.
 
 Agglomerative, by average linkage on cosine similarity: the mean similarity between two groups is the product of their
-mean vectors, and that within one follows from the length of its mean. So a group is nothing but its mean and its count.
-How alike the pieces of one voice are depends on the voice and on the line that it comes over: two groups are one voice
-where they are about as similar to one another as each is within itself. What is much alike is merged as it comes, and
-hours take as much memory as minutes.
+mean vectors, and that within one follows from the length of its mean. So a group is nothing but its mean and how much
+there is of it. How alike the pieces of one voice are depends on the voice and on the line that it comes over: how
+similar two groups must be to one another depends on how similar each is within itself. What is much alike is merged as
+it comes, and hours take as much memory as minutes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ Floats = NDArray[np.float32]
 _WITHIN, _WITHIN_PAIRS = 0.82, 4.0
 """How similar pieces of a voice are of which nothing is known yet; it counts as so many pairs of them."""
 
-_MOST_WITHIN = 0.84
-"""More similar than that is what is said twice, such as a message that was recorded, and tells nothing of a voice."""
-
 _MOST_PAIRS = 50.0
 """More pairs of pieces tell nothing new of how similar a voice is within itself."""
 
-_APART, _APART_FEW = 0.07, 0.1
-"""By how much two groups may be less similar to one another than within themselves, to be one voice; and how much more
-where one of them is a single piece, by half of it where that has two, and so on: what is nearest is merged first, and
-so a small group seems to be more similar within than its voice is."""
+_ONE, _OWN = 0.765, 0.5
+"""How similar two groups must be to one another to be one voice, where each is within itself as voices mostly are; and
+the share of what they differ from that by which it differs, too: what is nearest is merged first, and so a group seems
+to be more similar within than its voice is."""
+
+_FEW = 0.1
+"""By how much less similar they may be where one of them is a single piece; by half of it where that has two, and so
+on."""
 
 _LEAST = 0.1
 """Of a piece: no group tells less."""
+
+_SAID_AGAIN = 0.97
+"""More similar than that is what is said twice, such as a message that was recorded, and tells nothing new."""
 
 _SURE = 0.85
 """Similarity from which pieces are merged before the others are known."""
@@ -48,37 +52,54 @@ _REFINEMENTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Groups of pieces: the mean of each, of shape (groups, SIZE), and how many pieces it has."""
+    """Groups of pieces: the mean of each, of shape (groups, SIZE), how much its pieces tell of a voice, where a long
+    one counts as 1, and the sum of the squares of that."""
 
     means: Floats
     counts: Floats
+    squares: Floats
 
     def __len__(self) -> int:
         return len(self.counts)
 
     @staticmethod
-    def none() -> Groups:
-        return Groups(np.zeros((0, SIZE), np.float32), np.zeros(0, np.float32))
+    def of(pieces: Embeddings, counts: Floats) -> Groups:
+        """Each piece by itself."""
+        return Groups(pieces, counts, counts**2)
 
-    def joined(self, pieces: Embeddings, count: float = 1.0) -> Groups:
-        """With more pieces, each a group of its own; one that tells little counts as a part of one. Where that makes
-        too many, those that are surely one voice are one group."""
+    @staticmethod
+    def none() -> Groups:
+        return Groups.of(np.zeros((0, SIZE), np.float32), np.zeros(0, np.float32))
+
+    def joined(self, more: Groups) -> Groups:
+        """With more of them, but for what was said before. Where that makes too many, those that are surely one voice
+        are one group."""
         groups, step = self, _MOST_GROUPS // 2
-        for first in range(0, len(pieces), step):
-            new = pieces[first : first + step]
-            counts = np.concatenate((groups.counts, np.full(len(new), count, np.float32)))
-            groups = Groups(np.concatenate((groups.means, new)), counts)
+        for first in range(0, len(more), step):
+            groups = groups._and_new(more.part(slice(first, first + step)))
             if len(groups) > _MOST_GROUPS:
                 groups, _ = _merged(groups, _surely_one, 1, step)
         return groups
 
     def within(self) -> Floats:
         """How similar the pieces of each are to one another, as far as they tell."""
-        others = np.maximum(self.counts - 1, 1)
-        alike = (self.counts * np.einsum("ij,ij->i", self.means, self.means) - 1) / others
-        pairs = np.clip(self.counts * (self.counts - 1) / 2, 0, _MOST_PAIRS)
-        found: Floats = (_WITHIN * _WITHIN_PAIRS + alike * pairs) / (_WITHIN_PAIRS + pairs)
-        return np.minimum(found, _MOST_WITHIN)
+        all_pairs = self.counts**2 - self.squares
+        alike = self.counts**2 * np.einsum("ij,ij->i", self.means, self.means) - self.squares
+        pairs = np.clip(all_pairs / 2, 0, _MOST_PAIRS)
+        known = alike * pairs / np.maximum(all_pairs, 1e-6)
+        found: Floats = (_WITHIN * _WITHIN_PAIRS + known) / (_WITHIN_PAIRS + pairs)
+        return found
+
+    def part(self, which: slice | NDArray[np.bool_]) -> Groups:
+        """Some of them."""
+        return Groups(self.means[which], self.counts[which], self.squares[which])
+
+    def _and_new(self, more: Groups) -> Groups:
+        means = np.concatenate((self.means, more.means))
+        before = np.tril(more.means @ means.T, len(self) - 1)
+        new = before.max(axis=1) < _SAID_AGAIN
+        counts, squares = (self.counts, more.counts[new]), (self.squares, more.squares[new])
+        return Groups(np.concatenate((self.means, more.means[new])), np.concatenate(counts), np.concatenate(squares))
 
 
 Similarity = Callable[[Groups, Groups], Floats]
@@ -98,7 +119,8 @@ def merged(groups: Groups, bounds: SpeakerBounds) -> tuple[Groups, list[int]]:
 
 def _one_voice(some: Groups, others: Groups) -> Floats:
     fewer = np.maximum(np.minimum(some.counts[:, None], others.counts), _LEAST)
-    needed = (some.within()[:, None] + others.within()) / 2 - _APART - _APART_FEW / fewer
+    within = (some.within()[:, None] + others.within()) / 2
+    needed = _ONE + _OWN * (within - _WITHIN) - _FEW / fewer
     return needed.astype(np.float32)
 
 
@@ -109,8 +131,8 @@ def _surely_one(some: Groups, others: Groups) -> Floats:
 def _merged(groups: Groups, needed: Similarity, least: int, most: int) -> tuple[Groups, list[int]]:
     """The nearest two merged again and again, while they are as similar as is needed or there are more than `most`; no
     fewer than `least` are left."""
-    groups, into = Groups(groups.means.copy(), groups.counts.copy()), np.arange(len(groups))
-    means, counts = groups.means, groups.counts
+    means, counts, squares = groups.means.copy(), groups.counts.copy(), groups.squares.copy()
+    groups, into = Groups(means, counts, squares), np.arange(len(groups))
     margins = means @ means.T - needed(groups, groups)
     np.fill_diagonal(margins, -np.inf)
     for left in range(len(counts), least, -1):
@@ -120,13 +142,14 @@ def _merged(groups: Groups, needed: Similarity, least: int, most: int) -> tuple[
         both = counts[one] + counts[other]
         means[one] = (means[one] * counts[one] + means[other] * counts[other]) / both
         counts[one], counts[other] = both, 0
+        squares[one], squares[other] = squares[one] + squares[other], 0
         into[into == other] = one
         margins[other] = margins[:, other] = -np.inf
-        row = means @ means[one] - needed(Groups(means[one : one + 1], counts[one : one + 1]), groups)[0]
+        row = means @ means[one] - needed(groups.part(slice(one, one + 1)), groups)[0]
         row[counts == 0] = row[one] = -np.inf
         margins[one] = margins[:, one] = row
     stay = counts > 0
-    return Groups(means[stay], counts[stay]), (np.cumsum(stay) - 1)[into].tolist()
+    return groups.part(stay), (np.cumsum(stay) - 1)[into].tolist()
 
 
 def _refined(found: Embeddings, groups: Groups) -> Embeddings:

@@ -6,6 +6,7 @@ Trained by GE2E (generalised end-to-end loss): voices of one person lie close to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,7 @@ WINDOW_SECONDS = WINDOW_FRAMES / FRAMES_PER_SECOND
 """What one embedding is made of."""
 
 _BATCH, _AHEAD = 64, 20
-"""Windows that go through the layers together, and frames for which what comes in is added up at once: more is hardly
-quicker, and takes more memory."""
+"""Windows that go through the layers together, and frames that do: more is hardly quicker, and takes more memory."""
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     **{
@@ -47,7 +47,8 @@ class VoiceEncoder:
 
     def __init__(self, variables: Mapping[str, NDArray[np.float32]]) -> None:
         self._layers = [_Layer(variables, number) for number in range(LAYERS)]
-        self._weight, self._bias = np.ascontiguousarray(variables["linear.weight"].T), variables["linear.bias"]
+        self._weight = np.ascontiguousarray(variables["linear.weight"].T)
+        self._bias = variables["linear.bias"].copy()  # a view would keep the whole file
 
     def embed(self, windows: Sequence[Mels]) -> Embeddings:
         """One embedding for each window, all of the same number of frames."""
@@ -55,10 +56,25 @@ class VoiceEncoder:
         return np.concatenate(batches) if batches else np.zeros((0, SIZE), np.float32)
 
     def _batch(self, windows: NDArray[np.float32]) -> Embeddings:
-        values = np.ascontiguousarray(windows.transpose(1, 0, 2))  # time first
-        for layer in self._layers:
-            values = layer.run(values)
+        count, frames, _ = windows.shape
+        states = [_LayerState.at_rest(count) for _ in self._layers]
+        for first in range(0, frames, _AHEAD):
+            values = np.ascontiguousarray(windows[:, first : first + _AHEAD].transpose(1, 0, 2))  # time first
+            for layer, state in zip(self._layers, states, strict=True):
+                values = layer.run(values, state)
         return unit(np.maximum(values[-1] @ self._weight + self._bias, 0.0))
+
+
+@dataclass(slots=True)
+class _LayerState:
+    """Of one layer, after some frames: what it says, and what it remembers, of shape (windows, SIZE)."""
+
+    said: NDArray[np.float32]
+    cell: NDArray[np.float32]
+
+    @staticmethod
+    def at_rest(windows: int) -> _LayerState:
+        return _LayerState(np.zeros((windows, SIZE), np.float32), np.zeros((windows, SIZE), np.float32))
 
 
 class _Layer:
@@ -73,24 +89,20 @@ class _Layer:
         self._of_state = np.ascontiguousarray(gates("weight_hh").T)
         self._bias = gates("bias_ih") + gates("bias_hh")
 
-    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of shape (frames, windows, width) to the same with SIZE."""
+    def run(self, values: NDArray[np.float32], state: _LayerState) -> NDArray[np.float32]:
+        """Of shape (frames, windows, width) to the same with SIZE; the state moves on."""
         frames, windows, width = values.shape
+        inputs = values.reshape(-1, width) @ self._of_input
+        inputs += self._bias
         out = np.empty((frames, windows, SIZE), np.float32)
-        state, cell = np.zeros((windows, SIZE), np.float32), np.zeros((windows, SIZE), np.float32)
-        for number in range(frames):
-            if number % _AHEAD == 0:
-                inputs = values[number : number + _AHEAD].reshape(-1, width) @ self._of_input + self._bias
-                inputs = inputs.reshape(-1, windows, 4 * SIZE)
-            gates = inputs[number % _AHEAD]
-            gates += state @ self._of_state
+        for number, gates in enumerate(inputs.reshape(frames, windows, 4 * SIZE)):
+            gates += state.said @ self._of_state
             opened = gates[:, : 3 * SIZE]
             np.multiply(np.tanh(opened * 0.5, out=opened), 0.5, out=opened)  # the sigmoid
             opened += 0.5
             i, f, o = np.split(opened, 3, axis=1)
-            cell = f * cell + i * np.tanh(gates[:, 3 * SIZE :])
-            state = o * np.tanh(cell)
-            out[number] = state
+            state.cell = f * state.cell + i * np.tanh(gates[:, 3 * SIZE :])
+            state.said = out[number] = o * np.tanh(state.cell)
         return out
 
 

@@ -30,12 +30,9 @@ _SHORTEST = 10
 _PIECE = 3
 """Windows whose mean is clustered: one alone depends too much on what is said."""
 
-_TELLING_SECONDS = 1.5
-"""Speech between two pauses that is long enough to be clustered. What is shorter gets its speaker afterwards, unless
-there is nothing else."""
-
-_LITTLE_SECONDS, _LITTLE = 0.5, 0.5
-"""Where there is nothing else: speech that long, which tells half as much."""
+_LESS = 3.0
+"""The power of its length, in windows, by which speech between two pauses that is shorter than one tells less: half a
+window is half as similar to its voice as a whole one, and depends on what is said."""
 
 _LEVEL = 10 ** (-30 / 20)
 """Root mean square of the speech between two pauses, as the encoder is used to it: 30 dB below full scale."""
@@ -44,11 +41,11 @@ _LEVEL = 10 ** (-30 / 20)
 @dataclass(frozen=True, slots=True, eq=False)
 class HeardVoices:
     """What an utterance tells of who says it: an embedding for each window, which counts from the start of the channel;
-    and the pieces of it that are long enough to know somebody by, each of unit length."""
+    and pieces of it, each of unit length, with how much they tell of somebody."""
 
     windows: Sequence[VoiceWindow]
     embeddings: Embeddings
-    pieces: Embeddings
+    pieces: Groups
 
 
 def heard(encoder: VoiceEncoder, start: float, sound: Samples, speech: Sequence[Span]) -> HeardVoices:
@@ -56,7 +53,7 @@ def heard(encoder: VoiceEncoder, start: float, sound: Samples, speech: Sequence[
     found = list(windows_of(sound, speech))
     windows = [one.later(start, 0) for one, _ in found]
     embeddings = encoder.embed([seen for _, seen in found])
-    return HeardVoices(windows, embeddings, _pieces(_longer(windows, _TELLING_SECONDS), embeddings))
+    return HeardVoices(windows, embeddings, _pieces(windows, embeddings))
 
 
 class ChannelVoices:
@@ -85,15 +82,9 @@ class ChannelVoices:
         """Who speaks when, by numbers of no meaning."""
         if not self._windows:
             return []
-        found = voices(self._groups if len(self._groups) else self._of_little(), bounds)
+        found = voices(self._groups, bounds)
         similarities = [part.astype(np.float32) @ found.T for part in self._embeddings]
         return turns(self._windows, np.concatenate(similarities))
-
-    def _of_little(self) -> Groups:
-        """Where no piece of speech is long enough to tell."""
-        embeddings = np.concatenate(self._embeddings).astype(np.float32)
-        runs = _longer(self._windows, _LITTLE_SECONDS) or _runs(self._windows)
-        return Groups.none().joined(_pieces(runs, embeddings), _LITTLE)
 
 
 def windows_of(sound: Samples, speech: Sequence[Span]) -> Iterator[tuple[VoiceWindow, Mels]]:
@@ -117,19 +108,15 @@ def _levelled(sound: Samples) -> Samples:
     return sound * np.float32(_LEVEL / max(rms, 1e-6))
 
 
-def _longer(windows: Sequence[VoiceWindow], seconds: float) -> list[tuple[int, int]]:
-    """The first and last window of each piece of speech that is so long."""
-    return [run for run in _runs(windows) if windows[run[1]].end - windows[run[0]].start >= seconds]
-
-
-def _pieces(runs: Sequence[tuple[int, int]], embeddings: Embeddings) -> Embeddings:
-    """The mean of a few windows each, of unit length."""
-    found = [
-        embeddings[part].mean(axis=0)
-        for first, last in runs
-        for part in np.array_split(np.arange(first, last + 1), max(1, round((last + 1 - first) / _PIECE)))
-    ]
-    return unit(np.stack(found)) if found else embeddings[:0]
+def _pieces(windows: Sequence[VoiceWindow], embeddings: Embeddings) -> Groups:
+    """The mean of a few windows each, of unit length, by how much it tells."""
+    found, counts = [embeddings[:0]], list[float]()
+    for first, last in _runs(windows):
+        seconds = windows[last].end - windows[first].start
+        parts = np.array_split(np.arange(first, last + 1), max(1, round((last + 1 - first) / _PIECE)))
+        found += [embeddings[part].mean(axis=0, keepdims=True) for part in parts]
+        counts += [min(1.0, seconds / WINDOW_SECONDS) ** _LESS] * len(parts)
+    return Groups.of(unit(np.concatenate(found)), np.array(counts, np.float32))
 
 
 def _runs(windows: Sequence[VoiceWindow]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.recognisers.speakers.clustering import Groups
 from engine.recognisers.speakers.encoder import SIZE, Embeddings, unit
 
 _APART, _SCATTER = 0.75, 0.45
@@ -20,3 +21,8 @@ def said(voice: Embeddings, pieces: int, seed: int = 0, scatter: float = _SCATTE
     """Pieces of one voice, any two of which are 0.83 alike."""
     scattered = np.random.default_rng(seed).standard_normal((pieces, SIZE)) / np.sqrt(SIZE)
     return unit((voice + scatter * scattered).astype(np.float32))
+
+
+def of(pieces: Embeddings, count: float = 1.0) -> Groups:
+    """Pieces that tell so much each."""
+    return Groups.of(pieces, np.full(len(pieces), count, np.float32))

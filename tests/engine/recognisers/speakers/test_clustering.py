@@ -9,13 +9,13 @@ from engine.recognisers.speakers.clustering import Groups
 from engine.recognisers.speakers.clustering import voices as of_groups
 from engine.recognisers.speakers.encoder import SIZE, Embeddings, unit
 from engine.request import MOST_SPEAKERS, SpeakerBounds
-from tests.engine.recognisers.speakers.making import said, voices
+from tests.engine.recognisers.speakers.making import of, said, voices
 
 ANY = SpeakerBounds()
 
 
 def found(pieces: Embeddings, bounds: SpeakerBounds) -> Embeddings:
-    return of_groups(Groups.none().joined(pieces), bounds)
+    return of_groups(Groups.none().joined(of(pieces)), bounds)
 
 
 def conversation(people: int, pieces: int, seed: int = 0) -> Embeddings:
@@ -40,6 +40,13 @@ def test_one_voice_is_never_split_however_long_it_speaks(pieces: int) -> None:
 def test_what_is_said_again_and_again_is_no_voice_of_its_own() -> None:
     """As a recorded message is, to the sample."""
     assert len(found(np.repeat(said(voices(1)[0], 12), 10, axis=0), ANY)) == 1
+
+
+def test_many_short_answers_of_one_voice_are_no_other() -> None:
+    """Each is less like the voice, and tells less of it."""
+    voice = voices(1)[0]
+    groups = Groups.none().joined(of(said(voice, 12))).joined(of(said(voice, 30, 1, scatter=0.9), 0.2))
+    assert len(of_groups(groups, ANY)) == 1
 
 
 def test_hours_are_told_apart_as_minutes_are() -> None:

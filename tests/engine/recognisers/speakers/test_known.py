@@ -10,7 +10,7 @@ from engine.recognisers.speakers.turns import VoiceWindow
 from engine.recognisers.speakers.voices import HeardVoices
 from engine.request import MOST_SPEAKERS
 from engine.transcript import Word
-from tests.engine.recognisers.speakers.making import said, voices
+from tests.engine.recognisers.speakers.making import of, said, voices
 
 ADLER, BENNET, AUSTEN = voices(3)
 NOBODY = np.zeros((0, SIZE), np.float32)
@@ -23,7 +23,7 @@ def utterance(*speech: Embeddings, telling: bool = True) -> HeardVoices:
         windows += [VoiceWindow(start + 0.4 * n, start + 0.4 * n + 1.6, number) for n in range(len(embeddings))]
         start = windows[-1].end + 1.0
     heard = np.concatenate(speech)
-    return HeardVoices(windows, heard, heard if telling else NOBODY)
+    return HeardVoices(windows, heard, of(heard if telling else NOBODY))
 
 
 def told(known: KnownSpeakers, heard: HeardVoices | None) -> list[int | None]:
