@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from engine.recognisers.models.names import SPEAKERS
-from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port
+from tests.acceptance.stage import DEFAULTS, ROOT, Line, Process, Stage, free_callback_port
 from tests.clips.dialogues import dialogue
 
 MODELS = ROOT / "var" / "models"
@@ -28,7 +28,7 @@ async def demo() -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outspoken-demo-")))
         models = {"engine__models_dir": MODELS} if (MODELS / SPEAKERS).is_dir() else {}
-        stage = Stage(folder, free_callback_port(), engine__preload='["default"]', **models)
+        stage = Stage(folder, free_callback_port(), engine__preload='["default"]', **DEFAULTS, **models)
         receiver, _, relay = await _start(stack, stage)
         _title(f"1. Submit {CLIP.relative_to(ROOT)}")
         request_id = await _submit(stage, CLIP.read_bytes(), punctuate="true")

@@ -21,6 +21,8 @@ Line = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 CALLBACK_PORTS = (8080, 8443)
+DEFAULTS = {"engine__workers": 2, "engine__recognisers__default__threads": 0}
+"""The engine's own, where speed matters."""
 _START_SECONDS = 60.0
 _MOST_WORKERS = 16
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import aiohttp
 
 from tests.acceptance.speech import silence
-from tests.acceptance.stage import Process, Stage
+from tests.acceptance.stage import DEFAULTS, Process, Stage
 from tests.bench.stand import Result, Scale
 
 _SUBMITTED_AT_ONCE = 16
@@ -32,7 +32,7 @@ def restart(scale: Scale) -> Result:
 
 async def _restart(count: int) -> Result:
     with TemporaryDirectory(prefix="outspoken-bench-") as folder:
-        stage = Stage(Path(folder), 8080, engine__lease_seconds=1.0, engine__preload='["default"]')
+        stage = Stage(Path(folder), 8080, engine__lease_seconds=1.0, engine__preload='["default"]', **DEFAULTS)
         engine = await stage.engine()
         accepted = await _submit(stage, count)
         await engine.kill()
