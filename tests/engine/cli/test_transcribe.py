@@ -22,7 +22,7 @@ RIGHT = "I would like to send this letter to my brother in the city."
 
 @pytest.fixture(autouse=True)
 def one_thread(engine: Engine) -> None:
-    """Two wait for one another, and load a model at three times the cost."""
+    """Two wait for one another, and take more of a processor in all."""
     engine.set(engine__recognisers__default__threads=1)
 
 
