@@ -24,14 +24,15 @@ from tests.relay.transports.receivers import (
     receiving,
 )
 
-HASTY = ExchangeBounds(exchange_timeout=0.3, undelimited_seconds=0.05)
+HASTY = ExchangeBounds(exchange_timeout=0.5, undelimited_seconds=0.05)
+PATIENT = ExchangeBounds(undelimited_seconds=0.05)
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
 async def test_an_odd_answer_counts_and_its_connection_is_closed(odd: OddAnswer, open_transport: Open) -> None:
     behaviour = answers(odd.wire) if odd.left_open else answers_and_closes(odd.wire)
     async with receiving(behaviour) as receiver:
-        transport = open_transport(HASTY)
+        transport = open_transport(HASTY if "in time" in odd.says else PATIENT)
         told = [await transport.send(envelope(receiver.port)) for _ in range(2)]
         await receiver.hung_up.wait()
     expected = (odd.status, odd.excerpt, odd.says, False)
