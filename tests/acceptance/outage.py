@@ -138,6 +138,7 @@ class Watch(News):
         super().__init__()
         self._base = stage.metrics_url.removesuffix("/metrics")
         self.status = 0
+        self.checks = ""
         self.signs_of_life = 0
         self.slowest_readiness = 0.0
 
@@ -150,7 +151,7 @@ class Watch(News):
         while True:
             asked_at = time.monotonic()
             async with session.get(f"{self._base}/readyz") as response:
-                self.status = response.status
+                self.status, self.checks = response.status, await response.text()
             self.slowest_readiness = max(self.slowest_readiness, time.monotonic() - asked_at)
             self.tell()
             await asyncio.sleep(_LOOK_SECONDS)
@@ -164,8 +165,11 @@ class Watch(News):
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def says(self, status: int) -> None:
-        """Until `/readyz` answers so."""
-        await self.until(lambda: self.status == status)
+        """Until `/readyz` answers so. Raises AssertionError with what it answers instead."""
+        try:
+            await self.until(lambda: self.status == status)
+        except TimeoutError:
+            raise AssertionError(f"/readyz is {self.status}, and not {status}: {self.checks}") from None
 
 
 @dataclass

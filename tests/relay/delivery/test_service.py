@@ -16,6 +16,7 @@ from relay.delivery.settler import Settler
 from relay.delivery.slots import Slots
 from relay.guard.rules import Rules
 from relay.guard.url import PRE_RECORDED, read
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Attempted, Envelope, Lease
@@ -60,7 +61,7 @@ class Relay:
         self.turns: Counter[tuple[str, bool]] = Counter()
         self.metrics = Metrics(10)  # knows every loop by name
         self.stats_taken = self.expiries = 0
-        self.stats_fail = False
+        self.stats_fail = self.expiry_fails = False
         self.news = asyncio.Event()
         wake = asyncio.Event()
         self.listener = database.listener(wake)
@@ -107,6 +108,8 @@ class Relay:
 
     async def expire(self) -> None:
         self.expiries += 1
+        if self.expiry_fails:
+            raise StoreUnavailable("unavailable")
 
     async def delivered(self) -> str:
         async with asyncio.timeout(60):
@@ -197,6 +200,20 @@ async def test_stopping_gives_back_what_does_not_finish_in_time(database: Databa
     async with relay.running(drain_seconds=0.05):
         await relay.receiver.reached.wait()
     assert rows(database, "SELECT state, attempts, lapses FROM outspoken_deliveries") == [("pending", 0, 1)]
+
+
+@on_sqlite
+async def test_what_is_done_now_and_then_and_failed_is_tried_again_soon(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    relay = Relay(database, outbox, LoopIntervals(again=0.01))
+    relay.expiry_fails = True
+    async with relay.running():
+        await relay.until(lambda: relay.turns["expire", False] >= 2)
+        assert relay.service.trouble() == "the outbox cannot be used (unavailable)"
+        relay.expiry_fails = False
+        await relay.until(lambda: relay.turns["expire", True])
+        assert relay.service.trouble() is None
 
 
 @on_sqlite
