@@ -292,7 +292,7 @@ async def test_audio_that_is_over_and_waits_is_the_lag_and_every_pass_says_how_l
             assert recognition.lag == 0.0
             told = asyncio.create_task(listened(recognition, sound()))
             await until(lambda: recognition.duration > 11)  # all of it was taken in
-            await until(lambda: recognition.lag > 0)
+            await until(lambda: recognition.lag > 0.5)  # a worker that says nothing for a moment is less
             waited = recognition.lag
             assert made == []
         await told
