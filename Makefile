@@ -63,14 +63,15 @@ clean:
 	rm -rf .venv build var
 
 $(READY): pyproject.toml | .venv
-	$(call install,--compile-bytecode --editable '$(PROGRAMS)')
+	@$(call install,--compile-bytecode --editable '$(PROGRAMS)')
 	@touch $@
 
 # pytest-audioeval has short clips in nine languages, with their texts. Only these are wanted, and never imported: what it
 # would itself need has to be compiled. Of Resemblyzer one file is read, and what it would itself need is not wanted.
 $(TESTED): $(READY)
-	$(call install,--editable '.[test]')
-	$(call install,--no-deps pytest-audioeval==0.1.3 Resemblyzer==0.1.4)
+	@echo "Installing what the tests need (half a minute, once)"
+	@$(call install,--editable '.[test]')
+	@$(call install,--no-deps pytest-audioeval==0.1.3 Resemblyzer==0.1.4)
 	@touch $@
 
 # uv needs a tenth of pip's time. Where it finds no index, pip may: it reads pip's own settings.
