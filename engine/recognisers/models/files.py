@@ -39,7 +39,7 @@ STAGING = ".staging"
 
 _SLASH = "%"  # stands in no name
 
-_PROCESS, _WINDOW, _VOICES = 180 * 1024**2, 15 * 1024**2, 64 * 1024**2
+_PROCESS, _WINDOW, _VOICES = 180 * 1024**2, 15 * 1024**2, 72 * 1024**2
 """Bytes that a process takes without a model, and a window without its share of the model's size."""
 
 OUT_OF_REACH = (
