@@ -43,9 +43,6 @@ _LAPSED = (
     "Convert it to WAV or FLAC, or send it in parts."
 )
 
-_AGAIN_SECONDS = 2.0
-"""After a renewal that failed: until one went well the engine is not ready."""
-
 log = structlog.get_logger()
 
 
@@ -112,7 +109,7 @@ class Runner:
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._leasing = Loop("lease", self._lease, pace.poll, wake=self._awake)
-        self._renewing = Loop("renew", self._renew, pace.lease / 3, again=min(pace.lease / 3, _AGAIN_SECONDS))
+        self._renewing = Loop("renew", self._renew, pace.lease / 3)
 
     def wake(self) -> None:
         """There is something to do."""

@@ -31,13 +31,11 @@ PeriodicTask = tuple[str, float, Callable[[], Awaitable[object]]]
 @dataclass(frozen=True, slots=True)
 class LoopIntervals:
     """How often the loops turn, in seconds. `poll` says how long to wait for a notification; `claims` is the least time
-    after a claim that brought a crowd, so that the next is worth its transaction too. What is done now and then, and
-    failed, is tried `again`: until it went well the relay is not ready, and some of it is done once an hour."""
+    after a claim that brought a crowd, so that the next is worth its transaction too."""
 
     poll: Callable[[], float] = lambda: POLL_SECONDS
     renew: float = 20.0
     claims: float = 0.005
-    again: float = 2.0
 
 
 class Service:
@@ -64,10 +62,7 @@ class Service:
             "settle", settler.run_once, None, wake=settler.arrived, rest=settler.gather, observer=observer
         )
         every = [("renew", pace.renew, dispatcher.renew), *periodic]
-        self._periodic = {
-            name: Loop(name, work, seconds, again=min(seconds, pace.again), observer=observer)
-            for name, seconds, work in every
-        }
+        self._periodic = {name: Loop(name, work, seconds, observer=observer) for name, seconds, work in every}
 
     @property
     def draining(self) -> bool:

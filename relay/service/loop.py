@@ -13,6 +13,8 @@ import structlog
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import in_step
 
+_AGAIN_SECONDS = 2.0
+
 log = structlog.get_logger()
 
 
@@ -29,7 +31,8 @@ class Loop:
 
     A turn that fails ends no loop: a database that is locked or full now may be well in a second, and a dead loop in a
     living process would be noticed late. After a failure the next turn comes `again` seconds later, whatever wakes
-    (None: as after any other). `rest` is for a loop that knows better: it is given what the turn brought, may itself
+    (None: as after any other, but in two seconds at the latest; until it goes well the process is not ready, and some
+    work is done once an hour). `rest` is for a loop that knows better: it is given what the turn brought, may itself
     wait for what is to share the next turn, and returns `every`, for this once.
     """
 
@@ -100,6 +103,8 @@ class Loop:
             await asyncio.sleep(self._again)
             return
         seconds = await self._rest(result) if self._rest else self._every and in_step(self._every)
+        if not ok and seconds is not None:
+            seconds = min(seconds, _AGAIN_SECONDS)
         self.busy_since = None
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
