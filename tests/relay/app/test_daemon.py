@@ -363,9 +363,11 @@ async def test_a_relay_one_of_whose_sessions_is_refused_is_not_ready_and_says_wh
     postgres.sql("CREATE ROLE narrow LOGIN", f"ALTER DATABASE {name} OWNER TO narrow")
     url = postgres.url(name).replace("postgres@", "narrow@")
     PostgresDatabase(url).migrate([OUTBOX])
-    postgres.sql("ALTER ROLE narrow CONNECTION LIMIT 1")
     relay = await Stage(folder, receiver.port, outbox__url=url, relay__port=(port := free_port())).relay()
     try:
+        # Only now: a session of who migrated may still be ending, and then the relay would not start.
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'narrow'"
+        postgres.sql("ALTER ROLE narrow CONNECTION LIMIT 1", cut)
         complaint = await relay.said(lambda line: line.get("kind") == "connections")
         assert "max_connections" in complaint["remedy"]
         asked = Stage(folder, receiver.port)
