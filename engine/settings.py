@@ -234,7 +234,7 @@ class AudioSettings(Section):
         return AudioBucket(location, folder / "incoming")
 
 
-class EngineSettings(Section):
+class EngineSection(Section):
     """[engine]: the speech-to-text server."""
 
     host: str = Field("127.0.0.1", description="Where requests are taken; elsewhere than loopback needs an API key.")
@@ -359,13 +359,13 @@ class EngineSettings(Section):
         return self
 
 
-class Settings(Section):
+class EngineSettings(Section):
     """The sections of the file that the engine reads."""
 
     outbox: OutboxSettings = OutboxSettings()
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSection = EngineSection()
 
 
-def read(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def read(path: Path | None, environ: Mapping[str, str]) -> EngineSettings:
     """The settings from file and environment. Raises ConfigError, which names the key and the remedy."""
-    return load(Settings, path, environ, OTHER_SECTIONS)
+    return load(EngineSettings, path, environ, OTHER_SECTIONS)

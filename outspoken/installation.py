@@ -15,7 +15,7 @@ from engine.jobs import store
 from relay.admin import keys
 from relay.admin.audit import Actor
 from relay.admin.auth import Authenticator, token_of
-from relay.app.settings import Configuration, read
+from relay.app.settings import RelaySettings, read
 from relay.outbox.store import Database
 
 API_KEY = "quickstart"  # what `engine keys list` calls it
@@ -63,7 +63,7 @@ class Installation:
     def sample(self) -> Path:
         return self.folder / "hello.opus"
 
-    def settings(self, environ: Mapping[str, str]) -> Configuration:
+    def settings(self, environ: Mapping[str, str]) -> RelaySettings:
         """The settings of both, as far as the relay reads them. Raises ConfigError."""
         return read(self.config, environ)
 
@@ -91,7 +91,7 @@ class Installation:
         written = {"url": f"sqlite:///{database}", "audio": str(audio), "models": str(models)}
         return _SETTINGS.format(**{name: json.dumps(value) for name, value in written.items()}).encode()
 
-    def _token(self, settings: Configuration) -> Made:
+    def _token(self, settings: RelaySettings) -> Made:
         configured, file = settings.relay.admin.token.get_secret_value(), settings.token_file
         new = not configured and not file.exists()
         token_of(configured, file)

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from engine.settings import RecogniserSettings
-from engine.settings import Settings as EngineSettings
-from relay.app.settings import Configuration as RelaySettings
+from engine.settings import EngineSettings, RecogniserSettings
+from relay.app.settings import RelaySettings
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
 from relay.service.effective import as_text, explained, in_force

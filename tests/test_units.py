@@ -17,9 +17,9 @@ import yaml
 from compose_spec import PyCompose
 from pydantic import BaseModel, ValidationError
 
-from engine.settings import Settings as EngineSettings
+from engine.settings import EngineSettings
 from engine.settings import read as read_engine
-from relay.app.settings import Configuration as RelaySettings
+from relay.app.settings import RelaySettings
 from relay.app.settings import read as read_relay
 from tests.acceptance.stage import ROOT, Process
 

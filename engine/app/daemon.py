@@ -26,7 +26,7 @@ from engine.jobs.store import migrate
 from engine.keys import ApiKeys
 from engine.recognisers.workers.live_pool import WORKER
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.settings import EngineSettings, Settings
+from engine.settings import EngineSection, EngineSettings
 from relay.guard.resolver import Resolver
 from relay.outbox.errors import ConfigError
 from relay.outbox.sqlite.permissions import remedy
@@ -55,7 +55,7 @@ class ProcessMetrics:
         )
 
 
-async def run(settings: Settings, live_worker: str = WORKER) -> None:
+async def run(settings: EngineSettings, live_worker: str = WORKER) -> None:
     """Take requests and jobs until SIGTERM or SIGINT, then drain. A second signal leaves at once.
 
     `live_worker` is the module whose processes transcribe live sessions. Raises ConfigError, SchemaError or OSError
@@ -110,7 +110,7 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: EngineSettings) -> None:
     log.info("engine.started", version=version("outspoken"), pid=os.getpid())
     if opened := [str(network) for network in settings.outbox.guard.allow_networks]:
         log.warning("guard.networks.opened", networks=opened)
@@ -122,7 +122,7 @@ async def _prepare(database: Database) -> None:
         log.warning("store.exposed", files=[str(file) for file in files], remedy=remedy(files))
 
 
-async def _require_key(engine: EngineSettings, keys: ApiKeys) -> None:
+async def _require_key(engine: EngineSection, keys: ApiKeys) -> None:
     """Beyond this machine nobody may call without one. Raises ConfigError."""
     if engine.on_loopback or await keys.exist():
         return
@@ -132,7 +132,7 @@ async def _require_key(engine: EngineSettings, keys: ApiKeys) -> None:
     )
 
 
-def _fetch_limits(engine: EngineSettings) -> FetchLimits:
+def _fetch_limits(engine: EngineSection) -> FetchLimits:
     fetch = engine.fetch
     return FetchLimits(engine.max_upload_bytes, fetch.connect_timeout, fetch.total_timeout, fetch.redirects)
 

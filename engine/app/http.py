@@ -27,7 +27,7 @@ from engine.keys import ApiKeys
 from engine.live.conversation import Conversation
 from engine.live.session import SessionLimits
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.settings import EngineSettings, LiveSettings, Settings
+from engine.settings import EngineSection, EngineSettings, LiveSettings
 from relay.guard.resolver import Resolver
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.results import Results
@@ -44,7 +44,7 @@ class HttpServer:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EngineSettings,
         database: Database,
         keys: ApiKeys,
         resolver: Resolver,
@@ -124,7 +124,7 @@ class StatusReport:
         recorded: RecordedSpeech,
         live: LiveSpeech,
         budget: MemoryBudget,
-        engine: EngineSettings,
+        engine: EngineSection,
         clock: Callable[[], float],
     ) -> None:
         self._recorded = recorded
@@ -197,7 +197,7 @@ def _known(budget: MemoryBudget, catalogue: Catalogue) -> dict[str, object]:
     return {"recognisers": dict(Counter(budget.loaded)), "speakers": catalogue.speakers}
 
 
-def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) -> deepgram.DeepgramLive:
+def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSection) -> deepgram.DeepgramLive:
     live = engine.live
     return deepgram.DeepgramLive(
         api,
@@ -209,7 +209,7 @@ def _deepgram_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) 
     )
 
 
-def _gladia_live(api: ApiContext, speech: LiveSpeech, engine: EngineSettings) -> gladia.GladiaLive:
+def _gladia_live(api: ApiContext, speech: LiveSpeech, engine: EngineSection) -> gladia.GladiaLive:
     live = engine.live
     return gladia.GladiaLive(
         api,

@@ -15,7 +15,7 @@ from engine.recognisers.base import Spec
 from engine.recognisers.workers.live_pool import WORKER, LivePool
 from engine.recognisers.workers.live_recognition import PassMade
 from engine.recognisers.workers.memory import MemoryBudget
-from engine.settings import DEFAULT, EngineSettings
+from engine.settings import DEFAULT, EngineSection
 from relay.guard.rules import Rules
 from relay.outbox.store import Database
 from relay.service.settings import usable_cores
@@ -27,7 +27,7 @@ class LiveSpeech:
 
     def __init__(
         self,
-        engine: EngineSettings,
+        engine: EngineSection,
         database: Database,
         rules: Rules,
         specs: Mapping[str, Spec],

@@ -27,7 +27,7 @@ from engine.recognisers.base import Spec
 from engine.recognisers.workers.memory import MemoryBudget
 from engine.recognisers.workers.pool import TranscriptionPool
 from engine.recognisers.workers.scheduler import LoadChange
-from engine.settings import EngineSettings
+from engine.settings import EngineSection
 from relay.guard.rules import Rules
 from relay.outbox.errors import ConfigError
 from relay.outbox.store import Database
@@ -45,7 +45,7 @@ class RecordedSpeech:
 
     def __init__(
         self,
-        engine: EngineSettings,
+        engine: EngineSection,
         database: Database,
         rules: Rules,
         specs: Mapping[str, Spec],
@@ -98,7 +98,7 @@ class RecordedSpeech:
             yield
 
 
-def _pool(engine: EngineSettings, specs: Mapping[str, Spec], budget: MemoryBudget) -> TranscriptionPool:
+def _pool(engine: EngineSection, specs: Mapping[str, Spec], budget: MemoryBudget) -> TranscriptionPool:
     return TranscriptionPool(
         engine.workers,
         specs,

@@ -33,11 +33,11 @@ def explain(
     config: Config = None,
 ) -> None:
     if key:
-        from engine.settings import Settings
+        from engine.settings import EngineSettings
         from relay.service.effective import as_text, explained
 
         with complaints():
-            found = explained(key, Settings, _in_force(config))
+            found = explained(key, EngineSettings, _in_force(config))
             say("\n\n".join(map(as_text, found)))
         raise typer.Exit
     context.default_map = {name: {"config": config} for name in ("check", "show")}  # where it was said before them

@@ -28,7 +28,7 @@ from relay.service.commands import Subcommands
 from relay.service.terminal import console, print_table, print_wrapped
 
 if TYPE_CHECKING:
-    from engine.settings import EngineSettings
+    from engine.settings import EngineSection
 
 commands = typer.Typer(
     cls=Subcommands, no_args_is_help=True, help="List, pull and remove Whisper models, and what tells speakers apart."
@@ -121,7 +121,7 @@ def remove(name: Name, force: Force = False, config: Config = None) -> None:
         print(f"{short(called)}: {decimal(freed)} freed")
 
 
-def _refuse_if_used(name: str, engine: EngineSettings, force: bool) -> None:
+def _refuse_if_used(name: str, engine: EngineSection, force: bool) -> None:
     place = (engine.models_dir / name).resolve()
     for user, recogniser in engine.recognisers.items():
         used = files.look(recogniser.model, engine.models_dir)
@@ -132,7 +132,7 @@ def _refuse_if_used(name: str, engine: EngineSettings, force: bool) -> None:
             )
 
 
-def _lines(engine: EngineSettings) -> Iterator[Line]:
+def _lines(engine: EngineSection) -> Iterator[Line]:
     """What is configured, then whatever else there is; each folder once."""
     users: dict[str, list[str]] = {}
     for user, recogniser in engine.recognisers.items():
@@ -151,7 +151,7 @@ def _lines(engine: EngineSettings) -> Iterator[Line]:
         yield Line(left.name, None, left.size, "incomplete", problem, [], left.origin, str(left.path))
 
 
-def _loaded(engine: EngineSettings) -> dict[str, int] | None:
+def _loaded(engine: EngineSection) -> dict[str, int] | None:
     """How many processes of the running engine hold each recogniser, as its readiness says; None where none answers."""
     try:
         return {str(name): int(count) for name, count in (ask(engine, "/readyz") or {})["recognisers"].items()}

@@ -13,7 +13,7 @@ from relay.service.commands import Exit
 from relay.service.terminal import print_table, print_wrapped
 
 if TYPE_CHECKING:
-    from engine.settings import EngineSettings, Settings
+    from engine.settings import EngineSection, EngineSettings
 
 commands = typer.Typer()
 
@@ -45,7 +45,7 @@ def status(as_json: Json = False, check: Check = False, config: Config = None) -
             raise typer.Exit(Exit.FAILED)
 
 
-async def _stored(chosen: Settings) -> dict[str, Any]:
+async def _stored(chosen: EngineSettings) -> dict[str, Any]:
     from engine.jobs.retention import DAY
     from engine.jobs.store import JobStore
 
@@ -83,13 +83,13 @@ def _show(known: dict[str, Any], url: str, *, running: bool) -> None:
         print_table(("RECOGNISER", "MODEL", "PROCESSES", "MEMORY"), loaded)
 
 
-def address(engine: EngineSettings) -> str:
+def address(engine: EngineSection) -> str:
     """Where the engine of this machine would answer."""
     host = _HERE.get(engine.host, engine.host)
     return f"http://[{host}]:{engine.port}" if ":" in host else f"http://{host}:{engine.port}"
 
 
-def ask(engine: EngineSettings, path: str) -> dict[str, Any] | None:
+def ask(engine: EngineSection, path: str) -> dict[str, Any] | None:
     """The JSON object that the engine of this machine has at a path; None where none answers."""
     from urllib.error import HTTPError
     from urllib.request import ProxyHandler, build_opener

@@ -18,7 +18,7 @@ from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_fil
 from relay.service.terminal import as_json_line
 
 if TYPE_CHECKING:
-    from engine.settings import Settings
+    from engine.settings import EngineSettings
 
 Config = Annotated[
     Path | None,
@@ -28,7 +28,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
-def settings(config: Path | None) -> Settings:
+def settings(config: Path | None) -> EngineSettings:
     """The settings by which the engine would run. Raises ConfigError."""
     from engine.settings import read
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from engine.recognisers.workers.pool import TranscriptionPool
-    from engine.settings import EngineSettings
+    from engine.settings import EngineSection
 
 commands = typer.Typer()
 
@@ -113,7 +113,7 @@ class FileTranscription:
 
     def __init__(
         self,
-        engine: EngineSettings,
+        engine: EngineSection,
         output: Output,
         model: str | None,
         language: str | None,

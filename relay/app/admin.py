@@ -18,7 +18,7 @@ from relay.admin.probe import Probe, Probed, prepared, probed
 from relay.admin.recent import RecentAttempts
 from relay.app.admin_server import application
 from relay.app.relay import USER_AGENT, build_transport
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.delivery.courier import Courier, Transport
 from relay.guard.rules import Rules
 from relay.guard.url import read
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 def admin_application(
-    settings: Configuration,
+    settings: RelaySettings,
     database: Database,
     recent: RecentAttempts,
     in_flight: Callable[[], int],
@@ -61,7 +61,7 @@ def admin_application(
     return application(context, authenticator)
 
 
-async def probe(settings: Configuration, url: str, method: Method, size: int) -> Probed:
+async def probe(settings: RelaySettings, url: str, method: Method, size: int) -> Probed:
     """One signed test request, on a connection of its own, and what a delivery like it would come to."""
     rules = settings.outbox.guard.rules()
     transport = build_transport(settings, settings.outbox.guard.resolver())

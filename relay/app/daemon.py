@@ -20,7 +20,7 @@ from relay.admin.recent import AttemptBuffer, recalled
 from relay.app.admin import admin_application
 from relay.app.health import health_site, worker_site
 from relay.app.relay import Observers, Relay
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.outbox.errors import ConfigError
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.results import secret as secret_of
@@ -38,7 +38,7 @@ _COLLECT_AFTER = 20_000  # objects that a cycle could hide
 log = structlog.get_logger()
 
 
-async def run(settings: Configuration, in_force: Sequence[Setting] = ()) -> None:
+async def run(settings: RelaySettings, in_force: Sequence[Setting] = ()) -> None:
     """Deliver until SIGTERM or SIGINT, then drain. A second signal leaves at once. `in_force` is for operators to look
     at."""
     database, options = settings.outbox.database, settings.relay
@@ -65,7 +65,7 @@ async def run(settings: Configuration, in_force: Sequence[Setting] = ()) -> None
     log.info("relay.stopped")
 
 
-async def work(settings: Configuration, socket: Path, orphaned: asyncio.Event) -> None:
+async def work(settings: RelaySettings, socket: Path, orphaned: asyncio.Event) -> None:
     """The same as one worker of several: what machines ask is served on a Unix `socket`, and its status too. Any number
     of signals mean the same, and so does it to be `orphaned`: drain."""
     database, options = settings.outbox.database, settings.relay
@@ -101,7 +101,7 @@ async def prepare(database: Database) -> None:
         log.warning("store.exposed", files=[str(file) for file in files], remedy=remedy(files))
 
 
-def announce(settings: Configuration) -> None:
+def announce(settings: RelaySettings) -> None:
     """Say which version starts here, and which networks the guard was opened for."""
     opened = [str(network) for network in settings.outbox.guard.allow_networks]
     log.info("relay.started", version=version("outspoken"), pid=os.getpid())

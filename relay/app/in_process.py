@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from relay.app.relay import Observers, Relay
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.model import DeliveryState, DeliveryStatus
 from relay.outbox.results import secret
@@ -26,7 +26,7 @@ OnEnded = Callable[[DeliveryStatus], object]
 
 
 @asynccontextmanager
-async def relay_in_loop(settings: Configuration, on_ended: OnEnded | None = None) -> AsyncIterator[None]:
+async def relay_in_loop(settings: RelaySettings, on_ended: OnEnded | None = None) -> AsyncIterator[None]:
     """One in the running event loop, until the block is left and what is under way has ended.
 
     The outbox is made, or brought up to date. Raises SchemaError and StoreUnavailable.
@@ -46,7 +46,7 @@ async def relay_in_loop(settings: Configuration, on_ended: OnEnded | None = None
 
 
 @contextmanager
-def relay_in_thread(settings: Configuration, on_ended: OnEnded | None = None) -> Iterator[None]:
+def relay_in_thread(settings: RelaySettings, on_ended: OnEnded | None = None) -> Iterator[None]:
     """The same in a thread with an event loop of its own."""
     begun: Future[Stop] = Future()
     with ThreadPoolExecutor(1, thread_name_prefix="relay") as thread:
@@ -59,7 +59,7 @@ def relay_in_thread(settings: Configuration, on_ended: OnEnded | None = None) ->
             ended.result()
 
 
-async def _deliver(settings: Configuration, on_ended: OnEnded | None, begun: Future[Stop]) -> None:
+async def _deliver(settings: RelaySettings, on_ended: OnEnded | None, begun: Future[Stop]) -> None:
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     try:
         async with relay_in_loop(settings, on_ended):

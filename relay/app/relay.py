@@ -12,7 +12,7 @@ from importlib.metadata import version
 import structlog
 
 from relay.app import periodic
-from relay.app.settings import Configuration, RelaySettings
+from relay.app.settings import RelaySection, RelaySettings
 from relay.delivery.courier import Courier
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.service import LoopIntervals, PeriodicTask, Service
@@ -56,7 +56,7 @@ _URLS = 4096  # the guard's readings that are kept: most callers have one callba
 log = structlog.get_logger()
 
 
-def build_transport(settings: Configuration, resolver: Resolver) -> HttpTransport:
+def build_transport(settings: RelaySettings, resolver: Resolver) -> HttpTransport:
     """What sends requests; the guard judges every address that it dials."""
     options = settings.relay
     bounds = ExchangeBounds(
@@ -74,7 +74,7 @@ class Observers:
     Raises ConfigError where spans are asked for and their extra is not installed.
     """
 
-    def __init__(self, options: RelaySettings, recent: Callable[[Sequence[Attempted]], None]) -> None:
+    def __init__(self, options: RelaySection, recent: Callable[[Sequence[Attempted]], None]) -> None:
         self.metrics = Metrics(options.concurrency)
         self.lines = count_lines()
         log = AttemptLog(options.log.level, options.log.format, "relay", self.lines)
@@ -100,7 +100,7 @@ class Observers:
 class Relay:
     """What delivers requests, what carries streams, and what is done beside both. `secret` signs links to results."""
 
-    def __init__(self, settings: Configuration, database: Database, secret: bytes, observers: Observers) -> None:
+    def __init__(self, settings: RelaySettings, database: Database, secret: bytes, observers: Observers) -> None:
         options, metrics = settings.relay, observers.metrics
         wake, wake_carrier = asyncio.Event(), asyncio.Event()
         self.watch = FileWatch(database)
@@ -138,7 +138,7 @@ class Relay:
             lines=observers.lines,
         )
 
-    def _periodic(self, options: RelaySettings, database: Database, metrics: Metrics) -> list[PeriodicTask]:
+    def _periodic(self, options: RelaySection, database: Database, metrics: Metrics) -> list[PeriodicTask]:
         counted = (self._queue, self.dispatcher, self.settler, self.carrier)
         stats = partial(periodic.report_stats, metrics, *counted, options.per_destination)
         expire = partial(periodic.expire, metrics.store, self._queue, options.retry.patience)
@@ -181,7 +181,7 @@ class Relay:
 
 
 def _courier(
-    settings: Configuration, database: Database, secret: bytes, queue: DeliveryQueue, transport: HttpTransport
+    settings: RelaySettings, database: Database, secret: bytes, queue: DeliveryQueue, transport: HttpTransport
 ) -> Courier:
     options, rules = settings.relay, settings.outbox.guard.rules()
     base = settings.outbox.public_url
@@ -199,7 +199,7 @@ def _courier(
 
 
 def _carrier(
-    settings: Configuration,
+    settings: RelaySettings,
     database: Database,
     resolver: Resolver,
     streams: LiveStreams,

@@ -118,7 +118,7 @@ Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS), BeforeValidator(_counted)
 """A number; or `auto`, one for each core that this process may keep busy."""
 
 
-class RelaySettings(Section):
+class RelaySection(Section):
     """[relay]: the delivery daemon."""
 
     host: str = Field(
@@ -141,11 +141,11 @@ class RelaySettings(Section):
     admin: AdminSettings = AdminSettings()
 
 
-class Configuration(Section):
+class RelaySettings(Section):
     """The sections of the file that the relay reads."""
 
     outbox: OutboxSettings = OutboxSettings()
-    relay: RelaySettings = RelaySettings()
+    relay: RelaySection = RelaySection()
 
     @model_validator(mode="after")
     def _pointers_lead_somewhere(self) -> Self:
@@ -161,11 +161,11 @@ class Configuration(Section):
         return Path(self.relay.admin.token_file or self.outbox.database.beside(".admin-token"))
 
 
-def read(path: Path | None, environ: Mapping[str, str]) -> Configuration:
+def read(path: Path | None, environ: Mapping[str, str]) -> RelaySettings:
     """The settings from file and environment. Raises ConfigError, which names the key and the remedy."""
-    return load(Configuration, path, environ, OTHER_SECTIONS)
+    return load(RelaySettings, path, environ, OTHER_SECTIONS)
 
 
-def in_force(settings: Configuration, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
+def in_force(settings: RelaySettings, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
     """Every setting with its value and where it comes from."""
     return effective.in_force(settings, path, environ, OTHER_SECTIONS)

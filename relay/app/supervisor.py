@@ -20,7 +20,7 @@ from aiohttp import web
 from relay.admin.recent import recalled
 from relay.app import daemon as app
 from relay.app.admin import admin_application
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.app.workers import WorkerPool
 from relay.service.effective import Setting
 from relay.service.health import routes_for
@@ -30,7 +30,7 @@ from relay.service.watch import FileWatch
 log = structlog.get_logger()
 
 
-async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) -> None:
+async def run(settings: RelaySettings, count: int, in_force: Sequence[Setting]) -> None:
     """Keep `count` workers delivering until SIGTERM or SIGINT, then have them drain. A second signal leaves at once.
     Raises ConfigError and StoreUnavailable before there is any worker."""
     database = settings.outbox.database
@@ -60,7 +60,7 @@ async def run(settings: Configuration, count: int, in_force: Sequence[Setting]) 
     log.info("relay.stopped")
 
 
-async def _serve(stack: AsyncExitStack, settings: Configuration, pool: WorkerPool) -> str:
+async def _serve(stack: AsyncExitStack, settings: RelaySettings, pool: WorkerPool) -> str:
     """Metrics and health; returns the address that is bound."""
     site = web.Application()
     site.add_routes(routes_for(pool.expose, pool.checks()))

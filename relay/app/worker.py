@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from relay.app import daemon as app
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.outbox.errors import RelayError
 from relay.service.log import configure
 
@@ -33,7 +33,7 @@ class _StandardInput(asyncio.Protocol):
         self.ended.set()
 
 
-async def _work(settings: Configuration, socket: Path) -> None:
+async def _work(settings: RelaySettings, socket: Path) -> None:
     structlog.contextvars.bind_contextvars(worker=socket.stem)
     transport, stdin = await asyncio.get_running_loop().connect_read_pipe(_StandardInput, sys.stdin)
     try:
@@ -44,7 +44,7 @@ async def _work(settings: Configuration, socket: Path) -> None:
 
 def main() -> None:
     """Read the settings, and work until the supervisor says otherwise."""
-    settings: Configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 (the supervisor wrote it)
+    settings: RelaySettings = pickle.load(sys.stdin.buffer)  # noqa: S301 (the supervisor wrote it)
     configure(settings.relay.log.level, settings.relay.log.format, "relay")
     try:
         uvloop.run(_work(settings, Path(sys.argv[1])))

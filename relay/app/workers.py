@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.admin.recent import RecentAttempts
 from relay.app.health import STATUS_PATH, WorkerStatus
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.service.health import Check, exposed
 from relay.service.log import Unfailing
 from relay.telemetry.merged import merged
@@ -103,7 +103,7 @@ class WorkerPool:
     """Keeps `count` workers alive and asks them how they are. `ready` is set once all have answered; `rounds` counts
     those in which every one of them has turned."""
 
-    def __init__(self, settings: Configuration, count: int, folder: Path, recent: RecentAttempts) -> None:
+    def __init__(self, settings: RelaySettings, count: int, folder: Path, recent: RecentAttempts) -> None:
         self.workers = [RelayWorker(number, folder) for number in range(count)]
         self.recent = recent
         self.ready = asyncio.Event()

@@ -28,10 +28,10 @@ def explain(
     config: Config = None,
 ) -> None:
     if key:
-        from relay.app.settings import Configuration, in_force
+        from relay.app.settings import RelaySettings, in_force
         from relay.service.effective import as_text, explained
 
-        found = explained(key, Configuration, in_force(settings(config), config_file(config), os.environ))
+        found = explained(key, RelaySettings, in_force(settings(config), config_file(config), os.environ))
         say("\n\n".join(map(as_text, found)))
         raise typer.Exit
     context.default_map = {name: {"config": config} for name in ("check", "show")}  # where it was said before them

@@ -25,7 +25,7 @@ from relay.service.configfile import CONFIG_VARIABLE, DEFAULT_CONFIG, config_fil
 from relay.service.terminal import as_json_line
 
 if TYPE_CHECKING:
-    from relay.app.settings import Configuration
+    from relay.app.settings import RelaySettings
 
 _DESTINATION_ID = re.compile(r"[0-9a-f]{4,8}")
 
@@ -96,7 +96,7 @@ EndpointPath = Annotated[
 ]
 
 
-def settings(config: Path | None) -> Configuration:
+def settings(config: Path | None) -> RelaySettings:
     """The settings by which the relay would run. Raises ConfigError."""
     from relay.app.settings import read
 

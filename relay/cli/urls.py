@@ -21,7 +21,7 @@ from relay.service.commands import Exit
 from relay.service.terminal import safe
 
 if TYPE_CHECKING:
-    from relay.app.settings import Configuration
+    from relay.app.settings import RelaySettings
 
 commands = typer.Typer()
 
@@ -64,13 +64,13 @@ def verify_url(
     raise typer.Exit(max(codes))
 
 
-async def _judge_lines(chosen: Configuration, *, live: bool, offline: bool, as_json: bool) -> None:
+async def _judge_lines(chosen: RelaySettings, *, live: bool, offline: bool, as_json: bool) -> None:
     resolver = chosen.outbox.guard.resolver()
     async for judgement in verify_lines(sys.stdin.buffer, resolver, live=live, offline=offline):
         print(judgement.as_json() if as_json else judgement.as_text(), flush=True)
 
 
-async def _probe(chosen: Configuration, url: str, method: Method, bytes_: int) -> Probed:
+async def _probe(chosen: RelaySettings, url: str, method: Method, bytes_: int) -> Probed:
     from relay.app.admin import probe
 
     return await probe(chosen, url, method, bytes_)

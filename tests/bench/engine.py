@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from engine.recognisers.base import Spec
-from engine.settings import EngineSettings
+from engine.settings import EngineSection
 from tests.acceptance.stage import free_port
 from tests.bench.hearing import Listener, listeners
 from tests.bench.stand import Result, Scale
@@ -108,7 +108,7 @@ def speech(seconds: float, start: float = 0.0) -> bytes:
 
 def loaded(workers: int) -> Spec:
     """What an engine with so many workers loads when nothing is configured."""
-    return EngineSettings(workers=workers).specs()["default"]
+    return EngineSection(workers=workers).specs()["default"]
 
 
 def overhead(scale: Scale) -> Result:

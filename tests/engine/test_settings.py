@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from engine.dialects.catalogue import Abilities
 from engine.recognisers.base import Spec
 from engine.recognisers.models.files import expected_memory, size_on_disk
-from engine.settings import EngineSettings, RecogniserSettings, read
+from engine.settings import EngineSection, RecogniserSettings, read
 from relay.outbox.errors import ConfigError
 from relay.service.settings import usable_cores
 from tests.cases import cases
@@ -26,8 +26,8 @@ def test_without_a_file_the_engine_stays_on_this_machine() -> None:
 
 
 def test_every_vendor_name_leads_to_a_recogniser() -> None:
-    names = EngineSettings().aliases
-    assert {"nova-3", "nova-2", "base", "whisper-large", "solaria-1", EngineSettings().default_model} <= set(names)
+    names = EngineSection().aliases
+    assert {"nova-3", "nova-2", "base", "whisper-large", "solaria-1", EngineSection().default_model} <= set(names)
     assert set(names.values()) == {"default"}
 
 
@@ -81,7 +81,7 @@ def test_a_mistake_is_an_error_that_names_the_key(variable: str, value: str, com
     ],
 )
 def test_only_loopback_addresses_count_as_this_machine(host: str, local: bool) -> None:
-    assert EngineSettings(host=host).on_loopback is local
+    assert EngineSection(host=host).on_loopback is local
 
 
 def model(folder: Path, *, multilingual: bool) -> Path:
@@ -104,7 +104,7 @@ def test_one_line_moves_every_name_to_another_model(tmp_path: Path) -> None:
     path = model(tmp_path / "mine", multilingual=True)
     engine = read(None, {"OUTSPOKEN_ENGINE__RECOGNISERS__DEFAULT__MODEL": str(path)}).engine
     assert engine.specs()["default"].name == "mine"
-    assert engine.aliases == EngineSettings().aliases
+    assert engine.aliases == EngineSection().aliases
 
 
 def test_a_name_that_is_configured_leaves_the_others_where_they_were(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_caller_is_warned_before_he_is_let_go() -> None:
 def test_what_callers_may_ask_for_depends_on_the_model(tmp_path: Path) -> None:
     many = RecogniserSettings(model=str(model(tmp_path / "many", multilingual=True)))
     one = RecogniserSettings(model=str(model(tmp_path / "one", multilingual=False)))
-    engine = EngineSettings.model_validate({"recognisers": {"many": many, "one": one}})
+    engine = EngineSection.model_validate({"recognisers": {"many": many, "one": one}})
     able = engine.catalogue(engine.specs()).recognisers
     assert able["default"] == able["one"] == Abilities(frozenset({"en"}))
     assert {"en", "es", "nb", "jv", "yue"} <= able["many"].languages
@@ -159,7 +159,7 @@ def test_what_callers_may_ask_for_depends_on_the_model(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_an_error_with_the_key_and_the_command(tmp_path: Path) -> None:
-    engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model="turbo")})
+    engine = EngineSection(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model="turbo")})
     with pytest.raises(ConfigError, match=r"engine\.recognisers\.big\.model: .*`engine models pull turbo`"):
         engine.specs()
 
@@ -167,16 +167,16 @@ def test_a_model_that_is_not_there_is_an_error_with_the_key_and_the_command(tmp_
 def test_a_model_that_is_damaged_is_an_error_with_the_key_and_the_file(tmp_path: Path) -> None:
     path = model(tmp_path / "mine", multilingual=False)
     (path / "model.bin").write_bytes(bytes(100))
-    engine = EngineSettings(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model=str(path))})
+    engine = EngineSection(models_dir=tmp_path, recognisers={"big": RecogniserSettings(model=str(path))})
     with pytest.raises(ConfigError, match=rf"engine\.recognisers\.big\.model: {path}/model\.bin is no model"):
         engine.specs()
 
 
 def test_a_queue_has_room_for_the_largest_upload() -> None:
     with pytest.raises(ValidationError, match=r"queue\.bytes: must be at least max_upload_bytes"):
-        EngineSettings.model_validate({"max_upload_bytes": 1000, "queue": {"bytes": 999}})
+        EngineSection.model_validate({"max_upload_bytes": 1000, "queue": {"bytes": 999}})
 
 
 def test_a_result_is_not_kept_longer_than_its_job() -> None:
     with pytest.raises(ValidationError, match="results: cannot be kept longer than jobs"):
-        EngineSettings.model_validate({"retention": {"results": 100, "jobs": 99}})
+        EngineSection.model_validate({"retention": {"results": 100, "jobs": 99}})

@@ -18,7 +18,7 @@ from relay.admin.context import AdminContext
 from relay.admin.recent import RecentAttempts
 from relay.app.admin import probe
 from relay.app.admin_server import application
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.outbox.store import Database
 from relay.queue.retention import DeliveryRetention
 from relay.service.effective import Setting
@@ -31,7 +31,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 def context(database: Database, recent: RecentAttempts | None = None) -> AdminContext:
     """What stands before operators of this outbox."""
-    settings = Configuration(outbox=OutboxSettings(url=database.url, guard=GUARD))
+    settings = RelaySettings(outbox=OutboxSettings(url=database.url, guard=GUARD))
     return AdminContext(
         database=database,
         rules=GUARD.rules(),

@@ -12,7 +12,7 @@ import pytest
 
 from relay import outbox
 from relay.app.in_process import relay_in_loop, relay_in_thread
-from relay.app.settings import Configuration
+from relay.app.settings import RelaySettings
 from relay.outbox import DeliveryStatus
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import Database
@@ -43,9 +43,9 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
 
 
-def configuration(url: str, port: int) -> Configuration:
+def configuration(url: str, port: int) -> RelaySettings:
     guard: dict[str, Any] = {"allow_networks": ["127.0.0.0/8"], "ports": [port]}
-    return Configuration.model_validate({"outbox": {"url": url, "guard": guard}})
+    return RelaySettings.model_validate({"outbox": {"url": url, "guard": guard}})
 
 
 async def test_it_delivers_in_a_loop(database: Database, receiver: Receiver, structlog_as_it_was: None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.app.settings import Configuration, in_force, read
+from relay.app.settings import RelaySettings, in_force, read
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.errors import ConfigError
@@ -17,7 +17,7 @@ from relay.service.settings import usable_cores
 from tests.cases import cases
 
 
-def from_environment(**variables: str) -> Configuration:
+def from_environment(**variables: str) -> RelaySettings:
     return read(None, {f"OUTSPOKEN_{name}": text for name, text in variables.items()})
 
 
@@ -65,7 +65,7 @@ def test_a_misspelt_setting_in_the_file_is_named(tmp_path: Path) -> None:
 def test_the_engines_settings_are_none_of_the_relays_business(tmp_path: Path) -> None:
     path = tmp_path / "outspoken.toml"
     path.write_text("[engine]\nanything = 'goes'\n")
-    assert read(path, {"OUTSPOKEN_ENGINE__WHATEVER": "1"}) == Configuration()
+    assert read(path, {"OUTSPOKEN_ENGINE__WHATEVER": "1"}) == RelaySettings()
 
 
 @cases(("text", "ports"), [("8080, 8443", {8080, 8443}), ("[80, 443]", {80, 443}), ("9000", {9000}), ("[]", set())])
