@@ -125,7 +125,7 @@ class Relay:
             wake=wake,
             observer=metrics.loops,
             periodic=[
-                ("check_in", CHECK_SECONDS, partial(slot_share.check_in, queue, wake)),
+                ("check_in", CHECK_SECONDS, partial(slot_share.check_in, queue.group, wake)),
                 *self._periodic(options, database, metrics),
             ],
             pace=LoopIntervals(poll=lambda: self._listener.poll_seconds, renew=options.lease_seconds / 3),
@@ -171,7 +171,7 @@ class Relay:
         database's file was replaced, which stops it too."""
         await asyncio.gather(self.service.run(drain_seconds), self.carrier.run(drain_seconds))
         with suppress(StoreUnavailable):  # it will be missed soon enough
-            await self._queue.leave()
+            await self._queue.group.leave()
         self.watch.complain()
 
     def stop(self) -> None:

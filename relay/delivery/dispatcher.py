@@ -18,8 +18,7 @@ from relay.delivery.slots import PATIENCE, NewcomerPace, OriginKind, RecentlyAns
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.policy.breaker import OURS, SILENT, Standing
-from relay.queue.claiming import ClaimRequest, DestinationKey
-from relay.queue.deliveries import Claims
+from relay.queue.claims import ClaimRequest, Claims, DestinationKey
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 
 from relay.policy.fairness import part
-from relay.queue.deliveries import DeliveryQueue, Membership
+from relay.queue.group import Membership, RelayGroup
 
 CHECK_SECONDS = 1.5
 _JOIN_SECONDS = 1.75
-# Well before the others take an n-th more for themselves (`queue.deliveries.GONE_SECONDS`).
+# Well before the others take an n-th more for themselves (`queue.group.GONE_SECONDS`).
 _OVERDUE_SECONDS = 5.0
 
 
@@ -31,10 +31,10 @@ class SlotShare:
         self._joined_at = -math.inf
         self._is_alone = False  # and has been for long enough: it is asked several times for each delivery
 
-    async def check_in(self, queue: DeliveryQueue, wake: asyncio.Event) -> None:
+    async def check_in(self, group: RelayGroup, wake: asyncio.Event) -> None:
         """Ask the others, and `wake` whoever claims where there are more slots than before."""
         asked_at, before = self._clock(), self.share()
-        self.update(await queue.check_in(), asked_at)
+        self.update(await group.check_in(), asked_at)
         if self.share() > before:
             wake.set()
 

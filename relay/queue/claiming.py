@@ -1,435 +1,211 @@
-"""Which deliveries go next, inside one write transaction: by turns of owner, origin and endpoint, at a cost that does
-not grow with how many there are of any of these.
+"""Claims: what a relay leases of what is due, in one transaction, and where all may simply go in one statement.
 
-What is pending stands in one of three lanes. *Scheduled* it is not due; *ready* it goes when its turn comes; *held* it
-waits for its destination to be asked what it allows (`relay.queue.holding`). Whoever walks past something in the wrong
-lane puts it into the right one, a slice at a time: so nothing that may not go stands for long before what may.
-
-Statements gather what they find into one JSON value, which costs less than a row for each of it. What was claimed is
-read row by row once that is committed.
+A claim looks first, so that the poll of an idle relay takes no write lock. What was claimed is read row by row once
+that is committed; a claim whose end nobody heard of is released with the next one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from relay.outbox.model import Kind, Method
 from relay.outbox.queries import statement
-from relay.outbox.store import Connection
+from relay.outbox.store import Connection, Database, Reader, Writer
 from relay.policy.attempt import Delivery, Lease
-from relay.policy.breaker import Standing
-from relay.policy.fairness import in_turn
-from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
+from relay.queue.bodies import Claimed, ClaimedBodies
+from relay.queue.choosing import Chooser
+from relay.queue.claims import ClaimBatch, ClaimRequest, Claims, DestinationKey, DueLanes, Group
+from relay.queue.foresight import CLAIM_READY, Foresight
+from relay.queue.holding import HELD, Holder
+from relay.queue.signing_keys import SigningKeys
+from relay.queue.turns import Turns
 
-_FALLEN_DUE = statement("fallen_due", __package__)
-_ALL_GROUPS = statement("groups", __package__)
-_OWNERS = statement("owners", __package__)
-_ORIGINS = statement("origins", __package__)
-_ENDPOINTS = statement("endpoints", __package__)
-_ARRIVED = statement("arrived", __package__)
-_HEADS = statement("heads", __package__)
-_BLOCKED = statement("blocked", __package__)
-_LEASE = statement("lease", __package__)
-CLAIM_READY = statement("claim_ready", __package__)
-"""A whole claim, with what `Claimer.foresee` asks for: a row for each delivery, as `Claimer.claimed` reads them, with a
-column more, which has in the first row what was seen."""
+_ANYTHING_TO_DO = statement("anything_to_do", __package__)
+_SWEEP = statement("sweep", __package__)
+_RELEASE_LOST_CLAIM = statement("release_lost_claim", __package__)
 _CLAIMED = statement("claimed", __package__)
+_BLOCKED = statement("blocked", __package__)
 _GONE = statement("gone", __package__)
 
 _SMALL = 8 * 1024
-_SLICE = 500  # deliveries that have become due with one claim
-_MOVED = 128  # that leave the lane of what is ready with one claim: for these milliseconds nothing else is done
-_EACH_MOVED = 16  # of one endpoint, where there are many
-_RESTS = 19.0  # times as long as that took, until the next slice: what is in the way has a twentieth of the time
-_NEWEST = 64  # deliveries that are looked at, of what came since the last claim
-_MORE = 16  # groups that one claim looks at beyond those that can be full: what must not go is moved on
-_GROUPS = 64  # that are set aside with one claim, at the most
-_FEW = 384  # groups: so many are looked at all at once
-_EACH = 4  # endpoints of each of them
-_MANY = 32  # where there are more, twice so many are, besides those that were served lately
-_LATELY = 256  # origins that are looked at with each claim while others are too many
-_CROWD = 128  # groups that were never tried and have no room: more of them are set aside, as each claim meets them all
-_REMEMBERED = 10_000
+_READY_ALONE = DueLanes(ready=True, due=False, held=False)
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
 _KINDS = {kind.value: kind for kind in Kind}
 
-Claimed = tuple[Delivery, bytes | None]
-"""A delivery, and its body where that is small."""
-DestinationKey = tuple[str, str]
-"""An origin, and the path of an endpoint of it; '' for the origin as a whole."""
-Group = tuple[str, str, str]
-"""What has one turn: an owner, and an endpoint."""
+_Blocked = tuple[frozenset[DestinationKey], frozenset[DestinationKey]]
+"""Endpoints that are held, and those of them that an operator stopped."""
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """What a relay has room for: in all, of one origin and of one endpoint, where `origins` and `endpoints` do not say
-    how much more of those that it holds some of.
+class _Outlook:
+    """Whether something is ready, and when the first will be due, have its turn, or be free as its lease runs out."""
 
-    `silent` is the room for deliveries to those whose latest attempt was not answered, `untried` for how many more
-    origins that never were tried; `few` is how much of either one origin may take, `of_untried` how much of the latter
-    one endpoint may. For those in `ahead` something is held that was not started. Origins that are `prompt` answered a
-    moment ago, whatever is written down of them so far: `others` is the room for all that are not.
-    """
+    ready: bool
+    due_at: float | None
+    turn_at: float | None
+    lease_until: float | None
 
-    room: int
-    of_origin: int = 16
-    of_endpoint: int = 16
-    silent: int = 64
-    untried: int = 192
-    few: int = 4
-    of_untried: int = 16
-    origins: Mapping[str, int] = field(default_factory=dict)
-    endpoints: Mapping[DestinationKey, int] = field(default_factory=dict)
-    ahead: Collection[DestinationKey] = ()
-    prompt: Container[str] = ()
-    others: int = 10_000
+    def due_lanes(self, now: float) -> DueLanes:
+        """What a claim would find."""
+        return DueLanes(self.ready, _is_past(self.due_at, now), _is_past(self.turn_at, now))
 
-
-@dataclass(frozen=True, slots=True)
-class DueLanes:
-    """The lanes in which a claim would find something: ready, become due, or held with its turn come."""
-
-    ready: bool = True
-    due: bool = True
-    held: bool = True
-
-
-@dataclass(slots=True)
-class ClaimBatch:
-    """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is
-    more to see to, as something changed its lane: after a `pause`, in seconds, where that can wait."""
-
-    seqs: list[int] = field(default_factory=list)
-    standing: dict[DestinationKey, Standing] = field(default_factory=dict)
-    more: bool = False
-    pause: float = 0.0
+    def next_at(self) -> float | None:
+        """When there is something to do that is not ready yet."""
+        moments = (self.due_at, self.turn_at, self.lease_until)
+        return min((moment for moment in moments if moment is not None), default=None)
 
 
 class Claimer:
-    """Remembers whose turn it is."""
+    """Claims for one relay. `lease` is in seconds; the `holder`'s name is part of each of its lease tokens."""
 
-    def __init__(self, lease: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        reader: Reader,
+        keys: SigningKeys,
+        bodies: ClaimedBodies,
+        lease: float,
+        holder: str,
+    ) -> None:
+        self._is_distant = database.is_distant
+        self._clock = database.now
+        self._writer = writer
+        self._reader = reader
+        self._keys = keys
+        self._bodies = bodies
         self._lease = lease
-        self._holder = Holder()
-        self._owner = ""
-        self._origin: dict[str, str] = {}
-        self._path: dict[tuple[str, str], str] = {}
-        self._many = False
-        self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
-        self._several = False  # groups were found when all were looked for last
-        self._moves = False  # there was something to set aside when it was looked for last
-        self._seen: Sequence[Any] = ()  # groups that were found with the last claim, where those were all
-        self._unseen = False  # of many, not all were looked at, and there was room for more
-        self._newest = 0
-        self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
+        self._holder = holder
+        turns, held = Turns(), Holder()
+        self._chooser = Chooser(turns, held, lease)
+        self._foresight = Foresight(turns, held)
+        self._claims = 0
+        self._in_doubt: set[str] = set()
+        self._outlook: _Outlook | None = None  # what the claim that found nothing saw
+        self._ready: _Outlook | None = None  # what was seen after the last claim, if something was ready then
 
-    def lease(
-        self, connection: Connection, request: ClaimRequest, lanes: DueLanes, token: str, now: float
-    ) -> ClaimBatch:
-        """Choose, and claim what was chosen under a token."""
-        batch, self._seen = ClaimBatch(), ()
-        if lanes.due:
-            batch.more |= self._promote(connection, now)
-        freed = False
-        if lanes.held or lanes.due:
-            freed = self._holder.ask(connection, request, batch, now)
-            batch.more |= freed
-        else:
-            self._holder.crowded = False
-        if lanes.ready or lanes.due or freed:
-            self._choose(connection, request, batch, now)
-        if batch.seqs:
-            values = {"token": token, "until": now + self._lease, "seqs": json.dumps(batch.seqs)}
-            connection.execute(_LEASE, values)
-        return batch
+    async def claim(self, request: ClaimRequest) -> Claims:
+        """Lease due deliveries, as many as the caller has room for, in turn."""
+        now = self._clock()
+        seen, self._ready = self._ready, None
+        outlook = seen or await self._look()
+        lanes, lapsed = outlook.due_lanes(now), _is_past(outlook.lease_until, now)
+        is_plain = seen is not None and lanes == _READY_ALONE and not lapsed and not self._in_doubt
+        if is_plain and self._is_distant and (asked := self._foresight.foresee(request)):
+            return await self._lease_foreseen(request, asked, now)
+        if self._in_doubt or lapsed or lanes.ready or lanes.due or lanes.held:
+            return await self._lease_due(request, lanes, now, sweep=lapsed)
+        self._outlook = outlook
+        held = request.ahead
+        blocked, stopped = await self._reader.run(lambda connection: _blocked(connection, held))
+        return Claims(blocked=blocked, stopped=stopped)
 
-    def foresee(self, request: ClaimRequest) -> Counter[Group]:
-        """How many to take of which groups, if those that were seen with the last claim are all there are, and simply
-        may go. Nothing where a claim has to look closer."""
-        if self._moves or not all(
-            (known or _is_served(origin, request)) and not whole and not part
-            for _, origin, _, known, whole, part in self._seen
-        ):
-            return Counter()
-        groups = [(owner, origin, path) for owner, origin, path, *_ in sorted(self._seen, key=self._turn_of)]
-        chosen = self._pick(groups, request, request.room, _whatever_there_is)
-        return Counter(group for group, _ in chosen)
+    async def next_due(self) -> float | None:
+        """When a claim is worth while again: now, if something is ready; None while nothing waits for its time."""
+        outlook, self._outlook = self._outlook or self._ready or await self._look(), None
+        self._ready = outlook if outlook.ready else None
+        return self._clock() if outlook.ready else outlook.next_at()
 
-    def ready_claim(self, request: ClaimRequest, asked: Counter[Group]) -> dict[str, Any]:
-        """What the statement needs that takes what was foreseen, but for lease and time."""
-        return {
-            "wanted": json.dumps([(*group, count) for group, count in asked.items()]),
-            "keys": json.dumps(list(request.ahead)),
-            "most": _FEW,
-            "small": _SMALL,
-        }
+    def look_again(self) -> None:
+        """Something was settled or given back: what was seen before it says nothing of when the next is due."""
+        self._outlook = None
 
-    def note_foreseen(
-        self, request: ClaimRequest, asked: Counter[Group], came: Counter[Group], groups: Sequence[Any]
-    ) -> bool:
-        """So many came of those that were asked for, and these groups were ready when they were; returns whether there
-        are any that could not be asked for, as nobody knew of them."""
-        met = sorted(self._seen, key=self._turn_of)
-        self._remember(met, asked.keys(), reached_all=asked.total() < request.room, in_turn=True)
-        self._note_served(dict.fromkeys(group[:2] for group in asked))
-        self._holder.crowded = False
-        known = {tuple(row[:3]) for row in met}
-        few = groups if len(groups) < _FEW else ()
-        self._seen = [row for row in few if came[tuple(row[:3])] >= asked[tuple(row[:3])]]
-        return any(tuple(row[:3]) not in known for row in groups)
+    async def _lease_due(self, request: ClaimRequest, lanes: DueLanes, now: float, *, sweep: bool) -> Claims:
+        token, in_doubt = self._token(), frozenset(self._in_doubt)
 
-    @property
-    def foresees(self) -> bool:
-        """Whether something is ready, for all that was seen with the last claim."""
-        return bool(self._seen)
+        def lease(connection: Connection) -> tuple[int, ClaimBatch]:
+            for lost in in_doubt:
+                connection.execute(_RELEASE_LOST_CLAIM, {"token": lost})
+            lapsed = connection.execute(_SWEEP, {"now": now}).rowcount if sweep else 0
+            freed = lapsed or in_doubt
+            return lapsed, self._chooser.lease(connection, request, DueLanes() if freed else lanes, token, now)
 
-    def _promote(self, connection: Connection, now: float) -> bool:
-        """What has become due goes to its lane; returns whether there may be more."""
-        due = gathered(connection, _FALLEN_DUE, now=now, slice=_SLICE)
-        held = [row for row in due if row[4] or row[5]]
-        set_lane(connection, READY, [row[0] for row in due if not (row[4] or row[5])])
-        set_lane(connection, HELD, [row[0] for row in held])
-        arm(connection, {(origin, path if part else ""): owner for _, owner, origin, path, _, part in held}, now)
-        return len(due) == _SLICE
+        def read(connection: Connection) -> tuple[list[Claimed], _Blocked]:
+            return _claimed(connection, batch.seqs, token), _blocked(connection, request.ahead)
 
-    def _choose(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> None:
-        """Take what is ready, in turn; what must not go now leaves the lane."""
-        began = time.monotonic()
-        rests = began < self._rests_until
-        in_part = rests and self._several
-        groups = self._groups(connection, request, in_part=in_part)
-        self._seen = () if in_part or self._many else groups
-        self._several = in_part or len(groups) > 2 * _MANY
-        free: list[Group] = []
-        untried: dict[Group, None] = {}
-        held: dict[Group, DestinationKey] = {}
-        for owner, origin, path, known, whole, part in groups:
-            group = (owner, origin, path)
-            if whole or part:
-                held[group] = (origin, path if part else "")
-            elif known or _is_served(origin, request):
-                free.append(group)
-            else:
-                untried[group] = None
-        room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
-        newcomers = request.untried - min(asked, request.untried // 2)
-        strangers = dict.fromkeys(origin for _, origin, _ in _one_each(untried) if origin not in request.origins)
-        begun = set(islice(strangers, newcomers))
-        going = {group: None for group in untried if group[1] in begun}
-        chosen = self._pick([*free, *going], request, room, partial(_heads, connection), going)
-        picked = {group for group, _ in chosen}
-        batch.seqs += [seq for _, seq in chosen]
-        batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
-        self._remember(groups, picked, reached_all=room > len(chosen), in_turn=not in_part)
-        self._note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
-        crowd = {group: (group[1], "") for group in untried if group not in going}
-        if not (self._many or self._holder.crowded or len(crowd) > _CROWD):
-            crowd = {}
-        if not rests:
-            self._holder.crowded |= bool(crowd)
-            self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
-            self._unseen = self._many and room > len(chosen)
-            if self._moves or (self._unseen and not chosen) or _in_the_way(groups, request) > _MANY:
-                self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
-        if self._moves or self._unseen:
-            batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
+        self._in_doubt.add(token)  # until it is known what was leased under it
+        # A claim that a power cut undoes is one that was never made: nothing of its attempts is durable before it is.
+        lapsed, batch = await self._writer.run(lease, durable=False)
+        self._in_doubt -= in_doubt
+        self._foresight.see(batch.groups)
+        claimed, (blocked, stopped) = await self._reader.run(read)
+        self._in_doubt.discard(token)
+        self._keys.expire()  # what is claimed after a rotation is signed by the new keys
+        return Claims(self._bodies.keep(claimed), lapsed, blocked, stopped, batch.standing, batch.more, batch.pause)
 
-    @staticmethod
-    def _pick(
-        groups: Sequence[Group],
-        request: ClaimRequest,
-        room: int,
-        heads_of: Callable[[Mapping[Group, int]], Mapping[Group, Sequence[int]]],
-        untried: Collection[Group] = (),
-    ) -> list[tuple[Group, int]]:
-        """One each in turn: of owners, of each the origins, of each of these the endpoints."""
-        of_origin: dict[str, int] = {}
-        quota: dict[Group, int] = {}
-        others = request.others
-        for group in groups:
-            _, origin, path = group
-            most = request.of_origin if group not in untried else min(request.of_origin, request.few)
-            of_origin[origin] = request.origins.get(origin, most)
-            share = request.of_untried if group in untried else request.of_endpoint
-            least = room if origin in request.prompt else min(room, others)
-            quota[group] = min(of_origin[origin], request.endpoints.get((origin, path), share), least)
-        turn = list(islice(_one_each(group for group in groups if quota[group] > 0), room + _MORE))
-        if not turn or room <= 0:
-            return []
-        # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
-        deepest = 2 * -(-room // (len([group for group in turn if group not in untried]) or len(turn)))
-        heads = heads_of({group: min(quota[group], deepest) for group in turn})
-        picked: list[tuple[Group, int]] = []
-        for group, seq in _by_turns(heads):
-            is_other = group[1] not in request.prompt
-            if of_origin[group[1]] <= 0 or (is_other and others <= 0):
-                continue
-            of_origin[group[1]] -= 1
-            others -= is_other
-            picked.append((group, seq))
-            if len(picked) == room:
-                break
-        return picked
+    async def _lease_foreseen(self, request: ClaimRequest, asked: Counter[Group], now: float) -> Claims:
+        """The same in one round trip, where all that is ready may simply go."""
+        token = self._token()
+        values = self._foresight.wanted(request, asked) | {"small": _SMALL, "now": now}
+        values |= {"token": token, "until": now + self._lease}
+        self._in_doubt.add(token)
+        rows = await self._writer.execute(CLAIM_READY, values, durable=False)
+        outlook, groups, held, version = json.loads(rows[0][-1])
+        leased = [row[:-1] for row in rows if row[0] is not None]
+        gone: frozenset[str] = frozenset()
+        if any(row[-2] for row in leased):
+            gone = await self._reader.run(lambda connection: _gone_of(connection, leased))
+        self._in_doubt.discard(token)
+        claimed = _claimed_of(leased, token, gone)
+        came = Counter((delivery.owner, *delivery.endpoint) for delivery, _ in claimed)
+        more = self._foresight.note(request, asked, came, groups)
+        if self._foresight:
+            self._ready = _Outlook(*outlook)
+        self._keys.note_version(version)
+        blocked, stopped = _blocked_of(held)
+        return Claims(self._bodies.keep(claimed), blocked=blocked, stopped=stopped, more=more)
 
-    def _groups(self, connection: Connection, request: ClaimRequest, *, in_part: bool) -> list[Any]:
-        """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
-        many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
-        and what came since the last claim."""
-        if in_part:
-            prompt = [pair for pair in self._lately if pair[1] in request.prompt]
-            return self._endpoints(connection, list(dict.fromkeys([*prompt, *self._arrived(connection)])), _EACH)
-        if not self._many:
-            found: list[Any] = gathered(connection, _ALL_GROUPS, most=_FEW)
-            if len(found) < _FEW:
-                return sorted(found, key=self._turn_of)
-        arrived = self._arrived(connection)
-        found = self._several_groups(connection, request, arrived)
-        self._many = len(found) >= 2 * _MANY
-        return found
+    async def _look(self) -> _Outlook:
+        ((ready, *times),) = await self._reader.run(lambda connection: connection.execute(_ANYTHING_TO_DO).fetchall())
+        return _Outlook(bool(ready), *times)
 
-    def _arrived(self, connection: Connection) -> list[tuple[str, str]]:
-        """Owners and origins of what came since the last claim: a new one does not wait behind a crowd either."""
-        newest, found = gathered(connection, _ARRIVED, after=self._newest, room=_NEWEST)
-        self._newest = max(self._newest, newest)
-        return [(owner, origin) for owner, origin in found]
-
-    def _turn_of(self, group: Sequence[Any]) -> tuple[bool, str, bool, str, bool, str]:
-        """In each of the three rings those come first that are behind the one that had the last turn."""
-        owner, origin, path, *_ = group
-        last, latest = self._origin.get(owner, ""), self._path.get((owner, origin), "")
-        return owner <= self._owner, owner, origin <= last, origin, path <= latest, path
-
-    def _several_groups(
-        self, connection: Connection, request: ClaimRequest, arrived: Iterable[tuple[str, str]]
-    ) -> list[Any]:
-        room = min(request.room + len(request.endpoints) + _MORE, _MANY)
-        owners = self._owners(connection, room)
-        origins = self._origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
-        # Whoever is served all the time does not wait until the ring has come to it through a crowd.
-        origins = list(dict.fromkeys([*self._lately, *arrived, *origins]))
-        return self._endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
-
-    def _remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool, in_turn: bool) -> None:
-        """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next one.
-        Where they were not looked at in turn, only that of paths."""
-        for remembered in (self._origin, self._path):
-            if len(remembered) > _REMEMBERED:
-                remembered.clear()
-        met = [(owner, origin, path) for owner, origin, path, *_ in groups]
-        served = {owner for owner, _, _ in picked}
-        reached = {pair[:2] for pair in picked}
-        for owner, origin, path in met:
-            if in_turn and (owner in served or reached_all):
-                self._owner = owner
-            if in_turn and ((owner, origin) in reached or (reached_all and owner not in served)):
-                self._origin[owner] = origin
-            if (owner, origin, path) in picked or (reached_all and (owner, origin) not in reached):
-                self._path[owner, origin] = path
-
-    def _note_served(self, origins: Mapping[tuple[str, str], None]) -> None:
-        for origin in origins:
-            self._lately.pop(origin, None)
-        self._lately |= origins
-        for origin in list(self._lately)[: max(0, len(self._lately) - _LATELY)]:
-            del self._lately[origin]
-
-    def _owners(self, connection: Connection, room: int) -> list[str]:
-        found: list[str] = gathered(connection, _OWNERS, after=self._owner, room=room)
-        if self._owner and len(found) < room:
-            found += gathered(connection, _OWNERS, after="", room=room)
-        return _rotated(found, self._owner, room)
-
-    def _origins(self, connection: Connection, owners: Sequence[str], room: int) -> list[tuple[str, str]]:
-        after = {owner: self._origin.get(owner, "") for owner in owners}
-        found = _several(connection, _ORIGINS, "owners", list(after.items()), room)
-        short = [(owner, "") for owner in owners if after[owner] and len(found[(owner,)]) < room]
-        again = _several(connection, _ORIGINS, "owners", short, room) if short else {}
-        rotated = {
-            owner: _rotated([row[1] for row in [*found[(owner,)], *again.get((owner,), ())]], after[owner], room)
-            for owner in owners
-        }
-        return [(owner, origin) for owner in owners for origin in rotated[owner]]
-
-    def _endpoints(self, connection: Connection, origins: Sequence[tuple[str, str]], room: int) -> list[Any]:
-        after = {pair: self._path.get(pair, "") for pair in origins}
-        found = _several(connection, _ENDPOINTS, "origins", [(*pair, at) for pair, at in after.items()], room)
-        short = [(*pair, "") for pair in origins if after[pair] and len(found[pair]) < room]
-        again = _several(connection, _ENDPOINTS, "origins", short, room) if short else {}
-        result: list[Any] = []
-        for pair in origins:
-            rows = {row[2]: row for row in [*found[pair], *again.get(pair, ())]}
-            result += [rows[path] for path in _rotated(list(rows), after[pair], room)]
-        return result
-
-    def claimed(self, connection: Connection, seqs: Sequence[int], token: str) -> list[Claimed]:
-        """What was leased under a token, in the order in which it was due."""
-        if not seqs:
-            return []
-        rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL}).fetchall()
-        return claimed_of(rows, token, gone_of(connection, rows))
-
-    def blocked(
-        self, connection: Connection, keys: Iterable[DestinationKey]
-    ) -> tuple[frozenset[DestinationKey], frozenset[DestinationKey]]:
-        """Which of these endpoints are held, and which of those because an operator said so."""
-        wanted = list(keys)
-        return blocked_of(connection.execute(_BLOCKED, {"keys": json.dumps(wanted)}).fetchall() if wanted else ())
+    def _token(self) -> str:
+        self._claims += 1
+        return f"{self._holder}.{self._claims}"
 
 
-def blocked_of(rows: Iterable[Sequence[Any]]) -> tuple[frozenset[DestinationKey], frozenset[DestinationKey]]:
-    """Which endpoints are held, by rows that name these, and which of those because an operator said so."""
+def _is_past(moment: float | None, now: float) -> bool:
+    return moment is not None and moment <= now
+
+
+def _blocked(connection: Connection, keys: Iterable[DestinationKey]) -> _Blocked:
+    """Which of these endpoints may not have what was claimed for them."""
+    wanted = list(keys)
+    return _blocked_of(connection.execute(_BLOCKED, {"keys": json.dumps(wanted)}).fetchall() if wanted else ())
+
+
+def _blocked_of(rows: Iterable[Sequence[Any]]) -> _Blocked:
     found = {(origin, path): bool(stopped) for origin, path, stopped in rows}
     return frozenset(found), frozenset(key for key, stopped in found.items() if stopped)
 
 
-def _in_the_way(groups: Iterable[Any], request: ClaimRequest) -> int:
-    """Of how many nothing can be taken, as they keep what was claimed of them waiting, or their kind does."""
-    return sum(
-        origin not in request.prompt and (request.others <= 0 or request.origins.get(origin, 1) <= 0)
-        for _, origin, *_ in groups
-    )
+def _claimed(connection: Connection, seqs: Sequence[int], token: str) -> list[Claimed]:
+    """What was leased under a token, in the order in which it was due."""
+    if not seqs:
+        return []
+    rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL}).fetchall()
+    return _claimed_of(rows, token, _gone_of(connection, rows))
 
 
-def _set_aside(
-    connection: Connection, groups: Mapping[Group, DestinationKey], now: float, *, tried: bool = True
-) -> bool:
-    """Into the lane of the held, a slice; returns whether any was moved."""
-    several = list(groups)[:_GROUPS]
-    heads = _heads(connection, dict.fromkeys(several, max(_EACH_MOVED, _MOVED // max(1, len(several)))))
-    moved: dict[Group, list[int]] = {}
-    room = _MOVED
-    for group, seqs in heads.items():
-        if seqs and room > 0:
-            moved[group] = seqs
-            room -= len(seqs)
-    set_lane(connection, HELD, [seq for seqs in moved.values() for seq in seqs])
-    arm(connection, {groups[group]: group[0] for group in moved}, now, tried=tried)
-    return bool(moved)
-
-
-def gone_of(connection: Connection, rows: Iterable[Sequence[Any]]) -> frozenset[str]:
+def _gone_of(connection: Connection, rows: Iterable[Sequence[Any]]) -> frozenset[str]:
     """Which URLs among claimed rows answered 410."""
     urls = [row[3] for row in rows if row[-2]]
     known = {url: connection.execute(_GONE, {"sha256": fingerprint(url)}).fetchone() for url in urls}
     return frozenset(url for url, since in known.items() if since is not None)
 
 
-def claimed_of(rows: Iterable[Sequence[Any]], token: str, gone: Container[str]) -> list[Claimed]:
+def _claimed_of(rows: Iterable[Sequence[Any]], token: str, gone: Container[str]) -> list[Claimed]:
     """What claimed rows say, of which these URLs answered 410."""
-    return [_claimed(row, token, gone) for row in rows]
+    return [_claimed_row(row, token, gone) for row in rows]
 
 
-def _claimed(row: Sequence[Any], token: str, gone: Container[str]) -> Claimed:
+def _claimed_row(row: Sequence[Any], token: str, gone: Container[str]) -> Claimed:
     seq, id_, origin, url, method, kind, content_type, headers, *rest, lane, _, body = row
     rest += (lane == HELD, url in gone)
     delivery = Delivery(
@@ -449,59 +225,3 @@ def _claimed(row: Sequence[Any], token: str, gone: Container[str]) -> Claimed:
 def fingerprint(url: str) -> str:
     """By which a URL that answered 410 is known: it may hold secrets."""
     return hashlib.sha256(url.encode()).hexdigest()
-
-
-def _is_served(origin: str, request: ClaimRequest) -> bool:
-    """Whether an origin answers, whatever is written down of it."""
-    return request.origins.get(origin, 0) > 0 or origin in request.prompt
-
-
-def _whatever_there_is(depths: Mapping[Group, int]) -> Mapping[Group, Sequence[int]]:
-    """In place of the heads of some groups, before those are known."""
-    return {group: range(depth) for group, depth in depths.items()}
-
-
-def _several(connection: Connection, sql: str, name: str, wanted: Sequence[Any], room: int) -> dict[Any, list[Any]]:
-    """What a statement finds for each of several keys, under the key."""
-    found: dict[Any, list[Any]] = defaultdict(list)
-    if wanted:
-        for row in gathered(connection, sql, **{name: json.dumps(wanted), "room": room}):
-            found[tuple(row[: len(wanted[0]) - 1])].append(row)
-    return found
-
-
-def _rotated(found: Sequence[str], after: str, room: int) -> list[str]:
-    """Without what comes twice, and the one that had the last turn at the end."""
-    unique = dict.fromkeys(found)
-    if after in unique:
-        del unique[after]
-        return [*unique, after][:room]
-    return list(unique)[:room]
-
-
-def _heads(connection: Connection, depths: Mapping[Group, int]) -> dict[Group, list[int]]:
-    """The heads of some groups, at least as deep as asked."""
-    queues: dict[Group, list[int]] = {}
-    for cap, groups in _by_power_of_four(depths).items():
-        found = gathered(connection, _HEADS, groups=json.dumps(groups), cap=cap)
-        queues |= {group: seqs[: depths[group]] for group, seqs in zip(groups, found, strict=True)}
-    return queues
-
-
-def _by_power_of_four(depths: Mapping[Group, int]) -> dict[int, list[Group]]:
-    """A handful of queries whatever the depths are, because a query has one LIMIT for all its groups."""
-    groups: dict[int, list[Group]] = defaultdict(list)
-    for group, depth in depths.items():
-        groups[4 ** ((depth - 1).bit_length() + 1 >> 1)].append(group)
-    return groups
-
-
-def _one_each(groups: Iterable[Group]) -> Iterator[Group]:
-    return (group for group, _ in _by_turns({group: [0] for group in groups}))
-
-
-def _by_turns(heads: Mapping[Group, Sequence[int]]) -> Iterator[tuple[Group, int]]:
-    owners: dict[str, dict[str, list[list[tuple[Group, int]]]]] = defaultdict(lambda: defaultdict(list))
-    for group, seqs in heads.items():
-        owners[group[0]][group[1]].append([(group, seq) for seq in seqs])
-    return in_turn(in_turn(in_turn(endpoints) for endpoints in origins.values()) for origins in owners.values())

@@ -10,15 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.breaker import Health, Standing
 from relay.policy.fairness import different_first, in_turn
-
-if TYPE_CHECKING:
-    from relay.queue.claiming import ClaimBatch, ClaimRequest, DestinationKey
+from relay.queue.claims import ClaimBatch, ClaimRequest, DestinationKey
 
 READY, HELD = 0, 1
 """Lanes of what is pending."""
@@ -73,7 +71,16 @@ class Holder:
     def __init__(self) -> None:
         self._owner = dict.fromkeys(Standing, "")
         self._path: dict[str, str] = {}
-        self.crowded = False  # some that were never tried wait, and whoever comes behind them does too
+        self.crowded = False
+        """Some that were never tried wait, and whoever comes behind them does too."""
+
+    def pass_over(self) -> None:
+        """Nothing that is held has its turn."""
+        self.crowded = False
+
+    def meet_crowd(self) -> None:
+        """Of those that were never tried, some that are ready have no room either."""
+        self.crowded = True
 
     def ask(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> bool:
         """Take what held destinations allow, in turn, and let those go free that are well again; returns whether there

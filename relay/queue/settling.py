@@ -18,7 +18,8 @@ from relay.policy.attempt import Attempted, Dead, Delivered, Lease, Outcome, Pos
 from relay.policy.breaker import AttemptResult, of_endpoint, of_origin
 from relay.policy.outcome import pause_of
 from relay.policy.request_headers import kept
-from relay.queue.claiming import DestinationKey, fingerprint
+from relay.queue.claiming import fingerprint
+from relay.queue.claims import DestinationKey
 from relay.queue.holding import gathered, health_of
 
 _DELIVER = statement("deliver", __package__)

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from relay.outbox.errors import REMEDIES, StoreUnavailable
 from relay.policy.attempt import Attempted, Lease
-from relay.queue.claiming import ClaimRequest
-from relay.queue.deliveries import Claims, DeliveryQueue
+from relay.queue.claims import ClaimRequest, Claims
+from relay.queue.deliveries import DeliveryQueue
 from relay.service.histogram import Histogram
 
 OPERATIONS = ("claim", "settle", "renew", "release", "expire", "stats", "retention")

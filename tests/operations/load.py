@@ -23,7 +23,7 @@ from relay.outbox import OUTBOX
 from relay.outbox.model import Kind, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds

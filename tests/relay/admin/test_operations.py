@@ -15,7 +15,7 @@ from relay.outbox.model import DeliveryState, OnDead, Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Outcome, Retry
 from relay.policy.outcome import RetryPolicy, judge
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.admin.past import OPERATOR, attempt, change, ended
 from tests.relay.deliveries import answer, ill, many, new, put, rows, states

@@ -22,7 +22,7 @@ from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.pointer import Pointers
 from relay.policy.schedule import FixedSchedule
 from relay.policy.signing import parse_key
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import TRACE, answer, new, put, rows
 from tests.relay.delivery.doubles import Network

@@ -18,8 +18,8 @@ from relay.delivery.slots import Slots
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease
-from relay.queue.claiming import ClaimRequest, DestinationKey
-from relay.queue.deliveries import Claims, DeliveryQueue
+from relay.queue.claims import ClaimRequest, Claims, DestinationKey
+from relay.queue.deliveries import DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, stand, states
 from tests.relay.delivery.doubles import Couriers, full_disk

@@ -14,7 +14,7 @@ from relay.outbox import connect
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Lease, Retry
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from relay.service.loop import Loop, turning
 from relay.telemetry.metrics import Metrics

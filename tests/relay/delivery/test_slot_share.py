@@ -6,7 +6,7 @@ import pytest
 
 from relay.delivery.slot_share import SlotShare
 from relay.policy.fairness import part
-from relay.queue.deliveries import Membership
+from relay.queue.group import Membership
 from tests.cases import cases
 
 A_MOMENT, A_WHILE = 0.3, 2.0

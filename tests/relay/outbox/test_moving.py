@@ -80,7 +80,7 @@ def test_all_of_an_outbox_arrives_and_is_told_by_table(database: Database, targe
 
 async def test_a_source_with_a_relay_at_work_is_refused(database: Database, target: Database) -> None:
     relay = DeliveryQueue(database)
-    await relay.check_in()
+    await relay.group.check_in()
     await relay.close()
     refuses(database, target, "somebody is at work there: .*1 relays seen lately.* Stop the engine and the relay first")
 

@@ -27,7 +27,7 @@ from relay.outbox import (
 )
 from relay.outbox.errors import StreamEnded
 from relay.outbox.store import Database
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.cases import cases
 from tests.relay.deliveries import DEAD, answer, attempted, new, put, rows, states

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from relay.outbox.store import Database
 from relay.policy.attempt import Answer, Delivery, Lease, Retry, Verdict
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import answer, attempted, new, put
 

@@ -19,7 +19,7 @@ from relay.outbox.results import Results
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, BodyLimits, Dead, Delivery, Failure, Lease, Reason, Retry, Timing
 from relay.queue.claiming import fingerprint
-from relay.queue.deliveries import Membership
+from relay.queue.group import Membership
 from relay.queue.stats import QueueChanges, QueueDepths
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import TRACE, URL, answer, attempted, many, new, put, rows, stand, states
@@ -504,8 +504,9 @@ async def test_intake_during_a_count_is_counted_once(database: Database, relays:
 CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from relay.outbox import OUTBOX, database_at
-from relay.queue.claiming import ClaimRequest
-from relay.queue.deliveries import Membership, DeliveryQueue
+from relay.queue.claims import ClaimRequest
+from relay.queue.group import Membership
+from relay.queue.deliveries import DeliveryQueue
 
 async def main(database):
     outbox = DeliveryQueue(database)
@@ -630,18 +631,18 @@ async def test_relays_that_check_in_are_counted_until_they_have_been_silent_or_s
     database: Database, relays: Open, clock: Clock
 ) -> None:
     one, other = relays(), relays()
-    assert await one.check_in() == Membership(0, 1)
-    assert (await other.check_in()).relays == (await one.check_in()).relays == 2
-    assert {(await one.check_in()).rank, (await other.check_in()).rank} == {0, 1}
+    assert await one.group.check_in() == Membership(0, 1)
+    assert (await other.group.check_in()).relays == (await one.group.check_in()).relays == 2
+    assert {(await one.group.check_in()).rank, (await other.group.check_in()).rank} == {0, 1}
     clock.now += 16
     third = relays()
-    assert await third.check_in() == Membership(0, 1)
-    await third.leave()
+    assert await third.group.check_in() == Membership(0, 1)
+    await third.group.leave()
     (last,) = rows(database, "SELECT at, source, act FROM outspoken_audit")
     assert last == (clock.now, "relay", "relay.stop")
     fourth = relays()
-    assert await fourth.check_in() == Membership(0, 1)
-    await relays().leave()  # and is not the last one
+    assert await fourth.group.check_in() == Membership(0, 1)
+    await relays().group.leave()  # and is not the last one
     assert rows(database, "SELECT count(*) FROM outspoken_audit") == [(1,)]
 
 

@@ -17,7 +17,7 @@ from relay import outbox
 from relay.outbox.errors import DuplicateDelivery
 from relay.outbox.postgres.placeholders import in_schema
 from relay.outbox.store import Database
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import TRACE, new, put, rows, states
 from tests.services.postgres import Server

@@ -17,7 +17,7 @@ from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.connection import error_kind
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.store import Connection
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from relay.queue.streams import LiveStreams
 from tests.relay.deliveries import attempted, new, put
@@ -163,12 +163,12 @@ async def test_rooms_that_ask_in_turn_share_a_session_and_who_asks_beside_them_h
 async def test_an_idle_relay_asks_once_for_each_turn_of_a_loop(postgres: Server, database: PostgresDatabase) -> None:
     with postgres.noting(database.url.rpartition("/")[2]) as asked:
         queue, streams = DeliveryQueue(database), LiveStreams(database)
-        await queue.check_in()  # the first statement of all opens the session
+        await queue.group.check_in()  # the first statement of all opens the session
         opened = len(asked())
         await queue.claim(ClaimRequest(10))
         await queue.next_due()
         await streams.tasks()
-        await queue.check_in()
+        await queue.group.check_in()
         await queue.snapshot(16)
         assert len(asked()[opened:]) <= 5  # what the database's size is, is one more
         await queue.snapshot(16)

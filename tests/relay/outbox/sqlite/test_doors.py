@@ -24,7 +24,7 @@ from relay.guard.url import LIVE, Target, read
 from relay.outbox.errors import RelayError
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.queue.claiming import ClaimRequest
+from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.deliveries import TRACE, put, rows, states
 from tests.relay.guard.destinations import ADDRESSES, URLS

@@ -1,0 +1,207 @@
+"""Which deliveries go next, inside one write transaction: by turns of owner, origin and endpoint, at a cost that does
+not grow with how many there are of any of these.
+
+What is pending stands in one of three lanes. *Scheduled* it is not due; *ready* it goes when its turn comes; *held* it
+waits for its destination to be asked what it allows (`relay.queue.holding`). Whoever walks past something in the wrong
+lane puts it into the right one, a slice at a time: so nothing that may not go stands for long before what may.
+
+Statements gather what they find into one JSON value, which costs less than a row for each of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from relay.outbox.queries import statement
+from relay.outbox.store import Connection
+from relay.policy.breaker import Standing
+from relay.queue.claims import ClaimBatch, ClaimRequest, DestinationKey, DueLanes, Group
+from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
+from relay.queue.turns import MORE, Turns, is_served, one_each, pick
+
+FEW = 384
+"""Groups: so many are looked at all at once."""
+
+_FALLEN_DUE = statement("fallen_due", __package__)
+_ALL_GROUPS = statement("groups", __package__)
+_ARRIVED = statement("arrived", __package__)
+_HEADS = statement("heads", __package__)
+_LEASE = statement("lease", __package__)
+
+_SLICE = 500  # deliveries that have become due with one claim
+_MOVED = 128  # that leave the lane of what is ready with one claim: for these milliseconds nothing else is done
+_EACH_MOVED = 16  # of one endpoint, where there are many
+_RESTS = 19.0  # times as long as that took, until the next slice: what is in the way has a twentieth of the time
+_NEWEST = 64  # deliveries that are looked at, of what came since the last claim
+_GROUPS = 64  # that are set aside with one claim, at the most
+_EACH = 4  # endpoints of each origin that answered a moment ago, while nothing else is looked at
+_MANY = 32  # where there are more groups than FEW, twice so many are looked at, besides those that were served lately
+_CROWD = 128  # groups that were never tried and have no room: more of them are set aside, as each claim meets them all
+
+
+class Chooser:
+    """Chooses, of what is ready and of what is held. It remembers how much there was. `lease` is in seconds."""
+
+    def __init__(self, turns: Turns, holder: Holder, lease: float) -> None:
+        self._turns = turns
+        self._holder = holder
+        self._lease = lease
+        self._many = False
+        self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
+        self._several = False  # groups were found when all were looked for last
+        self._moves = False  # there was something to set aside when it was looked for last
+        self._unseen = False  # of many, not all were looked at, and there was room for more
+        self._newest = 0
+
+    def lease(
+        self, connection: Connection, request: ClaimRequest, lanes: DueLanes, token: str, now: float
+    ) -> ClaimBatch:
+        """Choose, and claim what was chosen under a token."""
+        batch = ClaimBatch()
+        if lanes.due:
+            batch.more |= self._promote(connection, now)
+        freed = False
+        if lanes.held or lanes.due:
+            freed = self._holder.ask(connection, request, batch, now)
+            batch.more |= freed
+        else:
+            self._holder.pass_over()
+        if lanes.ready or lanes.due or freed:
+            self._choose(connection, request, batch, now)
+        if batch.seqs:
+            values = {"token": token, "until": now + self._lease, "seqs": json.dumps(batch.seqs)}
+            connection.execute(_LEASE, values)
+        return batch
+
+    def _promote(self, connection: Connection, now: float) -> bool:
+        """What has become due goes to its lane; returns whether there may be more."""
+        due = gathered(connection, _FALLEN_DUE, now=now, slice=_SLICE)
+        held = [row for row in due if row[4] or row[5]]
+        set_lane(connection, READY, [row[0] for row in due if not (row[4] or row[5])])
+        set_lane(connection, HELD, [row[0] for row in held])
+        arm(connection, {(origin, path if part else ""): owner for _, owner, origin, path, _, part in held}, now)
+        return len(due) == _SLICE
+
+    def _choose(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> None:
+        """Take what is ready, in turn; what must not go now leaves the lane."""
+        began = time.monotonic()
+        rests = began < self._rests_until
+        in_part = rests and self._several
+        groups = self._groups(connection, request, in_part=in_part)
+        self._several = in_part or len(groups) > 2 * _MANY
+        free: list[Group] = []
+        untried: dict[Group, None] = {}
+        held: dict[Group, DestinationKey] = {}
+        for owner, origin, path, known, whole, part in groups:
+            group = (owner, origin, path)
+            if whole or part:
+                held[group] = (origin, path if part else "")
+            elif known or is_served(origin, request):
+                free.append(group)
+            else:
+                untried[group] = None
+        room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
+        newcomers = request.untried - min(asked, request.untried // 2)
+        strangers = dict.fromkeys(origin for _, origin, _ in one_each(untried) if origin not in request.origins)
+        begun = set(islice(strangers, newcomers))
+        going = {group: None for group in untried if group[1] in begun}
+        chosen = pick([*free, *going], request, room, partial(_heads, connection), going)
+        picked = {group for group, _ in chosen}
+        batch.seqs += [seq for _, seq in chosen]
+        batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
+        self._turns.remember(groups, picked, reached_all=room > len(chosen), in_turn=not in_part)
+        self._turns.note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
+        crowd = {group: (group[1], "") for group in untried if group not in going}
+        if not (self._many or self._holder.crowded or len(crowd) > _CROWD):
+            crowd = {}
+        if not rests:
+            if crowd:
+                self._holder.meet_crowd()
+            self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
+            self._unseen = self._many and room > len(chosen)
+            if self._moves or (self._unseen and not chosen) or _in_the_way(groups, request) > _MANY:
+                self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
+        if not (in_part or self._many or self._moves):
+            batch.groups = groups
+        if self._moves or self._unseen:
+            batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
+
+    def _groups(self, connection: Connection, request: ClaimRequest, *, in_part: bool) -> list[Any]:
+        """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
+        many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
+        and what came since the last claim."""
+        if in_part:
+            prompt = [pair for pair in self._turns.lately if pair[1] in request.prompt]
+            return self._turns.endpoints(connection, list(dict.fromkeys([*prompt, *self._arrived(connection)])), _EACH)
+        if not self._many:
+            found: list[Any] = gathered(connection, _ALL_GROUPS, most=FEW)
+            if len(found) < FEW:
+                return sorted(found, key=self._turns.place_of)
+        arrived = self._arrived(connection)
+        found = self._several_groups(connection, request, arrived)
+        self._many = len(found) >= 2 * _MANY
+        return found
+
+    def _arrived(self, connection: Connection) -> list[tuple[str, str]]:
+        """Owners and origins of what came since the last claim: a new one does not wait behind a crowd either."""
+        newest, found = gathered(connection, _ARRIVED, after=self._newest, room=_NEWEST)
+        self._newest = max(self._newest, newest)
+        return [(owner, origin) for owner, origin in found]
+
+    def _several_groups(
+        self, connection: Connection, request: ClaimRequest, arrived: Iterable[tuple[str, str]]
+    ) -> list[Any]:
+        room = min(request.room + len(request.endpoints) + MORE, _MANY)
+        owners = self._turns.owners(connection, room)
+        origins = self._turns.origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
+        # Whoever is served all the time does not wait until the ring has come to it through a crowd.
+        origins = list(dict.fromkeys([*self._turns.lately, *arrived, *origins]))
+        return self._turns.endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
+
+
+def _in_the_way(groups: Iterable[Any], request: ClaimRequest) -> int:
+    """Of how many nothing can be taken, as they keep what was claimed of them waiting, or their kind does."""
+    return sum(
+        origin not in request.prompt and (request.others <= 0 or request.origins.get(origin, 1) <= 0)
+        for _, origin, *_ in groups
+    )
+
+
+def _set_aside(
+    connection: Connection, groups: Mapping[Group, DestinationKey], now: float, *, tried: bool = True
+) -> bool:
+    """Into the lane of the held, a slice; returns whether any was moved."""
+    several = list(groups)[:_GROUPS]
+    heads = _heads(connection, dict.fromkeys(several, max(_EACH_MOVED, _MOVED // max(1, len(several)))))
+    moved: dict[Group, list[int]] = {}
+    room = _MOVED
+    for group, seqs in heads.items():
+        if seqs and room > 0:
+            moved[group] = seqs
+            room -= len(seqs)
+    set_lane(connection, HELD, [seq for seqs in moved.values() for seq in seqs])
+    arm(connection, {groups[group]: group[0] for group in moved}, now, tried=tried)
+    return bool(moved)
+
+
+def _heads(connection: Connection, depths: Mapping[Group, int]) -> dict[Group, list[int]]:
+    """The heads of some groups, at least as deep as asked."""
+    queues: dict[Group, list[int]] = {}
+    for cap, groups in _by_power_of_four(depths).items():
+        found = gathered(connection, _HEADS, groups=json.dumps(groups), cap=cap)
+        queues |= {group: seqs[: depths[group]] for group, seqs in zip(groups, found, strict=True)}
+    return queues
+
+
+def _by_power_of_four(depths: Mapping[Group, int]) -> dict[int, list[Group]]:
+    """A handful of queries whatever the depths are, because a query has one LIMIT for all its groups."""
+    groups: dict[int, list[Group]] = defaultdict(list)
+    for group, depth in depths.items():
+        groups[4 ** ((depth - 1).bit_length() + 1 >> 1)].append(group)
+    return groups
