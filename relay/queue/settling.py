@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -26,6 +26,7 @@ _DELIVER = statement("deliver", __package__)
 DELIVER_PLAIN = statement("deliver_plain", __package__)
 """Answers with what `plain_end` asks for, in one row: what is noteworthy, or else the seqs whose lease still stood."""
 _SETTLE = statement("settle", __package__)
+_SETTLE_ALL = statement("settle_all", __package__)
 _RECORD_ATTEMPT = statement("record_attempt", __package__)
 _ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
 _MOST_AT_ONCE = 64
@@ -33,6 +34,7 @@ _COLUMNS = (
     "seq", "number", "started_at", "lag", "duration", "outcome", "status", "peer", "detail", "timing",
     "request_headers", "answer_headers", "excerpt",
 )  # fmt: skip
+_ENDS = ("token", "state", "due_at", "charged", "pointer", "finished_at", "reason")
 _NOTEWORTHY = statement("noteworthy", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
 _LOCK_HEALTH = statement("lock_health", __package__)
@@ -60,12 +62,9 @@ class Settled:
 
 def settle(connection: Connection, attempts: Sequence[Attempted]) -> Settled:
     """Write the ends of attempts, what they say of their destinations, and whose turn it is in their streams."""
-    written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
-    for attempt in attempts:
-        if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:
-            written.add(attempt.delivery.lease.seq)
+    written = _end_all(connection, attempts)
     standing = [attempt for attempt in attempts if attempt.delivery.lease.seq in written]
-    note(connection, standing)
+    record_health(connection, standing)
     killed = 0
     for attempt in sorted(standing, key=lambda one: one.delivery.stream_id or 0):
         if attempt.delivery.stream_id is not None and not isinstance(attempt.verdict, Retry | Postponed):
@@ -97,6 +96,22 @@ def note(connection: Connection, attempts: Sequence[Attempted]) -> None:
     record_health(connection, attempts)
 
 
+def _end_all(connection: Connection, attempts: Sequence[Attempted]) -> set[int]:
+    """Write the ends of deliveries, with a record of their attempts, on a server in one statement; returns the seqs
+    whose lease still stood."""
+    if not isinstance(connection, sqlite3.Connection):
+        endings = [_ending(attempt) for attempt in attempts]
+        ends = {name: [ending[name] for ending in endings] for name in _ENDS}
+        values = _by_column([_row(attempt) for attempt in attempts]) | ends
+        return {seq for (seq,) in connection.execute(_SETTLE_ALL, values)}
+    written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
+    for attempt in attempts:
+        if not isinstance(attempt.verdict, Delivered) and connection.execute(_SETTLE, _ending(attempt)).rowcount:
+            written.add(attempt.delivery.lease.seq)
+    _record_all(connection, [attempt for attempt in attempts if attempt.delivery.lease.seq in written])
+    return written
+
+
 def _deliver_all(connection: Connection, attempts: Sequence[Attempted]) -> set[int]:
     """The common end, in one statement for all that one claim brought; returns the seqs whose lease still stood."""
     by_token: dict[str, list[int]] = defaultdict(list)
@@ -126,19 +141,21 @@ def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
 
 def record_health(connection: Connection, attempts: Sequence[Attempted]) -> None:
     """One statement tells where there is anything to write, which is nowhere while all goes well. Origins of which
-    nothing but successes came are then written in another; what else there is to write one by one."""
+    nothing but successes came are then written in another; of all else is read in one what is known, and written in
+    one what has changed."""
     groups = _by_destination(attempts)
     accepted = _largest(groups)
     found = gathered(connection, _NOTEWORTHY, keys=_keys(accepted))
     troubled = {(origin, path): bool(in_trouble) for origin, path, in_trouble in found}
-    well: dict[str, int | None] = {}
     # In one order, always: two relays that write of the same destinations must not wait for each other.
-    for key, of_one in sorted(groups.items()):
-        if troubled.get(key) or not all(attempt.outcome is _SUCCESS for attempt in of_one):
-            _record(connection, key, of_one)
-        elif key in troubled:
-            well[key[0]] = accepted[key]
-    if well:
+    failed = {
+        key: of_one
+        for key, of_one in sorted(groups.items())
+        if troubled.get(key) or not all(attempt.outcome is _SUCCESS for attempt in of_one)
+    }
+    if failed:
+        _record(connection, failed)
+    if well := {key[0]: accepted[key] for key in troubled if key not in failed}:
         connection.execute(_RECORD_SUCCESS, {"well": json.dumps(well)})
 
 
@@ -236,38 +253,57 @@ def _by_destination(attempts: Iterable[Attempted]) -> dict[DestinationKey, list[
     return groups
 
 
-def _record(connection: Connection, key: tuple[str, str], attempts: Sequence[Attempted]) -> None:
-    """Health and body limit, read once and written at most once for a whole batch of one destination."""
-    origin, path = key
-    known = connection.execute(_LOCK_HEALTH, {"origin": origin, "path": path}).fetchone()
-    state, held, turn_at, *columns, accepted, refused = known or ("active", 0, None, *_NOTHING_KNOWN)
-    health = before = health_of(columns)
-    for attempt in attempts:
-        health = (of_endpoint if path else of_origin)(health, _came(attempt))
-        if path and attempt.outcome is Outcome.HTTP_410:
-            gone = {"sha256": fingerprint(attempt.delivery.url), "since": attempt.finished_at}
-            connection.execute(_RECORD_GONE, gone | {"origin": origin, "path": path})
-    taken = max([*_sizes(attempts, _SUCCESS), *([] if accepted is None else [accepted])], default=None)
-    too_large = min([*_sizes(attempts, Outcome.HTTP_413), *([] if refused is None else [refused])], default=None)
-    if path and known is None and health == before and too_large is None:
-        return
-    freed = bool(held) and not health.held and state == "active"
-    values = asdict(health) | {
-        "origin": origin,
-        "path": path,
-        "held": int(health.held),
-        "silent": int(health.silent),
-        "open": int(health.open),
-        "starts": json.dumps(health.starts),
-        "owner": attempts[-1].delivery.owner,
-        "turn_at": max(health.allowed_at, attempts[-1].finished_at) if health.held or freed else None,
-        "largest_accepted": taken,
-        "smallest_refused": too_large if path else None,
-    }
-    if known is None or health.held or (health, taken, too_large) != (before, accepted, refused):
-        connection.execute(_RECORD_HEALTH, values)
-    if path and not health.held and turn_at is None:
-        connection.execute(_FORGET, values)
+def _record(connection: Connection, groups: Mapping[DestinationKey, Sequence[Attempted]]) -> None:
+    """Health and body limits: read once, and written at most once, for a whole batch of each destination."""
+    found = connection.execute(_LOCK_HEALTH, {"keys": json.dumps(list(groups))})
+    known = {(origin, path): row for origin, path, *row in found}
+    news = _News()
+    for key, attempts in groups.items():
+        news.learn(key, attempts, known.get(key))
+    for sql, rows in ((_RECORD_GONE, news.gone), (_RECORD_HEALTH, news.changed), (_FORGET, news.forgotten)):
+        if rows:
+            connection.executemany(sql, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is to be written of destinations after some attempts: values of a statement each."""
+
+    gone: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
+    forgotten: list[dict[str, Any]] = field(default_factory=list)
+
+    def learn(self, key: DestinationKey, attempts: Sequence[Attempted], known: Sequence[Any] | None) -> None:
+        """What attempts say of a destination of which so much was known."""
+        origin, path = key
+        state, held, turn_at, *columns, accepted, refused = known or ("active", 0, None, *_NOTHING_KNOWN)
+        health = before = health_of(columns)
+        for attempt in attempts:
+            health = (of_endpoint if path else of_origin)(health, _came(attempt))
+            if path and attempt.outcome is Outcome.HTTP_410:
+                gone = {"sha256": fingerprint(attempt.delivery.url), "since": attempt.finished_at}
+                self.gone.append(gone | {"origin": origin, "path": path})
+        taken = max([*_sizes(attempts, _SUCCESS), *([] if accepted is None else [accepted])], default=None)
+        too_large = min([*_sizes(attempts, Outcome.HTTP_413), *([] if refused is None else [refused])], default=None)
+        if path and known is None and health == before and too_large is None:
+            return
+        freed = bool(held) and not health.held and state == "active"
+        values = asdict(health) | {
+            "origin": origin,
+            "path": path,
+            "held": int(health.held),
+            "silent": int(health.silent),
+            "open": int(health.open),
+            "starts": json.dumps(health.starts),
+            "owner": attempts[-1].delivery.owner,
+            "turn_at": max(health.allowed_at, attempts[-1].finished_at) if health.held or freed else None,
+            "largest_accepted": taken,
+            "smallest_refused": too_large if path else None,
+        }
+        if known is None or health.held or (health, taken, too_large) != (before, accepted, refused):
+            self.changed.append(values)
+        if path and not health.held and not health.failures and turn_at is None:
+            self.forgotten.append(values)
 
 
 def _came(attempt: Attempted) -> AttemptResult:

@@ -204,9 +204,13 @@ WHERE d.held = 1 OR d.failures > 0 OR coalesce(d.largest_accepted, CASE place.pa
       AND (d.origin IS NOT NULL OR place.path = '')
 
 -- lock_health --
--- What is known of a destination, read by whoever is about to write more: others wait until that is committed.
-SELECT state, held, turn_at, silent, failures, open, starts, rate, every, slowed_at, allowed_at, largest_accepted, smallest_refused
-FROM outspoken_destinations WHERE origin = :origin AND path = :path FOR NO KEY UPDATE
+-- What is known of some destinations, read by whoever is about to write more: others wait until that is committed. In one
+-- order, always, so that two relays do not wait for each other.
+SELECT origin, path, state, held, turn_at, silent, failures, open, starts, rate, every, slowed_at, allowed_at,
+       largest_accepted, smallest_refused
+FROM outspoken_destinations
+WHERE (origin, path) IN (SELECT value ->> 0, value ->> 1 FROM json_array_elements(CAST(:keys AS json)) AS it (value))
+ORDER BY origin, path FOR NO KEY UPDATE
 
 -- record_health --
 -- What the attempts at a destination say of it. Where it is held, or was until now, it is asked what it allows.
@@ -307,6 +311,24 @@ WITH unusual AS (SELECT CAST(({noteworthy}) AS text) AS keys), delivered AS (
     RETURNING it.seq
 ), recorded AS ({record_attempt} WHERE seq IN (SELECT seq FROM delivered))
 SELECT keys, ARRAY(SELECT seq FROM delivered) FROM unusual
+
+-- settle_all --
+-- The ends of attempts, good or not, each by its seq and its token, with what happened in them: `deliver`, `settle` and
+-- `record_attempt` in one round trip. Brings the seqs whose lease still stood.
+WITH settled AS (
+    UPDATE outspoken_deliveries AS it
+    SET state = ended.state, lane = CASE ended.state WHEN 'delivered' THEN it.lane ELSE 2 END,
+        due_at = coalesce(ended.due_at, it.due_at), attempts = it.attempts + ended.charged,
+        lapses = it.lapses + 1 - ended.charged, lease_token = NULL, lease_until = NULL, finished_at = ended.finished_at,
+        reason = ended.reason, pointer = ended.pointer
+    FROM unnest(CAST(:seq AS bigint[]), CAST(:token AS text[]), CAST(:state AS text[]),
+                CAST(:due_at AS double precision[]), CAST(:charged AS integer[]), CAST(:pointer AS integer[]),
+                CAST(:finished_at AS double precision[]), CAST(:reason AS text[]))
+         AS ended (seq, token, state, due_at, charged, pointer, finished_at, reason)
+    WHERE it.seq = ended.seq AND it.state = 'leased' AND it.lease_token = ended.token
+    RETURNING it.seq
+), recorded AS ({record_attempt} WHERE seq IN (SELECT seq FROM settled))
+SELECT seq FROM settled
 
 -- record_attempt --
 -- What happened in some attempts, column by column.

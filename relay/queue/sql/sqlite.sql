@@ -236,9 +236,12 @@ WHERE d.held = 1 OR d.failures > 0 OR coalesce(d.largest_accepted, CASE place.pa
       AND (d.origin IS NOT NULL OR place.path = '')
 
 -- lock_health --
--- What is known of a destination, read by whoever is about to write more. SQLite has one writer at a time.
-SELECT state, held, turn_at, silent, failures, open, starts, rate, every, slowed_at, allowed_at, largest_accepted, smallest_refused
-FROM outspoken_destinations WHERE origin = :origin AND path = :path
+-- What is known of some destinations, a JSON array of pairs, read by whoever is about to write more. SQLite has one writer at
+-- a time.
+SELECT d.origin, d.path, d.state, d.held, d.turn_at, d.silent, d.failures, d.open, d.starts, d.rate, d.every, d.slowed_at,
+       d.allowed_at, d.largest_accepted, d.smallest_refused
+FROM json_each(:keys) AS wanted
+JOIN outspoken_destinations AS d ON d.origin = json_extract(wanted.value, '$[0]') AND d.path = json_extract(wanted.value, '$[1]')
 
 -- held_healths --
 -- What is known of an endpoint and of its origin, where they are in trouble.

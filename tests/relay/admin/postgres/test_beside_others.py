@@ -220,6 +220,11 @@ def test_what_a_page_asks_reads_nothing_of_what_was_delivered_long_ago(grown: Da
     assert not expensive, "\n\n".join(f"{question}\n{plan}" for question, plan in expensive.items())
 
 
+RECORD: Mapping[str, object] = {
+    "token": ["h.1"], "number": [2], "started_at": [1.0], "lag": [0.0], "duration": [0.1], "status": [200],
+    "peer": [None], "detail": [""], "timing": ["{}"], "request_headers": ["[]"], "answer_headers": ["[]"],
+    "excerpt": [b""],
+}  # fmt: skip
 HOT: Mapping[str, Mapping[str, object]] = {
     "anything_to_do": {},
     "claim_ready": {
@@ -227,10 +232,13 @@ HOT: Mapping[str, Mapping[str, object]] = {
         "token": "h.1", "until": 9e9, "now": 1.0,
     },
     "deliver_plain": {
-        "keys": '[["https://h:443", "/", 2]]', "finished_at": 9.0, "seq": [21], "token": ["h.1"], "number": [2],
-        "started_at": [1.0], "lag": [0.0], "duration": [0.1], "outcome": ["success"], "status": [200], "peer": [None],
-        "detail": [""], "timing": ["{}"], "request_headers": ["[]"], "answer_headers": ["[]"], "excerpt": [b""],
+        "keys": '[["https://h:443", "/", 2]]', "finished_at": 9.0, "seq": [21], "outcome": ["success"], **RECORD,
     },
+    "settle_all": {
+        "seq": [22], "outcome": ["http_5xx"], "state": ["dead"], "due_at": [None], "charged": [1], "pointer": [0],
+        "finished_at": [9.0], "reason": ["exhausted"], **RECORD,
+    },
+    "lock_health": {"keys": '[["https://h:443", ""], ["https://h:443", "/"]]'},
 }  # fmt: skip
 
 
@@ -243,7 +251,7 @@ def test_what_a_relay_asks_all_the_time_reads_nothing_of_what_was_delivered_long
             plan = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {asked}", values).fetchall()
             looked_at[name] = "\n".join(line for (line,) in plan)
         states = "SELECT state, count(*) FROM outspoken_deliveries WHERE seq BETWEEN 21 AND 40 GROUP BY state"
-        assert dict(connection.execute(states).fetchall()) == {"delivered": 1, "leased": 15, "pending": 4}
+        assert dict(connection.execute(states).fetchall()) == {"dead": 1, "delivered": 1, "leased": 14, "pending": 4}
     expensive = {question: plan for question, plan in looked_at.items() if _rows(plan) > 1000}
     assert not expensive, "\n\n".join(f"{question}\n{plan}" for question, plan in expensive.items())
 
