@@ -1,5 +1,5 @@
-"""Whose turn it is, of owners, of each the origins, and of each of these the endpoints: three rings, which go on where the
-last claim left off."""
+"""Whose turn it is, of owners, of each the origins, and of each of these the endpoints: three rings, which go on where
+the last claim left off."""
 
 from __future__ import annotations
 
