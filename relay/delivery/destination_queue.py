@@ -100,6 +100,14 @@ class DestinationQueue:
             return PROMPT
         return LATE if self.late else KNOWN
 
+    def note_claim(self) -> None:
+        """The rest lasts while a settlement is committed, and the claim after it."""
+        self.low = 3 * self.ahead // 4
+
+    def keeps_waiting(self) -> None:
+        """An attempt waits for longer than patience has it."""
+        self.prompt, self.late = False, True
+
     def answers(self) -> None:
         """An attempt was answered, in whatever way."""
         self.answered_at = time.monotonic()
@@ -167,6 +175,11 @@ class DestinationQueue:
         self.busy += 1
         endpoint.busy += 1
         return delivery
+
+    def leave(self, endpoint: EndpointQueue) -> None:
+        """One that was under way has ended."""
+        self.busy -= 1
+        endpoint.busy -= 1
 
     def give_up(self, which: Callable[[Delivery], bool]) -> list[Lease]:
         """Take out what was not started, where it is wanted back."""

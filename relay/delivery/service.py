@@ -114,7 +114,7 @@ class Service:
         except StoreUnavailable:  # the next claim will say so
             return min(poll, POLL_SECONDS)
         now = self._queue.now()  # only then: what is due already is due now at the latest
-        self._dispatcher.left_due = due_at is not None and due_at <= now
+        self._dispatcher.note_left_due(is_due=due_at is not None and due_at <= now)
         if due_at is None:
             return poll
         if due_at <= now:  # and not claimed: no room, which a freed slot will announce, or another has it in hand

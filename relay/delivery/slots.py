@@ -154,6 +154,10 @@ class NewcomerPace:
         self.met = 0
         """Of those that might not answer, how many did since they were asked for last."""
 
+    def note_answer(self, *, expected: bool) -> None:
+        """One was answered."""
+        self.met += not expected
+
     def ask(self, *, beside: bool) -> int:
         """How many are asked for now, `beside` others that are served."""
         now = time.monotonic()

@@ -240,7 +240,7 @@ async def test_where_nothing_was_left_the_end_of_an_attempt_asks_for_no_claim(
 ) -> None:
     put(database, new("d1"))
     await ten_slots.dispatcher.run_once()
-    ten_slots.dispatcher.left_due = False
+    ten_slots.dispatcher.note_left_due(is_due=False)
     ten_slots.couriers.let_through("d1")
     await ten_slots.ended(1)
     while ten_slots.dispatcher.in_flight:

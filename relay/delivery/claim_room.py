@@ -1,0 +1,90 @@
+"""How much may be claimed ahead: enough that no slot waits for a claim, and of what is slow no more than it takes."""
+
+from __future__ import annotations
+
+import time
+
+from relay.delivery import slots as kinds
+from relay.delivery.destination_queue import MOST_AHEAD
+from relay.delivery.settler import Settler
+from relay.delivery.slots import Slots
+from relay.delivery.start_order import StartOrder
+from relay.policy.attempt import Outcome
+from relay.policy.breaker import Standing
+from relay.queue.claims import ClaimRequest, DestinationKey
+
+_ANSWERS, _UNTRIED, _SILENT = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
+_SUCCESS = Outcome.SUCCESS
+_PERIOD_SECONDS = 0.1  # in which is counted what a destination takes
+
+
+class ClaimRoom:
+    """Beside what is held already: of it, what waits to be settled is held too."""
+
+    def __init__(self, order: StartOrder, settler: Settler, slots: Slots) -> None:
+        self._order = order
+        self._settler = settler
+        self._slots = slots
+        self._most_held = max(slots.in_all, MOST_AHEAD) * 2
+        self._period_ends = 0.0
+
+    def in_all(self) -> int:
+        """What is not settled yet has given back its body, and takes none of it before it is very much."""
+        held = sum(queue.held for queue in self._order.queues.values())
+        return self._most_held - held - max(0, len(self._settler.waiting) - MOST_AHEAD)
+
+    def of_others(self) -> int:
+        """Of the room, what is for those that are not prompt: half at most, as what is slow needs little ahead."""
+        held = sum(queue.held for queue in self._order.queues.values() if not queue.prompt)
+        return self._slots.unproven_of(self._most_held) // 2 - held
+
+    def request(self, room: int, cap: int) -> ClaimRequest:
+        """How much to claim. Of what some is held of, what it took lately, twice: so that a fast one ramps up, and one
+        that hangs holds a handful."""
+        order = self._order
+        order.forget_empty()
+        few = min(cap, self._slots.few)
+        origins: dict[str, int] = {}
+        endpoints: dict[DestinationKey, int] = {}
+        use = order.use
+        untried = use.three_quarters + use.excess - use.unproven + 2 * order.newcomers.met
+        silent, too_late, is_crowded = use.quarter, not use.may_start(kinds.LATE), use.is_crowded
+        for origin, queue in order.queues.items():
+            # It has what it can take, and may be one of many.
+            if (too_late and queue.late) or (is_crowded and queue.standing is _UNTRIED):
+                origins[origin] = 0
+                untried -= queue.standing is _UNTRIED and not queue.busy
+                continue
+            most = cap if queue.standing is _ANSWERS else few
+            origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD) - queue.busy_with(most, self._slots)
+            untried -= queue.standing is _UNTRIED and not queue.busy
+            silent -= queue.held if queue.standing is _SILENT else 0
+            for path, endpoint in list(queue.endpoints.items()):
+                if not endpoint.held:
+                    del queue.endpoints[path]
+                    continue
+                share = min(cap, queue.share_of(endpoint, most, self._slots))
+                endpoints[origin, path] = min(share + 2 * endpoint.took.lately, MOST_AHEAD) - endpoint.held
+                silent -= endpoint.held if endpoint.answered is False and queue.standing is _ANSWERS else 0
+        for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
+            if attempt.outcome is not _SUCCESS:
+                endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1
+        self._turn_period()
+        newcomers = order.newcomers.ask(beside=bool(order.recent))
+        untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
+        ahead = [
+            (origin, path)
+            for origin, queue in order.queues.items()
+            if queue.ahead
+            for path, endpoint in queue.endpoints.items()
+            if endpoint.ahead
+        ]
+        others = self.of_others()
+        return ClaimRequest(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others)
+
+    def _turn_period(self) -> None:
+        now = time.monotonic()
+        if now >= self._period_ends:
+            self._period_ends = now + _PERIOD_SECONDS
+            for queue in self._order.queues.values():
+                queue.turn_period()

@@ -1,0 +1,165 @@
+"""What is claimed and has not started, and which of it has the next slot. Each kind of origin has a line of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+
+from relay.delivery import slots as kinds
+from relay.delivery.destination_queue import DestinationQueue, EndpointQueue
+from relay.delivery.slots import PATIENCE, NewcomerPace, OriginKind, RecentlyAnswered, Slots, SlotUse
+from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
+from relay.policy.breaker import Standing
+from relay.queue.claims import Claims, DestinationKey
+
+LOOK_SECONDS = 0.25
+"""Between two looks at what hangs."""
+
+_REMEMBERED = 10_000
+# By names of their own: to ask an enumeration for a member takes half a microsecond, and each attempt has asked twenty.
+_ANSWERS, _UNTRIED, _SILENT = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
+_SUCCESS = Outcome.SUCCESS
+
+Start = tuple[DestinationQueue, EndpointQueue, Delivery]
+Run = tuple[Delivery, DestinationQueue, float]
+"""What is under way in a slot, and since when, on the monotonic clock."""
+_Line = OrderedDict[DestinationQueue, None]
+
+
+class StartOrder:
+    """`share` says, whenever asked, how many of a destination's slots are this relay's.
+
+    `queues` are by origin, `use` is of the slots, and `recent` are the origins that answered a moment ago.
+    """
+
+    def __init__(self, slots: Slots, share: Callable[[], int]) -> None:
+        self._slots = slots
+        self._share = share
+        self.use = SlotUse(slots)
+        self.queues: dict[str, DestinationQueue] = {}
+        self.recent = RecentlyAnswered()
+        self.newcomers = NewcomerPace()
+        # With something to start and a slot of their own free. The first of the lines has the next slot.
+        self._lines = deque((kind, _Line()) for kind in OriginKind)
+        self._line_of: Mapping[OriginKind, _Line] = dict(self._lines)
+        self._unanswered: dict[DestinationKey, None] = {}
+        self._pressed = False  # more hangs than a quarter of the slots
+        self._looks_at = 0.0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything is in line."""
+        return any(line for _, line in self._lines)
+
+    @property
+    def has_doubtful(self) -> bool:
+        """Whether anything is in line that may not answer."""
+        return bool(self._line_of[kinds.UNTRIED] or self._line_of[kinds.SILENT])
+
+    def append(self, delivery: Delivery, claims: Claims) -> None:
+        """One more that was claimed."""
+        queue = self.queues.get(delivery.destination)
+        if queue is None:
+            origin = delivery.destination
+            standing = claims.standing.get((origin, ""), _ANSWERS)
+            queue = self.queues[origin] = DestinationQueue(origin, standing, prompt=origin in self.recent)
+        silent = delivery.endpoint in self._unanswered or claims.standing.get(delivery.endpoint) is _SILENT
+        queue.append(delivery, answered=False if silent else None)
+        self._take_turn(queue)
+
+    def forget_empty(self) -> None:
+        """Origins of which nothing is held."""
+        self.queues = {origin: queue for origin, queue in self.queues.items() if queue.held}
+
+    def claimed(self) -> None:
+        """A claim has brought what it did; and the share may have grown."""
+        for queue in self.queues.values():
+            queue.note_claim()
+            if queue.ahead:
+                self._take_turn(queue)
+
+    def next(self) -> Start | None:
+        """One delivery each in turn, so that no destination takes all the slots that become free."""
+        for _ in range(len(self._lines)):
+            kind, line = self._lines[0]
+            self._lines.rotate(-1)
+            while line and self.use.may_start(kind):
+                queue, _none = line.popitem(last=False)
+                queue.waits = None
+                if self._line_for(queue) is not kind:
+                    self._take_turn(queue)
+                elif endpoint := queue.next_endpoint(self._most(queue), self._slots):  # the cap may have shrunk since
+                    return queue, endpoint, self._take(queue, endpoint)
+        return None
+
+    def leave(self, queue: DestinationQueue, endpoint: EndpointQueue, delivery: Delivery) -> None:
+        """One that was under way has ended."""
+        self.use.leave(delivery.lease.seq)
+        queue.leave(endpoint)
+        self._take_turn(queue)
+
+    def hear(self, queue: DestinationQueue, endpoint: EndpointQueue, attempt: Attempted, *, silent: bool) -> None:
+        """What came of one that was sent says what is to be expected of the next."""
+        endpoint.answered = not silent
+        if silent:
+            self._unanswered[attempt.delivery.endpoint] = None
+            if attempt.alone:
+                queue.fell_silent()
+        else:
+            self.newcomers.note_answer(expected=queue.standing is _ANSWERS)
+            queue.answers()
+            self.recent.add(queue.origin)
+            self._unanswered.pop(attempt.delivery.endpoint, None)
+        if len(self._unanswered) > _REMEMBERED:
+            del self._unanswered[next(iter(self._unanswered))]
+        if attempt.outcome is _SUCCESS:  # to fail fast is no reason to be given more
+            queue.took.count()
+            endpoint.took.count()
+
+    def find_those_that_hang(self, running: Iterable[Run]) -> None:
+        """Among what is under way; at most once in `LOOK_SECONDS`."""
+        now = time.monotonic()
+        if now < self._looks_at:
+            return
+        self._looks_at = now + LOOK_SECONDS
+        for delivery, queue, began in running:
+            if began + PATIENCE >= now:
+                continue
+            is_late = self.use.waits_long(delivery.lease.seq, known=queue.standing is _ANSWERS)
+            if is_late and queue.answered_at < began:
+                queue.keeps_waiting()
+                self.recent.discard(queue.origin)
+        self._pressed = self.use.excess > 0
+
+    def give_up(self, queues: Iterable[DestinationQueue], which: Callable[[Delivery], bool]) -> list[Lease]:
+        """Take out what was not started, where it is wanted back."""
+        return [lease for queue in queues for lease in queue.give_up(which)]
+
+    def _take_turn(self, queue: DestinationQueue) -> None:
+        kind = self._line_for(queue)
+        if queue.waits is not kind and queue.next_endpoint(self._most(queue), self._slots):
+            if queue.waits is not None:
+                del self._line_of[queue.waits][queue]
+            queue.waits = kind
+            self._line_of[kind][queue] = None
+
+    def _line_for(self, queue: DestinationQueue) -> OriginKind:
+        """Known ones go in turn with those that are prompt, while there is room for both."""
+        kind = queue.kind
+        return kinds.PROMPT if kind is kinds.KNOWN and self.use.may_start(kind) else kind
+
+    def _most(self, queue: DestinationQueue) -> int:
+        """How many slots an origin may take."""
+        if queue.standing is _ANSWERS:
+            # While many hang, who has not answered just now may be the next.
+            may_hang = self._pressed and queue.answered_at + PATIENCE < time.monotonic()
+            return min(1, self._share()) if may_hang else self._share()
+        few = 1 if self.use.is_crowded and queue.standing is _UNTRIED else self._slots.few
+        return min(self._share(), few)
+
+    def _take(self, queue: DestinationQueue, endpoint: EndpointQueue) -> Delivery:
+        delivery = queue.take(endpoint)
+        self.use.take(delivery.lease.seq, prompt=queue.prompt, silent=queue.standing is _SILENT)
+        self._take_turn(queue)
+        return delivery
