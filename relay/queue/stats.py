@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from relay.outbox.model import Kind
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database, Files
-from relay.queue.holding import HELD
 
 WORST = 10
 """Destinations that are told apart: a label may not have as many values as there are receivers."""
@@ -111,11 +111,11 @@ class QueueStats:
     def snapshot(self, connection: Connection, now: float, slots: int) -> QueueSnapshot:
         """Count. A destination has that many `slots`."""
         began = time.perf_counter()
-        counted = _count(connection, {"now": now, "slots": slots, "after_act": self._acts.after})
+        counted = _count(connection, {"now": now, "slots": slots, "worst": WORST, "after_act": self._acts.after})
         full = frozenset(counted.full + [origin for origin, path, _ in counted.left_alone if not path])
         return QueueSnapshot(
             taken_at=now,
-            queues=_queues(counted.queues, full, now),
+            queues=_queues(now, *counted.queues),
             in_flight=counted.in_flight,
             dead=counted.dead,
             oldest_undelivered_age=_age(counted.oldest_created_at, now),
@@ -141,7 +141,7 @@ class QueueStats:
 
 def _count(connection: Connection, values: Mapping[str, Any]) -> _Counted:
     row = connection.execute(_SNAPSHOT, values).fetchone()
-    return _Counted(*row[:_NUMBERS], *map(json.loads, row[_NUMBERS:]))
+    return _Counted(*row[:_NUMBERS], *map(orjson.loads, row[_NUMBERS:]))
 
 
 class _Intake:
@@ -199,22 +199,16 @@ class _Acts:
         return replayed, cancelled
 
 
-def _queues(rows: Sequence[Any], full: frozenset[str], now: float) -> QueueDepths:
-    """Folded here and not in SQL: there are a few rows for each origin with something pending."""
-    due = [row for row in rows if row[3]]
-    held = [row for row in due if row[1] == HELD or row[0] in full]
-    free = [row for row in due if row[1] != HELD and row[0] not in full]
-    waiting = Counter[str]()
-    for origin, _, count, *_ in rows:
-        waiting[origin] += count
-    return QueueDepths(
-        ready=sum(row[3] for row in free),
-        scheduled=sum(row[2] - row[3] for row in rows),
-        held=sum(row[3] for row in held),
-        ready_age=_age(min((row[4] for row in free), default=None), now),
-        held_age=_age(min((row[4] for row in held), default=None), now),
-        worst=dict(waiting.most_common(WORST)),
-    )
+def _queues(
+    now: float,
+    ready: int,
+    scheduled: int,
+    held: int,
+    ready_since: float | None,
+    held_since: float | None,
+    worst: Mapping[str, int],
+) -> QueueDepths:
+    return QueueDepths(ready, scheduled, held, _age(ready_since, now), _age(held_since, now), worst)
 
 
 def _age(since: float | None, now: float) -> float:

@@ -477,7 +477,7 @@ SELECT
     (SELECT min(created_at) FROM outspoken_signing_keys WHERE retires_at IS NULL) AS key_created_at,
     (SELECT max(at) FROM outspoken_audit WHERE act = 'backup') AS backup_at,
     (SELECT coalesce(max(id), 0) FROM outspoken_audit) AS last_act,
-    (SELECT coalesce(json_agg(json_build_array(origin, lane, waiting, ready, oldest_due_at)), '[]') FROM ({queues}) AS it) AS queues,
+    ({depths}) AS queues,
     (SELECT coalesce(json_object_agg(shown_state, places), '{}') FROM ({destination_states}) AS it) AS destination_states,
     (SELECT coalesce(json_agg(json_build_array(origin, path, open)), '[]') FROM ({left_alone}) AS it) AS left_alone,
     (SELECT coalesce(json_agg(origin), '[]') FROM ({full}) AS it) AS full_ones,
@@ -493,6 +493,22 @@ FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 GROUP BY origin
 UNION ALL
 SELECT origin, 2, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
 FROM outspoken_deliveries WHERE state = 'pending' AND lane = 2 GROUP BY origin
+
+-- depths --
+-- The same folded over all origins, as a JSON array: how much is ready, scheduled and held; since when the oldest of what is
+-- ready, and of what is held; and for which :worst most waits. To make objects of thousands of rows would keep the interpreter
+-- from everything else.
+WITH lanes AS MATERIALIZED ({queues}),
+     judged AS (
+         SELECT waiting, ready, oldest_due_at, lane = 1 OR origin IN (
+             {full} UNION SELECT origin FROM outspoken_destinations WHERE held = 1 AND path = ''
+         ) AS held FROM lanes
+     )
+SELECT json_build_array(
+    coalesce(sum(ready) FILTER (WHERE NOT held), 0), coalesce(sum(waiting - ready), 0), coalesce(sum(ready) FILTER (WHERE held), 0),
+    min(oldest_due_at) FILTER (WHERE ready > 0 AND NOT held), min(oldest_due_at) FILTER (WHERE ready > 0 AND held),
+    (SELECT coalesce(json_object_agg(origin, most), '{}') FROM (SELECT origin, sum(waiting) AS most FROM lanes GROUP BY origin ORDER BY most DESC LIMIT :worst) AS it)
+) FROM judged
 
 -- destination_states --
 -- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
