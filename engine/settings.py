@@ -6,15 +6,13 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from engine.dialects import deepgram, openai
 from engine.dialects.catalogue import Catalogue
 from engine.dialects.warnings import Unsupported
-from engine.jobs.audio_store import AudioStore
-from engine.jobs.folder import AudioFolder
 from engine.jobs.retention import DAY
 from engine.recognisers.base import Spec
 from engine.recognisers.capabilities import abilities
@@ -23,6 +21,9 @@ from engine.recognisers.models.names import ENCODER, SPEAKERS
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
 from relay.service.settings import CaFile, LogSettings, OutboxSettings, Ports, Section, TraceSettings, usable_cores
+
+if TYPE_CHECKING:
+    from engine.jobs.audio_store import AudioStore
 
 OTHER_SECTIONS = frozenset({"relay"})
 
@@ -222,6 +223,8 @@ class AudioSettings(Section):
         """What `url` names; `folder` is what it stands beside. Raises ConfigError where an extra is missing."""
         named = _BUCKET.fullmatch(self.url)
         if named is None:
+            from engine.jobs.folder import AudioFolder  # it loads what daemons need, for which a command need not wait
+
             return AudioFolder(folder)
         try:
             from engine.jobs.bucket import AudioBucket, BucketLocation

@@ -9,6 +9,7 @@ import typer
 from engine.cli.terminal import Config, Json, complain, complaints, print_json, settings
 from relay.outbox.sqlite.permissions import remedy
 from relay.service.configfile import log_file
+from relay.service.extras import without_rich
 from relay.service.terminal import say
 
 commands = typer.Typer()
@@ -18,10 +19,11 @@ commands = typer.Typer()
 def run(config: Config = None) -> None:
     """Take requests until SIGTERM; then let jobs under way finish, and leave."""
     # Only here: they load FFmpeg and the HTTP server, for which no other command should wait.
-    import uvloop
+    with without_rich():
+        import uvloop
 
-    from engine.app import daemon
-    from relay.service.log import configure
+        from engine.app import daemon
+        from relay.service.log import configure
 
     with complaints():
         chosen = settings(config)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from engine.jobs.audio_store import AudioStore, Wanted
 from relay.outbox.queries import statement
 from relay.outbox.store import Database, Writer
+
+if TYPE_CHECKING:
+    from engine.jobs.audio_store import AudioStore, Wanted
 
 DAY = 86400.0
 

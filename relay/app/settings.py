@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
@@ -13,11 +13,13 @@ from relay.guard.url import PRE_RECORDED, Target
 from relay.guard.url import read as read_url
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
-from relay.queue.retention import DeliveryRetention
 from relay.service import effective
 from relay.service.configfile import load
 from relay.service.effective import Setting
 from relay.service.settings import CaFile, LogSettings, OutboxSettings, Section, TraceSettings, WebAddress, usable_cores
+
+if TYPE_CHECKING:
+    from relay.queue.retention import DeliveryRetention
 
 OTHER_SECTIONS = frozenset({"engine"})
 MOST_WORKERS = 64
@@ -62,6 +64,8 @@ class DeliveryRetentionSettings(Section):
     audit: float = Field(31536000.0, gt=0, description="What operators did: 365 days.")
 
     def kept(self) -> DeliveryRetention:
+        from relay.queue.retention import DeliveryRetention  # it loads asyncio, for which a command need not wait
+
         return DeliveryRetention(**self.model_dump())
 
 

@@ -11,13 +11,16 @@ import pickle
 import sys
 from pathlib import Path
 
-import structlog
-import uvloop
+from relay.service.extras import without_rich
 
-from relay.app import daemon as app
-from relay.app.settings import RelaySettings
-from relay.outbox.errors import RelayError
-from relay.service.log import configure
+with without_rich():
+    import structlog
+    import uvloop
+
+    from relay.app import daemon as app
+    from relay.app.settings import RelaySettings
+    from relay.outbox.errors import RelayError
+    from relay.service.log import configure
 
 log = structlog.get_logger()
 

@@ -33,6 +33,7 @@ from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.commands import Exit
 from relay.service.configfile import ABSENT, config_file, log_file
+from relay.service.extras import without_rich
 from relay.service.terminal import console, print_table, say
 
 if TYPE_CHECKING:
@@ -70,12 +71,13 @@ def run(
     """Deliver until SIGTERM; then let attempts under way finish, and leave."""
     chosen = settings(config)  # what is wrong with them is said before anything large is imported
     count = workers or chosen.relay.workers
-    import uvloop
+    with without_rich():
+        import uvloop
 
-    from relay.app import daemon as app
-    from relay.app import supervisor
-    from relay.app.settings import in_force
-    from relay.service.log import configure
+        from relay.app import daemon as app
+        from relay.app import supervisor
+        from relay.app.settings import in_force
+        from relay.service.log import configure
 
     configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
     known = in_force(chosen, config_file(config), os.environ)

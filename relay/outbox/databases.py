@@ -33,7 +33,7 @@ def database_at(url: str, schema: str = "outspoken") -> Database:
     """The database behind a URL; on PostgreSQL its outbox is in the schema of that name. Raises ConfigError for a URL
     that names none, or needs an extra that is missing, and for what no outbox's schema is called."""
     if url.startswith("sqlite:"):
-        from relay.outbox.sqlite.database import SqliteDatabase  # it loads asyncio, for which others need not wait
+        from relay.outbox.sqlite.database import SqliteDatabase
 
         return SqliteDatabase(sqlite_path(url))
     if re.match(r"postgres(ql)?://", url):

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,6 @@ from pydantic import (
     field_validator,
 )
 
-from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
@@ -28,11 +27,14 @@ from relay.outbox.postgres.placeholders import check_schema
 from relay.outbox.store import Database
 from relay.service.tls import readable_ca_file
 
+if TYPE_CHECKING:
+    from relay.guard.resolver import Resolver
+
 
 class Section(BaseModel):
     """A section of the configuration file: a misspelt key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, defer_build=True)
 
 
 def _web_address(url: str) -> str:
@@ -99,7 +101,9 @@ class GuardSettings(Section):
 
     def resolver(self) -> Resolver:
         """What looks hosts up and judges them, for one event loop."""
-        from relay.service.dns import system_names  # it loads c-ares, for which a command need not wait
+        # They load asyncio and c-ares, for which a command need not wait.
+        from relay.guard.resolver import Resolver
+        from relay.service.dns import system_names
 
         return Resolver(self.rules(), system_names(self.name_servers))
 

@@ -29,7 +29,6 @@ from pathlib import Path
 from relay import outbox
 from relay.outbox import NewDelivery
 
-loaded = {name.partition(".")[0] for name in sys.modules}
 path = Path(sys.argv[1])
 outbox.database_at(f"sqlite:///{path}").migrate([outbox.OUTBOX])
 connection, notifier = outbox.connect(path), outbox.Notifier(path)
@@ -37,7 +36,7 @@ connection.execute("BEGIN IMMEDIATE")
 outbox.add(connection, NewDelivery(id="d1", url="https://hooks.example.com/x", body=b"{}"))
 connection.execute("COMMIT")
 notifier.notify()
-print(json.dumps([*loaded]))
+print(json.dumps([*{name.partition(".")[0] for name in sys.modules}]))
 """
 
 ADD_IN_AN_EVENT_LOOP = """

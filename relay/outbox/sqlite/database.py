@@ -1,8 +1,8 @@
-"""One SQLite file as a database: how each kind of work reaches it."""
+"""One SQLite file as a database: how each kind of work reaches it. What works in an event loop loads asyncio, for which
+others need not wait."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sqlite3
 import time
@@ -10,23 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.migrations import Migration, MigrationSet
+from relay.outbox.sqlite.failures import error_kind, unusable
 from relay.outbox.sqlite.liveness import SqliteLiveness
 from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.permissions import exposed
-from relay.outbox.sqlite.writer import (
-    SqliteBodyReader,
-    SqliteReader,
-    SqliteSlowReader,
-    SqliteWriter,
-    error_kind,
-    unusable,
-)
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from relay.outbox.sqlite.writer import SqliteBodyReader, SqliteReader, SqliteSlowReader, SqliteWriter
 
 _PATIENCE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.001
@@ -109,12 +108,18 @@ class SqliteDatabase:
             raise StoreUnavailable("unavailable", words)
 
     def reader(self, *, slow: bool = False) -> SqliteReader | SqliteSlowReader:
+        from relay.outbox.sqlite.writer import SqliteReader, SqliteSlowReader
+
         return SqliteSlowReader(self.path) if slow else SqliteReader(self.path)
 
     def body_reader(self) -> SqliteBodyReader:
+        from relay.outbox.sqlite.writer import SqliteBodyReader
+
         return SqliteBodyReader(self.path)
 
     def writer(self, busy_seconds: float = BUSY_SECONDS) -> SqliteWriter:
+        from relay.outbox.sqlite.writer import SqliteWriter
+
         return SqliteWriter(self.path, busy_seconds)
 
     def notifier(self) -> SqliteNotifier:

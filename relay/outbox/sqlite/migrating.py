@@ -9,8 +9,8 @@ from pathlib import Path
 
 from relay.outbox.errors import SchemaError
 from relay.outbox.migrations import TABLE, TABLE_BEFORE, Migration, is_ours, missing, record, script
+from relay.outbox.sqlite.failures import error_kind, unusable
 from relay.outbox.sqlite.opening import connect, create
-from relay.outbox.sqlite.writer import error_kind, unusable
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 

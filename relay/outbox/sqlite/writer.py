@@ -15,15 +15,14 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from relay.outbox.errors import REMEDIES, StoreUnavailable
 from relay.outbox.executor import SerialExecutor
+from relay.outbox.sqlite.failures import error_kind, store_errors
 from relay.outbox.sqlite.opening import connect, connect_read_only, map_afresh
 from relay.outbox.store import BUSY_SECONDS
 
@@ -38,8 +37,6 @@ _REMAP_BYTES = 4 * 1024 * 1024
 # SQLite's own default again, or never.
 _DURABLE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000")
 _SWIFT = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 0")
-# What the statement or its values did, not the store: trying the same again would never succeed.
-_OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
 class SqliteWriter:
@@ -173,39 +170,3 @@ class SqliteBodyReader:
         await asyncio.to_thread(self._threads.shutdown)
         for connection, _ in self._free:
             connection.close()
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Raises StoreUnavailable for what may be well again later, and lets the faults of a statement through."""
-    try:
-        yield
-    except _OF_THE_STATEMENT:
-        raise
-    except sqlite3.Error as error:
-        raise StoreUnavailable(error_kind(error)) from error
-
-
-def unusable(path: Path, error: sqlite3.Error) -> StoreUnavailable:
-    """What SQLite says of a file, with what mends it. Only for an `error_kind` that is not "other"."""
-    kind = error_kind(error)
-    # What cannot be opened, or is no database, says so itself: perhaps it is another file that was meant.
-    remedy = f"; {REMEDIES[kind]}" if kind in ("busy", "full", "io") else ""
-    return StoreUnavailable(kind, f"outbox.url: {path}: {error}{remedy}")
-
-
-def error_kind(error: sqlite3.Error) -> str:
-    """busy, full, io, corrupt, unavailable or other: SQLite's primary result code, never its text."""
-    name: str = getattr(error, "sqlite_errorname", "") or ""
-    primary = "_".join(name.split("_")[:2])
-    kinds = {
-        "SQLITE_BUSY": "busy",
-        "SQLITE_LOCKED": "busy",
-        "SQLITE_FULL": "full",
-        "SQLITE_IOERR": "io",
-        "SQLITE_CORRUPT": "corrupt",
-        "SQLITE_NOTADB": "corrupt",
-        "SQLITE_CANTOPEN": "unavailable",
-        "SQLITE_READONLY": "unavailable",
-    }
-    return kinds.get(primary, "other")

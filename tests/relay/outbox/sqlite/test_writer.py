@@ -12,7 +12,8 @@ import pytest
 from relay import outbox
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.outbox.sqlite.writer import SqliteWriter, error_kind
+from relay.outbox.sqlite.failures import error_kind
+from relay.outbox.sqlite.writer import SqliteWriter
 from tests.relay.deliveries import new, put, rows
 
 Write = Callable[[sqlite3.Connection], object]

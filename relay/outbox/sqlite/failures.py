@@ -1,0 +1,49 @@
+"""What SQLite raises, in the outbox's own words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.outbox.errors import REMEDIES, StoreUnavailable
+
+# What the statement or its values did, not the store: trying the same again would never succeed.
+_OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raises StoreUnavailable for what may be well again later, and lets the faults of a statement through."""
+    try:
+        yield
+    except _OF_THE_STATEMENT:
+        raise
+    except sqlite3.Error as error:
+        raise StoreUnavailable(error_kind(error)) from error
+
+
+def unusable(path: Path, error: sqlite3.Error) -> StoreUnavailable:
+    """What SQLite says of a file, with what mends it. Only for an `error_kind` that is not "other"."""
+    kind = error_kind(error)
+    # What cannot be opened, or is no database, says so itself: perhaps it is another file that was meant.
+    remedy = f"; {REMEDIES[kind]}" if kind in ("busy", "full", "io") else ""
+    return StoreUnavailable(kind, f"outbox.url: {path}: {error}{remedy}")
+
+
+def error_kind(error: sqlite3.Error) -> str:
+    """busy, full, io, corrupt, unavailable or other: SQLite's primary result code, never its text."""
+    name: str = getattr(error, "sqlite_errorname", "") or ""
+    primary = "_".join(name.split("_")[:2])
+    kinds = {
+        "SQLITE_BUSY": "busy",
+        "SQLITE_LOCKED": "busy",
+        "SQLITE_FULL": "full",
+        "SQLITE_IOERR": "io",
+        "SQLITE_CORRUPT": "corrupt",
+        "SQLITE_NOTADB": "corrupt",
+        "SQLITE_CANTOPEN": "unavailable",
+        "SQLITE_READONLY": "unavailable",
+    }
+    return kinds.get(primary, "other")
