@@ -16,12 +16,13 @@ from engine.errors import RecogniserUnavailable, WorkerDied
 from engine.jobs.admission import Admission, QueueBounds, WaitEstimate
 from engine.jobs.archive import Archive
 from engine.jobs.audio_store import AudioStore
+from engine.jobs.executor import Ended, JobExecutor
 from engine.jobs.handler import TranscriptionHandler
 from engine.jobs.intake import Intake
 from engine.jobs.observers import JobGauges, JobLog, JobMetrics, JobSpans
 from engine.jobs.recognition import Recognition
 from engine.jobs.retention import JobRetention, prune
-from engine.jobs.runner import Ended, Runner, RunnerTimings
+from engine.jobs.runner import Runner, RunnerTimings
 from engine.jobs.store import JobStore
 from engine.recognisers.base import Spec
 from engine.recognisers.workers.memory import MemoryBudget
@@ -69,7 +70,8 @@ class RecordedSpeech:
         observers: list[Callable[[Ended], None]] = [JobLog(rules), metrics, wait]
         if self._spans:
             observers.append(JobSpans(self._spans))
-        self.runner = runner = Runner(self.store, handler, engine.workers, pace, observers, database.now)
+        executor = JobExecutor(self.store, handler, observers=observers, clock=database.now)
+        self.runner = runner = Runner(self.store, executor, engine.workers, pace)
         JobGauges(registry, draining=lambda: runner.draining)
         self.intake = Intake(self.store, self.audio, runner.wake)
         kept = JobRetention(**engine.retention.model_dump())

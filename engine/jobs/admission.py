@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from engine.jobs.runner import Ended
+from engine.jobs.executor import Ended
 from engine.jobs.store import NO_KEY, Backlog
 
 _LONGEST_WAIT = 60.0  # as long as the vendors' clients wait without giving up

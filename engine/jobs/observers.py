@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.jobs.admission import Bound
-from engine.jobs.runner import Ended
+from engine.jobs.executor import Ended
 from engine.jobs.store import JobsSnapshot
 from engine.request import Failed, FailureCode, Request
 from engine.transcript import Transcript

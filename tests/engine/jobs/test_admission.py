@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from engine.jobs.admission import Admission, Bound, QueueBounds, QueueFull, Reservation, WaitEstimate
-from engine.jobs.runner import Ended
+from engine.jobs.executor import Ended
 from engine.jobs.store import Backlog, Job, JobStore
 from relay.outbox.errors import StoreUnavailable
 from tests.cases import cases

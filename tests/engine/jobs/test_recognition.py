@@ -14,11 +14,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from engine.errors import AudioError
+from engine.jobs.executor import MOST_CRASHES, ExecutorPauses, JobExecutor
 from engine.jobs.folder import AudioFolder
 from engine.jobs.handler import TranscriptionHandler
 from engine.jobs.observers import JobMetrics
 from engine.jobs.recognition import Recognition
-from engine.jobs.runner import MOST_CRASHES, Runner, RunnerTimings
+from engine.jobs.runner import Runner
 from engine.jobs.store import JobStore
 from engine.recognisers.workers.pool import TranscriptionPool
 from engine.request import Failed, FailureCode
@@ -84,7 +85,7 @@ async def test_a_job_that_kills_its_worker_three_times_fails_with_a_callback(
     os.mkfifo(folder.path("job-1"))
     await store.accept(request(), MEDIA)
     handler = TranscriptionHandler(recognition.attempt, unused_fetcher(), folder, store)
-    runner = Runner(store, handler, 1, RunnerTimings(crash_pause=0.0))
+    runner = Runner(store, JobExecutor(store, handler, ExecutorPauses(crash=0.0)), 1)
     for _ in range(MOST_CRASHES):
         await runner.run_once()
         await kill_whoever_reads(folder.path("job-1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from engine.errors import WorkerDied
 from engine.jobs.archive import Archive
+from engine.jobs.executor import MOST_CRASHES, MOST_LAPSES, Ended, ExecutorPauses, JobExecutor, JobHandler
 from engine.jobs.folder import AudioFolder
-from engine.jobs.runner import MOST_CRASHES, MOST_LAPSES, Ended, Runner, RunnerTimings
+from engine.jobs.runner import Runner, RunnerTimings
 from engine.jobs.store import Job, JobResult, JobStore
 from engine.request import Failed, FailureCode
 from relay.outbox.errors import StoreUnavailable
@@ -31,7 +33,18 @@ from tests.engine.jobs.conftest import (
 )
 
 PATIENCE = 60.0
-QUICK = RunnerTimings(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE, crash_pause=0.0, write_pause=0.001)
+QUICK = RunnerTimings(lease=LEASE_SECONDS, poll=60.0, drain=PATIENCE)
+
+
+def runner_of(
+    store: JobStore,
+    handler: JobHandler,
+    workers: int,
+    pace: RunnerTimings,
+    observers: Sequence[Callable[[Ended], None]] = (),
+) -> Runner:
+    """With hardly a pause after what failed."""
+    return Runner(store, JobExecutor(store, handler, ExecutorPauses(crash=0.0, write=0.001), observers), workers, pace)
 
 
 @dataclass
@@ -73,7 +86,7 @@ async def test_a_job_becomes_one_delivery_under_its_own_id(store: JobStore, rows
     await store.accept(request(), MEDIA)
     heard: list[Ended] = []
     handler = ScriptedHandler()
-    await crank(Runner(store, handler, 1, QUICK, [heard.append]), turns=2)
+    await crank(runner_of(store, handler, 1, QUICK, [heard.append]), turns=2)
     assert rows("SELECT id, kind, state FROM outspoken_deliveries") == [("job-1", "final", "pending")]
     assert rows("SELECT state FROM outspoken_jobs") == [("done",)]
     assert [ended.job.id for ended in heard] == handler.begun == handler.cleaned == ["job-1"]
@@ -82,7 +95,7 @@ async def test_a_job_becomes_one_delivery_under_its_own_id(store: JobStore, rows
 async def test_a_failure_is_delivered_too(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler([JobResult(MEDIA, Failed(FailureCode.AUDIO, "the file holds no audio"))])
-    await crank(Runner(store, handler, 1, QUICK))
+    await crank(runner_of(store, handler, 1, QUICK))
     assert rows("SELECT id, kind FROM outspoken_deliveries") == [("job-1", "error")]
     assert rows("SELECT state, error_code FROM outspoken_jobs") == [("failed", "audio")]
 
@@ -92,7 +105,7 @@ async def test_no_more_jobs_are_taken_than_there_are_workers(store: JobStore) ->
         await store.accept(request(f"job-{number}"), MEDIA)
     gate = asyncio.Event()
     handler = ScriptedHandler(gate=gate)
-    runner = Runner(store, handler, 2, QUICK)
+    runner = runner_of(store, handler, 2, QUICK)
     assert [await runner.run_once(), await runner.run_once()] == [2, 0]
     gate.set()
     await runner.settled()
@@ -113,7 +126,7 @@ async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_
 ) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler([fault])
-    runner = Runner(store, handler, 1, QUICK)
+    runner = runner_of(store, handler, 1, QUICK)
     await crank(runner, turns=MOST_CRASHES - 1)
     assert rows("SELECT state, crashes FROM outspoken_jobs") == [("queued", MOST_CRASHES - 1)]
     assert rows("SELECT id FROM outspoken_deliveries") == []
@@ -128,7 +141,7 @@ async def test_audio_that_cannot_be_worked_on_fails_with_a_callback_after_three_
 async def test_a_crash_does_not_doom_a_job(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler([WorkerDied(), WorkerDied(), JobResult(MEDIA, TRANSCRIPT)])
-    await crank(Runner(store, handler, 1, QUICK), turns=3)
+    await crank(runner_of(store, handler, 1, QUICK), turns=3)
     assert rows("SELECT state, crashes FROM outspoken_jobs") == [("done", 2)]
 
 
@@ -146,7 +159,7 @@ async def test_audio_that_ends_the_engine_itself_fails_with_a_callback_after_fiv
     await lapse(store, clock, MOST_LAPSES - 1)
     handler = ScriptedHandler()
     await lapse(store, clock, 1)
-    await crank(Runner(store, handler, 1, QUICK))
+    await crank(runner_of(store, handler, 1, QUICK))
     assert handler.begun == []
     assert rows("SELECT state, error_code, lapses, crashes FROM outspoken_jobs") == [
         ("failed", "internal", MOST_LAPSES, 0)
@@ -159,7 +172,7 @@ async def test_audio_that_ends_the_engine_itself_fails_with_a_callback_after_fiv
 async def test_a_few_power_cuts_do_not_doom_a_job(store: JobStore, rows: Rows, clock: Clock) -> None:
     await store.accept(request(), MEDIA)
     await lapse(store, clock, MOST_LAPSES - 1)
-    await crank(Runner(store, ScriptedHandler(), 1, QUICK))
+    await crank(runner_of(store, ScriptedHandler(), 1, QUICK))
     assert rows("SELECT state, lapses FROM outspoken_jobs") == [("done", MOST_LAPSES - 1)]
 
 
@@ -187,7 +200,7 @@ async def test_work_on_a_deleted_job_is_broken_off(store: JobStore, database: Da
         await store.accept(request(name), MEDIA)
     gate = asyncio.Event()
     handler = ScriptedHandler(gate=gate)
-    runner = Runner(store, handler, 2, QUICK)
+    runner = runner_of(store, handler, 2, QUICK)
     await runner.run_once()
     await handler.until_begun(2)
     archive = Archive(database, AudioFolder(tmp_path))
@@ -205,12 +218,12 @@ async def test_work_whose_lease_was_lost_adds_nothing(
     await store.accept(request(), MEDIA)
     gate = asyncio.Event()
     slow_handler, heard = ScriptedHandler(gate=gate), list[Ended]()
-    slow = Runner(store, slow_handler, 1, QUICK, [heard.append])
+    slow = runner_of(store, slow_handler, 1, QUICK, [heard.append])
     await slow.run_once()
     await slow_handler.until_begun(1)
     clock.advance(LEASE_SECONDS)
     other = JobStore(database, LEASE_SECONDS)
-    await crank(Runner(other, ScriptedHandler(), 1, QUICK))
+    await crank(runner_of(other, ScriptedHandler(), 1, QUICK))
     gate.set()
     await slow.settled()
     await other.close()
@@ -221,7 +234,7 @@ async def test_work_whose_lease_was_lost_adds_nothing(
 async def test_renewed_jobs_stay_ours(store: JobStore, clock: Clock) -> None:
     await store.accept(request(), MEDIA)
     gate = asyncio.Event()
-    runner = Runner(store, ScriptedHandler(gate=gate), 2, QUICK)
+    runner = runner_of(store, ScriptedHandler(gate=gate), 2, QUICK)
     await runner.run_once()
     clock.advance(LEASE_SECONDS - 1)
     await runner.renew_once()
@@ -251,7 +264,7 @@ async def test_a_full_disk_delays_the_result_and_loses_nothing(disk: SmallDisk, 
     long, gate = "x" * 1_000_000, asyncio.Event()
     store = WatchedStore(disk)
     await store.accept(request(), MEDIA)
-    runner = Runner(store, ScriptedHandler([JobResult(MEDIA, Failed(FailureCode.AUDIO, long))], gate), 1, QUICK)
+    runner = runner_of(store, ScriptedHandler([JobResult(MEDIA, Failed(FailureCode.AUDIO, long))], gate), 1, QUICK)
     await runner.run_once()
     await disk.fill()
     gate.set()
@@ -271,14 +284,14 @@ async def test_an_observer_that_breaks_hurts_nobody(store: JobStore, rows: Rows)
 
     await store.accept(request(), MEDIA)
     handler, heard = ScriptedHandler(), list[Ended]()
-    await crank(Runner(store, handler, 1, QUICK, [broken, heard.append]), turns=2)
+    await crank(runner_of(store, handler, 1, QUICK, [broken, heard.append]), turns=2)
     assert rows("SELECT state FROM outspoken_jobs") == [("done",)]
     assert [ended.job.id for ended in heard] == handler.begun == handler.cleaned == ["job-1"]
 
 
 async def test_a_wake_up_is_heeded_at_once(store: JobStore) -> None:
     handler = ScriptedHandler()
-    runner = Runner(store, handler, 1, QUICK)  # QUICK polls once a minute
+    runner = runner_of(store, handler, 1, QUICK)  # QUICK polls once a minute
     running = asyncio.create_task(runner.run())
     for number in range(3):
         await store.accept(request(f"job-{number}"), MEDIA)
@@ -296,7 +309,7 @@ async def test_jobs_of_an_engine_that_died_are_found_without_a_wake_up(
     await dead.lease(1)
     await dead.close()
     handler = ScriptedHandler()
-    runner = Runner(store, handler, 1, RunnerTimings(poll=0.001))
+    runner = runner_of(store, handler, 1, RunnerTimings(poll=0.001))
     running = asyncio.create_task(runner.run())
     clock.advance(LEASE_SECONDS)
     await handler.until_begun(1)
@@ -309,7 +322,7 @@ async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore,
         await store.accept(request(f"job-{number}"), MEDIA)
     gate = asyncio.Event()
     handler = ScriptedHandler(gate=gate)
-    runner = Runner(store, handler, 1, QUICK)
+    runner = runner_of(store, handler, 1, QUICK)
     running = asyncio.create_task(runner.run())
     await handler.until_begun(1)
     runner.stop()
@@ -321,7 +334,7 @@ async def test_stopping_lets_running_jobs_end_and_takes_no_more(store: JobStore,
 async def test_what_does_not_end_in_time_is_released_for_the_next_engine(store: JobStore, rows: Rows) -> None:
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler(gate=asyncio.Event())
-    runner = Runner(store, handler, 1, RunnerTimings(drain=0.0))
+    runner = runner_of(store, handler, 1, RunnerTimings(drain=0.0))
     running = asyncio.create_task(runner.run())
     await handler.until_begun(1)
     runner.stop()
@@ -346,7 +359,7 @@ async def test_the_runner_outlives_a_database_that_is_away(database: Database) -
     store = StoreAwayAtFirst(database, LEASE_SECONDS)
     await store.accept(request(), MEDIA)
     handler = ScriptedHandler()
-    runner = Runner(store, handler, 1, RunnerTimings(poll=0.001))
+    runner = runner_of(store, handler, 1, RunnerTimings(poll=0.001))
     running = asyncio.create_task(runner.run())
     await handler.until_begun(1)
     runner.stop()
