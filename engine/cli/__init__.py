@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relay.service.commands import Listed, sectioned, while_read
+from relay.service.commands import Listed, sectioned, version_option, while_read
 
 SECTIONS = {
     "To run": {
@@ -40,19 +40,11 @@ application = typer.Typer(
     rich_markup_mode=None,
 )
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"engine {version('outspoken')}")
-        raise typer.Exit
+Version = Annotated[bool, version_option("engine")]
 
 
 @application.callback()
-def _options(
-    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
-) -> None:
+def _options(_: Version = False) -> None:
     """Turns speech into text and leaves each result in the outbox.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.audio.sink import full_disk_named
 from engine.jobs.audio_store import GRACE_SECONDS, AudioStore, Wanted
+from relay.service.disk import sync
 
 
 class AudioFolder(AudioStore):
@@ -39,13 +40,13 @@ class AudioFolder(AudioStore):
             await asyncio.to_thread(self._link, upload_id, job_id)
 
     def _keep(self, received: Path, job_id: str) -> None:
-        _sync(received)
+        sync(received)
         received.replace(self.path(job_id))
-        _sync(self._path)
+        sync(self._path)
 
     def _link(self, upload_id: str, job_id: str) -> None:
         os.link(self.path(upload_id), self.path(job_id))
-        _sync(self._path)
+        sync(self._path)
 
     @asynccontextmanager
     async def at_hand(self, job_id: str) -> AsyncIterator[Path]:
@@ -76,11 +77,3 @@ def _moved_at(path: Path) -> float:
     with suppress(FileNotFoundError):
         return path.stat().st_ctime
     return time.time()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from relay.admin.audit import Actor
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
+from relay.service.disk import sync
 
 ACT = "backup"
 
@@ -43,9 +44,9 @@ def backup(database: Database, target: Path, actor: Actor) -> Backup:
     try:
         _copy(database, temporary)
         _check(temporary)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise StoreUnavailable("io", f"{target}: {error.strerror or error}") from error
     finally:
@@ -92,11 +93,3 @@ def _check(copy: Path) -> None:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreUnavailable("corrupt", f"the copy is damaged, and so may be the outbox: {found}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -32,7 +32,6 @@ class _StandardInput(asyncio.Protocol):
         self.ended = asyncio.Event()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Nobody holds it any more."""
         self.ended.set()
 
 

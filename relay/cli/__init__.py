@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from relay.service.commands import Listed, sectioned, while_read
+from relay.service.commands import Listed, sectioned, version_option, while_read
 
 _OPERATIONS, _INSPECTION, _MAINTENANCE, _RECEIVERS = (
     f"relay.cli.{name}" for name in ("operations", "inspection", "maintenance", "receivers")
@@ -84,19 +84,11 @@ application = typer.Typer(
 )
 commands = typer.Typer()
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"relay {version('outspoken')}")
-        raise typer.Exit
+Version = Annotated[bool, version_option("relay")]
 
 
 @application.callback()
-def _options(
-    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
-) -> None:
+def _options(_: Version = False) -> None:
     """Carries speech-to-text results from the outbox to their callback URLs.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 nothing matched, 5 refused, 78 bad configuration.

@@ -30,7 +30,6 @@ class Throughput:
         self._now = self._before = 0
 
     def count(self) -> None:
-        """One more."""
         self._now += 1
 
     def turn(self) -> None:
@@ -139,7 +138,6 @@ class DestinationQueue:
         return 1 if endpoint.answered is None else max(1, most - 1)
 
     def append(self, delivery: Delivery, *, answered: bool | None) -> None:
-        """One more that was claimed."""
         endpoint = self.endpoints.get(delivery.path)
         if endpoint is None:
             endpoint = self.endpoints[delivery.path] = EndpointQueue(delivery.path, answered=answered)

@@ -48,7 +48,7 @@ class ClaimTimer:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, seconds: float) -> None:
-        """Another is worth while then."""
+        """Another is worth while after so many seconds."""
         if seconds <= 0.0:
             self._wake.set()
             return
@@ -58,7 +58,7 @@ class ClaimTimer:
             self._handle = loop.call_later(seconds, self._wake.set)
 
     def cancel(self) -> None:
-        """One is under way."""
+        """A claim begins: it is the one that was waited for."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

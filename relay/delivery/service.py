@@ -17,7 +17,6 @@ from relay.queue.deliveries import DeliveryQueue
 from relay.service.loop import Loop, LoopObserver, turning
 
 _SHORTEST_REST = 0.001
-_LONGEST_REST = 3600.0
 _SILENT_SECONDS = 2.0
 _CROWD = 32  # deliveries in one claim: fewer are a trickle, in which each should go at once
 

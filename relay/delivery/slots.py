@@ -109,7 +109,6 @@ class SlotUse:
         return known
 
     def leave(self, seq: int) -> None:
-        """One has ended."""
         for those in (self._unproven, self._hanging, self._late):
             those.discard(seq)
 
@@ -155,7 +154,6 @@ class NewcomerPace:
         """Of those that might not answer, how many did since they were asked for last."""
 
     def note_answer(self, *, expected: bool) -> None:
-        """One was answered."""
         self.met += not expected
 
     def ask(self, *, beside: bool) -> int:

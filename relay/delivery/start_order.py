@@ -58,7 +58,6 @@ class StartOrder:
         return bool(self._line_of[kinds.UNTRIED] or self._line_of[kinds.SILENT])
 
     def append(self, delivery: Delivery, claims: Claims) -> None:
-        """One more that was claimed."""
         queue = self.queues.get(delivery.destination)
         if queue is None:
             origin = delivery.destination
@@ -69,7 +68,6 @@ class StartOrder:
         self._take_turn(queue)
 
     def forget_empty(self) -> None:
-        """Origins of which nothing is held."""
         self.queues = {origin: queue for origin, queue in self.queues.items() if queue.held}
 
     def claimed(self) -> None:

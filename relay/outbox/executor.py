@@ -45,7 +45,6 @@ class SerialExecutor(_Turns):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, work: Callable[[threading.Event], T]) -> T:
-        """Do it in the thread."""
         loop = asyncio.get_running_loop()
         return await self._run(lambda abandoned: loop.run_in_executor(self._thread, work, abandoned))
 
@@ -60,7 +59,6 @@ class SerialTasks(_Turns):
     """In the event loop, for what awaits its answers there."""
 
     async def run(self, work: Callable[[threading.Event], Coroutine[Any, Any, T]]) -> T:
-        """Do it."""
         return await self._run(lambda abandoned: asyncio.create_task(work(abandoned)))
 
     async def close(self) -> None:

@@ -56,8 +56,7 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """Where statements run. sqlite3's own connection is one. Values are named (`:id`) or in order (`?`)."""
 
-    def execute(self, sql: str, values: Any = ..., /) -> Cursor:
-        """Run one statement."""
+    def execute(self, sql: str, values: Any = ..., /) -> Cursor: ...
 
     def executemany(self, sql: str, values: Iterable[Any], /) -> Cursor:
         """Run one statement for each of some values."""
@@ -136,11 +135,9 @@ class Listener(Protocol):
     def hears(self) -> bool:
         """Whether notifications come through, as far as was seen since it was opened."""
 
-    async def open(self) -> None:
-        """Listen from now on."""
+    async def open(self) -> None: ...
 
-    async def close(self) -> None:
-        """Stop listening."""
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

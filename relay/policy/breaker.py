@@ -150,7 +150,6 @@ def destination_id(origin: str, path: str = "") -> str:
 
 
 WELL = Health()
-NEVER_TRIED = Health(silent=True)
 
 
 def of_origin(health: Health, came: AttemptResult) -> Health:

@@ -147,7 +147,6 @@ def is_served(origin: str, request: ClaimRequest) -> bool:
 
 
 def one_each(groups: Iterable[Group]) -> Iterator[Group]:
-    """Them in turn."""
     return (group for group, _ in _by_turns({group: [0] for group in groups}))
 
 

@@ -11,6 +11,7 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import typer
 from typer import Typer
 from typer.core import TyperGroup
 from typer.main import get_command_name, get_group
@@ -42,6 +43,19 @@ def while_read() -> Iterator[None]:
         # The interpreter flushes once more when it leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.FAILED)
+
+
+def version_option(program: str) -> Any:
+    """`--version`, which says the program's name too."""
+
+    def print_version(wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import version
+
+            typer.echo(f"{program} {version('outspoken')}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=print_version, is_eager=True, help="Show it.")
 
 
 class Listed(NamedTuple):

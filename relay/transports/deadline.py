@@ -36,7 +36,6 @@ class Deadlines(Generic[T]):
         self._due.pop(item, None)
 
     def close(self) -> None:
-        """Forget everything."""
         self._due.clear()
         self._arm(inf)
 

@@ -142,7 +142,6 @@ class ReplyParser:
             self._room -= len(data)
 
     def on_message_complete(self) -> None:
-        """An answer ends."""
         if self.status:
             self._complete = True
             if self._coding:

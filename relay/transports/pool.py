@@ -55,7 +55,6 @@ class ConnectionPool:
             self._idle[connection.origin].remove(connection)
 
     def close(self) -> None:
-        """Forget every connection."""
         self._idle.clear()
         self._order.clear()
         if self._timer is not None:

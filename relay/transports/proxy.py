@@ -93,17 +93,14 @@ class _Pipe(asyncio.Protocol):
             self._other._other = self
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
         if self._other is not None:
             self._other._transport.write(data)
 
     def pause_writing(self) -> None:
-        """Too much waits to be written."""
         if self._other is not None and not self._other._transport.is_closing():
             self._other._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """No more."""
         if self._other is not None and not self._other._transport.is_closing():
             self._other._transport.resume_reading()
 

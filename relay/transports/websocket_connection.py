@@ -181,7 +181,6 @@ class Keepalive:
             self._answers.watch(socket, perf_counter() + self.bounds.pong_timeout)
 
     def answered(self, socket: WebSocketConnection) -> None:
-        """It came."""
         self._expecting.discard(socket)
         self._answers.forget(socket)
 

@@ -147,7 +147,6 @@ class Deltas:
         return rest
 
     def heard(self, words: Sequence[Word]) -> None:
-        """Some more of them, or none."""
         if words:
             self.parts.add(delta(words, first=self.told == 0))
             self.told += len(words)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.recognisers.models.files import STAGING, kept_name, model_files, staging_folder
 from engine.recognisers.models.lock import LOCK
+from relay.service.disk import sync
 
 PullProgress = Callable[[int, int], None]
 """Who wants to know how far a pull has come: bytes done, and bytes in all."""
@@ -61,12 +61,12 @@ class Staging:
     def install(self, name: str) -> Path:
         """Put the staged model, which must be whole, in its place; what stood there before is gone afterwards."""
         path, place = staging_folder(self._models_dir, name), self._models_dir / name
-        _sync(path)
+        _sync_all(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         self._take_away(name)
         path.rename(place)
         for folder in {place.parent, self._models_dir}:
-            _sync_folder(folder)
+            sync(folder)
         self.tidy()
         return place
 
@@ -171,16 +171,7 @@ def _no_room(models_dir: Path, reason: str) -> NoRoom:
     )
 
 
-def _sync(folder: Path) -> None:
+def _sync_all(folder: Path) -> None:
     for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(folder)

@@ -91,7 +91,6 @@ class Groups:
         return found
 
     def part(self, which: slice | NDArray[np.bool_]) -> Groups:
-        """Some of them."""
         return Groups(self.means[which], self.counts[which], self.squares[which])
 
     def _and_new(self, more: Groups) -> Groups:

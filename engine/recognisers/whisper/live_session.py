@@ -86,7 +86,6 @@ class WorkerSession:
                 yield number, *wanted
 
     def begin(self, channel: int) -> Pass:
-        """The pass that the channel wants."""
         return self._channels[channel].begin()
 
     def complete(

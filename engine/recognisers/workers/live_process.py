@@ -135,7 +135,6 @@ class LiveProcess:
         return asyncio.get_running_loop().time() - self._quiet_since
 
     def leave(self, number: int) -> None:
-        """The session is over."""
         self.recognitions.pop(number, None)
         if not self.recognitions and not self._stopped:
             self._rest()

@@ -120,7 +120,6 @@ class PooledRecognition:
                 self._step(answer)
 
     def fail(self) -> None:
-        """The worker is gone."""
         if not self.opened.done():
             self.opened.set_exception(WorkerDied("the worker process ended before the session began"))
         if not self._over:

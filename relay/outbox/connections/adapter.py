@@ -68,8 +68,7 @@ class SyncAdapter(Adapter):
     """One on which a script is performed at once."""
 
     @abstractmethod
-    def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
-        """Run one statement."""
+    def run(self, sql: str, values: Mapping[str, Any]) -> Brought: ...
 
     def perform(self, begin: Begin[T], *, only_reads: bool = False) -> T:
         """Go through a script to its end. Raises InvalidDelivery for what the caller can mend about the connection."""
@@ -97,8 +96,7 @@ class AsyncAdapter(Adapter):
     """One on which a script is performed once that is awaited."""
 
     @abstractmethod
-    async def run(self, sql: str, values: Mapping[str, Any]) -> Brought:
-        """Run one statement."""
+    async def run(self, sql: str, values: Mapping[str, Any]) -> Brought: ...
 
     async def perform(self, begin: Begin[T], *, only_reads: bool = False) -> T:
         """Go through a script to its end. Raises InvalidDelivery for what the caller can mend about the connection."""

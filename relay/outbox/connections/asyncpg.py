@@ -20,8 +20,7 @@ class AsyncpgConnection(Protocol):
     def is_in_transaction(self) -> bool:
         """Whether there was a BEGIN. A transaction that has failed is one, until it is rolled back."""
 
-    async def fetch(self, query: str, *args: Any) -> list[Any]:
-        """Run one statement."""
+    async def fetch(self, query: str, *args: Any) -> list[Any]: ...
 
 
 class Asyncpg(AsyncAdapter):

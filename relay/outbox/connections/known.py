@@ -25,8 +25,7 @@ _ACCEPTED = (
 class CommitsAtOnce(Protocol):
     """What the sync ones have in common, for type checkers."""
 
-    def commit(self) -> None:
-        """Commit the transaction."""
+    def commit(self) -> None: ...
 
 
 class LooksUpItsConnection(Protocol):
@@ -41,8 +40,7 @@ class LooksUpItsConnection(Protocol):
 class CommitsWhenAwaited(Protocol):
     """What the async ones have in common."""
 
-    def commit(self) -> Coroutine[Any, Any, None]:
-        """Commit the transaction."""
+    def commit(self) -> Coroutine[Any, Any, None]: ...
 
 
 SyncConnection = Connection | CommitsAtOnce | LooksUpItsConnection

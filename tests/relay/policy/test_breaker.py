@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from relay.policy.attempt import Outcome
 from relay.policy.breaker import (
-    NEVER_TRIED,
     OURS,
     SILENT,
     THRESHOLD,
@@ -67,7 +66,7 @@ def test_an_endpoint_that_fails_says_nothing_of_its_origin() -> None:
 def test_an_origin_is_silent_until_it_answers_and_not_where_it_answered_others_meanwhile() -> None:
     assert of_origin(WELL, came(Outcome.READ_TIMEOUT, alone=False)) == WELL
     silent = of_origin(WELL, came(Outcome.READ_TIMEOUT))
-    assert silent == NEVER_TRIED
+    assert silent == Health(silent=True)
     assert [silent.allows(NOW, in_flight, 4) for in_flight in (0, 3, 4, 5)] == [4, 1, 0, 0]
     assert of_origin(silent, came(Outcome.HTTP_5XX)) == WELL
 
