@@ -50,6 +50,7 @@ VALUES: dict[str, object] = {
     "last": 10**6,
     "well": '{"http://h:80": 1}',
     "slots": 16,
+    "worst": 10,
     "seq": 1,
     "holder": "h",
     "token": "h.1",
