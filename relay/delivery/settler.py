@@ -93,7 +93,7 @@ class Settler:
         except Exception as error:  # noqa: BLE001
             return await self._isolate(batch, error)  # whatever it is, it belongs to the attempt that caused it
         self._stale += len(stale)
-        return [attempt for attempt in batch if attempt.delivery.lease not in stale]
+        return [attempt for attempt in batch if attempt.delivery.lease not in stale] if stale else batch
 
     async def _isolate(self, batch: list[Attempted], error: Exception) -> list[Attempted]:
         """One attempt that cannot be written must not hold up the others: write them one by one. Its own end is written

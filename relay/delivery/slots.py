@@ -109,8 +109,9 @@ class SlotUse:
         return known
 
     def leave(self, seq: int) -> None:
-        for those in (self._unproven, self._hanging, self._late):
-            those.discard(seq)
+        if seq in self._unproven:  # as whatever hangs or is late is
+            for those in (self._unproven, self._hanging, self._late):
+                those.discard(seq)
 
 
 class RecentlyAnswered:
@@ -153,8 +154,9 @@ class NewcomerPace:
         self.met = 0
         """Of those that might not answer, how many did since they were asked for last."""
 
-    def note_answer(self, *, expected: bool) -> None:
-        self.met += not expected
+    def note_answer(self) -> None:
+        """One of those that might not answer did."""
+        self.met += 1
 
     def ask(self, *, beside: bool) -> int:
         """How many are asked for now, `beside` others that are served."""

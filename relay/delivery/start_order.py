@@ -6,9 +6,19 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 
-from relay.delivery import slots as kinds
 from relay.delivery.destination_queue import DestinationQueue, EndpointQueue
-from relay.delivery.slots import PATIENCE, NewcomerPace, OriginKind, RecentlyAnswered, Slots, SlotUse
+from relay.delivery.slots import (
+    KNOWN,
+    PATIENCE,
+    PROMPT,
+    SILENT,
+    UNTRIED,
+    NewcomerPace,
+    OriginKind,
+    RecentlyAnswered,
+    Slots,
+    SlotUse,
+)
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.policy.breaker import Standing
 from relay.queue.claims import Claims, DestinationKey
@@ -43,6 +53,7 @@ class StartOrder:
         # With something to start and a slot of their own free. The first of the lines has the next slot.
         self._lines = deque((kind, _Line()) for kind in OriginKind)
         self._line_of: Mapping[OriginKind, _Line] = dict(self._lines)
+        self._doubtful = self._line_of[UNTRIED], self._line_of[SILENT]
         self._unanswered: dict[DestinationKey, None] = {}
         self._pressed = False  # more hangs than a quarter of the slots
         self._looks_at = 0.0
@@ -55,7 +66,8 @@ class StartOrder:
     @property
     def has_doubtful(self) -> bool:
         """Whether anything is in line that may not answer."""
-        return bool(self._line_of[kinds.UNTRIED] or self._line_of[kinds.SILENT])
+        untried, silent = self._doubtful
+        return bool(untried or silent)
 
     def append(self, delivery: Delivery, claims: Claims) -> None:
         queue = self.queues.get(delivery.destination)
@@ -63,7 +75,8 @@ class StartOrder:
             origin = delivery.destination
             standing = claims.standing.get((origin, ""), _ANSWERS)
             queue = self.queues[origin] = DestinationQueue(origin, standing, prompt=origin in self.recent)
-        silent = delivery.endpoint in self._unanswered or claims.standing.get(delivery.endpoint) is _SILENT
+        endpoint = delivery.endpoint
+        silent = endpoint in self._unanswered or claims.standing.get(endpoint) is _SILENT
         queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
@@ -79,15 +92,14 @@ class StartOrder:
 
     def next(self) -> Start | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
-        for _ in range(len(self._lines)):
-            kind, line = self._lines[0]
-            self._lines.rotate(-1)
+        for visited, (kind, line) in enumerate(self._lines, 1):
             while line and self.use.may_start(kind):
                 queue, _none = line.popitem(last=False)
                 queue.waits = None
                 if self._line_for(queue) is not kind:
                     self._take_turn(queue)
                 elif endpoint := queue.next_endpoint(self._most(queue), self._slots):  # the cap may have shrunk since
+                    self._lines.rotate(-visited)
                     return queue, endpoint, self._take(queue, endpoint)
         return None
 
@@ -102,15 +114,17 @@ class StartOrder:
         endpoint.answered = not silent
         if silent:
             self._unanswered[attempt.delivery.endpoint] = None
+            if len(self._unanswered) > _REMEMBERED:
+                del self._unanswered[next(iter(self._unanswered))]
             if attempt.alone:
                 queue.fell_silent()
-        else:
-            self.newcomers.note_answer(expected=queue.standing is _ANSWERS)
-            queue.answers()
-            self.recent.add(queue.origin)
+            return
+        if queue.standing is not _ANSWERS:
+            self.newcomers.note_answer()
+        queue.answers()
+        self.recent.add(queue.origin)
+        if self._unanswered:
             self._unanswered.pop(attempt.delivery.endpoint, None)
-        if len(self._unanswered) > _REMEMBERED:
-            del self._unanswered[next(iter(self._unanswered))]
         if attempt.outcome is _SUCCESS:  # to fail fast is no reason to be given more
             queue.took.count()
             endpoint.took.count()
@@ -145,7 +159,7 @@ class StartOrder:
     def _line_for(self, queue: DestinationQueue) -> OriginKind:
         """Known ones go in turn with those that are prompt, while there is room for both."""
         kind = queue.kind
-        return kinds.PROMPT if kind is kinds.KNOWN and self.use.may_start(kind) else kind
+        return PROMPT if kind is KNOWN and self.use.may_start(kind) else kind
 
     def _most(self, queue: DestinationQueue) -> int:
         """How many slots an origin may take."""

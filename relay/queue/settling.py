@@ -218,7 +218,7 @@ def _row(attempt: Attempted) -> tuple[Any, ...]:
         attempt.diagnosis,
         _json(_steps(answer.timing), "{}"),
         _json(attempt.request_headers),
-        _json(kept(answer.headers)),
+        _json(kept(answer.headers)) if answer.headers else "[]",
         answer.excerpt,
     )
 

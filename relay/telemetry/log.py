@@ -89,14 +89,9 @@ class AttemptLog:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         lines = [_canonical(attempt) for attempt in wanted]
         for line, attempt in zip(lines, wanted, strict=True):
-            line.event, line.level, line.timestamp, line.service = (
-                _FINISHED,
-                _LEVELS[_level(attempt)],
-                now,
-                self._service,
-            )
-        for line in lines:
-            self._lines.counts[line.level or "info"] += 1
+            line.event, line.timestamp, line.service = _FINISHED, now, self._service
+            line.level = level = _LEVELS[_level(attempt)]
+            self._lines.counts[level] += 1
         stream.write(_rendered(lines))
         stream.flush()
 
@@ -130,7 +125,7 @@ def _canonical(attempt: Attempted) -> _AttemptLine:
         queue_lag_s=round(attempt.lag, 6),
         body_bytes=delivery.body_bytes,
         reused=answer.reused,
-        diagnosis=without_secrets(attempt.diagnosis) or None,
+        diagnosis=without_secrets(attempt.diagnosis) if attempt.diagnosis else None,
         traceparent=delivery.traceparent,
         verdict="delivered",
     )
