@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -242,7 +243,22 @@ def _run(words: list[str], env: dict[str, str], folder: str, largest_file: int |
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     sys.argv = words
     main: Any = import_module(f"{words[0]}.__main__").main
-    main()
+    try:
+        main()
+    except SystemExit as ending:
+        _end(ending.code)
+    _end(None)
+
+
+def _end(code: object) -> None:
+    """As the interpreter does, but without looking at each object once more, which would copy all that is shared."""
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":
