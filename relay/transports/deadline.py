@@ -48,7 +48,7 @@ class Deadlines(Generic[T]):
 
     def _sweep(self) -> None:
         now = perf_counter()
-        for item in [item for item, at in self._due.items() if at <= now]:
+        for item in sorted((item for item, at in self._due.items() if at <= now), key=self._due.__getitem__):
             del self._due[item]
             self._expire(item)
         self._arm(min(self._due.values(), default=inf))

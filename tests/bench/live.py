@@ -31,6 +31,7 @@ PIECE = bytes(int(32000 * PIECE_SECONDS))
 _STAMP = re.compile(r'"transcript":"(\d+)"')
 _WARM_UP_SECONDS = 1.0
 _LAST_SECONDS = 2 * PIECE_SECONDS
+_LEAST_SECONDS = 1.0  # in less a busy machine may see nothing
 _POLL_SECONDS = 0.02
 _MIB = 1024
 
@@ -75,9 +76,8 @@ async def _caller(scale: Scale) -> Result:
         url = f"http://127.0.0.1:{port}"
         await _speak(url, 1, 2 * PIECE_SECONDS, "", Watch(), _unheard)
         before = _resident(process.pid)
-        seconds = _WARM_UP_SECONDS + scale.seconds + _LAST_SECONDS
-        speaking = asyncio.create_task(_speak(url, scale.sessions, seconds, "", watch, watch.see))
-        await asyncio.sleep(_WARM_UP_SECONDS + scale.seconds * 0.9)
+        speaking = asyncio.create_task(_speak(url, scale.sessions, _seconds(scale), "", watch, watch.see))
+        await asyncio.sleep(_seconds(scale) - 2 * _LAST_SECONDS)
         grown = _resident(process.pid) - before
         await speaking
     return {"live.caller.p99_ms": watch.p99, "live.memory_per_session_mib": grown / _MIB / scale.sessions}
@@ -91,9 +91,13 @@ async def _callback(scale: Scale) -> Result:
         async with _receiving(receiver_port, watch.see):
             query = f"&callback=ws://127.0.0.1:{receiver_port}/live"
             url = f"http://127.0.0.1:{port}"
-            seconds = _WARM_UP_SECONDS + scale.seconds + _LAST_SECONDS
-            await _speak(url, scale.sessions, seconds, query, watch, _unheard)
+            await _speak(url, scale.sessions, _seconds(scale), query, watch, _unheard)
     return {"live.callback.p99_ms": watch.p99}
+
+
+def _seconds(scale: Scale) -> float:
+    """How long each speaks."""
+    return _WARM_UP_SECONDS + max(scale.seconds, _LEAST_SECONDS) + _LAST_SECONDS
 
 
 def _unheard(text: str) -> None:

@@ -215,12 +215,18 @@ def test_where_nobody_speaks_there_are_no_words_no_gaps_and_no_language(sound: b
     assert transcript.duration == pytest.approx(len(sound) / 2 / RATE)
 
 
-def test_many_voices_at_once_are_unheard_and_no_words_are_made_up() -> None:
+def test_many_voices_at_once_are_unheard_and_hardly_ever_words_are_made_up() -> None:
+    # Of one in a dozen the model is sure, and of another one on a processor of another kind.
+    transcripts = [hear(tiny(), babble(voices)) for voices in (5, 6, 8)]
+    assert sorted(len(only(transcript).words) for transcript in transcripts)[1] < 4
+    assert all(transcript.gaps for transcript in transcripts)
+
+
+def babble(voices: int) -> bytes:
+    """Twelve seconds of so many who speak at once, and backwards."""
     speech = np.frombuffer(clip("en/rabbit").pcm(), np.int16)[: 12 * RATE].astype(np.float64)
-    babble = np.sum([np.roll(speech[::-1], 2 * RATE * number) for number in range(6)], axis=0) / 4
-    transcript = hear(tiny(), babble.astype("<i2").tobytes())
-    assert len(only(transcript).words) < 10
-    assert transcript.gaps
+    together = np.sum([np.roll(speech[::-1], 2 * RATE * number) for number in range(voices)], axis=0) / 4
+    return bytes(together.astype("<i2"))
 
 
 @cache
