@@ -17,6 +17,7 @@ import gc
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -87,7 +88,7 @@ async def _nothing() -> bytes:
 
 
 class _Report(asyncio.Protocol):
-    """Two lines that the forking process writes: the process id, and how that process ended."""
+    """What the forking process writes."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -130,18 +131,41 @@ async def fork(
 ) -> Forked:
     """Start `relay` or `engine`. What it reads from `stdin` fits into a pipe; it can write no file of more than
     `largest_file` bytes, as on a disk without room."""
-    request = json.dumps([[*command], {**env}, str(folder or Path.cwd()), largest_file]).encode()
-    (read, given), (heard, out), (told, telling) = os.pipe(), os.pipe(), os.pipe()
+    (read, given), (heard, out) = os.pipe(), os.pipe()
     complaints, err = os.pipe() if stderr == subprocess.PIPE else (None, os.dup(stderr))
     os.write(given, stdin)
-    rights = array.array("i", [read, out, err, telling])
-    _door().sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-    for descriptor in (given, *rights):
-        os.close(descriptor)
+    os.close(given)
+    told = _ask([[*command], {**env}, str(folder or Path.cwd()), largest_file], read, out, err)
     loop = asyncio.get_running_loop()
     _, report = await loop.connect_read_pipe(_Report, os.fdopen(told, "rb", 0))
     said, complained = await _reader(heard), None if complaints is None else await _reader(complaints)
     return Forked(await report.pid, report.ended, said, complained)
+
+
+class Child:
+    """A process that was forked; as much of subprocess.Popen as benchmarks need."""
+
+    def __init__(self, command: Sequence[str], stdout: int, env: Mapping[str, str]) -> None:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        told = _ask([[*command], {**env}, str(Path.cwd()), None], nothing, os.dup(stdout), os.dup(2))
+        self._report = os.fdopen(told, "rb", 0)
+        self.pid = int(self._report.readline())
+        self._ended: int | None = None
+
+    def poll(self) -> int | None:
+        """How it ended, None while it runs."""
+        return self.wait() if self._ended is not None or select.select([self._report], [], [], 0)[0] else None
+
+    def wait(self) -> int:
+        """Until it has ended."""
+        if self._ended is None:
+            with self._report as report:
+                self._ended = int(report.readline())
+        return self._ended
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def run(
@@ -159,6 +183,17 @@ def run(
         return subprocess.CompletedProcess(command, await process.wait(), out.decode(), err.decode())
 
     return asyncio.run(running())
+
+
+def _ask(request: object, *streams: int) -> int:
+    """Have a process forked that takes these descriptors over, as the first three of its own. Returns the descriptor at
+    which two lines are read: its process id, and how it ended."""
+    told, telling = os.pipe()
+    rights = array.array("i", [*streams, telling])
+    _door().sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    for descriptor in rights:
+        os.close(descriptor)
+    return told
 
 
 async def _reader(descriptor: int) -> asyncio.StreamReader:

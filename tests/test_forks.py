@@ -65,3 +65,14 @@ def test_what_is_read_before_the_first_import_wants_another_process(name: str) -
     assert forks.forkable(["relay", "run"], os.environ)
     assert not forks.forkable(["python", "-c", "0"], os.environ)
     assert not forks.forkable(["relay", "run"], os.environ | {name: "elsewhere"})
+
+
+def test_a_benchmark_waits_for_one_without_an_event_loop(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        short = forks.Child(["relay", "--version"], log.fileno(), os.environ)
+        long = forks.Child(["relay", "listen", "--port", "0"], log.fileno(), os.environ)
+    assert (short.wait(), short.poll(), long.poll()) == (0, 0, None)
+    assert (tmp_path / "log").read_text().startswith("relay ")
+    for _ in range(2):
+        long.kill()
+    assert long.wait() == -signal.SIGKILL

@@ -7,7 +7,6 @@ SHA-256, to hash a body takes several times as long as to send it.
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def _answer_once(server: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 
 
-def _settled_peak(process: subprocess.Popen[bytes], seconds: float) -> int:
+def _settled_peak(process: stand.Program, seconds: float) -> int:
     """The peak, once it has not grown for so long."""
     peak, seen_at = _peak(process), time.monotonic()
     while time.monotonic() - seen_at < seconds:
@@ -80,7 +79,7 @@ def _settled_peak(process: subprocess.Popen[bytes], seconds: float) -> int:
     return peak
 
 
-def _peak(process: subprocess.Popen[bytes]) -> int:
+def _peak(process: stand.Program) -> int:
     """The most that was resident, in KiB."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

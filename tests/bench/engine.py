@@ -11,8 +11,6 @@ import http.client
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -27,11 +25,10 @@ from engine.recognisers.base import Spec
 from engine.settings import EngineSection
 from tests.acceptance.stage import free_port
 from tests.bench.hearing import Listener, listeners
-from tests.bench.stand import Result, Scale
+from tests.bench.stand import Result, Scale, started
 from tests.clips import RATE, clips
 from tests.clips.sounds import joined, wav
 
-ENGINE = (str(Path(sys.executable).with_name("engine")), "run")
 MIB = 1024 * 1024
 _POLL_SECONDS = 0.001
 _REST_SECONDS = 0.5  # OpenMP's threads spin for 0.2 s before they sleep
@@ -75,7 +72,7 @@ def engine(workers: int | None = 1, **settings: str) -> Iterator[Running]:
         port, database = free_port(), Path(folder) / "outspoken.db"
         log = Path(folder) / "engine.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(ENGINE, stdout=out, env=_environment(port, database, workers, settings))
+            process = started("engine", out, _environment(port, database, workers, settings))
         try:
             while b"engine.ready" not in log.read_bytes():
                 assert process.poll() is None, log.read_text()

@@ -19,7 +19,6 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import quantiles
-from subprocess import Popen
 from typing import Any
 
 from relay import outbox
@@ -167,7 +166,7 @@ def _names() -> Iterator[str]:
 
 
 def _beside(
-    path: Path, relay: Popen[bytes], healthy: Sequence[str], ill: Sequence[str], seconds: float, backlog: int = 0
+    path: Path, relay: stand.Program, healthy: Sequence[str], ill: Sequence[str], seconds: float, backlog: int = 0
 ) -> float:
     """The p95 of the healthy ones beside the ill, as a ratio to theirs before. The ill have a backlog, or else get as
     much as the others. A first round shows the healthy ones to the relay."""
@@ -182,7 +181,7 @@ def _beside(
     return beside / alone
 
 
-def _took(path: Path, relay: Popen[bytes], pattern: str, wanted: int) -> float:
+def _took(path: Path, relay: stand.Program, pattern: str, wanted: int) -> float:
     """The p95 of those whose ids fit, once so many have been tried."""
     with closing(sqlite3.connect(path)) as connection:
         while len(took := connection.execute(_TOOK_OF, (pattern,)).fetchall()) < wanted:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -165,7 +164,7 @@ async def drained(url: str) -> float:
 
 
 @contextmanager
-def running(url: str, port: int, relays: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def running(url: str, port: int, relays: int) -> Iterator[list[stand.Program]]:
     """So many relays, each ready."""
     processes = []
     with ExitStack() as stack:

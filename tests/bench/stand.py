@@ -14,26 +14,25 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from heapq import heappop, heappush
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any
+from typing import IO, Any
 from urllib.request import urlopen
 
 from relay import outbox
 from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite.database import SqliteDatabase
+from tests import forks
 from tests.acceptance.stage import free_port
 from tests.bench.bare import addresses
 
 CONCURRENCY = 64
 AS_CONCURRENT_AS_THE_BARE_CLIENT: Any = {"relay__concurrency": CONCURRENCY, "relay__per_destination": CONCURRENCY}
-RELAY = (str(Path(sys.executable).with_name("relay")), "run")
-
 _KEY = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
 _POLL_SECONDS = 0.02
 _MOMENT = 0.001  # seconds in which a slot goes on with the next delivery
@@ -68,6 +67,16 @@ class Scale:
     slow_names: int = 100
     limited: int = 40
     limited_seconds: float = 1.0
+
+
+Program = subprocess.Popen[bytes] | forks.Child
+
+
+def started(program: str, out: IO[bytes], env: Mapping[str, str]) -> Program:
+    """`relay run` or `engine run`, writing its log."""
+    if forks.forkable((program, "run"), env):
+        return forks.Child((program, "run"), out.fileno(), env)
+    return subprocess.Popen((str(Path(sys.executable).with_name(program)), "run"), stdout=out, env=env)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +221,11 @@ def relay_environment(path: Path, port: int, **settings: object) -> dict[str, st
 
 
 @contextmanager
-def relay(path: Path, port: int, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+def relay(path: Path, port: int, **settings: object) -> Iterator[Program]:
     """A relay that logs to a file beside the outbox; killed at the end, since some receivers would keep it waiting."""
     log = path.with_suffix(".log")
     with log.open("wb") as out:
-        process = subprocess.Popen(RELAY, stdout=out, env=relay_environment(path, port, **settings))
+        process = started("relay", out, relay_environment(path, port, **settings))
     keep_off_the_sink(process.pid)
     try:
         yield process
@@ -225,14 +234,14 @@ def relay(path: Path, port: int, **settings: object) -> Iterator[subprocess.Pope
         process.wait()
 
 
-def wait_until_ready(path: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(path: Path, process: Program) -> None:
     """Until its log says so."""
     while b"relay.ready" not in path.with_suffix(".log").read_bytes():
         assert process.poll() is None, path.with_suffix(".log").read_text()
         time.sleep(_POLL_SECONDS)
 
 
-def wait_until_drained(path: Path, process: subprocess.Popen[bytes], but: str = "") -> float:
+def wait_until_drained(path: Path, process: Program, but: str = "") -> float:
     """The time at which nothing was pending or leased any more, `but` for one origin. A relay that ends before that
     fails the measurement."""
     question = " OR ".join(
