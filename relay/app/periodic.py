@@ -13,13 +13,14 @@ from relay.admin.condition import Severity
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.settler import Settler
 from relay.delivery.streams import StreamCarrier
-from relay.outbox.store import Database
+from relay.outbox.store import Database, Listener
 from relay.queue.deliveries import DeliveryQueue
 from relay.queue.retention import DeliveryRetention, Pruned, prune
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.store import StoreMetrics
 
 STATS_SECONDS = 5.0
+LISTEN_SECONDS = 5.0
 JUDGE_SECONDS = 30.0  # a score of statements; alerts on it wait for minutes anyway
 EXPIRE_SECONDS = 60.0
 RETENTION_SECONDS = 3600.0
@@ -43,6 +44,11 @@ async def report_stats(
     )
     with metrics.store.watch("stats"):
         metrics.snapshot(await queue.snapshot(slots))
+
+
+async def listen(listener: Listener) -> None:
+    """Raises StoreUnavailable while notifications cannot come, so that it is told what polling stands in for."""
+    listener.check()
 
 
 async def judge(metrics: Metrics, database: Database) -> None:

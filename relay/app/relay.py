@@ -145,6 +145,7 @@ class Relay:
         retention = partial(periodic.forget, metrics, database, options.retention.kept())
         return [
             ("stats", periodic.STATS_SECONDS, stats),
+            ("listen", periodic.LISTEN_SECONDS, partial(periodic.listen, self._listener)),
             ("judge", periodic.JUDGE_SECONDS, partial(periodic.judge, metrics, database)),
             ("expire", periodic.EXPIRE_SECONDS, expire),
             ("retention", periodic.RETENTION_SECONDS, retention),

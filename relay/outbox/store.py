@@ -135,6 +135,9 @@ class Listener(Protocol):
     def hears(self) -> bool:
         """Whether notifications come through, as far as was seen since it was opened."""
 
+    def check(self) -> None:
+        """Raises StoreUnavailable while there is nothing to listen with: the session for it was refused, or lost."""
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...

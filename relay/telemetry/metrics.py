@@ -35,7 +35,7 @@ _BODY = (1024, 4096, 16384, 65536, 102400, 262144, 307200, 524288, 1048576, 2097
 _LOOP_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 _LOOPS = (
-    *("claim", "renew", "stats", "expire", "settle", "retention", "check_in", "judge"),
+    *("claim", "renew", "stats", "expire", "settle", "retention", "check_in", "listen", "judge"),
     *("stream_news", "stream_hold", "stream_settle"),
 )
 _TABLES = tuple(field.name for field in fields(Pruned) if field.name != "body_bytes")

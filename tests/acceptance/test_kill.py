@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from contextlib import AsyncExitStack, closing
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -41,9 +42,14 @@ class Chaos:
         self.running = {"engine": await self.stage.engine(), "relay": await self.stage.relay()}
 
     async def submit_all(self, audio: bytes) -> None:
-        """Every job is accepted once; a submission that the engine's death broke off is made again, under a new tag."""
+        """Every job is accepted once; a submission that the engine's death broke off is made again, under a new tag.
+        After the last there are more, one by one, until the last kill: somebody is killed at work."""
         async with aiohttp.ClientSession() as session:
-            for job in range(JOBS):
+            for job in count():
+                if job >= JOBS:
+                    await self.all_delivered()
+                    if self.killed.total() >= KILLS:
+                        break
                 await self._submit(session, audio, job)
 
     async def _submit(self, session: aiohttp.ClientSession, audio: bytes, job: int) -> None:
@@ -73,8 +79,8 @@ class Chaos:
         """Until every accepted job was answered with 200."""
         await self.receiver.until(lambda: self.accepted.keys() <= delivered(self.receiver.lines).keys(), within=120)
 
-    def _seen(self, count: int) -> bool:
-        return len(self.receiver.lines) >= count
+    def _seen(self, lines: int) -> bool:
+        return len(self.receiver.lines) >= lines
 
     async def stop(self) -> None:
         for process in self.running.values():

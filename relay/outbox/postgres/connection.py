@@ -18,6 +18,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
+from relay.outbox.postgres.failures import error_kind
 from relay.outbox.postgres.greenlets import wait_in_greenlet
 from relay.outbox.postgres.placeholders import SCHEMA, numbered
 from relay.outbox.postgres.sessions import REFUSALS, Session, SessionFactory, is_pooled, set_local
@@ -28,23 +29,6 @@ _NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 _MEASURE_SECONDS = 30.0
 # The server gives a statement up by itself; who waits longer than that waits for a server that does not answer.
 _GRACE_SECONDS = 1.0
-
-_KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("53100",), "full"),
-    (("58",), "io"),
-    (("XX001", "XX002"), "corrupt"),
-    (("55P03", "57014", "40001", "40P01"), "busy"),
-    (("53300",), "connections"),
-    (("28",), "login"),
-    (("3D",), "missing"),
-    (("57P",), "restarting"),
-    # 25006: a standby, which will be the primary or will be replaced by it. 25P03: this process froze meanwhile.
-    (("08", "53", "57", "25006", "25P03"), "unavailable"),
-    (("42501",), "forbidden"),  # a role without a right that it needs
-    (("XX",), "other"),
-)
-BUSY_AGAIN = ("40001", "40P01")
-"""Two transactions stood in each other's way: the one that was given up may be tried again at once."""
 
 
 class Rows:
@@ -279,11 +263,6 @@ class PostgresConnection:
                 raise
             self.drop()
             raise StoreUnavailable("unavailable") from error
-
-
-def error_kind(sqlstate: str) -> str | None:
-    """busy, full, io, corrupt, unavailable or forbidden; None for what the statement did, and not the server."""
-    return next((kind for states, kind in _KINDS if sqlstate.startswith(states)), None)
 
 
 async def _end_tasks() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from relay.outbox.errors import StoreUnavailable
+from relay.outbox.postgres.failures import refusal
 from relay.outbox.postgres.sessions import REFUSALS, Session, SessionFactory, is_pooled
 from relay.outbox.store import POLL_SECONDS
 
@@ -39,7 +40,12 @@ class PostgresListener:
         self._heard = heard
         self._listening: asyncio.Task[None] | None = None
         self._is_listening = False
+        self._refusal: BaseException | None = None
         self.hears = True
+
+    def check(self) -> None:
+        if self._refusal is not None:
+            raise refusal(self._refusal) from self._refusal
 
     @property
     def poll_seconds(self) -> float:
@@ -58,8 +64,10 @@ class PostgresListener:
 
     async def _listen_forever(self, tried: asyncio.Event) -> None:
         while True:
-            with suppress(StoreUnavailable, *REFUSALS):
+            try:
                 await self._listen(tried)
+            except (StoreUnavailable, *REFUSALS) as error:
+                self._refusal = error
             tried.set()
             await asyncio.sleep(_AGAIN_SECONDS if self.hears else _UNHEARD_AGAIN_SECONDS)
 
@@ -70,6 +78,7 @@ class PostgresListener:
             session.add_termination_listener(lambda _: lost.set())
             await session.add_listener(self._channel, self._hear)
             self.hears = not await is_pooled(session) or await self._is_heard(session)
+            self._refusal = None
             listening.set()
             if not self.hears:
                 return

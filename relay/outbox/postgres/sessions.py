@@ -18,6 +18,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from relay.outbox.errors import StoreUnavailable
+from relay.outbox.postgres.failures import refusal
 
 REFUSALS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a session that cannot be opened, or was lost, is known by."""
@@ -89,7 +90,8 @@ class SessionFactory:
                 yield
             return
         if time.monotonic() < self._again_at or not self._asking.acquire(blocking=False):
-            raise StoreUnavailable("unavailable") from self._refusal
+            assert self._refusal is not None
+            raise refusal(self._refusal) from self._refusal
         try:
             with self._learning(pause):
                 yield

@@ -18,7 +18,8 @@ import asyncpg
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.executor import SerialTasks
-from relay.outbox.postgres.connection import BUSY_AGAIN, PostgresConnection
+from relay.outbox.postgres.connection import PostgresConnection
+from relay.outbox.postgres.failures import BUSY_AGAIN
 from relay.outbox.postgres.greenlets import run_in_greenlet
 from relay.outbox.store import Connection
 

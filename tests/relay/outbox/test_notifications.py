@@ -79,6 +79,7 @@ async def test_who_listens_polls_rarely_and_often_when_it_lost_its_session(postg
     often = listener.poll_seconds
     await listener.open()
     assert listener.poll_seconds > often
+    listener.check()
     heard.clear()
     await asyncio.to_thread(cut, postgres_outbox)
     await hears(heard)

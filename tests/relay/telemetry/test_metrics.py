@@ -45,7 +45,7 @@ def test_every_combination_of_labels_exists_from_the_start() -> None:
     states = {("ready",), ("held",), ("scheduled",), ("in_flight",), ("dead",)}
     assert labels_of(metrics, "relay_outbox_deliveries", "state") == states
     loops = {("claim",), ("renew",), ("stats",), ("expire",), ("settle",), ("retention",), ("check_in",)}
-    loops |= {("stream_news",), ("stream_hold",), ("stream_settle",), ("judge",)}
+    loops |= {("stream_news",), ("stream_hold",), ("stream_settle",), ("judge",), ("listen",)}
     for name in ("iterations_total", "errors_total", "last_success_timestamp_seconds"):
         assert labels_of(metrics, f"relay_loop_{name}", "loop") == loops
     assert labels_of(metrics, "relay_delivery_connections_total", "reused") == {("true",), ("false",)}
@@ -100,7 +100,7 @@ def test_a_batch_counts_each_of_its_attempts() -> None:
     assert value(metrics, "relay_delivery_pickup_lag_seconds_count", held_by="relay") == 4
 
 
-@cases("loop", ["claim", "renew", "stats", "expire", "settle", "retention", "check_in"])
+@cases("loop", ["claim", "renew", "stats", "expire", "settle", "retention", "check_in", "listen"])
 def test_every_loop_is_counted_by_its_name(loop: str) -> None:
     metrics = Metrics(16)
     metrics.loops.turned(loop, ok=True)

@@ -14,8 +14,8 @@ import pytest
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
-from relay.outbox.postgres.connection import error_kind
 from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.postgres.failures import error_kind
 from relay.outbox.store import Connection
 from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
