@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from engine.recognisers.speech.detection import FRAME_SAMPLES, FRAME_SECONDS
 
 PAUSE = 19
@@ -28,6 +29,10 @@ class SpeechPiece:
     start: float
     pcm: bytes
     paused: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / SAMPLE_BYTES / SAMPLE_RATE
 
 
 class Cutter:

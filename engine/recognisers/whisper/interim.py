@@ -1,6 +1,6 @@
 """When a channel is due an interim pass, and which of those that were promised were not made. Pure.
 
-`now` is monotonic, in seconds, as in `passes`; how far a pass reached is in seconds from the start of the channel.
+`now` is monotonic, in seconds, as in `passes`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ _SHARE = 0.5
 
 class InterimPace:
     """Of one channel. `turn_at` is when it had its last interim pass, or began to speak; `took` how many seconds that
-    pass did; `reached` how far it reached into this stretch, None before the first."""
+    pass did."""
 
     def __init__(self) -> None:
         self.turn_at = 0.0
         self.took = 0.0
-        self.reached: float | None = None
         self._promised_at = 0.0  # as `turn_at`, or when a pass was missed since
         self._missed = 0
 

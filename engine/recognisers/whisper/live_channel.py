@@ -1,4 +1,4 @@
-"""One channel of a live session: where utterances begin and end, which passes they want, and what is said of them.
+"""One channel of a live session: where utterances begin and end, and which passes they want.
 
 Audio is cut as it comes, and waits for its passes of the model, which are made when it is this channel's turn. What is
 told is told in order: nothing of the next utterance before the last words of this one.
@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from engine.audio.pcm import SAMPLE_BYTES, SAMPLE_RATE
-from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
+from engine.events import Final, LiveEvent, LiveOptions
 from engine.recognisers.languages import public_code, whisper_code
 from engine.recognisers.speakers.known import KnownSpeakers
 from engine.recognisers.speech.cutting import PAUSE, Cutter, SpeechPiece
 from engine.recognisers.speech.detection import FRAME_SECONDS, SpeechDetector
 from engine.recognisers.whisper.agreement import LocalAgreement
 from engine.recognisers.whisper.interim import InterimPace
+from engine.recognisers.whisper.live_telling import LiveTelling
 from engine.recognisers.whisper.passes import Hypothesis, Pass, PassRecord
 from engine.transcript import Word
 
@@ -81,10 +81,10 @@ class LiveChannel:
     def __init__(
         self, number: int, options: LiveOptions, is_speech: Callable[[bytes], list[bool]] | None = None
     ) -> None:
-        self._number = number
         self._options = options
-        self._pause = _pause(options.endpointing)
-        self._cutter = Cutter(is_speech or SpeechDetector(), self._pause, LONGEST)
+        pause = _pause(options.endpointing)
+        self._cutter = Cutter(is_speech or SpeechDetector(), pause, LONGEST)
+        self._telling = LiveTelling(number, options, pause * FRAME_SECONDS)
         self._waiting: deque[_Began | _Over | _NothingHeld] = deque()
         self._under_way: _UnderWay | None = None
         self._agreement = LocalAgreement()
@@ -93,11 +93,8 @@ class LiveChannel:
         self._supposed = self._known or "en"
         self._due_at = 0.0  # of the latest audio
         self._interim = InterimPace()
-        self._told: tuple[str, ...] = ()  # the words of the last Partial
-        self._told_until = 0.0  # the end of the last Final
+        self._reached: float | None = None  # how far passes did, into this stretch
         self._announced = False  # the beginning of this stretch was seen
-        self._owing = False  # a Final without its speech_final
-        self._last_word_end: float | None = None
 
     def push(self, pcm: bytes, due_at: float, now: float) -> Iterator[LiveEvent]:
         self._due_at = due_at
@@ -135,7 +132,7 @@ class LiveChannel:
     @property
     def waiting_seconds(self) -> float:
         """Seconds of audio that is over and waits for its final pass."""
-        return sum(_seconds(one.piece) for one in self._waiting if isinstance(one, _Over))
+        return sum(one.piece.seconds for one in self._waiting if isinstance(one, _Over))
 
     @property
     def waiting_since(self) -> float | None:
@@ -180,7 +177,7 @@ class LiveChannel:
     @property
     def _passed_until(self) -> float:
         """How far passes reached into this stretch, or where its speech began."""
-        return self._interim.reached if self._interim.reached is not None else self._cutter.speech_start or 0.0
+        return self._reached if self._reached is not None else self._cutter.speech_start or 0.0
 
     @property
     def _has_news(self) -> bool:
@@ -210,50 +207,33 @@ class LiveChannel:
         while self._waiting and not isinstance(self._waiting[0], _Over):
             match self._waiting.popleft():
                 case _Began(at):
-                    yield from self._silence(at)
-                    if self._options.vad_events:
-                        yield SpeechStarted(self._number, _ms(at))
+                    yield from self._telling.speech_began(at, self._language)
                 case _NothingHeld(at):
-                    yield Final(
-                        self._number, _ms(at), 0.0, (), from_finalize=True, language=public_code(self._supposed)
-                    )
+                    yield self._telling.nothing_held(at, self._language)
         if not self._waiting and self._cutter.speech_start is None:
-            yield from self._silence(self._cutter.silent_until)
+            yield from self._telling.silence(self._cutter.silent_until, self._language)
 
-    def _silence(self, until: float) -> Iterator[LiveEvent]:
-        """Nobody speaks since the last word."""
-        wait, last = self._options.utterance_end, self._last_word_end
-        if last is None:
-            return
-        if self._owing and until - last >= self._pause * FRAME_SECONDS:
-            yield self._final(SpeechPiece(self._told_until, b"", paused=True), ())
-        if wait is not None and until - last >= wait:
-            self._last_word_end = None
-            yield UtteranceEnded(self._number, last)
+    @property
+    def _language(self) -> str:
+        return public_code(self._supposed)
 
     def _guess(self, done: Pass, hypothesis: Hypothesis) -> Iterator[LiveEvent]:
-        self._interim.reached = done.end
+        self._reached = done.end
         if self._waiting:
             return  # the stretch is over meanwhile, and its final pass comes
         self._agreement = self._agreement.update(hypothesis.words, done.end - _EDGE)
-        words, settled = self._agreement.words, self._agreement.settled
-        texts = tuple(word.text for word in words)
+        settled = self._agreement.settled
         if settled and done.seconds > LONG_SECONDS and not self._speakers:
             yield self._settle(settled)
-        elif texts and texts != self._told:
-            self._told = texts
-            start, seconds, language = _ms(done.start), _ms(done.seconds), public_code(self._supposed)
-            yield Partial(self._number, start, seconds, words, language)
+        else:
+            yield from self._telling.guess(done.start, done.seconds, self._agreement.words, self._language)
 
     def _settle(self, words: tuple[Word, ...]) -> Final:
         """The settled words of a long stretch, which goes on after them."""
         start = self._cutter.start
         self._agreement = self._agreement.release()
         self._cutter.forget(words[-1].end)
-        self._told, self._owing, self._last_word_end = (), True, words[-1].end
-        self._told_until = self._cutter.start
-        duration = _ms(self._cutter.start - start)
-        return Final(self._number, _ms(start), duration, words, language=public_code(self._supposed))
+        return self._telling.part(start, self._cutter.start, words, self._language)
 
     def _conclude(self, hypothesis: Hypothesis) -> Iterator[LiveEvent]:
         over = self._first
@@ -261,26 +241,10 @@ class LiveChannel:
         words = self._agreement.conclude(hypothesis.words)
         if self._speakers:
             words = self._speakers.name(words, hypothesis.voices)
-        self._agreement, self._interim.reached, self._told = LocalAgreement(), None, ()
+        self._agreement, self._reached = LocalAgreement(), None
         if words:
             self._known = self._supposed
-        if words or over.by_caller or (self._owing and over.piece.paused):
-            yield self._final(over.piece, words, by_caller=over.by_caller)
-
-    def _final(self, piece: SpeechPiece, words: tuple[Word, ...], *, by_caller: bool = False) -> Final:
-        self._owing = not (piece.paused or by_caller)
-        self._told_until = piece.start + _seconds(piece)
-        if words:
-            self._last_word_end = words[-1].end
-        return Final(
-            self._number,
-            _ms(piece.start),
-            _ms(_seconds(piece)),
-            words,
-            speech_final=piece.paused and self._options.endpointing is not None,
-            from_finalize=by_caller,
-            language=public_code(self._supposed),
-        )
+        yield from self._telling.stretch_ended(over.piece, words, self._language, by_caller=over.by_caller)
 
 
 def _pause(endpointing: float | None) -> int:
@@ -288,11 +252,3 @@ def _pause(endpointing: float | None) -> int:
     if endpointing is None:
         return PAUSE
     return min(max(SHORTEST_PAUSE, round(endpointing / FRAME_SECONDS)), LONGEST_PAUSE)
-
-
-def _seconds(piece: SpeechPiece) -> float:
-    return len(piece.pcm) / SAMPLE_BYTES / SAMPLE_RATE
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds, 3)
