@@ -206,6 +206,7 @@ class StreamCarrier:
     async def read_once(self) -> int:
         """Hand to each stream what was added to it, and see whether there is something to tend; returns how many
         streams there are, whoever holds them."""
+        await asyncio.sleep(0)  # what woke this loop may have brought a delivery, which is sent first
         tasks = await self._store.tasks()
         if tasks.overdue or (tasks.waiting and self._room() > 0):
             self._tend.set()

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 # secure_delete FAST: Debian builds with it ON, which makes pruning bodies 40 times slower.
 # A small page cache beside memory-mapped reads: a large one slows cold reads of bodies.
 _MAPPED_BYTES = 1 << 30
-_PRAGMAS = f"""
+_PRAGMAS = """
 PRAGMA foreign_keys = ON;
 PRAGMA synchronous = FULL;
 PRAGMA secure_delete = FAST;
 PRAGMA cache_size = -4096;
-PRAGMA mmap_size = {_MAPPED_BYTES};
 """
 
 
@@ -63,7 +62,9 @@ def connect_read_only(path: Path, *, any_thread: bool = False) -> sqlite3.Connec
 
 
 def map_afresh(connection: sqlite3.Connection) -> None:
-    """Give back what of the file is in this process's memory because it was read through the connection's mapping."""
+    """Have a connection read through a mapping of the file, which copies what is large once less, and give back what is
+    in this process's memory of an earlier one. For whoever reads little it costs more than it saves: it is undone and
+    made again whenever somebody has committed."""
     connection.execute("PRAGMA mmap_size = 0")
     connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
 

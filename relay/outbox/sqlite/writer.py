@@ -128,8 +128,6 @@ class SqliteSlowReader:
 
     def __init__(self, path: Path) -> None:
         self._connection = connect_read_only(path, any_thread=True)
-        # It walks through much and comes back to little: mapped, all that it met would stay in this process's memory.
-        self._connection.execute("PRAGMA mmap_size = 0")
         self._executor = SerialExecutor("outbox-count")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -154,7 +152,7 @@ class SqliteBodyReader:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, sql, values, use)
 
     def _read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T]) -> T:
-        connection, mapped = self._free.pop() if self._free else (connect_read_only(self._path, any_thread=True), 0)
+        connection, mapped = self._free.pop() if self._free else (self._connect(), 0)
         try:
             body: bytes = connection.execute(sql, values).fetchone()[0]
             mapped += len(body)
@@ -164,6 +162,11 @@ class SqliteBodyReader:
         finally:
             self._free.append((connection, mapped))
         return use(body)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect_read_only(self._path, any_thread=True)
+        map_afresh(connection)
+        return connection
 
     async def close(self) -> None:
         """Wait for what is being read, then close."""
