@@ -2,8 +2,19 @@
 -- postgres.sql takes its place on PostgreSQL.
 
 -- add_delivery --
--- One delivery, on the producer's own transaction: due at once, later, or when the one before it in its stream has ended.
--- The messages of a WebSocket are never due: whoever holds the socket reads them in order.
+-- One delivery, on the producer's own transaction: due at once, or later. Apart from those of streams: where what is added
+-- depends on what is there, SQLite makes a table in between, which takes as long as all else.
+INSERT INTO outspoken_deliveries
+    (id, owner, origin, path, url, method, kind, priority, content_type, headers, traceparent, body_bytes, created_at,
+     due_at, lane, scheduled_from, schedule, idempotency_key, tracked)
+VALUES (:id, :owner, :origin, :path, :url, :method, :kind, :priority, :content_type, :headers, :traceparent,
+        length(:body), :now, max(:now, coalesce(:due_at, 0.0)), iif(:due_at > :now, 2, 0), max(:now, :due_at), :schedule,
+        :idempotency_key, :tracked)
+ON CONFLICT DO NOTHING
+
+-- add_to_stream --
+-- The same in a stream: due at once, later, or when the one before it has ended. The messages of a WebSocket are never due:
+-- whoever holds the socket reads them in order.
 INSERT INTO outspoken_deliveries
     (id, owner, origin, path, url, method, kind, priority, content_type, headers, traceparent, body_bytes, created_at,
      due_at, lane, scheduled_from, schedule, stream_id, position, idempotency_key, tracked)

@@ -92,7 +92,7 @@ SEAL = ("body", "signing_keys", "keys_version")
 STREAM = ("advance_stream", "kill_stream", "kill_followers", "expire")
 # What producers do costs the relay as much: they share one file.
 PRODUCERS = (
-    *("add_delivery", "add_deliveries", "add_body", "add_stream", "end_stream", "stream_statuses"),
+    *("add_delivery", "add_to_stream", "add_deliveries", "add_body", "add_stream", "end_stream", "stream_statuses"),
     *("secret", "result"),
 )
 LIVE = (
@@ -157,7 +157,7 @@ def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connectio
         ("held_heads", "deliveries_held (origin=? AND path=?)"),
         ("sweep", "deliveries_leased"),
         ("expire", "deliveries_waiting (due_at<?)"),
-        ("add_delivery", "deliveries_stream (stream_id=?)"),
+        ("add_to_stream", "deliveries_stream (stream_id=?)"),
         ("advance_stream", "deliveries_stream (stream_id=?)"),
         ("kill_followers", "deliveries_stream (stream_id=?)"),
         ("messages", "deliveries_stream (stream_id=? AND position>?)"),
@@ -332,7 +332,7 @@ def test_a_step_of_one_stream_costs_the_same_however_many_there_are(connection: 
     added = values | {"stream": "s", "body": b"", "schedule": None, "tracked": False}
 
     def taken() -> dict[str, int]:
-        return {name: steps(connection, name, added) for name in ("advance_stream", "kill_followers", "add_delivery")}
+        return {name: steps(connection, name, added) for name in ("advance_stream", "kill_followers", "add_to_stream")}
 
     before = taken()
     open_streams(connection, 10_000, behind=4)
