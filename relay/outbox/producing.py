@@ -86,8 +86,8 @@ class SqliteScripts(_AlikeScripts):
             refusal = yield from self._join(delivery.stream, values)
             if refusal is not None:
                 return (yield from self._first(values, refusal))
-        how = "add_to_stream" if delivery.stream else "add_delivery"
-        added, _ = yield statement(how, __package__), values
+        plain, streamed = statement("add_delivery", __package__), statement("add_to_stream", __package__)
+        added, _ = yield (streamed if delivery.stream else plain), values
         if not added:
             if delivery.stream:
                 yield statement("leave_stream", __package__), values
