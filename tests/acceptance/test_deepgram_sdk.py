@@ -90,9 +90,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         engine__recognisers__multilingual__model=whisper.base(),
         engine__models_dir=voices.models_dir(tmp_path_factory.mktemp("models")),
         engine__keep_alive_seconds=KEEP_ALIVE_SECONDS,
-        # One, and from the start: or another that nobody stopped may be started for a request.
-        engine__workers=1,
-        engine__preload='["default"]',
+        engine__workers=1,  # or another that nobody stopped may be started for a request
     )
     async with AsyncExitStack() as stack:
         await hosting(stack, audio_port)
@@ -276,7 +274,9 @@ async def test_silence_is_a_result_without_words(media: Media) -> None:
 async def test_a_client_that_hangs_up_after_a_second_of_silence_gets_a_result_that_takes_longer(
     world: World, media: Media
 ) -> None:
+    await media.file(QUIET)  # so that there is one
     workers = world.recognising()
+    assert workers
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
     hearing = asyncio.create_task(media.file(SPEECH, request_options={"timeout_in_seconds": 1, "max_retries": 0}))

@@ -16,6 +16,7 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from tests.acceptance.stage import ROOT
 from tests.relay.deliveries import states
 from tests.relay.outbox.test_types import complaints, expected
+from tests.services import clients
 
 pytestmark = pytest.mark.acceptance
 
@@ -76,10 +77,8 @@ async def add(a: sqlite3.Connection, b: aiosqlite.Connection, new: NewDelivery) 
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment of its own, with what `pip install outspoken` brings."""
     folder = tmp_path_factory.mktemp("light")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     venv.create(folder / "environment")
-    python = folder / "environment" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", _source(folder / "source")], check=True)
+    assert clients.install(folder / "environment", str(_source(folder / "source"))) == ""
     return folder / "environment"
 
 

@@ -248,14 +248,18 @@ async def test_as_langchain_calls_it(client: AsyncOpenAI) -> None:
     assert is_the_beginning(answer.text)
 
 
-async def in_javascript(world: World, call: str, file: Path = DEMO, **options: Any) -> Any:
-    given = {"url": world.stage.engine_url, "key": world.key, "call": call, "file": str(file), "options": options}
+async def in_javascript(*asked: dict[str, Any]) -> list[Any]:
+    """What the client was given for each call, all of them in one process."""
     await asyncio.to_thread(install)
     process = await asyncio.create_subprocess_exec(
-        "node", INSTALLED / "client.mjs", json.dumps(given), stdout=asyncio.subprocess.PIPE
+        "node", INSTALLED / "client.mjs", json.dumps(asked), stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
-    return json.loads(out)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def calling(world: World, call: str, file: Path = DEMO, **options: Any) -> dict[str, Any]:
+    return {"url": world.stage.engine_url, "key": world.key, "call": call, "file": str(file), "options": options}
 
 
 def install() -> None:
@@ -278,22 +282,27 @@ def install() -> None:
 async def test_the_client_for_javascript(world: World, tmp_path: Path) -> None:
     short = tmp_path / "a.wav"
     short.write_bytes(SPEECH)
-    plain = await in_javascript(world, "transcriptions", short, model="whisper-1")
-    assert is_the_beginning(plain["answer"]["text"])
-    options = {"response_format": "verbose_json", "timestamp_granularities": ["word"]}
-    verbose = await in_javascript(world, "transcriptions", short, model="whisper-1", **options)
-    assert [word["word"].lower() for word in verbose["answer"]["words"][:2]] == ["good", "morning"]
-    streamed = await in_javascript(world, "transcriptions", short, model="gpt-4o-transcribe", stream=True)
-    assert streamed["answer"][-1]["type"] == "transcript.text.done"
-    accepted = await in_javascript(
-        world, "transcriptions", short, model="whisper-1", callback=world.stage.callback_url, callback_method="PUT"
+    words = {"response_format": "verbose_json", "timestamp_granularities": ["word"]}
+    back = {"callback": world.stage.callback_url, "callback_method": "PUT"}
+    plain, verbose, streamed, accepted, models, wrong = await in_javascript(
+        calling(world, "transcriptions", short, model="whisper-1"),
+        calling(world, "transcriptions", short, model="whisper-1", **words),
+        calling(world, "transcriptions", short, model="gpt-4o-transcribe", stream=True),
+        calling(world, "transcriptions", short, model="whisper-1", **back),
+        calling(world, "models"),
+        calling(world, "transcriptions", short, model="whisper-9"),
     )
+    assert is_the_beginning(plain["answer"]["text"])
+    assert [word["word"].lower() for word in verbose["answer"]["words"][:2]] == ["good", "morning"]
+    assert streamed["answer"][-1]["type"] == "transcript.text.done"
+    assert "whisper-1" in models["answer"]
+    assert (wrong["status"], wrong["param"], wrong["code"]) == (404, "model", "model_not_found")
     line = await world.called_back(accepted["answer"]["id"])
     assert (line["method"], json.loads(line["body"])["status"]) == ("PUT", "completed")
     signer = replace(world, key=world.signing_key)
-    verified = await in_javascript(signer, "verify", body=line["body"], headers=line["headers"])
+    verified, forged = await in_javascript(
+        calling(signer, "verify", body=line["body"], headers=line["headers"]),
+        calling(signer, "verify", body=line["body"] + " ", headers=line["headers"]),
+    )
     assert verified["answer"] == json.loads(line["body"])
-    assert "message" in await in_javascript(signer, "verify", body=line["body"] + " ", headers=line["headers"])
-    assert "whisper-1" in (await in_javascript(world, "models"))["answer"]
-    wrong = await in_javascript(world, "transcriptions", short, model="whisper-9")
-    assert (wrong["status"], wrong["param"], wrong["code"]) == (404, "model", "model_not_found")
+    assert "message" in forged

@@ -25,6 +25,12 @@ from tests.acceptance.stage import ROOT
 
 OUTSPOKEN = (sys.executable, "-m", "outspoken")
 ANY_PORTS = {"OUTSPOKEN_ENGINE__PORT": "0", "OUTSPOKEN_RELAY__PORT": "0", "OUTSPOKEN_RELAY__ADMIN__PORT": "0"}
+# One sentence is heard, and nothing live.
+LITTLE = {
+    "OUTSPOKEN_ENGINE__PRELOAD": "[]",
+    "OUTSPOKEN_ENGINE__WORKERS": "1",
+    "OUTSPOKEN_ENGINE__RECOGNISERS__DEFAULT__THREADS": "1",
+}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -46,7 +52,7 @@ async def up(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, st
     process = await asyncio.create_subprocess_exec(
         *(*OUTSPOKEN, "up", "--receiver-port", "0"),
         cwd=folder,
-        env=environment(**ANY_PORTS),
+        env=environment(**ANY_PORTS, **LITTLE),
         stdout=PIPE,
         stderr=STDOUT,
         limit=1 << 20,

@@ -32,7 +32,7 @@ def restart(scale: Scale) -> Result:
 
 async def _restart(count: int) -> Result:
     with TemporaryDirectory(prefix="outspoken-bench-") as folder:
-        stage = Stage(Path(folder), 8080, engine__lease_seconds=1.0, engine__preload='["default"]', **DEFAULTS)
+        stage = Stage(Path(folder), 8080, engine__lease_seconds=1.0, **DEFAULTS)
         engine = await stage.engine()
         accepted = await _submit(stage, count)
         await engine.kill()

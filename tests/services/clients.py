@@ -20,15 +20,22 @@ def installed(requirement: str) -> Path:
     done = place / "installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", place], check=True)
-        # uv needs a tenth of pip's time; where it finds no index, pip may.
-        uv = [find_uv_bin(), "pip", "install", "--quiet", "--python", str(place), requirement]
-        pip = [sys.executable, "-m", "pip", "--python", str(place), "install", "--quiet", requirement]
-        tried = [subprocess.run(uv, capture_output=True, text=True, check=False)]
-        if tried[-1].returncode:
-            tried.append(subprocess.run(pip, capture_output=True, text=True, check=False))
-        if tried[-1].returncode:
-            why = "\n".join(one.stderr[-500:] for one in tried)
+        if why := install(place, requirement):
             reason = f"{requirement} cannot be installed (is there a package index?): {why}"
             pytest.fail(reason) if os.environ.get("TESTS_SKIP_NOTHING") else pytest.skip(reason)
         done.touch()
     return place / "bin"
+
+
+def install(environment: Path, requirement: str) -> str:
+    """Into an environment. Returns why it could not be, or nothing."""
+    # uv needs a tenth of pip's time; where it finds no index, pip may.
+    uv = [find_uv_bin(), "pip", "install", "--quiet", "--python", str(environment), requirement]
+    pip = [sys.executable, "-m", "pip", "--python", str(environment), "install", "--quiet", requirement]
+    tried: list[str] = []
+    for command in (uv, pip):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return ""
+        tried.append(done.stderr[-500:])
+    return "\n".join(tried)

@@ -1,12 +1,10 @@
-// Reads {url, key, call, file, options} from its argument, and prints what the client was given as a line of JSON.
+// Reads [{url, key, call, file, options}, ...] from its argument, and prints what the client was given as JSON, a line each.
 import { createReadStream } from "node:fs";
 import OpenAI from "openai";
 import { Webhook } from "standardwebhooks";
 
-const { url, key, call, file, options } = JSON.parse(process.argv[2]);
-const client = new OpenAI({ apiKey: key, baseURL: `${url}/v1`, maxRetries: 0 });
-
-async function told() {
+async function told({ url, key, call, file, options }) {
+  const client = new OpenAI({ apiKey: key, baseURL: `${url}/v1`, maxRetries: 0 });
   if (call === "verify") return new Webhook(key).verify(options.body, options.headers);
   if (call === "models") {
     const found = [];
@@ -20,8 +18,10 @@ async function told() {
   return events;
 }
 
-try {
-  console.log(JSON.stringify({ answer: await told() }));
-} catch (error) {
-  console.log(JSON.stringify({ status: error.status, message: error.message, param: error.param, code: error.code }));
+for (const asked of JSON.parse(process.argv[2])) {
+  try {
+    console.log(JSON.stringify({ answer: await told(asked) }));
+  } catch (error) {
+    console.log(JSON.stringify({ status: error.status, message: error.message, param: error.param, code: error.code }));
+  }
 }
