@@ -45,7 +45,8 @@ def goals(name: str) -> dict[str, str]:
 
 def _compared(name: str, files: Sequence[bytes], turns: int) -> Result:
     spec = replace(loaded(workers=1), threads=os.cpu_count() or 1)
-    with engine(workers=None) as running, listeners(FASTER_WHISPER, spec) as alone:
+    # What live speech costs would be found out meanwhile, and taken for the product's.
+    with engine(workers=None, preload="[]") as running, listeners(FASTER_WHISPER, spec) as alone:
         ways: dict[str, Callable[[Sequence[bytes]], Cost]] = {"product": partial(_served, running)}
         ways |= {way: partial(_direct, one) for way, one in alone.items()}
         for hear in ways.values():
