@@ -55,6 +55,12 @@ def tiny() -> Whisper:
 
 
 @cache
+def one_by_one() -> Whisper:
+    """The same, of which no two windows are heard at once."""
+    return Whisper(replace(TINY, batch_size=1))
+
+
+@cache
 def multilingual() -> Whisper:
     return Whisper(replace(BASE, model=str(base())))
 
@@ -309,10 +315,9 @@ def test_each_channel_is_heard_by_itself_in_its_own_language() -> None:
 
 
 def test_long_audio_is_heard_stretch_by_stretch_and_its_progress_told() -> None:
-    whisper = Whisper(replace(TINY, batch_size=1))
     pause = bytes(2 * 45 * RATE)
     told: list[float] = []
-    transcript = hear(whisper, (clip("demo").pcm() + pause) * 3, progress=lambda seconds, _: told.append(seconds))
+    transcript = hear(one_by_one(), (clip("demo").pcm() + pause) * 3, progress=lambda seconds, _: told.append(seconds))
     assert wrong(texts(only(transcript)), 3 * plain(clip("demo").text)) == 0
     period = len(clip("demo").pcm() + pause) / 2 / RATE
     firsts = [word.start for word in only(transcript).words if word.text == "nothing"]
@@ -324,11 +329,10 @@ def test_long_audio_is_heard_stretch_by_stretch_and_its_progress_told() -> None:
 
 
 def test_words_come_while_more_is_heard_where_that_is_wanted() -> None:
-    whisper = Whisper(replace(TINY, batch_size=1))
     told: list[tuple[Word, ...]] = []
     options = RecognitionOptions(as_it_comes=True)
     twice = (clip("demo").pcm() + bytes(2 * 30 * RATE)) * 2
-    transcript = hear(whisper, twice, options=options, progress=lambda _, words: told.append(tuple(words)))
+    transcript = hear(one_by_one(), twice, options=options, progress=lambda _, words: told.append(tuple(words)))
     assert [word.text for words in told for word in words] == [word.text for word in only(transcript).words]
     assert len([words for words in told if words]) > 1
 
