@@ -1,4 +1,5 @@
-// Reads [{url, key, call, file, options}, ...] from its argument, and prints what the client was given as JSON, a line each.
+// Reads [{url, key, call, file, options}, ...] from its argument, and prints what the client was given: a line of JSON
+// for each.
 import { createReadStream } from "node:fs";
 import OpenAI from "openai";
 import { Webhook } from "standardwebhooks";
