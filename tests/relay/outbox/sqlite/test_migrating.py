@@ -22,6 +22,8 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.migrating import migrate
 from tests.relay.deliveries import new, put, rows
 from tests.relay.outbox.old import make_sqlite
+from tests.relay.outbox.sqlite.test_producer import tables_in_between
+from tests.relay.outbox.sqlite.test_schema import IMPOSSIBLE, IMPOSSIBLE_STREAMS
 
 FIRST = Migration("room", 1, "first", "CREATE TABLE a (x INTEGER);")
 SECOND = Migration("room", 2, "second", "CREATE TABLE b (x INTEGER);")
@@ -153,6 +155,8 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
 
 
 FIRST_RELEASE = OUTBOX.migrations("sqlite")[:1]
+BASELINES = [one.number for one in OUTBOX.migrations("sqlite")[:-1] if one.baseline]
+COMPARISONS = 13  # the file that takes IN out of the CHECKs
 WITH_STREAMS = """
 INSERT INTO destinations (origin) VALUES ('http://h:80');
 INSERT INTO streams (id, key, on_dead, state, position)
@@ -199,13 +203,44 @@ def test_a_database_of_the_first_release_keeps_its_streams_and_what_is_in_them(f
         rows(SqliteDatabase(path), "DELETE FROM outspoken_streams WHERE key = 'open'")
 
 
-def test_a_new_database_and_one_that_was_brought_up_to_date_are_the_same(
-    folder: Path, database: SqliteDatabase
-) -> None:
+@pytest.fixture(params=[1, *BASELINES], ids="made by {:04}".format)
+def brought_up_to_date(request: pytest.FixtureRequest, folder: Path) -> SqliteDatabase:
+    """A database of an earlier version, brought up to date."""
     path = folder / "old.db"
-    make_sqlite(path, FIRST_RELEASE)
+    if request.param == 1:
+        make_sqlite(path, FIRST_RELEASE)
+    else:
+        migrate(path, [OUTBOX.migrations("sqlite")[: request.param]])
     migrate(path, [OUTBOX.migrations("sqlite")])
-    assert schema_of(path) == schema_of(database.path)
+    return SqliteDatabase(path)
+
+
+def test_a_new_database_and_one_that_was_brought_up_to_date_are_the_same(
+    brought_up_to_date: SqliteDatabase, database: SqliteDatabase
+) -> None:
+    assert schema_of(brought_up_to_date.path) == schema_of(database.path)
+
+
+def test_what_was_brought_up_to_date_is_whole_and_refuses_what_a_new_one_does(
+    brought_up_to_date: SqliteDatabase,
+) -> None:
+    put(brought_up_to_date, new(), new(url="wss://receiver.example/live", id_="s", stream=Stream("s")))
+    for table, changes in (("deliveries", IMPOSSIBLE), ("streams", IMPOSSIBLE_STREAMS)):
+        for change in changes:
+            with pytest.raises(sqlite3.IntegrityError):
+                rows(brought_up_to_date, f"UPDATE outspoken_{table} SET {change}")
+    assert rows(brought_up_to_date, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(brought_up_to_date, "PRAGMA foreign_key_check") == []
+
+
+def test_who_has_the_file_open_finds_the_checks_that_were_rewritten_where_they_stand(folder: Path) -> None:
+    path = folder / "old.db"
+    known = OUTBOX.migrations("sqlite")
+    migrate(path, [tuple(one for one in known if one.number < COMPARISONS)])
+    with closing(outbox.connect(path)) as open_before:
+        assert tables_in_between(open_before, new("before"))
+        migrate(path, [known])
+        assert not tables_in_between(open_before, new("after"))
 
 
 def test_who_has_the_file_open_finds_what_was_changed_where_it_stands(folder: Path) -> None:
