@@ -255,7 +255,8 @@ class EngineSection(Section):
     )
     preload: list[str] = Field(
         [DEFAULT],
-        description="Recognisers that are loaded and measured at start, and stay unless others need their memory.",
+        description="Recognisers that are loaded and measured at start, and stay unless others need their memory. "
+        "Without any, worker processes are started by what comes first.",
     )
     max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
     max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")

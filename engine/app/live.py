@@ -46,6 +46,7 @@ class LiveSpeech:
             lag.passed(made)
             capacity.passed(made.recogniser, made.record)
 
+        self._preload = engine.preload
         self._pool = LivePool(
             specs,
             workers=live.workers,
@@ -72,10 +73,12 @@ class LiveSpeech:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Worker processes are there, without recognisers, inside of the block."""
+        """Worker processes are there, without recognisers, inside of the block; where nothing is preloaded they are
+        started by who speaks first."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._pool.stop)
-            await self._pool.start()
+            if self._preload:
+                await self._pool.start()
             stack.push_async_callback(self._callbacks.stop)
             await self._callbacks.start()
             yield

@@ -134,7 +134,6 @@ class FileTranscription:
         if self._output.folder not in {None, STDOUT}:
             self._output.folder.mkdir(parents=True, exist_ok=True)
         pool = TranscriptionPool(1, self._specs, max_seconds=self._engine.max_audio_seconds)
-        await pool.start()
         try:
             with _bar() as bar:
                 return sum([not await self._attempt(pool, file, bar) for file in files])

@@ -65,8 +65,9 @@ class TranscriptionPool:
         self._max_seconds = max_seconds
 
     async def start(self) -> None:
-        """Start the processes, without recognisers."""
-        await asyncio.gather(self._scheduler.start(), self._looking.start())
+        """Start the processes, where there are recognisers to keep. Else each is started by its first work."""
+        if self._keep:
+            await asyncio.gather(self._scheduler.start(), self._looking.start())
 
     async def load(self) -> None:
         """Load the recognisers to keep. Raises RecogniserUnavailable, WorkerDied."""
@@ -118,11 +119,11 @@ class _ProbePool:
     def __init__(self, size: int, worker: str) -> None:
         self._workers = [WorkerProcess(worker) for _ in range(size)]
         self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
+        for idle in self._workers:
+            self._idle.put_nowait(idle)
 
     async def start(self) -> None:
         await asyncio.gather(*(worker.start() for worker in self._workers))
-        for worker in self._workers:
-            self._idle.put_nowait(worker)
 
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._workers))

@@ -36,7 +36,6 @@ pytestmark = pytest.mark.acceptance
 @pytest.fixture
 async def pool() -> AsyncIterator[TranscriptionPool]:
     pool = TranscriptionPool(1, {"default": TINY})
-    await pool.start()
     yield pool
     await pool.stop()
 

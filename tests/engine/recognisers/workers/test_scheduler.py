@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,17 @@ async def make(told: list[LoadChange]) -> AsyncIterator[Make]:
     pools: list[TranscriptionPool] = []
 
     async def make(
-        size: int = 1, *, idle: float | None = None, memory: int | None = None, worker: str = MODULE, **more: Spec
+        size: int = 1,
+        *,
+        idle: float | None = None,
+        memory: int | None = None,
+        keep: Collection[str] = (),
+        worker: str = MODULE,
+        **more: Spec,
     ) -> TranscriptionPool:
+        settings: Any = {"idle_seconds": idle, "keep": keep, "tell": told.append, "worker": worker}
         budget = MemoryBudget(None if memory is None else memory * GIB)
-        known = RECOGNISERS | more
-        pools.append(TranscriptionPool(size, known, idle_seconds=idle, budget=budget, tell=told.append, worker=worker))
+        pools.append(TranscriptionPool(size, RECOGNISERS | more, budget=budget, **settings))
         await pools[-1].start()
         return pools[-1]
 
@@ -115,15 +121,19 @@ async def test_recognisers_live_side_by_side_and_are_loaded_once(
     assert len(hearers()) == 2
 
 
-async def test_nothing_is_loaded_before_there_is_work(make: Make, told: list[LoadChange]) -> None:
+async def test_nothing_is_loaded_before_there_is_work_and_nothing_started_that_nobody_keeps(
+    make: Make, told: list[LoadChange]
+) -> None:
     await make()
-    assert told == []
+    assert (told, hearers()) == ([], set())
+    await make(keep=["small"])
+    assert (told, len(hearers())) == ([], 1)
 
 
 async def test_a_recogniser_without_work_is_unloaded_with_its_process(
     make: Make, quiet: str, told: list[LoadChange]
 ) -> None:
-    pool = await make(idle=0.05)
+    pool = await make(idle=0.05, keep=["other"])
     (pid,) = hearers()
     await pool.transcribe(Transcribe(quiet, "small"))
     await gone(pid)
@@ -142,7 +152,6 @@ async def test_one_at_work_is_not_idle_however_long_it_takes(quiet: str, trap: P
             rested.set()
 
     pool = TranscriptionPool(2, RECOGNISERS, idle_seconds=0.2, tell=tell, worker=MODULE)
-    await pool.start()
     await pool.transcribe(Transcribe(quiet, "small"))
     busy = asyncio.create_task(pool.transcribe(Transcribe(str(trap), "small", raw=RAW)))
     writer = await opened(trap)
@@ -319,7 +328,6 @@ async def test_what_others_hold_is_unloaded_with_their_consent_when_it_is_idle(
 ) -> None:
     budget = MemoryBudget(100 * GIB)
     pool = TranscriptionPool(1, RECOGNISERS, budget=budget, tell=told.append, worker=MODULE)
-    await pool.start()
     gave_up = asyncio.Event()
 
     def unload(why: UnloadReason) -> Coroutine[Any, Any, Any]:
