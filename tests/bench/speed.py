@@ -1,8 +1,9 @@
 """engine.time: what a transcription costs at the product, over faster-whisper called directly on the same audio.
 
-The product is an engine as it runs with nothing configured: it gets its files over HTTP, and is done when the last
-answer is there. faster-whisper has all cores, its model loaded, and hears one file after another, in each of its
-three ways (see hearing.py). They take turns, so that a machine that changes its mood changes it for all.
+The product is an engine with its own defaults, but for what live speech costs, which it does not find out beside: it
+gets its files over HTTP, and is done when the last answer is there. faster-whisper has all cores, its model loaded, and
+hears one file after another, in each of its three ways (see hearing.py). They take turns, so that a machine that
+changes its mood changes it for all.
 """
 
 from __future__ import annotations
