@@ -113,7 +113,8 @@ class Relay:
         measured = MeasuredQueue(queue, metrics.store)
         self.settler = Settler(measured, observers.attempted, wake)
         courier = _courier(settings, database, secret, queue, self._transport)
-        slots, slot_share = Slots(options.concurrency, options.per_destination), SlotShare(options.per_destination)
+        slots = Slots(options.concurrency, options.per_destination, timeout=options.http.exchange_timeout)
+        slot_share = SlotShare(options.per_destination)
         self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=slot_share.share)
         self.carrier = _carrier(
             settings, database, resolver, self._streams, queue, observers, wake_carrier, self._listener

@@ -70,7 +70,7 @@ class ClaimRoom:
             if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1
         self._turn_period()
-        newcomers = order.newcomers.ask(beside=bool(order.recent))
+        newcomers = order.newcomers.ask(use, beside=bool(order.recent))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = [
             (origin, path)

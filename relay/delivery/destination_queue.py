@@ -67,8 +67,8 @@ class DestinationQueue:
     """An origin with those of its endpoints for which something is held."""
 
     __slots__ = (
-        "ahead", "answered_at", "busy", "endpoints", "late", "low", "origin", "prompt", "standing", "took", "turns",
-        "waits",
+        "ahead", "answered_at", "busy", "endpoints", "late", "left", "low", "origin", "prompt", "standing", "took",
+        "turns", "waits",
     )  # fmt: skip
 
     def __init__(self, origin: str, standing: Standing, *, prompt: bool) -> None:
@@ -82,6 +82,7 @@ class DestinationQueue:
         self.busy = 0
         self.took = Throughput()
         self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
+        self.left = True  # more of it may be ready, for all that the last claim saw
         self.waits: OriginKind | None = None  # for a slot, in this line
         self.answered_at = 0.0  # on the monotonic clock
 
@@ -99,9 +100,10 @@ class DestinationQueue:
             return PROMPT
         return LATE if self.late else KNOWN
 
-    def note_claim(self) -> None:
-        """The rest lasts while a settlement is committed, and the claim after it."""
+    def note_claim(self, *, left: bool) -> None:
+        """What is ahead lasts while a settlement is committed, and the claim after it; or nothing is left to claim."""
         self.low = 3 * self.ahead // 4
+        self.left = left
 
     def keeps_waiting(self) -> None:
         """An attempt waits for longer than patience has it."""

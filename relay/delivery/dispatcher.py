@@ -107,7 +107,7 @@ class Dispatcher:
 
     async def run_once(self) -> int:
         """Claim what there is room for and start what may start; returns how many deliveries were claimed."""
-        self._left_due = True  # until somebody has looked
+        self._left_due = self._is_full = True  # until somebody has looked
         if self._unread:
             await self._give_back_unread()
         self._timer.cancel()
@@ -123,7 +123,8 @@ class Dispatcher:
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
             self._order.append(delivery, claims)
-        self._order.claimed()
+        self._order.claimed(claims)
+        self._is_full = self._room.in_all() <= 0 or self._room.of_others() <= 0
         await self._leave_alone(claims)
         self._start_all()
         if claims.more:
@@ -198,7 +199,7 @@ class Dispatcher:
 
     def _leave(self, queue: DestinationQueue, endpoint: EndpointQueue, delivery: Delivery) -> None:
         self._order.leave(queue, endpoint, delivery)
-        if self._is_more_wanted and queue.ahead <= max(queue.busy, queue.low):
+        if self._is_more_wanted(queue) and queue.ahead <= max(queue.busy, queue.low):
             # The ends of what fails, one by one, are no reason to ask at once, beside those that are served.
             self._timer.start(0.0 if queue.prompt or not self._order.recent else _FAILED_SECONDS)
 
@@ -207,10 +208,11 @@ class Dispatcher:
         for another."""
         self._left_due = is_due
 
-    @property
-    def _is_more_wanted(self) -> bool:
-        """Whether a turn may do anything: with what was left due, waits in line, or is to be given back."""
-        return self._left_due or bool(self._unread) or self._order.has_waiting
+    def _is_more_wanted(self, queue: DestinationQueue) -> bool:
+        """Whether a turn may do anything, as something of this origin has ended: with what was left due and finds room
+        now, waits in line, or is to be given back."""
+        finds_room = self._is_full or queue.left or not queue.prompt or self._order.newcomers.met
+        return bool((self._left_due and finds_room) or self._unread or self._order.has_waiting)
 
     async def _leave_alone(self, claims: Claims) -> None:
         """Paused, disabled, or in trouble: what was not started goes back, but for what was claimed because of that."""

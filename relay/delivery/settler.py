@@ -14,6 +14,7 @@ from relay.policy.attempt import Answer, Attempted, Failure, Lease, Postponed, R
 
 _GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 0.5
+_SOON_SECONDS = 10.0  # whoever claims looks for what comes later by himself, well before
 
 Observer = Callable[[Sequence[Attempted]], None]
 
@@ -31,7 +32,7 @@ class Settler:
     """Collects the ends of attempts and writes them in batches; `tell` hears of each batch once it is durable.
 
     `wake` is set when a batch has moved a stream on, or says what a destination in trouble allows, or when something is
-    tried again: whoever claims has to know the time. A write that fails is kept and tried again until it succeeds.
+    tried again soon: whoever claims has to know the time. A write that fails is kept and tried again until it succeeds.
     """
 
     def __init__(self, store: AttemptStore, tell: Observer, wake: asyncio.Event) -> None:
@@ -119,7 +120,11 @@ class Settler:
 
 def _changes_what_is_next(attempt: Attempted) -> bool:
     in_turn = attempt.delivery.stream_id is not None or attempt.delivery.allowed
-    return in_turn or isinstance(attempt.verdict, Retry | Postponed)
+    match attempt.verdict:
+        case Retry(due_at=due_at):
+            return in_turn or due_at < attempt.finished_at + _SOON_SECONDS
+        case verdict:
+            return in_turn or isinstance(verdict, Postponed)
 
 
 def _bare(attempt: Attempted) -> Attempted:

@@ -15,25 +15,23 @@ import time
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
+from relay.policy import newcomers
+
 PATIENCE = 1.0
 """Seconds: an attempt that was not answered by then is one that hangs, for all that is known."""
-NEWCOMERS = 32
-"""In one claim: to begin with more keeps all others waiting for the processor."""
-
-_NEWCOMERS_A_SECOND = 50
-_FOR_EACH_ANSWER = 8
-_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
     """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
-    with whatever did not answer a moment ago, three times that; and one origin that may not answer at most a `few`."""
+    with whatever did not answer a moment ago, three times that; and one origin that may not answer at most a `few`. One
+    that hangs takes a slot for a `timeout`, in seconds."""
 
     in_all: int = 256
     per_destination: int = 16
     doubtful: float = 0.25
     few: int = 4
+    timeout: float = 30.0
 
     def doubtful_of(self, slots: int) -> int:
         """How many of some slots what did not answer can take; one at least."""
@@ -82,6 +80,11 @@ class SlotUse:
     def excess(self) -> int:
         """What hangs beyond a quarter, and is in nobody's way; as many as there are slots."""
         return min(self._in_all, max(0, len(self._late) + len(self._hanging) - self.quarter))
+
+    @property
+    def left_to_hang(self) -> int:
+        """How many more may be under way to those that are not prompt, if all of these hang."""
+        return self.three_quarters + self._in_all - len(self._unproven)
 
     def may_start(self, kind: OriginKind) -> bool:
         """Whether one more of a kind may, where a slot is free."""
@@ -145,12 +148,13 @@ class RecentlyAnswered:
 
 
 class NewcomerPace:
-    """How many origins that may not answer are asked for. Beside those that are served they come at a pace, and eight
-    more for each that answers: to be refused by a crowd takes the time of all others. Several share a claim."""
+    """How many origins that may not answer are asked for. They come at will while nobody else is served, and most slots
+    are free."""
 
-    def __init__(self) -> None:
-        self._credit: float = NEWCOMERS
-        self._credited_at = 0.0
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._credit = newcomers.Credit(newcomers.TOGETHER, time.monotonic())
+        self._rate = newcomers.a_second(slots.in_all, slots.timeout)
         self.met = 0
         """Of those that might not answer, how many did since they were asked for last."""
 
@@ -158,16 +162,16 @@ class NewcomerPace:
         """One of those that might not answer did."""
         self.met += 1
 
-    def ask(self, *, beside: bool) -> int:
+    def ask(self, use: SlotUse, *, beside: bool) -> int:
         """How many are asked for now, `beside` others that are served."""
-        now = time.monotonic()
-        earned = (now - self._credited_at) * _NEWCOMERS_A_SECOND + _FOR_EACH_ANSWER * self.met
-        self._credit, self._credited_at, self.met = min(max(0.0, self._credit) + earned, NEWCOMERS), now, 0
-        if not beside:
-            return NEWCOMERS
-        return int(self._credit) if self._credit >= _TOGETHER else 0
+        self._rate = newcomers.a_second(use.left_to_hang, self._slots.timeout)
+        self._credit = self._credit.earned(time.monotonic(), self._rate, self.met)
+        self.met = 0
+        if not (beside or use.is_crowded):
+            return newcomers.MOST
+        return int(self._credit.left) if self._credit.left >= newcomers.TOGETHER else 0
 
     def spend(self, came: int) -> float:
         """So many came; returns the seconds after which it is worth while to ask for more, 0.0 where it is now."""
-        self._credit -= came
-        return max(0.0, (_TOGETHER - max(0.0, self._credit)) / _NEWCOMERS_A_SECOND)
+        self._credit = self._credit.spent(came)
+        return self._credit.wait(self._rate)

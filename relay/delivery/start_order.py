@@ -49,7 +49,7 @@ class StartOrder:
         self.use = SlotUse(slots)
         self.queues: dict[str, DestinationQueue] = {}
         self.recent = RecentlyAnswered()
-        self.newcomers = NewcomerPace()
+        self.newcomers = NewcomerPace(slots)
         # With something to start and a slot of their own free. The first of the lines has the next slot.
         self._lines = deque((kind, _Line()) for kind in OriginKind)
         self._line_of: Mapping[OriginKind, _Line] = dict(self._lines)
@@ -83,10 +83,10 @@ class StartOrder:
     def forget_empty(self) -> None:
         self.queues = {origin: queue for origin, queue in self.queues.items() if queue.held}
 
-    def claimed(self) -> None:
+    def claimed(self, claims: Claims) -> None:
         """A claim has brought what it did; and the share may have grown."""
         for queue in self.queues.values():
-            queue.note_claim()
+            queue.note_claim(left=queue.origin in claims.left)
             if queue.ahead:
                 self._take_turn(queue)
 

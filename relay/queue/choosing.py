@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -35,13 +34,13 @@ _HEADS = statement("heads", __package__)
 _LEASE = statement("lease", __package__)
 
 _SLICE = 500  # deliveries that have become due with one claim
-_MOVED = 128  # that leave the lane of what is ready with one claim: for these milliseconds nothing else is done
+_MOVED = 32  # that leave the lane of what is ready with one claim: nothing else is done meanwhile
 _EACH_MOVED = 16  # of one endpoint, where there are many
-_RESTS = 19.0  # times as long as that took, until the next slice: what is in the way has a twentieth of the time
+_RESTS = 39.0  # times as long as that took, until the next slice: what is in the way has a fortieth of the time
 _NEWEST = 64  # deliveries that are looked at, of what came since the last claim
-_GROUPS = 64  # that are set aside with one claim, at the most
+_GROUPS = 32  # that are set aside with one claim, at the most
 _EACH = 4  # endpoints of each origin that answered a moment ago, while nothing else is looked at
-_MANY = 32  # where there are more groups than FEW, twice so many are looked at, besides those that were served lately
+_MANY = 16  # where there are more groups than FEW, twice so many are looked at, besides those that were served lately
 _CROWD = 128  # groups that were never tried and have no room: more of them are set aside, as each claim meets them all
 
 
@@ -111,11 +110,19 @@ class Chooser:
         strangers = dict.fromkeys(origin for _, origin, _ in one_each(untried) if origin not in request.origins)
         begun = set(islice(strangers, newcomers))
         going = {group: None for group in untried if group[1] in begun}
-        chosen = pick([*free, *going], request, room, partial(_heads, connection), going)
-        picked = {group for group, _ in chosen}
+        drained: dict[Group, int] = {}
+
+        def heads_of(depths: Mapping[Group, int]) -> Mapping[Group, Sequence[int]]:
+            heads = _heads(connection, depths)
+            drained.update((group, len(heads[group])) for group, depth in depths.items() if len(heads[group]) < depth)
+            return heads
+
+        chosen = pick([*free, *going], request, room, heads_of, going)
+        picked = Counter(group for group, _ in chosen)
+        batch.left = frozenset(row[1] for row in groups if drained.get(tuple(row[:3]), -1) != picked[tuple(row[:3])])
         batch.seqs += [seq for _, seq in chosen]
-        batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked & going.keys()}
-        self._turns.remember(groups, picked, reached_all=room > len(chosen), in_turn=not in_part)
+        batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked.keys() & going.keys()}
+        self._turns.remember(groups, picked.keys(), reached_all=room > len(chosen), in_turn=not in_part)
         self._turns.note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
         crowd = {group: (group[1], "") for group in untried if group not in going}
         if not (self._many or self._holder.crowded or len(crowd) > _CROWD):

@@ -137,7 +137,8 @@ class Claimer:
         claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)
         self._keys.expire()  # what is claimed after a rotation is signed by the new keys
-        return Claims(self._bodies.keep(claimed), lapsed, blocked, stopped, batch.standing, batch.more, batch.pause)
+        deliveries = self._bodies.keep(claimed)
+        return Claims(deliveries, lapsed, blocked, stopped, batch.standing, batch.left, batch.more, batch.pause)
 
     async def _lease_foreseen(self, request: ClaimRequest, asked: Counter[Group], now: float) -> Claims:
         """The same in one round trip, where all that is ready may simply go."""
@@ -154,12 +155,12 @@ class Claimer:
         self._in_doubt.discard(token)
         claimed = _claimed_of(leased, token, gone)
         came = Counter((delivery.owner, *delivery.endpoint) for delivery, _ in claimed)
-        more = self._foresight.note(request, asked, came, groups)
+        left, more = self._foresight.note(request, asked, came, groups)
         if self._foresight:
             self._ready = _Outlook(*outlook)
         self._keys.note_version(version)
         blocked, stopped = _blocked_of(held)
-        return Claims(self._bodies.keep(claimed), blocked=blocked, stopped=stopped, more=more)
+        return Claims(self._bodies.keep(claimed), blocked=blocked, stopped=stopped, left=left, more=more)
 
     async def _look(self) -> _Outlook:
         ((ready, *times),) = await self._reader.run(lambda connection: connection.execute(_ANYTHING_TO_DO).fetchall())

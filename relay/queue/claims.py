@@ -53,11 +53,13 @@ class DueLanes:
 class ClaimBatch:
     """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is
     more to see to, as something changed its lane: after a `pause`, in seconds, where that can wait. `groups` are those
-    that were found, as rows, where they were all and may simply go on."""
+    that were found, as rows, where they were all and may simply go on; `left` are the origins that were met and may
+    have more that is ready."""
 
     seqs: list[int] = field(default_factory=list)
     standing: dict[DestinationKey, Standing] = field(default_factory=dict)
     groups: Sequence[Any] = ()
+    left: frozenset[str] = frozenset()
     more: bool = False
     pause: float = 0.0
 
@@ -68,7 +70,8 @@ class Claims:
 
     Of the endpoints that the caller has deliveries ahead for, `blocked` are in trouble: what was claimed of them before
     goes back; and `stopped` are those that an operator paused or disabled. `standing` is that of the destinations of
-    what was claimed that may not answer. With `more`, another claim is worth while, after a `pause` in seconds.
+    what was claimed that may not answer. Origins in `left` may have more that is ready. With `more`, another claim is
+    worth while, after a `pause` in seconds.
     """
 
     deliveries: tuple[Delivery, ...] = ()
@@ -76,5 +79,6 @@ class Claims:
     blocked: frozenset[DestinationKey] = frozenset()
     stopped: frozenset[DestinationKey] = frozenset()
     standing: Mapping[DestinationKey, Standing] = field(default_factory=dict)
+    left: frozenset[str] = frozenset()
     more: bool = False
     pause: float = 0.0

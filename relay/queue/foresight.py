@@ -56,17 +56,19 @@ class Foresight:
             "most": FEW,
         }
 
-    def note(self, request: ClaimRequest, asked: Counter[Group], came: Counter[Group], groups: Sequence[Any]) -> bool:
-        """So many came of those that were asked for, and these groups were ready when they were; returns whether there
-        are any that could not be asked for, as nobody knew of them."""
+    def note(
+        self, request: ClaimRequest, asked: Counter[Group], came: Counter[Group], groups: Sequence[Any]
+    ) -> tuple[frozenset[str], bool]:
+        """So many came of those that were asked for, and these groups were ready when they were; returns the origins
+        that may have more, and whether there are any that could not be asked for, as nobody knew of them."""
         met = sorted(self._seen, key=self._turns.place_of)
         self._turns.remember(met, asked.keys(), reached_all=asked.total() < request.room, in_turn=True)
         self._turns.note_served(dict.fromkeys(group[:2] for group in asked))
         self._holder.pass_over()
         known = {tuple(row[:3]) for row in met}
-        few = groups if len(groups) < FEW else ()
-        self._seen = [row for row in few if came[tuple(row[:3])] >= asked[tuple(row[:3])]]
-        return any(tuple(row[:3]) not in known for row in groups)
+        left = [row for row in groups if came[tuple(row[:3])] >= asked[tuple(row[:3])]]
+        self._seen = left if len(groups) < FEW else ()
+        return frozenset(row[1] for row in left), any(tuple(row[:3]) not in known for row in groups)
 
 
 def _whatever_there_is(depths: Mapping[Group, int]) -> Mapping[Group, Sequence[int]]:

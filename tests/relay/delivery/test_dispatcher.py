@@ -50,7 +50,7 @@ class Harness:
             while {"pending", "leased"} & set(states(database).values()):
                 self.wake.clear()
                 if not await self.dispatcher.run_once() and self.dispatcher.in_flight:
-                    await self.wake.wait()
+                    await first_of(self.wake, self.settler.arrived)
                 await self.settler.run_once()
 
     async def ended(self, count: int) -> None:
@@ -58,6 +58,14 @@ class Harness:
         async with asyncio.timeout(PATIENCE):
             while len(self.settler.waiting) < count:
                 await asyncio.sleep(0)
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 def harness(outbox: DeliveryQueue, in_all: int = 10, per_destination: int = 10) -> Harness:
@@ -226,13 +234,30 @@ async def test_the_end_of_an_attempt_starts_the_next_without_a_claim(database: D
 
 
 async def test_the_end_of_an_attempt_wakes_whoever_waits_for_room(database: Database, ten_slots: Harness) -> None:
-    put(database, new("d1"))
+    put(database, *many(11))
     await ten_slots.dispatcher.run_once()
     assert not ten_slots.wake.is_set()
     ten_slots.couriers.let_through("d1")
     async with asyncio.timeout(PATIENCE):
         await ten_slots.wake.wait()
-    assert ten_slots.dispatcher.in_flight == 0
+    assert ten_slots.dispatcher.in_flight == 9
+
+
+async def test_the_end_of_an_attempt_asks_for_no_claim_of_what_only_others_left(
+    database: Database, outbox: DeliveryQueue
+) -> None:
+    put(database, new("d1", "http://a.example/"), *many(40, HOG, "h"))
+    one = harness(outbox, in_all=20)
+    await one.dispatcher.run_once()
+    one.couriers.let_through("d1")
+    await one.ended(1)
+    while one.dispatcher.in_flight > 10:
+        await asyncio.sleep(0)
+    assert not one.wake.is_set()
+    one.couriers.let_through("h1")
+    async with asyncio.timeout(PATIENCE):
+        await one.wake.wait()
+    await one.dispatcher.drain(0)
 
 
 async def test_where_nothing_was_left_the_end_of_an_attempt_asks_for_no_claim(
@@ -312,7 +337,7 @@ async def test_an_attempt_for_which_nobody_could_be_asked_is_not_counted(
         while not settler.waiting:
             wake.clear()
             await dispatcher.run_once()
-            await wake.wait()
+            await first_of(wake, settler.arrived)
     await settler.run_once()
     assert states(database) == {"d1": "delivered"}
     assert rows(database, "SELECT attempts, lapses FROM outspoken_deliveries") == [(1, 0)]

@@ -257,16 +257,18 @@ async def test_two_turns_at_once_write_each_attempt_once(
     assert settler.waiting == []
 
 
-async def test_whoever_claims_is_woken_when_something_is_tried_again(
+async def test_whoever_claims_is_woken_when_something_is_tried_again_before_he_would_look(
     database: Database, outbox: DeliveryQueue, observer: Observer
 ) -> None:
-    (delivery,) = await claim(database, outbox, 1)
+    later, soon = await claim(database, outbox, 2)
     wake = asyncio.Event()
     settler = Settler(outbox, observer, wake)
-    settler.add(attempted(delivery, answer(500), Retry(delivery.due_at + 9)))
-    await settler.run_once()
-    assert wake.is_set()
-    assert await outbox.next_due() == delivery.due_at + 9
+    for delivery, seconds, wakes in ((later, 30, False), (soon, 9, True)):
+        one = attempted(delivery, answer(500), Retry(delivery.due_at + seconds))
+        settler.add(replace(one, finished_at=delivery.due_at))
+        await settler.run_once()
+        assert wake.is_set() is wakes
+    assert await outbox.next_due() == soon.due_at + 9
 
 
 async def test_whoever_claims_is_woken_when_a_stream_has_moved_on_and_not_before(
