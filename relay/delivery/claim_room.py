@@ -16,6 +16,8 @@ from relay.queue.claims import ClaimRequest, DestinationKey
 _ANSWERS, _UNTRIED, _SILENT = Standing.ANSWERS, Standing.UNTRIED, Standing.SILENT
 _SUCCESS = Outcome.SUCCESS
 _PERIOD_SECONDS = 0.1  # in which is counted what a destination takes
+_ASKED = 64  # endpoints, with one claim, whether what is ahead for them may still go
+_OTHERS = 64  # of those that are not prompt, in one claim: what is prompt waits for it
 
 
 class ClaimRoom:
@@ -27,6 +29,7 @@ class ClaimRoom:
         self._slots = slots
         self._most_held = max(slots.in_all, MOST_AHEAD) * 2
         self._period_ends = 0.0
+        self._asked = 0
 
     def in_all(self) -> int:
         """What is not settled yet has given back its body, and takes none of it before it is very much."""
@@ -72,15 +75,22 @@ class ClaimRoom:
         self._turn_period()
         newcomers = order.newcomers.ask(use, beside=bool(order.recent))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
+        ahead = self._next_ahead()
+        others = min(_OTHERS, self.of_others())
+        return ClaimRequest(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others)
+
+    def _next_ahead(self) -> list[DestinationKey]:
+        """Endpoints for which something has not started: of many some, and with the next claim those behind them."""
         ahead = [
             (origin, path)
-            for origin, queue in order.queues.items()
+            for origin, queue in self._order.queues.items()
             if queue.ahead
             for path, endpoint in queue.endpoints.items()
             if endpoint.ahead
         ]
-        others = self.of_others()
-        return ClaimRequest(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others)
+        first = self._asked = self._asked % max(1, len(ahead))
+        self._asked += _ASKED
+        return [*ahead[first:], *ahead[:first]][:_ASKED]
 
     def _turn_period(self) -> None:
         now = time.monotonic()

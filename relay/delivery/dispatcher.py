@@ -24,6 +24,8 @@ Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
 _SHORTAGE = Outcome.SHORTAGE  # to ask an enumeration for a member takes half a microsecond
 _FAILED_SECONDS = 0.05  # in which ends of what failed share a claim
+_OTHERS_SECONDS = 0.01  # between two claims that bring as many as they may of those that are not prompt
+_AT_ONCE = 16  # attempts that start before whatever came meanwhile has its turn
 
 log = structlog.get_logger()
 
@@ -119,7 +121,8 @@ class Dispatcher:
         if room <= 0 or not cap:
             self._start_all()
             return 0
-        claims = await self._source.claim(self._room.request(room, cap))
+        request = self._room.request(room, cap)
+        claims = await self._source.claim(request)
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
             self._order.append(delivery, claims)
@@ -129,6 +132,8 @@ class Dispatcher:
         self._start_all()
         if claims.more:
             self._timer.start(claims.pause)
+        if sum(one.destination not in request.prompt for one in claims.deliveries) >= request.others > 0:
+            self._timer.start(_OTHERS_SECONDS)
         came = sum(standing is not Standing.ANSWERS for standing in claims.standing.values())
         if pause := self._order.newcomers.spend(came):
             self._timer.start(pause)
@@ -146,10 +151,14 @@ class Dispatcher:
         await self._release(self._order.give_up(late, lambda _: True), sent=False)
 
     def _start_all(self) -> None:
-        while len(self._running) - self._order.use.excess < self._slots.in_all and (start := self._order.next()):
+        for _ in range(_AT_ONCE):
+            if len(self._running) - self._order.use.excess >= self._slots.in_all or not (start := self._order.next()):
+                break
             task = asyncio.create_task(self._carry(*start))
             self._running[task] = start[2], start[0], time.monotonic()
             task.add_done_callback(self._stopped)
+        else:
+            asyncio.get_running_loop().call_soon(self._start_all)
         # Where all slots hang, nothing ends that would free one.
         if self._look is None and self._order.has_waiting:
             self._look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
