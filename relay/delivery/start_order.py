@@ -19,6 +19,7 @@ from relay.delivery.slots import (
     Slots,
     SlotUse,
 )
+from relay.policy import newcomers
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.policy.breaker import Standing
 from relay.queue.claims import Claims, DestinationKey
@@ -56,6 +57,7 @@ class StartOrder:
         self._doubtful = self._line_of[UNTRIED], self._line_of[SILENT]
         self._unanswered: dict[DestinationKey, None] = {}
         self._pressed = False  # more hangs than a quarter of the slots
+        self._doubted = newcomers.Credit(newcomers.TOGETHER, time.monotonic())  # known ones that may start meanwhile
         self._looks_at = 0.0
 
     @property
@@ -87,13 +89,13 @@ class StartOrder:
         """A claim has brought what it did; and the share may have grown."""
         for queue in self.queues.values():
             queue.note_claim(left=queue.origin in claims.left)
-            if queue.ahead:
+            if queue.ahead and queue.waits is None:
                 self._take_turn(queue)
 
     def next(self) -> Start | None:
         """One delivery each in turn, so that no destination takes all the slots that become free."""
         for visited, (kind, line) in enumerate(self._lines, 1):
-            while line and self.use.may_start(kind):
+            while line and self._may_start(kind):
                 queue, _none = line.popitem(last=False)
                 queue.waits = None
                 if self._line_for(queue) is not kind:
@@ -121,6 +123,8 @@ class StartOrder:
             return
         if queue.standing is not _ANSWERS:
             self.newcomers.note_answer()
+        elif self._pressed and not queue.prompt:
+            self._doubted = self._doubted.answered(1)
         queue.answers()
         self.recent.add(queue.origin)
         if self._unanswered:
@@ -143,6 +147,7 @@ class StartOrder:
                 queue.keeps_waiting()
                 self.recent.discard(queue.origin)
         self._pressed = self.use.excess > 0
+        self._doubted = self._doubted.earned(now, newcomers.a_second(self.use.left_to_hang, self._slots.timeout))
 
     def give_up(self, queues: Iterable[DestinationQueue], which: Callable[[Delivery], bool]) -> list[Lease]:
         """Take out what was not started, where it is wanted back."""
@@ -159,7 +164,13 @@ class StartOrder:
     def _line_for(self, queue: DestinationQueue) -> OriginKind:
         """Known ones go in turn with those that are prompt, while there is room for both."""
         kind = queue.kind
-        return PROMPT if kind is KNOWN and self.use.may_start(kind) else kind
+        return PROMPT if kind is KNOWN and self._may_start(kind) else kind
+
+    def _may_start(self, kind: OriginKind) -> bool:
+        """While many hang, known ones that have not answered just now may be the next: they come as newcomers do."""
+        if kind is KNOWN and self._pressed and self._doubted.left < 1:
+            return False
+        return self.use.may_start(kind)
 
     def _most(self, queue: DestinationQueue) -> int:
         """How many slots an origin may take."""
@@ -171,6 +182,8 @@ class StartOrder:
         return min(self._share(), few)
 
     def _take(self, queue: DestinationQueue, endpoint: EndpointQueue) -> Delivery:
+        if self._pressed and queue.kind is KNOWN:
+            self._doubted = self._doubted.spent(1)
         delivery = queue.take(endpoint)
         self.use.take(delivery.lease.seq, prompt=queue.prompt, silent=queue.standing is _SILENT)
         self._take_turn(queue)

@@ -34,7 +34,11 @@ class Credit:
     def earned(self, now: float, rate: float, answers: int = 0) -> Credit:
         """Later, after so many a second, and so many that answered."""
         waited = max(self.left, min(max(0.0, self.left) + rate * (now - self.at), TOGETHER))
-        return Credit(min(waited + _FOR_EACH_ANSWER * answers, MOST), now)
+        return Credit(waited, now).answered(answers)
+
+    def answered(self, count: int) -> Credit:
+        """After so many were."""
+        return replace(self, left=min(self.left + _FOR_EACH_ANSWER * count, MOST))
 
     def spent(self, count: int) -> Credit:
         """After so many came."""

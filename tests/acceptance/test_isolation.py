@@ -28,6 +28,7 @@ WITHIN = 60.0  # seconds in which everything here has long come to its end
 NEIGHBOURS = 9
 HANGING = 64  # hosts
 MANY_KNOWN = 300  # more than there are slots
+TOO_MANY_KNOWN = 600  # more than may hang
 
 pytestmark = pytest.mark.acceptance
 
@@ -99,6 +100,12 @@ class Play:
         first = [new(f"known {host}", self.receiver.url("/known", host)) for host in hosts]
         await self.send(*first)
         await self.ended(ids(first))
+
+    def known_long_since(self, *hosts: str) -> None:
+        """These answered, but not just now."""
+        for host in hosts:
+            origin = self.receiver.url("", host)
+            rows(self._database, "INSERT INTO outspoken_destinations (origin) VALUES (?) RETURNING origin", origin)
 
     async def taken(self, ids: Iterable[str]) -> None:
         """Until the receiver has taken all of these."""
@@ -227,6 +234,19 @@ async def test_known_hosts_that_begin_to_hang_together_keep_no_other_host_waitin
         await a.send(*served, *strangers)
         await a.taken(ids([*served, *strangers]))
         # All of them beside those that hold their slots to this moment.
+        assert not {id_ for id_ in a.relay.ended if id_.startswith("hung")}
+
+
+async def test_known_hosts_that_hang_never_take_all_slots_however_many_they_are(tmp_path: Path) -> None:
+    async with play(tmp_path, hanging=hangs) as a:
+        unwell = [f"127.0.{4 + number // 250}.{1 + number % 250}" for number in range(TOO_MANY_KNOWN)]
+        a.known_long_since(*unwell)
+        await a.send(*(new(f"hung {host}", a.receiver.url("/hanging", host)) for host in unwell))
+        strangers: list[NewDelivery] = []
+        for number in range(1, 21):  # the last of them long after all that may hang do
+            strangers.append(new(f"new {number}", a.receiver.url("/", f"127.0.3.{number}")))
+            await a.send(strangers[-1])
+            await a.taken(ids(strangers))
         assert not {id_ for id_ in a.relay.ended if id_.startswith("hung")}
 
 
