@@ -28,7 +28,7 @@ check: $(TESTED)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 
 quick: $(TESTED)
-	$(PARALLEL) -n 2 --ignore tests/acceptance -m 'not acceptance and not needs and not recognition' $(PYTEST)
+	$(PARALLEL) -n 3 --ignore tests/acceptance -m 'not acceptance and not needs and not recognition' $(PYTEST)
 
 # No core stands idle while mypy has one; it gives way to the tests.
 test: $(TESTED)
