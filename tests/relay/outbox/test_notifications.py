@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from relay.outbox.store import Database, Notifier
+from relay.outbox.errors import StoreUnavailable
+from relay.outbox.postgres.database import PostgresDatabase
+from relay.outbox.store import Database, Listener, Notifier
 from tests.relay.deliveries import new, put
+from tests.services.postgres import Server
 
 
 def cut(database: Database) -> None:
@@ -39,7 +42,7 @@ async def listening(database: Database) -> AsyncIterator[asyncio.Event]:
 
 
 async def hears(heard: asyncio.Event) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         await heard.wait()
     heard.clear()
 
@@ -85,6 +88,38 @@ async def test_who_listens_polls_rarely_and_often_when_it_lost_its_session(postg
     await hears(heard)
     assert listener.poll_seconds == often
     await listener.close()
+
+
+@pytest.mark.needs("postgres")
+async def test_why_nobody_listens_is_told_until_somebody_does(postgres: Server) -> None:
+    name, heard = postgres.create(), asyncio.Event()
+    postgres.sql("CREATE ROLE listening LOGIN")
+    listener = PostgresDatabase(postgres.url(name).replace("postgres@", "listening@")).listener(heard)
+    await listener.open()
+    listener.check()
+    heard.clear()
+    sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'listening'"
+    postgres.sql("ALTER ROLE listening CONNECTION LIMIT 0", sessions)
+    await hears(heard)
+    assert (await refusal(listener)).kind == "connections"
+    heard.clear()
+    postgres.sql("ALTER ROLE listening CONNECTION LIMIT -1")
+    await hears(heard)
+    listener.check()
+    await listener.close()
+    postgres.drop(name)
+    postgres.sql("DROP ROLE listening")
+
+
+async def refusal(listener: Listener) -> StoreUnavailable:
+    """Once it has tried again, which nothing else tells of."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                listener.check()
+            except StoreUnavailable as refused:
+                return refused
+            await asyncio.sleep(0.02)
 
 
 def test_a_notification_that_nobody_hears_is_no_failure(notifier: Notifier) -> None:
