@@ -48,7 +48,7 @@ def test_a_replayed_delivery_starts_its_schedule_anew_under_fresh_numbers(databa
         database, "SELECT state, attempts, lapses, due_at, finished_at, reason FROM outspoken_deliveries"
     )
     assert (state, attempts, lapses, finished_at, reason) == ("pending", 0, 11, None, None)
-    assert began <= due_at <= time.time()
+    assert abs(due_at - began) < 30  # now, by the server's clock as it was measured, and not a pause later
     with database.writing() as connection:
         attempt(connection, "d1", attempts + lapses + 1, 1.0, "success")  # its primary key is still free
 
