@@ -94,17 +94,7 @@ class Chooser:
         in_part = rests and self._several
         groups = self._groups(connection, request, in_part=in_part)
         self._several = in_part or len(groups) > 2 * _MANY
-        free: list[Group] = []
-        untried: dict[Group, None] = {}
-        held: dict[Group, DestinationKey] = {}
-        for owner, origin, path, known, whole, part in groups:
-            group = (owner, origin, path)
-            if whole or part:
-                held[group] = (origin, path if part else "")
-            elif known or is_served(origin, request):
-                free.append(group)
-            else:
-                untried[group] = None
+        free, untried, held = _sorted_out(groups, request)
         room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
         newcomers = request.untried - min(asked, request.untried // 2)
         strangers = dict.fromkeys(origin for _, origin, _ in one_each(untried) if origin not in request.origins)
@@ -124,13 +114,8 @@ class Chooser:
         batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked.keys() & going.keys()}
         self._turns.remember(groups, picked.keys(), reached_all=room > len(chosen), in_turn=not in_part)
         self._turns.note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
-        crowd = {group: (group[1], "") for group in untried if group not in going}
-        if not (self._many or self._holder.crowded or len(crowd) > _CROWD):
-            crowd = {}
         if not rests:
-            if crowd:
-                self._holder.meet_crowd()
-            self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
+            self._clear_away(connection, held, [group for group in untried if group not in going], now)
             self._unseen = self._many and room > len(chosen)
             if self._moves or (self._unseen and not chosen) or _in_the_way(groups, request) > _MANY:
                 self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
@@ -138,6 +123,17 @@ class Chooser:
             batch.groups = groups
         if self._moves or self._unseen:
             batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
+
+    def _clear_away(
+        self, connection: Connection, held: Mapping[Group, DestinationKey], rest: Sequence[Group], now: float
+    ) -> None:
+        """A slice of what may not go leaves the lane; of the `rest`, which never was tried, where it is a crowd."""
+        crowd: dict[Group, DestinationKey] = {}
+        if self._many or self._holder.crowded or len(rest) > _CROWD:
+            crowd = {group: (group[1], "") for group in rest}
+        if crowd:
+            self._holder.meet_crowd()
+        self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
 
     def _groups(self, connection: Connection, request: ClaimRequest, *, in_part: bool) -> list[Any]:
         """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
@@ -170,6 +166,24 @@ class Chooser:
         # Whoever is served all the time does not wait until the ring has come to it through a crowd.
         origins = list(dict.fromkeys([*self._turns.lately, *arrived, *origins]))
         return self._turns.endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
+
+
+def _sorted_out(
+    groups: Iterable[Sequence[Any]], request: ClaimRequest
+) -> tuple[list[Group], dict[Group, None], dict[Group, DestinationKey]]:
+    """What may go, what never was tried, and what is held, with what holds it: its endpoint, or the whole origin."""
+    free: list[Group] = []
+    untried: dict[Group, None] = {}
+    held: dict[Group, DestinationKey] = {}
+    for owner, origin, path, known, whole, part in groups:
+        group = (owner, origin, path)
+        if whole or part:
+            held[group] = (origin, path if part else "")
+        elif known or is_served(origin, request):
+            free.append(group)
+        else:
+            untried[group] = None
+    return free, untried, held
 
 
 def _in_the_way(groups: Iterable[Any], request: ClaimRequest) -> int:
