@@ -7,7 +7,7 @@ field.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set, Sized
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
@@ -93,27 +93,29 @@ def check(delivery: NewDelivery) -> CallbackTarget:
 
 def check_many(deliveries: Sequence[NewDelivery]) -> list[CallbackTarget]:
     """Where those of a batch go. Raises InvalidDelivery, which says at which place what is unfit."""
-    targets, size = [], 0
-    for index, delivery in enumerate(deliveries):
-        with at_place(index):
-            targets.append(check(delivery))
+    targets: list[CallbackTarget] = []
+    size = 0
+    with behind(targets):
+        for delivery in deliveries:
+            target = check(delivery)
             if delivery.stream is not None:
                 raise InvalidDelivery("stream: deliveries of a stream are added one by one: use add")
-        size += len(delivery.body)
+            targets.append(target)
+            size += len(delivery.body)
     if size > MOST_BYTES:
         raise InvalidDelivery(f"deliveries: their bodies have {size} bytes: add at most {MOST_BYTES} at once")
     return targets
 
 
 @contextmanager
-def at_place(index: int) -> Iterator[None]:
-    """What is refused is said to be at that place of a batch, from 0."""
+def behind(done: Sized) -> Iterator[None]:
+    """What is refused is said to be at the place of a batch that comes after those that are done, from 0."""
     try:
         yield
     except InvalidDelivery as error:
-        raise InvalidDelivery(f"deliveries[{index}].{error}") from error
+        raise InvalidDelivery(f"deliveries[{len(done)}].{error}") from error
     except DuplicateDelivery as error:
-        raise DuplicateDelivery(f"deliveries[{index}]: {error}") from error
+        raise DuplicateDelivery(f"deliveries[{len(done)}]: {error}") from error
 
 
 def check_id(text: str) -> None:

@@ -12,7 +12,7 @@ from math import isfinite
 from types import NoneType
 from typing import Any, TypeVar
 
-from relay.outbox.checks import at_place
+from relay.outbox.checks import behind
 from relay.outbox.errors import InvalidDelivery
 from relay.outbox.model import Kind, Method, NewDelivery, OnDead, Stream
 
@@ -55,9 +55,9 @@ def deliveries_of(given: Iterable[NewDelivery], now: float) -> list[NewDelivery]
     """Those of a batch. Raises InvalidDelivery, which says at which place what is unfit."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise _unexpected("deliveries", "several NewDelivery", given)
-    taken = []
-    for index, one in enumerate(given):
-        with at_place(index):
+    taken: list[NewDelivery] = []
+    with behind(taken):
+        for one in given:
             taken.append(delivery_of(one, now))
     return taken
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.stage import ROOT
-from tests.bench import big, diarisation, drain, engine, isolation, latency, live, live_lag, speed, wer
+from tests.bench import adding, big, diarisation, drain, engine, isolation, latency, live, live_lag, speed, wer
 from tests.bench.console import console
 from tests.bench.fair import fair
 from tests.bench.growth import growth
@@ -72,6 +72,8 @@ BENCHES = (
         },
     ),
     Bench(workers, GOALS),
+    Bench(adding.sqlite, adding.goals("sqlite")),
+    Bench(adding.postgres, adding.goals("postgres")),
     Bench(latency.latency, latency.GOALS),
     Bench(growth, {"relay.growth.ratio": ">= 0.95"}),
     Bench(isolation.isolation, {"relay.isolation.ratio": "<= 1.5"}),

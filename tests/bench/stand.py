@@ -48,6 +48,7 @@ class Scale:
     deliveries: int = 20_000
     history: int = 1_000_000
     large_bodies: int = 400
+    batches: int = 100
     samples: int = 300
     rest: float = 0.05
     seconds: float = 5.0

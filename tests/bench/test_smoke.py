@@ -16,6 +16,7 @@ TINY = Scale(
     deliveries=200,
     history=1000,
     large_bodies=4,
+    batches=2,
     samples=20,
     rest=0.0,
     seconds=0.1,

@@ -64,7 +64,7 @@ class PostgresDialect:
         keys: dict[str, tuple[str, ...]] = {}
         for table, column in connection.execute(_KEYS):
             keys[table] = (*keys.get(table, ()), column)
-        refers_to: dict[str, frozenset[str]] = {"attempts": frozenset({"deliveries"})}  # which nothing checks here
+        refers_to = dict.fromkeys(("attempts", "bodies"), frozenset({"deliveries"}))  # which nothing checks here
         for table, other in connection.execute(_REFERENCES):
             refers_to[table] = refers_to.get(table, frozenset()) | {other}
         return tuple(

@@ -32,6 +32,22 @@ def test_a_batch_is_there_as_it_was_handed_in(producer: Producer) -> None:
     assert producer.do(added) == batch
 
 
+ODD_URLS = """
+http://h.example HTTP://H.example./x http://h.example?x=a/b http://h.example#a/b http://h.example?a@b.example/c http://h.example//a/
+https://u:p@h.example/a https://u:p@h.example?a/b@c http://[::1]:8080/a http://1.2.3.4:80 https://h.example:443#/b http://h.example/a@b
+"""
+
+
+@every_kind
+def test_each_of_a_batch_goes_where_it_would_by_itself(producer: Producer) -> None:
+    urls = ODD_URLS.split()
+    for number, url in enumerate(urls):
+        producer.put(new(f"alone{number:02}", url))
+    producer.do(adding(new(f"batch{number:02}", url) for number, url in enumerate(urls)))
+    where = rows(producer.database, "SELECT origin, path, url FROM outspoken_deliveries ORDER BY seq")
+    assert where[len(urls) :] == where[: len(urls)]
+
+
 @every_way
 def test_a_batch_that_is_rolled_back_leaves_nothing(producer: Producer) -> None:
     async def change_ones_mind(connection: Any) -> None:
