@@ -113,8 +113,8 @@ class Archive:
     def __init__(self, database: Database, audio: AudioStore) -> None:
         self._database = database
         self._audio = audio
-        self._reader = database.reader()
         self._writer = database.writer()
+        self._reader = self._writer.reader()
         # Of its own, and one: what filters pass over may take long, and must not hold up those who store audio.
         self._lists = ThreadPoolExecutor(1, thread_name_prefix="archive-list")
 

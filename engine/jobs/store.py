@@ -113,7 +113,7 @@ class JobStore:
         self._lease_seconds = lease_seconds
         self._clock = database.now
         self._writer = database.writer()
-        self._reader = database.reader()
+        self._reader = self._writer.reader()
         self._notifier = database.notifier()
         self._holder = secrets.token_hex(8)
         self._leases = 0

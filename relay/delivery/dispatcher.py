@@ -130,6 +130,8 @@ class Dispatcher:
         self._is_full = self._room.in_all() <= 0 or self._room.of_others() <= 0
         await self._leave_alone(claims)
         self._start_all()
+        if claims.deliveries:  # their requests go first
+            await asyncio.sleep(0)
         if claims.more:
             self._timer.start(claims.pause)
         if sum(one.destination not in request.prompt for one in claims.deliveries) >= request.others > 0:

@@ -105,8 +105,6 @@ class Service:
         """How long to wait for a notification or a freed slot: until the next due time or the safety poll."""
         if claimed and claimed >= _CROWD:
             await asyncio.sleep(self._pace.claims)
-        elif claimed:  # their requests go first
-            await asyncio.sleep(0)
         poll = in_step(self._pace.poll())
         try:
             due_at = await self._queue.next_due()

@@ -98,6 +98,9 @@ class Writer(Protocol):
         nothing that is durable. It waits for no disk.
         """
 
+    def reader(self) -> Reader:
+        """For reads beside its transactions, which see what it has committed. To be closed before it."""
+
     async def close(self) -> None:
         """Wait for the transaction under way, then give the connection back."""
 

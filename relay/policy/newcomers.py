@@ -7,7 +7,7 @@ answers lets eight more come: so those that do are soon through, however many be
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MOST = 32
 """At once: to begin with more keeps all others waiting for the processor."""
@@ -38,11 +38,11 @@ class Credit:
 
     def answered(self, count: int) -> Credit:
         """After so many were."""
-        return replace(self, left=min(self.left + _FOR_EACH_ANSWER * count, MOST))
+        return Credit(min(self.left + _FOR_EACH_ANSWER * count, MOST), self.at)
 
     def spent(self, count: int) -> Credit:
         """After so many came."""
-        return replace(self, left=self.left - count)
+        return Credit(self.left - count, self.at)
 
     def wait(self, rate: float) -> float:
         """Seconds until a claim is worth while, 0.0 where it is now."""

@@ -198,6 +198,8 @@ def _set_aside(
     connection: Connection, groups: Mapping[Group, DestinationKey], now: float, *, tried: bool = True
 ) -> bool:
     """Into the lane of the held, a slice; returns whether any was moved."""
+    if not groups:
+        return False
     several = list(groups)[:_GROUPS]
     heads = _heads(connection, dict.fromkeys(several, max(_EACH_MOVED, _MOVED // max(1, len(several)))))
     moved: dict[Group, list[int]] = {}

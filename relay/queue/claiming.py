@@ -127,6 +127,7 @@ class Claimer:
             return lapsed, self._chooser.lease(connection, request, DueLanes() if freed else lanes, token, now)
 
         def read(connection: Connection) -> tuple[list[Claimed], _Blocked]:
+            self._keys.look(connection)  # what is claimed after a rotation is signed by the new keys
             return _claimed(connection, batch.seqs, token), _blocked(connection, request.ahead)
 
         self._in_doubt.add(token)  # until it is known what was leased under it
@@ -136,7 +137,6 @@ class Claimer:
         self._foresight.see(batch.groups)
         claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)
-        self._keys.expire()  # what is claimed after a rotation is signed by the new keys
         deliveries = self._bodies.keep(claimed)
         return Claims(deliveries, lapsed, blocked, stopped, batch.standing, batch.left, batch.more, batch.pause)
 

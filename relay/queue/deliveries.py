@@ -42,7 +42,7 @@ class DeliveryQueue:
         self._clock = database.now
         self._holder = secrets.token_hex(8)
         self._writer = database.writer()
-        self._reader = database.reader()
+        self._reader = self._writer.reader()
         self._slow_reader = database.reader(slow=True)
         self._body_reader = database.body_reader()
         self._keys = SigningKeys(self._reader, database.now)
@@ -126,5 +126,5 @@ class DeliveryQueue:
         return await self._slow_reader.run(lambda connection: self._stats.snapshot(connection, now, slots))
 
     async def close(self) -> None:
-        for connection in (self._writer, self._reader, self._slow_reader, self._body_reader):
+        for connection in (self._reader, self._slow_reader, self._body_reader, self._writer):
             await connection.close()

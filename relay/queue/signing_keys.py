@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.queries import statement
-from relay.outbox.store import Reader
+from relay.outbox.store import Connection, Reader
 from relay.policy.signing import SigningKey, parse_key
 
 _SIGNING_KEYS = statement("signing_keys", __package__)
@@ -29,9 +29,10 @@ class SigningKeys:
         self._version: list[Any] = []
         self._read_at = 0.0
 
-    def expire(self) -> None:
-        """Whoever comes next looks whether they have changed."""
-        self._read_at = 0.0
+    def look(self, connection: Connection) -> None:
+        """Whether they have changed, beside whatever else is read."""
+        for version in connection.execute(_KEYS_VERSION, {"now": self._clock()}):
+            self.note_version(version)
 
     def note_version(self, version: Sequence[Any]) -> None:
         """They are of this version now."""

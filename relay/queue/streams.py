@@ -85,7 +85,7 @@ class LiveStreams:
         self._lease = lease
         self._clock = database.now
         self._writer = database.writer()
-        self._reader = database.reader()
+        self._reader = self._writer.reader()
 
     async def tasks(self) -> Tasks:
         """What there is to do besides carrying: a read, so that an idle relay takes no write lock."""
@@ -192,8 +192,8 @@ class LiveStreams:
 
     async def close(self) -> None:
         """Close both connections. Whatever is held still, is held no longer."""
-        await self._writer.close()
         await self._reader.close()
+        await self._writer.close()
         self._liveness.close()
 
 

@@ -151,6 +151,8 @@ def one_each(groups: Iterable[Group]) -> Iterator[Group]:
 
 
 def _by_turns(heads: Mapping[Group, Sequence[int]]) -> Iterator[tuple[Group, int]]:
+    if len(heads) <= 1:  # it waits for nobody
+        return ((group, seq) for group, seqs in heads.items() for seq in seqs)
     owners: dict[str, dict[str, list[list[tuple[Group, int]]]]] = defaultdict(lambda: defaultdict(list))
     for group, seqs in heads.items():
         owners[group[0]][group[1]].append([(group, seq) for seq in seqs])

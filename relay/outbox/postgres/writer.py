@@ -111,6 +111,7 @@ class PostgresWriter:
     end of an attempt waits until something was claimed, nor a claim until that is flushed."""
 
     def __init__(self, shared: Callable[[], SharedConnections]) -> None:
+        self._shared = shared
         self._room = _Room(shared)
         self._durable, self._swift = SerialTasks(), SerialTasks()
 
@@ -136,6 +137,9 @@ class PostgresWriter:
         return await turns.run(
             lambda abandoned: self._room.do(partial(_despite_others, work, abandoned), swift=not durable)
         )
+
+    def reader(self) -> PostgresReader:
+        return PostgresReader(self._shared)
 
     async def close(self) -> None:
         """Wait for the transactions under way, then close."""

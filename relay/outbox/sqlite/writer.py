@@ -43,6 +43,7 @@ class SqliteWriter:
     """Serialises the transactions of one process on one connection."""
 
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._path = path
         self._busy_seconds = busy_seconds
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
@@ -65,7 +66,8 @@ class SqliteWriter:
         async with self._turn:
             if durable:  # who had the turn before goes on first: what a claim brought is sent meanwhile
                 await asyncio.sleep(0)
-            with store_errors():
+            with store_errors:
+                was_durable = self._durable
                 self._flush_commits(durable)
                 await self._begin()
                 try:
@@ -79,6 +81,7 @@ class SqliteWriter:
                 finally:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
+                    self._flush_commits(durable and was_durable)  # now, as the next that waits for no disk is in haste
 
     def _flush_commits(self, durable: bool) -> None:
         """Whether commits wait for the disk. One that does flushes those before it; one that does not leaves moving the
@@ -103,6 +106,15 @@ class SqliteWriter:
             pause = _ASK_AGAIN_SECONDS if waited < _LONG_SECONDS else _ASK_SELDOM_SECONDS
             await self._commit.run(partial(threading.Event.wait, timeout=pause))
 
+    @property
+    def idle_connection(self) -> sqlite3.Connection | None:
+        """For whoever reads in the same event loop, and ends before it suspends; None while a transaction is under
+        way, whose commit would be waited for."""
+        return None if self._turn.locked() else self._connection
+
+    def reader(self) -> SqliteReader:
+        return SqliteReader(self._path, self)
+
     async def close(self) -> None:
         """Wait for the transaction under way, then close."""
         async with self._turn:
@@ -110,17 +122,25 @@ class SqliteWriter:
 
 
 class SqliteReader:
-    """Reads where it stands: a look into the page cache costs less than to ask another thread for it."""
+    """Reads where it stands: a look into the page cache costs less than to ask another thread for it. That of a
+    `writer` which is idle has at hand what was written last; a cache of its own would be void after each commit."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = connect_read_only(path, any_thread=True)
+    def __init__(self, path: Path, writer: SqliteWriter | None = None) -> None:
+        self._path = path
+        self._writer = writer
+        self._own = None if writer else self._opened()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with store_errors():
-            return work(self._connection)
+        with store_errors:
+            return work((self._writer and self._writer.idle_connection) or self._own or self._opened())
+
+    def _opened(self) -> sqlite3.Connection:
+        self._own = connect_read_only(self._path, any_thread=True)
+        return self._own
 
     async def close(self) -> None:
-        self._connection.close()
+        if self._own is not None:
+            self._own.close()
 
 
 class SqliteSlowReader:
@@ -131,7 +151,7 @@ class SqliteSlowReader:
         self._executor = SerialExecutor("outbox-count")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with store_errors():
+        with store_errors:
             return await self._executor.run(lambda _: work(self._connection))
 
     async def close(self) -> None:
@@ -148,7 +168,7 @@ class SqliteBodyReader:
         self._free: list[tuple[sqlite3.Connection, int]] = []
 
     async def read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T], /) -> T:
-        with store_errors():
+        with store_errors:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, sql, values, use)
 
     def _read(self, sql: str, values: Mapping[str, Any], use: Callable[[bytes], T]) -> T:
