@@ -20,7 +20,7 @@ from typing import Any
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.breaker import Standing
-from relay.queue.claims import ClaimBatch, ClaimRequest, DestinationKey, DueLanes, Group
+from relay.queue.claims import READY_ALONE, ClaimBatch, ClaimRequest, DestinationKey, DueLanes, Group
 from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
 from relay.queue.turns import MORE, Turns, is_served, one_each, pick
 
@@ -28,11 +28,13 @@ FEW = 384
 """Groups: so many are looked at all at once."""
 
 _FALLEN_DUE = statement("fallen_due", __package__)
+_FEW_READY = statement("few_ready", __package__)
 _ALL_GROUPS = statement("groups", __package__)
 _ARRIVED = statement("arrived", __package__)
 _HEADS = statement("heads", __package__)
 _LEASE = statement("lease", __package__)
 
+_AT_ONCE = 8  # deliveries that go without anybody's turn being asked for, if they are all there are
 _SLICE = 500  # deliveries that have become due with one claim
 _MOVED = 32  # that leave the lane of what is ready with one claim: nothing else is done meanwhile
 _EACH_MOVED = 16  # of one endpoint, where there are many
@@ -52,6 +54,7 @@ class Chooser:
         self._holder = holder
         self._lease = lease
         self._many = False
+        self._left = False  # the last claim left something that is ready
         self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
         self._several = False  # groups were found when all were looked for last
         self._moves = False  # there was something to set aside when it was looked for last
@@ -71,7 +74,8 @@ class Chooser:
             batch.more |= freed
         else:
             self._holder.pass_over()
-        if lanes.ready or lanes.due or freed:
+        took_all = lanes == READY_ALONE and not self._left and self._take_all(connection, request, batch)
+        if not took_all and (lanes.ready or lanes.due or freed):
             self._choose(connection, request, batch, now)
         if batch.seqs:
             values = {"token": token, "until": now + self._lease, "seqs": json.dumps(batch.seqs)}
@@ -86,6 +90,15 @@ class Chooser:
         set_lane(connection, HELD, [row[0] for row in held])
         arm(connection, {(origin, path if part else ""): owner for _, owner, origin, path, _, part in held}, now)
         return len(due) == _SLICE
+
+    def _take_all(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch) -> bool:
+        """Take whatever is ready, if that is a few, and all of them may simply go; returns whether they do."""
+        rows = connection.execute(_FEW_READY, {"most": _AT_ONCE + 1}).fetchall()
+        if len(rows) > _AT_ONCE or not _may_all_go(rows, request):
+            return False
+        batch.seqs += [row[0] for row in rows]
+        self._turns.note_served({(owner, origin): None for _, owner, origin, *_ in rows})
+        return True
 
     def _choose(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> None:
         """Take what is ready, in turn; what must not go now leaves the lane."""
@@ -112,6 +125,7 @@ class Chooser:
         batch.left = frozenset(row[1] for row in groups if drained.get(tuple(row[:3]), -1) != picked[tuple(row[:3])])
         batch.seqs += [seq for _, seq in chosen]
         batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked.keys() & going.keys()}
+        self._left = bool(batch.left)
         self._turns.remember(groups, picked.keys(), reached_all=room > len(chosen), in_turn=not in_part)
         self._turns.note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
         if not rests:
@@ -184,6 +198,18 @@ def _sorted_out(
         else:
             untried[group] = None
     return free, untried, held
+
+
+def _may_all_go(rows: Sequence[Sequence[Any]], request: ClaimRequest) -> bool:
+    """Whether a few that are ready have room, and nobody has a say in it: their origins are known, and not held."""
+    origins, endpoints, others = dict(request.origins), dict(request.endpoints), request.others
+    for _, _, origin, path, known, is_held in rows:
+        origins[origin] = origins.get(origin, request.of_origin) - 1
+        endpoints[origin, path] = endpoints.get((origin, path), request.of_endpoint) - 1
+        others -= origin not in request.prompt
+        if is_held or not known or origins[origin] < 0 or endpoints[origin, path] < 0 or others < 0:
+            return False
+    return len(rows) <= request.room
 
 
 def _in_the_way(groups: Iterable[Any], request: ClaimRequest) -> int:

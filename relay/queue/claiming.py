@@ -19,7 +19,7 @@ from relay.outbox.store import Connection, Database, Reader, Writer
 from relay.policy.attempt import Delivery, Lease
 from relay.queue.bodies import Claimed, ClaimedBodies
 from relay.queue.choosing import Chooser
-from relay.queue.claims import ClaimBatch, ClaimRequest, Claims, DestinationKey, DueLanes, Group
+from relay.queue.claims import READY_ALONE, ClaimBatch, ClaimRequest, Claims, DestinationKey, DueLanes, Group
 from relay.queue.foresight import CLAIM_READY, Foresight
 from relay.queue.holding import HELD, Holder
 from relay.queue.signing_keys import SigningKeys
@@ -33,7 +33,6 @@ _BLOCKED = statement("blocked", __package__)
 _GONE = statement("gone", __package__)
 
 _SMALL = 8 * 1024
-_READY_ALONE = DueLanes(ready=True, due=False, held=False)
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
 _KINDS = {kind.value: kind for kind in Kind}
@@ -96,7 +95,7 @@ class Claimer:
         seen, self._ready = self._ready, None
         outlook = seen or await self._look()
         lanes, lapsed = outlook.due_lanes(now), _is_past(outlook.lease_until, now)
-        is_plain = seen is not None and lanes == _READY_ALONE and not lapsed and not self._in_doubt
+        is_plain = seen is not None and lanes == READY_ALONE and not lapsed and not self._in_doubt
         if is_plain and self._is_distant and (asked := self._foresight.foresee(request)):
             return await self._lease_foreseen(request, asked, now)
         if self._in_doubt or lapsed or lanes.ready or lanes.due or lanes.held:

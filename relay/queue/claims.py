@@ -49,6 +49,9 @@ class DueLanes:
     held: bool = True
 
 
+READY_ALONE = DueLanes(ready=True, due=False, held=False)
+
+
 @dataclass(slots=True)
 class ClaimBatch:
     """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is

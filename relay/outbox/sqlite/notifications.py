@@ -32,10 +32,14 @@ def _folder_of(database: Path) -> Path:
     return database.with_name(f"{database.name}.bells")  # the name that running processes know
 
 
+def _is_short(path: str | Path) -> bool:
+    return len(os.fsencode(path)) <= _LONGEST_ADDRESS
+
+
 @contextmanager
 def _address_of(path: Path) -> Iterator[str]:
     """The socket's address, through an open directory where the plain path would be too long."""
-    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+    if _is_short(path):
         yield str(path)
         return
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -49,21 +53,25 @@ class SqliteNotifier:
     """The producer's side: hold one, and notify after every commit that added a delivery."""
 
     def __init__(self, database: Path) -> None:
-        self._folder = _folder_of(database)
+        self._folder = os.fspath(_folder_of(database))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     def notify(self) -> None:
         """Tell every relay on this database that there is something to do. Never fails."""
-        with suppress(OSError):  # no folder: no relay has ever listened
-            for path in self._folder.iterdir():
-                self._notify(path)
+        with suppress(OSError), os.scandir(self._folder) as entries:  # no folder: no relay has ever listened
+            for entry in entries:
+                self._notify(entry.path)
 
-    def _notify(self, path: Path) -> None:
+    def _notify(self, path: str) -> None:
         # Would block: the relay has datagrams enough to wake it. Refused: a dead relay's socket, which its successor
         # removes. Whatever else there is, what was committed is committed, and the safety poll finds it.
-        with suppress(OSError), _address_of(path) as address:
-            self._socket.sendto(b"", address)
+        with suppress(OSError):
+            if _is_short(path):
+                self._socket.sendto(b"", path)
+                return
+            with _address_of(Path(path)) as address:
+                self._socket.sendto(b"", address)
 
     def close(self) -> None:
         self._socket.close()
@@ -127,11 +135,11 @@ class SqliteListener:
         self._path.unlink(missing_ok=True)
 
     def _hear(self) -> None:
+        """One datagram: it is called again at once where there are more, which costs less than to find that there is
+        none."""
         assert self._socket is not None
-        with suppress(BlockingIOError):
-            while True:
-                self._socket.recv(1)
-                self._tell()
+        self._socket.recv(1)
+        self._tell()
 
     def _poll_again(self, loop: asyncio.AbstractEventLoop, reader: sqlite3.Connection) -> None:
         self._poll = loop.call_later(in_step(POLL_SECONDS), self._look, loop, reader)

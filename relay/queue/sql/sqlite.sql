@@ -44,6 +44,15 @@ FROM json_each(:keys) WHERE true
 ON CONFLICT (origin, path) DO UPDATE
 SET owner = excluded.owner, turn_at = coalesce(turn_at, max(allowed_at, :now))
 
+-- few_ready --
+-- What is ready, :most at the most: its number, owner, origin and path, whether its origin is known, and whether that is
+-- held, or its endpoint is.
+SELECT seq, ready.owner, ready.origin, ready.path, whole.origin IS NOT NULL, coalesce(whole.held, 0) + coalesce(part.held, 0) > 0
+FROM (SELECT seq, owner, origin, path FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+      ORDER BY owner, origin, path, priority DESC, due_at, seq LIMIT :most) AS ready
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = ready.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = ready.origin AND part.path = ready.path
+
 -- groups --
 -- All endpoints for which something is ready, by owner, origin and path, :most at the most, as a JSON array: of each whether
 -- its origin is known, whether that is held, and whether it is held itself. A few seeks each: a comparison of all three
