@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,7 +22,7 @@ from relay.outbox.store import Connection
 from relay.policy.breaker import Standing
 from relay.queue.claims import READY_ALONE, ClaimBatch, ClaimRequest, DestinationKey, DueLanes, Group
 from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
-from relay.queue.turns import MORE, Turns, is_served, one_each, pick
+from relay.queue.turns import MORE, OwnersOrigin, Turns, is_served, one_each, pick
 
 FEW = 384
 """Groups: so many are looked at all at once."""
@@ -97,7 +97,7 @@ class Chooser:
         if len(rows) > _AT_ONCE or not _may_all_go(rows, request):
             return False
         batch.seqs += [row[0] for row in rows]
-        self._turns.note_served({(owner, origin): None for _, owner, origin, *_ in rows})
+        self._turns.note_served({(owner, origin): False for _, owner, origin, *_ in rows})
         return True
 
     def _choose(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> None:
@@ -127,7 +127,7 @@ class Chooser:
         batch.standing |= {(origin, ""): Standing.UNTRIED for _, origin, _ in picked.keys() & going.keys()}
         self._left = bool(batch.left)
         self._turns.remember(groups, picked.keys(), reached_all=room > len(chosen), in_turn=not in_part)
-        self._turns.note_served(dict.fromkeys(group[:2] for group, _ in chosen if group not in going))
+        self._turns.note_served({group[:2]: group[1] in batch.left for group, _ in chosen if group not in going})
         if not rests:
             self._clear_away(connection, held, [group for group in untried if group not in going], now)
             self._unseen = self._many and room > len(chosen)
@@ -154,8 +154,8 @@ class Chooser:
         many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
         and what came since the last claim."""
         if in_part:
-            prompt = [pair for pair in self._turns.lately if pair[1] in request.prompt]
-            return self._turns.endpoints(connection, list(dict.fromkeys([*prompt, *self._arrived(connection)])), _EACH)
+            prompt = [pair for pair in self._turns.lately() if pair[1] in request.prompt]
+            return self._endpoints(connection, dict.fromkeys([*prompt, *self._arrived(connection)]), _EACH)
         if not self._many:
             found: list[Any] = gathered(connection, _ALL_GROUPS, most=FEW)
             if len(found) < FEW:
@@ -165,21 +165,26 @@ class Chooser:
         self._many = len(found) >= 2 * _MANY
         return found
 
-    def _arrived(self, connection: Connection) -> list[tuple[str, str]]:
+    def _arrived(self, connection: Connection) -> list[OwnersOrigin]:
         """Owners and origins of what came since the last claim: a new one does not wait behind a crowd either."""
         newest, found = gathered(connection, _ARRIVED, after=self._newest, room=_NEWEST)
         self._newest = max(self._newest, newest)
         return [(owner, origin) for owner, origin in found]
 
     def _several_groups(
-        self, connection: Connection, request: ClaimRequest, arrived: Iterable[tuple[str, str]]
+        self, connection: Connection, request: ClaimRequest, arrived: Iterable[OwnersOrigin]
     ) -> list[Any]:
         room = min(request.room + len(request.endpoints) + MORE, _MANY)
         owners = self._turns.owners(connection, room)
         origins = self._turns.origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
         # Whoever is served all the time does not wait until the ring has come to it through a crowd.
-        origins = list(dict.fromkeys([*self._turns.lately, *arrived, *origins]))
-        return self._turns.endpoints(connection, origins, max(1, 2 * room // max(1, len(origins))))
+        several = dict.fromkeys([*self._turns.lately(), *arrived, *origins])
+        return self._endpoints(connection, several, max(1, 2 * room // max(1, len(several))))
+
+    def _endpoints(self, connection: Connection, origins: Collection[OwnersOrigin], room: int) -> list[Any]:
+        found = self._turns.endpoints(connection, origins, room)
+        self._turns.note_looked(origins, {(owner, origin) for owner, origin, *_ in found})
+        return found
 
 
 def _sorted_out(

@@ -63,7 +63,7 @@ class Foresight:
         that may have more, and whether there are any that could not be asked for, as nobody knew of them."""
         met = sorted(self._seen, key=self._turns.place_of)
         self._turns.remember(met, asked.keys(), reached_all=asked.total() < request.room, in_turn=True)
-        self._turns.note_served(dict.fromkeys(group[:2] for group in asked))
+        self._turns.note_served(dict.fromkeys((group[:2] for group in asked), True))
         self._holder.pass_over()
         known = {tuple(row[:3]) for row in met}
         left = [row for row in groups if came[tuple(row[:3])] >= asked[tuple(row[:3])]]

@@ -22,8 +22,12 @@ _ENDPOINTS = statement("endpoints", __package__)
 MORE = 16
 """Groups that one claim looks at beyond those that can be full: what must not go is moved on."""
 
-_LATELY = 256  # origins that are looked at with each claim while others are too many
+_LATELY = 256  # origins that are looked at while others are too many: with each claim those that may have more
+_QUIET = 32  # and of those that had nothing more, so many with each claim
 _REMEMBERED = 10_000
+
+OwnersOrigin = tuple[str, str]
+"""An owner, and an origin."""
 
 
 class Turns:
@@ -32,8 +36,10 @@ class Turns:
     def __init__(self) -> None:
         self._owner = ""
         self._origin: dict[str, str] = {}
-        self._path: dict[tuple[str, str], str] = {}
-        self._lately: dict[tuple[str, str], None] = {}  # owners and origins, the one that was served last at the end
+        self._path: dict[OwnersOrigin, str] = {}
+        # Owners and origins, the one that was served last at the end, and whether more of it may be ready.
+        self._lately: dict[OwnersOrigin, bool] = {}
+        self._quiet_seen = 0
 
     def place_of(self, group: Sequence[Any]) -> tuple[bool, str, bool, str, bool, str]:
         """In each of the three rings those come first that are behind the one that had the last turn."""
@@ -41,10 +47,14 @@ class Turns:
         last, latest = self._origin.get(owner, ""), self._path.get((owner, origin), "")
         return owner <= self._owner, owner, origin <= last, origin, path <= latest, path
 
-    @property
-    def lately(self) -> Collection[tuple[str, str]]:
-        """Owners and origins that were served a while ago at most."""
-        return self._lately.keys()
+    def lately(self) -> list[OwnersOrigin]:
+        """Owners and origins that were served a while ago at most, and may have something that is ready: of those that
+        had nothing more some, and with the next claim others."""
+        more = [pair for pair, may_have in self._lately.items() if may_have]
+        quiet = [pair for pair, may_have in self._lately.items() if not may_have]
+        first = self._quiet_seen = self._quiet_seen % max(1, len(quiet))
+        self._quiet_seen += _QUIET
+        return more + quiet[first : first + _QUIET]
 
     def remember(self, groups: Sequence[Any], picked: Collection[Group], *, reached_all: bool, in_turn: bool) -> None:
         """Whose turn it was. Full ones have had theirs too: they must not hide those behind them from the next one.
@@ -63,13 +73,17 @@ class Turns:
             if (owner, origin, path) in picked or (reached_all and (owner, origin) not in reached):
                 self._path[owner, origin] = path
 
-    def note_served(self, origins: Mapping[tuple[str, str], None]) -> None:
-        """These owners and origins were."""
+    def note_served(self, origins: Mapping[OwnersOrigin, bool]) -> None:
+        """These owners and origins were; and whether more of them may be ready."""
         for origin in origins:
             self._lately.pop(origin, None)
         self._lately |= origins
         for origin in list(self._lately)[: max(0, len(self._lately) - _LATELY)]:
             del self._lately[origin]
+
+    def note_looked(self, origins: Iterable[OwnersOrigin], found: Collection[OwnersOrigin]) -> None:
+        """These were looked at, and of some of them something was found."""
+        self._lately |= {pair: pair in found for pair in origins if pair in self._lately}
 
     def owners(self, connection: Connection, room: int) -> list[str]:
         """So many with something ready, round robin."""
@@ -78,7 +92,7 @@ class Turns:
             found += gathered(connection, _OWNERS, after="", room=room)
         return _rotated(found, self._owner, room)
 
-    def origins(self, connection: Connection, owners: Sequence[str], room: int) -> list[tuple[str, str]]:
+    def origins(self, connection: Connection, owners: Sequence[str], room: int) -> list[OwnersOrigin]:
         """Of each of these owners so many origins with something ready, round robin."""
         after = {owner: self._origin.get(owner, "") for owner in owners}
         found = _several(connection, _ORIGINS, "owners", list(after.items()), room)
@@ -90,7 +104,7 @@ class Turns:
         }
         return [(owner, origin) for owner in owners for origin in rotated[owner]]
 
-    def endpoints(self, connection: Connection, origins: Sequence[tuple[str, str]], room: int) -> list[Any]:
+    def endpoints(self, connection: Connection, origins: Collection[OwnersOrigin], room: int) -> list[Any]:
         """Of each of these origins so many groups with something ready, round robin."""
         after = {pair: self._path.get(pair, "") for pair in origins}
         found = _several(connection, _ENDPOINTS, "origins", [(*pair, at) for pair, at in after.items()], room)
