@@ -34,6 +34,7 @@ _COLUMNS = (
     "seq", "number", "started_at", "lag", "duration", "outcome", "status", "peer", "detail", "timing",
     "request_headers", "answer_headers", "excerpt",
 )  # fmt: skip
+_LINES = frozenset({"token", "outcome", "peer", "timing", "request_headers", "answer_headers"})
 _ENDS = ("token", "state", "due_at", "charged", "pointer", "finished_at", "reason")
 _NOTEWORTHY = statement("noteworthy", __package__)
 _RECORD_SUCCESS = statement("record_success", __package__)
@@ -83,8 +84,8 @@ def is_plain(attempts: Iterable[Attempted]) -> bool:
 
 def plain_end(attempts: Sequence[Attempted]) -> dict[str, Any]:
     """What one statement needs that settles such attempts, unless there is more to say of their destinations."""
-    return _by_column([_row(attempt) for attempt in attempts]) | {
-        "token": [attempt.delivery.lease.token for attempt in attempts],
+    return _by_column(_COLUMNS, [_row(attempt) for attempt in attempts]) | {
+        "token": "\n".join(attempt.delivery.lease.token for attempt in attempts),
         "finished_at": attempts[-1].finished_at,
         "keys": _keys(_largest(_by_destination(attempts))),
     }
@@ -101,8 +102,8 @@ def _end_all(connection: Connection, attempts: Sequence[Attempted]) -> set[int]:
     whose lease still stood."""
     if not isinstance(connection, sqlite3.Connection):
         endings = [_ending(attempt) for attempt in attempts]
-        ends = {name: [ending[name] for ending in endings] for name in _ENDS}
-        values = _by_column([_row(attempt) for attempt in attempts]) | ends
+        ends = _by_column(_ENDS, [[ending[name] for name in _ENDS] for ending in endings])
+        values = _by_column(_COLUMNS, [_row(attempt) for attempt in attempts]) | ends
         return {seq for (seq,) in connection.execute(_SETTLE_ALL, values)}
     written = _deliver_all(connection, [a for a in attempts if isinstance(a.verdict, Delivered)])
     for attempt in attempts:
@@ -130,7 +131,7 @@ def _record_all(connection: Connection, attempts: Sequence[Attempted]) -> None:
     rows = [_row(attempt) for attempt in attempts]
     if not isinstance(connection, sqlite3.Connection):
         if rows:
-            connection.execute(_RECORD_ATTEMPT, _by_column(rows))
+            connection.execute(_RECORD_ATTEMPT, _by_column(_COLUMNS, rows))
         return
     start = 0
     while start < len(rows):
@@ -223,8 +224,10 @@ def _row(attempt: Attempted) -> tuple[Any, ...]:
     )
 
 
-def _by_column(rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-    return dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A sequence for each, or so many lines, of which one that is empty stands for None."""
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return {name: "\n".join(one or "" for one in each) if name in _LINES else each for name, each in columns}
 
 
 def _steps(timing: Timing) -> dict[str, float]:

@@ -251,8 +251,8 @@ WITH wanted AS (
     SELECT value ->> 0 AS owner, value ->> 1 AS origin, value ->> 2 AS path, CAST(value ->> 3 AS integer) AS most
     FROM json_array_elements(CAST(:wanted AS json)) AS it (value)
 ), head AS (
-    SELECT queue.seq FROM wanted CROSS JOIN LATERAL (
-        SELECT seq FROM outspoken_deliveries
+    SELECT queue.ctid FROM wanted CROSS JOIN LATERAL (
+        SELECT ctid FROM outspoken_deliveries
         WHERE state = 'pending' AND lane = 0 AND owner = wanted.owner AND origin = wanted.origin AND path = wanted.path
         ORDER BY priority DESC, due_at, seq LIMIT wanted.most FOR UPDATE SKIP LOCKED
     ) AS queue
@@ -260,7 +260,7 @@ WITH wanted AS (
                       WHERE d.origin = wanted.origin AND d.path IN ('', wanted.path) AND d.held = 1)
 ), leased AS (
     UPDATE outspoken_deliveries SET state = 'leased', lease_token = :token, lease_until = :until
-    WHERE state = 'pending' AND seq = ANY(ARRAY(SELECT seq FROM head))
+    WHERE state = 'pending' AND ctid = ANY(ARRAY(SELECT ctid FROM head))
     RETURNING seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
               attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane
 ), seen AS (
@@ -305,7 +305,7 @@ RETURNING seq
 WITH unusual AS (SELECT CAST(({noteworthy}) AS text) AS keys), delivered AS (
     UPDATE outspoken_deliveries AS it
     SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
-    FROM unnest(CAST(:seq AS bigint[]), CAST(:token AS text[])) AS ended (seq, token)
+    FROM unnest(CAST(:seq AS bigint[]), string_to_array(:token, E'\n')) AS ended (seq, token)
     WHERE it.seq = ended.seq AND it.state = 'leased' AND it.lease_token = ended.token
       AND (SELECT keys FROM unusual) = '[]'
     RETURNING it.seq
@@ -321,7 +321,7 @@ WITH settled AS (
         due_at = coalesce(ended.due_at, it.due_at), attempts = it.attempts + ended.charged,
         lapses = it.lapses + 1 - ended.charged, lease_token = NULL, lease_until = NULL, finished_at = ended.finished_at,
         reason = ended.reason, pointer = ended.pointer
-    FROM unnest(CAST(:seq AS bigint[]), CAST(:token AS text[]), CAST(:state AS text[]),
+    FROM unnest(CAST(:seq AS bigint[]), string_to_array(:token, E'\n'), CAST(:state AS text[]),
                 CAST(:due_at AS double precision[]), CAST(:charged AS integer[]), CAST(:pointer AS integer[]),
                 CAST(:finished_at AS double precision[]), CAST(:reason AS text[]))
          AS ended (seq, token, state, due_at, charged, pointer, finished_at, reason)
@@ -331,16 +331,18 @@ WITH settled AS (
 SELECT seq FROM settled
 
 -- record_attempt --
--- What happened in some attempts, column by column.
+-- What happened in some attempts, column by column. Texts without an end of line in them come in lines: a driver looks at each
+-- element of an array several times.
 INSERT INTO outspoken_attempts
     (seq, number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers,
      excerpt)
 SELECT seq, number, started_at, lag, duration, outcome, status, peer, detail, CAST(timing AS json),
        CAST(request_headers AS json), CAST(answer_headers AS json), excerpt
 FROM unnest(CAST(:seq AS bigint[]), CAST(:number AS integer[]), CAST(:started_at AS double precision[]),
-            CAST(:lag AS double precision[]), CAST(:duration AS double precision[]), CAST(:outcome AS text[]),
-            CAST(:status AS integer[]), CAST(:peer AS text[]), CAST(:detail AS text[]), CAST(:timing AS text[]),
-            CAST(:request_headers AS text[]), CAST(:answer_headers AS text[]), CAST(:excerpt AS bytea[]))
+            CAST(:lag AS double precision[]), CAST(:duration AS double precision[]), string_to_array(:outcome, E'\n'),
+            CAST(:status AS integer[]), string_to_array(:peer, E'\n', ''), CAST(:detail AS text[]),
+            string_to_array(:timing, E'\n'), string_to_array(:request_headers, E'\n'),
+            string_to_array(:answer_headers, E'\n'), CAST(:excerpt AS bytea[]))
      AS it (seq, number, started_at, lag, duration, outcome, status, peer, detail, timing, request_headers, answer_headers,
             excerpt)
 

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -539,6 +540,19 @@ async def test_four_relays_share_one_database_and_claim_nothing_twice(database: 
     claimed = [json.loads(out) for out, _ in said]
     assert sum(map(len, claimed)) == len(set().union(*claimed)) == 400
     assert sum(map(bool, claimed)) > 1  # or else nobody was there to claim anything twice
+
+
+async def test_attempts_settled_together_keep_what_happened_in_each(database: Database, relays: Open) -> None:
+    put(database, *many(4))
+    relay = relays()
+    peers = [None, "10.0.0.1:443", None, "10.0.0.2:443"]
+    odd: Any = {"headers": (("x", "a\nb\\"),), "excerpt": b"a\nb"}
+    came = [attempted(one, answer(peer=peer, **odd)) for one, peer in zip(await claim(relay, 4), peers, strict=True)]
+    await relay.settle(came[:1])
+    await relay.settle(came[1:])
+    kept = rows(database, "SELECT peer, answer_headers, excerpt FROM outspoken_attempts ORDER BY seq")
+    assert [peer for peer, *_ in kept] == peers
+    assert {(json.loads(headers)[0][1], bytes(excerpt)) for _, headers, excerpt in kept} == {("a\nb\\", b"a\nb")}
 
 
 async def test_an_attempt_of_a_failing_write_is_all_or_nothing(database: Database, relays: Open) -> None:
