@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from relay.delivery import slots as kinds
 from relay.delivery.destination_queue import MOST_AHEAD
@@ -20,6 +21,13 @@ _ASKED = 64  # endpoints, with one claim, whether what is ahead for them may sti
 _OTHERS = 64  # of those that are not prompt, in one claim: what is prompt waits for it
 
 
+class RoomLeft(NamedTuple):
+    """How much may be claimed in all, and of it for those that are not prompt; below nothing where more is held."""
+
+    in_all: int
+    of_others: int
+
+
 class ClaimRoom:
     """Beside what is held already: of it, what waits to be settled is held too."""
 
@@ -28,20 +36,21 @@ class ClaimRoom:
         self._settler = settler
         self._slots = slots
         self._most_held = max(slots.in_all, MOST_AHEAD) * 2
+        self._most_of_others = slots.unproven_of(self._most_held) // 2
         self._period_ends = 0.0
         self._asked = 0
 
-    def in_all(self) -> int:
-        """What is not settled yet has given back its body, and takes none of it before it is very much."""
-        held = sum(queue.held for queue in self._order.queues.values())
-        return self._most_held - held - max(0, len(self._settler.waiting) - MOST_AHEAD)
+    def left(self) -> RoomLeft:
+        """What is not settled yet has given back its body, and takes none of it before it is very much. Half at most is
+        for those that are not prompt, as what is slow needs little ahead."""
+        held = of_others = 0
+        for queue in self._order.queues.values():
+            held += queue.held
+            of_others += 0 if queue.prompt else queue.held
+        unsettled = max(0, len(self._settler.waiting) - MOST_AHEAD)
+        return RoomLeft(self._most_held - held - unsettled, self._most_of_others - of_others)
 
-    def of_others(self) -> int:
-        """Of the room, what is for those that are not prompt: half at most, as what is slow needs little ahead."""
-        held = sum(queue.held for queue in self._order.queues.values() if not queue.prompt)
-        return self._slots.unproven_of(self._most_held) // 2 - held
-
-    def request(self, room: int, cap: int) -> ClaimRequest:
+    def request(self, room: RoomLeft, cap: int) -> ClaimRequest:
         """How much to claim. Of what some is held of, what it took lately, twice: so that a fast one ramps up, and one
         that hangs holds a handful."""
         order = self._order
@@ -76,8 +85,10 @@ class ClaimRoom:
         newcomers = order.newcomers.ask(use, beside=bool(order.recent))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = self._next_ahead()
-        others = min(_OTHERS, self.of_others())
-        return ClaimRequest(room, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others)
+        others = min(_OTHERS, room.of_others)
+        return ClaimRequest(
+            room.in_all, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others
+        )
 
     def _next_ahead(self) -> list[DestinationKey]:
         """Endpoints for which something has not started: of many some, and with the next claim those behind them."""

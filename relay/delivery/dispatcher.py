@@ -115,10 +115,11 @@ class Dispatcher:
         self._timer.cancel()
         self._order.recent.turn()
         self._order.find_those_that_hang(self._running.values())
-        if self._room.of_others() <= 0:
+        room, cap = self._room.left(), self._share()
+        if room.of_others <= 0:
             await self._give_back_late()
-        room, cap = self._room.in_all(), self._share()
-        if room <= 0 or not cap:
+            room = self._room.left()
+        if room.in_all <= 0 or not cap:
             self._start_all()
             return 0
         request = self._room.request(room, cap)
@@ -127,7 +128,7 @@ class Dispatcher:
         for delivery in claims.deliveries:
             self._order.append(delivery, claims)
         self._order.claimed(claims)
-        self._is_full = self._room.in_all() <= 0 or self._room.of_others() <= 0
+        self._is_full = min(self._room.left()) <= 0
         await self._leave_alone(claims)
         self._start_all()
         if claims.deliveries:  # their requests go first
