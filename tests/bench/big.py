@@ -36,8 +36,10 @@ def _drained(key: str, scale: Scale, *, signed: bool) -> Result:
     load = Load(scale.large_bodies, size=500_000)
     with stand.sink() as port, stand.new_outbox(signed=signed) as path:
         stand.fill(path, addresses(port, 1), load)
-        floor = stand.bare(port, load, signed=signed)
-        drained = stand.drain(path, port, load.count, **stand.AS_CONCURRENT_AS_THE_BARE_CLIENT)
+        concurrent = stand.AS_CONCURRENT_AS_THE_BARE_CLIENT
+        drained, floor = stand.beside_bare(
+            port, load, lambda: stand.drain(path, port, load.count, **concurrent), signed=signed
+        )
     speed = drained.rate * load.size / 1e6
     return {**drained.told(key, floor), f"{key}.mb_per_s": speed}
 

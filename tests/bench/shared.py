@@ -96,9 +96,8 @@ def server() -> Iterator[postgres.Server]:
 
 def _beside_bare(server: postgres.Server, load: Load, relays: int) -> tuple[float, SharedDrain]:
     with stand.sink() as port:
-        floor = stand.bare(port, load).rate
-        found = drain(server, port, load, relays)
-        return found.rate / floor, found
+        found, floor = stand.beside_bare(port, load, lambda: drain(server, port, load, relays))
+        return found.rate / floor.rate, found
 
 
 def drain(server: postgres.Server, port: int, load: Load, relays: int) -> SharedDrain:

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from heapq import heappop, heappush
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.request import urlopen
 
 from relay import outbox
@@ -39,6 +39,7 @@ _MOMENT = 0.001  # seconds in which a slot goes on with the next delivery
 _HISTORIC_DESTINATIONS = 100
 
 Result = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,18 @@ class Bare:
 
     rate: float
     cpu_us: float
+
+    def mean(self, other: Bare) -> Bare:
+        """Of two runs that posted as much."""
+        return Bare(2 / (1 / self.rate + 1 / other.rate), (self.cpu_us + other.cpu_us) / 2)
+
+
+def beside_bare(port: int, load: Load, measure: Callable[[], T], *, signed: bool = False) -> tuple[T, Bare]:
+    """What is measured between two runs of the bare client, and what that did: a machine has its phases, and in some is
+    half as fast as in the next."""
+    before = bare(port, load, signed=signed)
+    measured = measure()
+    return measured, before.mean(bare(port, load, signed=signed))
 
 
 def bare(port: int, load: Load, *, signed: bool = False) -> Bare:
