@@ -221,21 +221,22 @@ def test_what_a_page_asks_reads_nothing_of_what_was_delivered_long_ago(grown: Da
 
 
 RECORD: Mapping[str, object] = {
-    "token": ["h.1"], "number": [2], "started_at": [1.0], "lag": [0.0], "duration": [0.1], "status": [200],
-    "peer": [None], "detail": [""], "timing": ["{}"], "request_headers": ["[]"], "answer_headers": ["[]"],
+    "token": "h.1", "number": [2], "started_at": [1.0], "lag": [0.0], "duration": [0.1], "status": [200],
+    "peer": "", "detail": [""], "timing": "{}", "request_headers": "[]", "answer_headers": "[]",
     "excerpt": [b""],
 }  # fmt: skip
 HOT: Mapping[str, Mapping[str, object]] = {
     "anything_to_do": {},
+    "few_ready": {"most": 9},
     "claim_ready": {
         "wanted": '[["", "https://h:443", "/", 16]]', "keys": '[["https://h:443", "/"]]', "most": 384, "small": 8192,
         "token": "h.1", "until": 9e9, "now": 1.0,
     },
     "deliver_plain": {
-        "keys": '[["https://h:443", "/", 2]]', "finished_at": 9.0, "seq": [21], "outcome": ["success"], **RECORD,
+        "keys": '[["https://h:443", "/", 2]]', "finished_at": 9.0, "seq": [21], "outcome": "success", **RECORD,
     },
     "settle_all": {
-        "seq": [22], "outcome": ["http_5xx"], "state": ["dead"], "due_at": [None], "charged": [1], "pointer": [0],
+        "seq": [22], "outcome": "http_5xx", "state": ["dead"], "due_at": [None], "charged": [1], "pointer": [0],
         "finished_at": [9.0], "reason": ["exhausted"], **RECORD,
     },
     "lock_health": {"keys": '[["https://h:443", ""], ["https://h:443", "/"]]'},

@@ -64,6 +64,7 @@ CLAIM = (
     "sweep",
     "fallen_due",
     "set_lane",
+    "few_ready",
     "groups",
     "owners",
     "origins",
@@ -145,6 +146,7 @@ def test_no_statement_reads_through_the_deliveries(connection: sqlite3.Connectio
     [
         *(("anything_to_do", index) for index in ("deliveries_scheduled", "destinations_next", "deliveries_leased")),
         ("fallen_due", "deliveries_scheduled (due_at<?)"),
+        ("few_ready", "deliveries_ready"),
         ("groups", "deliveries_ready (owner=? AND origin=? AND path>?)"),
         ("owners", "deliveries_ready (owner>?)"),
         ("origins", "deliveries_ready (owner=? AND origin>?)"),
