@@ -189,7 +189,7 @@ def _claimed(connection: Connection, seqs: Sequence[int], token: str) -> list[Cl
     """What was leased under a token, in the order in which it was due."""
     if not seqs:
         return []
-    rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "small": _SMALL}).fetchall()
+    rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "token": token, "small": _SMALL}).fetchall()
     return _claimed_of(rows, token, _gone_of(connection, rows))
 
 

@@ -38,6 +38,15 @@ ON CONFLICT (origin, path) DO UPDATE
 SET owner = excluded.owner,
     turn_at = coalesce(outspoken_destinations.turn_at, greatest(outspoken_destinations.allowed_at, excluded.turn_at))
 
+-- few_ready --
+-- What is ready, as a few rows. What another relay is about to claim is passed over; what is found here is held until the
+-- claim is committed.
+SELECT seq, ready.owner, ready.origin, ready.path, whole.origin IS NOT NULL, coalesce(whole.held, 0) + coalesce(part.held, 0) > 0
+FROM (SELECT seq, owner, origin, path FROM outspoken_deliveries WHERE state = 'pending' AND lane = 0
+      ORDER BY owner, origin, path, priority DESC, due_at, seq LIMIT :most FOR UPDATE SKIP LOCKED) AS ready
+LEFT JOIN outspoken_destinations AS whole ON whole.origin = ready.origin AND whole.path = ''
+LEFT JOIN outspoken_destinations AS part ON part.origin = ready.origin AND part.path = ready.path
+
 -- groups --
 -- All endpoints for which something is ready, by owner, origin and path, and of each whether its origin is known, whether
 -- that is held, and whether it is held itself. One seek each.
@@ -233,13 +242,14 @@ WHERE state = 'pending' AND seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM js
 
 -- claimed --
 -- What a claim brought, in the order in which it was due, with those bodies that are small enough to be held until their
--- turn. A read after the update: RETURNING would copy each row once more.
+-- turn; not what was chosen and could not be leased. A read after the update: RETURNING would copy each row once more.
 SELECT seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
        attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane,
        EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
        CASE WHEN body_bytes <= :small THEN (SELECT body FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) END
 FROM outspoken_deliveries AS deliveries
 WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
+  AND lease_token = :token
 ORDER BY due_at, seq
 
 -- claim_ready --

@@ -283,13 +283,13 @@ WHERE state = 'pending' AND seq IN (SELECT value FROM json_each(:seqs))
 
 -- claimed --
 -- What a claim brought, in the order in which it was due, with those bodies that are small enough to be held until their
--- turn. A read after the update: RETURNING would copy each row once more.
+-- turn; not what was chosen and could not be leased. A read after the update: RETURNING would copy each row once more.
 SELECT seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
        attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane,
        EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
        CASE WHEN body_bytes <= :small THEN (SELECT body FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) END
 FROM outspoken_deliveries AS deliveries
-WHERE seq IN (SELECT value FROM json_each(:seqs))
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND lease_token = :token
 ORDER BY due_at, seq
 
 -- blocked --

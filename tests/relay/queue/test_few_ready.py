@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from relay.outbox.store import Database
@@ -93,3 +95,14 @@ async def test_more_than_a_few_go_by_turns(database: Database, relay: DeliveryQu
 async def test_of_more_than_a_few_none_is_left(database: Database, relay: DeliveryQueue) -> None:
     put(database, *(new(f"a{number}", f"{GOOD}/") for number in range(10)))
     assert len(await claim(relay)) == 10
+
+
+async def test_none_goes_twice_where_several_relays_see_them(database: Database, relays: Open) -> None:
+    fleet = [relays() for _ in range(4)]
+    put(database, new("first", f"{GOOD}/"))
+    (first,) = await claim(fleet[0])
+    await end(fleet[0], first)
+    for number in range(20):
+        put(database, *(new(f"{number}-{place}", f"{GOOD}/") for place in range(6)))
+        claimed = await asyncio.gather(*(claim(relay) for relay in fleet))
+        assert sorted(id_ for of_one in claimed for id_ in ids(of_one)) == [f"{number}-{place}" for place in range(6)]
