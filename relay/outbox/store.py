@@ -63,7 +63,7 @@ class Connection(Protocol):
 
 
 class Reader(Protocol):
-    """A connection that cannot write, for an event loop."""
+    """For an event loop, on a connection that others may write on in their turn."""
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work`, which only reads. Raises StoreUnavailable."""

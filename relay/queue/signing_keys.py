@@ -31,8 +31,7 @@ class SigningKeys:
 
     def look(self, connection: Connection) -> None:
         """Whether they have changed, beside whatever else is read."""
-        for version in connection.execute(_KEYS_VERSION, {"now": self._clock()}):
-            self.note_version(version)
+        self.note_version(connection.execute(_KEYS_VERSION, {"now": self._clock()}).fetchone())
 
     def note_version(self, version: Sequence[Any]) -> None:
         """They are of this version now."""

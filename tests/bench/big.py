@@ -36,10 +36,7 @@ def _drained(key: str, scale: Scale, *, signed: bool) -> Result:
     load = Load(scale.large_bodies, size=500_000)
     with stand.sink() as port, stand.new_outbox(signed=signed) as path:
         stand.fill(path, addresses(port, 1), load)
-        concurrent = stand.AS_CONCURRENT_AS_THE_BARE_CLIENT
-        drained, floor = stand.beside_bare(
-            port, load, lambda: stand.drain(path, port, load.count, **concurrent), signed=signed
-        )
+        drained, floor = stand.drain_beside_bare(path, port, load, signed=signed)
     speed = drained.rate * load.size / 1e6
     return {**drained.told(key, floor), f"{key}.mb_per_s": speed}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tests.bench import stand
 from tests.bench.bare import addresses
-from tests.bench.stand import AS_CONCURRENT_AS_THE_BARE_CLIENT as _CONCURRENT
 from tests.bench.stand import Load, Result, Scale
 
 
@@ -34,5 +33,5 @@ def goals(key: str, ratio: str) -> dict[str, str]:
 def _drained(key: str, load: Load) -> Result:
     with stand.sink() as port, stand.new_outbox() as path:
         stand.fill(path, addresses(port, load.destinations), load)
-        drained, floor = stand.beside_bare(port, load, lambda: stand.drain(path, port, load.count, **_CONCURRENT))
+        drained, floor = stand.drain_beside_bare(path, port, load)
         return drained.told(key, floor)

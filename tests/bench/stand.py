@@ -124,6 +124,13 @@ def beside_bare(port: int, load: Load, measure: Callable[[], T], *, signed: bool
     return measured, before.mean(bare(port, load, signed=signed))
 
 
+def drain_beside_bare(path: Path, port: int, load: Load, *, signed: bool = False) -> tuple[Drained, Bare]:
+    """What a relay does with a load, with as much at a time as the bare client, and what that does with it."""
+    return beside_bare(
+        port, load, lambda: drain(path, port, load.count, **AS_CONCURRENT_AS_THE_BARE_CLIENT), signed=signed
+    )
+
+
 def bare(port: int, load: Load, *, signed: bool = False) -> Bare:
     """Have it post a load."""
     numbers = (port, load.count, load.size, CONCURRENCY, load.destinations, int(signed))
