@@ -237,3 +237,17 @@ def test_an_error_has_a_kind_by_its_code_and_never_by_its_text(name: str | None,
     if name is not None:
         error.sqlite_errorname = name
     assert error_kind(error) == kind
+
+
+async def test_who_reads_beside_a_transaction_waits_for_none_and_sees_what_was_committed(writer: SqliteWriter) -> None:
+    def ids(connection: sqlite3.Connection) -> list[str]:
+        return [id_ for (id_,) in connection.execute("SELECT id FROM outspoken_deliveries")]
+
+    gate, reader = Gate(), writer.reader()
+    writing = asyncio.create_task(write(writer, gate, add("d1")))
+    await gate.reached.wait()
+    assert await reader.run(ids) == []
+    gate.open()
+    await writing
+    assert await reader.run(ids) == ["d1"]
+    await reader.close()
