@@ -97,6 +97,13 @@ class Dialler(Generic[P]):
 
     async def _open(self, target: Target, address: str) -> Dialled[P] | Fault:
         started = perf_counter()
+        secure = target.scheme in {"https", "wss"}
+        if self._proxy is None and not secure:
+            # Nothing comes between: for the loop to connect takes less than half of what a socket of ours does.
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                lambda: self._make(target, address), address, target.port, flags=socket.AI_NUMERICHOST
+            )
+            return Dialled(protocol, transport, address, perf_counter() - started, None)
         sock = await _connected(address, (self._proxy or target).port)
         if self._proxy is not None:
             passed = await pass_proxy(sock, target, self._proxy, self._tls)
@@ -104,10 +111,8 @@ class Dialler(Generic[P]):
                 return passed
             sock = passed
         connected = perf_counter()
-        protocol = self._make(target, address)
-        secure = target.scheme in {"https", "wss"}
-        transport, _ = await asyncio.get_running_loop().create_connection(
-            lambda: protocol,
+        transport, protocol = await asyncio.get_running_loop().create_connection(
+            lambda: self._make(target, address),
             sock=sock,
             ssl=self._tls if secure else None,
             server_hostname=target.host if secure else None,
