@@ -67,17 +67,21 @@ class ClaimRoom:
                 origins[origin] = 0
                 untried -= queue.standing is _UNTRIED and not queue.busy
                 continue
-            most = cap if queue.standing is _ANSWERS else few
-            origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD) - queue.busy_with(most, self._slots)
+            answers = queue.standing is _ANSWERS
+            most = cap if answers else few
+            origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD)
             untried -= queue.standing is _UNTRIED and not queue.busy
             silent -= queue.held if queue.standing is _SILENT else 0
             for path, endpoint in list(queue.endpoints.items()):
-                if not endpoint.held:
+                held = endpoint.held
+                if not held:
                     del queue.endpoints[path]
                     continue
-                share = min(cap, queue.share_of(endpoint, most, self._slots))
-                endpoints[origin, path] = min(share + 2 * endpoint.took.lately, MOST_AHEAD) - endpoint.held
-                silent -= endpoint.held if endpoint.answered is False and queue.standing is _ANSWERS else 0
+                # One that has yet to answer counts for no more than it can take.
+                share = queue.share_of(endpoint, most, self._slots)
+                origins[origin] -= held if held < share else share
+                endpoints[origin, path] = min(min(cap, share) + 2 * endpoint.took.lately, MOST_AHEAD) - held
+                silent -= held if answers and endpoint.answered is False else 0
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1

@@ -126,10 +126,6 @@ class DestinationQueue:
         self.standing = _DID_NOT_ANSWER
         self.prompt, self.late = False, False
 
-    def busy_with(self, most: int, slots: Slots) -> int:
-        """What of its share is held: an endpoint that has yet to answer counts for no more than it can take."""
-        return sum([min(one.held, self.share_of(one, most, slots)) for one in self.endpoints.values()])
-
     def share_of(self, endpoint: EndpointQueue, most: int, slots: Slots) -> int:
         """How many of so many slots an endpoint can take: one that never was tried of an origin that may not answer
         takes one, so that no path that hangs hides one that answers."""
