@@ -186,6 +186,17 @@ async def test_now_says_what_is_late_whose_it_is_and_what_to_do(
     assert "Try again now" in text
 
 
+@pytest.mark.parametrize(("due_in", "attempt"), [(-60, "now"), (60, "when one is due")])
+async def test_a_destination_that_may_be_tried_again_is_when_something_is_due(
+    visitor: Visitor, database: Database, due_in: float, attempt: str
+) -> None:
+    put(database, *many(3), due_at=time.time() + due_in)
+    ill(database, failures=6, until=time.time() - 5)
+    change(database, "UPDATE outspoken_deliveries SET lane = 1 WHERE due_at < ?", time.time())
+    change(database, "INSERT INTO outspoken_relays VALUES ('h', ?)", time.time())
+    assert f"6 failures in a row · next attempt {attempt}" in await visitor.text("/")
+
+
 async def test_a_list_keeps_every_state_in_its_url(visitor: Visitor, database: Database) -> None:
     put(database, *many(60))
     change(database, "UPDATE outspoken_deliveries SET due_at = ? WHERE id = 'd60'", time.time() + 90)
