@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
-
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from engine.dialects import deepgram, openai
 from engine.dialects.catalogue import Catalogue
@@ -20,7 +19,8 @@ from engine.recognisers.models import files, integrity
 from engine.recognisers.models.names import ENCODER, SPEAKERS
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
-from relay.service.settings import CaFile, LogSettings, OutboxSettings, Ports, Section, TraceSettings, usable_cores
+from relay.service.section import Read, Requirement, Secret, Section, setting
+from relay.service.settings import CaFile, LogSettings, OutboxSettings, Ports, TraceSettings, usable_cores
 
 if TYPE_CHECKING:
     from engine.jobs.audio_store import AudioStore
@@ -45,19 +45,20 @@ ComputeType = Literal[
 ]
 
 
+@dataclass(frozen=True, slots=True)
 class RecogniserSettings(Section):
     """[engine.recognisers.NAME]: one Whisper model, and how it is run."""
 
-    model: str = Field("tiny.en", description="A name such as large-v3, ORGANISATION/NAME, or a directory.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
-    compute_type: ComputeType = Field(
-        "auto", description="The numbers it computes with; auto: int8 on a processor, float16 on CUDA."
+    model: str = setting("tiny.en", "A name such as large-v3, ORGANISATION/NAME, or a directory.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: CUDA where there is a device.")
+    compute_type: ComputeType = setting(
+        "auto", "The numbers it computes with; auto: int8 on a processor, float16 on CUDA."
     )
-    threads: int = Field(0, ge=0, le=1024, description="Processor threads of each worker; 0: its share of the cores.")
-    batch_size: int = Field(0, ge=0, le=256, description="Windows heard at once; 0: up to 8, as memory allows.")
-    beam_size: int = Field(5, ge=1, le=32, description="Hypotheses followed; 1 is quicker and errs more.")
-    prompt: str = Field("", max_length=400, description="Text in the style that is wanted, as if it had been heard.")
-    memory_bytes: int = Field(0, ge=0, description="What it takes at its peak; 0: judged by its size on disk.")
+    threads: int = setting(0, "Processor threads of each worker; 0: its share of the cores.", ge=0, le=1024)
+    batch_size: int = setting(0, "Windows heard at once; 0: up to 8, as memory allows.", ge=0, le=256)
+    beam_size: int = setting(5, "Hypotheses followed; 1 is quicker and errs more.", ge=1, le=32)
+    prompt: str = setting("", "Text in the style that is wanted, as if it had been heard.", longest=400)
+    memory_bytes: int = setting(0, "What it takes at its peak; 0: judged by its size on disk.", ge=0)
 
     def spec(self, models_dir: Path, workers: int, memory: int, voices: str = "") -> Spec:
         """The recogniser's own form for so many workers, which share `memory` bytes, once every file of its model was
@@ -85,139 +86,137 @@ def _with_default(recognisers: object) -> object:
     return {DEFAULT: {}} | recognisers if isinstance(recognisers, dict) else recognisers
 
 
+Recognisers = Annotated[dict[str, RecogniserSettings], Read(_with_default)]
+
+
+@dataclass(frozen=True, slots=True)
 class FetchSettings(Section):
     """[engine.fetch]: what downloading audio from a caller's URL may cost."""
 
-    ports: Ports = Field(frozenset({80, 443, 8080, 8443, 9000}), description="Ports that an audio URL may name.")
-    ca_file: CaFile = Field("", description="Certificates in PEM that are trusted too, such as a company's own.")
-    connect_timeout: float = Field(5.0, gt=0, le=300, description="Seconds to connect.")
-    total_timeout: float = Field(600.0, gt=0, le=86400, description="Seconds for a whole download.")
-    redirects: int = Field(5, ge=0, le=20, description="Redirects followed; each hop is judged anew.")
-    tries: int = Field(3, ge=1, le=10, description="Downloads tried before a job fails for want of its audio.")
+    ports: Ports = setting(frozenset({80, 443, 8080, 8443, 9000}), "Ports that an audio URL may name.")
+    ca_file: CaFile = setting("", "Certificates in PEM that are trusted too, such as a company's own.")
+    connect_timeout: float = setting(5.0, "Seconds to connect.", gt=0, le=300)
+    total_timeout: float = setting(600.0, "Seconds for a whole download.", gt=0, le=86400)
+    redirects: int = setting(5, "Redirects followed; each hop is judged anew.", ge=0, le=20)
+    tries: int = setting(3, "Downloads tried before a job fails for want of its audio.", ge=1, le=10)
 
 
+@dataclass(frozen=True, slots=True)
 class DeepgramSettings(Section):
     """[engine.deepgram]: what Deepgram's callers are told."""
 
-    unsupported: Unsupported = Field(
-        "warn", description="What cannot be done and does no harm when it is missing: warn of it, or refuse it."
+    unsupported: Unsupported = setting(
+        "warn", "What cannot be done and does no harm when it is missing: warn of it, or refuse it."
     )
 
 
+@dataclass(frozen=True, slots=True)
 class GladiaSettings(Section):
     """[engine.gladia]: what Gladia's receivers are told."""
 
-    event_names: Literal["short", "namespaced"] = Field(
-        "short", description="success with error codes as words, or transcription.success with numbers."
+    event_names: Literal["short", "namespaced"] = setting(
+        "short", "success with error codes as words, or transcription.success with numbers."
     )
-    unsupported: Unsupported = Field(
-        "warn", description="What cannot be done and does no harm when it is missing: warn of it, or refuse it."
+    unsupported: Unsupported = setting(
+        "warn", "What cannot be done and does no harm when it is missing: warn of it, or refuse it."
     )
-    keep_live_audio: bool = Field(
-        True, description="Keep what live sessions hear, for GET /v2/live/{id}/file, as long as retention.audio says."
+    keep_live_audio: bool = setting(
+        True, "Keep what live sessions hear, for GET /v2/live/{id}/file, as long as retention.audio says."
     )
 
 
+@dataclass(frozen=True, slots=True)
 class QueueSettings(Section):
     """[engine.queue]: how much may wait. Beyond it requests are refused with 429, before their bodies are read."""
 
-    jobs: int = Field(10_000, ge=1, description="Jobs that wait, and callers who wait for a result.")
-    bytes: int = Field(64 * 1024**3, ge=1, description="Bytes of audio of all unfinished jobs.")
-    per_key_jobs: int = Field(
-        5_000, ge=1, description="The same as jobs, for one API key; `engine keys add --max-queued` sets it for one."
+    jobs: int = setting(10_000, "Jobs that wait, and callers who wait for a result.", ge=1)
+    bytes: int = setting(64 * 1024**3, "Bytes of audio of all unfinished jobs.", ge=1)
+    per_key_jobs: int = setting(
+        5_000, "The same as jobs, for one API key; `engine keys add --max-queued` sets it for one.", ge=1
     )
 
 
+@dataclass(frozen=True, slots=True)
 class LiveSettings(Section):
     """[engine.live]: speech that is heard while it is spoken."""
 
-    workers: int = Field(1, ge=1, le=1024, description="Processes that listen, each with recognisers of its own.")
-    sessions: int = Field(
-        0, ge=0, le=100_000, description="Live sessions at once, over all of them; 0: as many as keep real time."
+    workers: int = setting(1, "Processes that listen, each with recognisers of its own.", ge=1, le=1024)
+    sessions: int = setting(
+        0, "Live sessions at once, over all of them; 0: as many as keep real time.", ge=0, le=100_000
     )
-    capacity_share: float = Field(
-        0.85,
-        gt=0,
-        le=100,
-        description="How much of the cores' time sessions may be promised; beyond it they are refused.",
+    capacity_share: float = setting(
+        0.85, "How much of the cores' time sessions may be promised; beyond it they are refused.", gt=0, le=100
     )
-    key_share: float = Field(
-        0.75, gt=0, le=1, description="How much of the room for sessions one API key may hold; the first always fits."
+    key_share: float = setting(
+        0.75, "How much of the room for sessions one API key may hold; the first always fits.", gt=0, le=1
     )
-    warn_lag_seconds: float = Field(5.0, gt=0, le=600, description="How late results are when a caller is warned.")
-    max_lag_seconds: float = Field(30.0, gt=0, le=600, description="How late they are when a session is ended.")
-    max_seconds: float = Field(4 * 3600.0, gt=0, description="How long one session may last.")
-    idle_seconds: float = Field(
-        10.0, gt=0, le=3600, description="Seconds without audio or KeepAlive that end a session: Deepgram's 10."
+    warn_lag_seconds: float = setting(5.0, "How late results are when a caller is warned.", gt=0, le=600)
+    max_lag_seconds: float = setting(30.0, "How late they are when a session is ended.", gt=0, le=600)
+    max_seconds: float = setting(4 * 3600.0, "How long one session may last.", gt=0)
+    idle_seconds: float = setting(
+        10.0, "Seconds without audio or KeepAlive that end a session: Deepgram's 10.", gt=0, le=3600
     )
-    resume_seconds: float = Field(
-        30.0, gt=0, le=3600, description="The same for Gladia's, whose callers may come back after a broken connection."
+    resume_seconds: float = setting(
+        30.0, "The same for Gladia's, whose callers may come back after a broken connection.", gt=0, le=3600
     )
-    finish_seconds: float = Field(30.0, gt=0, le=600, description="How long the last results may take.")
-    max_speed: float = Field(4.0, ge=1, le=1000, description="How much faster than spoken audio may come.")
-    burst_seconds: float = Field(30.0, gt=0, le=3600, description="Seconds of audio that may come at once.")
-    max_message_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024**2, description="Bytes of one message.")
-    mirror: bool = Field(
-        False, description="Show Deepgram's callers what goes to their callbacks, and not only the last message."
+    finish_seconds: float = setting(30.0, "How long the last results may take.", gt=0, le=600)
+    max_speed: float = setting(4.0, "How much faster than spoken audio may come.", ge=1, le=1000)
+    burst_seconds: float = setting(30.0, "Seconds of audio that may come at once.", gt=0, le=3600)
+    max_message_bytes: int = setting(1024 * 1024, "Bytes of one message.", ge=1024, le=64 * 1024**2)
+    mirror: bool = setting(
+        False, "Show Deepgram's callers what goes to their callbacks, and not only the last message."
     )
-    backlog: int = Field(1000, ge=1, description="Messages that may wait for one session's callback.")
-    liveness_seconds: float = Field(
-        10.0,
-        ge=1,
-        le=300,
-        description="Silence after which the relay takes this engine for dead, and ends its streams.",
+    backlog: int = setting(1000, "Messages that may wait for one session's callback.", ge=1)
+    liveness_seconds: float = setting(
+        10.0, "Silence after which the relay takes this engine for dead, and ends its streams.", ge=1, le=300
     )
 
-    @model_validator(mode="after")
-    def _a_warning_comes_before_the_end(self) -> Self:
+    def __post_init__(self) -> None:
         if self.warn_lag_seconds >= self.max_lag_seconds:
             raise ValueError("warn_lag_seconds: must be less than max_lag_seconds, or nobody is warned")
-        return self
 
 
+@dataclass(frozen=True, slots=True)
 class JobRetentionSettings(Section):
     """[engine.retention]: how long what is finished is kept, in seconds."""
 
-    results: float = Field(3 * DAY, gt=0, description="Transcripts and errors, for GET /v1/requests/{id}.")
-    jobs: float = Field(30 * DAY, gt=0, description="What is known of finished jobs besides.")
-    audio: float = Field(DAY, gt=0, description="The audio of finished jobs whose caller may ask for it again.")
-    uploads: float = Field(DAY, gt=0, description="Audio sent ahead of the jobs that use it.")
+    results: float = setting(3 * DAY, "Transcripts and errors, for GET /v1/requests/{id}.", gt=0)
+    jobs: float = setting(30 * DAY, "What is known of finished jobs besides.", gt=0)
+    audio: float = setting(DAY, "The audio of finished jobs whose caller may ask for it again.", gt=0)
+    uploads: float = setting(DAY, "Audio sent ahead of the jobs that use it.", gt=0)
 
-    @model_validator(mode="after")
-    def _a_result_belongs_to_a_job(self) -> Self:
+    def __post_init__(self) -> None:
         if self.results > self.jobs:
             raise ValueError("results: cannot be kept longer than jobs, to which they belong")
-        return self
 
 
+def _is_a_bucket(url: str) -> None:
+    if url and not _BUCKET.fullmatch(url):
+        raise ValueError("expected s3://bucket or s3://bucket/prefix")
+
+
+def _is_a_server(endpoint: str) -> None:
+    if endpoint and not re.fullmatch(r"https?://[^\s/?#@]+/?", endpoint):
+        raise ValueError("expected http(s)://host, perhaps with a port, and nothing else")
+
+
+BucketUrl = Annotated[str, Requirement(_is_a_bucket)]
+ServerUrl = Annotated[str, Requirement(_is_a_server)]
+
+
+@dataclass(frozen=True, slots=True)
 class AudioSettings(Section):
     """[engine.audio]: where the audio of unfinished jobs lies, if not in `audio_dir`: where any engine finds it."""
 
-    url: str = Field("", description="s3://BUCKET/PREFIX; empty: audio_dir.")
-    endpoint: str = Field("", description="The URL of a store that is not AWS's; empty: AWS_ENDPOINT_URL, or AWS.")
-    region: str = Field("", description="Empty: AWS_REGION.")
-    access_key_id: str = Field("", description="Empty: AWS_ACCESS_KEY_ID, or a role.")
-    secret_access_key: SecretStr = Field(SecretStr(""), description="Empty: AWS_SECRET_ACCESS_KEY, or a role.")
+    url: BucketUrl = setting("", "s3://BUCKET/PREFIX; empty: audio_dir.")
+    endpoint: ServerUrl = setting("", "The URL of a store that is not AWS's; empty: AWS_ENDPOINT_URL, or AWS.")
+    region: str = setting("", "Empty: AWS_REGION.")
+    access_key_id: str = setting("", "Empty: AWS_ACCESS_KEY_ID, or a role.")
+    secret_access_key: Secret = setting(Secret(""), "Empty: AWS_SECRET_ACCESS_KEY, or a role.")
 
-    @field_validator("url")
-    @classmethod
-    def _is_a_bucket(cls, url: str) -> str:
-        if url and not _BUCKET.fullmatch(url):
-            raise ValueError("expected s3://bucket or s3://bucket/prefix")
-        return url
-
-    @field_validator("endpoint")
-    @classmethod
-    def _is_a_server(cls, endpoint: str) -> str:
-        if endpoint and not re.fullmatch(r"https?://[^\s/?#@]+/?", endpoint):
-            raise ValueError("expected http(s)://host, perhaps with a port, and nothing else")
-        return endpoint
-
-    @model_validator(mode="after")
-    def _both_halves(self) -> Self:
-        if bool(self.access_key_id) != bool(self.secret_access_key.get_secret_value()):
+    def __post_init__(self) -> None:
+        if bool(self.access_key_id) != bool(self.secret_access_key):
             raise ValueError("access_key_id: goes with secret_access_key; give both, or neither")
-        return self
 
     def store(self, folder: Path) -> AudioStore:
         """What `url` names; `folder` is what it stands beside. Raises ConfigError where an extra is missing."""
@@ -230,54 +229,51 @@ class AudioSettings(Section):
             from engine.jobs.bucket import AudioBucket, BucketLocation
         except ImportError as error:
             raise ConfigError("engine.audio.url: S3 needs an extra: pip install 'outspoken[s3]'") from error
-        secret = self.secret_access_key.get_secret_value()
+        secret = self.secret_access_key.value
         location = BucketLocation(
             named["bucket"], named["prefix"] or "", self.endpoint, self.region, self.access_key_id, secret
         )
         return AudioBucket(location, folder / "incoming")
 
 
+@dataclass(frozen=True, slots=True)
 class EngineSection(Section):
     """[engine]: the speech-to-text server."""
 
-    host: str = Field("127.0.0.1", description="Where requests are taken; elsewhere than loopback needs an API key.")
-    port: int = Field(8004, ge=0, le=65535, description="0 takes any free port, which the log names.")
-    audio_dir: Path = Field(
-        Path("var/audio"), description="Where audio lies, or passes through on its way to [engine.audio]."
+    host: str = setting("127.0.0.1", "Where requests are taken; elsewhere than loopback needs an API key.")
+    port: int = setting(8004, "0 takes any free port, which the log names.", ge=0, le=65535)
+    audio_dir: Path = setting(Path("var/audio"), "Where audio lies, or passes through on its way to [engine.audio].")
+    workers: int = setting(2, "How many pieces of audio are transcribed at once.", ge=1, le=1024)
+    models_dir: Path = setting(Path("var/models"), "Where models pulled from the hub lie.")
+    models_idle_seconds: float = setting(
+        900.0, "Seconds without work after which a recogniser is unloaded.", gt=0, le=365 * 86400
     )
-    workers: int = Field(2, ge=1, le=1024, description="How many pieces of audio are transcribed at once.")
-    models_dir: Path = Field(Path("var/models"), description="Where models pulled from the hub lie.")
-    models_idle_seconds: float = Field(
-        900.0, gt=0, le=365 * 86400, description="Seconds without work after which a recogniser is unloaded."
+    models_memory_bytes: int = setting(
+        8 * 1024**3, "Bytes that all loaded recognisers may take together, live sessions' included.", ge=1
     )
-    models_memory_bytes: int = Field(
-        8 * 1024**3, ge=1, description="Bytes that all loaded recognisers may take together, live sessions' included."
-    )
-    preload: list[str] = Field(
+    preload: list[str] = setting(
         [DEFAULT],
-        description="Recognisers that are loaded and measured at start, and stay unless others need their memory. "
+        "Recognisers that are loaded and measured at start, and stay unless others need their memory. "
         "Without any, worker processes are started by what comes first.",
     )
-    max_upload_bytes: int = Field(2 * 1024**3, ge=1, description="Bytes of audio in one request, sent or fetched.")
-    max_audio_seconds: float = Field(4 * 3600.0, gt=0, description="Seconds of audio in one request.")
-    max_work_seconds: float = Field(6 * 3600.0, gt=0, description="Seconds that one recognition may take.")
-    head_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Seconds for the head of a request, and without one on an idle connection."
+    max_upload_bytes: int = setting(2 * 1024**3, "Bytes of audio in one request, sent or fetched.", ge=1)
+    max_audio_seconds: float = setting(4 * 3600.0, "Seconds of audio in one request.", gt=0)
+    max_work_seconds: float = setting(6 * 3600.0, "Seconds that one recognition may take.", gt=0)
+    head_seconds: float = setting(
+        30.0, "Seconds for the head of a request, and without one on an idle connection.", gt=0, le=3600
     )
-    upload_stall_seconds: float = Field(60.0, gt=0, le=3600, description="Silence after which an upload is given up.")
-    keep_alive_seconds: float = Field(
-        5.0, gt=0, le=3600, description="Silence before, and between, the spaces sent to a caller who waits."
+    upload_stall_seconds: float = setting(60.0, "Silence after which an upload is given up.", gt=0, le=3600)
+    keep_alive_seconds: float = setting(
+        5.0, "Silence before, and between, the spaces sent to a caller who waits.", gt=0, le=3600
     )
-    lease_seconds: float = Field(60.0, gt=0, le=3600, description="How long a dead engine's jobs stay taken.")
-    drain_seconds: float = Field(
-        30.0, ge=0, le=3600, description="How long SIGTERM waits for jobs, and then for requests, under way."
+    lease_seconds: float = setting(60.0, "How long a dead engine's jobs stay taken.", gt=0, le=3600)
+    drain_seconds: float = setting(
+        30.0, "How long SIGTERM waits for jobs, and then for requests, under way.", ge=0, le=3600
     )
-    default_model: str = Field("general", description="The model of a request that names none.")
-    recognisers: Annotated[dict[str, RecogniserSettings], BeforeValidator(_with_default)] = Field(
-        {DEFAULT: RecogniserSettings()}, description="The recognisers that there are, by name."
-    )
-    models: dict[str, str] = Field(
-        {}, description="Names that callers may use for a model, each with the recogniser that answers to it."
+    default_model: str = setting("general", "The model of a request that names none.")
+    recognisers: Recognisers = setting({DEFAULT: RecogniserSettings()}, "The recognisers that there are, by name.")
+    models: dict[str, str] = setting(
+        {}, "Names that callers may use for a model, each with the recogniser that answers to it."
     )
     audio: AudioSettings = AudioSettings()
     fetch: FetchSettings = FetchSettings()
@@ -333,36 +329,25 @@ class EngineSection(Section):
         recogniser answers to its own name, and [engine.models] is laid over both."""
         return dict.fromkeys(_ALIASES, DEFAULT) | {name: name for name in self.recognisers} | self.models
 
-    @model_validator(mode="after")
-    def _models_have_recognisers(self) -> Self:
-        for name, recogniser in self.models.items():
-            if recogniser not in self.recognisers:
-                known = ", ".join(sorted(self.recognisers))
-                raise ValueError(f"engine.models.{name}: {recogniser!r} is no recogniser; there are {known}")
-        return self
-
-    @model_validator(mode="after")
-    def _preloaded_are_recognisers(self) -> Self:
-        if unknown := sorted(set(self.preload) - set(self.recognisers)):
-            known = ", ".join(sorted(self.recognisers))
-            raise ValueError(f"preload: {unknown[0]!r} is no recogniser; there are {known}")
-        return self
-
-    @model_validator(mode="after")
-    def _the_largest_upload_has_room(self) -> Self:
+    def __post_init__(self) -> None:
+        self._require_recognisers()
         if self.queue.bytes < self.max_upload_bytes:
             raise ValueError("queue.bytes: must be at least max_upload_bytes, or the largest upload never gets in")
-        return self
-
-    @model_validator(mode="after")
-    def _default_exists(self) -> Self:
         if self.default_model not in self.aliases:
             raise ValueError(
                 f"default_model: {self.default_model!r} is no model's name; there are {', '.join(self.aliases)}"
             )
-        return self
+
+    def _require_recognisers(self) -> None:
+        known = ", ".join(sorted(self.recognisers))
+        for name, recogniser in self.models.items():
+            if recogniser not in self.recognisers:
+                raise ValueError(f"engine.models.{name}: {recogniser!r} is no recogniser; there are {known}")
+        if unknown := sorted(set(self.preload) - set(self.recognisers)):
+            raise ValueError(f"preload: {unknown[0]!r} is no recogniser; there are {known}")
 
 
+@dataclass(frozen=True, slots=True)
 class EngineSettings(Section):
     """The sections of the file that the engine reads."""
 

@@ -84,7 +84,7 @@ class Installation:
     def authenticator(self, environ: Mapping[str, str]) -> Authenticator:
         """What hands out ways into the console."""
         settings = self.settings(environ)
-        return Authenticator(token_of(settings.relay.admin.token.get_secret_value(), settings.token_file))
+        return Authenticator(token_of(settings.relay.admin.token.value, settings.token_file))
 
     def _default_settings(self) -> bytes:
         database, audio, models = (self.folder / name for name in ("outspoken.db", "audio", "models"))
@@ -92,7 +92,7 @@ class Installation:
         return _SETTINGS.format(**{name: json.dumps(value) for name, value in written.items()}).encode()
 
     def _token(self, settings: RelaySettings) -> Made:
-        configured, file = settings.relay.admin.token.get_secret_value(), settings.token_file
+        configured, file = settings.relay.admin.token.value, settings.token_file
         new = not configured and not file.exists()
         token_of(configured, file)
         return Made("relay.admin.token" if configured else str(file), "opens the console", new)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from engine.settings import EngineSettings, RecogniserSettings
 from relay.app.settings import RelaySettings
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
 from relay.service.effective import as_text, explained, in_force
+from relay.service.section import Section
 from tests.acceptance.stage import ROOT
 from tests.cases import cases
 
@@ -26,13 +27,17 @@ CONFIG = ROOT / "config" / "outspoken.toml"
 WRITTEN: dict[str, Any] = tomllib.loads(CONFIG.read_text("utf-8"))
 
 
-def _settings(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _settings(inner, (*path, name))
+def _settings(section: Section, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for one in fields(section):
+        inner = getattr(section, one.name)
+        if isinstance(inner, Section):
+            yield from _settings(inner, (*path, one.name))
         else:
-            yield (*path, name)
+            yield (*path, one.name)
+
+
+def _names(kind: type[Section]) -> set[str]:
+    return {one.name for one in fields(kind)}
 
 
 def _written(path: tuple[str, ...]) -> object:
@@ -42,10 +47,10 @@ def _written(path: tuple[str, ...]) -> object:
     return value
 
 
-@cases("model", [RelaySettings, EngineSettings])
-def test_every_setting_stands_in_the_configuration_file(model: type[BaseModel]) -> None:
+@cases("kind", [RelaySettings, EngineSettings])
+def test_every_setting_stands_in_the_configuration_file(kind: type[Section]) -> None:
     missing = []
-    for path in _settings(model):
+    for path in _settings(kind()):
         try:
             _written(path)
         except KeyError:
@@ -53,10 +58,10 @@ def test_every_setting_stands_in_the_configuration_file(model: type[BaseModel]) 
     assert missing == []
 
 
-@cases("model", [RelaySettings, EngineSettings])
-def test_the_configuration_file_holds_the_defaults(model: type[BaseModel]) -> None:
-    sections = {name: value for name, value in WRITTEN.items() if name in model.model_fields}
-    assert model.model_validate(sections) == model()
+@cases("kind", [RelaySettings, EngineSettings])
+def test_the_configuration_file_holds_the_defaults(kind: type[Section]) -> None:
+    sections = {name: value for name, value in WRITTEN.items() if name in _names(kind)}
+    assert kind.of(sections) == kind()
 
 
 def test_every_setting_is_explained() -> None:
@@ -71,16 +76,16 @@ def test_every_setting_is_explained() -> None:
 
 def test_the_default_recogniser_stands_there_with_every_setting_and_its_default() -> None:
     written = WRITTEN["engine"]["recognisers"]["default"]
-    assert set(written) == set(RecogniserSettings.model_fields)
-    assert RecogniserSettings(**written) == RecogniserSettings()
+    assert set(written) == _names(RecogniserSettings)
+    assert RecogniserSettings.of(written) == RecogniserSettings()
 
 
 def test_every_setting_says_what_it_means_and_what_it_would_be() -> None:
-    models: list[tuple[type[BaseModel], str]] = [(RelaySettings, "engine"), (EngineSettings, "relay")]
-    for model, other in models:
-        settings = in_force(model(), None, {}, frozenset({other}))
-        for section in model.model_fields:
-            for one in explained(section, model, settings):
+    kinds: list[tuple[type[Section], str]] = [(RelaySettings, "engine"), (EngineSettings, "relay")]
+    for kind, other in kinds:
+        settings = in_force(kind(), None, {}, frozenset({other}))
+        for section in _names(kind):
+            for one in explained(section, kind, settings):
                 assert one.meaning, one.setting
                 assert one.value == one.default, one.setting
 

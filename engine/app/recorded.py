@@ -61,7 +61,7 @@ class RecordedSpeech:
         self.audio = engine.audio.store(engine.audio_dir)
         self.store = JobStore(database, engine.lease_seconds)
         self.archive = Archive(database, self.audio)
-        self.admission = Admission(self.store, QueueBounds(**engine.queue.model_dump()), wait, metrics.refused)
+        self.admission = Admission(self.store, QueueBounds(**asdict(engine.queue)), wait, metrics.refused)
         self.recognition = Recognition(self._pool, metrics, engine.max_work_seconds)
         handler = TranscriptionHandler(
             self.recognition.attempt, fetcher, self.audio, self.store, tries=engine.fetch.tries
@@ -74,7 +74,7 @@ class RecordedSpeech:
         self.runner = runner = Runner(self.store, executor, engine.workers, pace)
         JobGauges(registry, draining=lambda: runner.draining)
         self.intake = Intake(self.store, self.audio, runner.wake)
-        kept = JobRetention(**engine.retention.model_dump())
+        kept = JobRetention(**asdict(engine.retention))
         self._loops = (
             Loop("stats", partial(_count, metrics, self.store), _STATS_SECONDS),
             Loop("prune", partial(_prune, database, self.audio, self.store, kept), _PRUNE_SECONDS),

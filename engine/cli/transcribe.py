@@ -11,7 +11,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,7 +121,7 @@ class FileTranscription:
         multichannel: bool,
         diarize: bool,
     ) -> None:
-        alone = engine.model_copy(update={"workers": 1})
+        alone = replace(engine, workers=1)
         self._specs = alone.specs()
         self._engine = engine
         self._request = _request(alone.catalogue(self._specs), model, language, multichannel, diarize)

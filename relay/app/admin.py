@@ -41,7 +41,7 @@ def admin_application(
 ) -> web.Application:
     """The admin API and the console, of one relay or of all the workers of one."""
     admin = settings.relay.admin
-    authenticator = Authenticator(token_of(admin.token.get_secret_value(), settings.token_file))
+    authenticator = Authenticator(token_of(admin.token.value, settings.token_file))
     context = AdminContext(
         database=database,
         rules=settings.outbox.guard.rules(),
@@ -56,7 +56,7 @@ def admin_application(
         settings=in_force,
         grafana=admin.grafana_url.rstrip("/"),
     )
-    if not admin.token.get_secret_value():
+    if not admin.token.value:
         log.info("admin.token", file=str(settings.token_file))
     return application(context, authenticator)
 

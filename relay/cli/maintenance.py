@@ -34,6 +34,7 @@ from relay.outbox.store import Database
 from relay.service.commands import Exit
 from relay.service.configfile import ABSENT, config_file, log_file
 from relay.service.extras import without_rich
+from relay.service.section import Invalid, valid
 from relay.service.terminal import console, print_table, say
 
 if TYPE_CHECKING:
@@ -45,13 +46,11 @@ _WORDS = {"copy": "copying", "compare": "comparing"}
 
 
 def _workers(text: str) -> int:
-    from pydantic import TypeAdapter, ValidationError
-
     from relay.app.settings import MOST_WORKERS, Workers
 
     try:
-        number: int = TypeAdapter(Workers).validate_python(text)
-    except ValidationError:
+        number: int = valid(Workers, text)
+    except Invalid:
         raise typer.BadParameter(f"{text} is neither auto nor a number from 1 to {MOST_WORKERS}") from None
     return number
 
@@ -96,7 +95,7 @@ def login(as_json: Json = False, config: Config = None) -> None:
     admin = chosen.relay.admin
     if not admin.port:
         raise ConfigError("relay.admin.port: 0 takes any port, which the relay's log names: set one")
-    authenticator = Authenticator(token_of(admin.token.get_secret_value(), chosen.token_file))
+    authenticator = Authenticator(token_of(admin.token.value, chosen.token_file))
     now = time.time()
     url = login_url(admin.host, admin.port, authenticator.ticket(operator().name, now))
     if as_json:
@@ -119,7 +118,7 @@ def owner_key(
     if not 1 <= len(owner) <= LONGEST_OWNER:
         raise typer.BadParameter(f"NAME: expected 1 to {LONGEST_OWNER} characters, got {len(owner)}")
     chosen = settings(config)
-    authenticator = Authenticator(token_of(chosen.relay.admin.token.get_secret_value(), chosen.token_file))
+    authenticator = Authenticator(token_of(chosen.relay.admin.token.value, chosen.token_file))
     say(authenticator.owner_key(owner, time.time() + (OWNER_KEY_SECONDS if valid is None else valid)))
 
 

@@ -1,4 +1,4 @@
-"""Reads one TOML file and the environment into a settings model, and names every key that does not belong.
+"""Reads one TOML file and the environment into sections of settings, and names every key that does not belong.
 
 Order: environment (`OUTSPOKEN_RELAY__LISTEN=...`) over file. A program reads its own sections of the shared file;
 the other program's sections are known by name only, and checked when that program starts.
@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from relay.outbox.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+from relay.service.section import Invalid, Section, valid
 
 PREFIX = "OUTSPOKEN_"
 CONFIG_VARIABLE = "OUTSPOKEN_CONFIG"
 DEFAULT_CONFIG = Path("config/outspoken.toml")
 ABSENT = f"{DEFAULT_CONFIG} is not here, and no other file was named (--config, {CONFIG_VARIABLE}): the defaults hold"
 
-Model = TypeVar("Model", bound="BaseModel")
+Settings = TypeVar("Settings", bound=Section)
 Tree = dict[str, Any]
 
 
@@ -41,19 +40,19 @@ def log_file(named: Path | None) -> None:
         log.info("config.absent", looked_for=str(DEFAULT_CONFIG.absolute()))
 
 
-def load(model: type[Model], path: Path | None, environ: Mapping[str, str], others: frozenset[str]) -> Model:
+def load(kind: type[Settings], path: Path | None, environ: Mapping[str, str], others: frozenset[str]) -> Settings:
     """The settings of one program. `others` names the sections that belong to another program.
 
     Raises ConfigError for a missing or unreadable file, a misspelt key in file or environment, or a bad value.
     """
-    from pydantic import ValidationError  # a command that shows its help need not wait for it
-
-    known = set(model.model_fields)
+    known = {one.name for one in fields(kind)}
     tree = _merge(_from_file(path, known | others), _from_environment(environ, known | others))
     try:
-        return model.model_validate({name: value for name, value in tree.items() if name in known})
-    except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from None
+        settings: Settings = valid(kind, {name: value for name, value in tree.items() if name in known})
+    except Invalid as invalid:
+        origin = f"{path} or environment" if path else "environment"
+        raise ConfigError("\n".join(f"{origin}: {mistake}" for mistake in invalid.mistakes)) from None
+    return settings
 
 
 def origins(path: Path | None, environ: Mapping[str, str], sections: frozenset[str]) -> dict[str, str]:
@@ -123,20 +122,6 @@ def _merge(under: Tree, over: Tree) -> Tree:
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _explain(error: ValidationError, path: Path | None) -> str:
-    return "\n".join(_complaints(error, path))
-
-
-def _complaints(error: ValidationError, path: Path | None) -> Iterator[str]:
-    origin = f"{path} or environment" if path else "environment"
-    # include_input=False: a value may be a secret.
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        said = fault["msg"].removeprefix("Value error, ")
-        message = "no such setting (misspelt?)" if fault["type"] == "extra_forbidden" else said
-        yield f"{origin}: {key}: {message}"
 
 
 def _listed(names: set[str] | frozenset[str]) -> str:

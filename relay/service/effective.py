@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, get_args
-
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
+from typing import Any
 
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import PREFIX, origins
+from relay.service.section import Secret, Section, meaning_of
 
 _CREDENTIALS = re.compile(r"//.*@")
+_MASK = "**********"
 _OPTION = re.compile(r"(?P<name>[?&][^=&]*=)[^&]*")
 
 
@@ -46,15 +46,15 @@ class Explanation:
 
 
 def in_force(
-    settings: BaseModel, path: Path | None, environ: Mapping[str, str], others: frozenset[str]
+    settings: Section, path: Path | None, environ: Mapping[str, str], others: frozenset[str]
 ) -> tuple[Setting, ...]:
     """Every setting with its value and where it comes from: file, environment or default. `others` as in `load`."""
-    sources = origins(path, environ, frozenset(type(settings).model_fields) | others)
-    values = _dotted(settings.model_dump(mode="json"))
+    sources = origins(path, environ, frozenset(one.name for one in fields(settings)) | others)
+    values = _dotted(_plain(settings))
     return tuple(Setting(name, _shown(value), sources.get(name, "default")) for name, value in values)
 
 
-def explained(key: str, model: type[BaseModel], settings: Sequence[Setting]) -> tuple[Explanation, ...]:
+def explained(key: str, kind: type[Section], settings: Sequence[Setting]) -> tuple[Explanation, ...]:
     """What is known of a setting, or of each in a section (`relay.retry`). Raises ConfigError for one that is none."""
     found = [one for one in settings if one.setting == key or one.setting.startswith(f"{key}.")]
     if not found:
@@ -62,23 +62,24 @@ def explained(key: str, model: type[BaseModel], settings: Sequence[Setting]) -> 
 
         close = get_close_matches(key, [one.setting for one in settings], n=1)
         raise ConfigError(f"{key}: no such setting" + (f"; perhaps {close[0]}?" if close else ""))
-    return tuple(_explained(one, _field(model, one.setting.split("."))) for one in found)
+    return tuple(_explained(one, _field(kind(), one.setting.split("."))) for one in found)
 
 
-def _explained(setting: Setting, field: FieldInfo) -> Explanation:
-    default = field.get_default(call_default_factory=True)
-    default = to_jsonable_python(sorted(default) if isinstance(default, frozenset) else default)
-    return Explanation(setting.setting, field.description or "", setting.value, setting.origin, default)
+def _explained(setting: Setting, field: Field[Any]) -> Explanation:
+    return Explanation(setting.setting, meaning_of(field), setting.value, setting.origin, _plain(_default(field)))
 
 
-def _field(model: type[BaseModel], keys: Sequence[str]) -> FieldInfo:
-    field, rest = model.model_fields[keys[0]], keys[1:]
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-        return _field(field.annotation, rest)
-    named = next((kind for kind in get_args(field.annotation) if isinstance(kind, type) and kind is not str), None)
-    if named and issubclass(named, BaseModel) and rest:  # a table of sections, each under a name of the operator's
-        return _field(named, rest[1:])
-    return field
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _field(section: Section, keys: Sequence[str]) -> Field[Any]:
+    """The one to which the keys lead. Of sections that operators name, any is like the default one."""
+    found = next(one for one in fields(section) if one.name == keys[0])
+    below, rest = getattr(section, keys[0]), keys[1:]
+    if rest and isinstance(below, dict):
+        below, rest = next(iter(below.values()), None), rest[1:]
+    return _field(below, rest) if isinstance(below, Section) else found
 
 
 def as_text(one: Explanation) -> str:
@@ -94,6 +95,22 @@ def as_text(one: Explanation) -> str:
 
 def written(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def _plain(value: object) -> Any:
+    """As JSON has it, and secrets masked."""
+    match value:
+        case Section():
+            return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        case Secret():
+            return _MASK if value else ""
+        case Mapping():
+            return {name: _plain(one) for name, one in value.items()}
+        case list() | tuple() | frozenset():
+            return [_plain(one) for one in (sorted(value) if isinstance(value, frozenset) else value)]
+        case StrEnum() | Path() | IPv4Network() | IPv6Network():
+            return str(value)
+    return value
 
 
 def _dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,49 +1,33 @@
-"""What engine and relay share of the configuration: the [outbox] section, so that both agree, and kinds of sections."""
+"""What engine and relay share of the configuration: the [outbox] section, so that both agree, and kinds of settings."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    PlainSerializer,
-    field_validator,
-)
-
-from relay.guard.rules import Rules
+from relay.guard.rules import Network, Rules
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.postgres.placeholders import check_schema
 from relay.outbox.store import Database
+from relay.service.section import Bounds, Read, Requirement, Section, setting
 from relay.service.tls import readable_ca_file
 
 if TYPE_CHECKING:
     from relay.guard.resolver import Resolver
 
 
-class Section(BaseModel):
-    """A section of the configuration file: a misspelt key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, defer_build=True)
-
-
-def _web_address(url: str) -> str:
+def _web_address(url: str) -> None:
     if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
         raise ValueError("expected http(s)://host, perhaps with a port and a path, and nothing else")
-    return url
 
 
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, Requirement(_web_address)]
 """Where something is served for others, or empty; without credentials."""
 
 
@@ -67,45 +51,15 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
-Ports = Annotated[
-    frozenset[Annotated[int, Field(ge=1, le=65535)]],
-    BeforeValidator(_listed),
-    PlainSerializer(sorted, return_type=list[int], when_used="json"),
-]
-CaFile = Annotated[str, AfterValidator(readable_ca_file)]
+Ports = Annotated[frozenset[Annotated[int, Bounds(ge=1, le=65535)]], Read(_listed)]
+Networks = Annotated[tuple[Network, ...], Read(_listed)]
+CaFile = Annotated[str, Requirement(readable_ca_file)]
 
 
-class GuardSettings(Section):
-    """[outbox.guard]: where callbacks may go, and from where audio may be fetched."""
-
-    ports: Ports = Field(frozenset({80, 443, 8080, 8443}), description="Ports that a callback URL may name.")
-    allow_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
-        (), description="Networks opened although the address rule denies them, such as 10.1.0.0/16."
-    )
-    nat64: bool = Field(False, description="Let 64:ff9b::/96 through, judged by the IPv4 address inside.")
-
-    name_servers: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        (), description="Asked for names instead of those of /etc/resolv.conf, such as 10.0.0.2 or 10.0.0.2:5353."
-    )
-
-    @field_validator("name_servers")
-    @classmethod
-    def _are_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
-        for server in servers:
-            if not _is_name_server(server):
-                raise ValueError("expected addresses, perhaps with a port: 10.0.0.2, 10.0.0.2:53, [2001:db8::2]:53")
-        return servers
-
-    def rules(self) -> Rules:
-        return Rules(ports=self.ports, networks=self.allow_networks, nat64=self.nat64)
-
-    def resolver(self) -> Resolver:
-        """What looks hosts up and judges them, for one event loop."""
-        # They load asyncio and c-ares, for which a command need not wait.
-        from relay.guard.resolver import Resolver
-        from relay.service.dns import system_names
-
-        return Resolver(self.rules(), system_names(self.name_servers))
+def _are_name_servers(servers: tuple[str, ...]) -> None:
+    for server in servers:
+        if not _is_name_server(server):
+            raise ValueError("expected addresses, perhaps with a port: 10.0.0.2, 10.0.0.2:53, [2001:db8::2]:53")
 
 
 def _is_name_server(text: str) -> bool:
@@ -123,46 +77,76 @@ def _is_address(text: str) -> bool:
     return "%" not in text
 
 
+NameServers = Annotated[tuple[str, ...], Read(_listed), Requirement(_are_name_servers)]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings(Section):
+    """[outbox.guard]: where callbacks may go, and from where audio may be fetched."""
+
+    ports: Ports = setting(frozenset({80, 443, 8080, 8443}), "Ports that a callback URL may name.")
+    allow_networks: Networks = setting(
+        (), "Networks opened although the address rule denies them, such as 10.1.0.0/16."
+    )
+    nat64: bool = setting(False, "Let 64:ff9b::/96 through, judged by the IPv4 address inside.")
+
+    name_servers: NameServers = setting(
+        (), "Asked for names instead of those of /etc/resolv.conf, such as 10.0.0.2 or 10.0.0.2:5353."
+    )
+
+    def rules(self) -> Rules:
+        return Rules(ports=self.ports, networks=self.allow_networks, nat64=self.nat64)
+
+    def resolver(self) -> Resolver:
+        """What looks hosts up and judges them, for one event loop."""
+        # They load asyncio and c-ares, for which a command need not wait.
+        from relay.guard.resolver import Resolver
+        from relay.service.dns import system_names
+
+        return Resolver(self.rules(), system_names(self.name_servers))
+
+
+@dataclass(frozen=True, slots=True)
 class TraceSettings(Section):
     """[relay.traces] and [engine.traces]: spans for OpenTelemetry."""
 
-    endpoint: str = Field("", description="The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
+    endpoint: str = setting("", "The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
 
 
+@dataclass(frozen=True, slots=True)
 class LogSettings(Section):
     """[relay.log] and [engine.log]: lines on standard output."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
-    format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "The least level written.")
+    format: Literal["json", "console"] = setting("json", "JSON lines, or lines for a person.")
 
 
+def _is_a_database(url: str) -> None:
+    try:
+        database_at(url)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("outbox.url: ")) from None
+
+
+def _is_a_schema(schema: str) -> None:
+    try:
+        check_schema(schema)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("outbox.postgres_schema: ")) from None
+
+
+DatabaseUrl = Annotated[str, Requirement(_is_a_database)]
+SchemaName = Annotated[str, Requirement(_is_a_schema)]
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxSettings(Section):
     """[outbox]: the database that engine and relay share."""
 
-    url: str = Field("sqlite:///var/outspoken.db", description="Where jobs and deliveries live.")
-    postgres_schema: str = Field("outspoken", description="Where url names a PostgreSQL database: its schema there.")
-    public_url: WebAddress = Field(
-        "", description="Where receivers reach the engine, for links to results; empty: nowhere."
-    )
+    url: DatabaseUrl = setting("sqlite:///var/outspoken.db", "Where jobs and deliveries live.")
+    postgres_schema: SchemaName = setting("outspoken", "Where url names a PostgreSQL database: its schema there.")
+    public_url: WebAddress = setting("", "Where receivers reach the engine, for links to results; empty: nowhere.")
     guard: GuardSettings = GuardSettings()
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_database(cls, url: str) -> str:
-        try:
-            database_at(url)
-        except ConfigError as error:
-            raise ValueError(str(error).removeprefix("outbox.url: ")) from None
-        return url
-
-    @field_validator("postgres_schema")
-    @classmethod
-    def _is_a_schema(cls, schema: str) -> str:
-        try:
-            check_schema(schema)
-        except ConfigError as error:
-            raise ValueError(str(error).removeprefix("outbox.postgres_schema: ")) from None
-        return schema
 
     @property
     def database(self) -> Database:

@@ -1,30 +1,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from relay.outbox.errors import ConfigError
 from relay.service.configfile import load
+from relay.service.section import Section
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
+@dataclass(frozen=True, slots=True)
 class Oven(Section):
     degrees: int = 180
     fan: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class Kitchen(Section):
     name: str = "kitchen"
     dishes: tuple[str, ...] = ()
     oven: Oven = Oven()
 
 
+@dataclass(frozen=True, slots=True)
 class House(Section):
     kitchen: Kitchen = Kitchen()
 

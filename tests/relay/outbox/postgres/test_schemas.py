@@ -136,7 +136,7 @@ async def test_a_relay_delivers_what_is_in_its_own(
         settings: dict[str, Any] = {"url": other.url, "postgres_schema": OTHER, "guard": guard}
         for database, id_ in ((usual, "ours"), (other, "theirs")):
             put(database, new(id_, f"http://127.0.0.1:{port}/"))
-        async with relay_in_loop(RelaySettings.model_validate({"outbox": settings})):
+        async with relay_in_loop(RelaySettings.of({"outbox": settings})):
             await outbox.wait_async(other, "theirs")
     assert came == ["theirs"]
     assert (states(usual), states(other)) == ({"ours": "pending"}, {"theirs": "delivered"})
