@@ -34,7 +34,8 @@ from typing import Any
 
 PROGRAMS = ("relay", "engine")
 _IMPORTED = (
-    *("relay.cli.listen", "relay.app.supervisor", "relay.outbox.postgres.database", "relay.service.dns"),
+    *("relay.cli.listen", "relay.outbox.postgres.database", "relay.service.dns"),
+    *("relay.app.__main__", "relay.app.admin_server", "relay.app.supervisor"),
     *("engine.app.daemon", "engine.recognisers.workers.pool"),
     *("aiosqlite", "anyio.streams.tls", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519", "filelock"),
     *("encodings.idna", "fsspec", "httpcore2", "httpx2", "rich.progress", "rich.table", "tqdm.asyncio", "tqdm.auto"),
@@ -277,12 +278,23 @@ def _run(words: list[str], env: dict[str, str], folder: str, largest_file: int |
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     sys.argv = words
+    sys.addaudithook(_become)
     main: Any = import_module(f"{words[0]}.__main__").main
     try:
         main()
     except SystemExit as ending:
         _end(ending.code)
     _end(None)
+
+
+def _become(event: str, arguments: tuple[Any, ...]) -> None:
+    """What replaces itself by a program of ours (relay/service/handover.py) finds that imported as well."""
+    if event != "os.exec":
+        return
+    *_, module, descriptor = arguments[1]
+    sys.argv = [module, str(os.dup(int(descriptor)))]  # whoever lent it closes it
+    import_module(f"{module}.__main__").main()
+    sys.exit()
 
 
 def _end(code: object) -> None:

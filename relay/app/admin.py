@@ -16,7 +16,6 @@ from relay.admin.auth import Authenticator, token_of
 from relay.admin.context import AdminContext
 from relay.admin.probe import Probe, Probed, prepared, probed
 from relay.admin.recent import RecentAttempts
-from relay.app.admin_server import application
 from relay.app.relay import USER_AGENT, build_transport
 from relay.app.settings import RelaySettings
 from relay.delivery.courier import Courier, Transport
@@ -30,7 +29,7 @@ from relay.service.effective import Setting
 log = structlog.get_logger()
 
 
-def admin_application(
+def admin_site(
     settings: RelaySettings,
     database: Database,
     recent: RecentAttempts,
@@ -38,8 +37,8 @@ def admin_application(
     *,
     workers: int = 1,
     in_force: Sequence[Setting],
-) -> web.Application:
-    """The admin API and the console, of one relay or of all the workers of one."""
+) -> Callable[[], web.Application]:
+    """What loads the admin API and the console, of one relay or of all the workers of one."""
     admin = settings.relay.admin
     authenticator = Authenticator(token_of(admin.token.value, settings.token_file))
     context = AdminContext(
@@ -58,6 +57,12 @@ def admin_application(
     )
     if not admin.token.value:
         log.info("admin.token", file=str(settings.token_file))
+    return partial(_loaded, context, authenticator)
+
+
+def _loaded(context: AdminContext, authenticator: Authenticator) -> web.Application:
+    from relay.app.admin_server import application  # it loads pydantic
+
     return application(context, authenticator)
 
 

@@ -13,15 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
 from relay.admin import keys
 from relay.admin.recent import AttemptBuffer, recalled
-from relay.app.admin import admin_application
+from relay.app.admin import admin_site
 from relay.app.health import health_site, worker_site
+from relay.app.listening import listen, listen_on_demand, listen_on_file
 from relay.app.relay import Observers, Relay
 from relay.app.settings import RelaySettings
-from relay.outbox.errors import ConfigError
 from relay.outbox.migrations import OUTBOX
 from relay.outbox.results import secret as secret_of
 from relay.outbox.sqlite.permissions import remedy
@@ -29,8 +28,6 @@ from relay.outbox.store import Database
 from relay.service.effective import Setting
 from relay.service.systemd import ServiceManager
 
-_SHUTDOWN_SECONDS = 1.0
-_HEAD_SECONDS = 30.0  # for the head of a request, and for an idle connection
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE_BLOCK = 8 * 1024 * 1024
 _COLLECT_AFTER = 20_000  # objects that a cycle could hide
@@ -55,8 +52,8 @@ async def run(settings: RelaySettings, in_force: Sequence[Setting] = ()) -> None
         _obey_signals(relay, service_manager)
         health = health_site(relay, observers.metrics.registry)
         address = await listen(stack, health, options.host, options.port, "relay")
-        operators = admin_application(settings, database, recent, lambda: relay.dispatcher.in_flight, in_force=in_force)
-        admin = await listen(stack, operators, options.admin.host, options.admin.port, "relay.admin")
+        operators = admin_site(settings, database, recent, lambda: relay.dispatcher.in_flight, in_force=in_force)
+        admin = await listen_on_demand(stack, operators, options.admin.host, options.admin.port, "relay.admin")
         log.info("relay.ready", metrics=f"http://{address}/metrics", admin=f"http://{admin}/")
         _tune_runtime()
         service_manager.ready()
@@ -79,8 +76,7 @@ async def work(settings: RelaySettings, socket: Path, orphaned: asyncio.Event) -
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, relay.stop)
-        runner = await _set_up(stack, worker_site(relay, observers.metrics.registry, buffer))
-        await web.UnixSite(runner, socket).start()
+        await listen_on_file(stack, worker_site(relay, observers.metrics.registry, buffer), socket)
         _tune_runtime()
         stack.callback(asyncio.create_task(_stop_when(orphaned, relay)).cancel)
         await relay.run(options.drain_seconds)
@@ -133,29 +129,6 @@ def _obey_signals(relay: Relay, service_manager: ServiceManager) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, obey, number)
-
-
-async def listen(stack: AsyncExitStack, site: web.Application, host: str, port: int, section: str) -> str:
-    """Serve on an address until the stack is left; returns the one that is bound. Raises ConfigError."""
-    runner = await _set_up(stack, site)
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        place, reason = _authority(host, port), error.strerror or error
-        raise ConfigError(f"{section}.host, {section}.port: cannot listen on {place}: {reason}") from error
-    return _authority(*runner.addresses[0][:2])
-
-
-async def _set_up(stack: AsyncExitStack, site: web.Application) -> web.AppRunner:
-    # A stream of attempts has no end of its own: it is not waited for.
-    runner = web.AppRunner(site, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, keepalive_timeout=_HEAD_SECONDS)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _tune_runtime() -> None:

@@ -19,7 +19,8 @@ from aiohttp import web
 
 from relay.admin.recent import recalled
 from relay.app import daemon as app
-from relay.app.admin import admin_application
+from relay.app.admin import admin_site
+from relay.app.listening import listen, listen_on_demand
 from relay.app.settings import RelaySettings
 from relay.app.workers import WorkerPool
 from relay.service.effective import Setting
@@ -45,10 +46,10 @@ async def run(settings: RelaySettings, count: int, in_force: Sequence[Setting]) 
         _obey_signals(pool, service_manager)
         metrics = await _serve(stack, settings, pool)
         place = settings.relay.admin
-        operators = admin_application(
+        operators = admin_site(
             settings, database, pool.recent, lambda: pool.in_flight, workers=count, in_force=in_force
         )
-        admin = await app.listen(stack, operators, place.host, place.port, "relay.admin")
+        admin = await listen_on_demand(stack, operators, place.host, place.port, "relay.admin")
         announcing = asyncio.create_task(
             _announce(pool, service_manager, metrics=f"http://{metrics}/metrics", admin=f"http://{admin}/")
         )
@@ -64,7 +65,7 @@ async def _serve(stack: AsyncExitStack, settings: RelaySettings, pool: WorkerPoo
     """Metrics and health; returns the address that is bound."""
     site = web.Application()
     site.add_routes(routes_for(pool.expose, pool.checks()))
-    return await app.listen(stack, site, settings.relay.host, settings.relay.port, "relay")
+    return await listen(stack, site, settings.relay.host, settings.relay.port, "relay")
 
 
 async def _announce(pool: WorkerPool, service_manager: ServiceManager, **addresses: str) -> None:

@@ -15,7 +15,7 @@ _OPERATIONS, _INSPECTION, _MAINTENANCE, _RECEIVERS = (
 
 SECTIONS = {
     "To run": {
-        "run": Listed(_MAINTENANCE, "Deliver until SIGTERM; then let attempts under way finish, and leave."),
+        "run": Listed("relay.cli.run", "Deliver until SIGTERM; then let attempts under way finish, and leave."),
         "login": Listed(
             _MAINTENANCE, "Print a link that opens the console without the token: once, within a quarter of an hour."
         ),

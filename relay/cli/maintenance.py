@@ -1,7 +1,4 @@
-"""Commands that run the relay and keep its outbox well: run, login, migrate, backup, retention, doctor.
-
-The daemon is imported by the command that runs it: the others should not wait for it.
-"""
+"""Commands that keep a relay and its outbox well: login, owner-key, migrate, backup, retention, doctor."""
 
 from __future__ import annotations
 
@@ -27,14 +24,12 @@ from relay.admin.times import size, span
 from relay.cli.terminal import Config, Json, complain, database, duration, operator, print_json, settings
 from relay.outbox import OUTBOX, database_at
 from relay.outbox.checks import LONGEST_OWNER
-from relay.outbox.errors import ConfigError, MoveRefused, RelayError
+from relay.outbox.errors import ConfigError, MoveRefused
 from relay.outbox.moving import MoveProgress, move
 from relay.outbox.sqlite.permissions import remedy
 from relay.outbox.store import Database
 from relay.service.commands import Exit
-from relay.service.configfile import ABSENT, config_file, log_file
-from relay.service.extras import without_rich
-from relay.service.section import Invalid, valid
+from relay.service.configfile import ABSENT, config_file
 from relay.service.terminal import console, print_table, say
 
 if TYPE_CHECKING:
@@ -43,49 +38,6 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 _WORDS = {"copy": "copying", "compare": "comparing"}
-
-
-def _workers(text: str) -> int:
-    from relay.app.settings import MOST_WORKERS, Workers
-
-    try:
-        number: int = valid(Workers, text)
-    except Invalid:
-        raise typer.BadParameter(f"{text} is neither auto nor a number from 1 to {MOST_WORKERS}") from None
-    return number
-
-
-@commands.command()
-def run(
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            parser=_workers,
-            metavar="N|auto",
-            help="Processes that deliver; auto: one for each core. [default: relay.workers, 1]",
-        ),
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Deliver until SIGTERM; then let attempts under way finish, and leave."""
-    chosen = settings(config)  # what is wrong with them is said before anything large is imported
-    count = workers or chosen.relay.workers
-    with without_rich():
-        import uvloop
-
-        from relay.app import daemon as app
-        from relay.app import supervisor
-        from relay.app.settings import in_force
-        from relay.service.log import configure
-
-    configure(chosen.relay.log.level, chosen.relay.log.format, "relay")
-    known = in_force(chosen, config_file(config), os.environ)
-    log_file(config)
-    try:
-        uvloop.run(app.run(chosen, in_force=known) if count == 1 else supervisor.run(chosen, count, known))
-    except (RelayError, OSError) as error:
-        complain(str(error))
-        raise typer.Exit(Exit.FAILED) from None
 
 
 @commands.command()

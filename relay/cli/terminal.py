@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.admin import destinations, times
+from relay.admin import times
 from relay.admin.access import NotFound, NothingMatched, Refused, origin_of
 from relay.admin.audit import Actor
 from relay.admin.json_values import plain
@@ -116,7 +116,9 @@ def named_destination(outbox: Database, destination: str, path: str = "") -> str
     """A destination that was named by an origin or an id, and a path of it. Raises NotFound."""
     if not _DESTINATION_ID.fullmatch(destination):
         return destination + path
-    origin, own = destinations.named(outbox, destination, outbox.now())
+    from relay.admin.destinations import named  # for this alone nobody else need wait for it
+
+    origin, own = named(outbox, destination, outbox.now())
     return origin + (path or own)
 
 

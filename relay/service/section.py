@@ -1,7 +1,7 @@
 """A section of the configuration file: a frozen dataclass, whose fields say what they mean and what they may be.
 
 What reads one stands here, and is no library for it: pydantic would stay in a daemon for as long as that lives, with
-10 MiB, and each command would wait a tenth of a second for it.
+10 MiB.
 """
 
 from __future__ import annotations

@@ -53,6 +53,29 @@ async def test_a_relay_makes_its_token_serves_api_and_console_and_never_logs_it(
     assert not any(secret in word for word in relay.words for secret in (token, "wr0ng", "t0ken"))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_operators_alone_need_is_loaded_once_one_of_them_asks(stage: Stage, workers: int) -> None:
+    stage.env |= {"OUTSPOKEN_RELAY__WORKERS": str(workers), "PYTHONUNBUFFERED": "afresh"}  # not forked
+    relay = await stage.relay()
+    told = await relay.event("relay.ready")
+    for page in ("livez", "readyz", "metrics"):
+        async with request("GET", told["metrics"].replace("metrics", page)) as answer:
+            assert answer.status == 200
+    others = {line["pid"] for line in relay.lines if line["event"] == "worker.started"}
+    assert len(others) == (workers if workers > 1 else 0)
+    assert not any(map(_has_pydantic, (relay.pid, *others)))
+    async with request("GET", f"{told['admin']}login") as answer:
+        assert answer.status == 200
+    assert _has_pydantic(relay.pid)
+    assert not any(map(_has_pydantic, others))
+    assert await relay.stop() == 0
+
+
+def _has_pydantic(pid: int) -> bool:
+    """Whether a process has loaded its compiled half."""
+    return "pydantic_core" in Path(f"/proc/{pid}/maps").read_text()
+
+
 async def test_a_link_that_is_printed_opens_the_console_once(stage: Stage) -> None:
     stage.env["OUTSPOKEN_RELAY__ADMIN__PORT"] = str(free_port())
     relay = await stage.relay()

@@ -1,0 +1,45 @@
+"""The daemon as a program: what `relay run` becomes once it has read its configuration (`python -m relay.app FILE`)."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from relay.service.extras import extra, without_rich
+from relay.service.handover import handed_over
+
+if TYPE_CHECKING:
+    from relay.app.start import Start
+
+
+def main() -> None:
+    """Deliver until SIGTERM. What stands in the way at the start is one line, and exit code 1."""
+    try:
+        _run(handed_over(sys.argv[1]))
+    except KeyboardInterrupt:  # it came before the daemon listened to signals
+        sys.exit(128 + signal.SIGINT)
+
+
+def _run(start: Start) -> None:
+    with extra("relay"), without_rich():
+        import uvloop
+
+        from relay.app import daemon, supervisor
+        from relay.outbox.errors import RelayError
+        from relay.service.configfile import log_file
+        from relay.service.log import configure
+
+    settings, chosen = start.settings, start.settings.relay
+    configure(chosen.log.level, chosen.log.format, "relay")
+    log_file(start.file)
+    count, in_force = start.workers, start.in_force
+    try:
+        uvloop.run(daemon.run(settings, in_force) if count == 1 else supervisor.run(settings, count, in_force))
+    except (RelayError, OSError) as error:
+        print(f"relay: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

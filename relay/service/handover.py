@@ -1,0 +1,40 @@
+"""What a command hands to the program that takes its place.
+
+To read a command line and a configuration takes libraries that a daemon would keep for as long as it lives and never
+use again: typer and pydantic are 12 MiB. So the command replaces itself, once everything is known, by another
+interpreter, which is the same process: id, parent, environment, folder, standard streams and all that was told of
+signals stay.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from tempfile import TemporaryFile
+from typing import IO, Any, NoReturn
+
+
+def become(module: str, known: object) -> NoReturn:
+    """Run a module (`python -m`) in this process's place, which takes what is `known` with `handed_over`. It may hold
+    secrets: it is in a file that has no name, and neither in the environment nor among the arguments."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with _nameless_file() as file:
+        file.write(pickle.dumps(known))
+        file.seek(0)
+        os.set_inheritable(file.fileno(), True)
+        # -P: what lies in the folder in which a relay happens to be started is none of its modules.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, str(file.fileno())])  # noqa: S606 (no shell)
+
+
+def handed_over(argument: str) -> Any:
+    """What was known to the command, by the one argument that it gave."""
+    with os.fdopen(int(argument), "rb") as file:
+        return pickle.load(file)  # noqa: S301 (this very process wrote it)
+
+
+def _nameless_file() -> IO[bytes]:
+    create: Callable[[str], int] | None = getattr(os, "memfd_create", None)
+    return os.fdopen(create("known"), "w+b") if create else TemporaryFile()
