@@ -57,7 +57,7 @@ class RecogniserSettings(Section):
     threads: int = setting(0, "Processor threads of each worker; 0: its share of the cores.", ge=0, le=1024)
     batch_size: int = setting(0, "Windows heard at once; 0: up to 8, as memory allows.", ge=0, le=256)
     beam_size: int = setting(5, "Hypotheses followed; 1 is quicker and errs more.", ge=1, le=32)
-    prompt: str = setting("", "Text in the style that is wanted, as if it had been heard.", longest=400)
+    prompt: str = setting("", "Text in the style that is wanted, as if it had been heard.", max_length=400)
     memory_bytes: int = setting(0, "What it takes at its peak; 0: judged by its size on disk.", ge=0)
 
     def spec(self, models_dir: Path, workers: int, memory: int, voices: str = "") -> Spec:

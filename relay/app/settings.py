@@ -124,7 +124,7 @@ def _counted(value: object) -> object:
     return min(MOST_WORKERS, max(1, int(usable_cores()))) if value == "auto" else value
 
 
-Workers = Annotated[int, Read(_counted), Bounds(ge=1, le=MOST_WORKERS)]
+Workers = Annotated[int, Bounds(ge=1, le=MOST_WORKERS), Read(_counted)]
 """A number; or `auto`, one for each core that this process may keep busy."""
 
 

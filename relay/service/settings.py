@@ -6,16 +6,16 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from relay.guard.rules import Network, Rules
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.postgres.placeholders import check_schema
 from relay.outbox.store import Database
-from relay.service.section import Bounds, Read, Requirement, Section, setting
+from relay.service.section import Bounds, Parsed, Read, Requirement, Section, setting
 from relay.service.tls import readable_ca_file
 
 if TYPE_CHECKING:
@@ -52,7 +52,16 @@ def _listed(value: object) -> object:
 
 
 Ports = Annotated[frozenset[Annotated[int, Bounds(ge=1, le=65535)]], Read(_listed)]
-Networks = Annotated[tuple[Network, ...], Read(_listed)]
+
+
+def _network(value: Any) -> Network:
+    try:
+        return ip_network(value)
+    except ValueError:
+        raise ValueError("value is not a valid IPv4 or IPv6 network") from None
+
+
+Networks = Annotated[tuple[Annotated[Network, Parsed(_network)], ...], Read(_listed)]
 CaFile = Annotated[str, Requirement(readable_ca_file)]
 
 

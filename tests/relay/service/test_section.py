@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from relay.guard.rules import Network
 from relay.outbox.errors import ConfigError
 from relay.service.section import Bounds, Read, Requirement, Secret, Section, setting
+from relay.service.settings import Networks
 from tests.cases import cases
 
 
@@ -32,7 +32,7 @@ def _dozens(value: object) -> object:
 
 
 Name = Annotated[str, Requirement(_starts_with_a_letter)]
-Plate = Annotated[int, Read(_dozens), Bounds(ge=1, le=99)]
+Plate = Annotated[int, Bounds(ge=1, le=99), Read(_dozens)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class Shelf(Section):
 
 @dataclass(frozen=True, slots=True)
 class Kitchen(Section):
-    name: Name = setting("", "What it is called.", longest=6)
+    name: Name = setting("", "What it is called.", max_length=6)
     plates: Plate = setting(6, "How many.")
     warm: bool = setting(False, "Whether it is.")
     shape: Shape = setting(Shape.ROUND, "Of the table.")
     heat: Literal["gas", "wood", "none"] = setting("gas", "By what.")
     plan: Path = setting(Path("plan"), "Where it is drawn.")
-    open_to: tuple[Network, ...] = setting((), "Who may come in.")
-    doors: frozenset[Annotated[int, Bounds(ge=1)]] = setting(frozenset(), "Their numbers.")
+    open_to: Networks = setting((), "Who may come in.")
+    doors: frozenset[Annotated[int, Bounds(ge=1, le=9)]] = setting(frozenset(), "Their numbers.")
     dishes: list[str] = setting([], "What there is.")
     shelves: dict[str, Shelf] = setting({}, "By name.")
     safe: Secret = setting(Secret(), "Its combination.")
@@ -97,7 +97,6 @@ def test_a_value_is_taken_as_its_type(key: str, written: object, value: object) 
         ("plates", 1.5, "plates: Input should be a valid integer, got a number with a fractional part"),
         ("plates", "few", "plates: Input should be a valid integer, unable to parse string as an integer"),
         ("plates", float("inf"), "plates: Input should be a finite number"),
-        ("plates", True, "plates: Input should be a valid integer"),
         ("plates", [], "plates: Input should be a valid integer"),
         ("plates", 51, "plates: more than 50 need a shelf"),
         ("warm", "lukewarm", "warm: Input should be a valid boolean, unable to interpret input"),
@@ -105,14 +104,12 @@ def test_a_value_is_taken_as_its_type(key: str, written: object, value: object) 
         ("shape", "oval", "shape: Input should be 'round' or 'square'"),
         ("heat", "sun", "heat: Input should be 'gas', 'wood' or 'none'"),
         ("heat", [], "heat: Input should be 'gas', 'wood' or 'none'"),
-        ("plan", 7, "plan: Input is not a valid path"),
+        ("plan", 7, "plan: Input is not a valid path for <class 'pathlib.Path'>"),
         ("open_to", ["::1", "10.0.0.1/8"], "open_to.1: value is not a valid IPv4 or IPv6 network"),
-        ("open_to", [7], "open_to.0: value is not a valid IPv4 or IPv6 network"),
-        ("open_to", "::1", "open_to: Input should be a valid tuple"),
         ("doors", [0], "doors.0: Input should be greater than or equal to 1"),
         ("dishes", {}, "dishes: Input should be a valid list"),
         ("shelves", [], "shelves: Input should be a valid dictionary"),
-        ("shelves", {"low": 2}, "shelves.low: Input should be a valid dictionary or instance of Shelf"),
+        ("shelves", {"low": 2}, "shelves.low: Input should be a dictionary or an instance of Shelf"),
         ("shelves", {"low": {"width": "nan"}}, "shelves.low.width: Input should be less than or equal to 10"),
         ("shelves", {"low": {"width": 0}}, "shelves.low.width: Input should be greater than 0"),
         (
