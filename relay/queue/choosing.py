@@ -39,6 +39,7 @@ _SLICE = 500  # deliveries that have become due with one claim
 _MOVED = 32  # that leave the lane of what is ready with one claim: nothing else is done meanwhile
 _EACH_MOVED = 16  # of one endpoint, where there are many
 _RESTS = 39.0  # times as long as that took, until the next slice: what is in the way has a fortieth of the time
+_AFTER_SECONDS = 0.01  # after what came first was claimed, until the rest is looked at: it is sent, and answered
 _NEWEST = 64  # deliveries that are looked at, of what came since the last claim
 _GROUPS = 32  # that are set aside with one claim, at the most
 _EACH = 4  # endpoints of each origin that answered a moment ago, while nothing else is looked at
@@ -60,6 +61,8 @@ class Chooser:
         self._moves = False  # there was something to set aside when it was looked for last
         self._unseen = False  # of many, not all were looked at, and there was room for more
         self._newest = 0
+        self._crowded = False  # many groups were found whose origins are not prompt
+        self._came_first = False  # the last claim was for what had come
 
     def lease(
         self, connection: Connection, request: ClaimRequest, lanes: DueLanes, token: str, now: float
@@ -104,9 +107,13 @@ class Chooser:
         """Take what is ready, in turn; what must not go now leaves the lane."""
         began = time.monotonic()
         rests = began < self._rests_until
-        in_part = rests and self._several
-        groups = self._groups(connection, request, in_part=in_part)
-        self._several = in_part or len(groups) > 2 * _MANY
+        arrived = self._arrived(connection)
+        comes_first = not rests and self._comes_first(arrived, request)
+        in_part = comes_first or (self._several and rests)
+        groups = self._groups(connection, request, arrived, in_part=in_part)
+        if not in_part:
+            self._several = len(groups) > 2 * _MANY
+            self._crowded = sum(row[1] not in request.prompt for row in groups) > 2 * _MANY
         free, untried, held = _sorted_out(groups, request)
         room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
         newcomers = request.untried - min(asked, request.untried // 2)
@@ -128,6 +135,9 @@ class Chooser:
         self._left = bool(batch.left)
         self._turns.remember(groups, picked.keys(), reached_all=room > len(chosen), in_turn=not in_part)
         self._turns.note_served({group[:2]: group[1] in batch.left for group, _ in chosen if group not in going})
+        if comes_first:
+            batch.more, batch.pause = True, _AFTER_SECONDS
+            return
         if not rests:
             self._clear_away(connection, held, [group for group in untried if group not in going], now)
             self._unseen = self._many and room > len(chosen)
@@ -137,6 +147,13 @@ class Chooser:
             batch.groups = groups
         if self._moves or self._unseen:
             batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
+
+    def _comes_first(self, arrived: Iterable[OwnersOrigin], request: ClaimRequest) -> bool:
+        """Whether this claim is for what came for those that answer, and the next one for all that is in line beside
+        it: to look at that takes longer than they have to wait. Not twice, as they may come all the time."""
+        prompt_came = any(origin in request.prompt for _, origin in arrived)
+        self._came_first = self._crowded and prompt_came and not self._came_first
+        return self._came_first
 
     def _clear_away(
         self, connection: Connection, held: Mapping[Group, DestinationKey], rest: Sequence[Group], now: float
@@ -149,18 +166,19 @@ class Chooser:
             self._holder.meet_crowd()
         self._moves = _set_aside(connection, held, now) or _set_aside(connection, crowd, now, tried=False)
 
-    def _groups(self, connection: Connection, request: ClaimRequest, *, in_part: bool) -> list[Any]:
+    def _groups(
+        self, connection: Connection, request: ClaimRequest, arrived: Sequence[OwnersOrigin], *, in_part: bool
+    ) -> list[Any]:
         """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
         many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
         and what came since the last claim."""
         if in_part:
             prompt = [pair for pair in self._turns.lately() if pair[1] in request.prompt]
-            return self._endpoints(connection, dict.fromkeys([*prompt, *self._arrived(connection)]), _EACH)
+            return self._endpoints(connection, dict.fromkeys([*prompt, *arrived]), _EACH)
         if not self._many:
             found: list[Any] = gathered(connection, _ALL_GROUPS, most=FEW)
             if len(found) < FEW:
                 return sorted(found, key=self._turns.place_of)
-        arrived = self._arrived(connection)
         found = self._several_groups(connection, request, arrived)
         self._many = len(found) >= 2 * _MANY
         return found

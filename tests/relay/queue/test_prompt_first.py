@@ -1,0 +1,75 @@
+"""What came for those that answer does not wait until all that is in line beside it was looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.outbox.store import Connection, Database
+from relay.queue.choosing import FEW
+from relay.queue.deliveries import DeliveryQueue
+from tests.relay.deliveries import new, put, writing
+from tests.relay.queue.claims import Open, claim, end, ids, sort_out, want
+
+GOOD = "http://good.example:80"
+CROWD = [f"http://host{number}.example:80" for number in range(40)]
+
+
+@pytest.fixture
+async def relay(database: Database, relays: Open) -> DeliveryQueue:
+    """One that knows them all, and has seen what is in line for the crowd."""
+    relay = relays()
+    put(database, *(new(f"known {origin}", f"{origin}/") for origin in (GOOD, *CROWD)))
+    for delivery in await claim(relay):
+        await end(relay, delivery)
+    put(database, *(new(f"line {origin}", f"{origin}/") for origin in CROWD))
+    await sort_out(relay)
+    return relay
+
+
+async def test_what_came_goes_first_and_the_rest_with_the_next_claim(database: Database, relay: DeliveryQueue) -> None:
+    put(database, new("came", f"{GOOD}/"))
+    first = await relay.claim(want(prompt={GOOD}))
+    assert ids(first.deliveries) == ["came"]
+    assert first.more
+    assert len(await claim(relay, prompt={GOOD})) == len(CROWD)
+
+
+async def test_it_does_so_with_every_second_claim_at_most(database: Database, relay: DeliveryQueue) -> None:
+    put(database, new("came", f"{GOOD}/"))
+    assert len(await claim(relay, prompt={GOOD})) == 1
+    put(database, new("came again", f"{GOOD}/"))
+    assert len(await claim(relay, prompt={GOOD})) == 1 + len(CROWD)
+
+
+async def test_what_came_for_others_goes_with_the_rest(database: Database, relay: DeliveryQueue) -> None:
+    put(database, new("came", f"{GOOD}/"))
+    assert len(await claim(relay, prompt=set(CROWD[:1]))) == 1 + len(CROWD)
+
+
+async def test_nothing_goes_first_where_all_of_them_answer(database: Database, relay: DeliveryQueue) -> None:
+    everyone = {GOOD, *CROWD}
+    for _ in range(2):
+        await relay.claim(want(0, prompt=everyone))
+    put(database, new("came", f"{GOOD}/"))
+    assert len(await claim(relay, prompt=everyone)) == 1 + len(CROWD)
+
+
+async def test_what_came_is_looked_at_beside_more_than_can_be_looked_at_at_once(
+    database: Database, relays: Open
+) -> None:
+    relay, crowd = relays(), [f"http://host{number}.example:80" for number in range(FEW + 1)]
+    late = "http://late.example:80"
+
+    def know_them(connection: Connection) -> None:
+        for origin in (*crowd, late):
+            connection.execute("INSERT INTO outspoken_destinations (origin) VALUES (?)", (origin,))
+
+    writing(database, know_them)
+    put(database, *(new(f"line {origin}", f"{origin}/") for origin in crowd))
+    full = dict.fromkeys(crowd, 0)
+    for _ in range(2):
+        assert await claim(relay, free=full) == ()
+    put(database, new("came", f"{late}/"))
+    assert ids(await claim(relay, free=full, prompt={late})) == ["came"]
+    put(database, new("came again", f"{late}/"))
+    assert ids(await claim(relay, free=full, prompt={late})) == ["came again"]
