@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -32,7 +33,7 @@ async def listen_on_demand(
     """The same for a site that takes much memory: it is loaded once somebody connects, who waits for it; in a thread,
     so that nothing else does."""
     sockets = await _bound(stack, host, port, section)
-    serving = asyncio.create_task(_serve_once_asked(load, sockets), name=section)
+    serving = asyncio.create_task(_serve_once_asked(load, sockets, section), name=section)
     stack.push_async_callback(_cancelled, serving)
     return _address(sockets)
 
@@ -48,11 +49,22 @@ async def _bound(stack: AsyncExitStack, host: str, port: int, section: str) -> S
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+        addresses = dict.fromkeys((family, address) for family, _, _, _, address in found if is_known(family))
         return [stack.enter_context(socket.create_server(address, family=family)) for family, address in addresses]
     except OSError as error:
         place, reason = _authority(host, port), error.strerror or error
         raise ConfigError(f"{section}.host, {section}.port: cannot listen on {place}: {reason}") from error
+
+
+def is_known(family: int) -> bool:
+    """Whether the kernel has this family of addresses: a name may have one of IPv6 where that is not built in."""
+    try:
+        socket.socket(family).close()
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            raise
+        return False
+    return True
 
 
 async def _serve(stack: AsyncExitStack, site: web.Application, sockets: Sequence[socket.socket]) -> None:
@@ -70,10 +82,19 @@ async def _running(stack: AsyncExitStack, site: web.Application) -> web.AppRunne
     return runner
 
 
-async def _serve_once_asked(load: Callable[[], web.Application], sockets: Sequence[socket.socket]) -> None:
+async def _serve_once_asked(
+    load: Callable[[], web.Application], sockets: Sequence[socket.socket], section: str
+) -> None:
     await _asked(sockets)
+    try:
+        site = await asyncio.to_thread(load)
+    except Exception as error:
+        log.error("site.unavailable", site=section, exc_info=error)
+        for one in sockets:  # whoever connects is refused, and does not wait
+            one.close()
+        return
     async with AsyncExitStack() as stack:
-        await _serve(stack, await asyncio.to_thread(load), sockets)
+        await _serve(stack, site, sockets)
         await asyncio.Event().wait()  # until it is cancelled
 
 
