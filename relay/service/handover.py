@@ -12,21 +12,26 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
+from fcntl import F_DUPFD, fcntl
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
+
+_FIRST_FREE = 3  # file descriptor that is no standard stream's
 
 
 def become(module: str, known: object) -> NoReturn:
     """Run a module (`python -m`) in this process's place, which takes what is `known` with `handed_over`. It may hold
     secrets: it is in a file that has no name, and neither in the environment nor among the arguments."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as one is that was closed by whoever started us
+            stream.flush()
     with _nameless_file() as file:
         file.write(pickle.dumps(known))
         file.seek(0)
-        os.set_inheritable(file.fileno(), True)
+        # The number of a standard stream that is closed stays free: whatever has it gets what is printed there.
+        lent = fcntl(file, F_DUPFD, _FIRST_FREE)
         # -P: what lies in the folder in which a relay happens to be started is none of its modules.
-        os.execv(sys.executable, [sys.executable, "-P", "-m", module, str(file.fileno())])  # noqa: S606 (no shell)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, str(lent)])  # noqa: S606 (no shell)
 
 
 def handed_over(argument: str) -> Any:
