@@ -15,8 +15,9 @@ from pathlib import Path
 import aiohttp
 
 from engine.recognisers.models.names import SPEAKERS
-from tests.acceptance.stage import DEFAULTS, ROOT, Line, Process, Stage, free_callback_port
+from tests.acceptance.stage import DEFAULTS, ROOT, Line, Process, Stage
 from tests.clips.dialogues import dialogue
+from tests.ports import free_callback_port
 
 MODELS = ROOT / "var" / "models"
 CLIP = ROOT / "tests" / "clips" / "demo.flac"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.forks import Forked, fork, forkable
+from tests.ports import free_port
 
 Line = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
-CALLBACK_PORTS = (8080, 8443)
 DEFAULTS = {"engine__workers": 2, "engine__recognisers__default__threads": 0}
 """The engine's own, where speed matters."""
 _START_SECONDS = 60.0
-_MOST_WORKERS = 16
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS
 
 
 class Process:
@@ -144,28 +140,6 @@ async def _start_afresh(command: Sequence[str], env: Mapping[str, str]) -> async
 def _environment() -> dict[str, str]:
     """This one's, without settings that a developer may have exported."""
     return {name: value for name, value in os.environ.items() if not name.startswith("OUTSPOKEN_")}
-
-
-def free_port() -> int:
-    """A port that nobody listens on now, and that nobody is given by chance before it is used: it lies below those that
-    the system hands out, and of several pytest workers each has its own."""
-    while True:
-        port = random.randrange(10_000, 30_000, _MOST_WORKERS) + _WORKER
-        if _is_free(port):
-            return port
-
-
-def free_callback_port() -> int:
-    """A free port that callbacks may use by default, or else any free one, which has to be opened by setting."""
-    own = CALLBACK_PORTS[_WORKER : _WORKER + 1] if "PYTEST_XDIST_WORKER" in os.environ else CALLBACK_PORTS
-    return next(filter(_is_free, own), None) or free_port()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
 
 
 class Stage:

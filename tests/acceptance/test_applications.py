@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from relay import outbox
 from relay.outbox.store import Database
-from tests.acceptance.stage import Process, Stage, free_callback_port
+from tests.acceptance.stage import Process, Stage
+from tests.ports import free_callback_port
 from tests.relay.deliveries import states
 from tests.services.postgres import Server
 

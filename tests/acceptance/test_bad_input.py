@@ -19,8 +19,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Process, Stage, free_port
+from tests.acceptance.stage import Process, Stage
 from tests.engine.audio.encoding import encode, endless_silence, referring, video_only
+from tests.ports import free_port
 from tests.schemas import told
 
 SECRET = b"what nobody may read" * 100

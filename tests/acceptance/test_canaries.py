@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from tests.acceptance.speech import silence
-from tests.acceptance.stage import Process, Stage, free_callback_port
+from tests.acceptance.stage import Process, Stage
+from tests.ports import free_callback_port
 
 pytestmark = pytest.mark.acceptance
 

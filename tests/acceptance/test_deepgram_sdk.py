@@ -27,8 +27,9 @@ from deepgram.types.listen_v1accepted_response import ListenV1AcceptedResponse
 from deepgram.types.listen_v1response import ListenV1Response
 
 from tests.acceptance.speech import first_seconds, silence
-from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
+from tests.acceptance.stage import ROOT, Line, Process, Stage
 from tests.clips.dialogues import dialogue
+from tests.ports import free_callback_port, free_port
 from tests.schemas import hold, told
 from tests.services import clients, voices, whisper
 

@@ -32,8 +32,9 @@ from gladiaio_sdk import (
 from gladiaio_sdk.v2.prerecorded.generated_types import PreRecordedV2TranscriptionResult
 
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port, free_port
+from tests.acceptance.stage import ROOT, Line, Process, Stage
 from tests.acceptance.test_deepgram_sdk import a_key, hosting
+from tests.ports import free_callback_port, free_port
 from tests.schemas import hold
 
 STEREO = ROOT / "tests" / "clips" / "stereo.flac"

@@ -17,7 +17,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Line, Process, Stage, free_callback_port
+from tests.acceptance.stage import Line, Process, Stage
+from tests.ports import free_callback_port
 
 JOBS = 200 if os.environ.get("TESTS_FULL") else 30
 KILLS = 16 if os.environ.get("TESTS_FULL") else 6

@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Process, Stage, free_callback_port
+from tests.acceptance.stage import Process, Stage
+from tests.ports import free_callback_port
 
 PATH = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&endpointing=300"
 SPEECH = first_seconds(3.2)[44:]

@@ -33,9 +33,10 @@ from tests.acceptance.dictation import (
 )
 from tests.acceptance.sockets import Conversation, receiving
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Line, Process, Stage, free_callback_port, free_port
+from tests.acceptance.stage import Line, Process, Stage
 from tests.acceptance.test_deepgram_sdk import a_key
 from tests.clips.dialogues import dialogue
+from tests.ports import free_callback_port, free_port
 from tests.schemas import hold
 from tests.services import voices
 

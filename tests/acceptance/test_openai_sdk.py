@@ -22,9 +22,10 @@ from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError, 
 from openai.types.audio import TranscriptionVerbose
 
 from tests.acceptance.speech import first_seconds, silence
-from tests.acceptance.stage import ROOT, Line, Process, Stage, free_callback_port
+from tests.acceptance.stage import ROOT, Line, Process, Stage
 from tests.acceptance.test_deepgram_sdk import a_key
 from tests.clips.dialogues import dialogue
+from tests.ports import free_callback_port
 from tests.schemas import hold
 from tests.services import voices, whisper
 

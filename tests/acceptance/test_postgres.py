@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Line, Process, Stage, free_callback_port
+from tests.acceptance.stage import Line, Process, Stage
+from tests.ports import free_callback_port
 from tests.services.postgres import Server
 from tests.services.s3 import Bucketry, Cable
 

@@ -26,7 +26,8 @@ from relay.outbox.store import Connection, Writer
 from tests.acceptance.outage import News, Producer, cancelled
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.sockets import receiving as conversing
-from tests.acceptance.stage import Process, Stage, free_port
+from tests.acceptance.stage import Process, Stage
+from tests.ports import free_port
 from tests.services.postgres import Server
 
 FULL = bool(os.environ.get("TESTS_FULL"))

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.speech import first_seconds, silence
-from tests.acceptance.stage import Process, Stage, free_callback_port
+from tests.acceptance.stage import Process, Stage
+from tests.ports import free_callback_port
 
 QUEUED = 24
 

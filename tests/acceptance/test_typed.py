@@ -17,7 +17,8 @@ import pytest
 
 from relay import outbox
 from relay.outbox import NewDelivery
-from tests.acceptance.stage import ROOT, Stage, free_port
+from tests.acceptance.stage import ROOT, Stage
+from tests.ports import free_port
 from tests.services.postgres import Server
 
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")), "grafana/README.md")

@@ -23,11 +23,11 @@ from typing import TypeVar
 
 from engine.recognisers.base import Spec
 from engine.settings import EngineSection
-from tests.acceptance.stage import free_port
 from tests.bench.hearing import Listener, listeners
 from tests.bench.stand import Result, Scale, started
 from tests.clips import RATE, clips
 from tests.clips.sounds import joined, wav
+from tests.ports import free_port
 
 MIB = 1024 * 1024
 _POLL_SECONDS = 0.001

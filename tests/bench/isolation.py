@@ -23,12 +23,12 @@ from typing import Any
 
 from relay import outbox
 from relay.outbox.model import NewDelivery
-from tests.acceptance.stage import free_port
 from tests.bench import stand
 from tests.bench.bare import addresses
 from tests.bench.sink import HANGING_PATH
 from tests.bench.stand import Load, Result, Scale
 from tests.nameserver import Says, name_server
+from tests.ports import free_port
 
 DESTINATIONS = 10
 EVERY = 0.02  # seconds: one delivery for each destination, in one transaction

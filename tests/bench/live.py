@@ -21,9 +21,9 @@ import aiohttp
 import uvloop
 from aiohttp import WSMsgType, web
 
-from tests.acceptance.stage import free_port
 from tests.bench import stand
 from tests.bench.stand import Result, Scale
+from tests.ports import free_port
 
 ENGINE = (sys.executable, "-m", "tests.bench.live_engine")
 PIECE_SECONDS = 0.25

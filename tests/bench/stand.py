@@ -28,8 +28,8 @@ from relay import outbox
 from relay.outbox.model import NewDelivery
 from relay.outbox.sqlite.database import SqliteDatabase
 from tests import forks
-from tests.acceptance.stage import free_port
 from tests.bench.bare import addresses
+from tests.ports import free_port
 
 CONCURRENCY = 64
 AS_CONCURRENT_AS_THE_BARE_CLIENT: Any = {"relay__concurrency": CONCURRENCY, "relay__per_destination": CONCURRENCY}

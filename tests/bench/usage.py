@@ -11,10 +11,10 @@ from pathlib import Path
 
 from relay.outbox import OUTBOX
 from relay.outbox.postgres.database import PostgresDatabase
-from tests.acceptance.stage import free_port
 from tests.bench import shared, stand
 from tests.bench.bare import addresses
 from tests.bench.stand import Result, Scale
+from tests.ports import free_port
 
 HANGING = 10
 

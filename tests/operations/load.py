@@ -27,8 +27,9 @@ from relay.queue.claims import ClaimRequest
 from relay.queue.deliveries import DeliveryQueue
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.speech import first_seconds
-from tests.acceptance.stage import Process, Stage, free_port
+from tests.acceptance.stage import Process, Stage
 from tests.operations.watchers import Watchers, fetch, until
+from tests.ports import free_port
 from tests.relay.deliveries import put, rows
 
 SECONDS = 5.0

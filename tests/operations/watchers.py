@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.stage import free_port
 from tests.operations.questions import PROMETHEUS, RULES
+from tests.ports import free_port
 
 Series = list[dict[str, Any]]
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from tests.ports import free_port
 from tests.services.postgres import Server
 
 _CONFIGURATION = """
@@ -33,7 +34,7 @@ unix_socket_dir =
 def pooling(server: Server, mode: str, size: int = 20) -> Iterator[int]:
     """The port of one with a `mode`, session or transaction, and so many sessions of the server."""
     folder = Path(mkdtemp(prefix="outspoken-pgbouncer-"))
-    port = _free_port()
+    port = free_port()
     (folder / "ini").write_text(
         _CONFIGURATION.format(server=server.port, port=port, mode=mode, size=size, folder=folder)
     )
@@ -59,10 +60,3 @@ def _wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.01)
     raise RuntimeError("pgbouncer did not start")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 from relay.outbox.store import Connection
 from tests.acceptance.stage import ROOT
+from tests.ports import free_port
 
 REMEDY = "PostgreSQL's server was not found; install it with: apt-get install postgresql"
 _TOOLS = ("postgres", "initdb", "psql", "pg_isready", "pg_basebackup", "pg_ctl")
@@ -66,7 +66,7 @@ class Server:
         self._settings = (*_LEAN, *(() if durable else _FAST), *settings)
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or _free_port()
+        self.port = port or free_port()
         # PostgreSQL refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
@@ -262,10 +262,3 @@ def empty(connection: Connection) -> None:
         connection.execute(f"DELETE FROM {table}")
         if sequence:
             connection.execute(f"ALTER SEQUENCE {sequence} RESTART")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind((_NOBODY_ELSE, 0))
-        port: int = one.getsockname()[1]
-        return port

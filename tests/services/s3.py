@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from urllib.request import Request, urlopen
 
-from tests.acceptance.stage import free_port
+from tests.ports import free_port
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 60.0

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.cli import main
-from tests.acceptance.stage import free_port
 from tests.commands import in_a_terminal, run_here
 from tests.forks import Forked, fork, forkable
+from tests.ports import free_port
 
 PATIENCE = 60.0
 

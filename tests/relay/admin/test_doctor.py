@@ -16,8 +16,8 @@ from relay.outbox.postgres.vitals import Vitals
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from relay.service.dns import system_names
-from tests.acceptance.stage import free_port
 from tests.cases import cases
+from tests.ports import free_port
 from tests.relay.admin.past import another_schema, change
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import new, put

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import ClientSession, CookieJar, request
 
 from relay.outbox.sqlite.database import SqliteDatabase
-from tests.acceptance.stage import Process, Stage, free_port
+from tests.acceptance.stage import Process, Stage
+from tests.ports import free_port
 from tests.relay.deliveries import new, put
 
 pytestmark = pytest.mark.acceptance

@@ -23,7 +23,8 @@ from relay.outbox.model import Method, Stream
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from tests.acceptance.stage import Line, Process, Stage, free_port
+from tests.acceptance.stage import Line, Process, Stage
+from tests.ports import free_port
 from tests.relay.deliveries import new, put, rows, states
 from tests.relay.logged import Lines
 from tests.services.postgres import Server

@@ -21,8 +21,8 @@ from relay.admin.auth import Authenticator
 from relay.cli import SECTIONS, main
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from tests.acceptance.stage import free_port
 from tests.commands import in_a_terminal, run_here
+from tests.ports import free_port
 from tests.relay.admin.past import change, ended, tried
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import many, new, put, rows, states

@@ -27,7 +27,8 @@ from relay.admin.recent import RecentAttempts
 from relay.outbox import OUTBOX
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
-from tests.acceptance.stage import ROOT, free_port
+from tests.acceptance.stage import ROOT
+from tests.ports import free_port
 from tests.relay.admin.past import attempt, change, ended
 from tests.relay.admin.served import TOKEN, context, served
 from tests.relay.deliveries import answer, attempted, claimed, ill, many, new, put, stand, states
