@@ -14,7 +14,7 @@ import pytest
 from engine.settings import EngineSettings, RecogniserSettings
 from relay.app.settings import RelaySettings
 from relay.outbox.errors import ConfigError
-from relay.service.configfile import load
+from relay.service.configfile import load_with_origins
 from relay.service.effective import as_text, explained, in_force
 from relay.service.section import Section
 from tests.acceptance.stage import ROOT
@@ -81,9 +81,9 @@ def test_the_default_recogniser_stands_there_with_every_setting_and_its_default(
 
 
 def test_every_setting_says_what_it_means_and_what_it_would_be() -> None:
-    kinds: list[tuple[type[Section], str]] = [(RelaySettings, "engine"), (EngineSettings, "relay")]
-    for kind, other in kinds:
-        settings = in_force(kind(), None, {}, frozenset({other}))
+    kinds: list[type[Section]] = [RelaySettings, EngineSettings]
+    for kind in kinds:
+        settings = in_force(kind(), {})
         for section in _names(kind):
             for one in explained(section, kind, settings):
                 assert one.meaning, one.setting
@@ -96,7 +96,7 @@ def test_an_explanation_tells_where_a_value_comes_from_and_no_secret() -> None:
         "OUTSPOKEN_ENGINE__AUDIO__SECRET_ACCESS_KEY": "hunter2",
         "OUTSPOKEN_ENGINE__AUDIO__ACCESS_KEY_ID": "ada",
     }
-    settings = in_force(load(EngineSettings, None, environ, OTHERS), None, environ, OTHERS)
+    settings = in_force(*load_with_origins(EngineSettings, None, environ, OTHERS))
     (big,) = explained("engine.recognisers.big.model", EngineSettings, settings)
     assert (big.value, big.default, big.origin) == ("small", "tiny.en", "environment")
     assert big.variable == "OUTSPOKEN_ENGINE__RECOGNISERS__BIG__MODEL"

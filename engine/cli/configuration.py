@@ -67,7 +67,8 @@ def show(as_json: Json = False, config: Config = None) -> None:
 
 
 def _in_force(config: Path | None) -> tuple[Setting, ...]:
-    from engine.settings import OTHER_SECTIONS
+    from engine.settings import OTHER_SECTIONS, EngineSettings
+    from relay.service.configfile import load_with_origins
     from relay.service.effective import in_force
 
-    return in_force(settings(config), config_file(config), os.environ, OTHER_SECTIONS)
+    return in_force(*load_with_origins(EngineSettings, config_file(config), os.environ, OTHER_SECTIONS))

@@ -13,7 +13,7 @@ from relay.guard.url import read as read_url
 from relay.policy.outcome import OnTooLarge, RetryPolicy
 from relay.policy.schedule import ExponentialSchedule, FixedSchedule, Schedule
 from relay.service import effective
-from relay.service.configfile import load
+from relay.service.configfile import load, load_with_origins
 from relay.service.effective import Setting
 from relay.service.section import Bounds, Read, Requirement, Secret, Section, setting
 from relay.service.settings import CaFile, LogSettings, OutboxSettings, TraceSettings, WebAddress, usable_cores
@@ -174,6 +174,7 @@ def read(path: Path | None, environ: Mapping[str, str]) -> RelaySettings:
     return load(RelaySettings, path, environ, OTHER_SECTIONS)
 
 
-def in_force(settings: RelaySettings, path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
-    """Every setting with its value and where it comes from."""
-    return effective.in_force(settings, path, environ, OTHER_SECTIONS)
+def read_all(path: Path | None, environ: Mapping[str, str]) -> tuple[RelaySettings, tuple[Setting, ...]]:
+    """The same, and every setting with its value and where it comes from."""
+    settings, origins = load_with_origins(RelaySettings, path, environ, OTHER_SECTIONS)
+    return settings, effective.in_force(settings, origins)

@@ -28,10 +28,10 @@ def explain(
     config: Config = None,
 ) -> None:
     if key:
-        from relay.app.settings import RelaySettings, in_force
+        from relay.app.settings import RelaySettings, read_all
         from relay.service.effective import as_text, explained
 
-        found = explained(key, RelaySettings, in_force(settings(config), config_file(config), os.environ))
+        found = explained(key, RelaySettings, read_all(config_file(config), os.environ)[1])
         say("\n\n".join(map(as_text, found)))
         raise typer.Exit
     context.default_map = {name: {"config": config} for name in ("check", "show")}  # where it was said before them
@@ -47,10 +47,10 @@ def check(as_json: Json = False, config: Config = None) -> None:
 @commands.command()
 def show(as_json: Json = False, config: Config = None) -> None:
     """Every setting with the value that is in force, and where that comes from. Credentials are not shown."""
-    from relay.app.settings import in_force
+    from relay.app.settings import read_all
     from relay.service.effective import written
 
-    rows = in_force(settings(config), config_file(config), os.environ)
+    _, rows = read_all(config_file(config), os.environ)
     if config_file(config) is None:
         complain(ABSENT)
     if as_json:

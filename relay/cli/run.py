@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from relay.app.settings import MOST_WORKERS, Workers, in_force
+from relay.app.settings import MOST_WORKERS, Workers, read_all
 from relay.app.start import Start
-from relay.cli.terminal import Config, settings
+from relay.cli.terminal import Config
 from relay.service.configfile import config_file
 from relay.service.handover import become
 from relay.service.section import Invalid, valid
@@ -38,5 +38,6 @@ def run(
     config: Config = None,
 ) -> None:
     """Deliver until SIGTERM; then let attempts under way finish, and leave."""
-    chosen, file = settings(config), config_file(config)
-    become("relay.app", Start(chosen, workers or chosen.relay.workers, file, in_force(chosen, file, os.environ)))
+    file = config_file(config)
+    settings, in_force = read_all(file, os.environ)
+    become("relay.app", Start(settings, workers or settings.relay.workers, file, in_force))

@@ -45,23 +45,24 @@ def load(kind: type[Settings], path: Path | None, environ: Mapping[str, str], ot
 
     Raises ConfigError for a missing or unreadable file, a misspelt key in file or environment, or a bad value.
     """
+    return load_with_origins(kind, path, environ, others)[0]
+
+
+def load_with_origins(
+    kind: type[Settings], path: Path | None, environ: Mapping[str, str], others: frozenset[str]
+) -> tuple[Settings, dict[str, str]]:
+    """The same, and where each value that is no default comes from: `relay.retry.delay` -> `environment`, or the file's
+    name. The file is read once: it may be a pipe, which says it once."""
     known = {one.name for one in fields(kind)}
-    tree = _merge(_from_file(path, known | others), _from_environment(environ, known | others))
+    file, environment = _from_file(path, known | others), _from_environment(environ, known | others)
+    tree = _merge(file, environment)
     try:
         settings: Settings = valid(kind, {name: value for name, value in tree.items() if name in known})
     except Invalid as invalid:
         origin = f"{path} or environment" if path else "environment"
         raise ConfigError("\n".join(f"{origin}: {mistake}" for mistake in invalid.mistakes)) from None
-    return settings
-
-
-def origins(path: Path | None, environ: Mapping[str, str], sections: frozenset[str]) -> dict[str, str]:
-    """Where each value that is no default comes from: `relay.retry.delay` -> `environment`, or the file's name.
-
-    `sections` are all that the file may have. Raises ConfigError as `load` does.
-    """
-    written = dict.fromkeys(_dotted(_from_file(path, sections)), str(path))
-    return written | dict.fromkeys(_dotted(_from_environment(environ, sections)), "environment")
+    origins = dict.fromkeys(_dotted(file), str(path)) | dict.fromkeys(_dotted(environment), "environment")
+    return settings, origins
 
 
 def _dotted(tree: Tree, above: str = "") -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.outbox.errors import ConfigError
-from relay.service.configfile import PREFIX, origins
+from relay.service.configfile import PREFIX
 from relay.service.section import Secret, Section, meaning_of
 
 _CREDENTIALS = re.compile(r"//.*@")
@@ -45,13 +45,11 @@ class Explanation:
         return PREFIX + self.setting.upper().replace(".", "__")
 
 
-def in_force(
-    settings: Section, path: Path | None, environ: Mapping[str, str], others: frozenset[str]
-) -> tuple[Setting, ...]:
-    """Every setting with its value and where it comes from: file, environment or default. `others` as in `load`."""
-    sources = origins(path, environ, frozenset(one.name for one in fields(settings)) | others)
+def in_force(settings: Section, origins: Mapping[str, str]) -> tuple[Setting, ...]:
+    """Every setting with its value and where it comes from: file, environment or default. `origins` as
+    `load_with_origins` tells them."""
     values = _dotted(_plain(settings))
-    return tuple(Setting(name, _shown(value), sources.get(name, "default")) for name, value in values)
+    return tuple(Setting(name, _shown(value), origins.get(name, "default")) for name, value in values)
 
 
 def explained(key: str, kind: type[Section], settings: Sequence[Setting]) -> tuple[Explanation, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.app.settings import RelaySettings, in_force, read
+from relay.app.settings import RelaySettings, read, read_all
 from relay.guard.rules import Rules
 from relay.guard.url import Target
 from relay.outbox.errors import ConfigError
@@ -136,13 +136,11 @@ def test_a_forward_proxy_is_named_by_its_url(url: str, proxy: Target | None) -> 
 
 
 def test_the_credential_of_a_forward_proxy_is_not_told() -> None:
-    settings = from_environment(RELAY__HTTP__PROXY="http://user:secret@proxy:3128")
+    settings, in_force = read_all(None, {"OUTSPOKEN_RELAY__HTTP__PROXY": "http://user:secret@proxy:3128"})
     assert "secret" not in repr(settings)
     assert settings.relay.http.forward_proxy() is not None
     assert "c2VjcmV0" not in repr(settings.relay.http.forward_proxy())
-    assert {one.setting: one.value for one in in_force(settings, None, {})}["relay.http.proxy"] == (
-        "http://***@proxy:3128"
-    )
+    assert {one.setting: one.value for one in in_force}["relay.http.proxy"] == "http://***@proxy:3128"
 
 
 def test_a_rulebook_is_what_the_settings_say() -> None:
@@ -185,8 +183,7 @@ def test_a_place_alone_changes_no_policy() -> None:
     ],
 )
 def test_what_is_in_force_holds_no_password(text: str, shown: str) -> None:
-    environ = {"OUTSPOKEN_OUTBOX__URL": text}
-    rows = in_force(read(None, environ), None, environ)
+    _, rows = read_all(None, {"OUTSPOKEN_OUTBOX__URL": text})
     assert next(row.value for row in rows if row.setting == "outbox.url") == shown
 
 

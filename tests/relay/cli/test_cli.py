@@ -113,6 +113,13 @@ def test_a_file_that_is_missing_or_broken_ends_the_relay_with_78(relay: Relay, t
     assert broken.stderr.startswith("relay: broken.toml: not valid TOML")
 
 
+def test_a_configuration_that_comes_through_a_pipe_is_read_once(relay: Relay) -> None:
+    piped = ("--config", "/dev/stdin", "--json")
+    done = relay("config", "show", *piped, stdin="[relay]\nport = 1\n")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["value"], row["origin"]) for row in rows if row["setting"] == "relay.port"] == [(1, "/dev/stdin")]
+
+
 def test_a_port_in_use_is_said_in_one_line(relay: Relay) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
