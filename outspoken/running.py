@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from engine.settings import read as read_engines
 from outspoken.installation import Installation
 from relay.admin.auth import login_url
 from relay.outbox.errors import RelayError
+from relay.service.interpreter import module_command
 
 Line = dict[str, Any]
 
@@ -139,7 +139,7 @@ class Programs:
     async def start(self, program: str, *words: str, env: Mapping[str, str], background: bool = False) -> Line:
         """Start a command of ours, and return what it says once it is ready. Raises CannotRun where it ends before."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", program, *words),
+            *module_command(program, *words),
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if background else None,

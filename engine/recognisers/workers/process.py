@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 
@@ -12,6 +11,7 @@ from engine.errors import WorkerDied
 from engine.recognisers.base import Progress
 from engine.recognisers.workers import wire
 from engine.recognisers.workers.memory import peak_memory
+from relay.service.interpreter import module_command
 
 WORKER = "engine.recognisers.workers.worker"
 """The module that a worker process runs; whoever brings another speaks the frames of `workers.wire`."""
@@ -21,7 +21,7 @@ class WorkerProcess:
     """A process at a time, started when there is work and none lives. It runs a `module`, such as WORKER."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        self._command = (sys.executable, "-m", module, *arguments)
+        self._command = module_command(module, *arguments)
         self._process: Process | None = None
         self._ending: set[asyncio.Task[int]] = set()
         self._stopped = False

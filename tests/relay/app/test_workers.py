@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -164,6 +165,21 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(folder: P
         assert set(states(database).values()) == {"delivered"}
         assert callee.came.keys() == ids
         assert [one.value for one in await samples(stage, "relay_worker_exits_total")] == [1]
+
+
+@on_sqlite
+async def test_a_worker_that_cannot_be_started_again_is_tried_again_and_the_others_go_on(
+    folder: Path, database: Database
+) -> None:
+    callee = Callee()
+    async with relay_of_two(folder, database, callee) as (stage, relay):
+        victim, before = workers(relay)["1"], resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (0, before[1]))
+        os.kill(victim, signal.SIGKILL)
+        assert (await relay.event("worker.failed"))["worker"] == "1"
+        await settled(relay, queue(stage, database, 10))
+        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, before)
+        await relay.until(lambda: workers(relay)["1"] != victim)
 
 
 @on_sqlite
