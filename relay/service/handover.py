@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from fcntl import F_DUPFD, fcntl
@@ -27,8 +28,10 @@ def become(module: str, known: object) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # as one is that was closed by whoever started us
             stream.flush()
+    # A Ctrl-C meanwhile waits for the other program, which would be a trace of imports to whoever typed it too early.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     with _nameless_file() as file:
-        file.write(pickle.dumps(known))
+        file.write(pickle.dumps((before, known)))
         file.seek(0)
         # The number of a standard stream that is closed stays free: whatever has it gets what is printed there.
         lent = fcntl(file, F_DUPFD, _FIRST_FREE)
@@ -36,9 +39,12 @@ def become(module: str, known: object) -> NoReturn:
 
 
 def handed_over(argument: str) -> Any:
-    """What was known to the command, by the one argument that it gave."""
+    """What was known to the command, by the one argument that it gave. Raises KeyboardInterrupt where a Ctrl-C came
+    since."""
     with os.fdopen(int(argument), "rb") as file:
-        return pickle.load(file)  # noqa: S301 (this very process wrote it)
+        blocked, known = pickle.load(file)  # noqa: S301 (this very process wrote it)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return known
 
 
 def _nameless_file() -> IO[bytes]:

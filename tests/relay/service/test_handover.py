@@ -31,12 +31,28 @@ with open("told", "w") as file:
 """
 
 
-def _told(folder: Path, closed: str = "") -> Any:
-    (folder / "heir.py").write_text(HEIR)
+INTERRUPTED = """
+import os, signal, sys
+from relay.service.handover import handed_over
+os.kill(os.getpid(), signal.SIGINT)
+try:
+    handed_over(sys.argv[1])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def _become(heir: str, folder: Path, closed: str = "") -> tuple[int, str]:
+    """The exit code, and what stands on standard error."""
+    (folder / "heir.py").write_text(heir)
     (folder / "command.py").write_text(COMMAND.format(folder=str(folder)))
     command = ["sh", "-c", f'exec "$0" command.py {closed}', sys.executable]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.returncode, ran.stderr
+
+
+def _told(folder: Path, closed: str = "") -> Any:
+    assert _become(HEIR, folder, closed) == (0, "")
     return json.loads((folder / "told").read_text())
 
 
@@ -56,3 +72,7 @@ def test_what_it_knows_is_neither_among_its_arguments_nor_in_its_environment_and
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_a_standard_stream_that_is_closed_stays_so(tmp_path: Path, closed: str) -> None:
     assert _told(tmp_path, closed)["lent"] > 2
+
+
+def test_a_ctrl_c_that_comes_too_early_is_heard_by_who_is_ready_for_it(tmp_path: Path) -> None:
+    assert _become(INTERRUPTED, tmp_path) == (130, "")
