@@ -43,7 +43,12 @@ class Settler:
         self.arrived = asyncio.Event()
         self._turn = asyncio.Lock()
         self._stale = 0
-        self.failing = False
+        self._refused: str | None = None  # how the database refused the last write: a StoreUnavailable's kind
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write was refused."""
+        return self._refused is not None
 
     @property
     def waiting(self) -> Sequence[Attempted]:
@@ -77,9 +82,9 @@ class Settler:
             durable = await self._write(batch)
         except StoreUnavailable as error:
             self.arrived.set()
-            self._complain(error, len(batch))
+            self._hear(error, len(batch))
             return
-        self.failing = False
+        self._hear(None, len(batch))
         # Only now: until they are durable, whoever drains or renews has to see them.
         del self._waiting[: len(batch)]
         if any(map(_changes_what_is_next, durable)):
@@ -112,10 +117,13 @@ class Settler:
             # An observer is never in the way of a delivery.
             log.error("observer.failed", exc_info=error)
 
-    def _complain(self, error: StoreUnavailable, held: int) -> None:
-        if not self.failing:
+    def _hear(self, error: StoreUnavailable | None, held: int) -> None:
+        """The database refused what is held, or did not: told once, as a loop tells it."""
+        before, self._refused = self._refused, error.kind if error else None
+        if error and error.kind != before:
             log.error("store.error", operation="settle", kind=error.kind, held=held, remedy=error.remedy)
-        self.failing = True
+        if before and not error:
+            log.info("store.recovered", operation="settle")
 
 
 def _changes_what_is_next(attempt: Attempted) -> bool:

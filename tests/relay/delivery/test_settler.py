@@ -130,9 +130,10 @@ async def test_a_disk_that_was_full_for_a_while_loses_nothing(
     assert settler.take_stale() == 0
     assert set(states(database).values()) == {"delivered"}
     assert rows(database, "SELECT number FROM outspoken_attempts") == [(1,), (1,), (1,)]
-    (complaint,) = log
+    complaint, recovery = log
     assert (complaint["event"], complaint["operation"], complaint["held"]) == ("store.error", "settle", 2)
     assert complaint["kind"] in ("io", "full")
+    assert (recovery["event"], recovery["operation"]) == ("store.recovered", "settle")
 
 
 @on_sqlite
