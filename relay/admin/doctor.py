@@ -180,9 +180,9 @@ def _schema(database: Database) -> Finding:
             product = connection.execute(_VERSION).fetchone()[0]
             remedy = _migration(database, connection) if found < known else "install a newer Outspoken"
     except StoreUnavailable as error:
-        why = str(error).removeprefix(f"outbox.url: {database.name}: ")
-        remedy = _GRANT if error.kind == "forbidden" else "name the right database in outbox.url"
-        return Finding("schema", Level.FAIL, f"{database.name} cannot be read: {why.partition('; ')[0]}", remedy)
+        why, _, known_remedy = str(error).removeprefix(f"outbox.url: {database.name}: ").partition("; ")
+        remedy = _GRANT if error.kind == "forbidden" else known_remedy or "name the right database in outbox.url"
+        return Finding("schema", Level.FAIL, f"{database.name} cannot be read: {why}", remedy)
     if found == known:
         return Finding("schema", Level.OK, f"version {found}, {product}")
     return Finding("schema", Level.FAIL, f"version {found}, this program needs {known}", remedy)

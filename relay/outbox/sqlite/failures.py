@@ -34,14 +34,13 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreUnavailable:
     """What SQLite says of a file, with what mends it. Only for an `error_kind` that is not "other"."""
     kind = error_kind(error)
     # What cannot be opened, or is no database, says so itself: perhaps it is another file that was meant.
-    remedy = f"; {REMEDIES[kind]}" if kind in ("busy", "full", "io") else ""
+    meant = kind in ("busy", "full", "io") or _primary(error) == "SQLITE_CORRUPT"
+    remedy = f"; {REMEDIES[kind]}" if meant else ""
     return StoreUnavailable(kind, f"outbox.url: {path}: {error}{remedy}")
 
 
 def error_kind(error: sqlite3.Error) -> str:
-    """busy, full, io, corrupt, unavailable or other: SQLite's primary result code, never its text."""
-    name: str = getattr(error, "sqlite_errorname", "") or ""
-    primary = "_".join(name.split("_")[:2])
+    """busy, full, io, corrupt, unavailable or other."""
     kinds = {
         "SQLITE_BUSY": "busy",
         "SQLITE_LOCKED": "busy",
@@ -52,4 +51,10 @@ def error_kind(error: sqlite3.Error) -> str:
         "SQLITE_CANTOPEN": "unavailable",
         "SQLITE_READONLY": "unavailable",
     }
-    return kinds.get(primary, "other")
+    return kinds.get(_primary(error), "other")
+
+
+def _primary(error: sqlite3.Error) -> str:
+    """SQLite's primary result code, never its text."""
+    name: str = getattr(error, "sqlite_errorname", "") or ""
+    return "_".join(name.split("_")[:2])

@@ -11,6 +11,7 @@ import pytest
 from relay.admin.doctor import Finding, Level, egress, examine, fitness
 from relay.guard.resolver import Resolver
 from relay.guard.rules import Rules
+from relay.outbox.errors import REMEDIES
 from relay.outbox.postgres.database import PostgresDatabase
 from relay.outbox.postgres.vitals import Vitals
 from relay.outbox.sqlite.database import SqliteDatabase
@@ -48,7 +49,16 @@ def test_a_missing_database_and_one_that_is_none_are_said(folder: Path) -> None:
     found = findings(SqliteDatabase(folder / "letter.txt"))
     assert found["schema"].level is Level.FAIL
     assert "not a database" in found["schema"].message
+    assert found["schema"].remedy == "name the right database in outbox.url"
     assert found["contents"].level is Level.FAIL
+
+
+@on_sqlite
+def test_of_a_database_that_is_damaged_a_backup_is_the_remedy_and_no_other_file(database: SqliteDatabase) -> None:
+    with database.path.open("r+b") as file:
+        file.truncate(4096)
+    found = findings(database)["schema"]
+    assert (found.level, "malformed" in found.message, found.remedy) == (Level.FAIL, True, REMEDIES["corrupt"])
 
 
 @pytest.mark.parametrize(
