@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from relay.outbox.model import Kind, Method
@@ -33,6 +34,7 @@ _BLOCKED = statement("blocked", __package__)
 _GONE = statement("gone", __package__)
 
 _SMALL = 8 * 1024
+_due = itemgetter(11, 0)  # of a claimed row: its due_at, and its seq
 # A string is looked up for every row otherwise.
 _METHODS = {method.value: method for method in Method}
 _KINDS = {kind.value: kind for kind in Kind}
@@ -190,6 +192,7 @@ def _claimed(connection: Connection, seqs: Sequence[int], token: str) -> list[Cl
     if not seqs:
         return []
     rows = connection.execute(_CLAIMED, {"seqs": json.dumps(seqs), "token": token, "small": _SMALL}).fetchall()
+    rows.sort(key=_due)
     return _claimed_of(rows, token, _gone_of(connection, rows))
 
 

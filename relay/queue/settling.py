@@ -23,6 +23,7 @@ from relay.queue.claims import DestinationKey
 from relay.queue.holding import gathered, health_of
 
 _DELIVER = statement("deliver", __package__)
+_DELIVERED = statement("delivered", __package__)
 DELIVER_PLAIN = statement("deliver_plain", __package__)
 """Answers with what `plain_end` asks for, in one row: what is noteworthy, or else the seqs whose lease still stood."""
 _SETTLE = statement("settle", __package__)
@@ -121,7 +122,10 @@ def _deliver_all(connection: Connection, attempts: Sequence[Attempted]) -> set[i
     written: set[int] = set()
     for token, seqs in by_token.items():
         values = {"token": token, "seqs": json.dumps(seqs), "finished_at": attempts[-1].finished_at}
-        written.update(seq for (seq,) in connection.execute(_DELIVER, values))
+        if connection.execute(_DELIVER, values).rowcount == len(seqs):  # as nearly always
+            written.update(seqs)
+        else:
+            written.update(seq for (seq,) in connection.execute(_DELIVERED, values))
     return written
 
 

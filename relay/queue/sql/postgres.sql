@@ -300,14 +300,6 @@ GROUP BY 1, 2
 -- What changes whenever what signs does.
 SELECT max(id), count(*), count(*) FILTER (WHERE retires_at IS NULL OR retires_at > :now) FROM outspoken_signing_keys
 
--- deliver --
--- The good end of attempts, for all seqs (a JSON array) under one token; returns those that it changed. A stale token changes
--- nothing.
-UPDATE outspoken_deliveries
-SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
-WHERE seq = ANY(ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json)))) AND state = 'leased' AND lease_token = :token
-RETURNING seq
-
 -- deliver_plain --
 -- The good end of attempts, each by its seq and its token, with what happened in them: a whole settlement in one round trip,
 -- where all there is to say of their destinations is known. Where there is more (`noteworthy`) nothing is changed, and that

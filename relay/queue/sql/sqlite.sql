@@ -282,15 +282,15 @@ UPDATE outspoken_deliveries SET state = 'leased', lease_token = :token, lease_un
 WHERE state = 'pending' AND seq IN (SELECT value FROM json_each(:seqs))
 
 -- claimed --
--- What a claim brought, in the order in which it was due, with those bodies that are small enough to be held until their
--- turn; not what was chosen and could not be leased. A read after the update: RETURNING would copy each row once more.
+-- What a claim brought, in any order, since to sort it here would copy each body twice; with those bodies that are small
+-- enough to be held until their turn; not what was chosen and could not be leased. A read after the update: RETURNING would
+-- copy each row once more.
 SELECT seq, id, origin, url, method, kind, content_type, headers, traceparent, body_bytes, created_at, due_at,
        attempts, lapses, schedule, stream_id, position, pointer, scheduled_from, path, owner, lane,
        EXISTS (SELECT 1 FROM outspoken_gone_urls AS gone WHERE gone.origin = deliveries.origin AND gone.path = deliveries.path) AS gone,
        CASE WHEN body_bytes <= :small THEN (SELECT body FROM outspoken_bodies AS bodies WHERE bodies.seq = deliveries.seq) END
 FROM outspoken_deliveries AS deliveries
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND lease_token = :token
-ORDER BY due_at, seq
 
 -- blocked --
 -- Of some endpoints, a JSON array of pairs, those that are held, themselves or with their origin; and whether an operator
@@ -314,12 +314,18 @@ SELECT origin, key FROM outspoken_signing_keys WHERE retires_at IS NULL OR retir
 SELECT max(id), count(*), sum(retires_at IS NULL OR retires_at > :now) FROM outspoken_signing_keys
 
 -- deliver --
--- The good end of attempts, for all seqs (a JSON array) under one token; returns those that it changed. A stale token changes
--- nothing.
+-- The good end of attempts, for all seqs (a JSON array) under one token. A stale token changes nothing. Nothing is returned:
+-- for RETURNING every column of each row would be read.
 UPDATE outspoken_deliveries
 SET state = 'delivered', attempts = attempts + 1, lease_token = NULL, lease_until = NULL, finished_at = :finished_at
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'leased' AND lease_token = :token
-RETURNING seq
+
+-- delivered --
+-- Which of those it changed, where it did not change all: the attempt that ended them is not on record yet.
+SELECT seq FROM outspoken_deliveries AS deliveries
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'delivered' AND finished_at = :finished_at
+  AND NOT EXISTS (SELECT 1 FROM outspoken_attempts AS each
+                  WHERE each.seq = deliveries.seq AND each.number = deliveries.attempts + deliveries.lapses)
 
 -- settle --
 -- The end of one attempt; one that was not charged leaves its number to no other. A stale token changes nothing.

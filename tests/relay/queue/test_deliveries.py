@@ -383,6 +383,12 @@ async def test_gone_is_the_url_until_an_operator_enables_it(database: Database, 
     assert rows(database, "SELECT path, state, held FROM outspoken_destinations") == [("", "active", 0)]
 
 
+async def test_a_claim_brings_first_what_was_due_first(database: Database, relays: Open) -> None:
+    put(database, new("later"), due_at=START)
+    put(database, *many(2), due_at=START - 5)
+    assert [delivery.id for delivery in await claim(relays())] == ["d1", "d2", "later"]
+
+
 async def test_a_stale_settlement_changes_nothing_and_is_said(database: Database, relays: Open, clock: Clock) -> None:
     late, heir = relays(), relays()
     first = await one_claimed(database, late)
@@ -409,6 +415,15 @@ async def test_a_batch_settles_the_fresh_beside_the_stale(database: Database, re
     forged = replace(second, lease=Lease(second.lease.seq, "somebody.1"))
     assert await relay.settle([attempted(first), attempted(forged), attempted(third)]) == {forged.lease}
     assert states(database) == {"d1": "delivered", "d2": "leased", "d3": "delivered"}
+
+
+async def test_an_end_that_is_written_again_is_stale(database: Database, relays: Open) -> None:
+    put(database, *many(2), due_at=START)
+    relay = relays()
+    first, second = await claim(relay)
+    assert await relay.settle([attempted(first)]) == frozenset()
+    assert await relay.settle([attempted(first), attempted(second)]) == {first.lease}
+    assert rows(database, "SELECT count(*) FROM outspoken_attempts GROUP BY seq") == [(1,), (1,)]
 
 
 async def test_a_destination_teaches_its_body_limit(database: Database, relays: Open) -> None:

@@ -78,6 +78,7 @@ HOLD = ("turns", "healths", "held_endpoints", "held_heads", "arm", "had_turn", "
 SETTLE = (
     "settle",
     "deliver",
+    "delivered",
     "record_success",
     "record_attempt",
     "noteworthy",
@@ -269,7 +270,7 @@ def test_a_claim_costs_the_same_however_much_one_owner_has(connection: sqlite3.C
     assert {name: cost - before[name] for name, cost in after.items() if cost > before[name] + 200} == {}
 
 
-@pytest.mark.parametrize("name", ["settle", "deliver", "body", "renew", "release", "give_back"])
+@pytest.mark.parametrize("name", ["settle", "deliver", "delivered", "body", "renew", "release", "give_back"])
 def test_the_end_of_an_attempt_costs_the_same_however_many_deliveries_there_are(
     connection: sqlite3.Connection, name: str
 ) -> None:
