@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ from relay.outbox.store import Connection, Database
 from relay.policy.breaker import SAID, WELL, Cause, DestinationState, Health, destination_id, state_of
 from relay.queue.holding import HELD, health_of
 
+_ALL_ORIGINS = statement("all_origins", __package__)
 _DESTINATIONS = statement("destinations", __package__)
 _GONE_URLS = statement("gone_urls", __package__)
 _UNDER_WAY = statement("under_way", __package__)
 _HELD_BACK = statement("held_back", __package__)
 _RETRIED = statement("retried", __package__)
 _GIVEN_UP = statement("given_up", __package__)
-_QUEUES = statement("queues", "relay.queue")
+_WAITING_LINES = statement("waiting_lines", __package__)
 
-_EFFORT = 2000  # retries and dead letters that are looked at
+EFFORT = 2000
+"""Retries and dead letters that are looked at."""
 DAY = 86400.0
 
 
@@ -155,7 +158,8 @@ class _Line:
 def destinations(database: Database, now: float) -> tuple[Destination, ...]:
     """All destinations, those with most that is due first."""
     with reading(database) as connection:
-        return gathered(connection, now)
+        values = {"now": now, "since": now - DAY, "effort": EFFORT}
+        return gathered(connection, connection.execute(_ALL_ORIGINS, values).fetchone()[0], now)
 
 
 def named(database: Database, id_: str, now: float) -> tuple[str, str]:
@@ -174,26 +178,29 @@ def named(database: Database, id_: str, now: float) -> tuple[str, str]:
     raise NotFound(f"{len(places) or 'no'} destinations have an id that begins with {id_}")
 
 
-def gathered(connection: Connection, now: float) -> tuple[Destination, ...]:
-    """Every origin of which something is known, or for which something waits, those with most that is due first."""
+def gathered(connection: Connection, origins: str, now: float) -> tuple[Destination, ...]:
+    """How each of some origins, a JSON array, stands, those with most that is due first. Each costs some 50 us, in
+    which nothing else has the interpreter."""
+    if not (named := json.loads(origins)):
+        return ()
+    wanted = {"origins": origins, "now": now}
     known: dict[str, dict[str, Any]] = defaultdict(dict)
-    for row in connection.execute(_DESTINATIONS):
+    for row in connection.execute(_DESTINATIONS, wanted):
         known[row["origin"]][row["path"]] = row
     counts: dict[str, dict[str, _Counts]] = defaultdict(dict)
-    for origin, path, counted in _counts(connection, now):
+    for origin, path, counted in _counts(connection, origins, now):
         counts[origin][path] = counted
     queues: dict[str, list[Any]] = defaultdict(list)
-    for row in connection.execute(_QUEUES, {"now": now}):
+    for row in connection.execute(_WAITING_LINES, wanted):
         queues[row["origin"]].append(row)
-    under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY)}
-    origins = dict.fromkeys([*known, *counts, *queues, *under_way])
-    places = [_destination(one, known[one], counts[one], queues[one], under_way.get(one, 0), now) for one in origins]
+    under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY, wanted)}
+    places = [_destination(one, known[one], counts[one], queues[one], under_way.get(one, 0), now) for one in named]
     return tuple(sorted(places, key=lambda place: (-place.ready, place.origin)))
 
 
-def _counts(connection: Connection, now: float) -> Iterator[tuple[str, str, _Counts]]:
+def _counts(connection: Connection, origins: str, now: float) -> Iterator[tuple[str, str, _Counts]]:
     values: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
-    bounds = {"effort": _EFFORT, "since": now - DAY}
+    bounds = {"origins": origins, "effort": EFFORT, "since": now - DAY}
     for sql in (_HELD_BACK, _RETRIED, _GIVEN_UP, _GONE_URLS):
         for row in connection.execute(sql, bounds):
             told = dict(row)
@@ -220,10 +227,11 @@ def _destination(
     itself = state_of(whole["state"] if whole else "active", health, whole=True)
     line, dead = _line(queues, itself, now), sum(one.dead for one in counts.values())
     alone = itself is not DestinationState.DELIVERING  # what was given up at one path is that path's matter
+    covers = itself in SAID or itself is DestinationState.UNREACHABLE
     return Destination(
         origin=origin,
         id=destination_id(origin),
-        state=itself if alone else max([itself, *(one.state for one in endpoints)], key=list(DestinationState).index),
+        state=itself if covers else max([itself, *(one.state for one in endpoints)], key=list(DestinationState).index),
         itself=itself,
         cause=cause_of(
             itself,

@@ -9,14 +9,17 @@ from enum import StrEnum
 from typing import Any
 
 from relay.admin.access import reading
-from relay.admin.condition import Condition, Process, judge, told
-from relay.admin.destinations import DAY, Destination, gathered
+from relay.admin.condition import LATE_SECONDS, OFTEN, Condition, Process, judge, told
+from relay.admin.destinations import DAY, EFFORT, Destination, gathered
 from relay.admin.diagnosis import Trouble, explained
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
 from relay.policy.attempt import Outcome
+from relay.policy.breaker import DestinationState
 
 _STATUS = statement("status", __package__)
+_ORIGINS_IN_QUESTION = statement("origins_in_question", __package__)
+_COUNT_ORIGINS = statement("count_origins", __package__)
 _DELIVERED_SINCE = statement("delivered_since", __package__)
 _ATTEMPTS_SINCE = statement("attempts_since", __package__)
 
@@ -74,6 +77,7 @@ def overview(database: Database, now: float, *, history: bool = True, most: int 
     with reading(database) as connection:
         count = connection.execute(_DELIVERED_SINCE, {"since": midnight}).fetchone()[0] if history else None
         row, places, condition = _judged(database, connection, now)
+        states = _states(connection, places, now)
         troubles = explained(connection, condition.attention[:most], now)
     for name in ("relay_seen_at", "relay_stopped_at"):
         del row[name]
@@ -81,7 +85,7 @@ def overview(database: Database, now: float, *, history: bool = True, most: int 
     return Overview(
         taken_at=now,
         oldest_due_age=max(0.0, now - oldest) if oldest is not None else 0.0,
-        destinations=dict(Counter(str(place.state) for place in places)),
+        destinations=states,
         condition=told(condition, troubles[0].sentence if troubles else ""),
         troubles=troubles,
         delivered_today=count,
@@ -97,23 +101,34 @@ def condition(database: Database, now: float) -> Condition:
 def _judged(
     database: Database, connection: Connection, now: float
 ) -> tuple[dict[str, Any], tuple[Destination, ...], Condition]:
+    """Only of origins in question is there more to know: how many others there are makes no difference."""
     values = {"now": now, "midnight": now - now % DAY, "since": now - DAY, "seen_since": now - RELAY_SILENT_SECONDS}
     row = dict(connection.execute(_STATUS, values).fetchone())
-    places = gathered(connection, now)
-    process = _process(row, places, database.files(connection).free)
+    values |= {"effort": EFFORT, "often": OFTEN, "late_before": now - LATE_SECONDS}
+    found = connection.execute(_ORIGINS_IN_QUESTION, values).fetchone()
+    places = gathered(connection, found["origins"], now)
+    process = _process(row, found, now, database.files(connection).free)
     return row, places, judge(process, [one for place in places for one in place.attention])
 
 
-def _process(row: Mapping[str, Any], places: Sequence[Destination], disk_free: int | None) -> Process:
+def _states(connection: Connection, in_question: Sequence[Destination], now: float) -> Mapping[str, int]:
+    """How many origins stand how. Those that are not in question are called at will."""
+    values = {"now": now, "since": now - DAY, "effort": EFFORT}
+    well = connection.execute(_COUNT_ORIGINS, values).fetchone()[0] - len(in_question)
+    counts = Counter({str(DestinationState.DELIVERING): well})
+    counts.update(str(place.state) for place in in_question)
+    return dict(+counts)
+
+
+def _process(row: Mapping[str, Any], late: Mapping[str, Any], now: float, disk_free: int | None) -> Process:
     """Nobody but the relay holds up what may go and whose origin has no attempt under way."""
-    idle = [place for place in places if not place.in_flight and place.unheld]
     return Process(
         relays=row["relays"],
         seen_at=row["relay_seen_at"],
         stopped_at=row["relay_stopped_at"],
         ready=row["ready"],
-        late=sum(place.unheld for place in idle),
-        late_seconds=max((place.unheld_age for place in idle), default=0.0),
+        late=late["late"],
+        late_seconds=0.0 if late["late_since"] is None else now - late["late_since"],
         disk_free=disk_free,
     )
 

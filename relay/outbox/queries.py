@@ -1,7 +1,8 @@
 """Reads the SQL statements of a room: named blocks in `sql/sqlite.sql` and `sql/postgres.sql`.
 
 A block begins with a line `-- name --`; a sentence on what it is for follows, then the statement. `{name}` in one is
-another block of the room, so that one round trip can answer several questions.
+another block of the room, and `{relay.queue.name}` one of another room, so that one round trip can answer several
+questions.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from pkgutil import get_data  # half the import of the outbox would be importlib.resources
 
 _NAME = re.compile(r"^-- (\w+) --\n", re.MULTILINE)
-_INCLUDED = re.compile(r"\{(\w+)\}")
+_INCLUDED = re.compile(r"\{(?:([\w.]+)\.)?(\w+)\}")
 
 
 class Statement(str):
@@ -33,8 +34,8 @@ def statement(name: str, package: str) -> Statement:
     ours, theirs = blocks(package, "sqlite").get(name), blocks(package, "postgres").get(name)
     sqlite = ours or theirs or _missing(name, package)
     return Statement(
-        _INCLUDED.sub(lambda found: statement(found[1], package), sqlite),
-        _INCLUDED.sub(lambda found: statement(found[1], package).postgres, theirs or sqlite),
+        _INCLUDED.sub(lambda found: statement(found[2], found[1] or package), sqlite),
+        _INCLUDED.sub(lambda found: statement(found[2], found[1] or package).postgres, theirs or sqlite),
     )
 
 

@@ -4,6 +4,14 @@
 -- What database this is.
 SELECT 'PostgreSQL ' || current_setting('server_version')
 
+-- as_array --
+-- Some origins as a JSON array.
+coalesce(json_agg(origin), '[]')
+
+-- wanted --
+-- The origins of a JSON array.
+SELECT value FROM json_array_elements_text(CAST(:origins AS json)) AS wanted (value)
+
 -- list --
 -- The newest first, between a floor and a cursor. Filters that are NULL let everything through. What is looked at is
 -- looked for apart: by the index that knows the state where that has less to offer than the key. In the order of the
@@ -181,9 +189,9 @@ FROM (SELECT * FROM (SELECT origin, path, attempts FROM outspoken_deliveries
 WHERE attempts > 0 GROUP BY origin, path
 
 -- held_back --
--- What waits for each endpoint, because it, or its origin, is held.
+-- What waits for each endpoint of some origins, because it, or its origin, is held.
 SELECT origin, path, count(*) AS waiting, min(due_at) AS oldest_due_at
-FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 GROUP BY origin, path
+FROM outspoken_deliveries WHERE state = 'pending' AND lane = 1 AND origin IN ({wanted}) GROUP BY origin, path
 
 -- given_up --
 -- What was given up since then, by endpoint: of the last :effort.

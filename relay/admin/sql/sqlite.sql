@@ -29,19 +29,76 @@ SELECT
 -- No index knows when a delivery ended, so this reads all that is kept: for whoever can wait.
 SELECT count(*) FROM outspoken_deliveries WHERE state = 'delivered' AND finished_at >= :since
 
+-- all_origins --
+-- Every origin of which something is known, or for which something waits, as a JSON array.
+SELECT {as_array} FROM ({known_origins}) AS known
+
+-- count_origins --
+-- How many there are.
+SELECT count(*) FROM ({known_origins}) AS known
+
+-- known_origins --
+-- The same as rows.
+SELECT origin FROM outspoken_destinations
+UNION SELECT origin FROM ({relay.queue.queues}) AS lanes
+UNION SELECT origin FROM outspoken_deliveries WHERE state = 'leased'
+UNION SELECT origin FROM ({given_up}) AS given_up
+UNION SELECT origin FROM outspoken_gone_urls
+
+-- origins_in_question --
+-- Which origins may need attention, or are not called at will, as a JSON array; and how much is late by nobody's doing but a
+-- relay's, since when. What this asks of those that are well stays in the database: there may be very many of them.
+WITH lanes AS MATERIALIZED ({relay.queue.queues}),
+     in_question AS ({in_question})
+SELECT (SELECT {as_array} FROM in_question) AS origins, CAST(coalesce(sum(ready), 0) AS bigint) AS late, min(oldest_due_at) AS late_since
+FROM lanes WHERE {may_go} AND origin NOT IN (SELECT origin FROM outspoken_deliveries WHERE state = 'leased')
+  AND origin NOT IN (SELECT origin FROM outspoken_destinations WHERE path = '' AND state <> 'active')
+
+-- in_question --
+-- By what relay.admin.condition judges: what stands in their rows, what fails again and again, what was given up, and what
+-- waits too long although attempts are under way to its origin, or is held for an endpoint of which there is something to tell.
+SELECT origin FROM outspoken_destinations WHERE state <> 'active' OR open = 1 OR rate IS NOT NULL OR failures >= :often
+UNION SELECT origin FROM ({retried}) AS retried WHERE retried >= :often
+UNION SELECT origin FROM ({given_up}) AS given_up
+UNION SELECT origin FROM lanes
+      WHERE {may_go} AND oldest_due_at <= :late_before AND origin IN (SELECT origin FROM outspoken_deliveries WHERE state = 'leased')
+UNION SELECT origin FROM (
+          SELECT origin, path FROM outspoken_destinations WHERE path <> ''
+          UNION ALL SELECT origin, path FROM outspoken_gone_urls
+          UNION ALL SELECT origin, path FROM ({retried}) AS retried
+      ) AS part
+      WHERE EXISTS (SELECT 1 FROM outspoken_deliveries AS held WHERE held.state = 'pending' AND held.lane = 1
+                    AND held.origin = part.origin AND held.path = part.path AND held.due_at <= :late_before)
+
+-- may_go --
+-- Of `lanes`: something is due, and not held.
+ready > 0 AND lane <> 1
+
+-- as_array --
+-- Some origins as a JSON array.
+json_group_array(origin)
+
+-- wanted --
+-- The origins of a JSON array.
+SELECT value FROM json_each(:origins)
+
 -- destinations --
--- Origins that were tried or spoken of, and such endpoints of theirs as are in trouble, know a limit, or were spoken of.
+-- Of some origins what is known, and of such endpoints of theirs as are in trouble, know a limit, or were spoken of.
 SELECT origin, path, state, held, silent, failures, open, starts, rate, every, slowed_at, allowed_at, largest_accepted,
        smallest_refused
-FROM outspoken_destinations ORDER BY origin, path
+FROM outspoken_destinations WHERE origin IN ({wanted})
 
 -- gone_urls --
--- How many URLs of each endpoint answered 410.
-SELECT origin, path, count(*) AS gone FROM outspoken_gone_urls GROUP BY origin, path
+-- How many URLs of each endpoint of some origins answered 410.
+SELECT origin, path, count(*) AS gone FROM outspoken_gone_urls WHERE origin IN ({wanted}) GROUP BY origin, path
 
 -- under_way --
--- How many attempts are under way to each origin.
-SELECT origin, count(*) AS in_flight FROM outspoken_deliveries WHERE state = 'leased' GROUP BY origin
+-- How many attempts are under way to each of some origins.
+SELECT origin, count(*) AS in_flight FROM outspoken_deliveries WHERE state = 'leased' AND origin IN ({wanted}) GROUP BY origin
+
+-- waiting_lines --
+-- What waits for each of some origins, lane by lane.
+SELECT * FROM ({relay.queue.queues}) AS lanes WHERE origin IN ({wanted})
 
 -- attempts_since --
 -- Every attempt since a moment, for figures by destination.
@@ -272,9 +329,10 @@ FROM (SELECT * FROM (SELECT origin, path, attempts FROM outspoken_deliveries IND
 WHERE attempts > 0 GROUP BY origin, path
 
 -- held_back --
--- What waits for each endpoint, because it, or its origin, is held.
+-- What waits for each endpoint of some origins, because it, or its origin, is held.
 SELECT origin, path, count(*) AS waiting, min(due_at) AS oldest_due_at
-FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held WHERE state = 'pending' AND lane = 1 GROUP BY origin, path
+FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held
+WHERE state = 'pending' AND lane = 1 AND origin IN ({wanted}) GROUP BY origin, path
 
 -- given_up --
 -- What was given up since then, by endpoint: of the last :effort.

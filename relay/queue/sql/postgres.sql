@@ -514,23 +514,6 @@ SELECT json_build_array(
     (SELECT coalesce(json_object_agg(origin, most), '{}') FROM (SELECT origin, sum(waiting) AS most FROM lanes GROUP BY origin ORDER BY most DESC LIMIT :worst) AS it)
 ) FROM judged
 
--- destination_states --
--- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
--- endpoints'.
-SELECT CASE WHEN state <> 'active' THEN state
-            WHEN open = 1 THEN 'unreachable'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'disabled') THEN 'disabled'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'paused') THEN 'paused'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'trickling'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
-            ELSE 'delivering' END AS shown_state,
-       count(*) AS places
-FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
-
 -- left_alone --
 -- Destinations that are not called as they would be, and whether that is their breaker's doing.
 SELECT origin, path, open FROM outspoken_destinations WHERE held = 1

@@ -545,9 +545,10 @@ SELECT
 SELECT kind, count(*) FROM outspoken_deliveries WHERE seq > :after AND seq <= :last GROUP BY kind
 
 -- queues --
--- What waits for each origin, lane by lane, and how much of it is due. One pass over the partial indexes of what is pending.
+-- What waits for each origin, lane by lane, and how much of it is due. One pass over the partial indexes of what is pending:
+-- of what is ready by owner too, as that index is in their order, and to sort takes as long as to read.
 SELECT origin, 0 AS lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= :now) AS ready, min(due_at) AS oldest_due_at
-FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0 GROUP BY origin
+FROM outspoken_deliveries INDEXED BY outspoken_deliveries_ready WHERE state = 'pending' AND lane = 0 GROUP BY owner, origin
 UNION ALL
 SELECT origin, 1, count(*), count(*) FILTER (WHERE due_at <= :now), min(due_at)
 FROM outspoken_deliveries INDEXED BY outspoken_deliveries_held WHERE state = 'pending' AND lane = 1 GROUP BY origin
@@ -560,10 +561,11 @@ FROM outspoken_deliveries INDEXED BY outspoken_deliveries_scheduled WHERE state 
 -- ready, and of what is held; and for which :worst most waits. To make objects of thousands of rows would keep the interpreter
 -- from everything else.
 WITH lanes AS MATERIALIZED ({queues}),
-     judged AS (
-         SELECT waiting, ready, oldest_due_at, lane = 1 OR origin IN (
-             {full} UNION SELECT origin FROM outspoken_destinations INDEXED BY outspoken_destinations_held WHERE held = 1 AND path = ''
-         ) AS held FROM lanes
+     judged AS MATERIALIZED (
+         SELECT waiting, ready, oldest_due_at, CASE WHEN lane = 1 THEN 1 WHEN origin IN ({full}) THEN 1 ELSE EXISTS (
+             SELECT 1 FROM outspoken_destinations AS whole INDEXED BY outspoken_destinations_held
+             WHERE whole.held = 1 AND whole.path = '' AND whole.origin = lanes.origin
+         ) END AS held FROM lanes
      )
 SELECT json_array(
     coalesce(sum(ready) FILTER (WHERE NOT held), 0), coalesce(sum(waiting - ready), 0), coalesce(sum(ready) FILTER (WHERE held), 0),
@@ -573,20 +575,25 @@ SELECT json_array(
 
 -- destination_states --
 -- How many origins stand how, in the words of relay.policy.breaker.DestinationState: the worst of their own and of their
--- endpoints'.
-SELECT CASE WHEN state <> 'active' THEN state
-            WHEN open = 1 THEN 'unreachable'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'disabled') THEN 'disabled'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.state = 'paused') THEN 'paused'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.open = 1) THEN 'trickling'
-            WHEN EXISTS (SELECT 1 FROM outspoken_destinations AS part INDEXED BY outspoken_destinations_held
-                         WHERE part.origin = whole.origin AND part.held = 1 AND part.rate IS NOT NULL) THEN 'slowed'
-            ELSE 'delivering' END AS shown_state,
-       count(*) AS places
-FROM outspoken_destinations AS whole WHERE path = '' GROUP BY shown_state
+-- endpoints'. Only what is held is looked at; of all others there are so many as there are rows.
+WITH held AS MATERIALIZED (
+    SELECT origin, max({state_rank}) AS worst FROM outspoken_destinations WHERE held = 1 GROUP BY origin
+), apart AS MATERIALIZED (
+    SELECT CASE worst WHEN 7 THEN 'disabled' WHEN 6 THEN 'paused' WHEN 5 THEN 'unreachable' WHEN 4 THEN 'disabled'
+                      WHEN 3 THEN 'paused' WHEN 2 THEN 'trickling' ELSE 'slowed' END AS shown_state,
+           EXISTS (SELECT 1 FROM outspoken_destinations AS whole WHERE whole.origin = held.origin AND whole.path = '') AS has_row
+    FROM held WHERE worst > 0
+), others AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM outspoken_destinations WHERE path = '') - (SELECT count(*) FROM apart WHERE has_row) AS places
+)
+SELECT shown_state, count(*) AS places FROM apart GROUP BY shown_state
+UNION ALL
+SELECT 'delivering', places FROM others WHERE places > 0
+
+-- state_rank --
+-- The worse, the higher: of a held destination. What is said or known of the whole covers its endpoints.
+CASE WHEN path = '' AND state = 'disabled' THEN 7 WHEN path = '' AND state = 'paused' THEN 6 WHEN path = '' AND open = 1 THEN 5
+     WHEN state = 'disabled' THEN 4 WHEN state = 'paused' THEN 3 WHEN open = 1 THEN 2 WHEN rate IS NOT NULL THEN 1 ELSE 0 END
 
 -- left_alone --
 -- Destinations that are not called as they would be, and whether that is their breaker's doing.

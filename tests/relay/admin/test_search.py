@@ -28,6 +28,7 @@ VALUES: dict[str, object] = {
     "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None, "tag": None,
     "owner": None,
     "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
+    "origins": '["https://h:443"]', "often": 3, "late_before": 19_940.0,
 }  # fmt: skip
 
 
@@ -129,6 +130,9 @@ def steps(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -
     [
         ("status", {}),
         ("destinations", {}),
+        ("origins_in_question", {}),
+        ("count_origins", {}),
+        ("waiting_lines", {}),
         ("evidence", {}),
         ("evidence", {"path": "/"}),
         ("retried", {}),

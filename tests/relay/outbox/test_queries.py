@@ -13,7 +13,7 @@ from tests.cases import cases
 ROOT = Path(__file__).parents[3]
 ROOMS = ("relay.outbox", "relay.queue", "relay.admin", "engine.jobs")
 FILES = [(room, dialect) for room in ROOMS for dialect in ("sqlite", "postgres")]
-INCLUDED = re.compile(r"\{(\w+)\}")
+INCLUDED = re.compile(r"\{(?:([\w.]+)\.)?(\w+)\}")
 ASKED = re.compile(r"statement\(\s*\"(\w+)\"(?:, (?:__package__|\"([\w.]+)\"))?\)")
 
 
@@ -25,7 +25,8 @@ def asked_for() -> set[tuple[str, str]]:
             own = ".".join(file.parent.relative_to(ROOT).parts)
             found |= {(room or own, name) for name, room in ASKED.findall(file.read_text("utf-8"))}
     for room, dialect in FILES:
-        found |= {(room, name) for block in blocks(room, dialect).values() for name in INCLUDED.findall(block)}
+        texts = blocks(room, dialect).values()
+        found |= {(other or room, name) for block in texts for other, name in INCLUDED.findall(block)}
     return found
 
 
@@ -54,6 +55,12 @@ def test_a_statement_asks_what_others_ask_in_one_round_trip() -> None:
     assert part in whole
     assert part.postgres in whole.postgres
     assert part.postgres not in whole
+
+
+def test_a_statement_asks_what_one_of_another_room_asks() -> None:
+    whole, part = statement("known_origins", "relay.admin"), statement("queues", "relay.queue")
+    assert part in whole
+    assert part.postgres in whole.postgres
 
 
 def test_a_name_that_no_block_has_is_said() -> None:

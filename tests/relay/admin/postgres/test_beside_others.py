@@ -195,11 +195,15 @@ VALUES: dict[str, object] = {
     "now": 20_000.0, "midnight": 0.0, "seen_since": 0.0, "older": 2**63 - 1, "floor": 0, "effort": 500, "limit": 50,
     "state": None, "destination": None, "id_prefix": None, "since": None, "until": None, "outcome": None, "tag": None,
     "owner": None, "origin": "https://h:443", "path": "", "id": "h1", "seq": 1, "ids": '["h1"]',
+    "origins": '["https://h:443"]', "often": 3, "late_before": 19_940.0,
 }  # fmt: skip
 QUESTIONS: tuple[tuple[str, Mapping[str, object]], ...] = (
     *(
         (name, {})
-        for name in ("status", "destinations", "under_way", "evidence", "retried", "show", "history", "named", "keys")
+        for name in (
+            *("status", "origins_in_question", "count_origins", "destinations", "waiting_lines", "under_way"),
+            *("evidence", "retried", "show", "history", "named", "keys"),
+        )
     ),
     *(("reach", {"state": state}) for state in (None, "pending", "leased", "dead", "delivered")),
     *(("list", {"state": state}) for state in ("pending", "leased", "dead")),

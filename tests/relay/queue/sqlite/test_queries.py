@@ -290,6 +290,29 @@ def test_counting_reads_the_live_queue_and_not_history(connection: sqlite3.Conne
     assert steps(connection, name) <= before
 
 
+def test_destinations_that_are_well_are_counted_and_not_looked_at(connection: sqlite3.Connection) -> None:
+    fill(connection, 40, "state", "'pending'")
+    before = steps(connection, "destination_states")
+    more = 5000
+    connection.execute(
+        f"WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < {more})"
+        " INSERT INTO outspoken_destinations (origin) SELECT 'http://well' || value || ':80' FROM n"
+    )
+    assert steps(connection, "destination_states") - before < 10 * more
+
+
+def test_what_is_held_is_not_looked_up_among_all_that_is_held(connection: sqlite3.Connection) -> None:
+    """To gather those first takes several times as long where there are many."""
+    fill(connection, 5000, "state", "'pending'", lane="1")
+    before = steps(connection, "depths")
+    more = 5000
+    connection.execute(
+        f"WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < {more})"
+        " INSERT INTO outspoken_destinations (origin, held, silent) SELECT 'http://dead' || value || ':80', 1, 1 FROM n"
+    )
+    assert steps(connection, "depths") - before < more
+
+
 def test_settling_writes_a_few_pages_however_large_the_body(connection: sqlite3.Connection) -> None:
     fill(connection, 1, "state, lease_token, lease_until", "'leased', 'h.1', 1.0")
     connection.execute("INSERT INTO outspoken_bodies VALUES (1, zeroblob(2000000))")
