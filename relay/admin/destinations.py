@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.admin.access import NotFound, reading
-from relay.admin.condition import Attention, cause_of
+from relay.admin.condition import LATE_SECONDS, OFTEN, Attention, cause_of
 from relay.admin.inspection import HEALTH
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
@@ -17,6 +17,9 @@ from relay.policy.breaker import SAID, WELL, Cause, DestinationState, Health, de
 from relay.queue.holding import HELD, health_of
 
 _ALL_ORIGINS = statement("all_origins", __package__)
+_COUNT_ORIGINS = statement("count_origins", __package__)
+_ALL_ENDPOINTS = statement("all_endpoints", __package__)
+_ORIGINS_IN_QUESTION = statement("origins_in_question", __package__)
 _DESTINATIONS = statement("destinations", __package__)
 _GONE_URLS = statement("gone_urls", __package__)
 _UNDER_WAY = statement("under_way", __package__)
@@ -25,8 +28,8 @@ _RETRIED = statement("retried", __package__)
 _GIVEN_UP = statement("given_up", __package__)
 _WAITING_LINES = statement("waiting_lines", __package__)
 
-EFFORT = 2000
-"""Retries and dead letters that are looked at."""
+_EFFORT = 2000  # retries and dead letters that are looked at
+_WELL_STANDS = frozenset({str(DestinationState.DELIVERING)})
 DAY = 86400.0
 
 
@@ -88,6 +91,12 @@ class Destination:
         """The word for it: what is the matter with it or one of its endpoints, or else how it is called."""
         causes = [one.cause for one in self.attention]
         return _word(self.state, min(causes, key=list(Cause).index, default=None))
+
+    @property
+    def stands(self) -> frozenset[str]:
+        """The words by which it is found: of its own, and of its endpoints."""
+        words = [self.state, self.itself, self.shown, *(one.shown for one in self.endpoints)]
+        return frozenset(map(str, (*words, *(one.cause for one in self.attention))))
 
     @property
     def attention(self) -> tuple[Attention, ...]:
@@ -158,21 +167,54 @@ class _Line:
 def destinations(database: Database, now: float) -> tuple[Destination, ...]:
     """All destinations, those with most that is due first."""
     with reading(database) as connection:
-        values = {"now": now, "since": now - DAY, "effort": EFFORT}
-        return gathered(connection, connection.execute(_ALL_ORIGINS, values).fetchone()[0], now)
+        return gathered(connection, _all_origins(connection, now), now)
+
+
+def destination(database: Database, origin: str, now: float) -> Destination | None:
+    """One of them, if it is known."""
+    with reading(database) as connection:
+        return next(iter(gathered(connection, json.dumps([origin]), now)), None)
+
+
+def found(
+    database: Database, text: str, state: str, start: int, most: int, now: float
+) -> tuple[tuple[Destination, ...], int]:
+    """Up to so many at `most`, from the one numbered `start` on, of those that fit, and how many do: whose origin has a
+    `text` in it, or an id that begins so, and which stand like that, or have an endpoint that does. Those with most
+    that is due come first."""
+    with reading(database) as connection:
+        fit = json.loads(_all_origins(connection, now))
+        if text:
+            by_id = {origin for _, (origin, _) in _ids(connection, fit, text, now)}
+            fit = [origin for origin in fit if text in origin or origin in by_id]
+        if state:
+            judged = {place.origin: place.stands for place in in_question(connection, now).places}
+            fit = [origin for origin in fit if state in judged.get(origin, _WELL_STANDS)]
+        return gathered(connection, json.dumps(fit[start : start + most]), now), len(fit)
+
+
+@dataclass(frozen=True, slots=True)
+class InQuestion:
+    """Those that may need attention, or are not called at will; every other destination is well. `late` deliveries are
+    held up by nobody but a relay, the oldest for so many seconds."""
+
+    places: tuple[Destination, ...]
+    late: int
+    late_seconds: float
+
+
+def in_question(connection: Connection, now: float) -> InQuestion:
+    """What it costs does not depend on how many others there are, but for what the database counts by itself."""
+    values = _bounds(now) | {"often": OFTEN, "late_before": now - LATE_SECONDS}
+    row = connection.execute(_ORIGINS_IN_QUESTION, values).fetchone()
+    since = now if row["late_since"] is None else row["late_since"]
+    return InQuestion(gathered(connection, row["origins"], now), row["late"], now - since)
 
 
 def named(database: Database, id_: str, now: float) -> tuple[str, str]:
     """Origin and path of a destination by its id, or by the beginning of one, if no other has it. Raises NotFound."""
-    places = {
-        one_id: place
-        for origin in destinations(database, now)
-        for one_id, place in (
-            (origin.id, (origin.origin, "")),
-            *((one.id, (origin.origin, one.path)) for one in origin.endpoints),
-        )
-        if one_id.startswith(id_)
-    }
+    with reading(database) as connection:
+        places = dict(_ids(connection, json.loads(_all_origins(connection, now)), id_, now))
     if len(places) == 1:
         return next(iter(places.values()))
     raise NotFound(f"{len(places) or 'no'} destinations have an id that begins with {id_}")
@@ -181,7 +223,7 @@ def named(database: Database, id_: str, now: float) -> tuple[str, str]:
 def gathered(connection: Connection, origins: str, now: float) -> tuple[Destination, ...]:
     """How each of some origins, a JSON array, stands, those with most that is due first. Each costs some 50 us, in
     which nothing else has the interpreter."""
-    if not (named := json.loads(origins)):
+    if not (asked := json.loads(origins)):
         return ()
     wanted = {"origins": origins, "now": now}
     known: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -194,13 +236,44 @@ def gathered(connection: Connection, origins: str, now: float) -> tuple[Destinat
     for row in connection.execute(_WAITING_LINES, wanted):
         queues[row["origin"]].append(row)
     under_way = {row["origin"]: row["in_flight"] for row in connection.execute(_UNDER_WAY, wanted)}
-    places = [_destination(one, known[one], counts[one], queues[one], under_way.get(one, 0), now) for one in named]
+    there = known.keys() | counts.keys() | queues.keys() | under_way.keys()
+    places = [
+        _destination(one, known[one], counts[one], queues[one], under_way.get(one, 0), now)
+        for one in asked
+        if one in there
+    ]
     return tuple(sorted(places, key=lambda place: (-place.ready, place.origin)))
+
+
+def count(connection: Connection, now: float) -> int:
+    """How many origins there are."""
+    places: int = connection.execute(_COUNT_ORIGINS, _bounds(now)).fetchone()[0]
+    return places
+
+
+def _all_origins(connection: Connection, now: float) -> str:
+    """A JSON array."""
+    text: str = connection.execute(_ALL_ORIGINS, _bounds(now)).fetchone()[0]
+    return text
+
+
+def _ids(
+    connection: Connection, origins: Sequence[str], begin: str, now: float
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The ids that begin so, with what has them: some origins, and any endpoint."""
+    endpoints = connection.execute(_ALL_ENDPOINTS, _bounds(now)).fetchall()
+    for origin, path in (*((origin, "") for origin in origins), *((row["origin"], row["path"]) for row in endpoints)):
+        if (id_ := destination_id(origin, path)).startswith(begin):
+            yield id_, (origin, path)
+
+
+def _bounds(now: float) -> dict[str, float]:
+    return {"now": now, "since": now - DAY, "effort": _EFFORT}
 
 
 def _counts(connection: Connection, origins: str, now: float) -> Iterator[tuple[str, str, _Counts]]:
     values: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
-    bounds = {"origins": origins, "effort": EFFORT, "since": now - DAY}
+    bounds = _bounds(now) | {"origins": origins}
     for sql in (_HELD_BACK, _RETRIED, _GIVEN_UP, _GONE_URLS):
         for row in connection.execute(sql, bounds):
             told = dict(row)

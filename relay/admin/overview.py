@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from relay.admin.access import reading
-from relay.admin.condition import LATE_SECONDS, OFTEN, Condition, Process, judge, told
-from relay.admin.destinations import DAY, EFFORT, Destination, gathered
+from relay.admin.condition import Condition, Process, judge, told
+from relay.admin.destinations import DAY, Destination, InQuestion, count, in_question
 from relay.admin.diagnosis import Trouble, explained
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection, Database
@@ -18,8 +18,6 @@ from relay.policy.attempt import Outcome
 from relay.policy.breaker import DestinationState
 
 _STATUS = statement("status", __package__)
-_ORIGINS_IN_QUESTION = statement("origins_in_question", __package__)
-_COUNT_ORIGINS = statement("count_origins", __package__)
 _DELIVERED_SINCE = statement("delivered_since", __package__)
 _ATTEMPTS_SINCE = statement("attempts_since", __package__)
 
@@ -101,34 +99,29 @@ def condition(database: Database, now: float) -> Condition:
 def _judged(
     database: Database, connection: Connection, now: float
 ) -> tuple[dict[str, Any], tuple[Destination, ...], Condition]:
-    """Only of origins in question is there more to know: how many others there are makes no difference."""
     values = {"now": now, "midnight": now - now % DAY, "since": now - DAY, "seen_since": now - RELAY_SILENT_SECONDS}
     row = dict(connection.execute(_STATUS, values).fetchone())
-    values |= {"effort": EFFORT, "often": OFTEN, "late_before": now - LATE_SECONDS}
-    found = connection.execute(_ORIGINS_IN_QUESTION, values).fetchone()
-    places = gathered(connection, found["origins"], now)
-    process = _process(row, found, now, database.files(connection).free)
-    return row, places, judge(process, [one for place in places for one in place.attention])
+    found = in_question(connection, now)
+    process = _process(row, found, database.files(connection).free)
+    return row, found.places, judge(process, [one for place in found.places for one in place.attention])
 
 
-def _states(connection: Connection, in_question: Sequence[Destination], now: float) -> Mapping[str, int]:
+def _states(connection: Connection, places: Sequence[Destination], now: float) -> Mapping[str, int]:
     """How many origins stand how. Those that are not in question are called at will."""
-    values = {"now": now, "since": now - DAY, "effort": EFFORT}
-    well = connection.execute(_COUNT_ORIGINS, values).fetchone()[0] - len(in_question)
-    counts = Counter({str(DestinationState.DELIVERING): well})
-    counts.update(str(place.state) for place in in_question)
+    counts = Counter({str(DestinationState.DELIVERING): count(connection, now) - len(places)})
+    counts.update(str(place.state) for place in places)
     return dict(+counts)
 
 
-def _process(row: Mapping[str, Any], late: Mapping[str, Any], now: float, disk_free: int | None) -> Process:
+def _process(row: Mapping[str, Any], found: InQuestion, disk_free: int | None) -> Process:
     """Nobody but the relay holds up what may go and whose origin has no attempt under way."""
     return Process(
         relays=row["relays"],
         seen_at=row["relay_seen_at"],
         stopped_at=row["relay_stopped_at"],
         ready=row["ready"],
-        late=late["late"],
-        late_seconds=0.0 if late["late_since"] is None else now - late["late_since"],
+        late=found.late,
+        late_seconds=found.late_seconds,
         disk_free=disk_free,
     )
 

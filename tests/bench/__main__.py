@@ -145,7 +145,10 @@ BENCHES = (
     Bench(live.caller, {"live.caller.p99_ms": "< 20", "live.memory_per_session_mib": "< 1"}),
     Bench(live.callback, {"live.callback.p99_ms": "< 50"}),
     Bench(memory, {"relay.memory_mib": "<= 60", "relay.memory_growth_mib": "<= 64"}),
-    Bench(idle, {"relay.idle.cpu_percent": "<= 0.3", "relay.idle.floor_percent": ""}),
+    Bench(
+        idle,
+        {"relay.idle.cpu_percent": "<= 0.3", "relay.idle.known_percent": "<= 0.6", "relay.idle.floor_percent": ""},
+    ),
     Bench(
         postgres_idle,
         {

@@ -6,9 +6,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
+from relay import outbox
 from relay.outbox import OUTBOX
 from relay.outbox.postgres.database import PostgresDatabase
 from tests.bench import shared, stand
@@ -17,6 +19,7 @@ from tests.bench.stand import Result, Scale
 from tests.ports import free_port
 
 HANGING = 10
+KNOWN = 50_000
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'outspoken'"
 
@@ -57,8 +60,9 @@ uvloop.run(wake())
 
 
 def idle(scale: Scale) -> Result:
-    """Percent of a core, with nothing to do and many delivered rows in the file; and what a bare event loop takes that
-    is woken as often."""
+    """Percent of a core, with nothing to do and many delivered rows in the file; where many destinations are known,
+    for as long as everything that is done now and then takes to come round; and what a bare event loop takes that is
+    woken as often."""
     with subprocess.Popen((sys.executable, "-c", _BARE_LOOP)) as loop:
         time.sleep(scale.seconds / 2)
         floor = _percent(loop.pid, scale.seconds * 2)
@@ -66,7 +70,25 @@ def idle(scale: Scale) -> Result:
     with stand.new_outbox(stand.delivered(scale.history)) as path, stand.relay(path, 8080) as relay:
         stand.wait_until_ready(path, relay)
         time.sleep(scale.seconds / 2)
-        return {"relay.idle.cpu_percent": _percent(relay.pid, scale.seconds * 2), "relay.idle.floor_percent": floor}
+        percent = _percent(relay.pid, scale.seconds * 2)
+        _know(path, min(scale.history, KNOWN))
+        known = _percent(relay.pid, scale.seconds * 6)
+    return {
+        "relay.idle.cpu_percent": percent,
+        "relay.idle.known_percent": known,
+        "relay.idle.floor_percent": floor,
+    }
+
+
+def _know(path: Path, count: int) -> None:
+    """So many destinations have taken what was sent to them."""
+    with closing(outbox.connect(path)) as connection, connection:
+        connection.execute(
+            "WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < ?)"
+            " INSERT INTO outspoken_destinations (origin, largest_accepted)"
+            " SELECT 'http://known' || value || '.example:80', 2000 FROM n",
+            (count,),
+        )
 
 
 def _percent(pid: int, seconds: float) -> float:

@@ -88,12 +88,7 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
     """Destinations: those whose origin contains a text, those with most that is due first. One stands as wanted if it,
     or an endpoint of it, does."""
     at = context.database.now()
-    fit = [
-        place
-        for place in places.destinations(context.database, at)
-        if (wanted.lower() in place.origin or _has_id(place, wanted.lower())) and state in _stands(place)
-    ]
-    shown = fit[start : start + DESTINATIONS_PER_PAGE]
+    shown, count = places.found(context.database, wanted.lower(), state, start, DESTINATIONS_PER_PAGE, at)
     seen = overview.overview(context.database, at, history=False, most=EXPLAINED_IN_LIST)
     sentences = {one.endpoint.id: one.sentence for one in seen.troubles}
     return {
@@ -107,24 +102,14 @@ def destinations(context: AdminContext, wanted: str, state: str, start: int) -> 
             )
             for place in shown
         ],
-        "count": len(fit),
+        "count": count,
         "start": start,
-        "following": start + DESTINATIONS_PER_PAGE if start + DESTINATIONS_PER_PAGE < len(fit) else None,
+        "following": start + DESTINATIONS_PER_PAGE if start + DESTINATIONS_PER_PAGE < count else None,
         "since": context.recent.since,
         "given": {"text": wanted, "state": state},
         "states": list(dict.fromkeys(map(str, (*DestinationState, *Cause)))),
         "spark_of": chart_of,
     }
-
-
-def _stands(place: Destination) -> set[str]:
-    """The words by which it is found: of its own, and of its endpoints."""
-    words = {"", place.state, place.itself, place.shown, *(one.shown for one in place.endpoints)}
-    return {str(word) for word in (*words, *(one.cause for one in place.attention))}
-
-
-def _has_id(place: Destination, begin: str) -> bool:
-    return bool(begin) and any(id_.startswith(begin) for id_ in (place.id, *(one.id for one in place.endpoints)))
 
 
 def _said_of(place: Destination, sentences: Mapping[str, str]) -> str | None:
@@ -138,7 +123,7 @@ def _said_of(place: Destination, sentences: Mapping[str, str]) -> str | None:
 def destination(context: AdminContext, origin: str) -> Facts:
     """Destination: how one stands, what was sent there of late, and the keys that sign for it."""
     at = context.database.now()
-    place = next((one for one in places.destinations(context.database, at) if one.origin == origin), None)
+    place = places.destination(context.database, origin, at)
     if place is None:
         raise NotFound(f"no destination {origin}: none of the deliveries kept goes there")
     history = context.recent.destination(place.origin, at)

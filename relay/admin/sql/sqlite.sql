@@ -30,11 +30,22 @@ SELECT
 SELECT count(*) FROM outspoken_deliveries WHERE state = 'delivered' AND finished_at >= :since
 
 -- all_origins --
--- Every origin of which something is known, or for which something waits, as a JSON array.
-SELECT {as_array} FROM ({known_origins}) AS known
+-- Every origin of which something is known, or for which something waits, as a JSON array: those with most that is due first.
+SELECT {as_array} FROM (
+    SELECT known.origin FROM ({known_origins}) AS known
+    LEFT JOIN (SELECT origin, sum(ready) AS ready FROM ({relay.queue.queues}) AS lanes GROUP BY origin) AS due ON due.origin = known.origin
+    ORDER BY coalesce(due.ready, 0) DESC, known.origin
+) AS ordered
+
+-- all_endpoints --
+-- Every path of an origin of which there is something to tell.
+SELECT origin, path FROM outspoken_destinations WHERE path <> ''
+UNION SELECT origin, path FROM outspoken_gone_urls
+UNION SELECT origin, path FROM ({given_up}) AS given_up
+UNION SELECT origin, path FROM ({retried}) AS retried
 
 -- count_origins --
--- How many there are.
+-- How many of them there are.
 SELECT count(*) FROM ({known_origins}) AS known
 
 -- known_origins --

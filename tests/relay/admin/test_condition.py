@@ -15,8 +15,9 @@ import pytest
 
 from relay.admin import overview
 from relay.admin.condition import Attention, Process, judge
-from relay.admin.destinations import Destination, destinations
+from relay.admin.destinations import Destination, destination, destinations, found, named
 from relay.outbox.store import Connection, Database
+from relay.policy.breaker import Cause, DestinationState
 from relay.queue.stats import QueueStats
 from tests.relay.admin.past import change
 from tests.relay.admin.population import populate
@@ -144,6 +145,40 @@ def test_the_judgement_is_the_one_of_all_destinations(
     assert (seen.condition.attention, seen.condition.ours) == judged_by_all(places, seen, now)
     assert seen.destinations == Counter(str(place.state) for place in places)
     assert overview.condition(database, now).attention == seen.condition.attention
+
+
+def test_what_is_found_is_what_would_be_found_among_all_destinations(database: Database) -> None:
+    now = time.time()
+    one_of_each(database, now)
+    places = destinations(database, now)
+    for word in (*DestinationState, *Cause):
+        fit = tuple(place for place in places if str(word) in place.stands)
+        assert found(database, "", word, 0, len(places), now) == (fit, len(fit))
+    begin = next(place.endpoints[0].id for place in reversed(places) if place.endpoints)[:3]
+    ids = {place: (place.id, *(one.id for one in place.endpoints)) for place in places}
+    fit = tuple(place for place in places if begin in place.origin or any(id_.startswith(begin) for id_ in ids[place]))
+    assert found(database, begin, "", 0, len(places), now) == (fit, len(fit))
+
+
+def test_one_of_all_destinations_comes_by_its_origin_and_by_its_id(database: Database) -> None:
+    now = time.time()
+    one_of_each(database, now)
+    places = destinations(database, now)
+    one = next(place for place in places if place.endpoints and place.attention)
+    assert destination(database, one.origin, now) == one
+    assert destination(database, "http://unheard-of.example:80", now) is None
+    assert named(database, one.id, now) == (one.origin, "")
+    assert named(database, one.endpoints[0].id, now) == (one.origin, one.endpoints[0].path)
+
+
+def test_pages_hold_all_destinations_once(database: Database) -> None:
+    now = time.time()
+    one_of_each(database, now)
+    places, most = destinations(database, now), 500
+    pages = [found(database, "", "", start, most, now)[0] for start in range(0, len(places), most)]
+    shown = [place for page in pages for place in page]
+    assert [place.ready for place in shown] == [place.ready for place in places]
+    assert {place.origin for place in shown} == {place.origin for place in places}
 
 
 def test_the_gauges_count_the_states_that_the_page_does(database: Database) -> None:
