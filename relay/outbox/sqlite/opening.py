@@ -37,7 +37,10 @@ def sqlite_path(url: str) -> Path:
 def create(path: Path) -> None:
     """Make the file, readable by its owner only, in WAL mode. One that is there keeps its mode, and what is in it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # Not where it is there: whoever closes a file ends every lock that his process has on it (POSIX), also of other
+    # connections. The next process to leave would take its log away, and with it what they commit from then on.
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
             return  # and waits for no writer, as what follows does

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import stat
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.relay.outbox.sqlite.test_schema import IMPOSSIBLE, IMPOSSIBLE_STREAMS
 
 FIRST = Migration("room", 1, "first", "CREATE TABLE a (x INTEGER);")
 SECOND = Migration("room", 2, "second", "CREATE TABLE b (x INTEGER);")
+_COUNT = "SELECT count(*) FROM outspoken_deliveries"
 
 
 def schema_of(path: Path) -> dict[str, str]:
@@ -52,6 +54,26 @@ def test_what_is_up_to_date_waits_for_no_writer(folder: Path) -> None:
     with closing(outbox.connect(path)) as producer:
         producer.execute("BEGIN IMMEDIATE")
         assert migrate(path, [OUTBOX.migrations("sqlite")]) == ()
+
+
+@pytest.mark.acceptance
+def test_what_a_program_commits_after_it_brought_its_file_up_to_date_is_seen_by_others(folder: Path) -> None:
+    database = SqliteDatabase(folder / "new.db")
+    database.migrate([OUTBOX])
+    with closing(outbox.connect(database.path)) as producer:
+        producer.execute("SELECT 1 FROM outspoken_deliveries")
+        database.migrate([OUTBOX])
+        _run(f"outbox.connect({str(database.path)!r}).execute('PRAGMA user_version = 7')")
+        producer.execute("BEGIN IMMEDIATE")
+        outbox.add(producer, new("d1"))
+        producer.execute("COMMIT")
+        assert _run(f"print(outbox.connect({str(database.path)!r}).execute('{_COUNT}').fetchone())") == "(1,)\n"
+
+
+def _run(code: str) -> str:
+    """What a process of its own prints."""
+    command = [sys.executable, "-c", f"from relay import outbox; {code}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_two_rooms_share_a_file_and_number_their_migrations_apart(folder: Path) -> None:
