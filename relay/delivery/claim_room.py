@@ -58,8 +58,8 @@ class ClaimRoom:
         few = min(cap, self._slots.few)
         origins: dict[str, int] = {}
         endpoints: dict[DestinationKey, int] = {}
-        use = order.use
-        untried = use.three_quarters + use.excess - use.unproven + 2 * order.newcomers.met
+        use, met = order.use, order.newcomers.met
+        untried = use.three_quarters + use.excess - use.unproven + 2 * len(met)
         silent, too_late, is_crowded = use.quarter, not use.may_start(kinds.LATE), use.is_crowded
         for origin, queue in order.queues.items():
             # It has what it can take, and may be one of many.
@@ -91,7 +91,7 @@ class ClaimRoom:
         ahead = self._next_ahead()
         others = min(_OTHERS, room.of_others)
         return ClaimRequest(
-            room.in_all, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others
+            room.in_all, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others, met
         )
 
     def _next_ahead(self) -> list[DestinationKey]:

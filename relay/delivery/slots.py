@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from relay.policy import newcomers
+from relay.queue.claims import OwnersOrigin
 
 PATIENCE = 1.0
 """Seconds: an attempt that was not answered by then is one that hangs, for all that is known."""
@@ -155,18 +156,18 @@ class NewcomerPace:
         self._slots = slots
         self._credit = newcomers.Credit(newcomers.TOGETHER, time.monotonic())
         self._rate = newcomers.a_second(slots.in_all, slots.timeout)
-        self.met = 0
-        """Of those that might not answer, how many did since they were asked for last."""
+        self.met: list[OwnersOrigin] = []
+        """Of those that might not answer, who did since they were asked for last."""
 
-    def note_answer(self) -> None:
+    def note_answer(self, whose: OwnersOrigin) -> None:
         """One of those that might not answer did."""
-        self.met += 1
+        self.met.append(whose)
 
     def ask(self, use: SlotUse, *, beside: bool) -> int:
         """How many are asked for now, `beside` others that are served."""
         self._rate = newcomers.a_second(use.left_to_hang, self._slots.timeout)
-        self._credit = self._credit.earned(time.monotonic(), self._rate, self.met)
-        self.met = 0
+        self._credit = self._credit.earned(time.monotonic(), self._rate, len(self.met))
+        self.met = []
         if not (beside or use.is_crowded):
             return newcomers.MOST
         return int(self._credit.left) if self._credit.left >= newcomers.TOGETHER else 0

@@ -122,7 +122,7 @@ class StartOrder:
                 queue.fell_silent()
             return
         if queue.standing is not _ANSWERS:
-            self.newcomers.note_answer()
+            self.newcomers.note_answer((attempt.delivery.owner, queue.origin))
         elif self._pressed and not queue.prompt:
             self._doubted = self._doubted.answered(1)
         queue.answers()

@@ -20,9 +20,18 @@ from typing import Any
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.breaker import Standing
-from relay.queue.claims import READY_ALONE, ClaimBatch, ClaimRequest, DestinationKey, DueLanes, Group
+from relay.policy.newcomers import TOGETHER
+from relay.queue.claims import (
+    READY_ALONE,
+    ClaimBatch,
+    ClaimRequest,
+    DestinationKey,
+    DueLanes,
+    Group,
+    OwnersOrigin,
+)
 from relay.queue.holding import HELD, READY, Holder, arm, gathered, set_lane
-from relay.queue.turns import MORE, OwnersOrigin, Turns, is_served, one_each, pick
+from relay.queue.turns import MORE, Turns, is_served, one_each, pick
 
 FEW = 384
 """Groups: so many are looked at all at once."""
@@ -58,6 +67,7 @@ class Chooser:
         self._left = False  # the last claim left something that is ready
         self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
         self._several = False  # groups were found when all were looked for last
+        self._met_new = False  # some of them were of origins that never were tried
         self._moves = False  # there was something to set aside when it was looked for last
         self._unseen = False  # of many, not all were looked at, and there was room for more
         self._newest = 0
@@ -109,12 +119,14 @@ class Chooser:
         rests = began < self._rests_until
         arrived = self._arrived(connection)
         comes_first = not rests and self._comes_first(arrived, request)
-        in_part = comes_first or (self._several and rests)
+        # Where so many that are new may come, those before them answered: the others are worth a look.
+        new_may_come = self._met_new and request.untried > TOGETHER
+        in_part = comes_first or (self._several and rests and not new_may_come)
         groups = self._groups(connection, request, arrived, in_part=in_part)
-        if not in_part:
-            self._several = len(groups) > 2 * _MANY
-            self._crowded = sum(row[1] not in request.prompt for row in groups) > 2 * _MANY
         free, untried, held = _sorted_out(groups, request)
+        if not in_part:
+            self._several, self._met_new = len(groups) > 2 * _MANY, bool(untried)
+            self._crowded = sum(row[1] not in request.prompt for row in groups) > 2 * _MANY
         room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
         newcomers = request.untried - min(asked, request.untried // 2)
         strangers = dict.fromkeys(origin for _, origin, _ in one_each(untried) if origin not in request.origins)
@@ -172,14 +184,15 @@ class Chooser:
         """Groups with something ready, round robin after those that had their turn: all while they are few, or else as
         many as could fill the room, and as many more as may be full. `in_part`: only those that answered a moment ago,
         and what came since the last claim."""
+        came = [*request.met, *arrived]
         if in_part:
             prompt = [pair for pair in self._turns.lately() if pair[1] in request.prompt]
-            return self._endpoints(connection, dict.fromkeys([*prompt, *arrived]), _EACH)
+            return self._endpoints(connection, dict.fromkeys([*prompt, *came]), _EACH)
         if not self._many:
             found: list[Any] = gathered(connection, _ALL_GROUPS, most=FEW)
             if len(found) < FEW:
                 return sorted(found, key=self._turns.place_of)
-        found = self._several_groups(connection, request, arrived)
+        found = self._several_groups(connection, request, came)
         self._many = len(found) >= 2 * _MANY
         return found
 
@@ -189,14 +202,12 @@ class Chooser:
         self._newest = max(self._newest, newest)
         return [(owner, origin) for owner, origin in found]
 
-    def _several_groups(
-        self, connection: Connection, request: ClaimRequest, arrived: Iterable[OwnersOrigin]
-    ) -> list[Any]:
+    def _several_groups(self, connection: Connection, request: ClaimRequest, came: Iterable[OwnersOrigin]) -> list[Any]:
         room = min(request.room + len(request.endpoints) + MORE, _MANY)
         owners = self._turns.owners(connection, room)
         origins = self._turns.origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
         # Whoever is served all the time does not wait until the ring has come to it through a crowd.
-        several = dict.fromkeys([*self._turns.lately(), *arrived, *origins])
+        several = dict.fromkeys([*self._turns.lately(), *came, *origins])
         return self._endpoints(connection, several, max(1, 2 * room // max(1, len(several))))
 
     def _endpoints(self, connection: Connection, origins: Collection[OwnersOrigin], room: int) -> list[Any]:

@@ -11,6 +11,8 @@ from relay.policy.breaker import Standing
 
 DestinationKey = tuple[str, str]
 """An origin, and the path of an endpoint of it; '' for the origin as a whole."""
+OwnersOrigin = tuple[str, str]
+"""An owner, and an origin."""
 Group = tuple[str, str, str]
 """What has one turn: an owner, and an endpoint."""
 
@@ -23,7 +25,8 @@ class ClaimRequest:
     `silent` is the room for deliveries to those whose latest attempt was not answered, `untried` for how many more
     origins that never were tried; `few` is how much of either one origin may take, `of_untried` how much of the latter
     one endpoint may. For those in `ahead` something is held that was not started. Origins that are `prompt` answered a
-    moment ago, whatever is written down of them so far: `others` is the room for all that are not.
+    moment ago, whatever is written down of them so far: `others` is the room for all that are not. Those in `met`
+    may not have answered, and have since the last claim: what else waits for them goes while a connection is open.
     """
 
     room: int
@@ -38,6 +41,7 @@ class ClaimRequest:
     ahead: Collection[DestinationKey] = ()
     prompt: Container[str] = ()
     others: int = 10_000
+    met: Sequence[OwnersOrigin] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from relay.outbox.queries import statement
 from relay.outbox.store import Connection
 from relay.policy.fairness import in_turn
-from relay.queue.claims import ClaimRequest, Group
+from relay.queue.claims import ClaimRequest, Group, OwnersOrigin
 from relay.queue.holding import gathered
 
 _OWNERS = statement("owners", __package__)
@@ -25,9 +25,6 @@ MORE = 16
 _LATELY = 256  # origins that are looked at while others are too many: with each claim those that may have more
 _QUIET = 32  # and of those that had nothing more, so many with each claim
 _REMEMBERED = 10_000
-
-OwnersOrigin = tuple[str, str]
-"""An owner, and an origin."""
 
 
 class Turns:

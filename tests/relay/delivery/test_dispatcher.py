@@ -18,7 +18,8 @@ from relay.delivery.slots import Slots
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease
-from relay.queue.claims import ClaimRequest, Claims, DestinationKey
+from relay.policy.breaker import Standing
+from relay.queue.claims import ClaimRequest, Claims, DestinationKey, OwnersOrigin
 from relay.queue.deliveries import DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, stand, states
@@ -502,9 +503,12 @@ class FakeSource:
     def __init__(self, backlog: dict[str, int]) -> None:
         self.backlog = {origin: [f"{origin}.{n}" for n in range(count)] for origin, count in backlog.items()}
         self.blocked: frozenset[DestinationKey] = frozenset()
+        self.standing: dict[DestinationKey, Standing] = {}
+        self.met: list[list[OwnersOrigin]] = []
         self.returned: list[str] = []
 
     async def claim(self, wanted: ClaimRequest) -> Claims:
+        self.met.append([*wanted.met])
         given: list[Delivery] = []
         for origin, ids in self.backlog.items():
             most = wanted.endpoints.get((origin, "/"), wanted.of_endpoint)
@@ -512,7 +516,7 @@ class FakeSource:
             count = 0 if (origin, "/") in self.blocked else max(0, most)
             given += [claimed(id_, destination=origin) for id_ in ids[:count]]
             del ids[:count]
-        return Claims(tuple(given), blocked=self.blocked & set(wanted.ahead))
+        return Claims(tuple(given), blocked=self.blocked & set(wanted.ahead), standing=self.standing)
 
     async def renew(self, leases: Any) -> None:
         raise AssertionError("nobody asked")
@@ -595,6 +599,21 @@ async def test_origins_that_never_were_tried_have_a_slot_each_and_leave_a_quarte
     assert one.dispatcher.in_flight >= 48  # more, once these have waited for a second
     assert max(count for name, count in one.couriers.most.items() if "dead" in name) == 1
     await one.dispatcher.drain(0)
+
+
+async def test_the_next_claim_after_one_that_is_new_has_answered_looks_at_it_once_more() -> None:
+    source, couriers = FakeSource({"answers": 1, "hangs": 1, "known": 1}), Couriers()
+    source.standing = {("answers", ""): Standing.UNTRIED, ("hangs", ""): Standing.UNTRIED}
+    settler = Settler(source, ignore, asyncio.Event())
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(), asyncio.Event())
+    await dispatcher.run_once()
+    couriers.let_through("answers.0", "known.0")
+    while dispatcher.in_flight > 1:
+        await asyncio.sleep(0)
+    for _ in range(2):
+        await dispatcher.run_once()
+    assert source.met == [[], [("", "answers")], []]
+    await dispatcher.drain(0)
 
 
 async def test_a_path_that_hangs_takes_a_quarter_of_the_slots_of_its_origin(
