@@ -48,7 +48,8 @@ class ClaimTimer:
 
     def __init__(self, wake: asyncio.Event) -> None:
         self._wake = wake
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
+        self._due = 0.0  # uvloop has a handle that knows no time of what is due within half a millisecond
 
     def start(self, seconds: float) -> None:
         """Another is worth while after so many seconds."""
@@ -56,9 +57,10 @@ class ClaimTimer:
             self._wake.set()
             return
         loop = asyncio.get_running_loop()
-        if self._handle is None or self._handle.when() > loop.time() + seconds:
+        due = loop.time() + seconds
+        if self._handle is None or due < self._due:
             self.cancel()
-            self._handle = loop.call_later(seconds, self._wake.set)
+            self._handle, self._due = loop.call_later(seconds, self._wake.set), due
 
     def cancel(self) -> None:
         """A claim begins: it is the one that was waited for."""

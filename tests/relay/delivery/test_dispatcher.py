@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay import outbox as producer
-from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.dispatcher import ClaimTimer, Dispatcher
 from relay.delivery.settler import Settler
 from relay.delivery.slots import Slots
 from relay.outbox.model import Stream
@@ -492,6 +493,26 @@ async def test_draining_ends_though_nothing_can_be_given_back(
 async def test_with_nothing_in_flight_draining_is_over_at_once(outbox: DeliveryQueue) -> None:
     async with asyncio.timeout(1):
         await harness(outbox).dispatcher.drain(60)
+
+
+# --- when it claims again
+
+
+@pytest.mark.parametrize("first", [0.0001, 60.0])
+def test_the_next_claim_comes_when_the_first_reason_for_one_is_due(first: float) -> None:
+    async def play() -> None:
+        wake = asyncio.Event()
+        timer = ClaimTimer(wake)
+        for seconds in (first, 0.0002, 60.0):
+            timer.start(seconds)
+        async with asyncio.timeout(PATIENCE / 2):
+            await wake.wait()
+        wake.clear()
+        timer.cancel()
+        timer.start(0.0)
+        assert wake.is_set()
+
+    uvloop.run(play())  # as the relay does: its handles are not asyncio's
 
 
 # --- in any order
