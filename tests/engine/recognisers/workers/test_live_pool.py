@@ -28,6 +28,7 @@ from tests.clips import clip
 from tests.engine.audio.encoding import DEMO, STEREO, encode
 from tests.engine.recognisers.tiny import TINY
 from tests.engine.recognisers.whisper.standin import DYING, GOOD, HANGING, MISSING, MODEL, MODULE, held
+from tests.engine.recognisers.workers.test_pool import command
 
 pytestmark = pytest.mark.acceptance
 
@@ -79,7 +80,7 @@ def workers() -> set[int]:
         for pid in pids
         if _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[1:2] == [str(os.getpid()).encode()]
     }
-    return {pid for pid in mine if MODULE.encode() in _read(Path(f"/proc/{pid}/cmdline"))}
+    return {pid for pid in mine if MODULE.encode() in command(pid)}
 
 
 def _read(entry: Path) -> bytes:

@@ -58,9 +58,17 @@ def children() -> set[int]:
 
 
 def command(pid: int) -> bytes:
+    """Its command line; none once it has ended. One that is just becoming another program has none for a moment."""
+    process = Path(f"/proc/{pid}")
     with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        while not (line := (process / "cmdline").read_bytes()) and not is_over(process):
+            continue
+        return line
     return b""
+
+
+def is_over(process: Path) -> bool:
+    return (process / "stat").read_text().rpartition(") ")[2][0] in "ZX"
 
 
 def hearing() -> int:
