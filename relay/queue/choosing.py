@@ -127,11 +127,7 @@ class Chooser:
         if not in_part:
             self._several, self._met_new = len(groups) > 2 * _MANY, bool(untried)
             self._crowded = sum(row[1] not in request.prompt for row in groups) > 2 * _MANY
-        room, asked = request.room - len(batch.seqs), [*batch.standing.values()].count(Standing.UNTRIED)
-        newcomers = request.untried - min(asked, request.untried // 2)
-        strangers = dict.fromkeys(origin for _, origin, _ in one_each(untried) if origin not in request.origins)
-        begun = set(islice(strangers, newcomers))
-        going = {group: None for group in untried if group[1] in begun}
+        room, going = request.room - len(batch.seqs), _that_may_begin(untried, request, batch)
         drained: dict[Group, int] = {}
 
         def heads_of(depths: Mapping[Group, int]) -> Mapping[Group, Sequence[int]]:
@@ -232,6 +228,16 @@ def _sorted_out(
         else:
             untried[group] = None
     return free, untried, held
+
+
+def _that_may_begin(untried: Iterable[Group], request: ClaimRequest, batch: ClaimBatch) -> dict[Group, None]:
+    """Of groups that never were tried, those whose origins may have a first attempt now. Such as had been set aside and
+    have their turn with the same claim take half of the room for them at most."""
+    asked = [*batch.standing.values()].count(Standing.UNTRIED)
+    newcomers = request.untried - min(asked, request.untried // 2)
+    strangers = dict.fromkeys(origin for _, origin, _ in one_each(untried) if origin not in request.origins)
+    begun = set(islice(strangers, newcomers))
+    return {group: None for group in untried if group[1] in begun}
 
 
 def _may_all_go(rows: Sequence[Sequence[Any]], request: ClaimRequest) -> bool:
