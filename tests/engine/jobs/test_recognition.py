@@ -25,6 +25,7 @@ from engine.recognisers.workers.pool import TranscriptionPool
 from engine.request import Failed, FailureCode
 from engine.transcript import Transcript
 from tests.engine.jobs.conftest import MEDIA, Rows, request, unused_fetcher
+from tests.engine.processes import children
 from tests.engine.recognisers.tiny import TINY
 
 PATIENCE = 30.0
@@ -48,10 +49,6 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def recognition(pool: TranscriptionPool, registry: CollectorRegistry) -> Recognition:
     return Recognition(pool, JobMetrics(registry, workers=1), PATIENCE)
-
-
-def children() -> list[int]:
-    return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def has_open(pid: int, path: Path) -> bool:

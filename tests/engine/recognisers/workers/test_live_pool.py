@@ -8,7 +8,7 @@ import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from engine.recognisers.workers.worker import NICENESS as RECORDED_NICENESS
 from engine.request import FailureCode, RawFormat
 from tests.clips import clip
 from tests.engine.audio.encoding import DEMO, STEREO, encode
+from tests.engine.processes import children, command
 from tests.engine.recognisers.tiny import TINY
 from tests.engine.recognisers.whisper.standin import DYING, GOOD, HANGING, MISSING, MODEL, MODULE, held
-from tests.engine.recognisers.workers.test_pool import command
 
 pytestmark = pytest.mark.acceptance
 
@@ -73,21 +73,8 @@ async def listened(recognition: PooledRecognition, data: bytes, size: int = 3200
 
 
 def workers() -> set[int]:
-    """The processes that listen for this one, by their parent: a list of children leaves some out while others end."""
-    pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    mine = {
-        pid
-        for pid in pids
-        if _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[1:2] == [str(os.getpid()).encode()]
-    }
-    return {pid for pid in mine if MODULE.encode() in command(pid)}
-
-
-def _read(entry: Path) -> bytes:
-    """Nothing, of a thread or a process that is gone."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return entry.read_bytes()
-    return b""
+    """The processes that listen for this one."""
+    return {pid for pid in children() if MODULE.encode() in command(pid)}
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from engine.recognisers.workers.pool import Transcribe, TranscriptionPool
 from engine.request import RawFormat, SpeakerBounds
 from engine.transcript import Channel, Gap, GapReason, Model, Segment, Transcript, Word
 from tests.engine.audio.encoding import CLIPS, DEMO, STEREO
+from tests.engine.processes import children, command
 from tests.engine.recognisers.tiny import TINY
 
 RECOGNISERS = {"small": TINY}
@@ -50,30 +50,14 @@ async def opened(fifo: Path) -> int:
     return await asyncio.to_thread(os.open, fifo, os.O_WRONLY)
 
 
-def children() -> set[int]:
+def workers() -> set[int]:
     """The worker processes of this process."""
-    tasks = Path(f"/proc/{os.getpid()}/task")
-    lists = [(task / "children").read_text() for task in tasks.iterdir()]
-    return {int(pid) for line in lists for pid in line.split() if b"recognisers.workers." in command(int(pid))}
-
-
-def command(pid: int) -> bytes:
-    """Its command line; none once it has ended. One that is just becoming another program has none for a moment."""
-    process = Path(f"/proc/{pid}")
-    with suppress(FileNotFoundError, ProcessLookupError):
-        while not (line := (process / "cmdline").read_bytes()) and not is_over(process):
-            continue
-        return line
-    return b""
-
-
-def is_over(process: Path) -> bool:
-    return (process / "stat").read_text().rpartition(") ")[2][0] in "ZX"
+    return {pid for pid in children() if b"recognisers.workers." in command(pid)}
 
 
 def hearing() -> int:
     """The one worker that recognises."""
-    (pid,) = (pid for pid in children() if b"--nice" in command(pid))
+    (pid,) = (pid for pid in workers() if b"--nice" in command(pid))
     return pid
 
 
@@ -103,7 +87,7 @@ async def test_unusable_audio_is_told_to_the_caller_and_the_worker_lives_on(pool
             await pool.transcribe(Transcribe(str(CLIPS / "demo.txt"), "small"))
         with pytest.raises(AudioError, match="corrupt"):
             await pool.probe(str(CLIPS / "demo.txt"))
-        seen.append(children())
+        seen.append(workers())
     assert seen[0] == seen[1]
     assert len(seen[0]) == 2
 
@@ -132,7 +116,7 @@ async def test_a_bug_in_the_worker_is_a_death_and_not_a_verdict_on_the_audio(poo
 
 
 async def test_a_worker_that_died_idle_is_replaced_unnoticed(pool: TranscriptionPool) -> None:
-    for pid in children():
+    for pid in workers():
         end = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
         await readable(end)
@@ -210,7 +194,7 @@ async def test_stopping_ends_every_process_and_every_wait(fifo: Path) -> None:
         with pytest.raises(WorkerDied):
             await task
     os.close(writer)
-    assert children() == set()
+    assert workers() == set()
 
 
 async def test_the_loop_goes_on_while_two_workers_transcribe() -> None:

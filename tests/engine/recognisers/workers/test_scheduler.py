@@ -28,9 +28,10 @@ from engine.recognisers.workers.process import WORKER
 from engine.recognisers.workers.scheduler import LoadChange
 from engine.request import Failed, FailureCode, RawFormat, Request
 from tests.engine.audio.encoding import CLIPS, DEMO
+from tests.engine.processes import command
 from tests.engine.recognisers.tiny import TINY
 from tests.engine.recognisers.workers.standin import MODULE
-from tests.engine.recognisers.workers.test_pool import children, command, opened, readable
+from tests.engine.recognisers.workers.test_pool import opened, readable, workers
 
 pytestmark = pytest.mark.acceptance
 
@@ -95,7 +96,7 @@ async def trap(tmp_path: Path) -> Path:
 
 def hearers() -> set[int]:
     """The processes that recognise."""
-    return {pid for pid in children() if b"--nice" in command(pid)}
+    return {pid for pid in workers() if b"--nice" in command(pid)}
 
 
 def said(told: list[LoadChange]) -> list[str]:
