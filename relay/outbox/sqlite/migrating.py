@@ -34,6 +34,7 @@ def migrate(path: Path, sets: Sequence[tuple[Migration, ...]]) -> tuple[Migratio
     try:
         create(path)
         with closing(connect(path)) as connection:
+            connection.execute("PRAGMA temp_store = FILE")  # the rows of a new index are sorted: there may be millions
             return _bring_up_to_date(connection, sets)
     except sqlite3.Error as error:
         if error_kind(error) == "other":

@@ -24,6 +24,9 @@ PRAGMA synchronous = FULL;
 PRAGMA secure_delete = FAST;
 PRAGMA cache_size = -4096;
 """
+# Until a statement has ended, SQLite keeps what the pages that it changes were like: by default in a file, which most
+# claims and settlements would make, write and delete.
+_WRITER_PRAGMAS = _PRAGMAS + "PRAGMA temp_store = MEMORY;"
 
 
 def sqlite_path(url: str) -> Path:
@@ -51,7 +54,7 @@ def create(path: Path) -> None:
 def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS, any_thread: bool = False) -> sqlite3.Connection:
     """A connection for the caller's own transactions: autocommit until it says BEGIN."""
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=not any_thread)
-    connection.executescript(_PRAGMAS)
+    connection.executescript(_WRITER_PRAGMAS)
     return connection
 
 
@@ -77,5 +80,5 @@ async def connect_async(path: Path) -> aiosqlite.Connection:
     import aiosqlite  # it loads asyncio, for which others need not wait
 
     connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    await connection.executescript(_PRAGMAS)
+    await connection.executescript(_WRITER_PRAGMAS)
     return connection

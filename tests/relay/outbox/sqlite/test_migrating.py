@@ -156,10 +156,10 @@ def test_the_database_its_log_and_its_folder_are_for_their_owner_only(folder: Pa
 
 def test_a_connection_is_durable_private_and_checks_foreign_keys(path: Path) -> None:
     connection = outbox.connect(path)
-    pragmas = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum", "secure_delete")
+    pragmas = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum", "secure_delete", "temp_store")
     values = [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
     connection.close()
-    assert values == ["wal", 2, 1, 2, 2]
+    assert values == ["wal", 2, 1, 2, 2, 2]
 
 
 def test_a_file_that_is_no_database_is_refused_by_name(folder: Path) -> None:
