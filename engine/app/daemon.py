@@ -78,6 +78,7 @@ async def run(settings: EngineSettings, live_worker: str = WORKER) -> None:
         settings, database, keys, resolver, fetcher, catalogue, recorded, live, budget, watch, metrics.registry
     )
     async with AsyncExitStack() as stack:
+        stack.callback(watch.close)
         stack.push_async_callback(keys.close)
         await _require_key(engine, keys)
         await stack.enter_async_context(live.running())

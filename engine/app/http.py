@@ -175,8 +175,8 @@ class EngineReadiness:
         return {"store": self._store_answers, "jobs": self._jobs_turn, "drain": self._not_draining}
 
     async def _store_answers(self) -> str | None:
-        if self._watch.replaced():
-            return "the database's file was replaced or removed"
+        if trouble := self._watch.trouble():
+            return f"the database: {trouble}"
         try:
             await self._store.snapshot()
         except StoreUnavailable as error:

@@ -30,6 +30,7 @@ from relay.outbox.migrations import OUTBOX
 from relay.outbox.queries import statement
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.permissions import exposed, remedy
+from relay.outbox.sqlite.side_files import split, users_of_deleted
 from relay.outbox.store import Connection, Database
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ def _busiest(database: Database) -> list[str]:
 
 
 def _file(database: SqliteDatabase) -> Iterator[Finding]:
+    if users := users_of_deleted(database.path):
+        what, _, remedy = split(users).partition("; ")
+        yield Finding("log", Level.FAIL, what, remedy)
     yield _schema(database)
     if database.path.exists():
         yield from _files(database.path)

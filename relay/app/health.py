@@ -43,8 +43,8 @@ class Readiness:
 
     async def _store_answers(self) -> str | None:
         """By what its loops see of it, which ask all the time: a question of its own would wait with them."""
-        if self._watch.replaced():
-            return "the database's file was replaced or removed"
+        if trouble := self._watch.trouble():
+            return f"the database: {trouble}"
         if self._settler.failing:
             return "the outbox cannot be written"
         return self._service.trouble() or self._carrier.trouble()

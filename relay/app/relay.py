@@ -156,6 +156,7 @@ class Relay:
     async def running(self) -> AsyncIterator[None]:
         """Sockets and files are held inside of the block, and given back in reverse. `run` in there."""
         async with AsyncExitStack() as stack:
+            stack.callback(self.watch.close)
             for close in (self._queue.close, self._streams.close, self._transport.aclose):
                 stack.push_async_callback(close)
             await self._listener.open()

@@ -37,7 +37,7 @@ async def run(settings: RelaySettings, count: int, in_force: Sequence[Setting]) 
     database = settings.outbox.database
     app.announce(settings)
     await app.prepare(database)
-    watch = FileWatch(database)
+    watch = FileWatch(database, holds=False)  # the workers have it open
     await asyncio.to_thread(app.load_secret, database)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="relay-")))

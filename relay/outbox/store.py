@@ -146,6 +146,16 @@ class Listener(Protocol):
     async def close(self) -> None: ...
 
 
+class Hold(Protocol):
+    """Keeps a database open for as long as this process works with it, and knows what is done to its log meanwhile."""
+
+    def is_intact(self) -> bool:
+        """Whether its log is still the one that was opened."""
+
+    def close(self) -> None:
+        """After all others are closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """Bytes: of the database, of its log, and free on their disk; None: the database does not tell."""
@@ -218,6 +228,9 @@ class Database(Protocol):
 
     def identity(self) -> tuple[int, int] | None:
         """Which file stands in its place, (0, 0) where there is none. None for a server, which keeps its own."""
+
+    def hold(self) -> Hold | None:
+        """For whoever works with it for long. None for a server. Raises StoreUnavailable, with words."""
 
     def exposed(self) -> tuple[Path, ...]:
         """Its files that others than their owner and their group may read or write. It is for whoever starts to say so:

@@ -1,5 +1,5 @@
-"""Whether the database's file is still the one that was opened. A connection to one that was moved away or removed goes
-on without an error, and nobody else sees what it writes."""
+"""Whether the database's file and its log are still those that were opened. A connection to one that was moved away or
+removed goes on without an error, and nobody else sees what it writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from relay.outbox.errors import REMEDIES, StoreUnavailable
-from relay.outbox.store import Database, in_step
+from relay.outbox.store import Database, Hold, in_step
 
 _LOOK_SECONDS = 1.0
 
@@ -17,25 +17,35 @@ log = structlog.get_logger()
 
 
 class FileWatch:
-    """Made before the file is opened."""
+    """Made before the file is opened. With a `hold` that is this process's own: then its log is looked after too."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, holds: bool = True) -> None:
         self._database = database
         self._opened = database.identity()
+        self._hold: Hold | None = database.hold() if holds else None
 
-    def replaced(self) -> bool:
-        """Whether another file stands in its place, or none."""
-        return self._database.identity() != self._opened
+    def trouble(self) -> str | None:
+        """What was done to it, if anything."""
+        if self._database.identity() != self._opened:
+            return "the file was replaced or removed"
+        if self._hold and not self._hold.is_intact():
+            return "its log (-wal, -shm) was deleted while it was in use"
+        return None
 
     async def until_replaced(self, stop: Callable[[], None]) -> None:
-        """Look, until it was replaced: then say so, and `stop`."""
-        while not self.replaced():  # noqa: ASYNC110 (nobody tells of it)
+        """Look, until something was done to it: then say so, and `stop`."""
+        while not (trouble := self.trouble()):  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(in_step(_LOOK_SECONDS))
-        log.error("store.replaced", database=self._database.name, remedy=REMEDIES["replaced"])
+        log.error("store.replaced", database=self._database.name, reason=trouble, remedy=REMEDIES["replaced"])
         stop()
 
     def complain(self) -> None:
-        """Raises StoreUnavailable where it was replaced."""
-        if self.replaced():
-            words = f"outbox.url: {self._database.name}: the file was replaced or removed; {REMEDIES['replaced']}"
+        """Raises StoreUnavailable where something was done to it."""
+        if trouble := self.trouble():
+            words = f"outbox.url: {self._database.name}: {trouble}; {REMEDIES['replaced']}"
             raise StoreUnavailable("replaced", words)
+
+    def close(self) -> None:
+        """Once the database is closed."""
+        if self._hold:
+            self._hold.close()

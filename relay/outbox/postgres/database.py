@@ -191,6 +191,9 @@ class PostgresDatabase:
     def identity(self) -> None:
         """A server keeps its files to itself."""
 
+    def hold(self) -> None:
+        """A server keeps its log itself."""
+
     def exposed(self) -> tuple[Path, ...]:
         """None: it keeps its files to itself."""
         return ()

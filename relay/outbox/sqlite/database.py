@@ -20,6 +20,7 @@ from relay.outbox.sqlite.migrating import migrate, migration_script
 from relay.outbox.sqlite.notifications import SqliteListener, SqliteNotifier
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from relay.outbox.sqlite.permissions import exposed
+from relay.outbox.sqlite.side_files import SqliteHold, await_one_log, require_log
 from relay.outbox.store import BUSY_SECONDS, Connection, Files
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SqliteDatabase:
 
     def migrate(self, rooms: Sequence[MigrationSet]) -> tuple[Migration, ...]:
         """Make the file, or bring it up to date; returns what was applied. Raises SchemaError and StoreUnavailable."""
+        await_one_log(self.path)
         return migrate(self.path, [room.migrations("sqlite") for room in rooms])
 
     def migration_script(self, rooms: Sequence[MigrationSet]) -> str:
@@ -72,6 +74,7 @@ class SqliteDatabase:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One snapshot; rows come by index and by name. Raises StoreUnavailable, with words."""
+        require_log(self.path)
         with self._in_words(), closing(connect_read_only(self.path)) as connection:
             connection.row_factory = sqlite3.Row
             connection.execute("BEGIN")
@@ -82,6 +85,7 @@ class SqliteDatabase:
         """One transaction; rows come by index and by name. Raises StoreUnavailable, with words."""
         with self._in_words():
             self._require_file()
+            require_log(self.path)
             with closing(connect(self.path)) as connection:
                 connection.row_factory = sqlite3.Row
                 _begin(connection)
@@ -147,6 +151,9 @@ class SqliteDatabase:
         except OSError:
             return 0, 0
         return found.st_dev, found.st_ino
+
+    def hold(self) -> SqliteHold:
+        return SqliteHold(self.path)
 
     def exposed(self) -> tuple[Path, ...]:
         return exposed(self.path)

@@ -12,9 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def logs_of(database: Path) -> tuple[Path, Path]:
+    """What SQLite keeps beside a database that is open, whether it is there or not."""
+    return database.with_name(f"{database.name}-wal"), database.with_name(f"{database.name}-shm")
+
+
 def files_of(database: Path) -> tuple[Path, ...]:
     """Those of its files that are there."""
-    return tuple(file for file in (database, *_logs(database)) if file.exists())
+    return tuple(file for file in (database, *logs_of(database)) if file.exists())
 
 
 def exposed(database: Path) -> tuple[Path, ...]:
@@ -50,7 +55,3 @@ def _fit(path: Path, database: Path, mode: int) -> None:
 
 def _is_shared(database: Path) -> bool:
     return database.exists() and bool(database.stat().st_mode & stat.S_IWGRP)
-
-
-def _logs(database: Path) -> tuple[Path, Path]:
-    return database.with_name(f"{database.name}-wal"), database.with_name(f"{database.name}-shm")

@@ -21,9 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.executor import SerialExecutor
 from relay.outbox.sqlite.failures import error_kind, store_errors
 from relay.outbox.sqlite.opening import connect, connect_read_only, map_afresh
+from relay.outbox.sqlite.side_files import SideFiles
 from relay.outbox.store import BUSY_SECONDS
 
 T = TypeVar("T")
@@ -48,6 +50,7 @@ class SqliteWriter:
         # Opening may have to wait for another process that repairs the log of a killed one; only after that not.
         self._connection = connect(path, any_thread=True)
         self._connection.execute("PRAGMA busy_timeout = 0")
+        self._side_files = SideFiles(path)
         self._durable = True
         self._turn = asyncio.Lock()
         self._commit = SerialExecutor("outbox-commit")
@@ -71,6 +74,7 @@ class SqliteWriter:
                 self._flush_commits(durable)
                 await self._begin()
                 try:
+                    self._require_side_files()
                     before = self._connection.total_changes
                     result = work(self._connection)
                     if durable or self._connection.total_changes - before > _FEW_ROWS:
@@ -90,6 +94,11 @@ class SqliteWriter:
             for pragma in _DURABLE if durable else _SWIFT:
                 self._connection.execute(pragma)
             self._durable = durable
+
+    def _require_side_files(self) -> None:
+        """In the transaction: its lock counts for all who can open the log that it writes to."""
+        if not self._side_files.are_there():
+            raise StoreUnavailable("replaced")
 
     async def _begin(self) -> None:
         began = time.monotonic()

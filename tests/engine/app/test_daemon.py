@@ -175,7 +175,23 @@ async def test_an_engine_whose_file_was_removed_says_so_and_ends(stage: Stage, s
         await process.event("store.replaced")
         assert await process.finished() == 1
         assert any("the file was replaced or removed; start this program again" in word for word in process.words)
-    assert told == (503, "the database's file was replaced or removed")
+    assert told == (503, "the database: the file was replaced or removed")
+
+
+async def test_an_engine_whose_log_was_deleted_ends_and_what_it_accepted_is_there(
+    stage: Stage, start: Start, quiet: bytes
+) -> None:
+    process = await start()
+    async with aiohttp.ClientSession() as session:
+        url = f"{stage.engine_url}/v1/listen?callback={CALLBACK}"
+        async with session.post(url, data=quiet, headers={"Content-Type": "audio/wav"}) as response:
+            accepted = (await response.json())["request_id"]
+    for suffix in ("-wal", "-shm"):
+        stage.database.with_name(stage.database.name + suffix).unlink()
+    assert (await process.event("store.replaced"))["reason"].startswith("its log (-wal, -shm) was deleted")
+    assert await process.finished() == 1
+    with closing(sqlite3.connect(stage.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM outspoken_jobs WHERE id = ?", (accepted,)).fetchone() == (1,)
 
 
 async def test_beyond_this_machine_it_does_not_start_without_a_key(stage: Stage) -> None:

@@ -345,7 +345,7 @@ async def test_a_relay_whose_file_was_removed_is_not_ready(stage: Stage) -> None
         with suppress(ClientConnectionError):
             told = (await ready(stage))[1]["store"]
         assert await relay.finished() == 1
-    assert told == "the database's file was replaced or removed"
+    assert told == "the database: the file was replaced or removed"
 
 
 async def test_a_relay_on_a_corrupt_file_is_not_ready_and_does_not_fill_the_log(stage: Stage, relay: Process) -> None:
