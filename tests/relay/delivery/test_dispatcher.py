@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, MutableMapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tests.relay.delivery.doubles import Couriers, full_disk
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
 PATIENCE = 60.0  # seconds before a test gives up
+LOOK = 0.05
 
 
 class Harness:
@@ -54,6 +55,13 @@ class Harness:
                 if not await self.dispatcher.run_once() and self.dispatcher.in_flight:
                     await first_of(self.wake, self.settler.arrived)
                 await self.settler.run_once()
+
+    async def turn(self) -> None:
+        """One turn, and the time until the next, as a relay has it: until it is woken, or looks by itself."""
+        self.wake.clear()
+        await self.dispatcher.run_once()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), LOOK)
 
     async def ended(self, count: int) -> None:
         """Until so many attempts have ended and wait for their settlement."""
@@ -611,8 +619,7 @@ async def test_origins_that_never_were_tried_have_a_slot_each_and_leave_a_quarte
     one.couriers.let_through(*every("h", 16), *every("o", 16))
     async with asyncio.timeout(PATIENCE):  # those that nobody knows come at a pace
         while one.dispatcher.in_flight < 48 or len(one.settler.waiting) < 32:
-            await one.dispatcher.run_once()
-            await asyncio.sleep(0)
+            await one.turn()
     for _ in range(10):
         await one.dispatcher.run_once()
         await asyncio.sleep(0)

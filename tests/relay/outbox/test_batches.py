@@ -41,8 +41,7 @@ https://u:p@h.example/a https://u:p@h.example?a/b@c http://[::1]:8080/a http://1
 @every_kind
 def test_each_of_a_batch_goes_where_it_would_by_itself(producer: Producer) -> None:
     urls = ODD_URLS.split()
-    for number, url in enumerate(urls):
-        producer.put(new(f"alone{number:02}", url))
+    producer.put(*(new(f"alone{number:02}", url) for number, url in enumerate(urls)))
     producer.do(adding(new(f"batch{number:02}", url) for number, url in enumerate(urls)))
     where = rows(producer.database, "SELECT origin, path, url FROM outspoken_deliveries ORDER BY seq")
     assert where[len(urls) :] == where[: len(urls)]

@@ -47,7 +47,7 @@ class Psql:
 
     def __call__(self, *statements: str) -> str:
         """What it prints."""
-        return self._server.sql(*map(in_schema, statements), name=self._name).strip()
+        return self._server.psql(*map(in_schema, statements), name=self._name).strip()
 
     def refusal(self, *statements: str) -> str:
         """The SQLSTATE and the words of an error."""
