@@ -18,6 +18,7 @@ from relay.guard.resolver import Addresses, LookupShortage, Resolver, Unresolved
 from relay.guard.rules import ANYWHERE, Refusal
 from relay.guard.url import Target
 from relay.transports import fault
+from relay.transports.deadline import TimeLimits
 from relay.transports.fault import Fault
 from relay.transports.proxy import pass_proxy
 
@@ -57,6 +58,7 @@ class Dialler(Generic[P]):
         self._tls = tls
         self._proxy = proxy
         self._make = make
+        self._limits = TimeLimits()
 
     async def dial(self, target: Target) -> tuple[Dialled[P] | Fault, float]:
         """A connection or why there is none, and the seconds that the lookup took."""
@@ -88,8 +90,7 @@ class Dialler(Generic[P]):
 
     async def _try(self, target: Target, address: str, seconds: float) -> Dialled[P] | Fault:
         try:
-            async with asyncio.timeout(seconds):
-                return await self._open(target, address)
+            return await self._limits.keep(seconds, self._open(target, address))
         except TimeoutError:
             return fault.connect_timed_out(self._timeout)
         except OSError as error:

@@ -17,7 +17,7 @@ from relay.guard.url import Target
 from relay.policy.attempt import Answer, Envelope, Timing
 from relay.transports import fault
 from relay.transports.connection import HttpConnection, Stale
-from relay.transports.deadline import Deadlines
+from relay.transports.deadline import Deadlines, TimeLimits
 from relay.transports.dial import Dialler
 from relay.transports.exchange import ExchangeBounds, Reply
 from relay.transports.fault import Fault
@@ -48,6 +48,7 @@ class HttpTransport:
         self._dialler = Dialler(resolver, bounds.connect_timeout, tls, proxy, self._new_connection)
         self._overdue = fault.exchange_timed_out(bounds.exchange_timeout)
         self._deadlines: Deadlines[HttpConnection] = Deadlines(self._expire)
+        self._limits = TimeLimits()
         self._open: set[HttpConnection] = set()
         self._closing = False
         self._emptied: asyncio.Future[None] | None = None
@@ -81,8 +82,8 @@ class HttpTransport:
 
     async def _send_afresh(self, envelope: Envelope, opening: bytes, started: float) -> Answer:
         try:
-            async with asyncio.timeout(self._bounds.exchange_timeout - (perf_counter() - started)):
-                dialled, dns = await self._dialler.dial(envelope.target)
+            left = self._bounds.exchange_timeout - (perf_counter() - started)
+            dialled, dns = await self._limits.keep(left, self._dialler.dial(envelope.target))
         except TimeoutError:
             dialled, dns = fault.connect_timed_out(self._bounds.exchange_timeout), None
         if isinstance(dialled, Fault):
