@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from relay.delivery import slots as kinds
@@ -10,7 +11,7 @@ from relay.delivery.destination_queue import MOST_AHEAD
 from relay.delivery.settler import Settler
 from relay.delivery.slots import Slots
 from relay.delivery.start_order import StartOrder
-from relay.policy.attempt import Outcome
+from relay.policy.attempt import Lease, Outcome
 from relay.policy.breaker import Standing
 from relay.queue.claims import ClaimRequest, DestinationKey
 
@@ -50,7 +51,7 @@ class ClaimRoom:
         unsettled = max(0, len(self._settler.waiting) - MOST_AHEAD)
         return RoomLeft(self._most_held - held - unsettled, self._most_of_others - of_others)
 
-    def request(self, room: RoomLeft, cap: int) -> ClaimRequest:
+    def request(self, room: RoomLeft, cap: int, leases: Callable[[], Sequence[Lease]]) -> ClaimRequest:
         """How much to claim. Of what some is held of, what it took lately, twice: so that a fast one ramps up, and one
         that hangs holds a handful."""
         order = self._order
@@ -91,7 +92,7 @@ class ClaimRoom:
         ahead = self._next_ahead()
         others = min(_OTHERS, room.of_others)
         return ClaimRequest(
-            room.in_all, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others, met
+            room.in_all, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others, met, leases
         )
 
     def _next_ahead(self) -> list[DestinationKey]:

@@ -124,7 +124,7 @@ class Dispatcher:
         if room.in_all <= 0 or not cap:
             self._start_all()
             return 0
-        request = self._room.request(room, cap)
+        request = self._room.request(room, cap, self._held)
         claims = await self._source.claim(request)
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
@@ -239,13 +239,16 @@ class Dispatcher:
         await self._release(self._order.give_up(touched, is_unwanted), sent=False)
 
     async def renew(self) -> None:
-        """Keep the leases of everything held: ahead, under way, and not yet durable."""
+        """Keep the leases of everything held."""
+        if held := self._held():
+            await self._source.renew(held)
+
+    def _held(self) -> list[Lease]:
+        """Ahead, under way, and not yet durable."""
         queues = self._order.queues.values()
         held = [one.lease for queue in queues for endpoint in queue.turns for one in endpoint.ahead]
         held += [delivery.lease for delivery, _, _ in self._running.values()]
-        held += [attempt.delivery.lease for attempt in self._settler.waiting] + self._unread
-        if held:
-            await self._source.renew(held)
+        return held + [attempt.delivery.lease for attempt in self._settler.waiting] + self._unread
 
     async def drain(self, seconds: float) -> None:
         """Give back what was not started, let attempts finish for that long, stop the rest and release it."""

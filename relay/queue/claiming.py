@@ -27,6 +27,7 @@ from relay.queue.signing_keys import SigningKeys
 from relay.queue.turns import Turns
 
 _ANYTHING_TO_DO = statement("anything_to_do", __package__)
+_RENEW = statement("renew", __package__)
 _SWEEP = statement("sweep", __package__)
 _RELEASE_LOST_CLAIM = statement("release_lost_claim", __package__)
 _CLAIMED = statement("claimed", __package__)
@@ -119,11 +120,12 @@ class Claimer:
 
     async def _lease_due(self, request: ClaimRequest, lanes: DueLanes, now: float, *, sweep: bool) -> Claims:
         token, in_doubt = self._token(), frozenset(self._in_doubt)
+        held = request.held() if sweep else ()
 
         def lease(connection: Connection) -> tuple[int, ClaimBatch]:
             for lost in in_doubt:
                 connection.execute(_RELEASE_LOST_CLAIM, {"token": lost})
-            lapsed = connection.execute(_SWEEP, {"now": now}).rowcount if sweep else 0
+            lapsed = self._sweep(connection, held, now) if sweep else 0
             freed = lapsed or in_doubt
             return lapsed, self._chooser.lease(connection, request, DueLanes() if freed else lanes, token, now)
 
@@ -140,6 +142,13 @@ class Claimer:
         self._in_doubt.discard(token)
         deliveries = self._bodies.keep(claimed)
         return Claims(deliveries, lapsed, blocked, stopped, batch.standing, batch.left, batch.more, batch.pause)
+
+    def _sweep(self, connection: Connection, held: Iterable[Lease], now: float) -> int:
+        """Free what has run out; returns how many. Not what is held here and could not be renewed in time, as after a
+        clock was set forward: the same relay would send it twice at once."""
+        seqs = json.dumps([lease.seq for lease in held])
+        connection.execute(_RENEW, {"seqs": seqs, "until": now + self._lease, "holder": self._holder})
+        return connection.execute(_SWEEP, {"now": now}).rowcount
 
     async def _lease_foreseen(self, request: ClaimRequest, asked: Counter[Group], now: float) -> Claims:
         """The same in one round trip, where all that is ready may simply go."""

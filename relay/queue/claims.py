@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.policy.attempt import Delivery
+from relay.policy.attempt import Delivery, Lease
 from relay.policy.breaker import Standing
 
 DestinationKey = tuple[str, str]
@@ -27,6 +27,7 @@ class ClaimRequest:
     one endpoint may. For those in `ahead` something is held that was not started. Origins that are `prompt` answered a
     moment ago, whatever is written down of them so far: `others` is the room for all that are not. Those in `met`
     may not have answered, and have since the last claim: what else waits for them goes while a connection is open.
+    `held` is asked only where leases have run out: what this relay has in hand is kept, whatever its clock says.
     """
 
     room: int
@@ -42,6 +43,7 @@ class ClaimRequest:
     prompt: Container[str] = ()
     others: int = 10_000
     met: Sequence[OwnersOrigin] = ()
+    held: Callable[[], Sequence[Lease]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

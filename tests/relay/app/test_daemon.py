@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -297,6 +298,38 @@ async def test_on_a_full_disk_the_relay_keeps_the_lease_and_writes_when_there_is
     await relay.event("delivery.attempt.finished")
     assert states(outbox_of(stage)) == {"d1": "delivered"}
     assert len(receiver.came) <= 2
+    assert await relay.stop() == 0
+
+
+def clock_of(folder: Path) -> tuple[Path, dict[str, str]]:
+    """What makes a process take the time for another: by so many seconds as a file says. Its monotonic clock stays."""
+    offset = folder / "offset"
+    offset.write_text("+0")
+    told = subprocess.run(["faketime", "-f", "+0", "env"], capture_output=True, text=True, check=True).stdout
+    library = next(line for line in told.splitlines() if line.startswith("LD_PRELOAD="))
+    env = {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return offset, env | {"LD_PRELOAD": library.partition("=")[2], "DONT_FAKE_MONOTONIC": "1"}
+
+
+@pytest.mark.needs("faketime")
+async def test_a_relay_whose_clock_is_set_forward_sends_nothing_twice_that_it_has_in_flight(
+    folder: Path, receiver: Receiver
+) -> None:
+    stage = Stage(folder, receiver.port)
+    offset, env = clock_of(folder)
+    relay = await Process.start("relay", "run", env=stage.env | env)
+    await relay.event("relay.ready")
+    receiver.patient = True
+    submit(stage, "under-way")
+    under_way = await receiver.request()
+    receiver.patient = False
+    offset.write_text("+120")
+    put(outbox_of(stage), *(new(f"later-{number}", stage.callback_url + "/later") for number in range(3)))
+    await relay.until(lambda: relay.ended >= {f"later-{number}" for number in range(3)})
+    under_way.answer.set_result(200)
+    await relay.until(lambda: "under-way" in relay.ended)
+    assert Counter(came.headers["webhook-id"] for came in receiver.came)["under-way"] == 1
+    assert set(states(outbox_of(stage)).values()) == {"delivered"}
     assert await relay.stop() == 0
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import closing, suppress
@@ -25,6 +26,7 @@ from relay.queue.deliveries import DeliveryQueue
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import answer, attempted, claimed, many, new, put, rows, stand, states
 from tests.relay.delivery.doubles import Couriers, full_disk
+from tests.relay.queue.claims import Clock
 
 HOG, OTHER = "http://hog.example/", "http://other.example/"
 PATIENCE = 60.0  # seconds before a test gives up
@@ -411,6 +413,32 @@ async def test_leases_that_were_taken_over_are_counted(database: Database, outbo
     assert await one.dispatcher.run_once() == 3
     assert [one.dispatcher.take_lapsed(), one.dispatcher.take_lapsed()] == [3, 0]
     await one.dispatcher.drain(0)
+
+
+async def test_what_is_held_is_not_sent_twice_by_the_same_relay_when_its_clock_jumps(database: Database) -> None:
+    clock = Clock()
+    timed: Database = dataclasses.replace(database, clock=clock)  # type: ignore[type-var]
+    put(database, *many(4), due_at=clock.now)
+    outbox, gone = DeliveryQueue(timed), DeliveryQueue(timed)
+    (lost,) = (await gone.claim(ClaimRequest(1, 1))).deliveries
+    one = harness(outbox, in_all=1)
+    await one.dispatcher.run_once()
+    await asyncio.sleep(0)
+    one.couriers.let_through(*one.couriers.started)
+    await one.ended(1)  # of the others one is under way, and one ahead
+    clock.now += 3600.0
+    await one.dispatcher.run_once()
+    assert one.dispatcher.take_lapsed() == 1  # another's, who said nothing for an hour as far as anybody knows
+    one.couriers.let_through(*every("d", 4))
+    await one.deliver_all(database)
+    assert sorted(one.couriers.started) == every("d", 4)
+    lapses = dict(rows(database, "SELECT id, lapses FROM outspoken_deliveries"))
+    assert lapses == dict.fromkeys(every("d", 4), 0) | {lost.id: 1}
+    assert set(states(database).values()) == {"delivered"}
+    assert one.settler.take_stale() == 0
+    assert await gone.settle([attempted(lost)]) == {lost.lease}
+    await gone.close()
+    await outbox.close()
 
 
 # --- draining
