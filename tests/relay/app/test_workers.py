@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from relay.app.workers import pause_before
+from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.stage import Line, Process, Stage
@@ -215,6 +216,20 @@ async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, datab
         await relay.kill()
         for pid in pids.values():
             await gone(pid)
+
+
+async def test_workers_are_reached_where_folders_have_long_names(folder: Path) -> None:
+    deep = folder / ("long" * 30) / ("longer" * 20)
+    deep.mkdir(parents=True)
+    callee = Callee()
+    async with receiving(callee.handle) as port:
+        database = SqliteDatabase(deep / "outspoken.db")
+        stage = Stage(folder, port, outbox__url=database.url, relay__workers=WORKERS)
+        stage.env["TMPDIR"] = str(deep)
+        relay = await stage.relay()
+        await settled(relay, queue(stage, database, 20))
+        assert await ready(stage) == (200, {"worker.0": "ok", "worker.1": "ok"})
+        assert await relay.stop() == 0
 
 
 @on_sqlite
