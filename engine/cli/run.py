@@ -9,8 +9,11 @@ import typer
 from engine.cli.terminal import Config, Json, complain, complaints, print_json, settings
 from relay.outbox.sqlite.permissions import remedy
 from relay.service.configfile import log_file
+from relay.service.descriptors import provide_descriptors
 from relay.service.extras import without_rich
 from relay.service.terminal import say
+
+_LEAST_DESCRIPTORS, _MOST_DESCRIPTORS = 128, 4096  # callers, their uploads, audio that is fetched, workers
 
 commands = typer.Typer()
 
@@ -27,6 +30,7 @@ def run(config: Config = None) -> None:
 
     with complaints():
         chosen = settings(config)
+        provide_descriptors(_LEAST_DESCRIPTORS, _MOST_DESCRIPTORS)
         configure(chosen.engine.log.level, chosen.engine.log.format, "engine")
         log_file(config)
         uvloop.run(daemon.run(chosen))

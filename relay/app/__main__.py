@@ -6,11 +6,15 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from relay.outbox.errors import RelayError
+from relay.service.descriptors import provide_descriptors
 from relay.service.extras import extra, without_rich
 from relay.service.handover import handed_over
 
 if TYPE_CHECKING:
     from relay.app.start import Start
+
+_OWN_DESCRIPTORS = 64  # log, database, listening sockets, who asks for health and metrics
 
 
 def main() -> None:
@@ -22,11 +26,28 @@ def main() -> None:
 
 
 def _run(start: Start) -> None:
+    try:
+        _provide_descriptors(start)
+        _deliver(start)
+    except (RelayError, OSError) as error:
+        print(f"relay: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _provide_descriptors(start: Start) -> None:
+    """A few for each worker, or else one for each attempt; twice as many may hang, and as many again wait to be used
+    anew. Workers have what their supervisor has."""
+    options = start.settings.relay
+    least = _OWN_DESCRIPTORS + max(options.concurrency, 4 * start.workers)
+    most = least + 4 * options.concurrency + 2 * options.streams.sockets
+    provide_descriptors(least, most, "lower relay.concurrency")
+
+
+def _deliver(start: Start) -> None:
     with extra("relay"), without_rich():
         import uvloop
 
         from relay.app import daemon, supervisor
-        from relay.outbox.errors import RelayError
         from relay.service.configfile import log_file
         from relay.service.log import configure
 
@@ -34,11 +55,7 @@ def _run(start: Start) -> None:
     configure(chosen.log.level, chosen.log.format, "relay")
     log_file(start.file)
     count, in_force = start.workers, start.in_force
-    try:
-        uvloop.run(daemon.run(settings, in_force) if count == 1 else supervisor.run(settings, count, in_force))
-    except (RelayError, OSError) as error:
-        print(f"relay: {error}", file=sys.stderr)
-        sys.exit(1)
+    uvloop.run(daemon.run(settings, in_force) if count == 1 else supervisor.run(settings, count, in_force))
 
 
 if __name__ == "__main__":
