@@ -1,8 +1,9 @@
 """relay.latency: from the producer's commit, and from its call, to the whole request at the receiver, one each 50 ms
 with an idle relay; and from the call of a producer that adds a thousand a second.
 
-Beside it stands what it is made of: until the attempt starts (waking the relay, and the claim), and from there until
-the request has come; `flush`, the producer's own commit, which waits for the disk and is in no figure but those
+Beside it stands `bare`, before and after it: what a process takes that does nothing but what cannot be left out (see
+bare_latency.py); and what it is made of: until the attempt starts (waking the relay, and the claim), and from there
+until the request has come; `flush`, the producer's own commit, which waits for the disk and is in no figure but those
 from the call; and `awake`, the same where no processor sleeps meanwhile, as waking one is part of all the others.
 """
 
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from sqlite3 import Connection
 from statistics import quantiles
@@ -33,6 +34,8 @@ _BUSY_RATE = 1000  # a second
 GOALS = {
     "relay.latency.p50_ms": "<= 0.7",
     "relay.latency.p99_ms": "<= 2",
+    "relay.latency.bare_p50_ms": "",
+    "relay.latency.bare_p99_ms": "",
     "relay.latency.started_p50_ms": "",
     "relay.latency.sent_p50_ms": "",
     "relay.latency.flush_p50_ms": "",
@@ -72,11 +75,15 @@ class Watch:
 
 def latency(scale: Scale) -> Result:
     """Percentiles, in milliseconds."""
+    half = replace(scale, samples=scale.samples // 2)
+    bare = uvloop.run(_sample_bare(half))
     samples, started = uvloop.run(_sample(scale))
+    bare += uvloop.run(_sample_bare(half))
     with stand.processors_awake():
         awake, _ = uvloop.run(_sample(scale))
     parts = {
         "": [one.came - one.committed for one in samples],
+        "bare_": [one.came - one.committed for one in bare],
         "started_": [at - one.committed for at, one in zip(started, samples, strict=True)],
         "sent_": [one.came - at for at, one in zip(started, samples, strict=True)],
         "flush_": [one.committed - one.added for one in samples],
@@ -89,19 +96,41 @@ def latency(scale: Scale) -> Result:
     return {key: found[key] for key in GOALS}
 
 
-async def _sample(scale: Scale) -> tuple[Sequence[Sample], Sequence[float]]:
+async def _sample(scale: Scale) -> tuple[list[Sample], Sequence[float]]:
     """What the producer and the receiver saw, and when the relay's attempts began."""
     watch = Watch()
     async with receiving(watch.handle) as port:
         with stand.new_outbox() as path, stand.relay(path, port) as relay:
             await asyncio.to_thread(stand.wait_until_ready, path, relay)
-            samples = []
-            with _producing(path) as (connection, notifier):
-                for number in range(_WARM_UP + scale.samples):
-                    samples.append(await _one(watch, connection, notifier, callback(port, 0), number))
-                    await asyncio.sleep(scale.rest)
+            samples = await _samples(scale, watch, path, port)
             await asyncio.to_thread(stand.wait_until_drained, path, relay)
-            return samples[_WARM_UP:], _started(path)[_WARM_UP:]
+            return samples, _started(path)[_WARM_UP:]
+
+
+async def _sample_bare(scale: Scale) -> list[Sample]:
+    """The same with the bare process in the relay's place."""
+    watch = Watch()
+    async with receiving(watch.handle) as port:
+        with stand.new_outbox() as path:
+            command = (sys.executable, "-m", "tests.bench.bare_latency", path)
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            stand.keep_off_the_sink(process.pid)
+            try:
+                assert process.stdout is not None
+                assert await process.stdout.readline()
+                return await _samples(scale, watch, path, port)
+            finally:
+                process.kill()
+                await process.wait()
+
+
+async def _samples(scale: Scale, watch: Watch, path: Path, port: int) -> list[Sample]:
+    samples = []
+    with _producing(path) as (connection, notifier):
+        for number in range(_WARM_UP + scale.samples):
+            samples.append(await _one(watch, connection, notifier, callback(port, 0), number))
+            await asyncio.sleep(scale.rest)
+    return samples[_WARM_UP:]
 
 
 def _started(path: Path) -> Sequence[float]:
