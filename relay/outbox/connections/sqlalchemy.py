@@ -5,6 +5,7 @@ SQLAlchemy begins a transaction with its own first statement, and no earlier: so
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from relay.outbox.errors import InvalidDelivery
 from relay.outbox.postgres.placeholders import numbered, pyformat
 from relay.outbox.producing import SQLITE, Brought, Scripts
 from relay.outbox.sqlite.notifications import notify
+from relay.outbox.sqlite.opening import FILE_OF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -95,7 +97,7 @@ class SqlalchemySession(Sqlalchemy):
         if _NOTIFIES in session.info:
             return
         session.info[_NOTIFIES] = True
-        file = self._connection.exec_driver_sql("PRAGMA database_list").fetchall()[0][2]
+        file = os.fsdecode(self._connection.exec_driver_sql(FILE_OF).fetchall()[0][0])
         event.listen(session, "after_commit", lambda _: notify(file))
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from relay.outbox.sqlite.opening import FILE_OF
 from relay.outbox.sqlite.permissions import fit, make_folder
 from relay.outbox.store import Connection
 
@@ -44,7 +45,7 @@ def gone(connection: Connection, names: Iterable[str]) -> frozenset[str]:
     """
     if not isinstance(connection, sqlite3.Connection):
         return frozenset()
-    folder = _folder(Path(connection.execute("PRAGMA database_list").fetchone()[2]))
+    folder = _folder(Path(os.fsdecode(connection.execute(FILE_OF).fetchone()[0])))
     return frozenset(name for name in names if not _lives(folder / name))
 
 

@@ -28,6 +28,9 @@ PRAGMA cache_size = -4096;
 # claims and settlements would make, write and delete.
 _WRITER_PRAGMAS = _PRAGMAS + "PRAGMA temp_store = MEMORY;"
 
+FILE_OF = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+"""The file that a connection leads to, empty for none: as bytes, since a name need not be UTF-8, and a text has to."""
+
 
 def sqlite_path(url: str) -> Path:
     """The file of `sqlite:///relative.db` or `sqlite:////absolute.db`. Raises ConfigError for any other URL."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import subprocess
@@ -331,6 +332,19 @@ async def test_a_relay_whose_clock_is_set_forward_sends_nothing_twice_that_it_ha
     assert Counter(came.headers["webhook-id"] for came in receiver.came)["under-way"] == 1
     assert set(states(outbox_of(stage)).values()) == {"delivered"}
     assert await relay.stop() == 0
+
+
+async def test_a_database_whose_path_is_no_utf_8_is_a_database_as_any_other(folder: Path, receiver: Receiver) -> None:
+    odd = folder / os.fsdecode(b"\xff\xfe")
+    odd.mkdir()
+    stage = Stage(odd, receiver.port)
+    relay = await stage.relay()
+    submit(stage, "d1")
+    assert (await receiver.request()).headers["webhook-id"] == "d1"
+    await relay.until(lambda: "d1" in relay.ended)
+    assert await ready(stage) == (200, dict.fromkeys(("store", "claims", "drain"), "ok"))
+    assert await relay.stop() == 0
+    assert [line for line in relay.lines if line["level"] == "error"] == []
 
 
 async def test_a_relay_on_a_full_disk_leaves_when_it_is_told_to(folder: Path, receiver: Receiver) -> None:
