@@ -10,7 +10,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from relay.guard.rules import Network, Rules
+from relay.guard.rules import ANYWHERE, Network, Refusal, Rules
+from relay.guard.url import read
 from relay.outbox.databases import database_at
 from relay.outbox.errors import ConfigError
 from relay.outbox.postgres.placeholders import check_schema
@@ -115,11 +116,20 @@ class GuardSettings(Section):
         return Resolver(self.rules(), system_names(self.name_servers))
 
 
+def _is_a_collector(url: str) -> None:
+    if url and isinstance(found := read(url, ANYWHERE), Refusal):
+        raise ValueError(
+            f"{found.message} Name a collector's, such as http://127.0.0.1:4318/v1/traces, or leave it empty."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TraceSettings(Section):
     """[relay.traces] and [engine.traces]: spans for OpenTelemetry."""
 
-    endpoint: str = setting("", "The URL of an OTLP/HTTP collector's /v1/traces; empty for none.")
+    endpoint: Annotated[str, Requirement(_is_a_collector)] = setting(
+        "", "The URL of an OTLP/HTTP collector's /v1/traces; empty for none.", repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

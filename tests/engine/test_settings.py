@@ -44,6 +44,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("OUTSPOKEN_ENGINE__WORKERS", "0", "engine.workers"),
         ("OUTSPOKEN_ENGINE__FETCH__TRYS", "2", "engine.fetch.trys"),
         ("OUTSPOKEN_ENGINE__LOG__LEVEL", "loud", "engine.log.level"),
+        (
+            "OUTSPOKEN_ENGINE__TRACES__ENDPOINT",
+            "nonsense",
+            "engine.traces.endpoint: The URL must begin with http:// or https://. Name a collector's, such as http://",
+        ),
         ("OUTSPOKEN_ENGINE__AUDIO__URL", "http://bucket", "engine.audio.url: expected s3://bucket"),
         ("OUTSPOKEN_ENGINE__AUDIO__ENDPOINT", "http://user:secret@minio:9000", "engine.audio.endpoint: expected http"),
         ("OUTSPOKEN_ENGINE__AUDIO__ACCESS_KEY_ID", "key", "engine.audio: access_key_id: goes with secret_access_key"),
