@@ -7,6 +7,7 @@ list of processes. When that ends, the supervisor has died.
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ class _StandardInput(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
+
+    def eof_received(self) -> None:
+        """The supervisor, who took the lines of this process's log, has died: they go where his own errors went."""
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def connection_lost(self, _: Exception | None) -> None:
         self.ended.set()

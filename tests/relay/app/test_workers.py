@@ -210,12 +210,26 @@ async def test_sigterm_lets_all_workers_finish_what_is_under_way(folder: Path, d
 
 
 @on_sqlite
-async def test_workers_whose_parent_is_killed_do_not_live_on(folder: Path, database: Database) -> None:
-    async with relay_of_two(folder, database, Callee()) as (_, relay):
+async def test_workers_whose_parent_is_killed_finish_what_is_under_way_beside_the_next_relay(
+    folder: Path, database: Database
+) -> None:
+    callee = Callee()
+    callee.patient = True
+    async with relay_of_two(folder, database, callee) as (stage, relay):
+        ids = queue(stage, database, 100)
+        await callee.has_heard_of(DESTINATIONS)
         pids = workers(relay)
-        await relay.kill()
+        os.kill(relay.pid, signal.SIGKILL)
+        await relay.until(lambda: sum(line["event"] == "worker.orphaned" for line in relay.lines) == WORKERS)
+        heir = await stage.relay()  # at the same ports
+        under_way = set(callee.came)
+        callee.accept()
         for pid in pids.values():
             await gone(pid)
+        await settled(heir, ids - under_way)
+        assert await heir.stop() == 0
+        assert set(states(database).values()) == {"delivered"}
+        assert callee.came == Counter(ids)
 
 
 async def test_workers_are_reached_where_folders_have_long_names(folder: Path) -> None:
