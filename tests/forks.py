@@ -291,8 +291,8 @@ def _become(event: str, arguments: tuple[Any, ...]) -> None:
     """What replaces itself by a program of ours (relay/service/handover.py) finds that imported as well."""
     if event != "os.exec":
         return
-    *_, module, descriptor = arguments[1]
-    sys.argv = [module, str(os.dup(int(descriptor)))]  # whoever lent it closes it
+    _python, _option, _m, module, descriptor, *typed = arguments[1]
+    sys.argv = [module, str(os.dup(int(descriptor))), *typed]  # whoever lent it closes it
     import_module(f"{module}.__main__").main()
     sys.exit()
 

@@ -35,11 +35,12 @@ def become(module: str, known: object) -> NoReturn:
         file.seek(0)
         # The number of a standard stream that is closed stays free: whatever has it gets what is printed there.
         lent = fcntl(file, F_DUPFD, _FIRST_FREE)
-        os.execv(sys.executable, module_command(module, str(lent)))  # noqa: S606 (no shell)
+        # What was typed stays in the list of processes, for whoever looks for `relay run` there.
+        os.execv(sys.executable, module_command(module, str(lent), *sys.argv))  # noqa: S606 (no shell)
 
 
 def handed_over(argument: str) -> Any:
-    """What was known to the command, by the one argument that it gave. Raises KeyboardInterrupt where a Ctrl-C came
+    """What was known to the command, by the first argument that it gave. Raises KeyboardInterrupt where a Ctrl-C came
     since."""
     with os.fdopen(int(argument), "rb") as file:
         blocked, known = pickle.load(file)  # noqa: S301 (this very process wrote it)

@@ -26,6 +26,7 @@ known = handed_over(sys.argv[1])
 told = {"known": known, "pid": os.getpid(), "lent": int(sys.argv[1])}
 told["left"] = sys.argv[1] in os.listdir("/proc/self/fd")
 told["seen"] = "s3cret" in repr((sys.argv, sys.orig_argv, dict(os.environ)))
+told["listed"] = open("/proc/self/cmdline").read().rstrip("\\0").replace("\\0", " ")
 with open("told", "w") as file:
     json.dump(told, file)
 """
@@ -46,7 +47,7 @@ def _become(heir: str, folder: Path, closed: str = "") -> tuple[int, str]:
     """The exit code, and what stands on standard error."""
     (folder / "heir.py").write_text(heir)
     (folder / "command.py").write_text(COMMAND.format(folder=str(folder)))
-    command = ["sh", "-c", f'exec "$0" command.py {closed}', sys.executable]
+    command = ["sh", "-c", f'exec "$0" command.py run --config "a file" {closed}', sys.executable]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return ran.returncode, ran.stderr
 
@@ -67,6 +68,10 @@ def test_what_it_knows_is_neither_among_its_arguments_nor_in_its_environment_and
     told = _told(tmp_path)
     assert not told["seen"]
     assert not told["left"]
+
+
+def test_what_was_typed_stays_in_the_list_of_processes(tmp_path: Path) -> None:
+    assert _told(tmp_path)["listed"].endswith("command.py run --config a file")
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
