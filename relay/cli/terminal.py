@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import sys
@@ -109,6 +108,8 @@ def database(config: Path | None) -> Database:
 
 def operator() -> Actor:
     """Who types: behind sudo, the person and not root."""
+    import getpass  # it loads what knows terminals, for which whoever only looks need not wait
+
     return Actor(os.environ.get("SUDO_USER") or getpass.getuser(), "cli")
 
 

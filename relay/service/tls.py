@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
 
 
 @lru_cache(maxsize=2)  # a system's authorities take a megabyte, and time to read: all who dial share them
 def tls_context(ca_file: str = "") -> ssl.SSLContext:
     """For connections that are dialled. Raises ValueError for a file that holds no certificates."""
+    import ssl  # whoever reads settings and dials nobody need not wait for it
+
     context = ssl.create_default_context()
     if ca_file:
         try:

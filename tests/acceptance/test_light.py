@@ -141,7 +141,8 @@ LARGE = {"aiohttp", "av", "cryptography", "numpy", "pycares", "rich", "structlog
         ("engine --help", {"asyncio", "engine.errors", "logging", "pydantic", "relay.outbox", "sqlite3", "ssl"}),
         (
             "relay status",
-            {"prometheus_client", "relay.cli.operations", "relay.cli.maintenance", "relay.cli.urls", "relay.delivery"},
+            {"prometheus_client", "relay.cli.operations", "relay.cli.maintenance", "relay.cli.urls", "relay.delivery"}
+            | {"ssl", "termios"},
         ),
     ],
 )
