@@ -12,6 +12,10 @@ T = TypeVar("T")
 def in_turn(queues: Iterable[Iterable[T]]) -> Iterator[T]:
     """One of each queue, then the next of each, and so on; queues may be `in_turn` themselves."""
     turns = deque(map(iter, queues))
+    return turns[0] if len(turns) == 1 else _rotating(turns)
+
+
+def _rotating(turns: deque[Iterator[T]]) -> Iterator[T]:
     while turns:
         queue = turns.popleft()
         for item in queue:

@@ -230,7 +230,7 @@ def _sorted_out(
     return free, untried, held
 
 
-def _that_may_begin(untried: Iterable[Group], request: ClaimRequest, batch: ClaimBatch) -> dict[Group, None]:
+def _that_may_begin(untried: Collection[Group], request: ClaimRequest, batch: ClaimBatch) -> dict[Group, None]:
     """Of groups that never were tried, those whose origins may have a first attempt now. Such as had been set aside and
     have their turn with the same claim take half of the room for them at most."""
     asked = [*batch.standing.values()].count(Standing.UNTRIED)

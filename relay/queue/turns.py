@@ -4,9 +4,10 @@ the last claim left off."""
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
+from operator import itemgetter
 from typing import Any
 
 from relay.outbox.queries import statement
@@ -25,6 +26,8 @@ MORE = 16
 _LATELY = 256  # origins that are looked at while others are too many: with each claim those that may have more
 _QUIET = 32  # and of those that had nothing more, so many with each claim
 _REMEMBERED = 10_000
+
+_whose, _where = itemgetter(0), itemgetter(0, 1)  # of what was found: its owner, with its origin
 
 
 class Turns:
@@ -62,12 +65,14 @@ class Turns:
         met = [(owner, origin, path) for owner, origin, path, *_ in groups]
         served = {owner for owner, _, _ in picked}
         reached = {pair[:2] for pair in picked}
+        endpoints = Counter((owner, origin) for owner, origin, _ in met)
         for owner, origin, path in met:
             if in_turn and (owner in served or reached_all):
                 self._owner = owner
             if in_turn and ((owner, origin) in reached or (reached_all and owner not in served)):
                 self._origin[owner] = origin
-            if (owner, origin, path) in picked or (reached_all and (owner, origin) not in reached):
+            alone = endpoints[owner, origin] == 1  # it waits for no other
+            if not alone and ((owner, origin, path) in picked or (reached_all and (owner, origin) not in reached)):
                 self._path[owner, origin] = path
 
     def note_served(self, origins: Mapping[OwnersOrigin, bool]) -> None:
@@ -92,25 +97,28 @@ class Turns:
     def origins(self, connection: Connection, owners: Sequence[str], room: int) -> list[OwnersOrigin]:
         """Of each of these owners so many origins with something ready, round robin."""
         after = {owner: self._origin.get(owner, "") for owner in owners}
-        found = _several(connection, _ORIGINS, "owners", list(after.items()), room)
-        short = [(owner, "") for owner in owners if after[owner] and len(found[(owner,)]) < room]
-        again = _several(connection, _ORIGINS, "owners", short, room) if short else {}
+        found = _several(connection, _ORIGINS, "owners", list(after.items()), room, _whose)
+        short = [(owner, "") for owner in owners if after[owner] and len(found[owner]) < room]
+        again = _several(connection, _ORIGINS, "owners", short, room, _whose)
         rotated = {
-            owner: _rotated([row[1] for row in [*found[(owner,)], *again.get((owner,), ())]], after[owner], room)
-            for owner in owners
+            owner: _rotated([row[1] for row in [*found[owner], *again[owner]]], after[owner], room) for owner in owners
         }
         return [(owner, origin) for owner in owners for origin in rotated[owner]]
 
     def endpoints(self, connection: Connection, origins: Collection[OwnersOrigin], room: int) -> list[Any]:
         """Of each of these origins so many groups with something ready, round robin."""
         after = {pair: self._path.get(pair, "") for pair in origins}
-        found = _several(connection, _ENDPOINTS, "origins", [(*pair, at) for pair, at in after.items()], room)
+        found = _several(connection, _ENDPOINTS, "origins", [(*pair, at) for pair, at in after.items()], room, _where)
         short = [(*pair, "") for pair in origins if after[pair] and len(found[pair]) < room]
-        again = _several(connection, _ENDPOINTS, "origins", short, room) if short else {}
+        again = _several(connection, _ENDPOINTS, "origins", short, room, _where)
         result: list[Any] = []
         for pair in origins:
-            rows = {row[2]: row for row in [*found[pair], *again.get(pair, ())]}
-            result += [rows[path] for path in _rotated(list(rows), after[pair], room)]
+            several = found[pair] + again[pair] if short else found[pair]
+            if len(several) > 1:
+                rows = {row[2]: row for row in several}
+                result += [rows[path] for path in _rotated(list(rows), after[pair], room)]
+            else:  # as nearly all have one endpoint
+                result += several
         return result
 
 
@@ -125,15 +133,16 @@ def pick(
     endpoints. `heads_of` says what stands first in some groups, so deep."""
     of_origin: dict[str, int] = {}
     quota: dict[Group, int] = {}
-    others = request.others
+    others, prompt = request.others, request.prompt
+    few = min(request.of_origin, request.few)
     for group in groups:
         _, origin, path = group
-        most = request.of_origin if group not in untried else min(request.of_origin, request.few)
-        of_origin[origin] = request.origins.get(origin, most)
-        share = request.of_untried if group in untried else request.of_endpoint
-        least = room if origin in request.prompt else min(room, others)
-        quota[group] = min(of_origin[origin], request.endpoints.get((origin, path), share), least)
-    turn = list(islice(one_each(group for group in groups if quota[group] > 0), room + MORE))
+        most, share = (few, request.of_untried) if group in untried else (request.of_origin, request.of_endpoint)
+        of_origin[origin] = most = request.origins.get(origin, most)
+        if most > 0:
+            least = room if origin in prompt else min(room, others)
+            quota[group] = min(most, request.endpoints.get((origin, path), share), least)
+    turn = list(islice(one_each([group for group, most in quota.items() if most > 0]), room + MORE))
     if not turn or room <= 0:
         return []
     # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
@@ -141,7 +150,7 @@ def pick(
     heads = heads_of({group: min(quota[group], deepest) for group in turn})
     picked: list[tuple[Group, int]] = []
     for group, seq in _by_turns(heads):
-        is_other = group[1] not in request.prompt
+        is_other = group[1] not in prompt
         if of_origin[group[1]] <= 0 or (is_other and others <= 0):
             continue
         of_origin[group[1]] -= 1
@@ -157,25 +166,34 @@ def is_served(origin: str, request: ClaimRequest) -> bool:
     return request.origins.get(origin, 0) > 0 or origin in request.prompt
 
 
-def one_each(groups: Iterable[Group]) -> Iterator[Group]:
+def one_each(groups: Collection[Group]) -> Iterator[Group]:
+    if _are_of_origins_each(groups):
+        return iter(groups)
     return (group for group, _ in _by_turns({group: [0] for group in groups}))
 
 
+def _are_of_origins_each(groups: Collection[Group]) -> bool:
+    """Whether they are of one owner, and no two of one origin, as is common: then they go in turn as they stand."""
+    return len({owner for owner, _, _ in groups}) == 1 and len({origin for _, origin, _ in groups}) == len(groups)
+
+
 def _by_turns(heads: Mapping[Group, Sequence[int]]) -> Iterator[tuple[Group, int]]:
-    if len(heads) <= 1:  # it waits for nobody
-        return ((group, seq) for group, seqs in heads.items() for seq in seqs)
+    if _are_of_origins_each(heads):
+        return in_turn(zip(repeat(group), seqs) for group, seqs in heads.items())
     owners: dict[str, dict[str, list[list[tuple[Group, int]]]]] = defaultdict(lambda: defaultdict(list))
     for group, seqs in heads.items():
         owners[group[0]][group[1]].append([(group, seq) for seq in seqs])
     return in_turn(in_turn(in_turn(endpoints) for endpoints in origins.values()) for origins in owners.values())
 
 
-def _several(connection: Connection, sql: str, name: str, wanted: Sequence[Any], room: int) -> dict[Any, list[Any]]:
+def _several(
+    connection: Connection, sql: str, name: str, wanted: Sequence[Any], room: int, key: Callable[[Any], Any]
+) -> dict[Any, list[Any]]:
     """What a statement finds for each of several keys, under the key."""
     found: dict[Any, list[Any]] = defaultdict(list)
     if wanted:
         for row in gathered(connection, sql, **{name: json.dumps(wanted), "room": room}):
-            found[tuple(row[: len(wanted[0]) - 1])].append(row)
+            found[key(row)].append(row)
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from relay.queue.turns import Turns
+from relay.queue.claims import ClaimRequest
+from relay.queue.turns import Turns, one_each, pick
 
 CROWD = [("", f"http://host{number}.example:80") for number in range(100)]
 BUSY = ("", "http://busy.example:80")
@@ -30,3 +31,18 @@ def test_what_was_not_served_lately_is_not_remembered_for_having_been_looked_at(
     turns = Turns()
     turns.note_looked([BUSY], found=[BUSY])
     assert turns.lately() == []
+
+
+def test_groups_of_an_origin_each_go_as_they_stand_and_others_by_turns() -> None:
+    crowd = [("", origin, "/a") for _, origin in CROWD]
+    assert list(one_each(crowd)) == crowd
+    of_two_owners = [("one", "x", "/a"), ("one", "y", "/a"), ("two", "z", "/a")]
+    assert list(one_each(of_two_owners)) == [of_two_owners[0], of_two_owners[2], of_two_owners[1]]
+    of_two_endpoints = [("", "x", "/a"), ("", "x", "/b"), ("", "y", "/a")]
+    assert list(one_each(of_two_endpoints)) == [of_two_endpoints[0], of_two_endpoints[2], of_two_endpoints[1]]
+
+
+def test_each_origin_has_one_before_any_has_a_second() -> None:
+    heads = {("", origin, "/a"): [10 * number, 10 * number + 1] for number, (_, origin) in enumerate(CROWD[:3])}
+    request = ClaimRequest(4, prompt={origin for _, origin in CROWD})
+    assert [seq for _, seq in pick(list(heads), request, 4, lambda _: heads)] == [0, 10, 20, 1]
