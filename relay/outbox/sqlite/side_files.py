@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,25 +105,31 @@ def users_of_deleted(database: Path) -> Users:
     """The processes that have this database open, and of each the names of what was deleted under it. Only those are
     known whose open files this user may look at, in this container."""
     with suppress(OSError):
-        inode, logs = str(database.stat().st_ino), {f"{path} (deleted)" for path in logs_of(database.resolve())}
-        locks = _LOCK.findall(Path("/proc/locks").read_text())
-        holders = sorted({int(pid) for pid, locked in locks if locked == inode})
-        found = {pid: frozenset(name.removesuffix(" (deleted)") for name in logs & _open_files(pid)) for pid in holders}
+        inode, logs = database.stat().st_ino, logs_of(database.resolve())
+        locks = {(int(pid), int(locked)) for pid, locked in _LOCK.findall(Path("/proc/locks").read_text())}
+        holders = sorted(pid for pid, locked in locks if locked == inode)
+        found = {pid: _deleted_under(pid, locks, *map(str, logs)) for pid in holders}
         return {pid: names for pid, names in found.items() if names}
     return {}
 
 
-def _open_files(pid: int) -> frozenset[str]:
+def _deleted_under(pid: int, locks: Container[tuple[int, int]], log: str, index: str) -> frozenset[str]:
+    """What a process uses of these. What it has open alone says little: a child has all that its parent had."""
+    files = _open_files(pid)
+    names = {name for name, _ in files}
+    has_locked = any(name == f"{index} (deleted)" and (pid, inode) in locks for name, inode in files)
+    has_written = f"{log} (deleted)" in names and log not in names
+    return frozenset(name for name, is_used in ((index, has_locked), (log, has_written)) if is_used)
+
+
+def _open_files(pid: int) -> Set[tuple[str, int]]:
+    """The name and the inode of each."""
+    found = set()
     with suppress(OSError):
-        return frozenset(_target(path) for path in Path(f"/proc/{pid}/fd").iterdir())
-    return frozenset()
-
-
-def _target(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:  # closed meanwhile
-        return ""
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.add((str(path.readlink()), path.stat().st_ino))
+    return found
 
 
 def _identity(path: str) -> _Identity:

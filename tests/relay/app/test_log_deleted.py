@@ -16,6 +16,7 @@ from relay.admin.doctor import Level, examine
 from relay.guard.rules import Rules
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.side_files import users_of_deleted
 from relay.outbox.sqlite.writer import SqliteWriter
 from tests.acceptance.stage import ROOT, Stage
 from tests.acceptance.stage import Process as Ours
@@ -34,6 +35,24 @@ for id_ in sys.argv[3:]:
 _STAY = """
 print("added", flush=True)
 sys.stdin.read()
+"""
+
+_FORK = """
+import os, sqlite3, sys
+before = sqlite3.connect(sys.argv[1])
+before.execute("SELECT count(*) FROM outspoken_deliveries").fetchone()
+if os.fork():
+    before.close()  # as the last: the log is deleted
+    sys.stdout.write("closed\\n")
+    sys.stdout.flush()
+    os.wait()
+else:
+    sys.stdin.readline()
+    mine = sqlite3.connect(sys.argv[1])
+    mine.execute("SELECT count(*) FROM outspoken_deliveries").fetchone()
+    print("opened", flush=True)
+    sys.stdin.readline()
+    os._exit(0)
 """
 
 ALL = ("-shm", "-wal")
@@ -160,6 +179,22 @@ async def test_where_another_log_was_begun_whoever_uses_the_deleted_one_is_to_be
             refused = await Ours.start("relay", "run", env=stage.env)
             assert await refused.finished() == 1
             assert f"another was begun since; `kill -9 {his.pid}`" in "\n".join(refused.words)
+
+
+@pytest.mark.acceptance
+async def test_who_only_inherited_what_his_parent_had_open_is_in_nobodys_way(stage: Stage, receiver: Ours) -> None:
+    await (await Ours.start("relay", "migrate", env=stage.env)).finished()
+    words = (sys.executable, "-c", _FORK, str(stage.database))
+    process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"closed\n"
+    process.stdin.write(b"\n")
+    assert await process.stdout.readline() == b"opened\n"
+    assert users_of_deleted(stage.database) == {}
+    relay = await stage.relay()
+    assert await relay.stop() == 0
+    await process.communicate(b"\n")
 
 
 @pytest.mark.parametrize("deleted", ["-wal", "-shm"])
