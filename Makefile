@@ -37,7 +37,7 @@ test: $(TESTED)
 # Half of the time these wait: for processes that start, leases that end, and speech that is spoken. So there are more
 # of them at once than cores.
 all-tests: $(TESTED)
-	$(PARALLEL) -n 4 -m 'not image' $(PYTEST)
+	$(PARALLEL) -n 5 -m 'not image' $(PYTEST)
 
 # Apart, since a processor is busy with it for two minutes, and tests of who waits for whom would notice.
 image: $(TESTED)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import pytest
@@ -91,13 +92,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What asks for a server starts processes too. Files with such tests take longest, and come first: of several
-    workers none is left alone with one at the end."""
+    """What asks for a server starts processes too. Files with such tests take longest, and begin first: of several
+    workers none is left alone with one at the end. They wait half of the time, so others come between."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("acceptance")
-    long = {item.path for item in items if any(item.iter_markers("acceptance"))}
-    items.sort(key=lambda item: item.path not in long)
+    long = dict.fromkeys(item.path for item in items if any(item.iter_markers("acceptance")))
+    short = dict.fromkeys(item.path for item in items if item.path not in long)
+    place = {path: place for place, path in enumerate(chain.from_iterable(zip_longest(long, short)))}
+    items.sort(key=lambda item: place[item.path])
     sys.addaudithook(_refuse_processes)
 
 

@@ -13,21 +13,26 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError, InvalidWebhookSignatureError, OpenAI
-from openai.types.audio import TranscriptionVerbose
 
 from tests.acceptance.speech import first_seconds, silence
 from tests.acceptance.stage import ROOT, Line, Process, Stage
 from tests.acceptance.test_deepgram_sdk import a_key
 from tests.clips.dialogues import dialogue
+from tests.lazily import imported
 from tests.ports import free_callback_port
 from tests.schemas import hold
 from tests.services import voices, whisper
+
+if TYPE_CHECKING:
+    import openai
+    from openai import AsyncOpenAI
+else:
+    openai = imported("openai")
 
 SPEECH = first_seconds(1.5)
 DEMO = ROOT / "tests" / "clips" / "demo.flac"
@@ -87,7 +92,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(world: World) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(api_key=world.key, base_url=world.base_url, max_retries=0) as client:
+    async with openai.AsyncOpenAI(api_key=world.key, base_url=world.base_url, max_retries=0) as client:
         yield client
 
 
@@ -102,7 +107,10 @@ async def test_a_file_is_transcribed(client: AsyncOpenAI) -> None:
 
 async def test_the_synchronous_client_does_the_same(world: World) -> None:
     def transcribe() -> str:
-        with OpenAI(api_key=world.key, base_url=world.base_url, max_retries=0) as client, DEMO.open("rb") as file:
+        with (
+            openai.OpenAI(api_key=world.key, base_url=world.base_url, max_retries=0) as client,
+            DEMO.open("rb") as file,
+        ):
             text: str = client.audio.transcriptions.create(file=file, model="gpt-4o-transcribe").text
             return text
 
@@ -116,7 +124,7 @@ async def test_times_of_words_and_segments(client: AsyncOpenAI) -> None:
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
     )
-    assert isinstance(answer, TranscriptionVerbose)
+    assert isinstance(answer, openai.types.audio.TranscriptionVerbose)
     assert (answer.language, answer.duration) == ("english", 1.5)
     assert answer.words is not None
     assert answer.segments is not None
@@ -163,7 +171,7 @@ async def test_german_is_translated(client: AsyncOpenAI) -> None:
 
 
 async def test_a_model_that_cannot_translate_says_which_can(client: AsyncOpenAI) -> None:
-    with pytest.raises(BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as refused:
         await client.audio.translations.create(file=("a.wav", SPEECH), model="whisper-1")
     assert (refused.value.param, refused.value.type) == ("model", "invalid_request_error")
     assert "Models here that do: multilingual." in refused.value.message
@@ -176,13 +184,13 @@ async def test_models(client: AsyncOpenAI) -> None:
 
 
 async def test_errors_are_the_clients_own(world: World, client: AsyncOpenAI) -> None:
-    with pytest.raises(BadRequestError) as broken:
+    with pytest.raises(openai.BadRequestError) as broken:
         await client.audio.transcriptions.create(file=("a.wav", b"no audio"), model="whisper-1")
     assert (broken.value.param, broken.value.request_id is not None) == ("file", True)
-    with pytest.raises(APIError, match="'whisper-9' does not exist here"):
+    with pytest.raises(openai.APIError, match="'whisper-9' does not exist here"):
         await client.audio.transcriptions.create(file=("a.wav", SPEECH), model="whisper-9")
-    async with AsyncOpenAI(api_key="osk_wrong", base_url=world.base_url) as stranger:
-        with pytest.raises(AuthenticationError, match="Incorrect API key"):
+    async with openai.AsyncOpenAI(api_key="osk_wrong", base_url=world.base_url) as stranger:
+        with pytest.raises(openai.AuthenticationError, match="Incorrect API key"):
             await stranger.models.list()
 
 
@@ -200,7 +208,7 @@ async def test_the_result_goes_to_the_callback_signed_as_the_clients_verify_it(
     )
     assert is_the_beginning(document["text"])
     client.webhooks.verify_signature(line["body"], line["headers"], secret=world.signing_key)
-    with pytest.raises(InvalidWebhookSignatureError):
+    with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.verify_signature(line["body"] + " ", line["headers"], secret=world.signing_key)
 
 
@@ -211,7 +219,7 @@ async def test_a_callback_comes_though_the_engine_is_killed_once_it_accepted(tmp
         receiver = await stage.receiver()
         stack.push_async_callback(receiver.stop)
         engine = await stage.engine()
-        async with AsyncOpenAI(api_key="none", base_url=f"{stage.engine_url}/v1", max_retries=0) as client:
+        async with openai.AsyncOpenAI(api_key="none", base_url=f"{stage.engine_url}/v1", max_retries=0) as client:
             more = {"callback": stage.callback_url}
             accepted = [
                 await client.audio.transcriptions.create(

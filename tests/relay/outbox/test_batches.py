@@ -38,7 +38,7 @@ https://u:p@h.example/a https://u:p@h.example?a/b@c http://[::1]:8080/a http://1
 """
 
 
-@every_kind
+@every_way
 def test_each_of_a_batch_goes_where_it_would_by_itself(producer: Producer) -> None:
     urls = ODD_URLS.split()
     producer.put(*(new(f"alone{number:02}", url) for number, url in enumerate(urls)))

@@ -10,13 +10,13 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import cast
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 Behaviour = Callable[["Receiver", Reader, Writer], Awaitable[None]]
 
-BOMB = gzip.compress(bytes(48 * 2**20), 1)
 ABRUPT = struct.pack("ii", 1, 0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -140,10 +140,16 @@ async def drips(receiver: Receiver, reader: Reader, writer: Writer) -> None:
         await asyncio.sleep(1)
 
 
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(48 * 2**20), 1)
+
+
 async def bombs(receiver: Receiver, reader: Reader, writer: Writer) -> None:
     """Answers with 48 KiB that inflate to 48 MiB."""
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(BOMB)}\r\n\r\n"
-    await answers(head.encode() + BOMB)(receiver, reader, writer)
+    bomb = _bomb()
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    await answers(head.encode() + bomb)(receiver, reader, writer)
 
 
 async def hangs(receiver: Receiver, reader: Reader, writer: Writer) -> None:
