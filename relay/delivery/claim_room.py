@@ -20,6 +20,7 @@ _SUCCESS = Outcome.SUCCESS
 _PERIOD_SECONDS = 0.1  # in which is counted what a destination takes
 _ASKED = 64  # endpoints, with one claim, whether what is ahead for them may still go
 _OTHERS = 64  # of those that are not prompt, in one claim: what is prompt waits for it
+_IN_LINE = 32  # of those that are slow: as many that could start are enough for a while, in which all others are served
 
 
 class RoomLeft(NamedTuple):
@@ -47,7 +48,7 @@ class ClaimRoom:
         held = of_others = 0
         for queue in self._order.queues.values():
             held += queue.held
-            of_others += 0 if queue.prompt else queue.held
+            of_others += 0 if queue.is_prompt else queue.held
         unsettled = max(0, len(self._settler.waiting) - MOST_AHEAD)
         return RoomLeft(self._most_held - held - unsettled, self._most_of_others - of_others)
 
@@ -62,13 +63,16 @@ class ClaimRoom:
         use, met = order.use, order.newcomers.met
         untried = use.three_quarters + use.excess - use.unproven + 2 * len(met)
         silent, too_late, is_crowded = use.quarter, not use.may_start(kinds.LATE), use.is_crowded
+        in_line = 0
         for origin, queue in order.queues.items():
             # It has what it can take, and may be one of many.
-            if (too_late and queue.late) or (is_crowded and queue.standing is _UNTRIED):
+            if (too_late and queue.expected is kinds.LATE) or (is_crowded and queue.standing is _UNTRIED):
                 origins[origin] = 0
                 untried -= queue.standing is _UNTRIED and not queue.busy
                 continue
             answers = queue.standing is _ANSWERS
+            if queue.kind is kinds.SLOW and queue.waits is not None:
+                in_line += min(queue.ahead, cap - queue.busy)
             most = cap if answers else few
             origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD)
             untried -= queue.standing is _UNTRIED and not queue.busy
@@ -87,12 +91,26 @@ class ClaimRoom:
             if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1
         self._turn_period()
-        newcomers = order.newcomers.ask(use, beside=bool(order.recent))
+        newcomers = order.newcomers.ask(use, beside=bool(order.prompt or order.slow))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
         ahead = self._next_ahead()
         others = min(_OTHERS, room.of_others)
         return ClaimRequest(
-            room.in_all, cap, cap, silent, untried, few, 1, origins, endpoints, ahead, order.recent, others, met, leases
+            room.in_all,
+            cap,
+            cap,
+            silent,
+            untried,
+            few,
+            1,
+            origins,
+            endpoints,
+            ahead,
+            order.prompt,
+            others,
+            met,
+            leases,
+            others_wait=in_line >= _IN_LINE,
         )
 
     def _next_ahead(self) -> list[DestinationKey]:

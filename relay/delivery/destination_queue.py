@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from relay.delivery.slots import KNOWN, LATE, PROMPT, SILENT, UNTRIED, OriginKind, Slots
+from relay.delivery.slots import KNOWN, LATE, PROMPT, SILENT, SLOW, UNTRIED, OriginKind, Slots
 from relay.policy.attempt import Delivery, Lease
 from relay.policy.breaker import Standing
 
@@ -64,18 +64,18 @@ class EndpointQueue:
 
 
 class DestinationQueue:
-    """An origin with those of its endpoints for which something is held."""
+    """An origin with those of its endpoints for which something is held. `expected` is of which kind it is if it
+    answers: prompt, slow, known or late."""
 
     __slots__ = (
-        "ahead", "answered_at", "busy", "endpoints", "late", "left", "low", "origin", "prompt", "standing", "took",
-        "turns", "waits",
+        "ahead", "answered_at", "busy", "endpoints", "expected", "left", "low", "origin", "standing", "took", "turns",
+        "waits",
     )  # fmt: skip
 
-    def __init__(self, origin: str, standing: Standing, *, prompt: bool) -> None:
+    def __init__(self, origin: str, standing: Standing, expected: OriginKind) -> None:
         self.origin = origin
         self.standing = standing
-        self.prompt = prompt
-        self.late = False
+        self.expected = expected
         self.endpoints: dict[str, EndpointQueue] = {}
         self.turns: deque[EndpointQueue] = deque()  # with something ahead, the next one first
         self.ahead = 0
@@ -96,9 +96,17 @@ class DestinationQueue:
         """In which line it waits."""
         if self.standing is not _ANSWERS:
             return UNTRIED if self.standing is _UNTRIED else SILENT
-        if self.prompt:
-            return PROMPT
-        return LATE if self.late else KNOWN
+        return self.expected
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it answered a moment ago, and at once."""
+        return self.expected is PROMPT
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it answered a moment ago."""
+        return self.expected is PROMPT or self.expected is SLOW
 
     def note_claim(self, *, left: bool) -> None:
         """What is ahead lasts while a settlement is committed, and the claim after it; or nothing is left to claim."""
@@ -107,13 +115,13 @@ class DestinationQueue:
 
     def keeps_waiting(self) -> None:
         """An attempt waits for longer than patience has it."""
-        self.prompt, self.late = False, True
+        self.expected = LATE
 
-    def answers(self) -> None:
+    def answers(self, *, at_once: bool) -> None:
         """An attempt was answered, in whatever way."""
         self.answered_at = time.monotonic()
         self.standing = _ANSWERS
-        self.prompt, self.late = True, False
+        self.expected = PROMPT if at_once else SLOW
 
     def turn_period(self) -> None:
         """What it takes is counted anew."""
@@ -124,7 +132,7 @@ class DestinationQueue:
     def fell_silent(self) -> None:
         """An attempt was not answered, and no other one meanwhile."""
         self.standing = _DID_NOT_ANSWER
-        self.prompt, self.late = False, False
+        self.expected = KNOWN
 
     def share_of(self, endpoint: EndpointQueue, most: int, slots: Slots) -> int:
         """How many of so many slots an endpoint can take: one that never was tried of an origin that may not answer

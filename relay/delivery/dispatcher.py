@@ -115,7 +115,7 @@ class Dispatcher:
         if self._unread:
             await self._give_back_unread()
         self._timer.cancel()
-        self._order.recent.turn()
+        self._order.turn()
         self._order.find_those_that_hang(self._running.values())
         room, cap = self._room.left(), self._share()
         if room.of_others <= 0:
@@ -209,13 +209,13 @@ class Dispatcher:
             attempt = replace(attempt, alone=False)
         self._settler.add(attempt)
         if outcome not in OURS and attempt.answer.sent:
-            self._order.hear(queue, endpoint, attempt, silent=silent)
+            self._order.hear(queue, endpoint, attempt, silent=silent, seconds=time.monotonic() - began)
 
     def _leave(self, queue: DestinationQueue, endpoint: EndpointQueue, delivery: Delivery) -> None:
         self._order.leave(queue, endpoint, delivery)
         if self._is_more_wanted(queue) and queue.ahead <= max(queue.busy, queue.low):
             # The ends of what fails, one by one, are no reason to ask at once, beside those that are served.
-            self._timer.start(0.0 if queue.prompt or not self._order.recent else _FAILED_SECONDS)
+            self._timer.start(0.0 if queue.is_prompt or not self._order.prompt else _FAILED_SECONDS)
 
     def note_left_due(self, *, is_due: bool) -> None:
         """Whether the last claim left something that is due: where it has not, a slot that becomes free is no reason
@@ -225,7 +225,7 @@ class Dispatcher:
     def _is_more_wanted(self, queue: DestinationQueue) -> bool:
         """Whether a turn may do anything, as something of this origin has ended: with what was left due and finds room
         now, waits in line, or is to be given back."""
-        finds_room = self._is_full or queue.left or not queue.prompt or self._order.newcomers.met
+        finds_room = self._is_full or queue.left or not queue.is_prompt or self._order.newcomers.met
         return bool((self._left_due and finds_room) or self._unread or self._order.has_waiting)
 
     async def _leave_alone(self, claims: Claims) -> None:

@@ -1,7 +1,8 @@
 """Whose slots are whose: how many each kind of origin may take, what is under way in them, and what waits too long.
 
 A slot that is taken by a receiver which does not answer is taken for long. So a quarter of all slots is only for
-origins that are *prompt*: one of their attempts was answered a moment ago, and none has waited long since. Of the
+origins that answered a moment ago, and keep no attempt waiting for long since; and of these, an eighth of all slots is
+only for those that are *prompt*: to wait for one of them is to wait for nothing, however many others are slow. Of the
 others, one that never was tried has one for its first attempt, and a few while many are free. Those whose latest
 attempt was not answered have a few each, but no more of them start while a quarter of all slots is taken by such, or by
 what has waited long for its first answer: so what is new finds room beside what hangs. Nor does more start of one that
@@ -20,17 +21,20 @@ from relay.queue.claims import OwnersOrigin
 
 PATIENCE = 1.0
 """Seconds: an attempt that was not answered by then is one that hangs, for all that is known."""
+PROMPT_SECONDS = 0.25
+"""Whoever takes longer to answer is slow: a few hundred such keep all slots for longer than anybody should wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
     """Attempts in flight: in all, and to one origin. Of both, what did not answer takes the part `doubtful`; in all,
-    with whatever did not answer a moment ago, three times that; and one origin that may not answer at most a `few`. One
-    that hangs takes a slot for a `timeout`, in seconds."""
+    with whatever did not answer a moment ago, three times that, and with what is slow all but the part `quick`; and one
+    origin that may not answer at most a `few`. One that hangs takes a slot for a `timeout`, in seconds."""
 
     in_all: int = 256
     per_destination: int = 16
     doubtful: float = 0.25
+    quick: float = 0.125
     few: int = 4
     timeout: float = 30.0
 
@@ -42,11 +46,16 @@ class Slots:
         """How many of some slots can be taken by all that did not answer a moment ago; one at least."""
         return max(1, min(slots, int(3 * slots * self.doubtful)))
 
+    def not_prompt_of(self, slots: int) -> int:
+        """How many of some slots can be taken by all that are not prompt; one at least."""
+        return max(1, slots - int(slots * self.quick))
+
 
 class OriginKind(IntEnum):
     """Of origins, by what is to be expected of them: each kind has a line of its own for the slots."""
 
-    PROMPT = auto()  # answered a moment ago, and keeps nobody waiting
+    PROMPT = auto()  # answered a moment ago, at once, and keeps nobody waiting
+    SLOW = auto()  # answered a moment ago
     KNOWN = auto()
     LATE = auto()  # known, and keeps its attempts waiting
     UNTRIED = auto()
@@ -54,7 +63,7 @@ class OriginKind(IntEnum):
 
 
 # To ask an enumeration for a member takes half a microsecond.
-PROMPT, KNOWN, LATE, UNTRIED, SILENT = OriginKind
+PROMPT, SLOW, KNOWN, LATE, UNTRIED, SILENT = OriginKind
 
 
 class SlotUse:
@@ -64,7 +73,9 @@ class SlotUse:
         self.quarter = slots.doubtful_of(slots.in_all)  # slots that are enough for those who keep them long
         self.three_quarters = slots.unproven_of(slots.in_all)
         self._in_all = slots.in_all
-        self._unproven: set[int] = set()  # to those that are not prompt
+        self._not_prompt = slots.not_prompt_of(slots.in_all)
+        self._slow: set[int] = set()  # to those that answer, in their time
+        self._unproven: set[int] = set()  # to those that did not answer a moment ago
         self._hanging: set[int] = set()  # of it, to those that did not answer, or has waited long for the first answer
         self._late: set[int] = set()  # and what has waited long for those that are known
 
@@ -74,7 +85,7 @@ class SlotUse:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether those that are not prompt have what is enough for those who keep slots long."""
+        """Whether those that did not answer a moment ago have what is enough for those who keep slots long."""
         return len(self._unproven) >= self.quarter
 
     @property
@@ -84,28 +95,36 @@ class SlotUse:
 
     @property
     def left_to_hang(self) -> int:
-        """How many more may be under way to those that are not prompt, if all of these hang."""
+        """How many more may be under way to those that did not answer a moment ago, if all of these hang."""
         return self.three_quarters + self._in_all - len(self._unproven)
 
     def may_start(self, kind: OriginKind) -> bool:
         """Whether one more of a kind may, where a slot is free."""
         if kind is PROMPT:
             return True
-        if len(self._unproven) - self.excess >= self.three_quarters:
+        unproven = len(self._unproven) - self.excess
+        if unproven + len(self._slow) >= self._not_prompt:
+            return False
+        if kind is SLOW:
+            return True
+        if unproven >= self.three_quarters:
             return False
         if kind is LATE:
             return len(self._late) < self.quarter
         return kind is not SILENT or len(self._hanging) < self.quarter
 
-    def take(self, seq: int, *, prompt: bool, silent: bool) -> None:
-        """One starts, to an origin that is so."""
-        if not prompt:
+    def take(self, seq: int, kind: OriginKind, *, silent: bool) -> None:
+        """One starts, to an origin of a kind."""
+        if kind is SLOW:
+            self._slow.add(seq)
+        elif kind is not PROMPT:
             self._unproven.add(seq)
         if silent:
             self._hanging.add(seq)
 
     def waits_long(self, seq: int, *, known: bool) -> bool:
         """One has waited for longer than patience has it; returns whether it is late: to an origin that is known."""
+        self._slow.discard(seq)
         self._unproven.add(seq)
         if seq in self._hanging:
             return False
@@ -113,6 +132,7 @@ class SlotUse:
         return known
 
     def leave(self, seq: int) -> None:
+        self._slow.discard(seq)
         if seq in self._unproven:  # as whatever hangs or is late is
             for those in (self._unproven, self._hanging, self._late):
                 those.discard(seq)

@@ -11,7 +11,9 @@ from relay.delivery.slots import (
     KNOWN,
     PATIENCE,
     PROMPT,
+    PROMPT_SECONDS,
     SILENT,
+    SLOW,
     UNTRIED,
     NewcomerPace,
     OriginKind,
@@ -41,7 +43,7 @@ _Line = OrderedDict[DestinationQueue, None]
 class StartOrder:
     """`share` says, whenever asked, how many of a destination's slots are this relay's.
 
-    `queues` are by origin, `use` is of the slots, and `recent` are the origins that answered a moment ago.
+    `queues` are by origin, `use` is of the slots, `prompt` and `slow` are the origins that answered a moment ago.
     """
 
     def __init__(self, slots: Slots, share: Callable[[], int]) -> None:
@@ -49,7 +51,7 @@ class StartOrder:
         self._share = share
         self.use = SlotUse(slots)
         self.queues: dict[str, DestinationQueue] = {}
-        self.recent = RecentlyAnswered()
+        self.prompt, self.slow = RecentlyAnswered(), RecentlyAnswered()
         self.newcomers = NewcomerPace(slots)
         # With something to start and a slot of their own free. The first of the lines has the next slot.
         self._lines = deque((kind, _Line()) for kind in OriginKind)
@@ -76,7 +78,8 @@ class StartOrder:
         if queue is None:
             origin = delivery.destination
             standing = claims.standing.get((origin, ""), _ANSWERS)
-            queue = self.queues[origin] = DestinationQueue(origin, standing, prompt=origin in self.recent)
+            expected = PROMPT if origin in self.prompt else SLOW if origin in self.slow else KNOWN
+            queue = self.queues[origin] = DestinationQueue(origin, standing, expected)
         endpoint = delivery.endpoint
         silent = endpoint in self._unanswered or claims.standing.get(endpoint) is _SILENT
         queue.append(delivery, answered=False if silent else None)
@@ -111,8 +114,15 @@ class StartOrder:
         queue.leave(endpoint)
         self._take_turn(queue)
 
-    def hear(self, queue: DestinationQueue, endpoint: EndpointQueue, attempt: Attempted, *, silent: bool) -> None:
-        """What came of one that was sent says what is to be expected of the next."""
+    def turn(self) -> None:
+        """Forget who answered longer ago."""
+        self.prompt.turn()
+        self.slow.turn()
+
+    def hear(
+        self, queue: DestinationQueue, endpoint: EndpointQueue, attempt: Attempted, *, silent: bool, seconds: float
+    ) -> None:
+        """What came of one that was sent, after so long, says what is to be expected of the next."""
         endpoint.answered = not silent
         if silent:
             self._unanswered[attempt.delivery.endpoint] = None
@@ -123,15 +133,20 @@ class StartOrder:
             return
         if queue.standing is not _ANSWERS:
             self.newcomers.note_answer((attempt.delivery.owner, queue.origin))
-        elif self._pressed and not queue.prompt:
+        elif self._pressed and not queue.is_proven:
             self._doubted = self._doubted.answered(1)
-        queue.answers()
-        self.recent.add(queue.origin)
+        self._note_answer(queue, at_once=seconds < PROMPT_SECONDS)
         if self._unanswered:
             self._unanswered.pop(attempt.delivery.endpoint, None)
         if attempt.outcome is _SUCCESS:  # to fail fast is no reason to be given more
             queue.took.count()
             endpoint.took.count()
+
+    def _note_answer(self, queue: DestinationQueue, *, at_once: bool) -> None:
+        queue.answers(at_once=at_once)
+        these, others = (self.prompt, self.slow) if at_once else (self.slow, self.prompt)
+        these.add(queue.origin)
+        others.discard(queue.origin)
 
     def find_those_that_hang(self, running: Iterable[Run]) -> None:
         """Among what is under way; at most once in `LOOK_SECONDS`."""
@@ -145,7 +160,8 @@ class StartOrder:
             is_late = self.use.waits_long(delivery.lease.seq, known=queue.standing is _ANSWERS)
             if is_late and queue.answered_at < began:
                 queue.keeps_waiting()
-                self.recent.discard(queue.origin)
+                self.prompt.discard(queue.origin)
+                self.slow.discard(queue.origin)
         self._pressed = self.use.excess > 0
         self._doubted = self._doubted.earned(now, newcomers.a_second(self.use.left_to_hang, self._slots.timeout))
 
@@ -162,9 +178,9 @@ class StartOrder:
             self._line_of[kind][queue] = None
 
     def _line_for(self, queue: DestinationQueue) -> OriginKind:
-        """Known ones go in turn with those that are prompt, while there is room for both."""
+        """Slow and known ones go in turn with those that are prompt, while there is room for all."""
         kind = queue.kind
-        return PROMPT if kind is KNOWN and self._may_start(kind) else kind
+        return PROMPT if (kind is SLOW or kind is KNOWN) and self._may_start(kind) else kind
 
     def _may_start(self, kind: OriginKind) -> bool:
         """While many hang, known ones that have not answered just now may be the next: they come as newcomers do."""
@@ -185,6 +201,6 @@ class StartOrder:
         if self._pressed and queue.kind is KNOWN:
             self._doubted = self._doubted.spent(1)
         delivery = queue.take(endpoint)
-        self.use.take(delivery.lease.seq, prompt=queue.prompt, silent=queue.standing is _SILENT)
+        self.use.take(delivery.lease.seq, queue.expected, silent=queue.standing is _SILENT)
         self._take_turn(queue)
         return delivery

@@ -118,10 +118,10 @@ class Chooser:
         began = time.monotonic()
         rests = began < self._rests_until
         arrived = self._arrived(connection)
-        comes_first = not rests and self._comes_first(arrived, request)
+        comes_first = not (rests or request.others_wait) and self._comes_first(arrived, request)
         # Where so many that are new may come, those before them answered: the others are worth a look.
         new_may_come = self._met_new and request.untried > TOGETHER
-        in_part = comes_first or (self._several and rests and not new_may_come)
+        in_part = comes_first or request.others_wait or (self._several and rests and not new_may_come)
         groups = self._groups(connection, request, arrived, in_part=in_part)
         free, untried, held = _sorted_out(groups, request)
         if not in_part:
@@ -145,6 +145,7 @@ class Chooser:
         self._turns.note_served({group[:2]: group[1] in batch.left for group, _ in chosen if group not in going})
         if comes_first:
             batch.more, batch.pause = True, _AFTER_SECONDS
+        if comes_first or request.others_wait:
             return
         if not rests:
             self._clear_away(connection, held, [group for group in untried if group not in going], now)

@@ -28,6 +28,7 @@ class ClaimRequest:
     moment ago, whatever is written down of them so far: `others` is the room for all that are not. Those in `met`
     may not have answered, and have since the last claim: what else waits for them goes while a connection is open.
     `held` is asked only where leases have run out: what this relay has in hand is kept, whatever its clock says.
+    Where `others_wait`, enough is held of those that are not prompt: of them, only what came since is looked at.
     """
 
     room: int
@@ -44,6 +45,7 @@ class ClaimRequest:
     others: int = 10_000
     met: Sequence[OwnersOrigin] = ()
     held: Callable[[], Sequence[Lease]] = tuple
+    others_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ WITHIN = 60.0  # seconds in which everything here has long come to its end
 NEIGHBOURS = 9
 HANGING = 64  # hosts
 MANY_KNOWN = 300  # more than there are slots
+SLOW = 0.5  # seconds
 TOO_MANY_KNOWN = 600  # more than may hang
 
 pytestmark = pytest.mark.acceptance
@@ -39,6 +40,11 @@ async def takes(_: web.Request) -> web.Response:
 
 async def fails(_: web.Request) -> web.Response:
     return web.Response(status=503)
+
+
+async def takes_its_time(_: web.Request) -> web.Response:
+    await asyncio.sleep(SLOW)
+    return web.Response()
 
 
 async def hangs(_: web.Request) -> web.Response:
@@ -248,6 +254,21 @@ async def test_known_hosts_that_hang_never_take_all_slots_however_many_they_are(
             await a.send(strangers[-1])
             await a.taken(ids(strangers))
         assert not {id_ for id_ in a.relay.ended if id_.startswith("hung")}
+
+
+async def test_many_hosts_that_take_their_time_keep_none_waiting_that_answers_at_once(tmp_path: Path) -> None:
+    async with play(tmp_path, slow=takes_its_time) as a:
+        slow = [f"127.0.{4 + number // 250}.{1 + number % 250}" for number in range(MANY_KNOWN)]
+        await a.known("127.0.2.1", *slow)
+        backlog = [one for host in slow for one in several(f"slow {host}", a.receiver.url("/slow", host), 12)]
+        await a.send(*backlog)
+        await a.taken({backlog[0].id})
+        quick = several("quick", a.receiver.url("/", "127.0.2.1"), 40)
+        for one in quick:  # each when the one before has arrived
+            await a.send(one)
+            await a.taken({one.id})
+        # In turn with all of them this would have been their whole backlog.
+        assert len(a.receiver.taken) < len(backlog) / 2
 
 
 @pytest.fixture

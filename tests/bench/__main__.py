@@ -87,6 +87,7 @@ BENCHES = (
         named="relay.isolation.dead_hosts",
     ),
     Bench(isolation.known_hosts, {"relay.isolation.known_hosts": "<= 2"}),
+    Bench(isolation.slow_hosts, {"relay.isolation.slow_hosts": "<= 2"}),
     Bench(isolation.slow_dns, {"relay.isolation.slow_dns": "<= 2"}),
     Bench(isolation.owner, {"relay.isolation.owner_ms": "< 1000"}),
     Bench(

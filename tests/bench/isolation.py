@@ -2,9 +2,9 @@
 
 `relay.isolation.ratio` is that of nine destinations while a tenth hangs; `hanging` of nine paths while a tenth path of
 the same host hangs; `dead_hosts` of healthy hosts beside many that hang or refuse, `known_hosts` beside many that hang
-at once after they answered, `slow_dns` beside many whose name servers say nothing. `owner_ms` is how long one delivery
-waits for its first attempt while another owner's many are under way. `rate_limited` is how often a receiver that takes
-one a second had to answer 429 until it had all.
+at once after they answered, `slow_hosts` beside as many that take half a second to answer, `slow_dns` beside many whose
+name servers say nothing. `owner_ms` is how long one delivery waits for its first attempt while another owner's many are
+under way. `rate_limited` is how often a receiver that takes one a second had to answer 429 until it had all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from relay import outbox
 from relay.outbox.model import NewDelivery
 from tests.bench import stand
 from tests.bench.bare import addresses
-from tests.bench.sink import HANGING_PATH
+from tests.bench.sink import HANGING_PATH, SLOW_PATH, SLOW_SECONDS
 from tests.bench.stand import Load, Result, Scale
 from tests.nameserver import Says, name_server
 from tests.ports import free_port
@@ -33,6 +33,7 @@ from tests.ports import free_port
 DESTINATIONS = 10
 EVERY = 0.02  # seconds: one delivery for each destination, in one transaction
 SELDOM = 0.05
+SLOTS = 256  # of a relay, unless told otherwise
 FLOOD = 5  # times the deliveries of other benchmarks
 
 _POLL_SECONDS = 0.01
@@ -123,14 +124,23 @@ def _beside_dead_hosts(scale: Scale) -> float:
 
 def known_hosts(scale: Scale) -> Result:
     """Hosts that answer, beside more than there are slots that always did, and begin to hang at once."""
+    return {"relay.isolation.known_hosts": _beside_known_hosts(scale, HANGING_PATH, backlog=4)}
+
+
+def slow_hosts(scale: Scale) -> Result:
+    """The same beside as many that go on to answer, half a second later, and have more waiting all the time."""
+    backlog = 1 + int(2 * scale.seconds * SLOTS / SLOW_SECONDS / scale.known_hosts)
+    return {"relay.isolation.slow_hosts": _beside_known_hosts(scale, SLOW_PATH, backlog)}
+
+
+def _beside_known_hosts(scale: Scale, path_of_ill: str, backlog: int) -> float:
     with stand.sink() as port, stand.new_outbox() as path, stand.relay(path, port) as relay:
         hosts = [f"http://127.0.{8 + number // 250}.{1 + number % 250}:{port}" for number in range(scale.known_hosts)]
         stand.wait_until_ready(path, relay)
         _produce(path, [f"{host}/callback" for host in hosts], SELDOM, "known ", SELDOM)
         _took(path, relay, "known *", len(hosts))
-        hang = [host + HANGING_PATH for host in hosts]
-        ratio = _beside(path, relay, addresses(port, DESTINATIONS - 1), hang, scale.seconds, backlog=4)
-    return {"relay.isolation.known_hosts": ratio}
+        ill = [host + path_of_ill for host in hosts]
+        return _beside(path, relay, addresses(port, DESTINATIONS - 1), ill, scale.seconds, backlog)
 
 
 def slow_dns(scale: Scale) -> Result:

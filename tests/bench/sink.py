@@ -3,8 +3,8 @@
     python -m tests.bench.sink PORT [HANG_ADDRESS ...]
 
 It listens on all of 127.0.0.0/8, so that every loopback address is a destination of its own. It never answers a
-request that comes in by way of a HANG_ADDRESS, or for the path /hanging. A line on standard output says that it is
-ready.
+request that comes in by way of a HANG_ADDRESS, or for the path /hanging, and takes half a second, more or less, for one
+to /slow. A line on standard output says that it is ready.
 
 It stays on the last processor: left to itself, the scheduler often has sender and receiver share one of two, and the
 same code is half as fast in one run as in the next.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import sys
 from typing import cast
@@ -21,8 +22,11 @@ from typing import cast
 import uvloop
 
 HANGING_PATH = "/hanging"
+SLOW_PATH = "/slow"
+SLOW_SECONDS = 0.5
 
 _HANGS = f"POST {HANGING_PATH} ".encode()
+_IS_SLOW = f"POST {SLOW_PATH} ".encode()
 _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -34,6 +38,7 @@ class Sink(asyncio.Protocol):
         self._hang = hang
         self._head = b""
         self._left = 0
+        self._seconds = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -50,6 +55,7 @@ class Sink(asyncio.Protocol):
             return b""
         self._head = b""
         self._answers &= not head.startswith(_HANGS)
+        self._seconds = SLOW_SECONDS if head.startswith(_IS_SLOW) else 0.0
         length = _LENGTH.search(head)
         self._left = int(length[1]) if length else 0
         if not self._left:
@@ -64,7 +70,13 @@ class Sink(asyncio.Protocol):
         return data[taken:]
 
     def _reply(self) -> None:
-        if self._answers:
+        if self._answers and self._seconds:
+            asyncio.get_running_loop().call_later(self._seconds * random.uniform(0.6, 1.4), self._answer)
+        elif self._answers:
+            self._answer()
+
+    def _answer(self) -> None:
+        if not self._transport.is_closing():
             self._transport.write(_ANSWER)
 
 

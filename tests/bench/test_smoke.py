@@ -48,6 +48,7 @@ SIBLINGS = {
     "relay.big.unsigned.ratio",
     "relay.isolation.hanging",
     "relay.isolation.known_hosts",
+    "relay.isolation.slow_hosts",
     "relay.isolation.dead_hosts.thousand",
     "relay.isolation.dead_hosts.fifty_thousand",
     "engine.overhead.ratio",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from relay import outbox as producer
 from relay.delivery.dispatcher import ClaimTimer, Dispatcher
 from relay.delivery.settler import Settler
-from relay.delivery.slots import Slots
+from relay.delivery.slots import PROMPT_SECONDS, Slots
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease
@@ -562,10 +562,12 @@ class FakeSource:
         self.blocked: frozenset[DestinationKey] = frozenset()
         self.standing: dict[DestinationKey, Standing] = {}
         self.met: list[list[OwnersOrigin]] = []
+        self.others_wait: list[bool] = []
         self.returned: list[str] = []
 
     async def claim(self, wanted: ClaimRequest) -> Claims:
         self.met.append([*wanted.met])
+        self.others_wait.append(wanted.others_wait)
         given: list[Delivery] = []
         for origin, ids in self.backlog.items():
             most = wanted.endpoints.get((origin, "/"), wanted.of_endpoint)
@@ -669,6 +671,35 @@ async def test_the_next_claim_after_one_that_is_new_has_answered_looks_at_it_onc
     for _ in range(2):
         await dispatcher.run_once()
     assert source.met == [[], [("", "answers")], []]
+    await dispatcher.drain(0)
+
+
+async def test_while_enough_that_is_slow_is_in_line_no_more_of_it_is_asked_for() -> None:
+    source, couriers = FakeSource({"slow": 40, "slower": 40, "as slow": 40}), Couriers()
+
+    async def deliver(delivery: Delivery) -> Attempted:
+        if delivery.id.endswith(".0"):
+            await asyncio.sleep(PROMPT_SECONDS)  # so long it takes to be slow
+            return attempted(delivery)
+        return await couriers.deliver(delivery)
+
+    settler = Settler(source, ignore, asyncio.Event())
+    share = 16
+    dispatcher = Dispatcher(source, deliver, settler, Slots(8), asyncio.Event(), share=lambda: share)
+    await dispatcher.run_once()
+    await dispatcher.run_once()
+    while len(settler.waiting) < len(source.backlog):
+        await asyncio.sleep(0)
+    await dispatcher.run_once()
+    share = 1  # each has it already: nothing is in line
+    await dispatcher.run_once()
+    assert source.others_wait == [False, False, True, False]
+    share = 16
+    couriers.let_through(*(f"{origin}.{number}" for origin in source.backlog for number in range(40)))
+    while dispatcher.in_flight:
+        await asyncio.sleep(0)
+    await dispatcher.run_once()
+    assert source.others_wait[-1] is False
     await dispatcher.drain(0)
 
 

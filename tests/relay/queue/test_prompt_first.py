@@ -54,6 +54,17 @@ async def test_nothing_goes_first_where_all_of_them_answer(database: Database, r
     assert len(await claim(relay, prompt=everyone)) == 1 + len(CROWD)
 
 
+async def test_where_others_wait_only_what_came_since_is_looked_at_beside_what_answers(
+    database: Database, relay: DeliveryQueue
+) -> None:
+    put(database, new("came", f"{GOOD}/"), new("of the crowd", f"{CROWD[0]}/another"))
+    for came in ({"came", "of the crowd", f"line {CROWD[0]}"}, set[str]()):
+        claims = await relay.claim(want(prompt={GOOD}, others_wait=True))
+        assert {*ids(claims.deliveries)} == came
+        assert not claims.more
+    assert len(await claim(relay, prompt={GOOD})) == len(CROWD) - 1
+
+
 async def test_what_came_is_looked_at_beside_more_than_can_be_looked_at_at_once(
     database: Database, relays: Open
 ) -> None:
@@ -73,3 +84,4 @@ async def test_what_came_is_looked_at_beside_more_than_can_be_looked_at_at_once(
     assert ids(await claim(relay, free=full, prompt={late})) == ["came"]
     put(database, new("came again", f"{late}/"))
     assert ids(await claim(relay, free=full, prompt={late})) == ["came again"]
+    assert not (await relay.claim(want(free=full, prompt={late}, others_wait=True))).more
