@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -16,6 +17,8 @@ from relay.admin.doctor import Level, examine
 from relay.guard.rules import Rules
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.opening import connect
+from relay.outbox.sqlite.permissions import logs_of
 from relay.outbox.sqlite.side_files import users_of_deleted
 from relay.outbox.sqlite.writer import SqliteWriter
 from tests.acceptance.stage import ROOT, Stage
@@ -35,24 +38,6 @@ for id_ in sys.argv[3:]:
 _STAY = """
 print("added", flush=True)
 sys.stdin.read()
-"""
-
-_FORK = """
-import os, sqlite3, sys
-before = sqlite3.connect(sys.argv[1])
-before.execute("SELECT count(*) FROM outspoken_deliveries").fetchone()
-if os.fork():
-    before.close()  # as the last: the log is deleted
-    sys.stdout.write("closed\\n")
-    sys.stdout.flush()
-    os.wait()
-else:
-    sys.stdin.readline()
-    mine = sqlite3.connect(sys.argv[1])
-    mine.execute("SELECT count(*) FROM outspoken_deliveries").fetchone()
-    print("opened", flush=True)
-    sys.stdin.readline()
-    os._exit(0)
 """
 
 ALL = ("-shm", "-wal")
@@ -181,20 +166,17 @@ async def test_where_another_log_was_begun_whoever_uses_the_deleted_one_is_to_be
             assert f"another was begun since; `kill -9 {his.pid}`" in "\n".join(refused.words)
 
 
-@pytest.mark.acceptance
-async def test_who_only_inherited_what_his_parent_had_open_is_in_nobodys_way(stage: Stage, receiver: Ours) -> None:
-    await (await Ours.start("relay", "migrate", env=stage.env)).finished()
-    words = (sys.executable, "-c", _FORK, str(stage.database))
-    process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"closed\n"
-    process.stdin.write(b"\n")
-    assert await process.stdout.readline() == b"opened\n"
-    assert users_of_deleted(stage.database) == {}
-    relay = await stage.relay()
-    assert await relay.stop() == 0
-    await process.communicate(b"\n")
+def test_who_only_reads_the_files_of_a_log_that_is_gone_is_none_who_uses_it(path: Path) -> None:
+    log, index = logs_of(path)
+    first = connect(path)
+    with log.open("rb"), index.open("rb"):
+        first.close()  # as the last: the log is deleted
+        with closing(connect(path)):
+            assert users_of_deleted(path) == {}
+        with closing(connect(path)):
+            log.unlink()
+            index.unlink()
+            assert users_of_deleted(path) == {os.getpid(): {str(log), str(index)}}
 
 
 @pytest.mark.parametrize("deleted", ["-wal", "-shm"])
