@@ -31,6 +31,7 @@ _SETTLE_ALL = statement("settle_all", __package__)
 _RECORD_ATTEMPT = statement("record_attempt", __package__)
 _ANOTHER = ", " + _RECORD_ATTEMPT.partition("VALUES ")[2]
 _MOST_AT_ONCE = 64
+_KILLED_AT_ONCE = 5000
 _COLUMNS = (
     "seq", "number", "started_at", "lag", "duration", "outcome", "status", "peer", "detail", "timing",
     "request_headers", "answer_headers", "excerpt",
@@ -178,9 +179,18 @@ def step_stream(connection: Connection, stream_id: int, now: float, *, dead: boo
     stream = {"stream_id": stream_id, "now": now}
     connection.execute(_LOCK_STREAM, stream)
     if dead and connection.execute(_KILL_STREAM, stream).rowcount:
-        return connection.execute(_KILL_FOLLOWERS, stream).rowcount
+        return kill_followers(connection, stream)
     connection.execute(_ADVANCE_STREAM, stream)
     return 0
+
+
+def kill_followers(connection: Connection, stream: Mapping[str, Any]) -> int:
+    """End what waits in a stream that was killed, in slices: what the pages that a statement changes were like is in
+    memory until it has ended. Returns how many there were."""
+    killed = 0
+    while slice_ := connection.execute(_KILL_FOLLOWERS, {**stream, "slice": _KILLED_AT_ONCE}).rowcount:
+        killed += slice_
+    return killed
 
 
 def expire(connection: Connection, values: Mapping[str, Any]) -> tuple[int, int]:

@@ -31,7 +31,6 @@ _ABANDON = statement("abandon_streams", __package__)
 _CLOSE = statement("close_streams", __package__)
 _ORPHANED = statement("orphaned_streams", __package__)
 _FINISH = statement("finish_stream", __package__)
-_KILL_FOLLOWERS = statement("kill_followers", __package__)
 _CHANGED = statement("changed_streams", __package__)
 _MESSAGES = statement("messages", __package__)
 _STILL_HELD = statement("still_held", __package__)
@@ -245,4 +244,4 @@ def _finish(connection: Connection, finish: Finish, holder: str, now: float) -> 
     }
     if not connection.execute(_FINISH, values).rowcount or finish.reason is None:
         return 0
-    return connection.execute(_KILL_FOLLOWERS, values).rowcount
+    return settling.kill_followers(connection, values)

@@ -399,10 +399,11 @@ WHERE due_at IS NULL AND seq = (
 UPDATE outspoken_streams SET state = 'killed', reason = 'delivery_dead', finished_at = :now WHERE id = :stream_id AND on_dead = 'kill'
 
 -- kill_followers --
--- Those behind a dead delivery in a killed stream. Both conditions on state: the first is the one of the partial index
--- deliveries_stream, without which this would read the whole backlog.
-UPDATE outspoken_deliveries INDEXED BY outspoken_deliveries_stream SET state = 'dead', reason = 'stream_killed', finished_at = :now
-WHERE stream_id = :stream_id AND state IN ('pending', 'leased') AND state = 'pending'
+-- Those behind a dead delivery in a killed stream, a slice of them. Both conditions on state: the first is the one of the
+-- partial index deliveries_stream, without which this would read the whole backlog.
+UPDATE outspoken_deliveries SET state = 'dead', reason = 'stream_killed', finished_at = :now
+WHERE seq IN (SELECT seq FROM outspoken_deliveries AS next INDEXED BY outspoken_deliveries_stream
+              WHERE stream_id = :stream_id AND next.state IN ('pending', 'leased') AND next.state = 'pending' LIMIT :slice)
 
 -- heartbeat --
 -- This relay is at work; and so are these others, of which so many come before it.
