@@ -87,7 +87,7 @@ class Runner:
         return (await self._leasing.run_once())[1] or 0
 
     async def _lease(self) -> int:
-        jobs = await self._store.lease(self._workers - len(self._running))
+        jobs = await self._store.lease(self._workers - len(self._running), self._running.values())
         for job in jobs:
             self._start(job)
         return len(jobs)

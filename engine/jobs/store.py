@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from operator import itemgetter
@@ -139,11 +139,11 @@ class JobStore:
 
         await self._writer.run(accept)
 
-    async def lease(self, room: int) -> tuple[Job, ...]:
+    async def lease(self, room: int, running: Collection[Job] = ()) -> tuple[Job, ...]:
         """At most `room` due jobs, of the keys in turn and of each the oldest; those of engines that went quiet among
-        them."""
+        them, but none of those that are `running` here, whatever the clock says of their leases."""
         now = self._clock()
-        if room < 1 or not await self._anything(now):
+        if room < 1 or not await self._anything(now, running):
             return ()
         self._leases += 1
         token = f"{self._holder}.{self._leases}"
@@ -155,13 +155,23 @@ class JobStore:
 
         return tuple(_readable(await self._writer.run(lease), token))
 
-    async def _anything(self, now: float) -> bool:
+    async def _anything(self, now: float, running: Collection[Job]) -> bool:
         """Whether a lease would find anything, once the leases of engines that went quiet are swept."""
         waiting, lapsed = (await self._read(_WAITING, {"now": now}))[0]
         if lapsed:
-            # A transaction of its own: it holds jobs, and then their keys; a lease does so the other way round.
-            await self._writer.run(lambda connection: connection.execute(_SWEEP, {"now": now}))
+            await self._sweep(now, running)
         return bool(waiting or lapsed)
+
+    async def _sweep(self, now: float, running: Collection[Job]) -> None:
+        """A transaction of its own: it holds jobs, and then their keys; a lease does so the other way round. What runs
+        here is renewed before: a clock that was set forward makes it look like that of an engine that went quiet."""
+        held = {"leases": _leases(running), "until": now + self._lease_seconds}
+
+        def sweep(connection: Connection) -> None:
+            connection.execute(_RENEW, held).fetchall()
+            connection.execute(_SWEEP, {"now": now})
+
+        await self._writer.run(sweep)
 
     async def _read(self, sql: str, values: Mapping[str, object]) -> list[Any]:
         return await self._reader.run(lambda connection: connection.execute(sql, values).fetchall())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -244,6 +244,22 @@ async def test_renewed_jobs_stay_ours(store: JobStore, clock: Clock) -> None:
     await runner.settled()
 
 
+async def test_a_clock_that_is_set_forward_takes_no_job_from_the_engine_that_works_on_it(
+    store: JobStore, clock: Clock, rows: Rows
+) -> None:
+    await store.accept(request(), MEDIA)
+    gate = asyncio.Event()
+    handler = ScriptedHandler(gate=gate)
+    runner = runner_of(store, handler, 2, QUICK)
+    await runner.run_once()
+    clock.advance(2 * LEASE_SECONDS)
+    assert await runner.run_once() == 0
+    gate.set()
+    await runner.settled()
+    assert handler.begun == ["job-1"]
+    assert rows("SELECT state, lapses FROM outspoken_jobs") == [("done", 0)]
+
+
 class WatchedStore(JobStore):
     """Says when a write could not be kept."""
 
@@ -348,11 +364,11 @@ class StoreAwayAtFirst(JobStore):
 
     asked = 0
 
-    async def lease(self, room: int) -> tuple[Job, ...]:
+    async def lease(self, room: int, running: Collection[Job] = ()) -> tuple[Job, ...]:
         self.asked += 1
         if self.asked < 3:
             raise StoreUnavailable("io")
-        return await super().lease(room)
+        return await super().lease(room, running)
 
 
 async def test_the_runner_outlives_a_database_that_is_away(database: Database) -> None:
