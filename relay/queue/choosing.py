@@ -205,7 +205,8 @@ class Chooser:
         origins = self._turns.origins(connection, owners, max(1, 2 * room // max(1, len(owners))))
         # Whoever is served all the time does not wait until the ring has come to it through a crowd.
         several = dict.fromkeys([*self._turns.lately(), *came, *origins])
-        return self._endpoints(connection, several, max(1, 2 * room // max(1, len(several))))
+        # Two at least: of one alone nobody could tell whether another waits behind it.
+        return self._endpoints(connection, several, max(2, 2 * room // max(1, len(several))))
 
     def _endpoints(self, connection: Connection, origins: Collection[OwnersOrigin], room: int) -> list[Any]:
         found = self._turns.endpoints(connection, origins, room)

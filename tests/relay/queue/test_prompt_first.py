@@ -85,3 +85,19 @@ async def test_what_came_is_looked_at_beside_more_than_can_be_looked_at_at_once(
     put(database, new("came again", f"{late}/"))
     assert ids(await claim(relay, free=full, prompt={late})) == ["came again"]
     assert not (await relay.claim(want(free=full, prompt={late}, others_wait=True))).more
+
+
+async def test_one_path_hides_no_other_of_its_origin_beside_more_than_can_be_looked_at_at_once(
+    database: Database, relays: Open
+) -> None:
+    relay, crowd = relays(), [f"http://host{number}.example:80" for number in range(FEW + 1)]
+
+    def know_them(connection: Connection) -> None:
+        for origin in (*crowd, GOOD):
+            connection.execute("INSERT INTO outspoken_destinations (origin) VALUES (?)", (origin,))
+
+    writing(database, know_them)
+    put(database, *(new(f"line {origin}", f"{origin}/") for origin in crowd))
+    put(database, *(new(f"a{number}", f"{GOOD}/a") for number in range(20)), new("b", f"{GOOD}/b"))
+    came = [id_ for _ in range(6) for id_ in ids(await claim(relay, most=1))]
+    assert "b" in came
