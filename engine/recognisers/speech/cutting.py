@@ -52,6 +52,7 @@ class Cutter:
         self._speech: list[bool] = []  # one for each frame kept
         self._quiet = 0
         self._goes_on = False  # what is held is the rest of a piece
+        self._spoken = -pause  # number of the frame after the last speech of the pieces so far: none before the first
 
     @property
     def start(self) -> float:
@@ -83,8 +84,12 @@ class Cutter:
     @property
     def silent_until(self) -> float:
         """Up to where nobody spoke since the last piece, be it only a click."""
-        first = next((n for n, speech in enumerate(self._speech) if speech), len(self._frames))
-        return (self._first + first) * FRAME_SECONDS
+        return self._silent_frames * FRAME_SECONDS
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether that is a pause, also where a piece was cut in the midst of it and says nothing of it."""
+        return self._silent_frames - self._spoken >= self._pause
 
     @property
     def silence_left(self) -> float | None:
@@ -108,7 +113,7 @@ class Cutter:
 
     def forget(self, until: float) -> None:
         """Drop what is held from before a moment. The rest is a piece, however little it is: it belongs to more."""
-        self._drop(min(len(self._frames), max(0, int(until / FRAME_SECONDS) - self._first)))
+        self._take_out(min(len(self._frames), max(0, int(until / FRAME_SECONDS) - self._first)))
         self._goes_on = True
 
     def flush(self) -> Iterator[SpeechPiece]:
@@ -130,14 +135,24 @@ class Cutter:
         """End the piece before frame `end`; what follows opens the next one."""
         speech, start, pcm = sum(self._speech[:end]), self.start, b"".join(self._frames[:end])
         worth = self._goes_on or speech >= SHORTEST
-        self._drop(end)
+        (self._take_out if worth else self._drop)(end)
         self._quiet, self._goes_on = 0, False
         if worth:
             yield SpeechPiece(start, pcm, paused)
 
+    def _take_out(self, count: int) -> None:
+        """Drop what is part of a piece."""
+        self._spoken = max((self._first + n + 1 for n in range(count) if self._speech[n]), default=self._spoken)
+        self._drop(count)
+
     def _drop(self, count: int) -> None:
         del self._frames[:count], self._speech[:count]
         self._first += count
+
+    @property
+    def _silent_frames(self) -> int:
+        first = next((n for n, speech in enumerate(self._speech) if speech), len(self._frames))
+        return self._first + first
 
     def _quietest(self) -> int:
         """Where an endless piece is best cut: the softest frame of its last third."""

@@ -41,9 +41,11 @@ _EDGE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Began:
-    """Speech began: seconds from the start of the channel."""
+    """Speech began, so many seconds from the start of the channel: `paused` where a pause came before it, else speech
+    goes on after a cut."""
 
     at: float
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class _Over:
 
 @dataclass(frozen=True, slots=True)
 class _NothingHeld:
-    """The caller wanted a final result where there was nothing to transcribe."""
+    """The caller wanted a final result where there was nothing to transcribe; `paused` where that was a pause."""
 
     at: float
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,8 @@ class LiveChannel:
         self, number: int, options: LiveOptions, is_speech: Callable[[bytes], list[bool]] | None = None
     ) -> None:
         self._options = options
-        pause = _pause(options.endpointing)
-        self._cutter = Cutter(is_speech or SpeechDetector(), pause, LONGEST)
-        self._telling = LiveTelling(number, options, pause * FRAME_SECONDS)
+        self._cutter = Cutter(is_speech or SpeechDetector(), _pause(options.endpointing), LONGEST)
+        self._telling = LiveTelling(number, options)
         self._waiting: deque[_Began | _Over | _NothingHeld] = deque()
         self._under_way: _UnderWay | None = None
         self._agreement = LocalAgreement()
@@ -94,17 +96,16 @@ class LiveChannel:
         self._due_at = 0.0  # of the latest audio
         self._interim = InterimPace()
         self._reached: float | None = None  # how far passes did, into this stretch
-        self._announced = False  # the beginning of this stretch was seen
+        self._began = False  # the beginning of this stretch was seen
 
     def push(self, pcm: bytes, due_at: float, now: float) -> Iterator[LiveEvent]:
         self._due_at = due_at
         for piece in self._cutter.push(pcm):
             self._over(piece)
         began = self._cutter.speech_start
-        if began is not None and not self._announced:
-            self._announced = True
-            self._interim.speech_began(now)
-            self._waiting.append(_Began(began))
+        if began is not None and not self._began:
+            self._begin_stretch(began, now)
+        self._began = began is not None
         if self._has_news:
             self._interim.wait(now)
         yield from self._advance()
@@ -116,7 +117,7 @@ class LiveChannel:
         for piece in pieces:
             self._over(piece, by_caller=True)
         if not pieces:
-            self._waiting.append(_NothingHeld(self._cutter.end))
+            self._waiting.append(_NothingHeld(self._cutter.end, self._cutter.is_paused))
         yield from self._advance()
 
     def finish(self) -> Iterator[LiveEvent]:
@@ -198,20 +199,27 @@ class LiveChannel:
         assert isinstance(first, _Over)
         return first
 
+    def _begin_stretch(self, at: float, now: float) -> None:
+        """What is to be said of the silence before waits for the stretch before that, however late its pass is."""
+        paused = self._cutter.is_paused
+        if paused:
+            self._interim.speech_began(now)
+        self._waiting.append(_Began(at, paused))
+
     def _over(self, piece: SpeechPiece, *, by_caller: bool = False) -> None:
         self._waiting.append(_Over(piece, self._due_at, by_caller))
-        self._announced = self._announced and not piece.paused
+        self._began = False
 
     def _advance(self) -> Iterator[LiveEvent]:
         """What needs no pass, as far as nothing before it does."""
         while self._waiting and not isinstance(self._waiting[0], _Over):
             match self._waiting.popleft():
-                case _Began(at):
-                    yield from self._telling.speech_began(at, self._language)
-                case _NothingHeld(at):
-                    yield self._telling.nothing_held(at, self._language)
+                case _Began(at, paused):
+                    yield from self._telling.speech_began(at, self._language, paused=paused)
+                case _NothingHeld(at, paused):
+                    yield from self._telling.nothing_held(at, self._language, paused=paused)
         if not self._waiting and self._cutter.speech_start is None:
-            yield from self._telling.silence(self._cutter.silent_until, self._language)
+            yield from self._telling.silence(self._cutter.silent_until, self._language, paused=self._cutter.is_paused)
 
     @property
     def _language(self) -> str:

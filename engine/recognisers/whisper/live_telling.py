@@ -10,36 +10,41 @@ from engine.transcript import Word
 
 
 class LiveTelling:
-    """All times are seconds from the start of the channel; after `pause` seconds of quiet an utterance is over. A
-    `language` is the one that is supposed to be spoken, in the words of callers."""
+    """All times are seconds from the start of the channel. A `language` is the one that is supposed to be spoken, in
+    the words of callers. Silence is `paused` where it is long enough to end an utterance.
 
-    def __init__(self, number: int, options: LiveOptions, pause: float) -> None:
+    Silence may be told of while it lasts or once it is over, as often as wanted: what comes of it is the same, so that
+    who is transcribed late hears of the same ends and beginnings as who is in time.
+    """
+
+    def __init__(self, number: int, options: LiveOptions) -> None:
         self._number = number
         self._options = options
-        self._pause = pause
         self._guessed: tuple[str, ...] = ()  # the words of the last Partial
         self._until = 0.0  # the end of the last Final
         self._owing = False  # a Final without its speech_final
         self._last_word_end: float | None = None
 
-    def speech_began(self, at: float, language: str) -> Iterator[LiveEvent]:
-        """After whatever is to be said of the silence before."""
-        yield from self.silence(at, language)
-        if self._options.vad_events:
+    def speech_began(self, at: float, language: str, *, paused: bool) -> Iterator[LiveEvent]:
+        """After whatever is to be said of the silence before. Without a pause the utterance goes on."""
+        yield from self.silence(at, language, paused=paused)
+        if paused and self._options.vad_events:
             yield SpeechStarted(self._number, _ms(at))
 
-    def nothing_held(self, at: float, language: str) -> Final:
+    def nothing_held(self, at: float, language: str, *, paused: bool) -> Iterator[LiveEvent]:
         """The caller wanted a final result where there was nothing to transcribe."""
-        return Final(self._number, _ms(at), 0.0, (), from_finalize=True, language=language)
+        yield from self.silence(at, language, paused=paused)
+        self._until = at
+        yield Final(self._number, _ms(at), 0.0, (), from_finalize=True, language=language)
 
-    def silence(self, until: float, language: str) -> Iterator[LiveEvent]:
-        """Nobody speaks since the last word."""
-        wait, last = self._options.utterance_end, self._last_word_end
-        if last is None:
-            return
-        if self._owing and until - last >= self._pause:
+    def silence(self, until: float, language: str, *, paused: bool) -> Iterator[LiveEvent]:
+        """Nobody speaks since the last stretch. The end of its utterance comes before that no word followed."""
+        if self._owing:
+            if not paused:
+                return
             yield self._final(SpeechPiece(self._until, b"", paused=True), (), language, by_caller=False)
-        if wait is not None and until - last >= wait:
+        wait, last = self._options.utterance_end, self._last_word_end
+        if wait is not None and last is not None and until - last >= wait:
             self._last_word_end = None
             yield UtteranceEnded(self._number, last)
 

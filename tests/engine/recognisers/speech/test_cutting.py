@@ -52,6 +52,19 @@ def test_a_short_pause_parts_nothing() -> None:
     assert len(cut(LOUD * 40 + QUIET * (PAUSE - 1) + LOUD * 40)) == 1
 
 
+def test_a_pause_that_a_piece_was_cut_in_is_known_after_as_many_frames_and_a_click_does_not_undo_it() -> None:
+    cutter = Cutter(is_speech)
+    list(cutter.push(LOUD * 40 + QUIET * 10))
+    assert len(list(cutter.cut())) == 1
+    known = []
+    for frame in [QUIET] * (PAUSE - 10) + [LOUD] * 2 + [QUIET] * 3:
+        list(cutter.push(frame))
+        known.append(cutter.is_paused)
+    assert known == [False] * (PAUSE - 11) + [True] * 6
+    assert list(cutter.cut()) == []
+    assert cutter.is_paused
+
+
 def test_speech_without_end_is_cut_where_it_is_softest() -> None:
     first, second = cut(LOUD * 600 + SOFT + LOUD * 400)
     assert frames(first) == 600

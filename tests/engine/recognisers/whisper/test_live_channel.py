@@ -1,6 +1,6 @@
 """When an utterance begins and ends, which passes it wants, and what is said of it.
 
-Speech here is any frame that is not zero, and a word is said in every second of it.
+Speech here is any frame that is not zero, and a word is said in every second of it that is not only a hum.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.events import Final, LiveEvent, LiveOptions, Partial, SpeechStarted, UtteranceEnded
@@ -22,7 +22,7 @@ from tests.cases import cases
 
 SECOND = 32000
 STEP = 3200
-LOUD, QUIET = b"\x01\x10", bytes(2)
+LOUD, HUM, QUIET = b"\x01\x10", b"\x02\x02", bytes(2)
 OPTIONS = LiveOptions(interim=True, endpointing=0.01)
 
 
@@ -54,7 +54,8 @@ class Listener:
 
     def finalize(self) -> Iterator[LiveEvent]:
         yield from self.channel.finalize(self._now)
-        yield from self.make_passes()
+        if self.in_time:
+            yield from self.make_passes()
 
     def finish(self) -> Iterator[LiveEvent]:
         yield from self.channel.finish()
@@ -79,7 +80,7 @@ class Listener:
                 1,
             )
             for n, part in enumerate(seconds)
-            if any(part)
+            if LOUD in part
         )
         return Hypothesis(tuple(found), "en")
 
@@ -95,6 +96,18 @@ def sound(*parts: tuple[bytes, float]) -> bytes:
 def listen(pcm: bytes, options: LiveOptions = OPTIONS, **behaviour: bool | float) -> list[LiveEvent]:
     one = listener(options, **behaviour)
     return [*one.push(pcm), *one.finish()]
+
+
+def listen_and_finalize(
+    parts: list[tuple[bytes, float]], finalized: set[int], options: LiveOptions, **behaviour: bool | float
+) -> list[LiveEvent]:
+    """The caller wants a final result after some of the parts."""
+    one = listener(options, **behaviour)
+    told: list[LiveEvent] = []
+    for number, part in enumerate(parts):
+        told += one.push(sound(part))
+        told += one.finalize() if number in finalized else ()
+    return [*told, *one.finish()]
 
 
 def finals(told: list[LiveEvent]) -> list[Final]:
@@ -197,6 +210,30 @@ def test_a_part_that_was_the_last_one_is_ended_by_the_silence_after_it() -> None
     assert sum(one.speech_final for one in told) == 1
 
 
+def test_a_long_utterance_that_hums_on_where_it_is_cut_is_not_over() -> None:
+    softest = (b"\x01\x01", FRAME_SECONDS)  # the last frame that fits
+    parts = (LOUD, 10), (HUM, (LONGEST - 1) * FRAME_SECONDS - 10), softest, (HUM, 2), (LOUD, 1), (QUIET, 1)
+    told = listen(sound(*parts), replace(OPTIONS, vad_events=True))
+    assert sum(isinstance(one, SpeechStarted) for one in told) == 1
+    assert [one.speech_final for one in finals(told)] == [False, True]
+
+
+def test_speech_after_a_pause_that_a_long_utterance_was_cut_in_is_announced() -> None:
+    told = listen(sound((LOUD, 11.5), (QUIET, 1), (LOUD, 1)), replace(OPTIONS, endpointing=0.6, vad_events=True))
+    assert [type(one) for one in told if isinstance(one, (SpeechStarted, Final))] == [
+        *(SpeechStarted, Final, Final),
+        *(SpeechStarted, Final),
+    ]
+    assert [one.speech_final for one in finals(told)] == [False, True, False]
+
+
+def test_a_pause_longer_than_what_ends_the_utterance_is_told_all_the_same() -> None:
+    options = replace(OPTIONS, endpointing=2.0, utterance_end=1.0)
+    told = listen(sound((LOUD, 11.5), (QUIET, 5)), options)
+    assert [type(one) for one in told if not isinstance(one, Partial)] == [Final, Final, UtteranceEnded]
+    assert [one.speech_final for one in finals(told)] == [False, True]
+
+
 def test_settled_words_of_a_long_utterance_are_final_before_its_end() -> None:
     told = listen(sound((LOUD, LONG_SECONDS + 3), (QUIET, 1)), settles=True)
     early, *_, last = finals(told)
@@ -246,6 +283,15 @@ def test_speech_goes_on_after_finalizing() -> None:
     assert (told.start, told.duration) == (0.96, 0.96)
 
 
+def test_speech_that_begins_after_finalizing_and_a_pause_is_announced_and_missed_nothing_meanwhile() -> None:
+    one = listener(replace(OPTIONS, vad_events=True))
+    list(one.push(sound((LOUD, 0.96))))
+    list(one.finalize())
+    told = list(one.push(sound((QUIET, 10), (LOUD, 1))))
+    assert [type(event) for event in told if not isinstance(event, Partial)] == [SpeechStarted]
+    assert sum(record.missed for record in one.records) == 0
+
+
 def test_what_is_over_waits_since_its_audio_was_complete_and_is_told_in_order() -> None:
     options = replace(OPTIONS, vad_events=True, utterance_end=1.0)
     one = listener(options, in_time=False)
@@ -286,12 +332,17 @@ def test_finals_never_overlap_and_nothing_comes_after_the_audio(
     assert all(edge <= len(pcm) / SECOND + 0.002 for edge in edges)
 
 
-@given(spoken, st.sampled_from([None, 0.01, 0.8]))
+heard = st.lists(st.tuples(st.sampled_from([LOUD, HUM, QUIET]), st.floats(0.03, 4) | st.floats(10, 12)), max_size=8)
+
+
+@example([(LOUD, 11.5), (QUIET, 1.0), (LOUD, 1.0)], set(), None)
+@example([(LOUD, 1.0), (QUIET, 1.5), (LOUD, 1.0)], {0}, 2.0)
+@given(heard, st.sets(st.integers(0, 7), max_size=2), st.sampled_from([None, 0.01, 0.8, 2.0]))
 def test_who_is_late_is_told_the_same_as_who_is_in_time(
-    parts: list[tuple[bytes, float]], endpointing: float | None
+    parts: list[tuple[bytes, float]], finalized: set[int], endpointing: float | None
 ) -> None:
     options = replace(OPTIONS, endpointing=endpointing, utterance_end=1.0, vad_events=True)
-    in_time, late = (listen(sound(*parts), options, in_time=prompt) for prompt in (True, False))
+    in_time, late = (listen_and_finalize(parts, finalized, options, in_time=prompt) for prompt in (True, False))
     assert [one for one in late if not isinstance(one, Partial)] == [
         one for one in in_time if not isinstance(one, Partial)
     ]
