@@ -79,7 +79,7 @@ class ClaimRoom:
             silent -= queue.held if queue.standing is _SILENT else 0
             for path, endpoint in list(queue.endpoints.items()):
                 held = endpoint.held
-                if not held:
+                if not held and endpoint.took.lately < cap:
                     del queue.endpoints[path]
                     continue
                 # One that has yet to answer counts for no more than it can take.

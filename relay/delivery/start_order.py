@@ -86,7 +86,12 @@ class StartOrder:
         self._take_turn(queue)
 
     def forget_empty(self) -> None:
-        self.queues = {origin: queue for origin, queue in self.queues.items() if queue.held}
+        """But for a fast one, whose slots may all have ended in one turn of the loop: without what it took lately, no
+        more than these would be claimed of it again, and then again."""
+        most = self._share()
+        self.queues = {
+            origin: queue for origin, queue in self.queues.items() if queue.held or queue.took.lately >= most
+        }
 
     def claimed(self, claims: Claims) -> None:
         """A claim has brought what it did; and the share may have grown."""

@@ -206,6 +206,23 @@ async def test_a_destination_that_is_fast_is_claimed_ahead_of_its_slots(
     assert one.couriers.most["all"] == 4
 
 
+async def test_a_destination_all_of_whose_slots_end_at_once_is_claimed_ahead_of_them_too() -> None:
+    source, couriers = FakeSource({"fast": 200, "not so fast": 8}), Couriers()
+    settler = Settler(source, ignore, asyncio.Event())
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(), asyncio.Event())
+    couriers.let_through(*(f"{origin}.{number}" for origin in source.backlog for number in range(200)))
+    await dispatcher.run_once()
+    while len(settler.waiting) < 16 + 8 or dispatcher.in_flight:
+        await asyncio.sleep(0)
+    source.backlog["not so fast"] = [f"not so fast.{number}" for number in range(100, 200)]
+    await dispatcher.run_once()
+    assert {origin: len(ids) for origin, ids in source.backlog.items()} == {
+        "fast": 200 - 3 * 16 - 16,
+        "not so fast": 84,
+    }
+    await dispatcher.drain(0)
+
+
 async def test_room_is_what_is_not_ahead_nor_under_way_nor_unsettled(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *many(1100, HOG, "h"))
     one = harness(outbox, in_all=600, per_destination=600)

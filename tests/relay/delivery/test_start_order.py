@@ -40,3 +40,20 @@ def test_an_origin_is_as_fast_as_its_latest_answer(seconds: tuple[float, ...], k
     order = StartOrder(Slots(8), lambda: 16)
     assert served(order, *seconds) is kind
     assert (ORIGIN in order.prompt, ORIGIN in order.slow) == (kind is PROMPT, kind is SLOW)
+
+
+@cases("share, remembered", [(1, {ORIGIN}), (2, set())])
+def test_of_what_is_empty_only_what_took_all_its_slots_lately_is_remembered(share: int, remembered: set[str]) -> None:
+    order = StartOrder(Slots(8), lambda: share)
+    order.append(claimed("one", destination=ORIGIN), Claims())
+    start = order.next()
+    assert start
+    queue, endpoint, delivery = start
+    order.hear(queue, endpoint, attempted(delivery), silent=False, seconds=AT_ONCE)
+    order.leave(queue, endpoint, delivery)
+    order.forget_empty()
+    assert order.queues.keys() == remembered
+    for _ in range(2):
+        queue.turn_period()
+    order.forget_empty()
+    assert not order.queues
