@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, repeat
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
@@ -142,12 +142,14 @@ def pick(
         if most > 0:
             least = room if origin in prompt else min(room, others)
             quota[group] = min(most, request.endpoints.get((origin, path), share), least)
-    turn = list(islice(one_each([group for group, most in quota.items() if most > 0]), room + MORE))
+    turn = _within_reach(one_each([group for group, most in quota.items() if most > 0]), request, room)
     if not turn or room <= 0:
         return []
     # Twice an even share each: enough to fill the room although some have less, and no more than that is read.
-    deepest = 2 * -(-room // (len([group for group in turn if group not in untried]) or len(turn)))
-    heads = heads_of({group: min(quota[group], deepest) for group in turn})
+    tried = [group for group in turn if group not in untried] or turn
+    tried_others = [group for group in tried if group[1] not in prompt] or turn
+    deepest, deepest_of_others = 2 * -(-room // len(tried)), 2 * -(-min(room, others) // len(tried_others))
+    heads = heads_of({group: min(quota[group], deepest if group[1] in prompt else deepest_of_others) for group in turn})
     picked: list[tuple[Group, int]] = []
     for group, seq in _by_turns(heads):
         is_other = group[1] not in prompt
@@ -159,6 +161,22 @@ def pick(
         if len(picked) == room:
             break
     return picked
+
+
+def _within_reach(groups: Iterable[Group], request: ClaimRequest, room: int) -> list[Group]:
+    """The first in turn that could fill the room, and some more, as each may have less than is hoped for. Of those that
+    are not prompt there are no more than could fill theirs."""
+    others = min(room, request.others) + MORE
+    reached: list[Group] = []
+    for group in groups:
+        if group[1] not in request.prompt:
+            others -= 1
+            if others < 0:
+                continue
+        reached.append(group)
+        if len(reached) >= room + MORE:
+            break
+    return reached
 
 
 def is_served(origin: str, request: ClaimRequest) -> bool:

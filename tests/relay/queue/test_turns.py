@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from relay.queue.claims import ClaimRequest
-from relay.queue.turns import Turns, one_each, pick
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from relay.queue.claims import ClaimRequest, Group
+from relay.queue.turns import MORE, Turns, one_each, pick
 
 CROWD = [("", f"http://host{number}.example:80") for number in range(100)]
 BUSY = ("", "http://busy.example:80")
@@ -40,6 +43,22 @@ def test_groups_of_an_origin_each_go_as_they_stand_and_others_by_turns() -> None
     assert list(one_each(of_two_owners)) == [of_two_owners[0], of_two_owners[2], of_two_owners[1]]
     of_two_endpoints = [("", "x", "/a"), ("", "x", "/b"), ("", "y", "/a")]
     assert list(one_each(of_two_endpoints)) == [of_two_endpoints[0], of_two_endpoints[2], of_two_endpoints[1]]
+
+
+def test_of_what_is_not_prompt_no_more_is_read_than_may_go() -> None:
+    prompt = {origin for _, origin in CROWD[-2:]}
+    groups = [("", origin, "/a") for _, origin in CROWD]
+    asked: dict[Group, int] = {}
+
+    def heads_of(depths: Mapping[Group, int]) -> Mapping[Group, Sequence[int]]:
+        asked.update(depths)
+        return {group: range(100 * number, 100 * number + depths[group]) for number, group in enumerate(depths)}
+
+    picked = Counter(group[1] for group, _ in pick(groups, ClaimRequest(600, others=4, prompt=prompt), 600, heads_of))
+    assert {origin: picked[origin] for origin in prompt} == dict.fromkeys(prompt, 16)
+    assert sum(picked.values()) == 2 * 16 + 4
+    assert len(asked) == 4 + MORE + len(prompt)
+    assert {depth for group, depth in asked.items() if group[1] not in prompt} == {2}
 
 
 def test_each_origin_has_one_before_any_has_a_second() -> None:
