@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from relay.delivery import slots as kinds
-from relay.delivery.destination_queue import MOST_AHEAD
+from relay.delivery.destination_queue import MOST_AHEAD, DestinationQueue
 from relay.delivery.settler import Settler
 from relay.delivery.slots import Slots
 from relay.delivery.start_order import StartOrder
@@ -63,55 +63,58 @@ class ClaimRoom:
         use, met = order.use, order.newcomers.met
         untried = use.three_quarters + use.excess - use.unproven + 2 * len(met)
         silent, too_late, is_crowded = use.quarter, not use.may_start(kinds.LATE), use.is_crowded
-        in_line = 0
         for origin, queue in order.queues.items():
             # It has what it can take, and may be one of many.
             if (too_late and queue.expected is kinds.LATE) or (is_crowded and queue.standing is _UNTRIED):
                 origins[origin] = 0
                 untried -= queue.standing is _UNTRIED and not queue.busy
                 continue
-            answers = queue.standing is _ANSWERS
-            if queue.kind is kinds.SLOW and queue.waits is not None:
-                in_line += min(queue.ahead, cap - queue.busy)
-            most = cap if answers else few
-            origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD)
+            most = cap if queue.standing is _ANSWERS else few
+            taken, unanswered = self._take_stock(queue, most, cap, endpoints)
+            origins[origin] = min(most + 2 * queue.took.lately, MOST_AHEAD) - taken
             untried -= queue.standing is _UNTRIED and not queue.busy
-            silent -= queue.held if queue.standing is _SILENT else 0
-            for path, endpoint in list(queue.endpoints.items()):
-                held = endpoint.held
-                if not held and endpoint.took.lately < cap:
-                    del queue.endpoints[path]
-                    continue
-                # One that has yet to answer counts for no more than it can take.
-                share = queue.share_of(endpoint, most, self._slots)
-                origins[origin] -= held if held < share else share
-                endpoints[origin, path] = min(min(cap, share) + 2 * endpoint.took.lately, MOST_AHEAD) - held
-                silent -= held if answers and endpoint.answered is False else 0
+            silent -= queue.held if queue.standing is _SILENT else unanswered
         for attempt in self._settler.waiting:  # until it is written down, nobody else leaves one alone that fails
             if attempt.outcome is not _SUCCESS:
                 endpoints[attempt.delivery.endpoint] = endpoints.get(attempt.delivery.endpoint, cap) - 1
         self._turn_period()
         newcomers = order.newcomers.ask(use, beside=bool(order.prompt or order.slow))
         untried, silent = (max(0, min(room_of_kind, newcomers)) for room_of_kind in (untried, silent))
-        ahead = self._next_ahead()
-        others = min(_OTHERS, room.of_others)
         return ClaimRequest(
-            room.in_all,
-            cap,
-            cap,
-            silent,
-            untried,
-            few,
-            1,
-            origins,
-            endpoints,
-            ahead,
-            order.prompt,
-            others,
-            met,
-            leases,
-            others_wait=in_line >= _IN_LINE,
+            room=room.in_all,
+            of_origin=cap,
+            of_endpoint=cap,
+            silent=silent,
+            untried=untried,
+            few=few,
+            of_untried=1,
+            origins=origins,
+            endpoints=endpoints,
+            ahead=self._next_ahead(),
+            prompt=order.prompt,
+            others=min(_OTHERS, room.of_others),
+            met=met,
+            held=leases,
+            others_wait=order.slow_in_line(cap) >= _IN_LINE,
         )
+
+    def _take_stock(
+        self, queue: DestinationQueue, most: int, cap: int, room: dict[DestinationKey, int]
+    ) -> tuple[int, int]:
+        """How much `room` each endpoint of an origin has left; returns what they take of the origin's own, and how much
+        those hold that did not answer, of one that does."""
+        taken = unanswered = 0
+        for path, endpoint in list(queue.endpoints.items()):
+            held = endpoint.held
+            if not held and endpoint.took.lately < cap:
+                del queue.endpoints[path]
+                continue
+            # One that has yet to answer counts for no more than it can take.
+            share = queue.share_of(endpoint, most, self._slots)
+            taken += held if held < share else share
+            room[queue.origin, path] = min(min(cap, share) + 2 * endpoint.took.lately, MOST_AHEAD) - held
+            unanswered += held if endpoint.answered is False and queue.standing is _ANSWERS else 0
+        return taken, unanswered
 
     def _next_ahead(self) -> list[DestinationKey]:
         """Endpoints for which something has not started: of many some, and with the next claim those behind them."""

@@ -119,6 +119,13 @@ class StartOrder:
         queue.leave(endpoint)
         self._take_turn(queue)
 
+    def slow_in_line(self, most: int) -> int:
+        """How many deliveries to slow origins could start if there were slots, of each so many at the most."""
+        if not self.slow:
+            return 0
+        waiting = (queue for queue in self.queues.values() if queue.kind is SLOW and queue.waits is not None)
+        return sum(min(queue.ahead, most - queue.busy) for queue in waiting)
+
     def turn(self) -> None:
         """Forget who answered longer ago."""
         self.prompt.turn()

@@ -82,28 +82,21 @@ async def test_the_one_that_is_due_first_is_cut_short_first_whenever_it_came() -
     assert ended == ["short", "long"]
 
 
+async def by_whom(limits: TimeLimits, seconds: float) -> str:
+    """Who cuts short what never ends, inside of another limit."""
+    try:
+        await limits.keep(seconds, asyncio.Event().wait())
+    except TimeoutError:
+        return "the inner one"
+    return "none"
+
+
 async def test_a_limit_inside_another_ends_for_itself() -> None:
     outer, inner = TimeLimits(), TimeLimits()
-
-    async def tries() -> str:
-        try:
-            await inner.keep(0.01, asyncio.Event().wait())
-        except TimeoutError:
-            return "the inner one"
-        return "none"
-
-    assert await outer.keep(LONG, tries()) == "the inner one"
+    assert await outer.keep(LONG, by_whom(inner, 0.01)) == "the inner one"
 
 
 async def test_where_both_end_together_it_is_the_outer_one_that_counts() -> None:
     limits = TimeLimits()
-
-    async def tries() -> str:
-        try:
-            await limits.keep(0.0, asyncio.Event().wait())
-        except TimeoutError:
-            return "the inner one"
-        return "none"
-
     with pytest.raises(TimeoutError):
-        await limits.keep(0.0, tries())
+        await limits.keep(0.0, by_whom(limits, 0.0))
