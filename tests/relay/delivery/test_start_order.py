@@ -53,3 +53,12 @@ def test_of_what_is_empty_only_what_took_all_its_slots_lately_is_remembered(shar
         queue.turn_period()
     order.forget_empty()
     assert not order.queues
+
+
+def test_what_is_in_line_is_counted_for_slow_origins_alone_and_of_each_no_more_than_can_start() -> None:
+    order = StartOrder(Slots(1), lambda: 16)
+    answer_one(order, IN_ITS_TIME)
+    for number in range(20):
+        order.append(claimed(f"slow {number}", destination=ORIGIN), Claims())
+        order.append(claimed(f"known {number}", destination="http://known.example:80"), Claims())
+    assert order.slow_in_line(16) == 16
