@@ -38,9 +38,14 @@ class SideFiles:
         return [_identity(path) for path in self._paths] == self._opened
 
     def others_stand_there(self) -> bool:
-        """Whether somebody has made another since, for himself and for all who come."""
-        found = map(_identity, self._paths)
-        return any(now and now != opened for now, opened in zip(found, self._opened, strict=True))
+        """Whether somebody has made another since, for himself and for all who come. A log in which nothing stands is
+        no other: whoever of this very process comes late makes one before he fails, since he shares our index."""
+        log, index = self._paths
+        if _identity(log) == self._opened[0]:
+            return _identity(index) not in (None, self._opened[1])
+        with suppress(OSError):
+            return Path(log).stat().st_size > 0
+        return False
 
 
 class SqliteHold:

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,9 @@ from relay.admin.doctor import Level, examine
 from relay.guard.rules import Rules
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
-from relay.outbox.sqlite.opening import connect
+from relay.outbox.sqlite.opening import connect, connect_read_only, create
 from relay.outbox.sqlite.permissions import logs_of
-from relay.outbox.sqlite.side_files import users_of_deleted
+from relay.outbox.sqlite.side_files import SqliteHold, users_of_deleted
 from relay.outbox.sqlite.writer import SqliteWriter
 from tests.acceptance.stage import ROOT, Stage
 from tests.acceptance.stage import Process as Ours
@@ -51,6 +51,26 @@ async def producer(stage: Stage, *ids: str, stays: bool = False) -> Process:
 
 async def add(stage: Stage, *ids: str) -> None:
     assert await (await producer(stage, *ids)).wait() == 0
+
+
+def test_a_connection_that_comes_late_in_the_same_process_begins_no_log_for_which_the_old_one_is_given_up(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "outspoken.db"
+    create(path)
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE kept (number)")
+    hold = SqliteHold(path)
+    with closing(connect(path)) as connection:
+        connection.execute("INSERT INTO kept VALUES (1)")
+        for file in logs_of(path):
+            file.unlink()
+        with closing(connect_read_only(path)) as late, suppress(sqlite3.OperationalError):
+            late.execute("SELECT * FROM kept").fetchall()
+    assert [file.exists() for file in logs_of(path)] == [True, False]
+    hold.close()
+    with closing(connect(path)) as connection:
+        assert connection.execute("SELECT number FROM kept").fetchall() == [(1,)]
 
 
 @asynccontextmanager
