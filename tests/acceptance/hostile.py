@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import sys
 from contextlib import AsyncExitStack
@@ -106,8 +105,7 @@ def _tls(authority: Authority, hostility: Hostility) -> ssl.SSLContext | None:
 
 
 async def serve(folder: Path, copies: int) -> None:
-    """Until killed, and after everybody else: real ones do not share a machine with who they attack."""
-    os.nice(19)
+    """Until killed. No less willingly than anybody else: who gets no processor is silent, and not hostile."""
     authority = Authority(folder)
     (certificate,) = authority.trusted().get_ca_certs(binary_form=True)
     (folder / "authority.pem").write_text(ssl.DER_cert_to_PEM_cert(certificate))
