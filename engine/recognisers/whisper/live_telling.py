@@ -63,10 +63,14 @@ class LiveTelling:
     def stretch_ended(
         self, piece: SpeechPiece, words: tuple[Word, ...], language: str, *, by_caller: bool
     ) -> Iterator[Final]:
-        """Its final result, where there is anything to say, or somebody waits for it."""
-        self._guessed = ()
+        """Its final result, where there is anything to say, or somebody waits for it; an empty one where all that was
+        guessed is taken back, which ends nothing: who is late was told of no guess."""
+        guessed, self._guessed = self._guessed, ()
         if words or by_caller or (self._owing and piece.paused):
             yield self._final(piece, words, language, by_caller=by_caller)
+        elif guessed:
+            self._until = piece.start + piece.seconds
+            yield Final(self._number, _ms(piece.start), _ms(piece.seconds), (), language=language)
 
     def _final(self, piece: SpeechPiece, words: tuple[Word, ...], language: str, *, by_caller: bool) -> Final:
         self._owing = not (piece.paused or by_caller)
