@@ -93,7 +93,7 @@ class ClaimRoom:
             ahead=self._next_ahead(),
             prompt=order.prompt,
             others=min(_OTHERS, room.of_others),
-            met=met,
+            met=tuple(met),  # others may answer while it is under way
             held=leases,
             others_wait=order.slow_in_line(cap) >= _IN_LINE,
         )

@@ -126,6 +126,7 @@ class Dispatcher:
             return 0
         request = self._room.request(room, cap, self._held)
         claims = await self._source.claim(request)
+        self._order.newcomers.forget_met(request.met)
         self._lapsed += claims.lapsed
         for delivery in claims.deliveries:
             self._order.append(delivery, claims)

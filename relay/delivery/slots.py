@@ -13,6 +13,7 @@ What has waited long counts as a slot only for that quarter: as many attempts ag
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
@@ -177,20 +178,26 @@ class NewcomerPace:
         self._credit = newcomers.Credit(newcomers.TOGETHER, time.monotonic())
         self._rate = newcomers.a_second(slots.in_all, slots.timeout)
         self.met: list[OwnersOrigin] = []
-        """Of those that might not answer, who did since they were asked for last."""
+        """Of those that might not answer, who did since the last claim that came to an end."""
+        self._answers = 0  # of theirs, that have yet to let more come
 
     def note_answer(self, whose: OwnersOrigin) -> None:
         """One of those that might not answer did."""
         self.met.append(whose)
+        self._answers += 1
 
     def ask(self, use: SlotUse, *, beside: bool) -> int:
         """How many are asked for now, `beside` others that are served."""
         self._rate = newcomers.a_second(use.left_to_hang, self._slots.timeout)
-        self._credit = self._credit.earned(time.monotonic(), self._rate, len(self.met))
-        self.met = []
+        self._credit = self._credit.earned(time.monotonic(), self._rate, self._answers)
+        self._answers = 0
         if not (beside or use.is_crowded):
             return newcomers.MOST
         return int(self._credit.left) if self._credit.left >= newcomers.TOGETHER else 0
+
+    def forget_met(self, met: Sequence[OwnersOrigin]) -> None:
+        """These were looked at: a claim that was told of them has come to an end, and did not fail."""
+        del self.met[: len(met)]
 
     def spend(self, came: int) -> float:
         """So many came; returns the seconds after which it is worth while to ask for more, 0.0 where it is now."""

@@ -95,6 +95,10 @@ class Chooser:
             connection.execute(_LEASE, values)
         return batch
 
+    def note_committed(self, batch: ClaimBatch) -> None:
+        """What it looked at was seen: one that is undone has taken nothing of what came."""
+        self._newest = max(self._newest, batch.newest)
+
     def _promote(self, connection: Connection, now: float) -> bool:
         """What has become due goes to its lane; returns whether there may be more."""
         due = gathered(connection, _FALLEN_DUE, now=now, slice=_SLICE)
@@ -117,7 +121,7 @@ class Chooser:
         """Take what is ready, in turn; what must not go now leaves the lane."""
         began = time.monotonic()
         rests = began < self._rests_until
-        arrived = self._arrived(connection)
+        arrived = self._arrived(connection, batch)
         comes_first = not (rests or request.others_wait) and self._comes_first(arrived, request)
         # Where so many that are new may come, those before them answered: the others are worth a look.
         new_may_come = self._met_new and request.untried > TOGETHER
@@ -193,10 +197,10 @@ class Chooser:
         self._many = len(found) >= 2 * _MANY
         return found
 
-    def _arrived(self, connection: Connection) -> list[OwnersOrigin]:
+    def _arrived(self, connection: Connection, batch: ClaimBatch) -> list[OwnersOrigin]:
         """Owners and origins of what came since the last claim: a new one does not wait behind a crowd either."""
         newest, found = gathered(connection, _ARRIVED, after=self._newest, room=_NEWEST)
-        self._newest = max(self._newest, newest)
+        batch.newest = newest
         return [(owner, origin) for owner, origin in found]
 
     def _several_groups(self, connection: Connection, request: ClaimRequest, came: Iterable[OwnersOrigin]) -> list[Any]:

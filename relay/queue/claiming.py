@@ -137,6 +137,7 @@ class Claimer:
         # A claim that a power cut undoes is one that was never made: nothing of its attempts is durable before it is.
         lapsed, batch = await self._writer.run(lease, durable=False)
         self._in_doubt -= in_doubt
+        self._chooser.note_committed(batch)
         self._foresight.see(batch.groups)
         claimed, (blocked, stopped) = await self._reader.run(read)
         self._in_doubt.discard(token)

@@ -65,7 +65,7 @@ class ClaimBatch:
     """What one claim took: the seqs, how the destinations among theirs stand that may not answer, and whether there is
     more to see to, as something changed its lane: after a `pause`, in seconds, where that can wait. `groups` are those
     that were found, as rows, where they were all and may simply go on; `left` are the origins that were met and may
-    have more that is ready."""
+    have more that is ready; `newest` is the last of what came that was looked at."""
 
     seqs: list[int] = field(default_factory=list)
     standing: dict[DestinationKey, Standing] = field(default_factory=dict)
@@ -73,6 +73,7 @@ class ClaimBatch:
     left: frozenset[str] = frozenset()
     more: bool = False
     pause: float = 0.0
+    newest: int = 0
 
 
 @dataclass(frozen=True, slots=True)

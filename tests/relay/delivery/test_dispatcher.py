@@ -17,6 +17,7 @@ from relay import outbox as producer
 from relay.delivery.dispatcher import ClaimTimer, Dispatcher
 from relay.delivery.settler import Settler
 from relay.delivery.slots import PROMPT_SECONDS, Slots
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.model import Stream
 from relay.outbox.store import Database
 from relay.policy.attempt import Attempted, Delivery, Failure, Lease
@@ -581,9 +582,12 @@ class FakeSource:
         self.met: list[list[OwnersOrigin]] = []
         self.others_wait: list[bool] = []
         self.returned: list[str] = []
+        self.is_locked = False
 
     async def claim(self, wanted: ClaimRequest) -> Claims:
         self.met.append([*wanted.met])
+        if self.is_locked:
+            raise StoreUnavailable("busy")
         self.others_wait.append(wanted.others_wait)
         given: list[Delivery] = []
         for origin, ids in self.backlog.items():
@@ -688,6 +692,26 @@ async def test_the_next_claim_after_one_that_is_new_has_answered_looks_at_it_onc
     for _ in range(2):
         await dispatcher.run_once()
     assert source.met == [[], [("", "answers")], []]
+    await dispatcher.drain(0)
+
+
+async def test_a_claim_that_fails_leaves_that_look_to_the_next_one() -> None:
+    source, couriers = FakeSource({"answers": 1, "hangs": 1}), Couriers()
+    source.standing = {("answers", ""): Standing.UNTRIED, ("hangs", ""): Standing.UNTRIED}
+    dispatcher = Dispatcher(
+        source, couriers.deliver, Settler(source, ignore, asyncio.Event()), Slots(), asyncio.Event()
+    )
+    await dispatcher.run_once()
+    couriers.let_through("answers.0")
+    while dispatcher.in_flight > 1:
+        await asyncio.sleep(0)
+    source.is_locked = True
+    with pytest.raises(StoreUnavailable):
+        await dispatcher.run_once()
+    source.is_locked = False
+    for _ in range(2):
+        await dispatcher.run_once()
+    assert source.met == [[], [("", "answers")], [("", "answers")], []]
     await dispatcher.drain(0)
 
 

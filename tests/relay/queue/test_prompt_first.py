@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import Connection, Database
 from relay.queue.choosing import FEW
 from relay.queue.deliveries import DeliveryQueue
+from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import new, put, writing
+from tests.relay.delivery.doubles import full_disk
 from tests.relay.queue.claims import Open, claim, end, ids, sort_out, want
 
 GOOD = "http://good.example:80"
@@ -85,6 +88,16 @@ async def test_what_came_is_looked_at_beside_more_than_can_be_looked_at_at_once(
     put(database, new("came again", f"{late}/"))
     assert ids(await claim(relay, free=full, prompt={late})) == ["came again"]
     assert not (await relay.claim(want(free=full, prompt={late}, others_wait=True))).more
+
+
+@on_sqlite
+async def test_one_that_is_new_is_looked_at_with_the_claim_after_one_that_failed(
+    database: Database, relay: DeliveryQueue
+) -> None:
+    put(database, new("came", "http://new.example/"))
+    with full_disk(), pytest.raises(StoreUnavailable):
+        await claim(relay, prompt={GOOD}, others_wait=True)
+    assert ids(await claim(relay, prompt={GOOD}, others_wait=True)) == ["came"]
 
 
 async def test_one_path_hides_no_other_of_its_origin_beside_more_than_can_be_looked_at_at_once(
