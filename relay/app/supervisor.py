@@ -10,9 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
@@ -22,16 +20,12 @@ from relay.app import daemon as app
 from relay.app.admin import admin_site
 from relay.app.listening import listen, listen_on_demand
 from relay.app.settings import RelaySettings
+from relay.app.socket_folder import socket_folder
 from relay.app.workers import WorkerPool
-from relay.outbox.errors import ConfigError
 from relay.service.effective import Setting
 from relay.service.health import routes_for
 from relay.service.systemd import ServiceManager
 from relay.service.watch import FileWatch
-
-# An address holds 108 bytes on Linux and 104 elsewhere, of which `/relay-xxxxxxxx/NN.sock` takes 23.
-_LONGEST_PLACE = 76
-_SHORT_PLACES = ("/tmp", "/var/tmp")  # noqa: S108 (a folder of our own is made there)
 
 log = structlog.get_logger()
 
@@ -45,7 +39,7 @@ async def run(settings: RelaySettings, count: int, in_force: Sequence[Setting]) 
     watch = FileWatch(database, holds=False)  # the workers have it open
     await asyncio.to_thread(app.load_secret, database)
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(_socket_folder()))
+        folder = stack.enter_context(socket_folder())
         pool = WorkerPool(settings, count, folder, await asyncio.to_thread(recalled, database))
         service_manager = ServiceManager(os.environ)
         _obey_signals(pool, service_manager)
@@ -64,19 +58,6 @@ async def run(settings: RelaySettings, count: int, in_force: Sequence[Setting]) 
         await pool.run()
         watch.complain()
     log.info("relay.stopped")
-
-
-def _socket_folder() -> TemporaryDirectory[str]:
-    """For the workers' sockets, in whose addresses a long path has no room. Raises ConfigError."""
-    for place in (gettempdir(), *_SHORT_PLACES):
-        if len(os.fsencode(place)) <= _LONGEST_PLACE:
-            with suppress(OSError):
-                return TemporaryDirectory(prefix="relay-", dir=place)
-    short = " and ".join(_SHORT_PLACES)
-    raise ConfigError(
-        f"TMPDIR: {gettempdir()} has more than {_LONGEST_PLACE} bytes, no room for the workers' sockets, and {short} "
-        "cannot be written to: name a shorter folder"
-    )
 
 
 async def _serve(stack: AsyncExitStack, settings: RelaySettings, pool: WorkerPool) -> str:

@@ -22,6 +22,7 @@ from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
 from tests.acceptance.stage import Line, Process, Stage
+from tests.ports import free_port
 from tests.relay.databases import on_sqlite
 from tests.relay.deliveries import new, put, states
 
@@ -244,6 +245,31 @@ async def test_workers_are_reached_where_folders_have_long_names(folder: Path) -
         await settled(relay, queue(stage, database, 20))
         assert await ready(stage) == (200, {"worker.0": "ok", "worker.1": "ok"})
         assert await relay.stop() == 0
+
+
+async def test_the_folder_of_a_parent_that_was_killed_goes_with_the_next_start_and_no_other_does(folder: Path) -> None:
+    place = folder / "t"
+    place.mkdir()
+    others = place / "outspoken-12345678"
+    others.mkdir()
+    (others / "letter").touch()
+    stage = Stage(folder, free_port(), relay__workers=WORKERS)
+    stage.env["TMPDIR"] = str(place)
+    killed = await stage.relay()
+    (left,) = set(place.iterdir()) - {others}
+    pids = workers(killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    for pid in pids.values():
+        await gone(pid)
+    first, lives = await stage.relay(), Stage(folder, free_port(), relay__workers=WORKERS)
+    lives.env["TMPDIR"] = str(place)
+    second = await lives.relay()
+    assert left not in place.iterdir()
+    assert len(set(place.iterdir())) == 3
+    assert await ready(stage) == (200, {"worker.0": "ok", "worker.1": "ok"})
+    for relay in (first, second):
+        assert await relay.stop() == 0
+    assert list(place.iterdir()) == [others]
 
 
 @on_sqlite
