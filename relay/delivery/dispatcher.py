@@ -196,7 +196,7 @@ class Dispatcher:
             finally:
                 self._leave(queue, endpoint, delivery)
             following = self._order.next()
-            if self._order.has_doubtful:  # this one may have left room
+            if self._order.has_waiting:  # a first answer makes room for several
                 self._start_all()
         self._stopped(task)
 

@@ -12,9 +12,7 @@ from relay.delivery.slots import (
     PATIENCE,
     PROMPT,
     PROMPT_SECONDS,
-    SILENT,
     SLOW,
-    UNTRIED,
     NewcomerPace,
     OriginKind,
     RecentlyAnswered,
@@ -56,7 +54,6 @@ class StartOrder:
         # With something to start and a slot of their own free. The first of the lines has the next slot.
         self._lines = deque((kind, _Line()) for kind in OriginKind)
         self._line_of: Mapping[OriginKind, _Line] = dict(self._lines)
-        self._doubtful = self._line_of[UNTRIED], self._line_of[SILENT]
         self._unanswered: dict[DestinationKey, None] = {}
         self._pressed = False  # more hangs than a quarter of the slots
         self._doubted = newcomers.Credit(newcomers.TOGETHER, time.monotonic())  # known ones that may start meanwhile
@@ -66,12 +63,6 @@ class StartOrder:
     def has_waiting(self) -> bool:
         """Whether anything is in line."""
         return any(line for _, line in self._lines)
-
-    @property
-    def has_doubtful(self) -> bool:
-        """Whether anything is in line that may not answer."""
-        untried, silent = self._doubtful
-        return bool(untried or silent)
 
     def append(self, delivery: Delivery, claims: Claims) -> None:
         queue = self.queues.get(delivery.destination)

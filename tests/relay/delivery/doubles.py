@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,10 +56,13 @@ class Couriers:
         self.started: list[str] = []
         self.at_once: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
+        self.began: dict[str, float] = {}
         self._passes: dict[str, asyncio.Event] = {}
 
     async def deliver(self, delivery: Delivery) -> Attempted:
-        """Wait to be let through; `most` remembers how many waited at once, of each destination and in all."""
+        """Wait to be let through; `most` remembers how many waited at once, of each destination and in all, and
+        `began` since when those do that wait now."""
+        self.began[delivery.id] = time.monotonic()
         self.started.append(delivery.id)
         for name in (delivery.destination, "all"):
             self.at_once[name] += 1
@@ -68,6 +72,7 @@ class Couriers:
             await self._pass(delivery.id).wait()
         finally:
             self.at_once.subtract((delivery.destination, "all"))
+            del self.began[delivery.id]
         return attempted(delivery)
 
     def let_through(self, *ids: str) -> None:
