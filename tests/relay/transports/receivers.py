@@ -197,6 +197,22 @@ def refuse_abruptly(listening: socket.socket, times: int) -> None:
             connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
 
 
+def accepts_early_and_reads_slowly(listening: socket.socket, times: int) -> list[int]:
+    """Answers 200 at the head, as the last answer of its connection, and reads the body a little at a time; in a
+    thread. Returns how many bytes came of each request."""
+    came = []
+    for _ in range(times):
+        connection, _ = listening.accept()
+        with connection:
+            count = len(connection.recv(4096))
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            with suppress(ConnectionError):
+                while part := connection.recv(16384):
+                    count += len(part)
+            came.append(count)
+    return came
+
+
 async def accepts_early(receiver: Receiver, reader: Reader, writer: Writer) -> None:
     """Answers 200 as soon as the head is there, and reads the body afterwards."""
     head = await reader.readuntil(b"\r\n\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import tracemalloc
 
 import pytest
@@ -19,6 +20,7 @@ from tests.relay.transports.receivers import (
     Receiver,
     Writer,
     accepts_early,
+    accepts_early_and_reads_slowly,
     answers,
     answers_and_closes,
     gives_up_idle,
@@ -305,6 +307,20 @@ async def test_a_success_before_the_end_of_the_body_does_not_end_the_body(open_t
         await transport.aclose()
         await receiver.hung_up.wait()
     assert [len(request.body) for request in receiver.requests] == [len(body)]
+
+
+async def test_a_success_before_the_end_of_the_body_drops_no_part_of_it(open_transport: Open) -> None:
+    sizes = [6 * 2**20 + 3000 * number for number in range(24)]
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        accepting = asyncio.create_task(asyncio.to_thread(accepts_early_and_reads_slowly, listening, len(sizes)))
+        for size in sizes:
+            answer = await open_transport().send(envelope(listening.getsockname()[1], bytes(size)))
+            assert answer.status == 200
+        came = await accepting
+    assert [count >= size for count, size in zip(came, sizes, strict=True)] == [True] * len(sizes)
 
 
 async def test_a_deadline_is_for_the_whole_exchange(open_transport: Open) -> None:
