@@ -54,6 +54,8 @@ _TOLERATED_SHARE = 0.01
 # rest of a probe. A DTS stream shows within a few.
 _PROBE_PACKETS = "4"
 
+# PyAV asked what is to become of a tag that is not UTF-8 until version 19, which replaces what is wrong by itself.
+_UNREADABLE_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _UNREADABLE = "the audio is corrupt, or in a format that is not supported; send a WAV, FLAC, MP3, Ogg, MP4 or WebM file"
 
 
@@ -265,16 +267,17 @@ def opened(
     """
     fences = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none", "max_probe_packets": _PROBE_PACKETS}
     try:
-        return av.open(
+        container: InputContainer = av.open(
             source,
             "r",
             format=pcm.demuxer(headerless) if headerless else None,
             options={**hurry, **(_raw_options(headerless) if headerless else {}), **fences},
             io_open=_refuse,
-            metadata_errors="replace",
+            **_UNREADABLE_TAGS,
         )
     except (FFmpegError, ValueError) as error:
         raise AudioError(_UNREADABLE) from error
+    return container
 
 
 def _raw_options(raw: RawFormat) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Scale:
 
     deliveries: int = 20_000
     history: int = 1_000_000
-    large_bodies: int = 400
+    large_bodies: int = 1600
     batches: int = 100
     samples: int = 300
     rest: float = 0.05
