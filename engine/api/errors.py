@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from engine.dialects.deepgram import BadRequest, render_refusal
 from engine.dialects.gladia import GladiaProblem, render_problem
 from engine.dialects.openai import ErrorObject, render_error
+from engine.dialects.statuses import status_name
 from engine.errors import StorageFull, TooLarge
 from engine.jobs.admission import QueueFull
 from relay.guard.resolver import LookupShortage, Unresolved
@@ -123,7 +124,7 @@ def _as_openai(reply: Reply, headers: Mapping[str, str]) -> web.Response:
 def _as_deepgram(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.Response:
     """What went wrong in the body, and in `dg-error`."""
     if not isinstance(reply, BadRequest):
-        reply = BadRequest(HTTPStatus(reply.status).name, reply.message, reply.status)
+        reply = BadRequest(status_name(reply.status), reply.message, reply.status)
     document = render_refusal(reply, request[REQUEST_ID])
     return web.json_response(document, status=reply.status, headers={**headers, "dg-error": _line(reply.line)})
 
@@ -168,13 +169,13 @@ def _queue_full(full: QueueFull) -> tuple[BadRequest, Mapping[str, str]]:
 def _of_http(request: web.Request, exception: web.HTTPException) -> tuple[BadRequest, Mapping[str, str]]:
     """What aiohttp itself refuses: a path or a method that is not there."""
     allow = exception.headers.get("Allow")
-    status = HTTPStatus(exception.status)
-    if status is HTTPStatus.NOT_FOUND:
+    status, name = exception.status, status_name(exception.status)
+    if status == HTTPStatus.NOT_FOUND:
         endpoint = "/v2/pre-recorded" if speaks_gladia(request) else "/v1/listen"
         endpoint = "/v1/audio/transcriptions" if speaks_openai(request) else endpoint
         message = f"There is nothing at this path. Send audio to POST {endpoint}."
-    elif status is HTTPStatus.METHOD_NOT_ALLOWED:
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"This path does not take this method. Use {allow}."
     else:
-        message = f"{status.phrase}."
-    return BadRequest(status.name, message, status), {"Allow": allow} if allow else {}
+        message = f"{name.replace('_', ' ').capitalize()}."
+    return BadRequest(name, message, status), {"Allow": allow} if allow else {}

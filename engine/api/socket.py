@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from engine.api.errors import REQUEST_ID, TOO_MANY, Rejected
 from engine.dialects.deepgram import BadRequest
 from engine.dialects.live import EndReason, Goodbye
+from engine.dialects.statuses import status_name
 from engine.errors import Busy, RecogniserUnavailable, TooSlow, WorkerDied
 
 _SEND_SECONDS = 10.0
@@ -82,7 +82,7 @@ def refusal(error: Busy | TooSlow | RecogniserUnavailable | WorkerDied, too_slow
     """The answer to a session that cannot begin. `too_slow` is the status where none ever can."""
     match error:
         case TooSlow():
-            return Rejected(BadRequest(HTTPStatus(too_slow).name, _TOO_SLOW, too_slow))
+            return Rejected(BadRequest(status_name(too_slow), _TOO_SLOW, too_slow))
         case Busy(reason="capacity"):
             reply = _NO_CAPACITY
         case Busy():

@@ -257,7 +257,11 @@ def _canonical_ipv6(address: str) -> str | None:
         parsed = IPv6Address(address)
     except ValueError:
         return None
-    return None if parsed.scope_id else str(parsed)
+    if parsed.scope_id:
+        return None
+    if parsed.ipv4_mapped:  # as WHATWG's URLs and Python have it: from 3.13 on Python writes it as ::ffff:127.0.0.1
+        return f"::ffff:{int(parsed) >> 16 & 0xFFFF:x}:{int(parsed) & 0xFFFF:x}"
+    return str(parsed)
 
 
 def _judge_host(host: str, rules: Rules) -> Refusal | None:

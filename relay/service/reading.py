@@ -15,6 +15,12 @@ from pydantic_core.core_schema import (
 
 from relay.service.section import Bounds, Invalid, Mistake, Parsed, Read, Requirement
 
+# Where pydantic speaks of Python.
+_SAID = {
+    "unexpected_keyword_argument": "no such setting (misspelt?)",
+    "path_type": "Input should be a path in quotes",
+}
+
 
 def valid(kind: Any, written: object) -> Any:
     """The value as a section, or another type that a setting can have. Raises Invalid."""
@@ -49,6 +55,5 @@ def _checked_by(requirement: Requirement) -> Any:
 
 
 def _mistake(fault: ErrorDetails) -> Mistake:
-    said = fault["msg"].removeprefix("Value error, ")
-    misspelt = fault["type"] == "unexpected_keyword_argument"
-    return Mistake(tuple(map(str, fault["loc"])), "no such setting (misspelt?)" if misspelt else said)
+    said = _SAID.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    return Mistake(tuple(map(str, fault["loc"])), said)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
+from engine.dialects.statuses import status_name
 from engine.request import Failed, FailureCode
 
 _CODES = {400: None, 401: "invalid_api_key", 429: "rate_limit_exceeded"}
@@ -37,7 +37,7 @@ def failure_error(failed: Failed) -> ErrorObject:
 
 def render_error(error: ErrorObject) -> dict[str, Any]:
     """The body of an error answer, and of an event that ends a stream."""
-    code = error.code or _CODES.get(error.status, HTTPStatus(error.status).name.lower())
+    code = error.code or _CODES.get(error.status, status_name(error.status).lower())
     return {"error": {"message": error.message, "type": _type(error.status), "param": error.param, "code": code}}
 
 

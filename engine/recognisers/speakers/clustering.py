@@ -135,7 +135,7 @@ def _merged(groups: Groups, needed: Similarity, least: int, most: int) -> tuple[
     margins = means @ means.T - needed(groups, groups)
     np.fill_diagonal(margins, -np.inf)
     for left in range(len(counts), least, -1):
-        one, other = sorted(divmod(int(margins.argmax()), len(counts)))
+        one, other = sorted(divmod(int(np.argmax(margins)), len(counts)))
         if margins[one, other] < 0 and left <= most:
             break
         both = counts[one] + counts[other]

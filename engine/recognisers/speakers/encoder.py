@@ -109,5 +109,5 @@ class _Layer:
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each of unit length; one of zeros stays what it is."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    found: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-9))
+    found: NDArray[np.float32] = np.divide(vectors, np.maximum(lengths, 1e-9), dtype=np.float32)
     return found

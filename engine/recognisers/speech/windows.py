@@ -100,7 +100,7 @@ def quiet_moment(sound: Samples, rate: int) -> int:
     if moments * moment > len(sound):
         return len(sound)
     tail = sound[-moments * moment :].reshape(moments, moment)
-    softest = int(np.abs(tail).mean(axis=1).argmin())
+    softest = int(np.argmin(np.abs(tail).mean(axis=1)))
     return len(sound) - (moments - softest) * moment + moment // 2
 
 

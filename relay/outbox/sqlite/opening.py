@@ -57,8 +57,7 @@ def create(path: Path) -> None:
 def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS, any_thread: bool = False) -> sqlite3.Connection:
     """A connection for the caller's own transactions: autocommit until it says BEGIN."""
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=not any_thread)
-    connection.executescript(_WRITER_PRAGMAS)
-    return connection
+    return _prepared(connection, _WRITER_PRAGMAS)
 
 
 def connect_read_only(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
@@ -66,7 +65,16 @@ def connect_read_only(path: Path, *, any_thread: bool = False) -> sqlite3.Connec
     connection = sqlite3.connect(
         f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=not any_thread
     )
-    connection.executescript(_PRAGMAS)
+    return _prepared(connection, _PRAGMAS)
+
+
+def _prepared(connection: sqlite3.Connection, pragmas: str) -> sqlite3.Connection:
+    """The first statement is what opens the file: where that fails, nobody else would close the connection."""
+    try:
+        connection.executescript(pragmas)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -83,5 +91,9 @@ async def connect_async(path: Path) -> aiosqlite.Connection:
     import aiosqlite  # it loads asyncio, for which others need not wait
 
     connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    await connection.executescript(_WRITER_PRAGMAS)
+    try:
+        await connection.executescript(_WRITER_PRAGMAS)
+    except BaseException:
+        await connection.close()
+        raise
     return connection

@@ -104,7 +104,7 @@ def test_a_value_is_taken_as_its_type(key: str, written: object, value: object) 
         ("shape", "oval", "shape: Input should be 'round' or 'square'"),
         ("heat", "sun", "heat: Input should be 'gas', 'wood' or 'none'"),
         ("heat", [], "heat: Input should be 'gas', 'wood' or 'none'"),
-        ("plan", 7, "plan: Input is not a valid path for <class 'pathlib.Path'>"),
+        ("plan", 7, "plan: Input should be a path in quotes"),
         ("open_to", ["::1", "10.0.0.1/8"], "open_to.1: value is not a valid IPv4 or IPv6 network"),
         ("doors", [0], "doors.0: Input should be greater than or equal to 1"),
         ("dishes", {}, "dishes: Input should be a valid list"),

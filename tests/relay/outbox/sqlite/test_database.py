@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from relay.outbox import OUTBOX
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.opening import connect, connect_read_only
 from tests.relay.deliveries import new, put, reading, rows, states
 
 
@@ -43,3 +48,35 @@ def test_rows_come_by_index_and_by_name(database: SqliteDatabase) -> None:
     with database.reading() as connection:
         row = connection.execute("SELECT id, state FROM outspoken_deliveries").fetchone()
     assert (row[0], row["state"]) == ("d1", "pending")
+
+
+def _is_open(path: Path) -> bool:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return str(path) in {str(link.readlink()) for link in links}
+
+
+@pytest.mark.parametrize("opens", [connect, connect_read_only])
+def test_a_file_that_cannot_be_opened_is_closed_at_once(
+    folder: Path, opens: Callable[[Path], sqlite3.Connection]
+) -> None:
+    path = folder / "letter.db"
+    path.write_text("Dear Sir or Madam, " * 100)
+    with pytest.raises(sqlite3.DatabaseError) as refused:
+        opens(path)
+    assert refused.traceback  # which holds the frames, and what they hold
+    assert not _is_open(path)
+
+
+_OPENS = "import asyncio, pathlib, sys; from relay import outbox; "
+_OPENS += "asyncio.run(outbox.connect_async(pathlib.Path(sys.argv[1])))"
+
+
+@pytest.mark.acceptance
+def test_nor_does_a_thread_stay_that_would_keep_the_program_from_its_end(folder: Path) -> None:
+    path = folder / "letter.db"
+    path.write_text("Dear Sir or Madam, " * 100)
+    ended = subprocess.run(
+        [sys.executable, "-c", _OPENS, path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("DatabaseError: file is not a database\n")
