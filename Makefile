@@ -68,10 +68,12 @@ $(READY): pyproject.toml | .venv
 
 # pytest-audioeval has short clips in nine languages, with their texts. Only these are wanted, and never imported: what it
 # would itself need has to be compiled. Of Resemblyzer one file is read, and what it would itself need is not wanted.
+# What tests import is compiled here: the processes of a run would compile all of it at the same time, each for itself.
 $(TESTED): $(READY)
 	@echo "Installing what the tests need (half a minute, once)"
 	@$(call install,--editable '.[test]')
 	@$(call install,--no-deps pytest-audioeval==0.1.3 Resemblyzer==0.1.4)
+	@$(BIN)/pytest --collect-only > /dev/null || true
 	@touch $@
 
 # uv needs a tenth of pip's time. Where it finds no index, pip may: it reads pip's own settings.
