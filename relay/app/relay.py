@@ -115,7 +115,9 @@ class Relay:
         courier = _courier(settings, database, secret, queue, self._transport)
         slots = Slots(options.concurrency, options.per_destination, timeout=options.http.exchange_timeout)
         slot_share = SlotShare(options.per_destination)
-        self.dispatcher = Dispatcher(measured, courier.deliver, self.settler, slots, wake, share=slot_share.share)
+        self.dispatcher = Dispatcher(
+            measured, courier.deliver, self.settler, slots, wake, slot_share.share, options.lease_seconds
+        )
         self.carrier = _carrier(
             settings, database, resolver, self._streams, queue, observers, wake_carrier, self._listener
         )

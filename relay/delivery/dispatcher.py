@@ -83,8 +83,10 @@ class Dispatcher:
         slots: Slots,
         wake: asyncio.Event,
         share: Callable[[], int] | None = None,
+        lease: float = 60.0,
     ) -> None:
-        """`share` says, whenever asked, how many of a destination's slots are this relay's; all of them without it."""
+        """`share` says, whenever asked, how many of a destination's slots are this relay's; all of them without it.
+        Whatever is claimed or renewed is ours for `lease` seconds."""
         self._source = source
         self._deliver = deliver
         self._settler = settler
@@ -93,6 +95,8 @@ class Dispatcher:
         self._order = StartOrder(slots, self._share)
         self._room = ClaimRoom(self._order, settler, slots)
         self._timer = ClaimTimer(wake)
+        self._lease = lease
+        self._ours_until = time.monotonic() + lease  # what is ahead, on the monotonic clock
         self._look: asyncio.TimerHandle | None = None
         self._running: dict[asyncio.Task[None], Run] = {}
         # Nothing was sent: the outbox would not give the body, or no name server the address.
@@ -112,6 +116,7 @@ class Dispatcher:
     async def run_once(self) -> int:
         """Claim what there is room for and start what may start; returns how many deliveries were claimed."""
         self._left_due = self._is_full = True  # until somebody has looked
+        self._give_up_lapsed()
         if self._unread:
             await self._give_back_unread()
         self._timer.cancel()
@@ -145,6 +150,13 @@ class Dispatcher:
             self._timer.start(pause)
         return len(claims.deliveries)
 
+    def _give_up_lapsed(self) -> None:
+        """Who stood still for a lease, or could not renew it for so long, may have lost what is ahead to another."""
+        began = time.monotonic()
+        if began >= self._ours_until:
+            self._unread += self._order.give_up(self._order.queues.values(), lambda _: True)
+            self._ours_until = began + self._lease  # of what is claimed now
+
     async def _give_back_unread(self) -> None:
         """As soon as the outbox can be written again, so that nobody waits for the ends of their leases."""
         unread = list(self._unread)
@@ -158,7 +170,7 @@ class Dispatcher:
 
     def _start_all(self) -> None:
         for _ in range(_AT_ONCE):
-            if len(self._running) - self._order.use.excess >= self._slots.in_all or not (start := self._order.next()):
+            if len(self._running) - self._order.use.excess >= self._slots.in_all or not (start := self._next()):
                 break
             task = asyncio.create_task(self._carry(*start))
             self._running[task] = start[2], start[0], time.monotonic()
@@ -168,6 +180,14 @@ class Dispatcher:
         # Where all slots hang, nothing ends that would free one.
         if self._look is None and self._order.has_waiting:
             self._look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+
+    def _next(self) -> Start | None:
+        """Nothing that may have been lost starts: the next turn gives it back."""
+        if time.monotonic() < self._ours_until:
+            return self._order.next()
+        if self._order.has_waiting:
+            self._timer.start(0.0)
+        return None
 
     def _look_again(self) -> None:
         self._look = None
@@ -195,7 +215,7 @@ class Dispatcher:
                 log.error("delivery.attempt.crashed", **{"delivery.id": delivery.id}, exc_info=error)
             finally:
                 self._leave(queue, endpoint, delivery)
-            following = self._order.next()
+            following = self._next()
             if self._order.has_waiting:  # a first answer makes room for several
                 self._start_all()
         self._stopped(task)
@@ -241,8 +261,11 @@ class Dispatcher:
 
     async def renew(self) -> None:
         """Keep the leases of everything held."""
+        began = time.monotonic()
         if held := self._held():
             await self._source.renew(held)
+        if time.monotonic() < self._ours_until:  # else some of it may have been lost before
+            self._ours_until = began + self._lease
 
     def _held(self) -> list[Lease]:
         """Ahead, under way, and not yet durable."""

@@ -34,19 +34,20 @@ from tests.relay.queue.claims import Clock
 HOG, OTHER = "http://hog.example/", "http://other.example/"
 PATIENCE = 60.0  # seconds before a test gives up
 LOOK = 0.05
+LEASE = 0.5
 
 
 class Harness:
     """A dispatcher whose couriers wait to be let through, and whose settlements are written when a test says so."""
 
-    def __init__(self, outbox: DeliveryQueue, slots: Slots) -> None:
+    def __init__(self, outbox: DeliveryQueue, slots: Slots, lease: float = 60.0) -> None:
         self.couriers = Couriers()
         self.told: list[str] = []
         self.wake = asyncio.Event()
         self.settler = Settler(outbox, self.tell, self.wake)
         self.share = slots.per_destination
         self.dispatcher = Dispatcher(
-            outbox, self.couriers.deliver, self.settler, slots, self.wake, share=lambda: self.share
+            outbox, self.couriers.deliver, self.settler, slots, self.wake, lambda: self.share, lease
         )
 
     def tell(self, attempts: Any) -> None:
@@ -109,6 +110,11 @@ async def ten_slots(outbox: DeliveryQueue) -> AsyncIterator[Harness]:
     one = harness(outbox)
     yield one
     await one.dispatcher.drain(0)
+
+
+def tokens(database: Database) -> dict[str, str | None]:
+    """By whose claim each delivery is held."""
+    return dict(rows(database, "SELECT id, lease_token FROM outspoken_deliveries"))
 
 
 def ignore(_: Sequence[Attempted]) -> None:
@@ -412,6 +418,38 @@ async def test_the_leases_of_whatever_is_held_are_kept(database: Database, outbo
     await one.dispatcher.renew()  # d1 is unsettled, d2 under way, d3 ahead
     assert rows(database, "SELECT lease_until > created_at FROM outspoken_deliveries") == [(1,)] * 3
     await one.settler.run_once()
+    await one.dispatcher.drain(0)
+
+
+async def test_what_may_have_been_lost_does_not_start_and_goes_back(database: Database, outbox: DeliveryQueue) -> None:
+    put(database, *many(3))
+    one = Harness(outbox, Slots(1, 3), lease=LEASE)
+    await one.dispatcher.run_once()
+    await asyncio.sleep(LEASE)  # it stands still, or cannot renew
+    one.couriers.let_through("d1")
+    await one.ended(1)
+    assert (one.dispatcher.in_flight, one.couriers.started) == (0, ["d1"])
+    assert one.wake.is_set()
+    await one.dispatcher.renew()  # which tells of none that was lost before
+    before = tokens(database)
+    await one.dispatcher.run_once()
+    await asyncio.sleep(0)
+    assert one.couriers.started == ["d1", "d2"]
+    after = tokens(database)
+    assert all(after[id_] not in {None, before[id_]} for id_ in ("d2", "d3"))
+    await one.dispatcher.drain(0)
+
+
+async def test_what_was_renewed_in_time_starts(database: Database, outbox: DeliveryQueue) -> None:
+    put(database, *many(3))
+    one = Harness(outbox, Slots(1, 3), lease=LEASE)
+    await one.dispatcher.run_once()
+    for _ in range(3):
+        await asyncio.sleep(LEASE / 2)
+        await one.dispatcher.renew()
+    one.couriers.let_through("d1")
+    await one.ended(1)
+    assert one.couriers.started == ["d1", "d2"]
     await one.dispatcher.drain(0)
 
 
