@@ -129,6 +129,9 @@ def counted(count: int, one: str, many: str) -> str:
 
 
 def _faults(process: Process) -> Iterable[tuple[Severity, str]]:
+    full = process.disk_free is not None and process.disk_free < FULL_DISK
+    if full:  # which alone keeps relays from being heard of
+        yield Severity.BROKEN, _room(process)
     if (silence := _silence(process)) is not None:
         yield silence
     elif process.late and process.late_seconds > LATE_SECONDS:
@@ -138,10 +141,12 @@ def _faults(process: Process) -> Iterable[tuple[Severity, str]]:
             Severity.BROKEN if overdue else Severity.ATTENTION,
             f"{late} late, the oldest by {span(process.late_seconds)}; no receiver is to blame: see `relay doctor`.",
         )
-    if process.disk_free is not None and process.disk_free < LOW_DISK:
-        full = process.disk_free < FULL_DISK
-        room = f"The disk of the outbox has {size(process.disk_free)} left: see `relay retention`, or grow it."
-        yield Severity.BROKEN if full else Severity.ATTENTION, room
+    if not full and process.disk_free is not None and process.disk_free < LOW_DISK:
+        yield Severity.ATTENTION, _room(process)
+
+
+def _room(process: Process) -> str:
+    return f"The disk of the outbox has {size(process.disk_free or 0)} left: see `relay retention`, or grow it."
 
 
 def _silence(process: Process) -> tuple[Severity, str] | None:
@@ -150,14 +155,16 @@ def _silence(process: Process) -> tuple[Severity, str] | None:
     stopped = process.stopped_at is not None and process.stopped_at >= (process.seen_at or 0.0)
     if not process.ready and process.seen_at is None and not stopped:
         return None  # nobody has begun yet
+    remedy = "start `relay run`"
     if stopped and process.stopped_at is not None:
         said = f"The relay was stopped at {clock(process.stopped_at)}"
     elif process.seen_at is not None:
         said = f"The relay has not been heard of since {clock(process.seen_at)}"
+        remedy += "; if it runs, its log says what keeps it from the outbox (`store.error`)"
     else:
         said = "No relay has worked on this database yet"
     due = f", and {counted(process.ready, 'delivery is', 'deliveries are')} due" if process.ready else ""
-    return Severity.ATTENTION if stopped and not process.ready else Severity.BROKEN, f"{said}{due}: start `relay run`."
+    return Severity.ATTENTION if stopped and not process.ready else Severity.BROKEN, f"{said}{due}: {remedy}."
 
 
 def _worst_first(one: Attention) -> tuple[bool, int, int, str]:

@@ -287,7 +287,8 @@ def _relays(database: Database, now: float) -> Finding:
         count = alive.fetchone()[0]
     if count:
         return Finding("relays", Level.OK, f"{count} at work on this database")
-    return Finding("relays", Level.WARN, "no relay is at work on this database", "start `relay run`")
+    remedy = "start `relay run`; one that runs says in its log what keeps it from the outbox (`store.error`)"
+    return Finding("relays", Level.WARN, "no relay is at work on this database", remedy)
 
 
 def _backup(database: Database, now: float) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,6 +34,8 @@ store_errors = _StoreErrors()
 def unusable(path: Path, error: sqlite3.Error) -> StoreUnavailable:
     """What SQLite says of a file, with what mends it. Only for an `error_kind` that is not "other"."""
     kind = error_kind(error)
+    if kind == "unavailable" and os.statvfs(path.parent).f_flag & os.ST_RDONLY:  # of which SQLite says nothing
+        return StoreUnavailable(kind, f"outbox.url: {path}: its file system is read-only; mount it writable")
     # What cannot be opened, or is no database, says so itself: perhaps it is another file that was meant.
     meant = kind in ("busy", "full", "io") or _primary(error) == "SQLITE_CORRUPT"
     remedy = f"; {REMEDIES[kind]}" if meant else ""

@@ -115,6 +115,15 @@ def insert(database: Database, given: Iterable[Row]) -> None:
     writing(database, fill)
 
 
+def test_a_disk_that_is_full_comes_before_the_silence_that_it_is_the_cause_of() -> None:
+    process = Process(relays=0, seen_at=1.0, stopped_at=None, ready=2, late=2, late_seconds=90.0, disk_free=0)
+    condition = judge(process, ())
+    assert condition.severity == "broken"
+    assert condition.headline.startswith("The disk of the outbox has 0 B left")
+    assert [sentence.split(" has ")[0] for sentence in condition.ours] == ["The disk of the outbox", "The relay"]
+    assert "if it runs, its log says what keeps it from the outbox" in condition.ours[1]
+
+
 def judged_by_all(
     places: tuple[Destination, ...], seen: overview.Overview, now: float
 ) -> tuple[tuple[Attention, ...], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.sqlite.opening import connect, connect_read_only
 from tests.relay.deliveries import new, put, reading, rows, states
+from tests.services.postgres import small_disk
 
 
 def test_a_file_that_is_not_there_is_named_with_what_makes_one(folder: Path) -> None:
@@ -34,6 +36,19 @@ def test_a_file_that_is_no_database_is_named(folder: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"letter\.db: file is not a database") as found:
         states(letter)
     assert found.value.kind == "corrupt"
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount a disk takes root")
+def test_a_file_system_that_is_read_only_is_named_and_not_the_file() -> None:
+    with small_disk(8) as disk:
+        database = SqliteDatabase(disk.folder / "outspoken.db")
+        database.migrate([OUTBOX])
+        subprocess.run(["mount", "-o", "remount,ro", disk.folder], check=True)
+        for look in (lambda: states(database), lambda: database.migrate([OUTBOX])):
+            with pytest.raises(StoreUnavailable, match=r"its file system is read-only; mount it writable") as found:
+                look()
+            assert found.value.kind == "unavailable"
 
 
 def test_a_file_without_tables_has_no_schema_yet(folder: Path) -> None:
