@@ -193,14 +193,15 @@ class WorkerPool:
 
     async def _poll(self, worker: RelayWorker) -> None:
         """Ask for its status, again and again. One that hangs is replaced: nobody else would notice."""
-        answered_at = time.monotonic()
+        silence = Silence()
         while True:
-            with suppress(*_UNREACHABLE, msgspec.DecodeError):
+            try:
                 body, _ = await worker.ask(STATUS_PATH)
                 self._take(worker, msgspec.json.decode(body, type=WorkerStatus))
-                answered_at = time.monotonic()
-            if (silent := time.monotonic() - answered_at) > _HUNG_SECONDS:
-                worker.kill(f"no answer for {silent:.0f} s")
+                silence.end()
+            except (*_UNREACHABLE, msgspec.DecodeError):
+                if (silent := silence.goes_on(time.monotonic())) > _HUNG_SECONDS:
+                    worker.kill(f"no answer for {silent:.0f} s")
             await asyncio.sleep(_STATUS_SECONDS if self.ready.is_set() else _FIRST_STATUS_SECONDS)
 
     def _take(self, worker: RelayWorker, status: WorkerStatus) -> None:
@@ -225,6 +226,24 @@ class WorkerPool:
     def checks(self) -> dict[str, Check]:
         """All of them have to be ready."""
         return {f"worker.{worker.name}": worker.unready for worker in self.workers}
+
+
+class Silence:
+    """How long one has been asked in vain: since the first answer that failed to come, not since the last that came,
+    as the machine may have stood still, and with it whoever asks."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def end(self) -> None:
+        """It has answered."""
+        self._since = None
+
+    def goes_on(self, now: float) -> float:
+        """It has not; returns for how many seconds."""
+        if self._since is None:
+            self._since = now
+        return now - self._since
 
 
 def pause_before(last: float, *, lived: float) -> float:

@@ -17,7 +17,7 @@ from aiohttp import ClientSession, CookieJar
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from relay.app.workers import pause_before
+from relay.app.workers import Silence, pause_before
 from relay.outbox.sqlite.database import SqliteDatabase
 from relay.outbox.store import Database
 from tests.acceptance.receiver import Arrival, Reply, callback, receiving
@@ -278,6 +278,25 @@ async def test_a_ctrl_c_at_the_terminal_reaches_the_parent_alone(folder: Path, d
         assert {os.getsid(pid) for pid in workers(relay).values()}.isdisjoint({os.getsid(relay.pid)})
         os.kill(relay.pid, signal.SIGINT)
         assert await relay.finished() == 0
+
+
+def test_who_was_asked_before_the_machine_stood_still_has_been_silent_since_then_at_most() -> None:
+    silence = Silence()
+    assert silence.goes_on(140.0) == 0.0  # 40 s after the last answer
+    assert silence.goes_on(171.0) == 31.0
+    silence.end()
+    assert silence.goes_on(200.0) == 0.0
+
+
+@pytest.mark.skipif(not os.environ.get("TESTS_FULL"), reason="it takes half a minute until one counts as hung")
+@on_sqlite
+async def test_a_worker_that_hangs_is_replaced(folder: Path, database: Database) -> None:
+    async with relay_of_two(folder, database, Callee()) as (_, relay):
+        hung = workers(relay)["1"]
+        os.kill(hung, signal.SIGSTOP)
+        killed = await relay.event("worker.killed")
+        assert (killed["worker"], killed["reason"].startswith("no answer for 3")) == ("1", True)
+        await relay.until(lambda: workers(relay)["1"] != hung)
 
 
 def test_a_place_is_filled_again_after_a_pause_that_doubles_until_somebody_stays() -> None:
