@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote_from_bytes
 
 from relay.outbox.errors import ConfigError
 from relay.outbox.store import BUSY_SECONDS
@@ -62,9 +63,9 @@ def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS, any_thread: bool 
 
 def connect_read_only(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """A connection that cannot write, for bodies and gauges."""
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=not any_thread
-    )
+    # Not `as_uri`, which from Python 3.14 on loads an HTTP client: every command would wait for that.
+    uri = f"file://{quote_from_bytes(os.fsencode(path.resolve()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=not any_thread)
     return _prepared(connection, _PRAGMAS)
 
 
