@@ -123,7 +123,7 @@ def _server(database: Database) -> Iterator[Finding]:
         yield Finding("server", Level.FAIL, f"{database.name} cannot be used: {error}", remedy)
         return
     yield from fitness(found)
-    if not found.standby:
+    if not (found.standby or found.read_only):
         schema = _schema(database)
         yield schema
         if schema.level is Level.OK:
@@ -148,6 +148,9 @@ def _role(found: Vitals) -> Finding:
     if found.standby:
         remedy = "name the primary in outbox.url, or promote it"
         return Finding("server", Level.FAIL, f"{product}, a standby: it can be read and not written", remedy)
+    if found.read_only:
+        remedy = "find out why, as its disk may be full, and reset default_transaction_read_only"
+        return Finding("server", Level.FAIL, f"{product}, a primary that was told to be read-only", remedy)
     return Finding("server", Level.OK, f"{product}, a primary")
 
 

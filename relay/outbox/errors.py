@@ -36,6 +36,8 @@ REMEDIES = {
     "corrupt": "stop what uses it, keep the file, and bring back a backup",
     "replaced": "start this program again: it opens the file that is there then",
     "unavailable": "start the database, or mend the way to it",
+    "read_only": "name the primary in outbox.url, or see whether its disk is full, and reset "
+    "default_transaction_read_only",
     "restarting": "wait for the database, which restarts",
     "login": "correct user and password in outbox.url, or let the role log in",
     "missing": "make the database, or name another in outbox.url",
@@ -45,7 +47,7 @@ REMEDIES = {
 }
 """Why a database cannot be used, and what mends it. The kinds stay the same between versions."""
 
-AWAY = frozenset({"unavailable", "restarting", "login", "missing", "connections"})
+AWAY = frozenset({"unavailable", "read_only", "restarting", "login", "missing", "connections"})
 """Those after which there is no session any more."""
 
 

@@ -106,8 +106,8 @@ async def test_nothing_is_lost_though_a_standby_takes_the_place_of_the_primary(
             await scene.unready()
             await asyncio.to_thread(standby.move_to, primary.port)
             before = len(scene.producer.accepted)
-            refused = scene.producer.refused["unavailable"]
-            await scene.producer.until(lambda: scene.producer.refused["unavailable"] > refused + 10)
+            refused = scene.producer.refused["read_only"]
+            await scene.producer.until(lambda: scene.producer.refused["read_only"] > refused + 10)
             assert (scene.watch.status, len(scene.producer.accepted)) == (503, before)
             await asyncio.to_thread(standby.promote)
             await scene.recovers("a promoted standby", time.monotonic())

@@ -18,7 +18,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from relay.outbox.errors import AWAY, StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
-from relay.outbox.postgres.failures import error_kind
+from relay.outbox.postgres.failures import error_kind, refusal
 from relay.outbox.postgres.greenlets import wait_in_greenlet
 from relay.outbox.postgres.placeholders import SCHEMA, numbered
 from relay.outbox.postgres.sessions import REFUSALS, Session, SessionFactory, is_pooled, set_local
@@ -262,7 +262,7 @@ class PostgresConnection:
             if isinstance(error, ValueError):  # a value of the wrong type, which was not even sent
                 raise
             self.drop()
-            raise StoreUnavailable("unavailable") from error
+            raise refusal(error) from error
 
 
 async def _end_tasks() -> None:

@@ -143,7 +143,8 @@ class PostgresDatabase:
         except StoreUnavailable as error:
             # The text of what the server said may name a user, never a password; what a socket said names an address.
             remedy = f"; {_GRANTS.format(self.schema_name) if error.kind == 'forbidden' else error.remedy}"
-            words = f"outbox.url: {self.name}: {error.__cause__ or error}{remedy}"
+            said = "it cannot be written" if error.kind == "read_only" else error.__cause__ or error
+            words = f"outbox.url: {self.name}: {said}{remedy}"
             raise StoreUnavailable(error.kind, words) from error
         finally:
             connection.close()

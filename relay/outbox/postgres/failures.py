@@ -15,8 +15,9 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("28",), "login"),
     (("3D",), "missing"),
     (("57P",), "restarting"),
-    # 25006: a standby, which will be the primary or will be replaced by it. 25P03: this process froze meanwhile.
-    (("08", "53", "57", "25006", "25P03"), "unavailable"),
+    # A standby, which will be the primary or will be replaced by it, or a primary that was told to be like one.
+    (("25006",), "read_only"),
+    (("08", "53", "57", "25P03"), "unavailable"),  # 25P03: this process froze meanwhile
     (("42501",), "forbidden"),  # a role without a right that it needs
     (("XX",), "other"),
 )
@@ -28,6 +29,8 @@ def refusal(error: BaseException) -> StoreUnavailable:
     """Why there is no session: it could not be opened, or was lost."""
     if isinstance(error, StoreUnavailable):
         return error
+    if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
+        return StoreUnavailable("read_only")
     sqlstate = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
     return StoreUnavailable(error_kind(sqlstate or "") or "unavailable")
 

@@ -15,6 +15,7 @@ from relay.outbox.postgres.sessions import REFUSALS, Session, flaw, is_pooled
 _LOOK = """
 SELECT CAST(current_setting('server_version_num') AS integer) / 10000 AS version,
        pg_is_in_recovery() AS standby,
+       CAST(current_setting('default_transaction_read_only') AS boolean) AS read_only,
        CAST((SELECT sum(numbackends) FROM pg_stat_database) AS bigint) AS sessions,
        CAST(current_setting('max_connections') AS bigint)
            - CAST(current_setting('superuser_reserved_connections') AS bigint)
@@ -27,12 +28,14 @@ _SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """`version` is the major one; a `standby` can be read and not written; `sessions` are open of those that it has
-    `room` for; the settings that are `off` are those by which it keeps what it has confirmed. It may be reached through
-    a pooler (`pooled`), which may keep notifications from whoever listens: then nobody `hears` them."""
+    """`version` is the major one; a `standby` can be read and not written, and so can one that was told to be
+    `read_only`; `sessions` are open of those that it has `room` for; the settings that are `off` are those by which it
+    keeps what it has confirmed. It may be reached through a pooler (`pooled`), which may keep notifications from those
+    who listen: then nobody `hears` them."""
 
     version: int
     standby: bool
+    read_only: bool
     sessions: int
     room: int
     off: tuple[str, ...]

@@ -182,7 +182,7 @@ def test_a_server_that_does_not_answer_and_a_database_that_is_not_there_are_find
     assert '"nowhere" does not exist' in found["server"].message
 
 
-HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=(), pooled=False, hears=True)
+HEALTHY = Vitals(version=14, standby=False, read_only=False, sessions=10, room=97, off=(), pooled=False, hears=True)
 
 
 @cases(
@@ -196,6 +196,7 @@ HEALTHY = Vitals(version=14, standby=False, sessions=10, room=97, off=(), pooled
         (replace(HEALTHY, pooled=True, hears=False), "pooler", Level.WARN, "notifications do not come through"),
         (replace(HEALTHY, version=13), "server", Level.FAIL, "too old"),
         (replace(HEALTHY, standby=True), "server", Level.FAIL, "a standby: it can be read and not written"),
+        (replace(HEALTHY, read_only=True), "server", Level.FAIL, "a primary that was told to be read-only"),
         (replace(HEALTHY, sessions=90), "sessions", Level.WARN, "room for 7 more"),
         (replace(HEALTHY, sessions=100), "sessions", Level.WARN, "room for 0 more"),
         (replace(HEALTHY, off=("synchronous_commit",)), "durability", Level.WARN, "synchronous_commit is off"),

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 import pytest
 
+from relay.admin.doctor import examine
+from relay.guard.rules import Rules
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.postgres.clock import ServerClock
 from relay.outbox.postgres.database import PostgresDatabase
@@ -200,6 +202,11 @@ async def test_a_claim_and_a_settlement_take_a_round_trip_each_however_many_deli
     assert claimed - opened == claimed_more - claimed == settled - claimed_more == 1
 
 
+def read(database: PostgresDatabase) -> None:
+    with database.reading() as connection:
+        relays(connection)
+
+
 async def test_a_server_that_only_reads_is_as_good_as_none(postgres: Server, database: PostgresDatabase) -> None:
     name = database.url.rpartition("/")[2]
     postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -207,12 +214,20 @@ async def test_a_server_that_only_reads_is_as_good_as_none(postgres: Server, dat
     try:
         with pytest.raises(StoreUnavailable) as refused:
             await writer.run(relays)
+        with pytest.raises(
+            StoreUnavailable, match=r": it cannot be written; name the primary in outbox\.url, or"
+        ) as said:
+            await asyncio.to_thread(read, database)
+        assert "SessionAttribute" not in str(said.value)
+        found = {one.check: one for one in await asyncio.to_thread(lambda: [*examine(database, Rules(), {})])}
     finally:
         postgres.sql(
             "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET default_transaction_read_only"
         )
         await writer.close()
-    assert refused.value.kind == "unavailable"
+    assert (refused.value.kind, said.value.kind) == ("read_only", "read_only")
+    assert "a primary that was told to be read-only" in found["server"].message
+    assert "schema" not in found
 
 
 @pytest.fixture
@@ -282,7 +297,7 @@ async def test_what_time_it_is_needs_no_server_once_it_was_measured_however_badl
         ("57P03", "restarting"),
         ("28P01", "login"),
         ("3D000", "missing"),
-        ("25006", "unavailable"),
+        ("25006", "read_only"),
         ("25P03", "unavailable"),
         ("53300", "connections"),
         ("23505", None),
