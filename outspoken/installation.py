@@ -17,6 +17,7 @@ from relay.admin.audit import Actor
 from relay.admin.auth import Authenticator, token_of
 from relay.app.settings import RelaySettings, read
 from relay.outbox.store import Database
+from relay.service.disk import sync
 
 API_KEY = "quickstart"  # what `engine keys list` calls it
 _SETTINGS = """\
@@ -126,4 +127,5 @@ def _write(file: Path, content: bytes) -> None:
     temporary = file.with_name(f".{file.name}.new")
     with os.fdopen(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as writer:
         writer.write(content)
+    sync(temporary)
     temporary.replace(file)

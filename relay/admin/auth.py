@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from relay.outbox.errors import ConfigError
+from relay.service.disk import sync
 
 LEAST_TOKEN = 16
 SESSION_SECONDS = 12 * 3600.0
@@ -124,8 +125,10 @@ def _make(file: Path) -> None:
     with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as writer:
         writer.write(secrets.token_urlsafe(32) + "\n")
     try:
+        sync(temporary)  # or a power cut would leave an empty one, with which no relay starts
         with suppress(FileExistsError):
             file.hardlink_to(temporary)
+        sync(file.parent)
     finally:
         temporary.unlink()
 

@@ -19,6 +19,7 @@ from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
 from relay.policy.breaker import OURS, SILENT, Standing
 from relay.queue.claims import ClaimRequest, Claims
+from relay.service.loop import Asked
 
 Deliver = Callable[[Delivery], Coroutine[None, None, Attempted]]
 
@@ -128,7 +129,7 @@ class Dispatcher:
             room = self._room.left()
         if room.in_all <= 0 or not cap:
             self._start_all()
-            return 0
+            return Asked.NOTHING
         request = self._room.request(room, cap, self._held)
         claims = await self._source.claim(request)
         self._order.newcomers.forget_met(request.met)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from enum import IntEnum
 from typing import Any, Protocol
 
 import structlog
@@ -14,6 +15,13 @@ from relay.outbox.errors import StoreUnavailable
 from relay.outbox.store import in_step
 
 _AGAIN_SECONDS = 2.0
+
+
+class Asked(IntEnum):
+    """What a turn brings that had no use for the database."""
+
+    NOTHING = 0
+
 
 log = structlog.get_logger()
 
@@ -33,7 +41,8 @@ class Loop:
     living process would be noticed late. After a failure the next turn comes `again` seconds later, whatever wakes
     (None: as after any other, but in two seconds at the latest; until it goes well the process is not ready, and some
     work is done once an hour). `rest` is for a loop that knows better: it is given what the turn brought, may itself
-    wait for what is to share the next turn, and returns `every`, for this once.
+    wait for what is to share the next turn, and returns `every`, for this once. A turn that brings `Asked.NOTHING` says
+    nothing of the database: one that had refused the last is not taken for well.
     """
 
     def __init__(
@@ -84,8 +93,9 @@ class Loop:
         ok, result = False, None
         try:
             result = await self._work()
-            ok = True
-            self._hear(None)
+            ok = self.refused is None or result is not Asked.NOTHING  # else nobody knows whether it is well again
+            if ok:
+                self._hear(None)
         except StoreUnavailable as error:
             self._hear(error)
         except Exception as error:  # noqa: BLE001 (a loop outlives whatever its work did)

@@ -34,7 +34,8 @@ class SqliteLiveness:
 
     def close(self) -> None:
         """It lives no longer, as far as the others are concerned."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that fails keeps nobody from leaving, and the next to come removes it
+            self._path.unlink()
         self._lock.close()
 
 

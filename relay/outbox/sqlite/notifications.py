@@ -132,7 +132,8 @@ class SqliteListener:
         self._loop.remove_reader(self._socket)
         self._socket.close()
         self._socket = None
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that fails keeps nobody from leaving, and the next to come removes it
+            self._path.unlink()
 
     def _hear(self) -> None:
         """One datagram: it is called again at once where there are more, which costs less than to find that there is

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from relay.admin.auth import SESSION_SECONDS, TICKET_SECONDS, Authenticator, proper_name, token_of
 from relay.outbox.errors import ConfigError
 from tests.cases import cases
+from tests.services.disks import failing_disk
 
 
 def test_a_token_is_made_once_and_only_its_owner_reads_it(folder: Path) -> None:
@@ -17,6 +19,16 @@ def test_a_token_is_made_once_and_only_its_owner_reads_it(folder: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert token_of("", file) == token
     assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount a disk takes root")
+def test_a_token_that_was_told_outlives_a_disk_that_fails() -> None:
+    with failing_disk() as disk:
+        token = token_of("", disk.folder / "token")
+        disk.fail()
+        disk.come_back()
+        assert token_of("", disk.folder / "token") == token
 
 
 def test_a_configured_token_needs_no_file(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from structlog.testing import capture_logs
 
 from relay.outbox.errors import StoreUnavailable
-from relay.service.loop import Loop, turning
+from relay.service.loop import Asked, Loop, turning
 from tests.cases import cases
 
 BUSY, FULL = StoreUnavailable("busy"), StoreUnavailable("full")
@@ -47,6 +47,22 @@ async def test_a_turn_says_how_it_went_and_what_it_brought() -> None:
     assert await loop.run_once() == (True, 7)
     assert await loop.run_once() == (False, None)
     assert (loop.turns, work.turns) == (2, [("count", True), ("count", False)])
+
+
+async def test_a_turn_that_asks_nothing_of_a_database_that_refused_does_not_take_it_for_well() -> None:
+    work = Work([Asked.NOTHING, FULL, Asked.NOTHING, 0])
+    loop = Loop("claim", work, 60.0, observer=work)
+    with capture_logs() as log:
+        before = [await loop.run_once() for _ in range(3)]
+        trouble, claimed_at = loop.trouble(), loop.succeeded_at
+        after = await loop.run_once()
+    assert [ok for ok, _ in [*before, after]] == [True, False, False, True]
+    assert trouble == "the outbox cannot be used (full)"
+    assert loop.succeeded_at > claimed_at
+    assert [(line["event"], line["operation"]) for line in log] == [
+        ("store.error", "claim"),
+        ("store.recovered", "claim"),
+    ]
 
 
 async def test_a_loop_outlives_a_fault_and_whoever_reads_the_log_finds_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox import Liveness, connect, watch_streams
+from relay.outbox import OUTBOX, Liveness, connect, watch_streams
 from relay.outbox.model import KillReason, Stream, StreamState, StreamStatus
 from relay.outbox.sqlite import liveness
 from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.notifications import SqliteListener
 from relay.queue.streams import LiveStreams, ReapedStreams, Tasks
 from tests.relay.deliveries import new, put, rows
+from tests.services.disks import failing_disk
 
 SOCKET = "ws://receiver.example/live"
 LIVES = """
@@ -73,6 +76,19 @@ def test_a_sign_that_was_taken_back_is_one_of_a_process_that_is_gone(path: Path)
     assert gone(path, [first.name, second.name]) == {first.name}
     second.close()
     assert files(path) == []
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount a disk takes root")
+async def test_a_disk_that_has_failed_keeps_nobody_from_leaving() -> None:
+    with failing_disk() as disk:
+        path = disk.folder / "outspoken.db"
+        SqliteDatabase(path).migrate([OUTBOX])
+        liveness, listener = Liveness(path), SqliteListener(path)
+        await listener.open()
+        disk.fail()
+        await listener.close()
+        liveness.close()
 
 
 def test_nobody_ever_lived_where_nobody_said_so(path: Path) -> None:
