@@ -65,14 +65,16 @@ class EndpointQueue:
 
 class DestinationQueue:
     """An origin with those of its endpoints for which something is held. `expected` is of which kind it is if it
-    answers: prompt, slow, known or late."""
+    answers: prompt, slow, known or late. It is among the `changed` once anything of it has; what came of an attempt
+    counts from the moment in which that leaves its slot."""
 
     __slots__ = (
-        "ahead", "answered_at", "busy", "endpoints", "expected", "left", "low", "origin", "standing", "took", "turns",
-        "waits",
+        "_changed", "ahead", "answered_at", "busy", "endpoints", "expected", "low", "origin", "standing", "took",
+        "turns", "waits",
     )  # fmt: skip
 
-    def __init__(self, origin: str, standing: Standing, expected: OriginKind) -> None:
+    def __init__(self, origin: str, standing: Standing, expected: OriginKind, changed: set[DestinationQueue]) -> None:
+        self._changed = changed
         self.origin = origin
         self.standing = standing
         self.expected = expected
@@ -82,7 +84,6 @@ class DestinationQueue:
         self.busy = 0
         self.took = Throughput()
         self.low = 0  # as few ahead as this, and it is time for the next claim: while that runs, these are delivered
-        self.left = True  # more of it may be ready, for all that the last claim saw
         self.waits: OriginKind | None = None  # for a slot, in this line
         self.answered_at = 0.0  # on the monotonic clock
 
@@ -108,14 +109,15 @@ class DestinationQueue:
         """Whether it answered a moment ago."""
         return self.expected is PROMPT or self.expected is SLOW
 
-    def note_claim(self, *, left: bool) -> None:
+    def note_claim(self) -> None:
         """What is ahead lasts while a settlement is committed, and the claim after it; or nothing is left to claim."""
         self.low = 3 * self.ahead // 4
-        self.left = left
 
     def keeps_waiting(self) -> None:
-        """An attempt waits for longer than patience has it."""
-        self.expected = LATE
+        """An attempt waits for longer than patience has it; it may be said again, of whole crowds at once."""
+        if self.expected is not LATE:
+            self.expected = LATE
+            self._changed.add(self)
 
     def answers(self, *, at_once: bool) -> None:
         """An attempt was answered, in whatever way."""
@@ -125,6 +127,7 @@ class DestinationQueue:
 
     def turn_period(self) -> None:
         """What it takes is counted anew."""
+        self._changed.add(self)
         self.took.turn()
         for endpoint in self.endpoints.values():
             endpoint.took.turn()
@@ -151,6 +154,7 @@ class DestinationQueue:
             self.turns.append(endpoint)
         endpoint.ahead.append(delivery)
         self.ahead += 1
+        self._changed.add(self)
 
     def next_endpoint(self, most: int, slots: Slots) -> EndpointQueue | None:
         """Whose turn it is, of those that may take one of so many slots of the origin. It stays the first in line."""
@@ -178,12 +182,14 @@ class DestinationQueue:
         self.ahead -= 1
         self.busy += 1
         endpoint.busy += 1
+        self._changed.add(self)
         return delivery
 
     def leave(self, endpoint: EndpointQueue) -> None:
         """One that was under way has ended."""
         self.busy -= 1
         endpoint.busy -= 1
+        self._changed.add(self)
 
     def give_up(self, which: Callable[[Delivery], bool]) -> list[Lease]:
         """Take out what was not started, where it is wanted back."""
@@ -192,4 +198,5 @@ class DestinationQueue:
             endpoint.ahead = deque(one for one in endpoint.ahead if not which(one))
         self.turns = deque(endpoint for endpoint in self.turns if endpoint.ahead)
         self.ahead -= len(given)
+        self._changed.add(self)
         return given

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from relay.delivery.claim_room import ClaimRoom
 from relay.delivery.destination_queue import DestinationQueue, EndpointQueue
 from relay.delivery.settler import Settler
-from relay.delivery.slots import LATE, Slots
+from relay.delivery.slots import Slots
 from relay.delivery.start_order import LOOK_SECONDS, Run, Start, StartOrder
 from relay.outbox.errors import StoreUnavailable
 from relay.policy.attempt import Attempted, Delivery, Lease, Outcome
@@ -124,8 +124,7 @@ class Dispatcher:
         self._order.turn()
         self._order.find_those_that_hang(self._running.values())
         room, cap = self._room.left(), self._share()
-        if room.of_others <= 0:
-            await self._give_back_late()
+        if room.in_all <= 0 and await self._give_back_late():
             room = self._room.left()
         if room.in_all <= 0 or not cap:
             self._start_all()
@@ -137,11 +136,14 @@ class Dispatcher:
         for delivery in claims.deliveries:
             self._order.append(delivery, claims)
         self._order.claimed(claims)
-        self._is_full = min(self._room.left()) <= 0
+        self._is_full = room.in_all <= len(claims.deliveries)
         await self._leave_alone(claims)
         self._start_all()
         if claims.deliveries:  # their requests go first
             await asyncio.sleep(0)
+        self._room.prepare()
+        if room.of_others <= 0 and await self._give_back_late():
+            self._timer.start(_OTHERS_SECONDS)
         if claims.more:
             self._timer.start(claims.pause)
         if sum(one.destination not in request.prompt for one in claims.deliveries) >= request.others > 0:
@@ -164,10 +166,12 @@ class Dispatcher:
         await self._source.release(unread, sent=False)
         del self._unread[: len(unread)]
 
-    async def _give_back_late(self) -> None:
-        """What waits for those that keep others waiting takes the room of whoever answers."""
-        late = [queue for queue in self._order.queues.values() if queue.kind is LATE and queue.ahead]
-        await self._release(self._order.give_up(late, lambda _: True), sent=False)
+    async def _give_back_late(self) -> bool:
+        """What waits for those that keep others waiting takes the room of whoever answers; returns whether there was
+        anything."""
+        late = self._order.give_up(self._room.late(), lambda _: True)
+        await self._release(late, sent=False)
+        return bool(late)
 
     def _start_all(self) -> None:
         for _ in range(_AT_ONCE):
@@ -247,8 +251,10 @@ class Dispatcher:
     def _is_more_wanted(self, queue: DestinationQueue) -> bool:
         """Whether a turn may do anything, as something of this origin has ended: with what was left due and finds room
         now, waits in line, or is to be given back."""
-        finds_room = self._is_full or queue.left or not queue.is_prompt or self._order.newcomers.met
-        return bool((self._left_due and finds_room) or self._unread or self._order.has_waiting)
+        finds_room = (
+            self._is_full or queue.origin in self._order.left or not queue.is_prompt or self._order.newcomers.met
+        )
+        return bool((self._left_due and finds_room) or self._unread)
 
     async def _leave_alone(self, claims: Claims) -> None:
         """Paused, disabled, or in trouble: what was not started goes back, but for what was claimed because of that."""

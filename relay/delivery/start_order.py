@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import chain
 
 from relay.delivery.destination_queue import DestinationQueue, EndpointQueue
 from relay.delivery.slots import (
@@ -46,9 +47,11 @@ class StartOrder:
 
     def __init__(self, slots: Slots, share: Callable[[], int]) -> None:
         self._slots = slots
-        self._share = share
+        self.share = share
         self.use = SlotUse(slots)
         self.queues: dict[str, DestinationQueue] = {}
+        self.left: Container[str] = ()
+        """Origins of which more may be ready, for all that the last claim saw."""
         self.prompt, self.slow = RecentlyAnswered(), RecentlyAnswered()
         self.newcomers = NewcomerPace(slots)
         # With something to start and a slot of their own free. The first of the lines has the next slot.
@@ -58,6 +61,9 @@ class StartOrder:
         self._pressed = False  # more hangs than a quarter of the slots
         self._doubted = newcomers.Credit(newcomers.TOGETHER, time.monotonic())  # known ones that may start meanwhile
         self._looks_at = 0.0
+        self._changed: set[DestinationQueue] = set()
+        self._counted: set[DestinationQueue] = set()  # of what has changed since the last claim
+        self._allowed: Sequence[object] = ()  # what says how many slots an origin may take, as of the last claim
 
     @property
     def has_waiting(self) -> bool:
@@ -70,24 +76,34 @@ class StartOrder:
             origin = delivery.destination
             standing = claims.standing.get((origin, ""), _ANSWERS)
             expected = PROMPT if origin in self.prompt else SLOW if origin in self.slow else KNOWN
-            queue = self.queues[origin] = DestinationQueue(origin, standing, expected)
+            queue = self.queues[origin] = DestinationQueue(origin, standing, expected, self._changed)
         endpoint = delivery.endpoint
         silent = endpoint in self._unanswered or claims.standing.get(endpoint) is _SILENT
         queue.append(delivery, answered=False if silent else None)
         self._take_turn(queue)
 
-    def forget_empty(self) -> None:
-        """But for a fast one, whose slots may all have ended in one turn of the loop: without what it took lately, no
-        more than these would be claimed of it again, and then again."""
-        most = self._share()
-        self.queues = {
-            origin: queue for origin, queue in self.queues.items() if queue.held or queue.took.lately >= most
-        }
+    def take_changed(self) -> set[DestinationQueue]:
+        """Of which queues something has changed since the last call. What is empty is forgotten, but for a fast one,
+        whose slots may all have ended in one turn of the loop: without what it took lately, no more than these would be
+        claimed of it again, and then again."""
+        changed = self._changed.copy()
+        self._changed.clear()
+        self._counted |= changed
+        most = self.share()
+        for queue in changed:
+            if not queue.held and queue.took.lately < most and self.queues.get(queue.origin) is queue:
+                del self.queues[queue.origin]
+        return changed
 
     def claimed(self, claims: Claims) -> None:
         """A claim has brought what it did; and the share may have grown."""
-        for queue in self.queues.values():
-            queue.note_claim(left=queue.origin in claims.left)
+        self.left = claims.left
+        changed = self._counted | self._changed
+        self._counted = set()
+        for queue in changed:
+            queue.note_claim()
+        before, self._allowed = self._allowed, (self.share(), self._pressed, self.use.is_crowded)
+        for queue in changed if self._allowed == before else self.queues.values():
             if queue.ahead and queue.waits is None:
                 self._take_turn(queue)
 
@@ -110,12 +126,16 @@ class StartOrder:
         queue.leave(endpoint)
         self._take_turn(queue)
 
-    def slow_in_line(self, most: int) -> int:
-        """How many deliveries to slow origins could start if there were slots, of each so many at the most."""
+    def is_slow_in_line(self, enough: int, most: int) -> bool:
+        """Whether so many deliveries to slow origins could start if there were slots, of each so many at the most."""
         if not self.slow:
-            return 0
-        waiting = (queue for queue in self.queues.values() if queue.kind is SLOW and queue.waits is not None)
-        return sum(min(queue.ahead, most - queue.busy) for queue in waiting)
+            return False
+        for queue in chain(self._line_of[SLOW], self._line_of[PROMPT]):
+            if queue.kind is SLOW:
+                enough -= min(queue.ahead, most - queue.busy)
+                if enough <= 0:
+                    return True
+        return False
 
     def turn(self) -> None:
         """Forget who answered longer ago."""
@@ -196,9 +216,9 @@ class StartOrder:
         if queue.standing is _ANSWERS:
             # While many hang, who has not answered just now may be the next.
             may_hang = self._pressed and queue.answered_at + PATIENCE < time.monotonic()
-            return min(1, self._share()) if may_hang else self._share()
+            return min(1, self.share()) if may_hang else self.share()
         few = 1 if self.use.is_crowded and queue.standing is _UNTRIED else self._slots.few
-        return min(self._share(), few)
+        return min(self.share(), few)
 
     def _take(self, queue: DestinationQueue, endpoint: EndpointQueue) -> Delivery:
         if self._pressed and queue.kind is KNOWN:

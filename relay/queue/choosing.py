@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -48,7 +48,7 @@ _SLICE = 500  # deliveries that have become due with one claim
 _MOVED = 32  # that leave the lane of what is ready with one claim: nothing else is done meanwhile
 _EACH_MOVED = 16  # of one endpoint, where there are many
 _RESTS = 39.0  # times as long as that took, until the next slice: what is in the way has a fortieth of the time
-_AFTER_SECONDS = 0.01  # after what came first was claimed, until the rest is looked at: it is sent, and answered
+_AFTER_SECONDS = 0.01  # after the first of what goes first, until all is looked at: it is sent, and answered
 _NEWEST = 64  # deliveries that are looked at, of what came since the last claim
 _GROUPS = 32  # that are set aside with one claim, at the most
 _EACH = 4  # endpoints of each origin that answered a moment ago, while nothing else is looked at
@@ -57,22 +57,24 @@ _CROWD = 128  # groups that were never tried and have no room: more of them are 
 
 
 class Chooser:
-    """Chooses, of what is ready and of what is held. It remembers how much there was. `lease` is in seconds."""
+    """Chooses, of what is ready and of what is held. It remembers how much there was. `lease` is in seconds, as is the
+    `clock` by which it rests."""
 
-    def __init__(self, turns: Turns, holder: Holder, lease: float) -> None:
+    def __init__(self, turns: Turns, holder: Holder, lease: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._turns = turns
         self._holder = holder
         self._lease = lease
+        self._clock = clock
         self._many = False
         self._left = False  # the last claim left something that is ready
-        self._rests_until = 0.0  # monotonic; until then nothing is set aside, and of many only some are looked at
+        self._rests_until = 0.0  # by its clock; until then nothing is set aside, and of many only some are looked at
         self._several = False  # groups were found when all were looked for last
         self._met_new = False  # some of them were of origins that never were tried
         self._moves = False  # there was something to set aside when it was looked for last
         self._unseen = False  # of many, not all were looked at, and there was room for more
         self._newest = 0
         self._crowded = False  # many groups were found whose origins are not prompt
-        self._came_first = False  # the last claim was for what had come
+        self._all_from = 0.0  # by its clock; until then what came goes first, and after it all is looked at
 
     def lease(
         self, connection: Connection, request: ClaimRequest, lanes: DueLanes, token: str, now: float
@@ -119,13 +121,14 @@ class Chooser:
 
     def _choose(self, connection: Connection, request: ClaimRequest, batch: ClaimBatch, now: float) -> None:
         """Take what is ready, in turn; what must not go now leaves the lane."""
-        began = time.monotonic()
+        began = self._clock()
         rests = began < self._rests_until
         arrived = self._arrived(connection, batch)
-        comes_first = not (rests or request.others_wait) and self._comes_first(arrived, request)
+        no_others = request.others_wait or request.others <= 0
+        comes_first = not (rests or no_others) and self._comes_first(arrived, request, began)
         # Where so many that are new may come, those before them answered: the others are worth a look.
         new_may_come = self._met_new and request.untried > TOGETHER
-        in_part = comes_first or request.others_wait or (self._several and rests and not new_may_come)
+        in_part = comes_first or no_others or (self._several and rests and not new_may_come)
         groups = self._groups(connection, request, arrived, in_part=in_part)
         free, untried, held = _sorted_out(groups, request)
         if not in_part:
@@ -148,25 +151,28 @@ class Chooser:
         self._turns.remember(groups, picked.keys(), reached_all=room > len(chosen), in_turn=not in_part)
         self._turns.note_served({group[:2]: group[1] in batch.left for group, _ in chosen if group not in going})
         if comes_first:
-            batch.more, batch.pause = True, _AFTER_SECONDS
-        if comes_first or request.others_wait:
+            batch.more, batch.pause = True, self._all_from - began
+            return
+        self._all_from = 0.0
+        if no_others:
             return
         if not rests:
             self._clear_away(connection, held, [group for group in untried if group not in going], now)
             self._unseen = self._many and room > len(chosen)
             if self._moves or (self._unseen and not chosen) or _in_the_way(groups, request) > _MANY:
-                self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
+                self._rests_until = self._clock() + _RESTS * (self._clock() - began)
         if not (in_part or self._many or self._moves):
             batch.groups = groups
         if self._moves or self._unseen:
-            batch.more, batch.pause = True, max(0.0, self._rests_until - time.monotonic())
+            batch.more, batch.pause = True, max(0.0, self._rests_until - self._clock())
 
-    def _comes_first(self, arrived: Iterable[OwnersOrigin], request: ClaimRequest) -> bool:
-        """Whether this claim is for what came for those that answer, and the next one for all that is in line beside
-        it: to look at that takes longer than they have to wait. Not twice, as they may come all the time."""
-        prompt_came = any(origin in request.prompt for _, origin in arrived)
-        self._came_first = self._crowded and prompt_came and not self._came_first
-        return self._came_first
+    def _comes_first(self, arrived: Iterable[OwnersOrigin], request: ClaimRequest, now: float) -> bool:
+        """Whether this claim is for what came for those that answer: to look at all that is in line beside it takes
+        longer than they have to wait. So that is done a moment later, when they have been sent, and answered; not
+        whenever more has come, as they may come all the time."""
+        if not self._all_from and self._crowded and any(origin in request.prompt for _, origin in arrived):
+            self._all_from = now + _AFTER_SECONDS
+        return now < self._all_from
 
     def _clear_away(
         self, connection: Connection, held: Mapping[Group, DestinationKey], rest: Sequence[Group], now: float

@@ -80,13 +80,16 @@ class DeliveryQueue:
         await self._writer.execute(_RENEW, values)
 
     async def release(self, leases: Iterable[Lease], *, sent: bool) -> None:
-        """Give claims back. Those that may have been `sent` in part get a fresh number next time."""
+        """Give claims back. Those that may have been `sent` in part get a fresh number next time; of the others a power
+        cut may undo that, as their leases run out."""
         values: list[dict[str, object]] = []
         self._claimer.look_again()
         for lease in leases:
             self._bodies.drop(lease.seq)
             values.append({"seq": lease.seq, "token": lease.token})
-        await self._writer.run(lambda connection: connection.executemany(_RELEASE if sent else _GIVE_BACK, values))
+        await self._writer.run(
+            lambda connection: connection.executemany(_RELEASE if sent else _GIVE_BACK, values), durable=sent
+        )
 
     async def expire(self, before: float) -> int:
         """Give up deliveries that have been due since `before`, a slice at a time; returns how many."""

@@ -311,6 +311,49 @@ async def test_where_nothing_was_left_the_end_of_an_attempt_asks_for_no_claim(
     assert not ten_slots.wake.is_set()
 
 
+async def test_nor_where_something_waits_in_line_for_the_slot(database: Database, outbox: DeliveryQueue) -> None:
+    put(database, *many(3))
+    one = harness(outbox, in_all=1)
+    await one.dispatcher.run_once()
+    one.dispatcher.note_left_due(is_due=False)
+    one.couriers.let_through("d1")
+    await one.ended(1)
+    while len(one.couriers.started) < 2:
+        await asyncio.sleep(0)
+    assert not one.wake.is_set()
+    await one.dispatcher.drain(0)
+
+
+async def test_nor_where_one_that_answers_at_once_leaves_room_and_only_others_had_none() -> None:
+    source, couriers, wake = FakeSource({"known": 2000}), Couriers(), asyncio.Event()
+    settler = Settler(source, ignore, wake)
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(256, 800), wake)
+    await dispatcher.run_once()
+    couriers.let_through("prompt.0", "prompt.1")
+    for number in range(2):
+        source.backlog["prompt"] = [f"prompt.{number}"]
+        wake.clear()
+        await dispatcher.run_once()
+        while len(settler.waiting) == number:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not wake.is_set()
+    await dispatcher.drain(0)
+
+
+async def test_where_there_was_no_room_at_all_the_end_of_any_attempt_asks_for_a_claim() -> None:
+    source, couriers, wake = FakeSource({"small": 1, "large": 3000}), Couriers(), asyncio.Event()
+    settler = Settler(source, ignore, wake)
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(256, 3000), wake)
+    await dispatcher.run_once()
+    wake.clear()
+    couriers.let_through("small.0")
+    while not settler.waiting:
+        await asyncio.sleep(0)
+    assert wake.is_set()
+    await dispatcher.drain(0)
+
+
 async def test_a_stream_has_one_in_flight(database: Database, outbox: DeliveryQueue) -> None:
     put(database, *(new(f"s{number}", stream=Stream("s")) for number in range(1, 9)))
     one = harness(outbox)
@@ -621,6 +664,7 @@ class FakeSource:
         self.standing: dict[DestinationKey, Standing] = {}
         self.met: list[list[OwnersOrigin]] = []
         self.others_wait: list[bool] = []
+        self.origins: list[dict[str, int]] = []
         self.returned: list[str] = []
         self.is_locked = False
 
@@ -629,6 +673,7 @@ class FakeSource:
         if self.is_locked:
             raise StoreUnavailable("busy")
         self.others_wait.append(wanted.others_wait)
+        self.origins.append(dict(wanted.origins))
         given: list[Delivery] = []
         for origin, ids in self.backlog.items():
             most = wanted.endpoints.get((origin, "/"), wanted.of_endpoint)
@@ -850,4 +895,52 @@ async def test_an_attempt_that_hung_while_its_origin_answered_others_says_nothin
     assert {one.delivery.id: one.alone for one in settler.waiting} == {"fine": True, "hangs": False}
     await settler.run_once()
     assert rows(database, "SELECT silent FROM outspoken_destinations WHERE origin LIKE '%hog%' AND path = ''") == [(0,)]
+    await dispatcher.drain(0)
+
+
+async def until_given_back(dispatcher: Dispatcher, source: FakeSource) -> None:
+    async with asyncio.timeout(PATIENCE / 4):
+        while not source.returned:
+            await asyncio.sleep(LOOK)
+            await dispatcher.run_once()
+
+
+async def test_what_waits_for_one_that_keeps_others_waiting_gives_its_room_back_and_is_followed_by_a_claim() -> None:
+    source, couriers, wake = FakeSource({"late": 800}), Couriers(), asyncio.Event()
+    settler = Settler(source, ignore, wake)
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(256, 800), wake)
+    await dispatcher.run_once()
+    await until_given_back(dispatcher, source)
+    assert set(source.returned) == {"unsent"}
+    wake.clear()
+    async with asyncio.timeout(PATIENCE / 4):
+        await wake.wait()
+    await dispatcher.drain(0)
+
+
+async def test_where_it_has_all_the_room_there_is_it_gives_it_back_before_the_claim() -> None:
+    source, couriers, wake = FakeSource({"late": 2048}), Couriers(), asyncio.Event()
+    settler = Settler(source, ignore, wake)
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(256, 3000), wake)
+    await dispatcher.run_once()
+    source.backlog["other"] = ["other.0"]
+    await until_given_back(dispatcher, source)
+    assert source.backlog["other"] == []
+    await dispatcher.drain(0)
+
+
+async def test_what_was_taken_is_forgotten_after_a_while() -> None:
+    source, couriers, wake = FakeSource({"fast": 17}), Couriers(), asyncio.Event()
+    settler = Settler(source, ignore, wake)
+    dispatcher = Dispatcher(source, couriers.deliver, settler, Slots(), wake)
+    couriers.let_through(*(f"fast.{number}" for number in range(16)))
+    for _ in range(2):
+        await dispatcher.run_once()
+        while len(settler.waiting) < 16:
+            await asyncio.sleep(0)
+    assert source.origins[-1]["fast"] > 16
+    async with asyncio.timeout(PATIENCE / 4):
+        while source.origins[-1]["fast"] >= 16:
+            await asyncio.sleep(LOOK)
+            await dispatcher.run_once()
     await dispatcher.drain(0)
