@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from relay.admin.access import Refused, acting, reading
 from relay.admin.audit import Actor
 from relay.outbox.errors import StoreUnavailable
 from relay.outbox.sqlite.database import SqliteDatabase
+from relay.outbox.sqlite.opening import connect_read_only
 from relay.outbox.store import Database
 from relay.service.disk import sync
 
@@ -89,7 +89,7 @@ def _copy(database: Database, temporary: Path) -> None:
 
 
 def _check(copy: Path) -> None:
-    with closing(sqlite3.connect(f"{copy.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(connect_read_only(copy)) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreUnavailable("corrupt", f"the copy is damaged, and so may be the outbox: {found}")
